@@ -1,0 +1,19 @@
+"""Write the metadata of a margin and move it to its place."""
+
+import argparse
+from pathlib import Path
+
+from margin_cache.command_line import run
+from margin_cache.finishing import finish_margin
+from margin_cache.margin import load_margin
+
+
+def main() -> str:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--margin", type=Path, required=True, help="margin.json of the margin")
+    summary = finish_margin(load_margin(parser.parse_args().margin))
+    return f"{summary['place']}: {summary['rows']} rows in {summary['files']} files"
+
+
+if __name__ == "__main__":
+    run(main)

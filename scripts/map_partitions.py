@@ -1,0 +1,23 @@
+"""Write the shard of a map job: the rows of its partitions that are in a margin."""
+
+import argparse
+from pathlib import Path
+
+from margin_cache.command_line import run
+from margin_cache.mapping import map_partitions
+from margin_cache.plan import load_plan
+
+
+def main() -> str:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--plan", type=Path, required=True, help="plan of the margin")
+    parser.add_argument("--job", required=True, help="name of the map job")
+    parser.add_argument("--shard", type=Path, required=True, help="file to write")
+    arguments = parser.parse_args()
+    plan = load_plan(arguments.plan)
+    result = map_partitions(plan, plan.map_job_of(arguments.job), arguments.shard)
+    return f"read {result.rows_read} rows, wrote {result.rows_written}"
+
+
+if __name__ == "__main__":
+    run(main)

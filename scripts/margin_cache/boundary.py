@@ -1,0 +1,369 @@
+"""Exact angular distance from points to the boundary of a HEALPix pixel.
+
+The boundary is the true one. In the plane of the HEALPix projection (Gorski et al. 2005, ApJ 622,
+759, section 4 and 5.3; Calabretta & Roukema 2007, MNRAS 381, 865) a pixel is a square that stands
+on a corner; its four sides are straight there and curves on the sphere. With ``a`` and ``b``
+linear along a side and ``phi0`` the longitude of the face's centre,
+
+* in the equatorial belt, ``z = a`` and ``phi = phi0 + pi/4 * b``;
+* in the polar caps, ``|z| = 1 - a**2/3`` and ``phi = phi0 + pi/4 * b/a``, where ``a`` is
+  ``sqrt(3 (1 - |z|))``, zero at the pole.
+
+No side crosses from a cap into the belt, because the border between them runs through corners.
+
+The nearest point of a side maximises ``f(t) = p . q(t)``, so it is an end of the side or a zero
+of ``f'``. Zeros are bracketed by the signs of ``f'`` at equidistant nodes, and by the sign at the
+extremum of ``f'`` where two zeros could hide between nodes, and are polished with a safeguarded
+Newton iteration. Chords are taken between vectors, so that the rounding error of a distance is a
+few 1e-16 rad, 1e-10 arcsec, whatever the order.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from margin_cache.nested import ARCSEC_PER_RADIAN, split_pixel
+
+Floats = NDArray[np.float64]
+
+_FACE_ROW = np.array([2, 2, 2, 2, 3, 3, 3, 3, 4, 4, 4, 4])
+_FACE_LONGITUDE = np.array([1, 3, 5, 7, 0, 2, 4, 6, 1, 3, 5, 7])
+
+_NODES = 9
+"""Points on each side where ``f'`` is evaluated before any refinement."""
+
+_LENGTH_BOUND = 1.57
+"""No side is longer, in radians, than this times its length in the unit face.
+
+|dq/dx|**2 is at most w**2 (pi/2)**2 + 4/(9 w**2) in the caps, with 5/9 <= w**2 <= 2/3, and less in
+the belt.
+"""
+
+_CHUNK = 1 << 13
+"""Pairs of point and pixel handled at once: some 30 MB of temporary arrays."""
+
+
+@dataclass(frozen=True)
+class _Sides:
+    """Sides of pixels, each with the point that its distance is wanted from; arrays of shape (n,).
+
+    Attributes:
+        polar: whether the side lies in a polar cap.
+        sign: -1 in the south cap, 1 elsewhere.
+        a0, a1, b0, b1: ``a = a0 + a1 t`` and ``b = b0 + b1 t`` for t in [0, 1].
+        longitude: longitude of the face's centre minus that of the point, radians.
+        radius, height: distance of the point from the polar axis, and its z.
+    """
+
+    polar: NDArray[np.bool_]
+    sign: Floats
+    a0: Floats
+    a1: Floats
+    b0: Floats
+    b1: Floats
+    longitude: Floats
+    radius: Floats
+    height: Floats
+
+    def take(self, chosen: NDArray[np.integer]) -> "_Sides":
+        return _Sides(**{name: values[chosen] for name, values in vars(self).items()})
+
+
+def distance_to_pixel(
+    lon: ArrayLike, lat: ArrayLike, order: ArrayLike, pixel: ArrayLike
+) -> Floats:
+    """Return the angular distance from points to the boundaries of pixels.
+
+    Points inside a pixel have a distance as well; it is that to the nearest point of the boundary.
+
+    Args:
+        lon: longitudes or right ascensions in degrees, shape (n,).
+        lat: latitudes or declinations in degrees, -90 to 90, shape (n,).
+        order: orders of the pixels, 0 to 29, shape (n,) or scalar.
+        pixel: nested pixel numbers, shape (n,) or scalar.
+
+    Returns:
+        Distances in arcsec, shape (n,), with an error below 1e-6 arcsec.
+    """
+    lon, lat, order, pixel = _as_pairs(lon, lat, order, pixel)
+    distance = np.empty(lon.shape)
+    for start in range(0, len(lon), _CHUNK):
+        part = slice(start, start + _CHUNK)
+        sides = _sides(lon[part], lat[part], order[part], pixel[part])
+        nodes = _evaluate_nodes(sides)
+        nearest = nodes.chord.reshape(-1, 4 * _NODES).min(axis=1)
+        distance[part] = _angle(_refine(sides, nodes, order[part], nearest))
+    return distance
+
+
+def is_within(
+    lon: ArrayLike, lat: ArrayLike, order: ArrayLike, pixel: ArrayLike, threshold: float
+) -> NDArray[np.bool_]:
+    """Tell which points lie within a threshold of the boundaries of pixels.
+
+    The same as ``distance_to_pixel(...) <= threshold``, but faster, since most pairs are decided
+    by the distances to a few points of the boundary.
+
+    Args:
+        lon: longitudes or right ascensions in degrees, shape (n,).
+        lat: latitudes or declinations in degrees, -90 to 90, shape (n,).
+        order: orders of the pixels, 0 to 29, shape (n,) or scalar.
+        pixel: nested pixel numbers, shape (n,) or scalar.
+        threshold: angular distance in arcsec.
+
+    Returns:
+        bool array of shape (n,).
+    """
+    lon, lat, order, pixel = _as_pairs(lon, lat, order, pixel)
+    within = np.empty(lon.shape, dtype=bool)
+    for start in range(0, len(lon), _CHUNK):
+        part = slice(start, start + _CHUNK)
+        sides = _sides(lon[part], lat[part], order[part], pixel[part])
+        nodes = _evaluate_nodes(sides)
+        nearest = nodes.chord.reshape(-1, 4 * _NODES).min(axis=1)
+        gap = _gap(order[part])
+        unsure = np.flatnonzero(
+            (_angle(nearest) > threshold) & (_angle(nearest - gap / 2) <= threshold)
+        )
+        if len(unsure):
+            rows = (4 * unsure[:, None] + np.arange(4)).ravel()
+            nearest[unsure] = _refine(
+                sides.take(rows), nodes.take(rows), order[part][unsure], nearest[unsure]
+            )
+        within[part] = _angle(nearest) <= threshold
+    return within
+
+
+def _as_pairs(
+    lon: ArrayLike, lat: ArrayLike, order: ArrayLike, pixel: ArrayLike
+) -> tuple[Floats, Floats, NDArray[np.int64], NDArray[np.int64]]:
+    lon, lat, order, pixel = np.broadcast_arrays(
+        np.asarray(lon, dtype=np.float64),
+        np.asarray(lat, dtype=np.float64),
+        np.asarray(order, dtype=np.int64),
+        np.asarray(pixel, dtype=np.int64),
+    )
+    return tuple(np.atleast_1d(values) for values in (lon, lat, order, pixel))
+
+
+def _angle(chord: Floats) -> Floats:
+    """Return the angles in arcsec that chords of the unit sphere span; 0 for negative chords."""
+    return 2.0 * ARCSEC_PER_RADIAN * np.arcsin(np.clip(chord / 2.0, 0.0, 1.0))
+
+
+def _gap(order: NDArray[np.int64]) -> Floats:
+    """Return a bound on the chord between neighbouring nodes of a pixel's side."""
+    return _LENGTH_BOUND / (_NODES - 1) / np.exp2(order)
+
+
+def _sides(
+    lon: Floats, lat: Floats, order: NDArray[np.int64], pixel: NDArray[np.int64]
+) -> _Sides:
+    """Return the four sides of each pixel, as arrays of shape (4 n,), four in a row a pixel."""
+    face, x, y = split_pixel(order, pixel)
+    size = np.exp2(-order)[:, None]
+    x0 = (x[:, None] + np.array([0, 0, 0, 1])) * size
+    y0 = (y[:, None] + np.array([0, 1, 0, 0])) * size
+    dx = np.array([1, 1, 0, 0]) * size
+    dy = np.array([0, 0, 1, 1]) * size
+
+    row = _FACE_ROW[face][:, None] - x0 - y0
+    row_step = -(dx + dy)
+    middle = row + row_step / 2
+    north = middle < 1
+    south = middle > 3
+    polar = north | south
+    a0 = np.where(north, row, np.where(south, 4 - row, (2 - row) * (2 / 3)))
+    a1 = np.where(north, row_step, np.where(south, -row_step, row_step * (-2 / 3)))
+
+    def flat(values: Floats) -> Floats:
+        return np.broadcast_to(values, polar.shape).ravel()
+
+    longitude = _FACE_LONGITUDE[face] * (np.pi / 4) - np.deg2rad(lon)
+    latitude = np.deg2rad(lat)
+    return _Sides(
+        polar=polar.ravel(),
+        sign=np.where(south, -1.0, 1.0).ravel(),
+        a0=a0.ravel(),
+        a1=a1.ravel(),
+        b0=(x0 - y0).ravel(),
+        b1=(dx - dy).ravel(),
+        longitude=flat(longitude[:, None]),
+        radius=flat(np.cos(latitude)[:, None]),
+        height=flat(np.sin(latitude)[:, None]),
+    )
+
+
+@dataclass(frozen=True)
+class _Values:
+    """The chord from p to q(t), and the first and second derivative of ``f = p . q(t)``."""
+
+    chord: Floats
+    slope: Floats
+    bend: Floats
+
+    def take(self, chosen: NDArray[np.integer]) -> "_Values":
+        return _Values(self.chord[chosen], self.slope[chosen], self.bend[chosen])
+
+
+def _evaluate(sides: _Sides, t: Floats) -> _Values:
+    """Evaluate sides, arrays of shape (n,), at parameters t of shape (n,)."""
+    chord, slope, bend = np.empty((3, len(t)))
+    for chosen, curve in (
+        (np.flatnonzero(sides.polar), _polar_curve),
+        (np.flatnonzero(~sides.polar), _belt_curve),
+    ):
+        part = sides.take(chosen)
+        radius, z, angle, derivatives = curve(part, t[chosen])
+        cos, sin = np.cos(angle), np.sin(angle)
+        outward1, along1, z1, outward2, along2, z2 = derivatives
+        chord[chosen] = np.sqrt(
+            (radius * cos - part.radius) ** 2 + (radius * sin) ** 2 + (z - part.height) ** 2
+        )
+        slope[chosen] = part.radius * (outward1 * cos - along1 * sin) + part.height * z1
+        bend[chosen] = part.radius * (outward2 * cos - along2 * sin) + part.height * z2
+    return _Values(chord, slope, bend)
+
+
+def _belt_curve(
+    sides: _Sides, t: Floats
+) -> tuple[Floats, Floats, Floats, tuple[Floats, Floats, Floats, Floats, Floats, Floats]]:
+    """Return a side in the belt in cylindrical coordinates, with its derivatives.
+
+    Returns:
+        Radius, z and longitude relative to the point; and the components (outward, along the
+        parallel, in z) of the first, then of the second derivative of q(t).
+    """
+    z = sides.a0 + sides.a1 * t
+    angle = sides.longitude + (np.pi / 4) * (sides.b0 + sides.b1 * t)
+    turn = (np.pi / 4) * sides.b1
+    radius = np.sqrt(1 - z * z)
+    radius1 = -z * sides.a1 / radius
+    radius2 = -(sides.a1**2 + radius1**2) / radius
+    derivatives = (
+        radius1,
+        radius * turn,
+        sides.a1,
+        radius2 - radius * turn**2,
+        2 * radius1 * turn,
+        np.zeros_like(z),
+    )
+    return radius, z, angle, derivatives
+
+
+def _polar_curve(
+    sides: _Sides, t: Floats
+) -> tuple[Floats, Floats, Floats, tuple[Floats, Floats, Floats, Floats, Floats, Floats]]:
+    """Return a side in a polar cap as ``_belt_curve`` does.
+
+    With ``w = sqrt((2 - a**2/3)/3)`` the radius is ``a w``, and the derivative of the longitude
+    times the radius is ``w * turn``, which is finite at the pole.
+    """
+    a = sides.a0 + sides.a1 * t
+    safe = np.maximum(a, np.finfo(np.float64).tiny)
+    ratio = (sides.b0 + sides.b1 * t) / safe
+    angle = sides.longitude + (np.pi / 4) * ratio
+    turn = (np.pi / 4) * (sides.b1 - ratio * sides.a1)
+    w = np.sqrt((2 - a * a / 3) / 3)
+    w1 = -a / (9 * w)
+    w2 = -(1 / 9 + w1 * w1) / w
+    step = sides.a1
+    derivatives = (
+        step * (w + a * w1),
+        w * turn,
+        sides.sign * (-2 / 3) * a * step,
+        step**2 * (2 * w1 + a * w2) - w * turn * (turn / safe),
+        2 * turn * step * w1,
+        sides.sign * (-2 / 3) * step**2,
+    )
+    return a * w, sides.sign * (1 - a * a / 3), angle, derivatives
+
+
+def _evaluate_nodes(sides: _Sides) -> _Values:
+    """Evaluate sides at equidistant nodes; the results have the shape (n, _NODES)."""
+    count = len(sides.a0)
+    every = np.repeat(np.arange(count), _NODES)
+    values = _evaluate(sides.take(every), np.tile(np.linspace(0, 1, _NODES), count))
+    shape = (count, _NODES)
+    return _Values(
+        values.chord.reshape(shape), values.slope.reshape(shape), values.bend.reshape(shape)
+    )
+
+
+def _refine(sides: _Sides, nodes: _Values, order: NDArray[np.int64], nearest: Floats) -> Floats:
+    """Return the least chord from each point to the sides of its pixel.
+
+    Args:
+        sides: the sides, shape (4 n,).
+        nodes: their values at the nodes, shape (4 n, _NODES).
+        order: orders of the pixels, shape (n,).
+        nearest: least chord to a node of the pixel, shape (n,).
+    """
+    nearest = nearest.copy()
+    chord = nodes.chord
+    # No point between two nodes is nearer than this, by the triangle inequality.
+    bound = (chord[:, :-1] + chord[:, 1:] - np.repeat(_gap(order), 4)[:, None]) / 2
+    promising = bound < np.repeat(nearest, 4)[:, None]
+    before, after = nodes.slope[:, :-1], nodes.slope[:, 1:]
+    bend_before, bend_after = nodes.bend[:, :-1], nodes.bend[:, 1:]
+
+    side, node = np.nonzero(promising & (before > 0) & (after < 0))
+    low, high = _node_interval(node)
+    # Two zeros of f' between nodes: f' has an extremum there that reaches beyond zero.
+    dip = (before > 0) & (after > 0) & (bend_before < 0) & (bend_after > 0)
+    bump = (before < 0) & (after < 0) & (bend_before > 0) & (bend_after < 0)
+    hidden_side, hidden_node = np.nonzero(promising & (dip | bump))
+    if len(hidden_side):
+        hidden_low, hidden_high = _node_interval(hidden_node)
+        is_dip = dip[hidden_side, hidden_node]
+        extremum = _bisect_bend(sides.take(hidden_side), hidden_low, hidden_high, is_dip)
+        beyond = _evaluate(sides.take(hidden_side), extremum).slope * np.where(is_dip, 1, -1) < 0
+        low = np.concatenate([low, np.where(is_dip, hidden_low, extremum)[beyond]])
+        high = np.concatenate([high, np.where(is_dip, extremum, hidden_high)[beyond]])
+        side = np.concatenate([side, hidden_side[beyond]])
+
+    np.minimum.at(nearest, side // 4, _least_chord(sides.take(side), low, high))
+    return nearest
+
+
+def _node_interval(node: NDArray[np.integer]) -> tuple[Floats, Floats]:
+    return node / (_NODES - 1), (node + 1) / (_NODES - 1)
+
+
+def _bisect_bend(
+    sides: _Sides, low: Floats, high: Floats, rising: NDArray[np.bool_]
+) -> Floats:
+    """Return where ``f''`` changes its sign, from negative to positive where ``rising``."""
+    for _ in range(40):
+        middle = (low + high) / 2
+        right = (_evaluate(sides, middle).bend < 0) == rising
+        low, high = np.where(right, middle, low), np.where(right, high, middle)
+    return (low + high) / 2
+
+
+def _least_chord(sides: _Sides, low: Floats, high: Floats) -> Floats:
+    """Return the chord at the zero of ``f'`` in intervals where it falls from plus to minus.
+
+    Newton's iteration, with a bisection wherever a step leaves the interval.
+    """
+    least = np.full(low.shape, np.inf)
+    low, high = low.copy(), high.copy()
+    t = (low + high) / 2
+    active = np.arange(len(low))
+    for _ in range(60):
+        values = _evaluate(sides.take(active), t[active])
+        least[active] = np.minimum(least[active], values.chord)
+        here = t[active]
+        rising = values.slope > 0
+        low[active] = np.where(rising, here, low[active])
+        high[active] = np.where(rising, high[active], here)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            newton = here - values.slope / values.bend
+        inside = (newton > low[active]) & (newton < high[active])
+        t[active] = np.where(inside, newton, (low[active] + high[active]) / 2)
+        # A step of 1e-13 of a side moves the point by less than 1e-7 arcsec.
+        active = active[np.abs(t[active] - here) > 1e-13]
+        if not len(active):
+            break
+    return least

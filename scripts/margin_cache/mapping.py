@@ -1,0 +1,282 @@
+"""Mapping: from the partitions of a job to one shard with the rows that are in a margin.
+
+A shard is an Arrow IPC file. Its columns are the primary's, after two of its own: ``destination``
+and ``source``, indices into the plan's destinations and partitions. A row stands there once for
+each destination whose margin it is in. Each record batch is sorted by destination; inside a
+destination the rows keep the order of their partitions.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from margin_cache.boundary import is_within
+from margin_cache.catalog import (
+    CatalogInfo,
+    check_columns,
+    check_schema,
+    first_line,
+    open_parquet,
+    pixel_path,
+    read_schema,
+)
+from margin_cache.errors import MarginCacheError
+from margin_cache.nested import cells_and_neighbours, pixel_ranges, touches_border
+from margin_cache.plan import Plan, expand_ranges
+from margin_cache.storage import atomic_path
+
+DESTINATION, SOURCE = "margin_cache:destination", "margin_cache:source"
+
+_BATCH_ROWS = 1 << 16
+"""Rows of a row group that are decoded at once."""
+
+_FLUSH_BYTES = 64 * 10**6
+"""Rows are gathered in memory up to this before they are written to the shard."""
+
+
+@dataclass(frozen=True)
+class MapResult:
+    """What a map job did: rows read, and rows written (once a destination)."""
+
+    rows_read: int
+    rows_written: int
+
+
+def plain_type(kind: pa.DataType) -> pa.DataType:
+    """Return a type with every dictionary in it replaced by the type of its values.
+
+    A dictionary's content depends on which rows were read together; plain values do not.
+    """
+    if pa.types.is_dictionary(kind):
+        return plain_type(kind.value_type)
+    if pa.types.is_struct(kind):
+        return pa.struct([field.with_type(plain_type(field.type)) for field in kind])
+    if pa.types.is_map(kind):
+        return pa.map_(
+            kind.key_field.with_type(plain_type(kind.key_type)),
+            kind.item_field.with_type(plain_type(kind.item_type)),
+        )
+    if pa.types.is_fixed_size_list(kind):
+        return pa.list_(
+            kind.value_field.with_type(plain_type(kind.value_type)), kind.list_size
+        )
+    if pa.types.is_large_list(kind):
+        return pa.large_list(kind.value_field.with_type(plain_type(kind.value_type)))
+    if pa.types.is_list(kind):
+        return pa.list_(kind.value_field.with_type(plain_type(kind.value_type)))
+    return kind
+
+
+def plain_schema(schema: pa.Schema) -> pa.Schema:
+    """Return a schema, without metadata, whose fields have their ``plain_type``."""
+    return pa.schema([field.with_type(plain_type(field.type)) for field in schema])
+
+
+def shard_schema(primary: pa.Schema) -> pa.Schema:
+    """Return the schema of the shards of a primary catalog."""
+    return pa.schema(
+        [pa.field(DESTINATION, pa.uint32()), pa.field(SOURCE, pa.uint32()), *plain_schema(primary)]
+    )
+
+
+def map_partitions(plan: Plan, job: int, shard: Path) -> MapResult:
+    """Write the shard of a map job.
+
+    Args:
+        plan: the plan.
+        job: number of the map job.
+        shard: the file to write.
+
+    Raises:
+        MarginCacheError: a partition is damaged, differs from the catalog's schema, changed after
+            planning, or has rows without coordinates.
+    """
+    primary = read_schema(plan.task.catalog, plan.partitions)
+    schema = shard_schema(primary)
+    read = written = 0
+    waiting: list[pa.Table] = []
+    waiting_bytes = 0
+    with (
+        atomic_path(shard) as temporary,
+        pa.OSFile(str(temporary), "wb") as sink,
+        pa.ipc.new_file(sink, schema) as writer,
+    ):
+        for partition in range(plan.map_bounds[job], plan.map_bounds[job + 1]):
+            for rows, table in _margin_rows(plan, partition, primary, schema):
+                read += rows
+                written += table.num_rows
+                if table.num_rows:
+                    waiting.append(table)
+                    waiting_bytes += table.nbytes
+                if waiting_bytes > _FLUSH_BYTES:
+                    _flush(writer, waiting)
+                    waiting, waiting_bytes = [], 0
+        if waiting:
+            _flush(writer, waiting)
+    return MapResult(read, written)
+
+
+def _flush(writer: pa.RecordBatchFileWriter, tables: list[pa.Table]) -> None:
+    table = pa.concat_tables(tables)
+    order = np.argsort(table[DESTINATION].to_numpy(), kind="stable")
+    for batch in table.take(pa.array(order)).combine_chunks().to_batches():
+        writer.write_batch(batch)
+
+
+def _margin_rows(
+    plan: Plan, partition: int, primary: pa.Schema, schema: pa.Schema
+) -> Iterator[tuple[int, pa.Table]]:
+    """Yield, for each row group of a partition, its number of rows and its margin rows."""
+    info = plan.task.catalog
+    order, pixel = int(plan.partitions.orders[partition]), int(plan.partitions.pixels[partition])
+    path = Path(info.path) / pixel_path(order, pixel)
+    status = path.stat() if path.exists() else None
+    state = (plan.partitions.sizes[partition], plan.partitions.times[partition])
+    if status is None or (status.st_size, status.st_mtime_ns) != state:
+        raise MarginCacheError(f"{path}: was changed after the run began; start the run again")
+    file = open_parquet(path)
+    check_columns(info, file.schema_arrow, path)
+    check_schema(file.schema_arrow, primary, path)
+    try:
+        for group in range(file.num_row_groups):
+            index, lon, lat = _read_positions(file, group, info, path)
+            rows, destinations = find_margins(plan, partition, index, lon, lat)
+            yield (
+                len(index),
+                _take_rows(file, group, rows, destinations, partition, schema),
+            )
+    except (pa.ArrowException, OSError) as error:
+        raise MarginCacheError(f"{path}: cannot be read: {first_line(error)}") from None
+
+
+def _read_positions(
+    file: pq.ParquetFile, group: int, info: CatalogInfo, path: Path
+) -> tuple[NDArray[np.integer], NDArray[np.float64], NDArray[np.float64]]:
+    """Read the spatial index and the coordinates, in degrees, of a row group."""
+    table = file.read_row_group(
+        group, columns=[info.index_column, info.ra_column, info.dec_column], use_threads=False
+    )
+    if table[info.index_column].null_count:
+        raise MarginCacheError(
+            f"{path}: {table[info.index_column].null_count} rows have no {info.index_column}"
+        )
+    lon, lat = (
+        pc.cast(table[column], pa.float64()).to_numpy()
+        for column in (info.ra_column, info.dec_column)
+    )
+    if not (np.isfinite(lon).all() and np.isfinite(lat).all()):
+        raise MarginCacheError(
+            f"{path}: {_count_without_position(file, info)} rows have a null, NaN or infinite "
+            f"{info.ra_column} or {info.dec_column}; remove them from the catalog"
+        )
+    return table[info.index_column].to_numpy(), lon, lat
+
+
+def _count_without_position(file: pq.ParquetFile, info: CatalogInfo) -> int:
+    table = file.read(columns=[info.ra_column, info.dec_column], use_threads=False)
+    finite = (np.isfinite(pc.cast(column, pa.float64()).to_numpy()) for column in table.columns)
+    return int(np.count_nonzero(~np.logical_and(*finite)))
+
+
+def find_margins(
+    plan: Plan,
+    partition: int,
+    index: NDArray[np.integer],
+    lon: NDArray[np.float64],
+    lat: NDArray[np.float64],
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Find the margins that rows of a partition are in.
+
+    Args:
+        plan: the plan.
+        partition: index of the partition that holds the rows.
+        index: values of the spatial index, shape (n,).
+        lon, lat: coordinates in degrees, shape (n,).
+
+    Returns:
+        Pairs of a row and a destination, as two index arrays; ascending rows.
+    """
+    task = plan.task
+    order = int(plan.partitions.orders[partition])
+    shift = task.catalog.index_shift + 2 * (task.catalog.index_order - task.cell_order)
+    rows = np.arange(len(index))
+    if order <= task.cell_order:
+        # A row farther than the threshold from its own pixel's border is so from any other pixel.
+        rows = np.flatnonzero(touches_border(index, shift, order, task.cell_order))
+    cells, which = np.unique(
+        (index[rows] >> index.dtype.type(shift)).astype(np.int64), return_inverse=True
+    )
+    cell, destination = _destinations_around(plan, cells, partition)
+    first = np.searchsorted(cell, which)
+    last = np.searchsorted(cell, which, side="right")
+    pair, place = expand_ranges(first, last)
+    rows, destinations = rows[pair], destination[place]
+    if task.fine_filtering:
+        within = is_within(
+            lon[rows],
+            lat[rows],
+            plan.destination_orders[destinations],
+            plan.destination_pixels[destinations],
+            task.threshold,
+        )
+        rows, destinations = rows[within], destinations[within]
+    return rows, destinations
+
+
+def _destinations_around(
+    plan: Plan, cells: NDArray[np.int64], partition: int
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return pairs of a cell and a destination that overlaps it or a cell that touches it.
+
+    Args:
+        plan: the plan.
+        cells: nested pixels of the coarse filter's order, shape (n,).
+        partition: the partition that holds the cells; its own pixel is left out.
+
+    Returns:
+        Indices of cells, ascending, and of destinations; each pair once.
+    """
+    starts, ends = pixel_ranges(plan.destination_orders, plan.destination_pixels)
+    around = cells_and_neighbours(plan.task.cell_order, cells)
+    rows, places = np.nonzero(around >= 0)
+    low, high = pixel_ranges(
+        np.full(len(rows), plan.task.cell_order), around[rows, places]
+    )
+    which, destination = expand_ranges(
+        np.searchsorted(ends, low, side="right"), np.searchsorted(starts, high, side="left")
+    )
+    other = plan.destination_partitions[destination] != partition
+    count = len(plan.destination_orders)
+    return np.divmod(np.unique(rows[which[other]] * count + destination[other]), count)
+
+
+def _take_rows(
+    file: pq.ParquetFile,
+    group: int,
+    rows: NDArray[np.int64],
+    destinations: NDArray[np.int64],
+    partition: int,
+    schema: pa.Schema,
+) -> pa.Table:
+    """Read rows, ascending and repeated, of a row group, in batches, with all columns."""
+    if not len(rows):
+        return schema.empty_table()
+    plain = pa.schema(list(schema)[2:])
+    tables, start = [], 0
+    for batch in file.iter_batches(_BATCH_ROWS, row_groups=[group], use_threads=False):
+        low, high = np.searchsorted(rows, [start, start + batch.num_rows])
+        if high > low:
+            taken = pa.Table.from_batches([batch]).take(pa.array(rows[low:high] - start))
+            tables.append(taken.select(plain.names).replace_schema_metadata().cast(plain))
+        start += batch.num_rows
+    table = pa.concat_tables(tables)
+    table = table.add_column(
+        0, schema.field(SOURCE), pa.repeat(pa.scalar(partition, pa.uint32()), len(rows))
+    )
+    return table.add_column(0, schema.field(DESTINATION), pa.array(destinations, pa.uint32()))

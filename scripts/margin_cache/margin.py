@@ -1,0 +1,392 @@
+"""A margin in the making: its name, where its files lie, and how far it has come.
+
+``tmp_dir/NAME/margin.json`` holds the settings and the key of the plan, for processes that are
+started by the main one. Everything else of a plan lies in ``tmp_dir/NAME/KEY``. The margin is
+built in a hidden directory beside its place and moved there when it is whole.
+"""
+
+import hashlib
+import json
+import os
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from margin_cache.catalog import (
+    Partitions,
+    check_whole,
+    open_parquet,
+    pixel_path,
+    read_catalog_info,
+    read_partitions,
+    read_schema,
+    restrict,
+)
+from margin_cache.errors import MarginCacheError
+from margin_cache.plan import Plan, Task, load_plan, make_plan, save_plan, shard_path
+from margin_cache.settings import MarginSettings
+from margin_cache.storage import has_size, read_json, write_json
+
+TOOL_NAME = "snakemake-margin-cache"
+
+PROVENANCE = "provenance_info.json"
+
+_WHOLE_FILE_ROWS = 1 << 20
+"""Rows of a row group in the margin of a catalog that has one row group a file."""
+
+
+@dataclass(frozen=True)
+class Margin:
+    """A margin, with the plan to make it.
+
+    Attributes:
+        settings: its settings.
+        name: its name.
+        plan: its plan.
+    """
+
+    settings: MarginSettings
+    name: str
+    plan: Plan
+
+    @property
+    def intermediate(self) -> Path:
+        """Return the directory of all intermediate files of margins of this name."""
+        return _intermediate(self.settings, self.name)
+
+    @cached_property
+    def work(self) -> Path:
+        """Return the directory of the plan's intermediate files."""
+        return self.intermediate / self.plan.key
+
+    @property
+    def plan_path(self) -> Path:
+        """Return the file that holds the plan."""
+        return self.work / "plan.npz"
+
+    @property
+    def place(self) -> Path:
+        """Return the directory of the finished margin."""
+        return Path(self.settings.output_path) / self.name
+
+    @property
+    def building(self) -> Path:
+        """Return the directory in which the margin is built."""
+        return self.place.with_name(f".{self.name}.{self.plan.key}.building")
+
+    @property
+    def replaced(self) -> Path:
+        """Return where an older margin lies in the moment in which it is replaced."""
+        return self.place.with_name(f".{self.name}.{self.plan.key}.replaced")
+
+    def shard(self, map_name: str) -> Path:
+        """Return the shard of a map job."""
+        return shard_path(self.work, map_name)
+
+    def receipt(self, reduce_name: str) -> Path:
+        """Return the receipt of a reduce job."""
+        return self.work / "receipts" / f"{reduce_name}.json"
+
+    def footers(self, reduce_name: str) -> Path:
+        """Return the footers of the files of a reduce job."""
+        return self.work / "receipts" / f"{reduce_name}.parquet"
+
+    @property
+    def finished(self) -> Path:
+        """Return the receipt that is written last of all."""
+        return self.work / f"finished-{self.plan.state}.json"
+
+    @property
+    def placed(self) -> Path:
+        """Return the copy of the provenance of the margin that was last put in its place."""
+        return self.work / "placed.json"
+
+
+def _intermediate(settings: MarginSettings, name: str) -> Path:
+    return Path(settings.tmp_dir or "intermediate") / name
+
+
+def prepare_margins(all_settings: Iterable[MarginSettings]) -> list[Margin]:
+    """Check the catalogs and the places of margins, and plan them; for the main process.
+
+    Raises:
+        MarginCacheError: a catalog or a place is unfit, or two margins have the same name.
+    """
+    margins = []
+    names: set[str] = set()
+    for settings in all_settings:
+        info = read_catalog_info(settings.input_catalog_path)
+        name = settings.output_artifact_name or _default_name(info.name, settings)
+        if name in names:
+            raise MarginCacheError(
+                f"output_artifact_name: two margins have the name {name}; give each its own"
+            )
+        names.add(name)
+        _check_places(settings, name)
+        margins.append(_prepare(settings, name))
+    return margins
+
+
+def load_margins(all_settings: Iterable[MarginSettings]) -> list[Margin]:
+    """Load the margins that the main process has prepared, without a look at the catalogs."""
+    margins = []
+    for settings in all_settings:
+        info = read_catalog_info(settings.input_catalog_path)
+        name = settings.output_artifact_name or _default_name(info.name, settings)
+        note = read_json(_intermediate(settings, name) / "margin.json")
+        if note is None or note["settings"] != plain_settings(settings):
+            raise MarginCacheError(
+                f"{_intermediate(settings, name)}: was planned with another configuration "
+                "meanwhile; start the run again"
+            )
+        plan = load_plan(_intermediate(settings, name) / note["key"] / "plan.npz")
+        margins.append(Margin(settings, name, plan))
+    return margins
+
+
+def load_margin(note_path: Path) -> Margin:
+    """Load the margin that a ``margin.json`` tells of."""
+    note = read_json(note_path)
+    values = note["settings"]
+    pixels = tuple(tuple(pixel) for pixel in values["debug_filter_pixel_list"])
+    settings = MarginSettings(**{**values, "debug_filter_pixel_list": pixels})
+    plan = load_plan(note_path.parent / note["key"] / "plan.npz")
+    return Margin(settings, note["name"], plan)
+
+
+def plain_settings(settings: MarginSettings) -> dict[str, Any]:
+    """Return settings as JSON has them."""
+    return json.loads(json.dumps(asdict(settings)))
+
+
+def _default_name(catalog: str, settings: MarginSettings) -> str:
+    threshold = np.format_float_positional(settings.margin_threshold, trim="-")
+    name = f"{catalog}_{threshold}arcs"
+    if not all(part.isascii() and (part.isalnum() or part in "._-") for part in name) or (
+        name.startswith(".")
+    ):
+        raise MarginCacheError(
+            f"output_artifact_name: the catalog's own name, {catalog!r}, does not make a name; "
+            'give one of letters, digits, ".", "_" and "-"'
+        )
+    return name
+
+
+def _check_places(settings: MarginSettings, name: str) -> None:
+    """Check that the margin and the intermediate files stay clear of the primary catalog."""
+    primary = Path(settings.input_catalog_path).resolve()
+    place = (Path(settings.output_path) / name).resolve()
+    intermediate = _intermediate(settings, name).resolve()
+    for key, path in (("output_path", place), ("tmp_dir", intermediate)):
+        if path == primary or primary in path.parents or path in primary.parents:
+            relation = "is" if path == primary else "lies inside"
+            if path in primary.parents:
+                relation = "lies around"
+            raise MarginCacheError(
+                f"{key}: {path} {relation} the input catalog {primary}; choose another place"
+            )
+        _check_writable(key, path)
+    if place == intermediate or place in intermediate.parents or intermediate in place.parents:
+        raise MarginCacheError(
+            f"tmp_dir: {intermediate} and the margin {place} lie inside one another; choose "
+            "another place"
+        )
+
+
+def _check_writable(key: str, path: Path) -> None:
+    existing = path
+    while not existing.exists() and existing != existing.parent:
+        existing = existing.parent
+    if not existing.is_dir():
+        raise MarginCacheError(f"{key}: {existing} is a file, not a directory")
+    if not os.access(existing, os.W_OK | os.X_OK) or os.statvfs(existing).f_flag & os.ST_RDONLY:
+        raise MarginCacheError(f"{key}: {existing} cannot be written to")
+
+
+def _prepare(settings: MarginSettings, name: str) -> Margin:
+    info = read_catalog_info(settings.input_catalog_path)
+    partitions = read_partitions(info.path)
+    if settings.debug_filter_pixel_list:
+        partitions = restrict(partitions, settings.debug_filter_pixel_list)
+    first = Path(info.path) / pixel_path(int(partitions.orders[0]), int(partitions.pixels[0]))
+    check_whole(info.path, partitions.take(np.array([0])))
+    schema = read_schema(info, partitions)
+    compression, row_group_rows = _habits(first)
+    task = Task(
+        catalog=info,
+        threshold=settings.margin_threshold,
+        cell_order=settings.cell_order(info.index_order),
+        fine_filtering=settings.fine_filtering,
+        compression=compression,
+        row_group_rows=row_group_rows,
+        schema_digest=_schema_digest(schema),
+        partitions_per_job=settings.partitions_per_job,
+        job_size_mb=settings.job_size_mb,
+    )
+    draft = Margin(settings, name, _empty_plan(task, partitions))
+    try:
+        known = load_plan(draft.plan_path)
+        changed = (known.partitions.sizes != partitions.sizes) | (
+            known.partitions.times != partitions.times
+        )
+        # Jobs keep their partitions though sizes may have changed, or all would be done again.
+        plan = replace(known, partitions=partitions)
+    except (OSError, ValueError, KeyError):
+        changed = np.ones(len(partitions.orders), dtype=bool)
+        plan = make_plan(task, partitions)
+    margin = Margin(settings, name, plan)
+    try:
+        if changed.any():
+            check_whole(info.path, partitions.take(np.flatnonzero(changed)))
+            save_plan(plan, margin.plan_path)
+        note = {"name": name, "key": plan.key, "settings": plain_settings(settings)}
+        if read_json(margin.intermediate / "margin.json") != note:
+            write_json(margin.intermediate / "margin.json", note)
+    except OSError as error:
+        raise MarginCacheError(
+            f"tmp_dir: {margin.intermediate} cannot be written to: {error.strerror}"
+        ) from None
+    return margin
+
+
+def _habits(path: Path) -> tuple[str, int]:
+    """Return the codec of a primary file and how many rows its row groups have at most."""
+    metadata = open_parquet(path).metadata
+    if not metadata.num_row_groups:
+        return "snappy", _WHOLE_FILE_ROWS
+    compression = metadata.row_group(0).column(0).compression.lower()
+    if compression == "uncompressed":
+        compression = "none"
+    if metadata.num_row_groups == 1:
+        return compression, _WHOLE_FILE_ROWS
+    rows = max(metadata.row_group(group).num_rows for group in range(metadata.num_row_groups))
+    return compression, max(rows, 1)
+
+
+def is_complete(margin: Margin) -> bool:
+    """Tell whether a margin stands in its place, whole, and made from the catalog as it is now."""
+    made = read_provenance(margin.place / PROVENANCE)
+    return (
+        made is not None
+        and made["plan"] == margin.plan.key
+        and made["state"] == margin.plan.state
+        and all(has_size(margin.place / path, size) for path, (size, _) in made["files"].items())
+    )
+
+
+def read_provenance(path: Path) -> Mapping[str, Any] | None:
+    """Return the arguments that a margin was made with, or None if it is not one of ours."""
+    try:
+        tool = read_json(path)["tool_args"]
+        if tool["tool_name"] != TOOL_NAME:
+            return None
+        arguments = tool["runtime_args"]
+        if {"plan", "state", "files"} <= arguments.keys():
+            return arguments
+    except (TypeError, KeyError, AttributeError):
+        pass
+    return None
+
+
+def standing_files(margin: Margin) -> dict[str, list[Any]]:
+    """Return size and digest of the files that a margin in its place was made with.
+
+    Empty if the margin there was not made by this workflow. Where its own provenance is lost, the
+    copy among the intermediate files serves, if nothing else has come into the place.
+    """
+    made = read_provenance(margin.place / PROVENANCE)
+    if made is None:
+        made = read_provenance(margin.placed)
+        if made is None or not set(_files_below(margin.place)) <= {*made["files"], PROVENANCE}:
+            return {}
+    return made["files"]
+
+
+def _files_below(directory: Path) -> list[str]:
+    return [
+        path.relative_to(directory).as_posix() for path in directory.rglob("*") if path.is_file()
+    ]
+
+
+def check_output(margin: Margin) -> None:
+    """Check that what stands in a margin's place may be replaced.
+
+    Raises:
+        MarginCacheError: it was made otherwise, and ``overwrite`` is false.
+    """
+    place = margin.place
+    if margin.settings.overwrite or not place.exists() or not any(place.iterdir()):
+        return
+    made = read_provenance(place / PROVENANCE)
+    if made is None and not standing_files(margin):
+        raise MarginCacheError(
+            f"output_path: {place} exists and was not made by this workflow; choose another "
+            "output_path or output_artifact_name, or set overwrite: true"
+        )
+    if made is not None and made["plan"] != margin.plan.key:
+        raise MarginCacheError(
+            f"output_path: {place} exists and was made with other parameters"
+            f"{_difference(made, margin.settings)}; choose another output_artifact_name, or set "
+            "overwrite: true"
+        )
+
+
+def _difference(made: Mapping[str, Any], settings: MarginSettings) -> str:
+    """Name the keys that differ, where there are some."""
+    keys = [
+        f"{key} {made.get(key)}, not {value}"
+        for key, value in plain_settings(settings).items()
+        if key not in ("overwrite", "tmp_dir", "output_path") and made.get(key) != value
+    ]
+    return f" ({'; '.join(keys)})" if keys else ""
+
+
+def find_file(
+    margin: Margin, path: str, size: int, digest: str, standing: Mapping[str, list[Any]]
+) -> Path | None:
+    """Return where a file that a receipt lists is: being built, or standing in its place.
+
+    Args:
+        margin: the margin.
+        path: the file's path in the catalog.
+        size: its size in bytes.
+        digest: the digest of its content.
+        standing: what ``standing_files`` returned.
+    """
+    if has_size(margin.building / path, size):
+        return margin.building / path
+    if standing.get(path) == [size, digest] and has_size(margin.place / path, size):
+        return margin.place / path
+    return None
+
+
+def forget_false_receipts(margin: Margin) -> None:
+    """Delete the receipts of files that are no longer there or have another size.
+
+    Without its receipt a job is done again. A false receipt holds no information, so nothing is
+    lost even if the run that follows is a dry one.
+    """
+    margin.finished.unlink(missing_ok=True)
+    standing = standing_files(margin)
+    for name in margin.plan.reduce_names:
+        written = read_json(margin.receipt(name))
+        if written is None or not all(
+            find_file(margin, path, size, digest, standing)
+            for path, (_, size, digest) in written.items()
+        ):
+            margin.receipt(name).unlink(missing_ok=True)
+
+
+def _schema_digest(schema: pa.Schema) -> str:
+    return hashlib.blake2b(schema.serialize().to_pybytes(), digest_size=8).hexdigest()
+
+
+def _empty_plan(task: Task, partitions: Partitions) -> Plan:
+    """Return a plan without jobs, which has the key of the whole one."""
+    none = np.zeros(0, dtype=np.int64)
+    return Plan(task, partitions, none, none, none, none, none, none, none)

@@ -1,0 +1,174 @@
+"""Arithmetic on nested HEALPix pixels.
+
+A pixel is a pair (order, pixel): the HEALPix resolution parameter, ``nside = 2**order``, and the
+number in the NESTED scheme of Gorski et al. (2005, ApJ 622, 759). The nested number of a pixel is
+its base face followed by two bits a level, one of x (even bits) and one of y (odd bits), so that
+the pixels inside another are a contiguous range at any finer order.
+"""
+
+import math
+
+import hpgeom
+import numpy as np
+from numpy.typing import NDArray
+
+MAX_ORDER = 29
+"""The finest order whose nested pixel numbers fit into 64 bits."""
+
+_EVEN_BITS = 0x5555555555555555
+
+ARCSEC_PER_RADIAN = 180.0 * 3600.0 / math.pi
+
+COARSE_FACTOR = 1.6
+"""``resolution(order) / COARSE_FACTOR`` is less than the least thickness of any cell of an order.
+
+The least thickness is ``resolution / 1.485``, in cells near the edges of the polar faces.
+"""
+
+
+def resolution(order: int) -> float:
+    """Return the square root of a pixel's area at an order, in arcsec."""
+    return math.sqrt(math.pi / 3.0) / 2**order * ARCSEC_PER_RADIAN
+
+
+def finest_coarse_order(threshold: float) -> int:
+    """Return the finest order whose cells are nowhere thinner than a threshold.
+
+    At this order, and at every coarser one, whatever lies within the threshold of a point lies in
+    the point's cell or in one that touches it.
+
+    Args:
+        threshold: angular distance in arcsec, at most ``resolution(0) / COARSE_FACTOR``.
+    """
+    return min(MAX_ORDER, math.floor(math.log2(resolution(0) / (COARSE_FACTOR * threshold))))
+
+
+def pixel_ranges(
+    orders: NDArray[np.integer], pixels: NDArray[np.integer], order: int = MAX_ORDER
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return the half-open ranges that pixels cover at a finer order.
+
+    Args:
+        orders: orders of the pixels, shape (n,), none above ``order``.
+        pixels: nested pixel numbers, shape (n,).
+        order: the order of the ranges.
+
+    Returns:
+        First pixel and one past the last pixel, each int64 of shape (n,).
+    """
+    shift = 2 * (order - np.asarray(orders, dtype=np.int64))
+    pixels = np.asarray(pixels, dtype=np.int64)
+    return pixels << shift, (pixels + 1) << shift
+
+
+def split_pixel(
+    order: NDArray[np.integer], pixel: NDArray[np.integer]
+) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
+    """Split nested pixels into base face, x and y.
+
+    Args:
+        order: orders, shape (n,).
+        pixel: nested pixel numbers, shape (n,).
+
+    Returns:
+        face in 0..11, x and y in 0..2**order - 1, each int64 of shape (n,).
+    """
+    order = np.asarray(order, dtype=np.int64)
+    pixel = np.asarray(pixel, dtype=np.int64)
+    face = pixel >> (2 * order)
+    inside = pixel & ((np.int64(1) << (2 * order)) - 1)
+    return face, _even_bits(inside), _even_bits(inside >> 1)
+
+
+def _even_bits(value: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Gather the bits of even position into the low half of each number."""
+    value = value & _EVEN_BITS
+    for shift, mask in (
+        (1, 0x3333333333333333),
+        (2, 0x0F0F0F0F0F0F0F0F),
+        (4, 0x00FF00FF00FF00FF),
+        (8, 0x0000FFFF0000FFFF),
+        (16, 0x00000000FFFFFFFF),
+    ):
+        value = (value | (value >> shift)) & mask
+    return value
+
+
+def touches_border(
+    index: NDArray[np.integer], shift: int, order: int, cell_order: int
+) -> NDArray[np.bool_]:
+    """Tell which rows of one pixel lie in cells that touch the pixel's border.
+
+    A cell touches the border if its x or y, counted inside the pixel, has only zero bits or only
+    one bits. That is four masked comparisons of the index, without unpacking it.
+
+    Args:
+        index: values of a spatial index, int64 or uint64 of shape (n,).
+        shift: number of bits to the right of the bits of ``cell_order`` in the index.
+        order: order of the pixel that holds all rows.
+        cell_order: order of the cells, not below ``order``.
+
+    Returns:
+        bool array of shape (n,).
+    """
+    inside = ((1 << (2 * (cell_order - order))) - 1) << shift
+    near = np.zeros(index.shape, dtype=bool)
+    even = _EVEN_BITS << (shift % 2)
+    for bits in (inside & even, inside & ~even):
+        mask = index.dtype.type(bits)
+        masked = index & mask
+        near |= masked == 0
+        near |= masked == mask
+    return near
+
+
+def cells_and_neighbours(order: int, cells: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return each cell with the up to eight cells that touch it.
+
+    Args:
+        order: order of the cells.
+        cells: nested pixel numbers, shape (n,).
+
+    Returns:
+        int64 array of shape (n, 9); the cell itself first, -1 where there is no neighbour (eight
+        vertices of the sphere have only seven pixels around them).
+    """
+    around = hpgeom.neighbors(2**order, cells, nest=True)
+    return np.concatenate([cells[:, None], around.reshape(len(cells), 8)], axis=1)
+
+
+def centres(
+    orders: NDArray[np.integer], pixels: NDArray[np.integer]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return longitude and latitude of the centres of pixels, in degrees, each of shape (n,)."""
+    nside = np.int64(1) << np.asarray(orders, dtype=np.int64)
+    return hpgeom.pixel_to_angle(nside, np.asarray(pixels, dtype=np.int64), nest=True, lonlat=True)
+
+
+def negative_pixels(
+    orders: NDArray[np.integer], pixels: NDArray[np.integer]
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return the largest pixels that cover the sky outside a set of disjoint pixels.
+
+    Args:
+        orders: orders of the pixels, shape (n,).
+        pixels: nested pixel numbers, shape (n,).
+
+    Returns:
+        orders and pixels of the complement, int64, in nested order.
+    """
+    orders = np.asarray(orders, dtype=np.int64)
+    pixels = np.asarray(pixels, dtype=np.int64)
+    found_orders, found_pixels = [], []
+    candidates = np.arange(12, dtype=np.int64)
+    for order in range(int(orders.max(initial=0)) + 1):
+        inner = np.unique(pixels[orders > order] >> (2 * (orders[orders > order] - order)))
+        split = np.isin(candidates, inner)
+        empty = candidates[~split & ~np.isin(candidates, pixels[orders == order])]
+        found_orders.append(np.full(len(empty), order))
+        found_pixels.append(empty)
+        candidates = (4 * candidates[split][:, None] + np.arange(4)).ravel()
+    result_orders = np.concatenate(found_orders).astype(np.int64)
+    result_pixels = np.concatenate(found_pixels).astype(np.int64)
+    nested = np.argsort(pixel_ranges(result_orders, result_pixels)[0])
+    return result_orders[nested], result_pixels[nested]

@@ -1,0 +1,403 @@
+"""The plan of a margin: which jobs there are, what each covers, and which needs which.
+
+Everything in a plan follows from the catalog and the settings, never from the machine, so a run
+that is resumed elsewhere finds its files. Jobs cover runs of partitions that are consecutive in
+nested order, hence close on the sky.
+
+The files of a plan lie in a directory whose name is a digest of all that shapes the result, and
+the name of each file has a digest of the state of the partitions that it was made from. So a file
+that exists is one that is still right, whatever was changed in the meantime.
+"""
+
+import hashlib
+import json
+import math
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from margin_cache import __version__
+from margin_cache.boundary import distance_to_pixel
+from margin_cache.catalog import CatalogInfo, Partitions, pixel_path
+from margin_cache.nested import (
+    ARCSEC_PER_RADIAN,
+    cells_and_neighbours,
+    centres,
+    finest_coarse_order,
+    negative_pixels,
+    pixel_ranges,
+    resolution,
+)
+from margin_cache.storage import atomic_path
+
+Ints = NDArray[np.int64]
+
+_MB = 10**6
+
+_LEAST_JOB = 64 * _MB
+"""An auto job on a small catalog covers this much, or start-up takes longer than its work."""
+
+_JOBS_WANTED = 16
+"""A catalog too small for this many jobs of full size is cut into so many smaller ones."""
+
+_MOST_JOBS = 8192
+"""The most map jobs that auto makes, so that Snakemake's own work stays below a minute."""
+
+_REDUCE_FACTOR = 32
+"""How much more Parquet a reduce job's destinations hold than a map job's partitions."""
+
+_REDUCE_PIXELS = 256
+"""The most destinations of an auto reduce job."""
+
+_CIRCUMRADIUS = 1.11
+"""No point of a pixel is farther from its centre than this times the resolution of its order."""
+
+
+@dataclass(frozen=True)
+class Task:
+    """What a margin is made of and how: all that shapes its rows and its jobs.
+
+    Attributes:
+        catalog: the primary catalog.
+        threshold: margin threshold in arcsec.
+        cell_order: order of the coarse filter's cells.
+        fine_filtering: whether the exact filter follows the coarse one.
+        compression: codec of the primary's files, which the margin's files have too.
+        row_group_rows: most rows of a row group of the margin's files.
+        schema_digest: digest of the primary's schema.
+        partitions_per_job: "auto" or a number.
+        job_size_mb: most Parquet of an auto job, in MB.
+    """
+
+    catalog: CatalogInfo
+    threshold: float
+    cell_order: int
+    fine_filtering: bool
+    compression: str
+    row_group_rows: int
+    schema_digest: str
+    partitions_per_job: int | str
+    job_size_mb: float
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Partitions, destinations and jobs of a margin.
+
+    Attributes:
+        task: what shapes the margin.
+        partitions: the n partitions of the primary catalog, in nested order.
+        destination_orders, destination_pixels: the pixels that can have margin rows: the
+            partitions and the negative pixels, which together tile the sky; nested order, shape
+            (d,).
+        destination_partitions: index of the partition that a destination is, or -1, shape (d,).
+        map_bounds: map job j covers partitions ``map_bounds[j]:map_bounds[j + 1]``.
+        reduce_bounds: the same for reduce jobs and destinations.
+        need_bounds, needs: reduce job j reads the shards of the map jobs
+            ``needs[need_bounds[j]:need_bounds[j + 1]]``.
+    """
+
+    task: Task
+    partitions: Partitions
+    destination_orders: Ints
+    destination_pixels: Ints
+    destination_partitions: Ints
+    map_bounds: Ints
+    reduce_bounds: Ints
+    need_bounds: Ints
+    needs: Ints
+
+    @cached_property
+    def key(self) -> str:
+        """Return the digest of everything that the plan follows from but the files' state."""
+        digest = hashlib.blake2b(digest_size=8)
+        digest.update(json.dumps([__version__, asdict(self.task)], sort_keys=True).encode())
+        digest.update(self.partitions.orders.tobytes() + self.partitions.pixels.tobytes())
+        return digest.hexdigest()
+
+    @cached_property
+    def state(self) -> str:
+        """Return the digest of the state of all partition files."""
+        return _digest(self.partitions.sizes.tobytes() + self.partitions.times.tobytes())
+
+    @cached_property
+    def map_names(self) -> list[str]:
+        """Return the names of the map jobs: number and state of the partitions covered."""
+        return [
+            f"{job:05d}-"
+            + _digest(
+                self.partitions.sizes[start:stop].tobytes()
+                + self.partitions.times[start:stop].tobytes()
+            )
+            for job, (start, stop) in enumerate(
+                zip(self.map_bounds[:-1], self.map_bounds[1:], strict=True)
+            )
+        ]
+
+    @cached_property
+    def reduce_names(self) -> list[str]:
+        """Return the names of the reduce jobs: number and state of the partitions they read."""
+        return [
+            f"{job:05d}-" + _digest("".join(self.map_names[need] for need in needs).encode())
+            for job, needs in enumerate(np.split(self.needs, self.need_bounds[1:-1]))
+        ]
+
+    def map_job_of(self, name: str) -> int:
+        """Return the number of the map job with a name."""
+        return _job_of(name, self.map_names)
+
+    def reduce_job_of(self, name: str) -> int:
+        """Return the number of the reduce job with a name."""
+        return _job_of(name, self.reduce_names)
+
+    def files_of(self, job: int) -> list[str]:
+        """Return the paths of the partition files that a map job reads."""
+        part = slice(self.map_bounds[job], self.map_bounds[job + 1])
+        return [
+            f"{self.task.catalog.path}/{pixel_path(order, pixel)}"
+            for order, pixel in zip(
+                self.partitions.orders[part].tolist(),
+                self.partitions.pixels[part].tolist(),
+                strict=True,
+            )
+        ]
+
+    def needs_of(self, job: int) -> Ints:
+        """Return the numbers of the map jobs whose shards a reduce job reads, ascending."""
+        return self.needs[self.need_bounds[job] : self.need_bounds[job + 1]]
+
+
+def _digest(data: bytes) -> str:
+    return hashlib.blake2b(data, digest_size=5).hexdigest()
+
+
+def _job_of(name: str, names: list[str]) -> int:
+    job = int(name.partition("-")[0])
+    if names[job] != name:
+        raise ValueError(f"{name} is not a job of this plan")
+    return job
+
+
+def make_plan(task: Task, partitions: Partitions) -> Plan:
+    """Make the plan of a margin.
+
+    Args:
+        task: what shapes the margin.
+        partitions: the partitions of the primary catalog, in nested order.
+    """
+    count = len(partitions.orders)
+    negative_orders, negative = negative_pixels(partitions.orders, partitions.pixels)
+    orders = np.concatenate([partitions.orders, negative_orders])
+    pixels = np.concatenate([partitions.pixels, negative])
+    owners = np.concatenate([np.arange(count), np.full(len(negative), -1)])
+    nested = np.argsort(pixel_ranges(orders, pixels)[0])
+    orders, pixels, owners = orders[nested], pixels[nested], owners[nested]
+
+    map_bounds, reduce_bounds = _group(task, partitions.sizes, owners)
+    reach = (
+        (task.threshold, finest_coarse_order(task.threshold))
+        if task.fine_filtering
+        else (math.inf, task.cell_order)
+    )
+    sources, destinations = pixels_within(
+        (partitions.orders, partitions.pixels), (orders, pixels), *reach
+    )
+    other = owners[destinations] != sources
+    map_jobs = np.searchsorted(map_bounds, sources[other], side="right") - 1
+    reduce_jobs = np.searchsorted(reduce_bounds, destinations[other], side="right") - 1
+    edges = np.unique(reduce_jobs * (len(map_bounds) - 1) + map_jobs)
+    reducing, needs = np.divmod(edges, len(map_bounds) - 1)
+    need_bounds = np.searchsorted(reducing, np.arange(len(reduce_bounds)))
+    return Plan(
+        task, partitions, orders, pixels, owners, map_bounds, reduce_bounds, need_bounds, needs
+    )
+
+
+def _group(task: Task, sizes: Ints, owners: Ints) -> tuple[Ints, Ints]:
+    """Return the bounds of map and of reduce jobs."""
+    if task.partitions_per_job != "auto":
+        per_job = int(task.partitions_per_job)
+        return tuple(
+            np.append(np.arange(0, count, per_job), count) for count in (len(sizes), len(owners))
+        )
+    total = int(sizes.sum())
+    limit = min(task.job_size_mb * _MB, max(_LEAST_JOB, total / _JOBS_WANTED))
+    limit = max(limit, total / _MOST_JOBS)
+    map_bounds = _bounds(sizes, limit)
+    most = _REDUCE_FACTOR * limit
+    weights = np.where(owners < 0, 0, sizes[owners])
+    return map_bounds, _bounds(np.maximum(weights, most / _REDUCE_PIXELS), most)
+
+
+def _bounds(weights: NDArray[np.number], most: float) -> Ints:
+    """Cut a sequence into runs, each as long as its weights add up to no more than ``most``."""
+    ends = np.cumsum(weights, dtype=np.float64)
+    bounds = [0]
+    while bounds[-1] < len(weights):
+        done = ends[bounds[-1] - 1] if bounds[-1] else 0.0
+        # A rounding error must not move a weight that just fits into the next run.
+        stop = int(np.searchsorted(ends, (done + most) * (1 + 1e-12), side="right"))
+        bounds.append(max(stop, bounds[-1] + 1))
+    return np.array(bounds, dtype=np.int64)
+
+
+def pixels_within(
+    sources: tuple[Ints, Ints], destinations: tuple[Ints, Ints], threshold: float, finest: int
+) -> tuple[Ints, Ints]:
+    """Return the pairs of pixels of which one can hold rows in the margin of the other.
+
+    Two disjoint pixels whose distance is at most the threshold touch, if the cells of the finer
+    one's order are nowhere thinner than the threshold. Then the coarser one holds a neighbour of
+    the finer one. Pairs with a pixel finer than that are found by the neighbours of the cell that
+    it lies in, and sifted by distance, which leaves a few too many.
+
+    Args:
+        sources: orders and pixels of disjoint pixels in nested order, each of shape (s,).
+        destinations: the same, of shape (d,).
+        threshold: angular distance in arcsec; infinite for all pairs with cells that touch.
+        finest: finest order of cells to look at, none of them thinner than a finite threshold.
+
+    Returns:
+        Indices of sources and of destinations, of equal length, each pair once.
+    """
+    forward = _overlapping(sources, destinations, finest)
+    backward = _overlapping(destinations, sources, finest)
+    # From either side, pixels that are no finer than the cells looked at; from the side of the
+    # sources, finer ones as well where both are finer than the cells.
+    source_orders, destination_orders = sources[0], destinations[0]
+    from_source = (destination_orders[forward[1]] <= source_orders[forward[0]]) | (
+        source_orders[forward[0]] > finest
+    )
+    from_destination = source_orders[backward[1]] < destination_orders[backward[0]]
+    count = len(destination_orders)
+    pairs = np.unique(
+        np.concatenate(
+            [
+                forward[0][from_source] * count + forward[1][from_source],
+                backward[1][from_destination] * count + backward[0][from_destination],
+            ]
+        )
+    )
+    found_sources, found_destinations = np.divmod(pairs, count)
+    near = _are_near(
+        tuple(values[found_sources] for values in sources),
+        tuple(values[found_destinations] for values in destinations),
+        threshold,
+        finest,
+    )
+    return found_sources[near], found_destinations[near]
+
+
+def _overlapping(
+    pixels: tuple[Ints, Ints], others: tuple[Ints, Ints], finest: int
+) -> tuple[Ints, Ints]:
+    """Return pairs of a pixel and another that overlaps its cell or a cell that touches it."""
+    starts, ends = pixel_ranges(*others)
+    found, found_others = [], []
+    for order in np.unique(pixels[0]):
+        chosen = np.flatnonzero(pixels[0] == order)
+        cell_order = min(int(order), finest)
+        cells = cells_and_neighbours(
+            cell_order, pixels[1][chosen] >> (2 * (int(order) - cell_order))
+        )
+        rows, places = np.nonzero(cells >= 0)
+        low, high = pixel_ranges(np.full(len(rows), cell_order), cells[rows, places])
+        first = np.searchsorted(ends, low, side="right")
+        last = np.searchsorted(starts, high, side="left")
+        if cell_order == order:
+            # Others finer than this pixel find it from their side.
+            last = np.minimum(last, first + 1)
+        which, other = expand_ranges(first, last)
+        found.append(chosen[rows[which]])
+        found_others.append(other)
+    return np.concatenate(found), np.concatenate(found_others)
+
+
+def expand_ranges(first: Ints, last: Ints) -> tuple[Ints, Ints]:
+    """Return, for each number of each half-open range, the index of its range and the number.
+
+    Args:
+        first: beginnings of the ranges, shape (n,).
+        last: ends of the ranges; a range that ends before it begins is empty.
+    """
+    lengths = np.maximum(last - first, 0)
+    which = np.repeat(np.arange(len(first)), lengths)
+    before = np.repeat(np.cumsum(lengths) - lengths, lengths)
+    return which, first[which] + np.arange(len(which)) - before
+
+
+def _are_near(
+    sources: tuple[Ints, Ints], destinations: tuple[Ints, Ints], threshold: float, finest: int
+) -> NDArray[np.bool_]:
+    """Tell which pairs, each of shape (n,), can lie within the threshold of one another."""
+    near = np.ones(len(sources[0]), dtype=bool)
+    swap = sources[0] > destinations[0]
+    finer = tuple(np.where(swap, one, two) for one, two in zip(sources, destinations, strict=True))
+    coarser = tuple(np.where(swap, two, one) for one, two in zip(sources, destinations, strict=True))
+    unsure = np.flatnonzero(finer[0] > finest)
+    fine_lon, fine_lat = centres(finer[0][unsure], finer[1][unsure])
+    radius = _circumradius(finer[0][unsure])
+    centre_distance = _separation(
+        fine_lon, fine_lat, *centres(coarser[0][unsure], coarser[1][unsure])
+    )
+    near[unsure] = centre_distance <= threshold + radius + _circumradius(coarser[0][unsure])
+    # The circle around a much coarser pixel says little; its boundary says all.
+    unequal = near[unsure] & (finer[0][unsure] > coarser[0][unsure] + 1)
+    rows = unsure[unequal]
+    distance = distance_to_pixel(
+        fine_lon[unequal], fine_lat[unequal], coarser[0][rows], coarser[1][rows]
+    )
+    near[rows] = distance <= threshold + radius[unequal]
+    return near
+
+
+def _circumradius(orders: Ints) -> NDArray[np.float64]:
+    return _CIRCUMRADIUS * resolution(0) / np.exp2(orders)
+
+
+def _separation(
+    lon: NDArray[np.float64],
+    lat: NDArray[np.float64],
+    other_lon: NDArray[np.float64],
+    other_lat: NDArray[np.float64],
+) -> NDArray[np.float64]:
+    """Return the angular separation, in arcsec, of points in degrees (the haversine formula)."""
+    lon, lat, other_lon, other_lat = (np.deg2rad(v) for v in (lon, lat, other_lon, other_lat))
+    square = (
+        np.sin((lat - other_lat) / 2) ** 2
+        + np.cos(lat) * np.cos(other_lat) * np.sin((lon - other_lon) / 2) ** 2
+    )
+    return 2 * ARCSEC_PER_RADIAN * np.arcsin(np.sqrt(np.clip(square, 0, 1)))
+
+
+def shard_path(work: Path, map_name: str) -> Path:
+    """Return the shard of a map job in a plan's directory."""
+    return work / "shards" / f"{map_name}.arrow"
+
+
+def save_plan(plan: Plan, path: Path) -> None:
+    """Write a plan to a file, atomically."""
+    arrays = {
+        name: value for name, value in vars(plan).items() if isinstance(value, np.ndarray)
+    } | vars(plan.partitions)
+    with atomic_path(path) as temporary, temporary.open("wb") as file:
+        np.savez(file, task=np.array(json.dumps(asdict(plan.task))), **arrays)
+
+
+def load_plan(path: Path) -> Plan:
+    """Read a plan that ``save_plan`` wrote.
+
+    Raises:
+        FileNotFoundError: there is none.
+    """
+    with np.load(path) as file:
+        values = dict(file)
+    task = json.loads(str(values.pop("task")))
+    task["catalog"] = CatalogInfo(**task["catalog"])
+    partitions = Partitions(**{name: values.pop(name) for name in Partitions.__annotations__})
+    return Plan(task=Task(**task), partitions=partitions, **values)
+
+

@@ -1,0 +1,132 @@
+"""Reducing: from the shards around some destinations to one Parquet file a destination.
+
+A job writes its files into the directory in which the margin is built, and then two small ones: a
+receipt, which lists the files with rows, bytes and a digest, and their footers, as one Parquet metadata
+file, from which the margin's ``_metadata`` is put together.
+"""
+
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from margin_cache.catalog import margin_schema, pixel_path, read_schema
+from margin_cache.errors import MarginCacheError
+from margin_cache.mapping import DESTINATION, SOURCE
+from margin_cache.plan import Plan
+from margin_cache.storage import atomic_path, file_digest, is_temporary, write_json
+
+
+def reduce_margins(
+    plan: Plan, job: int, shards: list[Path], building: Path, receipt: Path, footers: Path
+) -> dict[str, tuple[int, int, str]]:
+    """Write the margins of a reduce job's destinations.
+
+    Args:
+        plan: the plan.
+        job: number of the reduce job.
+        shards: the shards that the job needs, in the order of ``plan.needs_of(job)``.
+        building: directory in which the margin is built.
+        receipt: JSON file to write, which lists the files.
+        footers: Parquet metadata file to write, with the footers of all files.
+
+    Returns:
+        What the receipt has: for each file's path in the catalog its rows, bytes and digest.
+    """
+    schema = margin_schema(read_schema(plan.task.catalog, plan.partitions))
+    first, stop = plan.reduce_bounds[job : job + 2]
+    pieces = _pieces(shards, int(first), int(stop))
+    for other in receipt.parent.glob(f"{job:05d}-*"):
+        # The files are about to become those of this state of the catalog alone.
+        if other not in (receipt, footers) and not is_temporary(other.name):
+            other.unlink(missing_ok=True)
+    written: dict[str, tuple[int, int, str]] = {}
+    collected: list[pq.FileMetaData] = []
+    for destination in range(first, stop):
+        if destination not in pieces:
+            continue
+        name = pixel_path(
+            int(plan.destination_orders[destination]), int(plan.destination_pixels[destination])
+        )
+        table = pa.concat_tables(pieces.pop(destination))
+        metadata = _write_margin(plan, destination, table, schema, building / name)
+        metadata.set_file_path(f"/{name}")
+        collected.append(metadata)
+        path = building / name
+        written[name] = (metadata.num_rows, path.stat().st_size, file_digest(path))
+    with atomic_path(footers) as temporary:
+        pq.write_metadata(schema, temporary, metadata_collector=collected)
+    write_json(receipt, written)
+    return written
+
+
+def _pieces(shards: list[Path], first: int, stop: int) -> dict[int, list[pa.Table]]:
+    """Return the rows of each destination in a range, in the order of their partitions.
+
+    The shards are mapped into memory, so only what is taken of them is read.
+    """
+    pieces: dict[int, list[pa.Table]] = {}
+    for shard in shards:
+        try:
+            reader = pa.ipc.open_file(pa.memory_map(str(shard)))
+        except (pa.ArrowException, OSError):
+            raise MarginCacheError(
+                f"{shard}: is not a whole shard; delete it and start the run again"
+            ) from None
+        for number in range(reader.num_record_batches):
+            batch = reader.get_batch(number)
+            destinations = batch.column(DESTINATION).to_numpy()
+            low, high = np.searchsorted(destinations, [first, stop])
+            found, starts = np.unique(destinations[low:high], return_index=True)
+            bounds = np.append(starts, high - low) + low
+            for destination, start, end in zip(found, bounds[:-1], bounds[1:], strict=True):
+                piece = pa.Table.from_batches([batch.slice(start, end - start)])
+                pieces.setdefault(int(destination), []).append(piece)
+    return pieces
+
+
+def _write_margin(
+    plan: Plan, destination: int, rows: pa.Table, schema: pa.Schema, path: Path
+) -> pq.FileMetaData:
+    """Write one margin file, sorted by the spatial index, and return its footer.
+
+    Rows of equal index stay in the order of partition and row, in which they come.
+    """
+    task = plan.task
+    order = np.argsort(rows[task.catalog.index_column].to_numpy(), kind="stable")
+    footer: list[pq.FileMetaData] = []
+    with (
+        atomic_path(path) as temporary,
+        pq.ParquetWriter(
+            temporary, schema, compression=task.compression, metadata_collector=footer
+        ) as writer,
+    ):
+        for start in range(0, len(order), task.row_group_rows):
+            taken = rows.take(pa.array(order[start : start + task.row_group_rows]))
+            table = _margin_columns(plan, destination, taken, schema)
+            writer.write_table(table, row_group_size=task.row_group_rows)
+    return footer[0]
+
+
+def _margin_columns(plan: Plan, destination: int, rows: pa.Table, schema: pa.Schema) -> pa.Table:
+    """Return rows of a shard with the columns of a margin file for a destination."""
+    source = rows[SOURCE].to_numpy()
+    order = int(plan.destination_orders[destination])
+    pixel = int(plan.destination_pixels[destination])
+    source_pixels = plan.partitions.pixels[source]
+    pixel_values = {
+        "Norder": np.full(len(source), order),
+        "Dir": np.full(len(source), pixel // 10000 * 10000),
+        "Npix": np.full(len(source), pixel),
+        "margin_Norder": plan.partitions.orders[source],
+        "margin_Dir": source_pixels // 10000 * 10000,
+        "margin_Npix": source_pixels,
+    }
+    columns = [
+        pa.array(pixel_values[field.name]).cast(field.type)
+        if field.name in pixel_values
+        else rows[field.name].combine_chunks().cast(field.type)
+        for field in schema
+    ]
+    return pa.Table.from_arrays(columns, schema=schema)

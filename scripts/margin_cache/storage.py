@@ -1,0 +1,99 @@
+"""Writing files so that a reader sees a whole file or none."""
+
+import hashlib
+import json
+import os
+import shutil
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+
+@contextmanager
+def atomic_path(path: Path) -> Iterator[Path]:
+    """Give a temporary path beside ``path``, which it replaces when the block ends well.
+
+    The temporary name is unique, so two copies of one job can write the same file at once. The
+    file is flushed to disk before it gets its name.
+
+    Args:
+        path: the file to write; its directory is made if it is missing.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:12]}.tmp")
+    try:
+        yield temporary
+        descriptor = os.open(temporary, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+        os.replace(temporary, path)
+    finally:
+        with suppress(FileNotFoundError):
+            temporary.unlink()
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file atomically, in UTF-8."""
+    with atomic_path(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write a JSON file atomically, indented by four as hipscat does."""
+    write_text(path, json.dumps(value, indent=4, ensure_ascii=False) + "\n")
+
+
+def read_json(path: Path) -> Any:
+    """Return the content of a JSON file, or None if it is missing or not JSON."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (FileNotFoundError, NotADirectoryError, ValueError):
+        return None
+
+
+def is_temporary(name: str) -> bool:
+    """Tell whether a file name is one of an interrupted ``atomic_path``."""
+    return name.startswith(".") and name.endswith(".tmp")
+
+
+def has_size(path: Path, size: int) -> bool:
+    """Tell whether a file exists and has a size in bytes."""
+    try:
+        return path.stat().st_size == size
+    except OSError:
+        return False
+
+
+def file_digest(path: Path) -> str:
+    """Return a digest of a file's content."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=8)).hexdigest()
+
+
+def link_or_copy(source: Path, target: Path) -> None:
+    """Give a file a second name, or copy it where the file system has no hard links."""
+    with atomic_path(target) as temporary:
+        try:
+            os.link(source, temporary)
+        except OSError:
+            shutil.copy2(source, temporary)
+
+
+def replace_directory(new: Path, target: Path, old: Path) -> None:
+    """Put a directory in the place of another, which is deleted once the new one is there.
+
+    Args:
+        new: the directory that takes the place.
+        target: the place; need not exist.
+        old: where ``target`` is moved to meanwhile.
+    """
+    if target.exists():
+        if old.exists():
+            shutil.rmtree(old)
+        target.rename(old)
+    new.rename(target)
+    shutil.rmtree(old, ignore_errors=True)
