@@ -1,3 +1,4 @@
+import re
 import sys
 from pathlib import Path
 
@@ -8,16 +9,12 @@ min_version("9.0")
 BASE = Path(str(workflow.current_basedir))
 sys.path.insert(0, str(BASE / "scripts"))
 
-from margin_cache.errors import MarginCacheError
-from margin_cache.settings import settings_of_margins
-
-
 if Path("config/config.yaml").exists():
 
     configfile: "config/config.yaml"
 
 
-include: "workflow/rules/plan.smk"
+include: "workflow/rules/common.smk"
 include: "workflow/rules/map.smk"
 include: "workflow/rules/reduce.smk"
 include: "workflow/rules/finish.smk"
@@ -26,7 +23,7 @@ include: "workflow/rules/finish.smk"
 rule all:
     default_target: True
     input:
-        [str(place) for place in targets()],
+        targets(),
 
 
 onsuccess:
@@ -34,4 +31,4 @@ onsuccess:
 
 
 onerror:
-    print(how_to_resume())
+    print(what_failed(log))

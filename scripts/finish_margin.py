@@ -9,6 +9,7 @@ from margin_cache.margin import load_margin
 
 
 def main() -> str:
+    """Finish the margin that the command line names; return what was done."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--margin", type=Path, required=True, help="margin.json of the margin")
     summary = finish_margin(load_margin(parser.parse_args().margin))

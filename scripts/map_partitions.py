@@ -9,6 +9,7 @@ from margin_cache.plan import load_plan
 
 
 def main() -> str:
+    """Run the map job that the command line names; return what was done."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--plan", type=Path, required=True, help="plan of the margin")
     parser.add_argument("--job", required=True, help="name of the map job")

@@ -150,9 +150,9 @@ def exact_distance(lon_deg: float, lat_deg: float, order: int, pixel: int) -> fl
 
     The doubles ``lon_deg`` and ``lat_deg`` (degrees) are taken as exact.
 
-    Branch and prune with 60 digits.  For the squared chord
-    ``f(s) = |C(s) - P|**2`` we have ``f'' = 2 (|C'|**2 + (C - P).C'')``, so on
-    an interval of length ``d`` f is nowhere below the smaller end value minus
+    Branch and prune with 60 digits.  The squared chord ``f(s) = |C - P|**2`` has
+    ``f'' = 2 |C'|**2 + 2 (C - P).C'' = -2 |C'|**2 - 2 (C + P).C''``, so on an
+    interval of length ``d`` f is nowhere below the smaller end value minus
     ``max|f''| d**2 / 8``.  Intervals which therefore cannot hold the global
     minimum are dropped, the others halved, until the gap between the best
     value found and the proven lower bound is below TOLERANCE_ARCSEC.
@@ -189,7 +189,7 @@ def exact_distance(lon_deg: float, lat_deg: float, order: int, pixel: int) -> fl
             floor = best
             for edge, bend, start, at_start, at_end in intervals:
                 speed = SPEED_BOUND * edge.h
-                reach = mp.sqrt(at_start) + speed * width
+                reach = mp.sqrt(min(at_start, abs(4 - at_start))) + speed * width
                 drop = 2 * (speed**2 + reach * bend) * width**2 / 8
                 lowest = min(at_start, at_end) - drop
                 if lowest <= best:

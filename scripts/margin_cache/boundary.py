@@ -70,9 +70,7 @@ class _Sides:
         return _Sides(**{name: values[chosen] for name, values in vars(self).items()})
 
 
-def distance_to_pixel(
-    lon: ArrayLike, lat: ArrayLike, order: ArrayLike, pixel: ArrayLike
-) -> Floats:
+def distance_to_pixel(lon: ArrayLike, lat: ArrayLike, order: ArrayLike, pixel: ArrayLike) -> Floats:
     """Return the angular distance from points to the boundaries of pixels.
 
     Points inside a pixel have a distance as well; it is that to the nearest point of the boundary.
@@ -157,9 +155,7 @@ def _gap(order: NDArray[np.int64]) -> Floats:
     return _LENGTH_BOUND / (_NODES - 1) / np.exp2(order)
 
 
-def _sides(
-    lon: Floats, lat: Floats, order: NDArray[np.int64], pixel: NDArray[np.int64]
-) -> _Sides:
+def _sides(lon: Floats, lat: Floats, order: NDArray[np.int64], pixel: NDArray[np.int64]) -> _Sides:
     """Return the four sides of each pixel, as arrays of shape (4 n,), four in a row a pixel."""
     face, x, y = split_pixel(order, pixel)
     size = np.exp2(-order)[:, None]
@@ -331,9 +327,7 @@ def _node_interval(node: NDArray[np.integer]) -> tuple[Floats, Floats]:
     return node / (_NODES - 1), (node + 1) / (_NODES - 1)
 
 
-def _bisect_bend(
-    sides: _Sides, low: Floats, high: Floats, rising: NDArray[np.bool_]
-) -> Floats:
+def _bisect_bend(sides: _Sides, low: Floats, high: Floats, rising: NDArray[np.bool_]) -> Floats:
     """Return where ``f''`` changes its sign, from negative to positive where ``rising``."""
     for _ in range(40):
         middle = (low + high) / 2

@@ -213,7 +213,9 @@ def check_whole(path: str, partitions: Partitions) -> None:
                 file.seek(-4, os.SEEK_END)
                 return file.read(4) == _MAGIC
         except OSError as error:
-            raise MarginCacheError(f"{Path(path) / name}: cannot be read: {error.strerror}") from None
+            raise MarginCacheError(
+                f"{Path(path) / name}: cannot be read: {error.strerror}"
+            ) from None
 
     names = [pixel_path(*pixel) for pixel in zip(partitions.orders, partitions.pixels, strict=True)]
     sizes = partitions.sizes.tolist()

@@ -152,16 +152,11 @@ def _write_metadata(margin: Margin, files: Mapping[str, list[Any]], rows: int) -
 
 
 def _delete_remains(margin: Margin) -> None:
-    """Delete what earlier plans and earlier states of the catalog have left behind."""
+    """Delete the shards, and what earlier plans and interrupted runs have left behind."""
     for other in margin.intermediate.iterdir():
         if other.is_dir() and other != margin.work and (other / "plan.npz").exists():
             shutil.rmtree(other, ignore_errors=True)
     for suffix in ("building", "replaced"):
         for other in margin.place.parent.glob(f".{margin.name}.*.{suffix}"):
             shutil.rmtree(other, ignore_errors=True)
-    current = {margin.shard(name) for name in margin.plan.map_names}
-    for shard in (margin.work / "shards").glob("*.arrow"):
-        if shard not in current:
-            shard.unlink(missing_ok=True)
-
-
+    shutil.rmtree(margin.work / "shards", ignore_errors=True)

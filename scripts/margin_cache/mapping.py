@@ -51,10 +51,15 @@ class MapResult:
 def plain_type(kind: pa.DataType) -> pa.DataType:
     """Return a type with every dictionary in it replaced by the type of its values.
 
-    A dictionary's content depends on which rows were read together; plain values do not.
+    A dictionary's content depends on which rows were read together; plain values do not. Views
+    of strings and binaries are replaced as well, since Arrow cannot take rows of them.
     """
     if pa.types.is_dictionary(kind):
         return plain_type(kind.value_type)
+    if pa.types.is_string_view(kind):
+        return pa.string()
+    if pa.types.is_binary_view(kind):
+        return pa.binary()
     if pa.types.is_struct(kind):
         return pa.struct([field.with_type(plain_type(field.type)) for field in kind])
     if pa.types.is_map(kind):
@@ -63,9 +68,7 @@ def plain_type(kind: pa.DataType) -> pa.DataType:
             kind.item_field.with_type(plain_type(kind.item_type)),
         )
     if pa.types.is_fixed_size_list(kind):
-        return pa.list_(
-            kind.value_field.with_type(plain_type(kind.value_type)), kind.list_size
-        )
+        return pa.list_(kind.value_field.with_type(plain_type(kind.value_type)), kind.list_size)
     if pa.types.is_large_list(kind):
         return pa.large_list(kind.value_field.with_type(plain_type(kind.value_type)))
     if pa.types.is_list(kind):
@@ -197,7 +200,8 @@ def find_margins(
         plan: the plan.
         partition: index of the partition that holds the rows.
         index: values of the spatial index, shape (n,).
-        lon, lat: coordinates in degrees, shape (n,).
+        lon: right ascensions in degrees, shape (n,).
+        lat: declinations in degrees, shape (n,).
 
     Returns:
         Pairs of a row and a destination, as two index arrays; ascending rows.
@@ -245,9 +249,7 @@ def _destinations_around(
     starts, ends = pixel_ranges(plan.destination_orders, plan.destination_pixels)
     around = cells_and_neighbours(plan.task.cell_order, cells)
     rows, places = np.nonzero(around >= 0)
-    low, high = pixel_ranges(
-        np.full(len(rows), plan.task.cell_order), around[rows, places]
-    )
+    low, high = pixel_ranges(np.full(len(rows), plan.task.cell_order), around[rows, places])
     which, destination = expand_ranges(
         np.searchsorted(ends, low, side="right"), np.searchsorted(starts, high, side="left")
     )
@@ -272,8 +274,9 @@ def _take_rows(
     for batch in file.iter_batches(_BATCH_ROWS, row_groups=[group], use_threads=False):
         low, high = np.searchsorted(rows, [start, start + batch.num_rows])
         if high > low:
-            taken = pa.Table.from_batches([batch]).take(pa.array(rows[low:high] - start))
-            tables.append(taken.select(plain.names).replace_schema_metadata().cast(plain))
+            table = pa.Table.from_batches([batch]).select(plain.names)
+            table = table.replace_schema_metadata().cast(plain)
+            tables.append(table.take(pa.array(rows[low:high] - start)))
         start += batch.num_rows
     table = pa.concat_tables(tables)
     table = table.add_column(

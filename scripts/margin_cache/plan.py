@@ -336,7 +336,9 @@ def _are_near(
     near = np.ones(len(sources[0]), dtype=bool)
     swap = sources[0] > destinations[0]
     finer = tuple(np.where(swap, one, two) for one, two in zip(sources, destinations, strict=True))
-    coarser = tuple(np.where(swap, two, one) for one, two in zip(sources, destinations, strict=True))
+    coarser = tuple(
+        np.where(swap, two, one) for one, two in zip(sources, destinations, strict=True)
+    )
     unsure = np.flatnonzero(finer[0] > finest)
     fine_lon, fine_lat = centres(finer[0][unsure], finer[1][unsure])
     radius = _circumradius(finer[0][unsure])
@@ -399,5 +401,3 @@ def load_plan(path: Path) -> Plan:
     task["catalog"] = CatalogInfo(**task["catalog"])
     partitions = Partitions(**{name: values.pop(name) for name in Partitions.__annotations__})
     return Plan(task=Task(**task), partitions=partitions, **values)
-
-

@@ -1,8 +1,8 @@
 """Reducing: from the shards around some destinations to one Parquet file a destination.
 
-A job writes its files into the directory in which the margin is built, and then two small ones: a
-receipt, which lists the files with rows, bytes and a digest, and their footers, as one Parquet metadata
-file, from which the margin's ``_metadata`` is put together.
+A job writes its files into the directory in which the margin is built, and then two small ones:
+a receipt, which lists the files with rows, bytes and a digest, and their footers, as one Parquet
+metadata file, from which the margin's ``_metadata`` is put together.
 """
 
 from pathlib import Path

@@ -156,5 +156,3 @@ def _one_line(error: jsonschema.ValidationError) -> str:
         error.validator_value
     )
     return f"{key}: {value} {wrong}"
-
-

@@ -1,10 +1,3 @@
-def shards_of(wildcards):
-    margin = MARGINS[wildcards.work]
-    plan = margin.plan
-    needs = plan.needs_of(plan.reduce_job_of(wildcards.job))
-    return [str(margin.shard(plan.map_names[need])) for need in needs]
-
-
 rule reduce_margins:
     input:
         shards_of,
@@ -13,13 +6,16 @@ rule reduce_margins:
         footers="{work}/receipts/{job}.parquet",
     log:
         "{work}/logs/reduce_margins/{job}.log",
+    conda:
+        "../../environment.yml"
     threads: 1
     params:
-        name=lambda wildcards: MARGINS[wildcards.work].name,
+        name=name_of,
         building=lambda wildcards: str(MARGINS[wildcards.work].building),
+        script=script("reduce_margins.py"),
     message:
         "Reducing {params.name}, job {wildcards.job}"
     shell:
-        "{PYTHON} {SCRIPTS:q}/reduce_margins.py --plan {wildcards.work:q}/plan.npz"
+        "{params.script} --plan {wildcards.work:q}/plan.npz"
         " --job {wildcards.job} --building {params.building:q}"
         " --receipt {output.receipt:q} --footers {output.footers:q} 2> {log:q}"

@@ -1,0 +1,67 @@
+# Needs make and Python 3.11 or 3.12 with its venv module, and nothing else: everything the workflow
+# runs with is installed into .venv, as requirements.lock has it.
+
+PYTHON ?= python3
+CORES ?= $(shell nproc 2>/dev/null || getconf _NPROCESSORS_ONLN 2>/dev/null || echo 1)
+ARGS ?=
+
+BIN := .venv/bin
+# Written last, so that a .venv whose making was interrupted is made again.
+MADE := .venv/.made-from-requirements.lock
+SNAKEFILES := $(wildcard Snakefile) workflow
+PIP_TOOLS := pip-tools==7.6.2
+# Later Pythons are out because hipscat asks for a matplotlib that is not built for them.
+CHECK_PYTHON = $(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit( \
+    not (3, 11) <= v <= (3, 12) and "Python 3.11 or 3.12 is needed, and $(PYTHON) is %d.%d: " \
+    "name another, as in make PYTHON=python3.11" % v)'
+
+# hipscat has numba compile functions whenever it is imported, which takes seconds: do without.
+export NUMBA_DISABLE_JIT := 1
+
+.DEFAULT_GOAL := help
+.PHONY: help venv demo test lint format lock clean
+
+help: ## list these targets
+	@sed -n 's/^\([a-z][a-z]*\):[^#]*## \(.*\)/\1|\2/p' Makefile | \
+	while IFS='|' read -r target what; do printf 'make %-7s %s\n' "$$target" "$$what"; done
+	@echo "Variables: PYTHON=$(PYTHON), CORES=$(CORES), ARGS= for snakemake or pytest."
+
+venv: $(MADE) ## make .venv from requirements.lock, if missing or out of date
+
+demo: venv ## make the margin of the demo catalog
+	$(BIN)/snakemake --cores $(CORES) $(ARGS)
+
+test: venv ## run all tests, those of the style too
+	$(BIN)/python -m pytest -n $(CORES) tests $(ARGS)
+
+lint: venv ## check the style of the Python files and of the workflow
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/snakefmt --check $(SNAKEFILES)
+	$(BIN)/snakemake --lint
+
+format: venv ## put the Python files and the workflow into that style
+	$(BIN)/ruff check --fix
+	$(BIN)/ruff format
+	$(BIN)/snakefmt $(SNAKEFILES)
+
+lock: ## make requirements.lock from requirements.in (ARGS=--upgrade for newer versions)
+	@$(CHECK_PYTHON)
+	rm -rf .venv-lock
+	$(PYTHON) -m venv .venv-lock
+	.venv-lock/bin/pip install --quiet $(PIP_TOOLS)
+	CUSTOM_COMPILE_COMMAND='make lock' .venv-lock/bin/pip-compile --quiet --strip-extras \
+	    --generate-hashes --no-emit-index-url --no-emit-find-links $(ARGS) \
+	    --output-file=requirements.lock requirements.in
+	rm -rf .venv-lock
+
+clean: ## delete .venv and the tools' caches; results and intermediate files stay
+	rm -rf .venv .venv-lock .pytest_cache .hypothesis .ruff_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(MADE): requirements.lock
+	@$(CHECK_PYTHON)
+	rm -rf .venv
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --disable-pip-version-check --require-hashes -r requirements.lock
+	touch $@
