@@ -1,14 +1,12 @@
 """A catalog on disk: its partitions, its columns, and the schema of a margin made from it."""
 
 import csv
-import json
 import os
 import re
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -16,14 +14,9 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from margin_cache.errors import MarginCacheError
-from margin_cache.nested import pixel_ranges
-
-_PARTITION_FILE = re.compile(r"Npix=(\d+)\.parquet")
+from margin_cache.nested import MAX_ORDER, pixel_ranges
 
 _MAGIC = b"PAR1"
-
-PIXEL_COLUMNS = {"Norder": pa.uint8(), "Dir": pa.uint64(), "Npix": pa.uint64()}
-"""Columns of a HiPSCat file that name the pixel that it is for, with the types hipscat gives."""
 
 
 @dataclass(frozen=True)
@@ -31,23 +24,53 @@ class CatalogInfo:
     """What a catalog says about itself.
 
     Attributes:
-        path: directory of the catalog.
+        format: "hipscat" or "hats".
+        path: directory of the catalog, as the user gave it; of a collection, its primary table's.
         name: name of the catalog.
         epoch: epoch of the coordinates, None if not given.
-        ra_column, dec_column: names of the columns with right ascension and declination, degrees.
-        index_column: name of the spatial index.
+        ra_column: name of the column with right ascensions, in degrees.
+        dec_column: name of the column with declinations, in degrees.
+        index_column: name of the spatial index; None if there is none.
         index_order: order of the nested pixel in the spatial index.
         index_shift: number of bits to the right of the nested pixel in the spatial index.
+        dataset: directory of the Parquet files inside ``path``, with a slash, or "".
+        suffix: what the names of partitions end with; "/" if each is a directory of files.
     """
 
+    format: str
     path: str
     name: str
     epoch: str | None
     ra_column: str
     dec_column: str
-    index_column: str = "_hipscat_index"
-    index_order: int = 19
-    index_shift: int = 22
+    index_column: str | None
+    index_order: int
+    index_shift: int
+    dataset: str = ""
+    suffix: str = ".parquet"
+
+
+@dataclass(frozen=True)
+class MarginSummary:
+    """What a margin says about itself.
+
+    Attributes:
+        primary: the primary catalog.
+        place: directory of the margin, whose name is the margin's.
+        rows: number of rows.
+        threshold: margin threshold in arcsec.
+        order: highest order of the margin's partitions; the primary's, if it has none.
+        sky_fraction: share of the sky that the margin's partitions cover.
+        size: size of the margin's Parquet files in bytes.
+    """
+
+    primary: CatalogInfo
+    place: Path
+    rows: int
+    threshold: float
+    order: int
+    sky_fraction: float
+    size: int
 
 
 @dataclass(frozen=True)
@@ -70,73 +93,48 @@ class Partitions:
         return Partitions(**{name: values[chosen] for name, values in vars(self).items()})
 
 
-def pixel_path(order: int, pixel: int) -> str:
-    """Return the path of a pixel's file relative to its catalog."""
-    return f"Norder={order}/Dir={pixel // 10000 * 10000}/Npix={pixel}.parquet"
+def pixel_path(order: int, pixel: int, suffix: str = ".parquet") -> str:
+    """Return the path of a pixel's file relative to the Parquet files of its catalog."""
+    return f"Norder={order}/Dir={pixel // 10000 * 10000}/Npix={pixel}{suffix}"
 
 
-def read_catalog_info(path: str) -> CatalogInfo:
-    """Read what a HiPSCat catalog says about itself.
+def partition_files(info: CatalogInfo, order: int, pixel: int) -> list[Path]:
+    """Return the file of a partition, or its files, by name, if it is a directory."""
+    path = Path(info.path, info.dataset, pixel_path(order, pixel, info.suffix))
+    if info.suffix != "/":
+        return [path]
+    return sorted(file for file in path.iterdir() if file.name[0] not in "._")
 
-    Args:
-        path: directory of the catalog.
+
+def partition_state(info: CatalogInfo, order: int, pixel: int) -> tuple[int, int]:
+    """Return the size of a partition in bytes and the time of its last change in ns.
 
     Raises:
-        MarginCacheError: it is missing, or not a HiPSCat catalog of objects or sources.
+        OSError: it is not there.
     """
-    where = f"input_catalog_path: {path}"
-    directory = Path(path)
-    if not directory.is_dir():
-        raise MarginCacheError(f"{where}: there is no such directory")
-    try:
-        info = json.loads((directory / "catalog_info.json").read_text(encoding="utf-8"))
-        kind, name = info["catalog_type"], info["catalog_name"]
-    except FileNotFoundError:
-        raise MarginCacheError(
-            f"{where}: is not a HiPSCat catalog, it has no catalog_info.json"
-        ) from None
-    except (ValueError, KeyError, TypeError):
-        raise MarginCacheError(
-            f"{where}: its catalog_info.json is damaged or lacks catalog_name or catalog_type"
-        ) from None
-    if kind not in ("object", "source"):
-        raise MarginCacheError(
-            f"{where}: is a catalog of type {kind}; a margin is made from one of type object or "
-            "source"
-        )
-    if not info.get("ra_column") or not info.get("dec_column"):
-        raise MarginCacheError(f"{where}: its catalog_info.json lacks ra_column or dec_column")
-    return CatalogInfo(
-        path=path,
-        name=str(name),
-        epoch=info.get("epoch"),
-        ra_column=info["ra_column"],
-        dec_column=info["dec_column"],
+    states = [file.stat() for file in partition_files(info, order, pixel)]
+    return (
+        sum(state.st_size for state in states),
+        max((state.st_mtime_ns for state in states), default=0),
     )
 
 
-def read_partitions(path: str) -> Partitions:
+def read_partitions(info: CatalogInfo) -> Partitions:
     """List the partitions of a catalog, from its files, in nested order.
-
-    Args:
-        path: directory of the catalog.
 
     Raises:
         MarginCacheError: there are none, they overlap, or partition_info.csv names others.
     """
-    where = f"input_catalog_path: {path}"
-    found = {
-        (order, pixel): (status.st_size, status.st_mtime_ns)
-        for order, pixel, status in _partition_files(path)
-    }
-    listed = _listed_partitions(path)
+    where = f"input_catalog_path: {info.path}"
+    found = dict(_scan_partitions(info))
+    listed = _listed_partitions(info)
     if listed is not None and listed != found.keys():
         missing, unlisted = sorted(listed - found.keys()), sorted(found.keys() - listed)
         problem = "lists" if missing else "does not list"
         order, pixel = (missing or unlisted)[0]
         raise MarginCacheError(
-            f"{where}: partition_info.csv {problem} {pixel_path(order, pixel)}, which is "
-            f"{'missing' if missing else 'there'} ({len(missing)} listed and missing, "
+            f"{where}: partition_info.csv {problem} {pixel_path(order, pixel, info.suffix)}, "
+            f"which is {'missing' if missing else 'there'} ({len(missing)} listed and missing, "
             f"{len(unlisted)} there and not listed); bring them into agreement"
         )
     if not found:
@@ -152,31 +150,36 @@ def read_partitions(path: str) -> Partitions:
     return Partitions(orders, pixels, sizes, times).take(nested)
 
 
-def _partition_files(path: str) -> Iterator[tuple[int, int, os.stat_result]]:
-    for order in range(30):
-        directory = Path(path) / f"Norder={order}"
+def _scan_partitions(info: CatalogInfo) -> Iterator[tuple[tuple[int, int], tuple[int, int]]]:
+    """Yield the pixel and the state of each partition that has a file in its right place."""
+    pattern = re.compile(r"Npix=(\d+)" + re.escape(info.suffix.rstrip("/")))
+    for order in range(MAX_ORDER + 1):
+        directory = Path(info.path, info.dataset, f"Norder={order}")
         if not directory.is_dir():
             continue
         for group in directory.glob("Dir=*"):
             with os.scandir(group) as entries:
                 for entry in entries:
-                    match = _PARTITION_FILE.fullmatch(entry.name)
-                    if match and group / entry.name == Path(path) / pixel_path(
-                        order, int(match[1])
-                    ):
-                        yield order, int(match[1]), entry.stat()
+                    match = pattern.fullmatch(entry.name)
+                    if not match or group.name != f"Dir={int(match[1]) // 10000 * 10000}":
+                        continue
+                    pixel = int(match[1])
+                    if info.suffix == "/":
+                        yield (order, pixel), partition_state(info, order, pixel)
+                    else:
+                        yield (order, pixel), (entry.stat().st_size, entry.stat().st_mtime_ns)
 
 
-def _listed_partitions(path: str) -> set[tuple[int, int]] | None:
+def _listed_partitions(info: CatalogInfo) -> set[tuple[int, int]] | None:
     try:
-        with (Path(path) / "partition_info.csv").open(newline="", encoding="utf-8") as file:
+        with Path(info.path, "partition_info.csv").open(newline="", encoding="utf-8") as file:
             return {(int(row["Norder"]), int(row["Npix"])) for row in csv.DictReader(file)}
     except FileNotFoundError:
         return None
     except (KeyError, TypeError, ValueError):
         raise MarginCacheError(
-            f"input_catalog_path: {path}: partition_info.csv is damaged; it needs whole numbers "
-            "in the columns Norder and Npix"
+            f"input_catalog_path: {info.path}: partition_info.csv is damaged; it needs whole "
+            "numbers in the columns Norder and Npix"
         ) from None
 
 
@@ -195,39 +198,38 @@ def restrict(partitions: Partitions, wanted: tuple[tuple[int, int], ...]) -> Par
     return partitions.take(np.flatnonzero([pixel in wanted for pixel in there]))
 
 
-def check_whole(path: str, partitions: Partitions) -> None:
-    """Check that each partition's file ends as a Parquet file does.
+def check_whole(info: CatalogInfo, partitions: Partitions) -> None:
+    """Check that the files of partitions end as Parquet files do.
 
     Two small reads a file find what an interrupted copy leaves behind before any job starts.
 
     Raises:
-        MarginCacheError: a file is empty, truncated or not Parquet.
+        MarginCacheError: a file is empty, truncated or not Parquet, or a partition has no file.
     """
 
-    def is_whole(item: tuple[str, int]) -> bool:
-        name, size = item
-        if size < 12:
-            return False
-        try:
-            with (Path(path) / name).open("rb", buffering=0) as file:
-                file.seek(-4, os.SEEK_END)
-                return file.read(4) == _MAGIC
-        except OSError as error:
-            raise MarginCacheError(
-                f"{Path(path) / name}: cannot be read: {error.strerror}"
-            ) from None
+    def problem(pixel: tuple[int, int]) -> str | None:
+        files = partition_files(info, *pixel)
+        if not files:
+            return f"{Path(info.path, info.dataset, pixel_path(*pixel, ''))}: holds no file"
+        for path in files:
+            try:
+                with path.open("rb", buffering=0) as file:
+                    size = file.seek(0, os.SEEK_END)
+                    file.seek(max(size - len(_MAGIC), 0))
+                    whole = size > 2 * len(_MAGIC) and file.read(len(_MAGIC)) == _MAGIC
+            except OSError as error:
+                return f"{path}: cannot be read: {error.strerror}"
+            if not whole:
+                state = "truncated or not Parquet" if size else "empty"
+                return f"{path}: is {state} ({size} bytes); copy it again"
+        return None
 
-    names = [pixel_path(*pixel) for pixel in zip(partitions.orders, partitions.pixels, strict=True)]
-    sizes = partitions.sizes.tolist()
+    pixels = zip(partitions.orders.tolist(), partitions.pixels.tolist(), strict=True)
     # Threads, because on a network file system each read waits for the server.
     with ThreadPoolExecutor(16) as threads:
-        whole = threads.map(is_whole, zip(names, sizes, strict=True))
-    for name, size, good in zip(names, sizes, whole, strict=True):
-        if not good:
-            raise MarginCacheError(
-                f"{Path(path) / name}: is {'empty' if size == 0 else 'truncated or not Parquet'} "
-                f"({size} bytes); copy it again"
-            )
+        for found in threads.map(problem, pixels):
+            if found:
+                raise MarginCacheError(found)
 
 
 def read_schema(info: CatalogInfo, partitions: Partitions) -> pa.Schema:
@@ -236,8 +238,8 @@ def read_schema(info: CatalogInfo, partitions: Partitions) -> pa.Schema:
     Raises:
         MarginCacheError: the index or a coordinate column is missing or has a wrong type.
     """
-    common = Path(info.path) / "_common_metadata"
-    first = Path(info.path) / pixel_path(partitions.orders[0], partitions.pixels[0])
+    common = Path(info.path, info.dataset, "_common_metadata")
+    first = partition_files(info, int(partitions.orders[0]), int(partitions.pixels[0]))[0]
     source = common if common.exists() else first
     schema = open_parquet(source).schema_arrow
     check_columns(info, schema, source)
@@ -250,8 +252,11 @@ def check_columns(info: CatalogInfo, schema: pa.Schema, source: Path) -> None:
     Raises:
         MarginCacheError: one is missing or has a wrong type.
     """
+    index = (
+        [] if info.index_column is None else [(info.index_column, _is_index, "a 64-bit integer")]
+    )
     for column, right, kind in (
-        (info.index_column, pa.types.is_integer, "an integer"),
+        *index,
         (info.ra_column, pa.types.is_floating, "a floating-point"),
         (info.dec_column, pa.types.is_floating, "a floating-point"),
     ):
@@ -266,6 +271,10 @@ def check_columns(info: CatalogInfo, schema: pa.Schema, source: Path) -> None:
                 f"{source}: the column {column} has the type {schema.field(column).type}, "
                 f"not {kind} one"
             )
+
+
+def _is_index(kind: pa.DataType) -> bool:
+    return kind in (pa.int64(), pa.uint64())
 
 
 def open_parquet(path: Path) -> pq.ParquetFile:
@@ -308,39 +317,3 @@ def check_schema(schema: pa.Schema, expected: pa.Schema, path: Path) -> None:
         raise MarginCacheError(f"{path}: has a column {extra[0]} that the catalog's schema lacks")
     if schema.names != expected.names:
         raise MarginCacheError(f"{path}: its columns are in another order than the catalog's")
-
-
-def margin_schema(primary: pa.Schema) -> pa.Schema:
-    """Return the schema of a margin: the primary's, then the pixel that each row comes from.
-
-    The pandas metadata, where there is any, tells of the new columns as well.
-    """
-    schema = primary
-    for name, kind in PIXEL_COLUMNS.items():
-        schema = schema.append(pa.field(f"margin_{name}", kind))
-    metadata = dict(schema.metadata or {})
-    if b"pandas" in metadata:
-        metadata[b"pandas"] = json.dumps(_with_columns(json.loads(metadata[b"pandas"]))).encode()
-    return schema.with_metadata(metadata or None)
-
-
-def _with_columns(pandas: dict[str, Any]) -> dict[str, Any]:
-    added = [
-        {
-            "name": f"margin_{name}",
-            "field_name": f"margin_{name}",
-            "pandas_type": str(kind),
-            "numpy_type": str(kind),
-            "metadata": None,
-        }
-        for name, kind in PIXEL_COLUMNS.items()
-    ]
-    index = set(pandas.get("index_columns") or []) if _are_names(pandas) else set()
-    columns = pandas.get("columns", [])
-    # pandas lists the index after the columns.
-    plain = [column for column in columns if column.get("field_name") not in index]
-    return {**pandas, "columns": plain + added + columns[len(plain) :]}
-
-
-def _are_names(pandas: dict[str, Any]) -> bool:
-    return all(isinstance(name, str) for name in pandas.get("index_columns") or [])

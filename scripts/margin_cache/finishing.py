@@ -4,19 +4,22 @@ Until the move the margin lies in a hidden directory, so a catalog that is not w
 loaded, and one that it replaces stands until then.
 """
 
-import json
 import platform
 import shutil
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from importlib.metadata import version
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow.parquet as pq
 
 from margin_cache import __version__
-from margin_cache.catalog import margin_schema, pixel_path, read_schema
+from margin_cache.catalog import MarginSummary, read_schema
 from margin_cache.errors import MarginCacheError
+from margin_cache.formats import format_of
+from margin_cache.hats_format import list_in_collection
 from margin_cache.margin import (
     PROVENANCE,
     TOOL_NAME,
@@ -27,6 +30,7 @@ from margin_cache.margin import (
     plain_settings,
     standing_files,
 )
+from margin_cache.reducing import margin_schema
 from margin_cache.storage import (
     atomic_path,
     file_digest,
@@ -61,6 +65,8 @@ def finish_margin(margin: Margin) -> dict[str, Any]:
         _gather(margin, files)
         _write_metadata(margin, files, rows)
         replace_directory(margin.building, margin.place, margin.replaced)
+        if margin.plan.task.catalog.format == "hats":
+            list_in_collection(margin.place)
     if margin.settings.delete_intermediate_parquet_files:
         _delete_remains(margin)
     summary = {"place": str(margin.place), "rows": rows, "files": len(files)}
@@ -90,46 +96,63 @@ def _gather(margin: Margin, files: Mapping[str, list[Any]]) -> None:
 
 
 def _write_metadata(margin: Margin, files: Mapping[str, list[Any]], rows: int) -> None:
-    """Write the metadata files of a HiPSCat margin into the building directory."""
+    """Write the metadata files of a margin into the building directory."""
     plan, building = margin.plan, margin.building
-    schema = margin_schema(read_schema(plan.task.catalog, plan.partitions))
-    with atomic_path(building / "_common_metadata") as temporary:
+    info = plan.task.catalog
+    dataset = building / info.dataset
+    schema = margin_schema(info, read_schema(info, plan.partitions))
+    with atomic_path(dataset / "_common_metadata") as temporary:
         pq.write_metadata(schema, temporary)
-    footers = None
-    for name in plan.reduce_names:
-        part = pq.read_metadata(margin.footers(name))
-        if footers is None:
-            footers = part
-        else:
-            footers.append_row_groups(part)
-    with atomic_path(building / "_metadata") as temporary:
-        footers.write_metadata_file(temporary)
-    lines = ["Norder,Npix,Dir"] + [
-        f"{order},{pixel},{pixel // 10000 * 10000}"
-        for order, pixel in zip(
-            plan.destination_orders.tolist(), plan.destination_pixels.tolist(), strict=True
-        )
-        if pixel_path(order, pixel) in files
-    ]
-    write_text(building / "partition_info.csv", "\n".join(lines) + "\n")
-    info = {
-        "catalog_name": margin.name,
-        "catalog_type": "margin",
-        "total_rows": rows,
-        "epoch": plan.task.catalog.epoch,
-        "ra_column": plan.task.catalog.ra_column,
-        "dec_column": plan.task.catalog.dec_column,
-        "primary_catalog": plan.task.catalog.path,
-        "margin_threshold": plan.task.threshold,
-    }
-    write_json(building / "catalog_info.json", info)
-    metadata = ("_common_metadata", "_metadata", "catalog_info.json", "partition_info.csv")
+    names = [f"{info.dataset}/_common_metadata".lstrip("/"), "partition_info.csv"]
+    if plan.task.create_metadata:
+        _write_footers(margin, dataset / "_metadata")
+        names.append(f"{info.dataset}/_metadata".lstrip("/"))
+    written = np.array(
+        [plan.margin_path(number) in files for number in range(len(plan.destination_orders))]
+    )
+    orders, pixels = plan.destination_orders[written], plan.destination_pixels[written]
+    form = format_of(info)
+    write_text(
+        building / "partition_info.csv",
+        form.partition_list(zip(orders.tolist(), pixels.tolist(), strict=True)),
+    )
+    summary = MarginSummary(
+        primary=info,
+        place=margin.place,
+        rows=rows,
+        threshold=plan.task.threshold,
+        order=int((orders if rows else plan.partitions.orders).max()),
+        sky_fraction=float((1 / (12 * np.exp2(2 * orders))).sum()),
+        size=sum(size for _, size, _ in files.values()),
+    )
+    description, more = form.write_description(building, summary)
+    names += more
     listed = {path: [size, digest] for path, (_, size, digest) in sorted(files.items())} | {
-        name: [(building / name).stat().st_size, file_digest(building / name)] for name in metadata
+        name: [(building / name).stat().st_size, file_digest(building / name)] for name in names
     }
-    provenance = {
-        **info,
-        "version": version("hipscat"),
+    provenance = _provenance(margin, description, listed)
+    write_json(building / PROVENANCE, provenance)
+    write_json(margin.placed, provenance)
+
+
+def _write_footers(margin: Margin, path: Path) -> None:
+    """Write the footers of all files as one, from what the reduce jobs have kept of them."""
+    first, *others = (margin.footers(name) for name in margin.plan.reduce_names)
+    footers = pq.read_metadata(first)
+    for other in others:
+        footers.append_row_groups(pq.read_metadata(other))
+    with atomic_path(path) as temporary:
+        footers.write_metadata_file(temporary)
+
+
+def _provenance(
+    margin: Margin, description: Mapping[str, Any], files: Mapping[str, list[Any]]
+) -> dict[str, Any]:
+    """Return what a margin was made of, with what, and what of it stands on disk."""
+    plan = margin.plan
+    return {
+        **description,
+        "version": format_of(plan.task.catalog).format_version(),
         "generation_date": datetime.now(UTC).strftime("%Y.%m.%d"),
         "tool_args": {
             "tool_name": TOOL_NAME,
@@ -142,13 +165,10 @@ def _write_metadata(margin: Margin, files: Mapping[str, list[Any]], rows: int) -
                 | {name: version(name) for name in _PACKAGES},
                 "plan": plan.key,
                 "state": plan.state,
-                "files": listed,
+                "files": files,
             },
         },
     }
-    text = json.dumps(provenance, indent=4, ensure_ascii=False)
-    write_text(building / PROVENANCE, text + "\n")
-    write_text(margin.placed, text + "\n")
 
 
 def _delete_remains(margin: Margin) -> None:

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import hpgeom
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -23,6 +24,8 @@ from margin_cache.catalog import (
     check_schema,
     first_line,
     open_parquet,
+    partition_files,
+    partition_state,
     pixel_path,
     read_schema,
 )
@@ -138,34 +141,40 @@ def _margin_rows(
     """Yield, for each row group of a partition, its number of rows and its margin rows."""
     info = plan.task.catalog
     order, pixel = int(plan.partitions.orders[partition]), int(plan.partitions.pixels[partition])
-    path = Path(info.path) / pixel_path(order, pixel)
-    status = path.stat() if path.exists() else None
-    state = (plan.partitions.sizes[partition], plan.partitions.times[partition])
-    if status is None or (status.st_size, status.st_mtime_ns) != state:
-        raise MarginCacheError(f"{path}: was changed after the run began; start the run again")
-    file = open_parquet(path)
-    check_columns(info, file.schema_arrow, path)
-    check_schema(file.schema_arrow, primary, path)
+    planned = (plan.partitions.sizes[partition], plan.partitions.times[partition])
     try:
-        for group in range(file.num_row_groups):
-            index, lon, lat = _read_positions(file, group, info, path)
-            rows, destinations = find_margins(plan, partition, index, lon, lat)
-            yield (
-                len(index),
-                _take_rows(file, group, rows, destinations, partition, schema),
-            )
-    except (pa.ArrowException, OSError) as error:
-        raise MarginCacheError(f"{path}: cannot be read: {first_line(error)}") from None
+        unchanged = partition_state(info, order, pixel) == planned
+    except OSError:
+        unchanged = False
+    if not unchanged:
+        raise MarginCacheError(
+            f"{Path(info.path, info.dataset, pixel_path(order, pixel, info.suffix))}: was changed "
+            "after the run began; start the run again"
+        )
+    for path in partition_files(info, order, pixel):
+        file = open_parquet(path)
+        check_columns(info, file.schema_arrow, path)
+        check_schema(file.schema_arrow, primary, path)
+        try:
+            for group in range(file.num_row_groups):
+                index, lon, lat = _read_positions(file, group, info, path)
+                rows, destinations = find_margins(plan, partition, index, lon, lat)
+                yield (
+                    len(index),
+                    _take_rows(file, group, rows, destinations, partition, schema),
+                )
+        except (pa.ArrowException, OSError) as error:
+            raise MarginCacheError(f"{path}: cannot be read: {first_line(error)}") from None
 
 
 def _read_positions(
     file: pq.ParquetFile, group: int, info: CatalogInfo, path: Path
 ) -> tuple[NDArray[np.integer], NDArray[np.float64], NDArray[np.float64]]:
     """Read the spatial index and the coordinates, in degrees, of a row group."""
-    table = file.read_row_group(
-        group, columns=[info.index_column, info.ra_column, info.dec_column], use_threads=False
-    )
-    if table[info.index_column].null_count:
+    positions = [info.ra_column, info.dec_column]
+    columns = positions if info.index_column is None else [info.index_column, *positions]
+    table = file.read_row_group(group, columns=columns, use_threads=False)
+    if info.index_column is not None and table[info.index_column].null_count:
         raise MarginCacheError(
             f"{path}: {table[info.index_column].null_count} rows have no {info.index_column}"
         )
@@ -178,7 +187,18 @@ def _read_positions(
             f"{path}: {_count_without_position(file, info)} rows have a null, NaN or infinite "
             f"{info.ra_column} or {info.dec_column}; remove them from the catalog"
         )
-    return table[info.index_column].to_numpy(), lon, lat
+    return spatial_index(info, table), lon, lat
+
+
+def spatial_index(info: CatalogInfo, table: pa.Table) -> NDArray[np.integer]:
+    """Return the spatial index of rows: the column, or pixels made from the coordinates."""
+    if info.index_column is not None:
+        return table[info.index_column].to_numpy()
+    lon, lat = (
+        pc.cast(table[column], pa.float64()).to_numpy()
+        for column in (info.ra_column, info.dec_column)
+    )
+    return hpgeom.angle_to_pixel(2**info.index_order, lon, lat, nest=True, lonlat=True)
 
 
 def _count_without_position(file: pq.ParquetFile, info: CatalogInfo) -> int:

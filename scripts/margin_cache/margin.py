@@ -18,16 +18,18 @@ import numpy as np
 import pyarrow as pa
 
 from margin_cache.catalog import (
+    CatalogInfo,
     Partitions,
     check_whole,
     open_parquet,
-    pixel_path,
-    read_catalog_info,
+    partition_files,
     read_partitions,
     read_schema,
     restrict,
 )
 from margin_cache.errors import MarginCacheError
+from margin_cache.formats import read_catalog_info
+from margin_cache.hats_format import is_listed
 from margin_cache.plan import Plan, Task, load_plan, make_plan, save_plan, shard_path
 from margin_cache.settings import MarginSettings
 from margin_cache.storage import has_size, read_json, write_json
@@ -127,8 +129,8 @@ def prepare_margins(all_settings: Iterable[MarginSettings]) -> list[Margin]:
                 f"output_artifact_name: two margins have the name {name}; give each its own"
             )
         names.add(name)
-        _check_places(settings, name)
-        margins.append(_prepare(settings, name))
+        _check_places(info, settings, name)
+        margins.append(_prepare(info, settings, name))
     return margins
 
 
@@ -177,9 +179,9 @@ def _default_name(catalog: str, settings: MarginSettings) -> str:
     return name
 
 
-def _check_places(settings: MarginSettings, name: str) -> None:
+def _check_places(info: CatalogInfo, settings: MarginSettings, name: str) -> None:
     """Check that the margin and the intermediate files stay clear of the primary catalog."""
-    primary = Path(settings.input_catalog_path).resolve()
+    primary = Path(info.path).resolve()
     place = (Path(settings.output_path) / name).resolve()
     intermediate = _intermediate(settings, name).resolve()
     for key, path in (("output_path", place), ("tmp_dir", intermediate)):
@@ -208,13 +210,12 @@ def _check_writable(key: str, path: Path) -> None:
         raise MarginCacheError(f"{key}: {existing} cannot be written to")
 
 
-def _prepare(settings: MarginSettings, name: str) -> Margin:
-    info = read_catalog_info(settings.input_catalog_path)
-    partitions = read_partitions(info.path)
+def _prepare(info: CatalogInfo, settings: MarginSettings, name: str) -> Margin:
+    partitions = read_partitions(info)
     if settings.debug_filter_pixel_list:
         partitions = restrict(partitions, settings.debug_filter_pixel_list)
-    first = Path(info.path) / pixel_path(int(partitions.orders[0]), int(partitions.pixels[0]))
-    check_whole(info.path, partitions.take(np.array([0])))
+    check_whole(info, partitions.take(np.array([0])))
+    first = partition_files(info, int(partitions.orders[0]), int(partitions.pixels[0]))[0]
     schema = read_schema(info, partitions)
     compression, row_group_rows = _habits(first)
     task = Task(
@@ -227,6 +228,7 @@ def _prepare(settings: MarginSettings, name: str) -> Margin:
         schema_digest=_schema_digest(schema),
         partitions_per_job=settings.partitions_per_job,
         job_size_mb=settings.job_size_mb,
+        create_metadata=settings.create_metadata,
     )
     draft = Margin(settings, name, _empty_plan(task, partitions))
     try:
@@ -242,7 +244,7 @@ def _prepare(settings: MarginSettings, name: str) -> Margin:
     margin = Margin(settings, name, plan)
     try:
         if changed.any():
-            check_whole(info.path, partitions.take(np.flatnonzero(changed)))
+            check_whole(info, partitions.take(np.flatnonzero(changed)))
             save_plan(plan, margin.plan_path)
         note = {"name": name, "key": plan.key, "settings": plain_settings(settings)}
         if read_json(margin.intermediate / "margin.json") != note:
@@ -276,6 +278,7 @@ def is_complete(margin: Margin) -> bool:
         and made["plan"] == margin.plan.key
         and made["state"] == margin.plan.state
         and all(has_size(margin.place / path, size) for path, (size, _) in made["files"].items())
+        and is_listed(margin.place)
     )
 
 

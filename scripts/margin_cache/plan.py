@@ -14,14 +14,14 @@ import json
 import math
 from dataclasses import asdict, dataclass
 from functools import cached_property
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import numpy as np
 from numpy.typing import NDArray
 
 from margin_cache import __version__
 from margin_cache.boundary import distance_to_pixel
-from margin_cache.catalog import CatalogInfo, Partitions, pixel_path
+from margin_cache.catalog import CatalogInfo, Partitions, partition_files, pixel_path
 from margin_cache.nested import (
     ARCSEC_PER_RADIAN,
     cells_and_neighbours,
@@ -70,6 +70,7 @@ class Task:
         schema_digest: digest of the primary's schema.
         partitions_per_job: "auto" or a number.
         job_size_mb: most Parquet of an auto job, in MB.
+        create_metadata: whether the margin gets a _metadata file.
     """
 
     catalog: CatalogInfo
@@ -81,6 +82,7 @@ class Task:
     schema_digest: str
     partitions_per_job: int | str
     job_size_mb: float
+    create_metadata: bool
 
 
 @dataclass(frozen=True)
@@ -145,6 +147,13 @@ class Plan:
             for job, needs in enumerate(np.split(self.needs, self.need_bounds[1:-1]))
         ]
 
+    def margin_path(self, destination: int) -> str:
+        """Return the path of a destination's file in the margin."""
+        name = pixel_path(
+            int(self.destination_orders[destination]), int(self.destination_pixels[destination])
+        )
+        return str(PurePosixPath(self.task.catalog.dataset, name))
+
     def map_job_of(self, name: str) -> int:
         """Return the number of the map job with a name."""
         return _job_of(name, self.map_names)
@@ -157,12 +166,13 @@ class Plan:
         """Return the paths of the partition files that a map job reads."""
         part = slice(self.map_bounds[job], self.map_bounds[job + 1])
         return [
-            f"{self.task.catalog.path}/{pixel_path(order, pixel)}"
+            str(file)
             for order, pixel in zip(
                 self.partitions.orders[part].tolist(),
                 self.partitions.pixels[part].tolist(),
                 strict=True,
             )
+            for file in partition_files(self.task.catalog, order, pixel)
         ]
 
     def needs_of(self, job: int) -> Ints:

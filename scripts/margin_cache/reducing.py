@@ -10,10 +10,12 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from numpy.typing import NDArray
 
-from margin_cache.catalog import margin_schema, pixel_path, read_schema
+from margin_cache.catalog import CatalogInfo, read_schema
 from margin_cache.errors import MarginCacheError
-from margin_cache.mapping import DESTINATION, SOURCE
+from margin_cache.hipscat_format import with_margin_columns
+from margin_cache.mapping import DESTINATION, SOURCE, spatial_index
 from margin_cache.plan import Plan
 from margin_cache.storage import atomic_path, file_digest, is_temporary, write_json
 
@@ -34,7 +36,8 @@ def reduce_margins(
     Returns:
         What the receipt has: for each file's path in the catalog its rows, bytes and digest.
     """
-    schema = margin_schema(read_schema(plan.task.catalog, plan.partitions))
+    info = plan.task.catalog
+    schema = margin_schema(info, read_schema(info, plan.partitions))
     first, stop = plan.reduce_bounds[job : job + 2]
     pieces = _pieces(shards, int(first), int(stop))
     for other in receipt.parent.glob(f"{job:05d}-*"):
@@ -46,12 +49,13 @@ def reduce_margins(
     for destination in range(first, stop):
         if destination not in pieces:
             continue
-        name = pixel_path(
-            int(plan.destination_orders[destination]), int(plan.destination_pixels[destination])
-        )
+        name = plan.margin_path(destination)
         table = pa.concat_tables(pieces.pop(destination))
         metadata = _write_margin(plan, destination, table, schema, building / name)
-        metadata.set_file_path(f"/{name}")
+        # hipscat writes paths with a slash in front; hats writes them relative to the dataset.
+        metadata.set_file_path(
+            f"/{name}" if info.format == "hipscat" else name.removeprefix(f"{info.dataset}/")
+        )
         collected.append(metadata)
         path = building / name
         written[name] = (metadata.num_rows, path.stat().st_size, file_digest(path))
@@ -59,6 +63,11 @@ def reduce_margins(
         pq.write_metadata(schema, temporary, metadata_collector=collected)
     write_json(receipt, written)
     return written
+
+
+def margin_schema(info: CatalogInfo, primary: pa.Schema) -> pa.Schema:
+    """Return the schema of a margin: in HATS the primary's, in HiPSCat with three columns more."""
+    return with_margin_columns(primary) if info.format == "hipscat" else primary
 
 
 def _pieces(shards: list[Path], first: int, stop: int) -> dict[int, list[pa.Table]]:
@@ -94,7 +103,7 @@ def _write_margin(
     Rows of equal index stay in the order of partition and row, in which they come.
     """
     task = plan.task
-    order = np.argsort(rows[task.catalog.index_column].to_numpy(), kind="stable")
+    order = np.argsort(spatial_index(task.catalog, rows), kind="stable")
     footer: list[pq.FileMetaData] = []
     with (
         atomic_path(path) as temporary,
@@ -111,18 +120,11 @@ def _write_margin(
 
 def _margin_columns(plan: Plan, destination: int, rows: pa.Table, schema: pa.Schema) -> pa.Table:
     """Return rows of a shard with the columns of a margin file for a destination."""
-    source = rows[SOURCE].to_numpy()
-    order = int(plan.destination_orders[destination])
-    pixel = int(plan.destination_pixels[destination])
-    source_pixels = plan.partitions.pixels[source]
-    pixel_values = {
-        "Norder": np.full(len(source), order),
-        "Dir": np.full(len(source), pixel // 10000 * 10000),
-        "Npix": np.full(len(source), pixel),
-        "margin_Norder": plan.partitions.orders[source],
-        "margin_Dir": source_pixels // 10000 * 10000,
-        "margin_Npix": source_pixels,
-    }
+    pixel_values = (
+        _pixel_values(plan, destination, rows[SOURCE].to_numpy())
+        if plan.task.catalog.format == "hipscat"
+        else {}
+    )
     columns = [
         pa.array(pixel_values[field.name]).cast(field.type)
         if field.name in pixel_values
@@ -130,3 +132,26 @@ def _margin_columns(plan: Plan, destination: int, rows: pa.Table, schema: pa.Sch
         for field in schema
     ]
     return pa.Table.from_arrays(columns, schema=schema)
+
+
+def _pixel_values(
+    plan: Plan, destination: int, source: NDArray[np.integer]
+) -> dict[str, NDArray[np.int64]]:
+    """Return the columns of HiPSCat that name the file's pixel and the pixel of each row.
+
+    Args:
+        plan: the plan.
+        destination: index of the destination that the file is for.
+        source: indices of the partitions that the rows come from, shape (n,).
+    """
+    order = int(plan.destination_orders[destination])
+    pixel = int(plan.destination_pixels[destination])
+    source_pixels = plan.partitions.pixels[source]
+    return {
+        "Norder": np.full(len(source), order),
+        "Dir": np.full(len(source), pixel // 10000 * 10000),
+        "Npix": np.full(len(source), pixel),
+        "margin_Norder": plan.partitions.orders[source],
+        "margin_Dir": source_pixels // 10000 * 10000,
+        "margin_Npix": source_pixels,
+    }

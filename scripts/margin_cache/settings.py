@@ -37,6 +37,7 @@ class MarginSettings:
     delete_intermediate_parquet_files: bool
     partitions_per_job: int | str
     job_size_mb: float
+    create_metadata: bool
 
     def cell_order(self, index_order: int) -> int:
         """Return the order of the coarse filter's cells.

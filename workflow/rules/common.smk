@@ -2,6 +2,7 @@ import shlex
 
 from margin_cache.errors import MarginCacheError
 from margin_cache.margin import (
+    PROVENANCE,
     check_output,
     forget_false_receipts,
     is_complete,
@@ -48,7 +49,7 @@ def pending_margins():
 def targets():
     """Return what all margins are done with: a receipt, or the catalog itself if it is complete."""
     return [
-        str(margin.finished if work in PENDING else margin.place / "catalog_info.json")
+        str(margin.finished if work in PENDING else margin.place / PROVENANCE)
         for work, margin in MARGINS.items()
     ]
 

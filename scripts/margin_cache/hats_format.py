@@ -1,0 +1,198 @@
+"""The HATS format: reading what a catalog says about itself, writing a margin's metadata."""
+
+import fcntl
+import os
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from jproperties import Properties
+
+from margin_cache import __version__
+from margin_cache.catalog import CatalogInfo, MarginSummary
+from margin_cache.errors import MarginCacheError
+from margin_cache.storage import atomic_path
+
+INFO = ("hats.properties", "properties")
+"""Files that hold the properties of a table, the one to be preferred first."""
+
+COLLECTION = "collection.properties"
+
+_HATS_VERSION = {"hats_release_date": "2025-08-22", "hats_version": "v1.0"}
+"""The version of the specification that margins are written to."""
+
+
+def read_properties(path: Path) -> dict[str, str]:
+    """Return the keys and values of a Java-style properties file.
+
+    Raises:
+        MarginCacheError: it cannot be read.
+    """
+    properties = Properties(process_escapes_in_values=False)
+    try:
+        with path.open("rb") as file:
+            properties.load(file, "utf-8")
+    except (OSError, ValueError, UnicodeError) as error:
+        raise MarginCacheError(f"{path}: cannot be read as properties: {error}") from None
+    return {key: str(value).strip() for key, value in properties.properties.items()}
+
+
+def primary_of(collection: str) -> str:
+    """Return the directory of the primary table of a collection.
+
+    Raises:
+        MarginCacheError: its properties name none.
+    """
+    path = Path(collection, COLLECTION)
+    try:
+        return str(Path(collection, read_properties(path)["hats_primary_table_url"]))
+    except KeyError:
+        raise MarginCacheError(f"{path}: lacks hats_primary_table_url") from None
+
+
+def read_info(path: str) -> CatalogInfo:
+    """Read what a HATS catalog says about itself.
+
+    Args:
+        path: directory of the catalog, which has one of the files of ``INFO``.
+
+    Raises:
+        MarginCacheError: the file is damaged, or the catalog not one of objects or sources.
+    """
+    where = f"input_catalog_path: {path}"
+    source = next(name for name in INFO if Path(path, name).exists())
+    values = read_properties(Path(path, source))
+    for key in ("obs_collection", "dataproduct_type"):
+        if not values.get(key):
+            raise MarginCacheError(f"{where}: its {source} is damaged or lacks {key}")
+    kind = values["dataproduct_type"]
+    if kind not in ("object", "source"):
+        raise MarginCacheError(
+            f"{where}: is a catalog of type {kind}; a margin is made from one of type object or "
+            "source"
+        )
+    for key in ("hats_col_ra", "hats_col_dec"):
+        if not values.get(key):
+            raise MarginCacheError(f"{where}: its {source} lacks {key}")
+    order = values.get("hats_col_healpix_order") or "29"
+    if not order.isdigit() or int(order) > 29:
+        raise MarginCacheError(f"{where}: hats_col_healpix_order in its {source} is {order}")
+    return CatalogInfo(
+        format="hats",
+        path=path,
+        name=values["obs_collection"],
+        epoch=None,
+        ra_column=values["hats_col_ra"],
+        dec_column=values["hats_col_dec"],
+        index_column=values.get("hats_col_healpix") or None,
+        index_order=int(order),
+        index_shift=0,
+        dataset="dataset",
+        suffix=values.get("hats_npix_suffix") or ".parquet",
+    )
+
+
+def write_description(building: Path, summary: MarginSummary) -> tuple[dict[str, str], list[str]]:
+    """Write what a margin says about itself into the directory that it is built in.
+
+    Returns:
+        The properties, and the names of the files written.
+    """
+    info = summary.primary
+    index = (
+        {}
+        if info.index_column is None
+        else {
+            "hats_col_healpix": info.index_column,
+            "hats_col_healpix_order": str(info.index_order),
+        }
+    )
+    description = {
+        "obs_collection": summary.place.name,
+        "dataproduct_type": "margin",
+        "hats_nrows": str(summary.rows),
+        "hats_col_ra": info.ra_column,
+        "hats_col_dec": info.dec_column,
+        **index,
+        "hats_primary_table_url": _primary_url(info, summary.place),
+        "hats_margin_threshold": str(summary.threshold),
+        "hats_npix_suffix": ".parquet",
+        "hats_order": str(summary.order),
+        "moc_sky_fraction": f"{summary.sky_fraction:.5f}",
+        "hats_builder": f"snakemake-margin-cache v{__version__}",
+        "hats_creation_date": datetime.now(UTC).strftime("%Y-%m-%dT%H:%MUTC"),
+        "hats_estsize": str(summary.size // 1024),
+        **_HATS_VERSION,
+    }
+    for name in INFO:
+        _write_properties(building / name, description, "HATS catalog")
+    return description, list(INFO)
+
+
+def partition_list(pixels: Iterable[tuple[int, int]]) -> str:
+    """Return the content of partition_info.csv for pixels as pairs of order and number."""
+    return "\n".join(["Norder,Npix", *(f"{order},{pixel}" for order, pixel in pixels), ""])
+
+
+def format_version() -> str:
+    """Return the version of the specification that margins are written to."""
+    return _HATS_VERSION["hats_version"]
+
+
+def _primary_url(info: CatalogInfo, place: Path) -> str:
+    """Return the primary's path, relative where both lie in one collection."""
+    primary = Path(info.path).resolve()
+    if primary.parent == place.parent.resolve() and (place.parent / COLLECTION).exists():
+        return f"../{primary.name}"
+    return info.path
+
+
+def _write_properties(path: Path, values: Mapping[str, Any], comment: str | None) -> None:
+    properties = Properties(process_escapes_in_values=False)
+    for key, value in values.items():
+        properties[key] = value
+    with atomic_path(path) as temporary, temporary.open("wb") as file:
+        properties.store(file, initial_comments=comment, encoding="utf-8", timestamp=False)
+
+
+def is_listed(place: Path) -> bool:
+    """Tell whether the collection that a margin lies in, if it is in one, lists it."""
+    path = place.parent / COLLECTION
+    return not path.exists() or place.name in _margins(read_properties(path))
+
+
+def _margins(values: Mapping[str, str]) -> list[str]:
+    return values.get("all_margins", "").replace(",", " ").replace(";", " ").split()
+
+
+def list_in_collection(place: Path) -> None:
+    """Add a margin to the collection that it lies in, if it is in one and not yet listed.
+
+    It becomes the default margin if there was none. Other lines keep their order.
+    """
+    path = place.parent / COLLECTION
+    if is_listed(place):
+        return
+    with _lock(place.parent):
+        values = read_properties(path)
+        margins = _margins(values)
+        if place.name not in margins:
+            values["all_margins"] = " ".join([*margins, place.name])
+            if not values.get("default_margin"):
+                values["default_margin"] = place.name
+            _write_properties(path, values, None)
+
+
+@contextmanager
+def _lock(directory: Path) -> Iterator[None]:
+    """Keep other processes that finish a margin of the same collection waiting."""
+    descriptor = os.open(directory, os.O_RDONLY)
+    try:
+        # Not every network file system has locks; two margins rarely end in the same moment.
+        with suppress(OSError):
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,123 @@
+"""The HiPSCat format: reading what a catalog says about itself, writing a margin's metadata."""
+
+import json
+from collections.abc import Iterable
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from margin_cache.catalog import CatalogInfo, MarginSummary
+from margin_cache.errors import MarginCacheError
+from margin_cache.storage import write_json
+
+INFO = "catalog_info.json"
+
+PIXEL_COLUMNS = {"Norder": pa.uint8(), "Dir": pa.uint64(), "Npix": pa.uint64()}
+"""Columns of a HiPSCat file that name the pixel that it is for, with the types hipscat gives."""
+
+
+def read_info(path: str) -> CatalogInfo:
+    """Read what a HiPSCat catalog says about itself.
+
+    Args:
+        path: directory of the catalog, which has a catalog_info.json.
+
+    Raises:
+        MarginCacheError: the file is damaged, or the catalog not one of objects or sources.
+    """
+    where = f"input_catalog_path: {path}"
+    try:
+        info = json.loads(Path(path, INFO).read_text(encoding="utf-8"))
+        kind, name = info["catalog_type"], info["catalog_name"]
+    except (ValueError, KeyError, TypeError):
+        raise MarginCacheError(
+            f"{where}: its {INFO} is damaged or lacks catalog_name or catalog_type"
+        ) from None
+    if kind not in ("object", "source"):
+        raise MarginCacheError(
+            f"{where}: is a catalog of type {kind}; a margin is made from one of type object or "
+            "source"
+        )
+    if not info.get("ra_column") or not info.get("dec_column"):
+        raise MarginCacheError(f"{where}: its {INFO} lacks ra_column or dec_column")
+    return CatalogInfo(
+        format="hipscat",
+        path=path,
+        name=str(name),
+        epoch=info.get("epoch"),
+        ra_column=info["ra_column"],
+        dec_column=info["dec_column"],
+        index_column="_hipscat_index",
+        index_order=19,
+        index_shift=22,
+    )
+
+
+def with_margin_columns(primary: pa.Schema) -> pa.Schema:
+    """Return the schema of a margin: the primary's, then the pixel that each row comes from.
+
+    The pandas metadata, where there is any, tells of the new columns as well.
+    """
+    schema = primary
+    for name, kind in PIXEL_COLUMNS.items():
+        schema = schema.append(pa.field(f"margin_{name}", kind))
+    metadata = dict(schema.metadata or {})
+    if b"pandas" in metadata:
+        pandas = _with_pandas_columns(json.loads(metadata[b"pandas"]))
+        metadata[b"pandas"] = json.dumps(pandas).encode()
+    return schema.with_metadata(metadata or None)
+
+
+def _with_pandas_columns(pandas: dict[str, Any]) -> dict[str, Any]:
+    added = [
+        {
+            "name": f"margin_{name}",
+            "field_name": f"margin_{name}",
+            "pandas_type": str(kind),
+            "numpy_type": str(kind),
+            "metadata": None,
+        }
+        for name, kind in PIXEL_COLUMNS.items()
+    ]
+    index = set(pandas.get("index_columns") or []) if _are_names(pandas) else set()
+    columns = pandas.get("columns", [])
+    # pandas lists the index after the columns.
+    plain = [column for column in columns if column.get("field_name") not in index]
+    return {**pandas, "columns": plain + added + columns[len(plain) :]}
+
+
+def _are_names(pandas: dict[str, Any]) -> bool:
+    return all(isinstance(name, str) for name in pandas.get("index_columns") or [])
+
+
+def write_description(building: Path, summary: MarginSummary) -> tuple[dict[str, Any], list[str]]:
+    """Write what a margin says about itself into the directory that it is built in.
+
+    Returns:
+        What it says, in the order of hipscat, and the names of the files written.
+    """
+    description = {
+        "catalog_name": summary.place.name,
+        "catalog_type": "margin",
+        "total_rows": summary.rows,
+        "epoch": summary.primary.epoch,
+        "ra_column": summary.primary.ra_column,
+        "dec_column": summary.primary.dec_column,
+        "primary_catalog": summary.primary.path,
+        "margin_threshold": summary.threshold,
+    }
+    write_json(building / INFO, description)
+    return description, [INFO]
+
+
+def partition_list(pixels: Iterable[tuple[int, int]]) -> str:
+    """Return the content of partition_info.csv for pixels as pairs of order and number."""
+    lines = [f"{order},{pixel},{pixel // 10000 * 10000}" for order, pixel in pixels]
+    return "\n".join(["Norder,Npix,Dir", *lines, ""])
+
+
+def format_version() -> str:
+    """Return the version of hipscat, whose format this is."""
+    return version("hipscat")
