@@ -9,7 +9,6 @@ import oracle
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
-
 from margin_cache.boundary import distance_to_pixel
 
 MAX_ERROR_ARCSEC = 1e-6
@@ -164,7 +163,7 @@ def far_pairs(rng: np.random.Generator, count: int) -> Pairs:
 
 
 def antipodal_pairs(rng: np.random.Generator, count: int) -> Pairs:
-    """Points opposite to, or at the same distance as the opposite of, the pixels."""
+    """Points opposite to those of the random pixels: almost 180 degrees away."""
     lon, lat, order, pixel = around_boundaries(random_pixels)(rng, count)
     return (lon + 180) % 360, -lat, order, pixel
 
@@ -179,6 +178,26 @@ def near_pole_pairs(rng: np.random.Generator, count: int) -> Pairs:
     return lon, lat, order, pixel
 
 
+def curvature_centre_pairs(rng: np.random.Generator, count: int) -> Pairs:
+    """Points around centres of curvature (and opposite ones), where minima are flattest."""
+    order = rng.integers(0, 13, count)
+    pixel = np.where(rng.random(count) < 0.5, cap_pixels(rng, order), random_pixels(rng, order))
+    edges = oracle.PixelEdges.of_pixels(order, pixel)
+    edges = edges.take(4 * np.arange(count) + rng.integers(0, 4, count))
+    step = np.longdouble(1e-3)
+    s = rng.uniform(0.01, 0.99, count)
+    before, here, after = (edges.points(s + k * step) for k in (-1, 0, 1))
+    first, second = (after - before) / (2 * step), (after - 2 * here + before) / step**2
+    speed = np.sqrt((first**2).sum(axis=0))
+    across = np.cross(here, first, axis=0) / speed
+    curvature = (across * second).sum(axis=0) / speed**2
+    radius = np.arctan2(np.longdouble(1), curvature)
+    centre = here * np.cos(radius) + across * np.sin(radius)
+    centre *= rng.choice([-1, 1], count)
+    lon, lat = displaced(rng, centre, log_uniform_distances(rng, order))
+    return lon, lat, order, pixel
+
+
 PAIR_CLASSES: dict[str, Callable[[np.random.Generator, int], Pairs]] = {
     "random pixels": around_boundaries(random_pixels),
     "polar caps": around_boundaries(cap_pixels),
@@ -189,6 +208,7 @@ PAIR_CLASSES: dict[str, Callable[[np.random.Generator, int], Pairs]] = {
     "low orders, far points": far_pairs,
     "opposite points": antipodal_pairs,
     "points around poles": near_pole_pairs,
+    "centres of curvature": curvature_centre_pairs,
 }
 
 
@@ -291,9 +311,7 @@ def test_any_point_near_any_pixel(
 
 @few_examples
 @given(longitudes, latitudes, pixels)
-def test_never_farther_than_a_boundary_point(
-    lon: float, lat: float, at: tuple[int, int]
-) -> None:
+def test_never_farther_than_a_boundary_point(lon: float, lat: float, at: tuple[int, int]) -> None:
     order, pixel = at
     boundary = healpy.boundaries(2**order, pixel, step=16, nest=True).astype(np.longdouble)
     point = oracle.unit_vectors([lon], [lat])
@@ -304,10 +322,10 @@ def test_never_farther_than_a_boundary_point(
 @few_examples
 @given(longitudes, latitudes, pixels)
 def test_a_whole_turn_changes_nothing(lon: float, lat: float, at: tuple[int, int]) -> None:
-    expected = one_distance(lon + 360 - 360, lat, *at)
-    assert one_distance(lon + 360, lat, *at) == pytest.approx(
-        expected, rel=0, abs=MAX_ERROR_ARCSEC
-    )
+    expected = one_distance(lon, lat, *at)
+    for turned in (lon + 360, lon - 360):
+        found = one_distance(turned, lat, *at)
+        assert found == pytest.approx(expected, rel=0, abs=MAX_ERROR_ARCSEC)
 
 
 def test_corners_are_on_the_boundary_of_all_pixels_that_share_them() -> None:
@@ -448,7 +466,7 @@ def test_brute_force_margin_against_all_pairs(threshold: float) -> None:
     rng = np.random.default_rng(24)
     partitions = random_partitions(rng, 3)
     destinations = np.concatenate((partitions, oracle.negative_pixels(partitions)))
-    chosen = partitions[rng.integers(0, len(partitions), 300)]
+    chosen = partitions[rng.integers(0, len(partitions), 50)]
     start = edge_points(rng, chosen[:, 0], chosen[:, 1])
     distance = threshold * rng.uniform(0, 1.5, start.shape[1]) / ARCSEC_PER_RADIAN
     lon, lat = displaced(rng, start, distance)
@@ -466,7 +484,7 @@ def test_brute_force_margin_against_all_pairs(threshold: float) -> None:
     other = row_partition[row] != target
     row, target = row[other], target[other]
     distances = oracle.exact_distances(lon[row], lat[row], *destinations[target].T)
-    assert rows.size > 50
+    assert rows.size > 10
     assert ambiguous.size == 0
     assert list(zip(rows, targets)) == list(
         zip(row[distances <= threshold], target[distances <= threshold])

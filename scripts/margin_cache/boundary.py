@@ -14,8 +14,9 @@ No side crosses from a cap into the belt, because the border between them runs t
 The nearest point of a side maximises ``f(t) = p . q(t)``, so it is an end of the side or a zero
 of ``f'``. Zeros are bracketed by the signs of ``f'`` at equidistant nodes, and by the sign at the
 extremum of ``f'`` where two zeros could hide between nodes, and are polished with a safeguarded
-Newton iteration. Chords are taken between vectors, so that the rounding error of a distance is a
-few 1e-16 rad, 1e-10 arcsec, whatever the order.
+Newton iteration. Angles are taken from the difference and the sum of the two vectors (W. Kahan,
+"How futile are mindless assessments of roundoff", 2006, section 12), so that the rounding error of
+a distance is a few 1e-16 rad, 1e-10 arcsec, whatever the order and the distance.
 """
 
 from dataclasses import dataclass
@@ -90,8 +91,8 @@ def distance_to_pixel(lon: ArrayLike, lat: ArrayLike, order: ArrayLike, pixel: A
         part = slice(start, start + _CHUNK)
         sides = _sides(lon[part], lat[part], order[part], pixel[part])
         nodes = _evaluate_nodes(sides)
-        nearest = nodes.chord.reshape(-1, 4 * _NODES).min(axis=1)
-        distance[part] = _angle(_refine(sides, nodes, order[part], nearest))
+        nearest = nodes.angle.reshape(-1, 4 * _NODES).min(axis=1)
+        distance[part] = ARCSEC_PER_RADIAN * _refine(sides, nodes, order[part], nearest)
     return distance
 
 
@@ -119,17 +120,15 @@ def is_within(
         part = slice(start, start + _CHUNK)
         sides = _sides(lon[part], lat[part], order[part], pixel[part])
         nodes = _evaluate_nodes(sides)
-        nearest = nodes.chord.reshape(-1, 4 * _NODES).min(axis=1)
-        gap = _gap(order[part])
-        unsure = np.flatnonzero(
-            (_angle(nearest) > threshold) & (_angle(nearest - gap / 2) <= threshold)
-        )
+        nearest = nodes.angle.reshape(-1, 4 * _NODES).min(axis=1)
+        limit = threshold / ARCSEC_PER_RADIAN
+        unsure = np.flatnonzero((nearest > limit) & (nearest - _gap(order[part]) / 2 <= limit))
         if len(unsure):
             rows = (4 * unsure[:, None] + np.arange(4)).ravel()
             nearest[unsure] = _refine(
                 sides.take(rows), nodes.take(rows), order[part][unsure], nearest[unsure]
             )
-        within[part] = _angle(nearest) <= threshold
+        within[part] = ARCSEC_PER_RADIAN * nearest <= threshold
     return within
 
 
@@ -145,13 +144,8 @@ def _as_pairs(
     return tuple(np.atleast_1d(values) for values in (lon, lat, order, pixel))
 
 
-def _angle(chord: Floats) -> Floats:
-    """Return the angles in arcsec that chords of the unit sphere span; 0 for negative chords."""
-    return 2.0 * ARCSEC_PER_RADIAN * np.arcsin(np.clip(chord / 2.0, 0.0, 1.0))
-
-
 def _gap(order: NDArray[np.int64]) -> Floats:
-    """Return a bound on the chord between neighbouring nodes of a pixel's side."""
+    """Return a bound on the angle between neighbouring nodes of a pixel's side, in radians."""
     return _LENGTH_BOUND / (_NODES - 1) / np.exp2(order)
 
 
@@ -193,33 +187,34 @@ def _sides(lon: Floats, lat: Floats, order: NDArray[np.int64], pixel: NDArray[np
 
 @dataclass(frozen=True)
 class _Values:
-    """The chord from p to q(t), and the first and second derivative of ``f = p . q(t)``."""
+    """The angle from p to q(t), in radians, and the derivatives of ``f = p . q(t)``."""
 
-    chord: Floats
+    angle: Floats
     slope: Floats
     bend: Floats
 
     def take(self, chosen: NDArray[np.integer]) -> "_Values":
-        return _Values(self.chord[chosen], self.slope[chosen], self.bend[chosen])
+        return _Values(self.angle[chosen], self.slope[chosen], self.bend[chosen])
 
 
 def _evaluate(sides: _Sides, t: Floats) -> _Values:
     """Evaluate sides, arrays of shape (n,), at parameters t of shape (n,)."""
-    chord, slope, bend = np.empty((3, len(t)))
+    angle, slope, bend = np.empty((3, len(t)))
     for chosen, curve in (
         (np.flatnonzero(sides.polar), _polar_curve),
         (np.flatnonzero(~sides.polar), _belt_curve),
     ):
         part = sides.take(chosen)
-        radius, z, angle, derivatives = curve(part, t[chosen])
-        cos, sin = np.cos(angle), np.sin(angle)
+        radius, z, longitude, derivatives = curve(part, t[chosen])
+        cos, sin = np.cos(longitude), np.sin(longitude)
         outward1, along1, z1, outward2, along2, z2 = derivatives
-        chord[chosen] = np.sqrt(
-            (radius * cos - part.radius) ** 2 + (radius * sin) ** 2 + (z - part.height) ** 2
-        )
+        outward, along = radius * cos, radius * sin
+        difference = (outward - part.radius) ** 2 + along**2 + (z - part.height) ** 2
+        total = (outward + part.radius) ** 2 + along**2 + (z + part.height) ** 2
+        angle[chosen] = 2 * np.arctan2(np.sqrt(difference), np.sqrt(total))
         slope[chosen] = part.radius * (outward1 * cos - along1 * sin) + part.height * z1
         bend[chosen] = part.radius * (outward2 * cos - along2 * sin) + part.height * z2
-    return _Values(chord, slope, bend)
+    return _Values(angle, slope, bend)
 
 
 def _belt_curve(
@@ -283,23 +278,23 @@ def _evaluate_nodes(sides: _Sides) -> _Values:
     values = _evaluate(sides.take(every), np.tile(np.linspace(0, 1, _NODES), count))
     shape = (count, _NODES)
     return _Values(
-        values.chord.reshape(shape), values.slope.reshape(shape), values.bend.reshape(shape)
+        values.angle.reshape(shape), values.slope.reshape(shape), values.bend.reshape(shape)
     )
 
 
 def _refine(sides: _Sides, nodes: _Values, order: NDArray[np.int64], nearest: Floats) -> Floats:
-    """Return the least chord from each point to the sides of its pixel.
+    """Return the least angle from each point to the sides of its pixel, in radians.
 
     Args:
         sides: the sides, shape (4 n,).
         nodes: their values at the nodes, shape (4 n, _NODES).
         order: orders of the pixels, shape (n,).
-        nearest: least chord to a node of the pixel, shape (n,).
+        nearest: least angle to a node of the pixel, in radians, shape (n,).
     """
     nearest = nearest.copy()
-    chord = nodes.chord
+    angle = nodes.angle
     # No point between two nodes is nearer than this, by the triangle inequality.
-    bound = (chord[:, :-1] + chord[:, 1:] - np.repeat(_gap(order), 4)[:, None]) / 2
+    bound = (angle[:, :-1] + angle[:, 1:] - np.repeat(_gap(order), 4)[:, None]) / 2
     promising = bound < np.repeat(nearest, 4)[:, None]
     before, after = nodes.slope[:, :-1], nodes.slope[:, 1:]
     bend_before, bend_after = nodes.bend[:, :-1], nodes.bend[:, 1:]
@@ -319,7 +314,7 @@ def _refine(sides: _Sides, nodes: _Values, order: NDArray[np.int64], nearest: Fl
         high = np.concatenate([high, np.where(is_dip, extremum, hidden_high)[beyond]])
         side = np.concatenate([side, hidden_side[beyond]])
 
-    np.minimum.at(nearest, side // 4, _least_chord(sides.take(side), low, high))
+    np.minimum.at(nearest, side // 4, _least_angle(sides.take(side), low, high))
     return nearest
 
 
@@ -336,8 +331,8 @@ def _bisect_bend(sides: _Sides, low: Floats, high: Floats, rising: NDArray[np.bo
     return (low + high) / 2
 
 
-def _least_chord(sides: _Sides, low: Floats, high: Floats) -> Floats:
-    """Return the chord at the zero of ``f'`` in intervals where it falls from plus to minus.
+def _least_angle(sides: _Sides, low: Floats, high: Floats) -> Floats:
+    """Return the angle at the zero of ``f'`` in intervals where it falls from plus to minus.
 
     Newton's iteration, with a bisection wherever a step leaves the interval.
     """
@@ -347,7 +342,7 @@ def _least_chord(sides: _Sides, low: Floats, high: Floats) -> Floats:
     active = np.arange(len(low))
     for _ in range(60):
         values = _evaluate(sides.take(active), t[active])
-        least[active] = np.minimum(least[active], values.chord)
+        least[active] = np.minimum(least[active], values.angle)
         here = t[active]
         rising = values.slope > 0
         low[active] = np.where(rising, here, low[active])
