@@ -19,7 +19,7 @@ CHECK_PYTHON = $(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit( \
 export NUMBA_DISABLE_JIT := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test lint format lock clean
+.PHONY: help venv demo picture test lint format lock clean
 
 help: ## list these targets
 	@sed -n 's/^\([a-z][a-z]*\):[^#]*## \(.*\)/\1|\2/p' Makefile | \
@@ -30,6 +30,10 @@ venv: $(MADE) ## make .venv from requirements.lock, if missing or out of date
 
 demo: venv ## make the margin of the demo catalog
 	$(BIN)/snakemake --cores $(CORES) $(ARGS)
+
+picture: venv ## draw docs/margin.png, the picture in README.md
+	$(BIN)/snakemake --cores $(CORES) --config margin_threshold=1800
+	$(BIN)/python docs/draw_margin.py demo/hipparcos results/hipparcos_1800arcs 4 1430 docs/margin.png
 
 test: venv ## run all tests, those of the style too
 	$(BIN)/python -m pytest -n $(CORES) tests $(ARGS)
