@@ -41,6 +41,12 @@ _LENGTH_BOUND = 1.57
 the belt.
 """
 
+_MOST_STEPS = 60
+"""Steps after which bisection alone would have found a zero."""
+
+_SHORT_STEP = 1e-9
+"""A step of Newton's iteration, as a share of a side, after which no other is needed."""
+
 _CHUNK = 1 << 13
 """Pairs of point and pixel handled at once: some 30 MB of temporary arrays."""
 
@@ -336,23 +342,21 @@ def _least_angle(sides: _Sides, low: Floats, high: Floats) -> Floats:
 
     Newton's iteration, with a bisection wherever a step leaves the interval.
     """
-    least = np.full(low.shape, np.inf)
     low, high = low.copy(), high.copy()
     t = (low + high) / 2
     active = np.arange(len(low))
-    for _ in range(60):
-        values = _evaluate(sides.take(active), t[active])
-        least[active] = np.minimum(least[active], values.angle)
+    for _ in range(_MOST_STEPS):
         here = t[active]
+        values = _evaluate(sides.take(active), here)
         rising = values.slope > 0
         low[active] = np.where(rising, here, low[active])
         high[active] = np.where(rising, high[active], here)
         with np.errstate(divide="ignore", invalid="ignore"):
             newton = here - values.slope / values.bend
-        inside = (newton > low[active]) & (newton < high[active])
+        inside = (newton >= low[active]) & (newton <= high[active])
         t[active] = np.where(inside, newton, (low[active] + high[active]) / 2)
-        # A step of 1e-13 of a side moves the point by less than 1e-7 arcsec.
-        active = active[np.abs(t[active] - here) > 1e-13]
+        # Newton's error is squared by each step, so one this short leads to the zero itself.
+        active = active[np.abs(t[active] - here) > _SHORT_STEP]
         if not len(active):
             break
-    return least
+    return _evaluate(sides, t).angle

@@ -1,9 +1,23 @@
-"""What the scripts have in common: one line for an error, and a log."""
+"""What the scripts have in common: a quick start, and one line for an error."""
 
 import sys
 from collections.abc import Callable
+from importlib.abc import MetaPathFinder
 
 from margin_cache.errors import MarginCacheError
+
+
+class _NoPandas(MetaPathFinder):
+    """Makes Python believe that there is no pandas.
+
+    PyArrow imports pandas, if it can, as soon as it meets a NumPy array. That takes as long as all
+    else that a job does before its work, and nothing here uses it.
+    """
+
+    def find_spec(self, fullname: str, path: object = None, target: object = None) -> None:
+        """Refuse to find pandas, and leave all other modules to other finders."""
+        if fullname == "pandas":
+            raise ModuleNotFoundError("pandas is kept out of this process", name=fullname)
 
 
 def run(main: Callable[[], str]) -> None:
@@ -12,6 +26,7 @@ def run(main: Callable[[], str]) -> None:
     Args:
         main: does the work and returns a line that says what was done.
     """
+    sys.meta_path.insert(0, _NoPandas())
     try:
         print(main(), file=sys.stderr)
     except MarginCacheError as error:
