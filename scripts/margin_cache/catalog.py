@@ -140,6 +140,10 @@ def read_partitions(info: CatalogInfo) -> Partitions:
     if not found:
         raise MarginCacheError(f"{where}: the catalog has no partitions")
     orders, pixels = np.array(list(found), dtype=np.int64).T
+    impossible = np.flatnonzero(pixels >= 12 * 4**orders)
+    if len(impossible):
+        name = pixel_path(orders[impossible[0]], pixels[impossible[0]], info.suffix)
+        raise MarginCacheError(f"{where}: there is no such pixel as that of {name}; remove it")
     sizes, times = np.array(list(found.values()), dtype=np.int64).T
     starts, ends = pixel_ranges(orders, pixels)
     nested = np.argsort(starts)
@@ -176,7 +180,7 @@ def _listed_partitions(info: CatalogInfo) -> set[tuple[int, int]] | None:
             return {(int(row["Norder"]), int(row["Npix"])) for row in csv.DictReader(file)}
     except FileNotFoundError:
         return None
-    except (KeyError, TypeError, ValueError):
+    except (KeyError, TypeError, ValueError, OSError, csv.Error):
         raise MarginCacheError(
             f"input_catalog_path: {info.path}: partition_info.csv is damaged; it needs whole "
             "numbers in the columns Norder and Npix"
@@ -263,13 +267,13 @@ def check_columns(info: CatalogInfo, schema: pa.Schema, source: Path) -> None:
         found = schema.get_all_field_indices(column)
         if len(found) != 1:
             raise MarginCacheError(
-                f"{source}: has {'several columns' if found else 'no column'} {column}, which a "
-                "margin is made with"
+                f"{source}: has {'several columns' if found else 'no column'} {column}, which "
+                "making a margin needs; is it the name that the catalog's metadata gives?"
             )
         if not right(schema.field(column).type):
             raise MarginCacheError(
                 f"{source}: the column {column} has the type {schema.field(column).type}, "
-                f"not {kind} one"
+                f"not {kind} one, as making a margin needs"
             )
 
 
@@ -288,12 +292,13 @@ def open_parquet(path: Path) -> pq.ParquetFile:
     except FileNotFoundError:
         raise MarginCacheError(f"{path}: there is no such file") from None
     except (pa.ArrowException, OSError) as error:
-        raise MarginCacheError(f"{path}: cannot be read: {first_line(error)}") from None
+        raise unreadable(path, error) from None
 
 
-def first_line(error: BaseException) -> str:
-    """Return the first line of an exception's message."""
-    return (str(error).strip() or type(error).__name__).splitlines()[0]
+def unreadable(path: Path, error: BaseException) -> MarginCacheError:
+    """Return the error that says that a file could not be read, and why."""
+    reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+    return MarginCacheError(f"{path}: cannot be read ({reason}); copy it again")
 
 
 def check_schema(schema: pa.Schema, expected: pa.Schema, path: Path) -> None:
@@ -304,16 +309,23 @@ def check_schema(schema: pa.Schema, expected: pa.Schema, path: Path) -> None:
     """
     if schema.equals(expected):
         return
+    problem = _difference(schema, expected)
+    if problem:
+        raise MarginCacheError(
+            f"{path}: {problem}; all partitions need the columns of the catalog's "
+            "_common_metadata, or of its first partition if there is none"
+        )
+
+
+def _difference(schema: pa.Schema, expected: pa.Schema) -> str:
+    """Say what differs between the columns of two schemas; nothing if only nullability does."""
     for field in expected:
         if field.name not in schema.names:
-            raise MarginCacheError(f"{path}: lacks the column {field.name} of the catalog")
-        if schema.field(field.name).type != field.type:
-            raise MarginCacheError(
-                f"{path}: the column {field.name} has the type {schema.field(field.name).type}, "
-                f"and {field.type} in the catalog's schema"
-            )
+            return f"lacks the column {field.name}"
+        found = schema.field(field.name).type
+        if found != field.type:
+            return f"the column {field.name} has the type {found} instead of {field.type}"
     extra = [name for name in schema.names if name not in expected.names]
     if extra:
-        raise MarginCacheError(f"{path}: has a column {extra[0]} that the catalog's schema lacks")
-    if schema.names != expected.names:
-        raise MarginCacheError(f"{path}: its columns are in another order than the catalog's")
+        return f"has a column {extra[0]} more than the catalog"
+    return "" if schema.names == expected.names else "its columns are in another order"

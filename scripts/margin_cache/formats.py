@@ -24,7 +24,8 @@ def read_catalog_info(path: str) -> CatalogInfo:
     """
     where = f"input_catalog_path: {path}"
     if not Path(path).is_dir():
-        raise MarginCacheError(f"{where}: there is no such directory")
+        problem = "is a file" if Path(path).exists() else "there is no such directory"
+        raise MarginCacheError(f"{where}: {problem}; give the directory of a catalog")
     if Path(path, hats_format.COLLECTION).exists():
         path = hats_format.primary_of(path)
         if not Path(path).is_dir():

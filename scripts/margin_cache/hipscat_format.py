@@ -31,7 +31,7 @@ def read_info(path: str) -> CatalogInfo:
     try:
         info = json.loads(Path(path, INFO).read_text(encoding="utf-8"))
         kind, name = info["catalog_type"], info["catalog_name"]
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, OSError):
         raise MarginCacheError(
             f"{where}: its {INFO} is damaged or lacks catalog_name or catalog_type"
         ) from None
@@ -40,12 +40,13 @@ def read_info(path: str) -> CatalogInfo:
             f"{where}: is a catalog of type {kind}; a margin is made from one of type object or "
             "source"
         )
-    if not info.get("ra_column") or not info.get("dec_column"):
-        raise MarginCacheError(f"{where}: its {INFO} lacks ra_column or dec_column")
+    for key in ("catalog_name", "ra_column", "dec_column"):
+        if not info.get(key) or not isinstance(info[key], str):
+            raise MarginCacheError(f"{where}: its {INFO} does not give {key} as text")
     return CatalogInfo(
         format="hipscat",
         path=path,
-        name=str(name),
+        name=name,
         epoch=info.get("epoch"),
         ra_column=info["ra_column"],
         dec_column=info["dec_column"],
@@ -59,7 +60,16 @@ def with_margin_columns(primary: pa.Schema) -> pa.Schema:
     """Return the schema of a margin: the primary's, then the pixel that each row comes from.
 
     The pandas metadata, where there is any, tells of the new columns as well.
+
+    Raises:
+        MarginCacheError: the primary has such columns itself.
     """
+    taken = [f"margin_{name}" for name in PIXEL_COLUMNS if f"margin_{name}" in primary.names]
+    if taken:
+        raise MarginCacheError(
+            f"input_catalog_path: the catalog has a column {taken[0]}, which only margins have; "
+            "give the catalog itself"
+        )
     schema = primary
     for name, kind in PIXEL_COLUMNS.items():
         schema = schema.append(pa.field(f"margin_{name}", kind))

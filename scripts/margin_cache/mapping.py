@@ -22,12 +22,12 @@ from margin_cache.catalog import (
     CatalogInfo,
     check_columns,
     check_schema,
-    first_line,
     open_parquet,
     partition_files,
     partition_state,
     pixel_path,
     read_schema,
+    unreadable,
 )
 from margin_cache.errors import MarginCacheError
 from margin_cache.nested import cells_and_neighbours, pixel_ranges, touches_border
@@ -38,6 +38,9 @@ DESTINATION, SOURCE = "margin_cache:destination", "margin_cache:source"
 
 _BATCH_ROWS = 1 << 16
 """Rows of a row group that are decoded at once."""
+
+_MOST_LONGITUDE = 720.0
+"""Right ascensions may be negative, or beyond a whole turn; more than two are a mistake."""
 
 _FLUSH_BYTES = 64 * 10**6
 """Rows are gathered in memory up to this before they are written to the shard."""
@@ -158,13 +161,14 @@ def _margin_rows(
         try:
             for group in range(file.num_row_groups):
                 index, lon, lat = _read_positions(file, group, info, path)
+                _check_index(info, index, order, pixel, path)
                 rows, destinations = find_margins(plan, partition, index, lon, lat)
                 yield (
                     len(index),
                     _take_rows(file, group, rows, destinations, partition, schema),
                 )
         except (pa.ArrowException, OSError) as error:
-            raise MarginCacheError(f"{path}: cannot be read: {first_line(error)}") from None
+            raise unreadable(path, error) from None
 
 
 def _read_positions(
@@ -176,15 +180,13 @@ def _read_positions(
     table = file.read_row_group(group, columns=columns, use_threads=False)
     if info.index_column is not None and table[info.index_column].null_count:
         raise MarginCacheError(
-            f"{path}: {table[info.index_column].null_count} rows have no {info.index_column}"
+            f"{path}: {table[info.index_column].null_count} rows have a null {info.index_column}; "
+            "remove them from the catalog"
         )
-    lon, lat = (
-        pc.cast(table[column], pa.float64()).to_numpy()
-        for column in (info.ra_column, info.dec_column)
-    )
-    if not (np.isfinite(lon).all() and np.isfinite(lat).all()):
+    lon, lat = _coordinates(info, table)
+    if not _are_positions(lon, lat).all():
         raise MarginCacheError(
-            f"{path}: {_count_without_position(file, info)} rows have a null, NaN or infinite "
+            f"{path}: {_count_without_position(file, info)} rows have a null, NaN or impossible "
             f"{info.ra_column} or {info.dec_column}; remove them from the catalog"
         )
     return spatial_index(info, table), lon, lat
@@ -194,17 +196,48 @@ def spatial_index(info: CatalogInfo, table: pa.Table) -> NDArray[np.integer]:
     """Return the spatial index of rows: the column, or pixels made from the coordinates."""
     if info.index_column is not None:
         return table[info.index_column].to_numpy()
-    lon, lat = (
-        pc.cast(table[column], pa.float64()).to_numpy()
-        for column in (info.ra_column, info.dec_column)
-    )
-    return hpgeom.angle_to_pixel(2**info.index_order, lon, lat, nest=True, lonlat=True)
+    lon, lat = _coordinates(info, table)
+    return hpgeom.angle_to_pixel(2**info.index_order, lon % 360, lat, nest=True, lonlat=True)
+
+
+def _are_positions(lon: NDArray[np.float64], lat: NDArray[np.float64]) -> NDArray[np.bool_]:
+    """Tell which coordinates, in degrees, are a place on the sky; NaN is none."""
+    return (np.abs(lon) <= _MOST_LONGITUDE) & (np.abs(lat) <= 90)
 
 
 def _count_without_position(file: pq.ParquetFile, info: CatalogInfo) -> int:
     table = file.read(columns=[info.ra_column, info.dec_column], use_threads=False)
-    finite = (np.isfinite(pc.cast(column, pa.float64()).to_numpy()) for column in table.columns)
-    return int(np.count_nonzero(~np.logical_and(*finite)))
+    return int(np.count_nonzero(~_are_positions(*_coordinates(info, table))))
+
+
+def _coordinates(
+    info: CatalogInfo, table: pa.Table
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return right ascensions and declinations in degrees, NaN where they are null."""
+    return tuple(
+        pc.cast(table[column], pa.float64()).to_numpy()
+        for column in (info.ra_column, info.dec_column)
+    )
+
+
+def _check_index(
+    info: CatalogInfo, index: NDArray[np.integer], order: int, pixel: int, path: Path
+) -> None:
+    """Check that the rows of a partition have the spatial index of its pixel.
+
+    Only where it is a column: pixels made from the coordinates may lie beyond the border by a
+    rounding error.
+    """
+    if info.index_column is None or order > info.index_order or not len(index):
+        return
+    shift = info.index_shift + 2 * (info.index_order - order)
+    low, high = pixel << shift, ((pixel + 1) << shift) - 1
+    if int(index.min()) < low or int(index.max()) > high:
+        outside = np.count_nonzero((index < low) | (index > high))
+        raise MarginCacheError(
+            f"{path}: {outside} rows have a {info.index_column} outside the partition's pixel; "
+            "the catalog is damaged, or its index of another kind"
+        )
 
 
 def find_margins(

@@ -7,7 +7,8 @@ built in a hidden directory beside its place and moved there when it is whole.
 
 import hashlib
 import json
-import os
+import re
+import tempfile
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
@@ -31,6 +32,7 @@ from margin_cache.errors import MarginCacheError
 from margin_cache.formats import read_catalog_info
 from margin_cache.hats_format import is_listed
 from margin_cache.plan import Plan, Task, load_plan, make_plan, save_plan, shard_path
+from margin_cache.reducing import margin_schema
 from margin_cache.settings import MarginSettings
 from margin_cache.storage import has_size, read_json, write_json
 
@@ -119,19 +121,12 @@ def prepare_margins(all_settings: Iterable[MarginSettings]) -> list[Margin]:
     Raises:
         MarginCacheError: a catalog or a place is unfit, or two margins have the same name.
     """
-    margins = []
-    names: set[str] = set()
+    found = []
     for settings in all_settings:
         info = read_catalog_info(settings.input_catalog_path)
-        name = settings.output_artifact_name or _default_name(info.name, settings)
-        if name in names:
-            raise MarginCacheError(
-                f"output_artifact_name: two margins have the name {name}; give each its own"
-            )
-        names.add(name)
-        _check_places(info, settings, name)
-        margins.append(_prepare(info, settings, name))
-    return margins
+        found.append((info, settings, _name(info, settings)))
+    _check_places(found)
+    return [_prepare(*each) for each in found]
 
 
 def load_margins(all_settings: Iterable[MarginSettings]) -> list[Margin]:
@@ -139,7 +134,7 @@ def load_margins(all_settings: Iterable[MarginSettings]) -> list[Margin]:
     margins = []
     for settings in all_settings:
         info = read_catalog_info(settings.input_catalog_path)
-        name = settings.output_artifact_name or _default_name(info.name, settings)
+        name = _name(info, settings)
         note = read_json(_intermediate(settings, name) / "margin.json")
         if note is None or note["settings"] != plain_settings(settings):
             raise MarginCacheError(
@@ -166,38 +161,62 @@ def plain_settings(settings: MarginSettings) -> dict[str, Any]:
     return json.loads(json.dumps(asdict(settings)))
 
 
-def _default_name(catalog: str, settings: MarginSettings) -> str:
+def _name(info: CatalogInfo, settings: MarginSettings) -> str:
+    """Return the name of a margin: the one given, or the catalog's with the threshold."""
+    if settings.output_artifact_name:
+        return settings.output_artifact_name
     threshold = np.format_float_positional(settings.margin_threshold, trim="-")
-    name = f"{catalog}_{threshold}arcs"
-    if not all(part.isascii() and (part.isalnum() or part in "._-") for part in name) or (
-        name.startswith(".")
-    ):
+    name = f"{info.name}_{threshold}arcs"
+    if not re.fullmatch(r"[A-Za-z0-9_-][A-Za-z0-9._-]{,127}", name):
         raise MarginCacheError(
-            f"output_artifact_name: the catalog's own name, {catalog!r}, does not make a name; "
-            'give one of letters, digits, ".", "_" and "-"'
+            f"output_artifact_name: the catalog's own name, {info.name!r}, does not make a name; "
+            'give one of at most 128 letters, digits, ".", "_" and "-"'
         )
     return name
 
 
-def _check_places(info: CatalogInfo, settings: MarginSettings, name: str) -> None:
-    """Check that the margin and the intermediate files stay clear of the primary catalog."""
-    primary = Path(info.path).resolve()
-    place = (Path(settings.output_path) / name).resolve()
-    intermediate = _intermediate(settings, name).resolve()
-    for key, path in (("output_path", place), ("tmp_dir", intermediate)):
-        if path == primary or primary in path.parents or path in primary.parents:
-            relation = "is" if path == primary else "lies inside"
-            if path in primary.parents:
-                relation = "lies around"
+def _check_places(margins: list[tuple[CatalogInfo, MarginSettings, str]]) -> None:
+    """Check that margins and intermediate files stay clear of all catalogs and of one another."""
+    primaries = {Path(info.path).resolve() for info, _, _ in margins}
+    taken: dict[Path, str] = {}
+    names: set[str] = set()
+    for _, settings, name in margins:
+        if name in names:
             raise MarginCacheError(
-                f"{key}: {path} {relation} the input catalog {primary}; choose another place"
+                f"output_artifact_name: two margins have the name {name}; give each its own"
             )
-        _check_writable(key, path)
-    if place == intermediate or place in intermediate.parents or intermediate in place.parents:
-        raise MarginCacheError(
-            f"tmp_dir: {intermediate} and the margin {place} lie inside one another; choose "
-            "another place"
-        )
+        names.add(name)
+        place = Path(settings.output_path) / name
+        if place.is_symlink():
+            raise MarginCacheError(
+                f"output_path: {place} is a link; give the directory that the margin shall lie in"
+            )
+        for key, path in (
+            ("output_path", place.resolve()),
+            ("tmp_dir", _intermediate(settings, name).resolve()),
+        ):
+            for primary in primaries:
+                if relation := _relation(path, primary):
+                    raise MarginCacheError(
+                        f"{key}: {path} {relation} the input catalog {primary}; choose another "
+                        "place"
+                    )
+            for other, what in taken.items():
+                if relation := _relation(path, other):
+                    raise MarginCacheError(
+                        f"{key}: {path} {relation} {what}, {other}; choose another place"
+                    )
+            taken[path] = f"the {'margin' if key == 'output_path' else 'tmp_dir'} of {name}"
+            _check_writable(key, path)
+
+
+def _relation(path: Path, other: Path) -> str:
+    """Say how one directory lies to another, if they are not apart."""
+    if path == other:
+        return "is"
+    if other in path.parents:
+        return "lies inside"
+    return "lies around" if path in other.parents else ""
 
 
 def _check_writable(key: str, path: Path) -> None:
@@ -206,8 +225,12 @@ def _check_writable(key: str, path: Path) -> None:
         existing = existing.parent
     if not existing.is_dir():
         raise MarginCacheError(f"{key}: {existing} is a file, not a directory")
-    if not os.access(existing, os.W_OK | os.X_OK) or os.statvfs(existing).f_flag & os.ST_RDONLY:
-        raise MarginCacheError(f"{key}: {existing} cannot be written to")
+    try:
+        Path(tempfile.mkdtemp(prefix=".margin-cache-", dir=existing)).rmdir()
+    except OSError as error:
+        raise MarginCacheError(
+            f"{key}: {existing} cannot be written to ({error.strerror}); choose another place"
+        ) from None
 
 
 def _prepare(info: CatalogInfo, settings: MarginSettings, name: str) -> Margin:
@@ -217,6 +240,7 @@ def _prepare(info: CatalogInfo, settings: MarginSettings, name: str) -> Margin:
     check_whole(info, partitions.take(np.array([0])))
     first = partition_files(info, int(partitions.orders[0]), int(partitions.pixels[0]))[0]
     schema = read_schema(info, partitions)
+    margin_schema(info, schema)
     compression, row_group_rows = _habits(first)
     task = Task(
         catalog=info,

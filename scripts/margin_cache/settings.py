@@ -3,7 +3,9 @@
 import difflib
 import json
 import math
+import re
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -17,8 +19,45 @@ from margin_cache.nested import finest_coarse_order
 _DASK_KEYS = {
     "dask_tmp": "--default-resources tmpdir=DIRECTORY",
     "dask_n_workers": "--cores N on one machine, or --jobs N on a cluster",
-    "dask_threads_per_worker": "--set-threads map_partitions=N",
+    "dask_threads_per_worker": "--set-threads map_partitions=N, for N threads a job",
 }
+
+SMTP_USER = "MARGIN_CACHE_SMTP_USER"
+SMTP_PASSWORD = "MARGIN_CACHE_SMTP_PASSWORD"  # the name of a variable, not a password
+
+_SECRETS = {
+    **dict.fromkeys(("user", "username", "login"), SMTP_USER),
+    **dict.fromkeys(("password", "passwd", "pass"), SMTP_PASSWORD),
+}
+
+_PORTS = {"none": 25, "starttls": 587, "ssl": 465}
+
+_LABEL = r"[A-Za-z0-9](?:[A-Za-z0-9-]*[A-Za-z0-9])?"
+DOMAIN = re.compile(rf"{_LABEL}(?:\.{_LABEL})*")
+_ATOM = r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+"
+_ADDRESS = re.compile(rf"{_ATOM}(?:\.{_ATOM})*@{DOMAIN.pattern}")
+_LONGEST_ADDRESS = 254
+
+_OF_THE_RUN = ("completion_email_address", "smtp")
+
+
+@dataclass(frozen=True)
+class MailSettings:
+    """Whom a mail goes to when a run ends, and how.
+
+    Attributes:
+        recipients: their addresses.
+        host: the mail server.
+        port: its port.
+        security: none, starttls or ssl.
+        sender: address of the sender; empty for one that names the machine.
+    """
+
+    recipients: tuple[str, ...]
+    host: str
+    port: int
+    security: str
+    sender: str
 
 
 @dataclass(frozen=True)
@@ -67,38 +106,138 @@ def settings_of_margins(config: Mapping[str, Any], schema_path: Path) -> list[Ma
     Raises:
         MarginCacheError: a key is unknown, or its value is not allowed.
     """
+    mail_settings(config, schema_path)
     schema = yaml.safe_load(schema_path.read_text(encoding="utf-8"))
-    _check_keys(config, schema["properties"], "")
-    for number, margin in enumerate(config.get("margins") or []):
-        if isinstance(margin, Mapping):
-            known = schema["properties"]["margins"]["items"]["properties"]
-            _check_keys(margin, known, f"margins[{number}]: ")
-    _check_values(config, schema)
-    defaults = {key: entry["default"] for key, entry in schema["properties"].items()}
+    known = schema["properties"]
+    _check_keys(config, known, "")
+    config = {key: _as_typed(value, known[key], schema) for key, value in config.items()}
+    _check_values(config, {**schema, "properties": {**known, "margins": {"type": "array"}}}, "")
+    defaults = {key: entry["default"] for key, entry in known.items()}
     common = {**defaults, **config}
-    overrides = common.pop("margins") or [{}]
-    return [_settings({**common, **margin}) for margin in overrides]
+    entries = common.pop("margins")
+    if not entries:
+        return [_settings(common, "")]
+    part = known["margins"]["items"]
+    all_settings = []
+    for number, entry in enumerate(entries):
+        where = f"margins[{number}]: "
+        if not isinstance(entry, Mapping):
+            raise MarginCacheError(f"{where}{_as_json(entry)} is not an object, a mapping of keys to values")
+        _check_keys(entry, part["properties"], where)
+        entry = {
+            key: _as_typed(value, part["properties"][key], schema) for key, value in entry.items()
+        }
+        _check_values(entry, {**part, "$defs": schema["$defs"]}, where)
+        all_settings.append(_settings({**common, **entry}, where))
+    return all_settings
 
 
-def _settings(values: Mapping[str, Any]) -> MarginSettings:
+def mail_settings(config: Mapping[str, Any], schema_path: Path) -> MailSettings | None:
+    """Check the keys of a configuration that are about mail, and return what they say.
+
+    Args:
+        config: the configuration as Snakemake holds it.
+        schema_path: the JSON schema, a YAML file, which also has the defaults.
+
+    Returns:
+        None if no mail is wanted.
+
+    Raises:
+        MarginCacheError: a value is not allowed.
+    """
+    schema = yaml.safe_load(schema_path.read_text(encoding="utf-8"))
+    rules = {key: schema["properties"][key] for key in _OF_THE_RUN}
+    values = {
+        key: _as_typed(config.get(key, rule["default"]), rule, schema)
+        for key, rule in rules.items()
+    }
+    known = rules["smtp"]["properties"]
+    smtp = values["smtp"]
+    if isinstance(smtp, Mapping):
+        for key in smtp:
+            if str(key).lower() in _SECRETS:
+                raise MarginCacheError(
+                    f"smtp.{key}: is not read from the configuration; set it as "
+                    f"{_SECRETS[str(key).lower()]} in the environment"
+                )
+        _check_keys(smtp, known, "smtp.")
+        _check_values(smtp, rules["smtp"], "smtp.")
+    _check_values(values, {"properties": rules}, "")
+    smtp = {key: rule.get("default") for key, rule in known.items()} | smtp
+    if smtp["sender"]:
+        _check_address("smtp.sender", smtp["sender"])
+    if not re.fullmatch(r"[A-Za-z0-9._:%-]+", smtp["host"]):
+        raise MarginCacheError(f"smtp.host: {json.dumps(smtp['host'])} is not a name of a host")
+    if not values["completion_email_address"].strip(" "):
+        return None
+    recipients = [part.strip(" ") for part in values["completion_email_address"].split(",")]
+    for recipient in recipients:
+        _check_address("completion_email_address", recipient)
+    return MailSettings(
+        recipients=tuple(dict.fromkeys(recipients)),
+        host=smtp["host"],
+        port=int(smtp["port"] or _PORTS[smtp["security"]]),
+        security=smtp["security"],
+        sender=smtp["sender"],
+    )
+
+
+def _check_address(key: str, address: str) -> None:
+    if not _ADDRESS.fullmatch(address) or len(address) > _LONGEST_ADDRESS:
+        raise MarginCacheError(
+            f"{key}: {json.dumps(address)} is not an address like name@example.org"
+            + ("" if key.startswith("smtp") else " (several are separated by commas)")
+        )
+
+
+def _as_typed(value: Any, rule: Mapping[str, Any], schema: Mapping[str, Any]) -> Any:
+    """Return a value as the type that the schema asks for, where it came as text or number.
+
+    Snakemake reads what follows ``--config`` as a number, True, False or else as text, inside
+    brackets as well.
+    """
+    if "$ref" in rule:
+        rule = schema["$defs"][rule["$ref"].rpartition("/")[2]]
+    if rule.get("type") == "string":
+        return str(value) if type(value) in (int, float) else value
+    if isinstance(value, str):
+        with suppress(yaml.YAMLError):
+            value = yaml.safe_load(value)
+    if isinstance(value, list) and "prefixItems" in rule:
+        places = rule["prefixItems"][: len(value)] + [{}] * (len(value) - len(rule["prefixItems"]))
+        return [_as_typed(item, place, schema) for item, place in zip(value, places, strict=True)]
+    if isinstance(value, list):
+        return [_as_typed(item, rule.get("items", {}), schema) for item in value]
+    return value
+
+
+def _settings(values: Mapping[str, Any], where: str) -> MarginSettings:
     values = {field.name: values[field.name] for field in fields(MarginSettings)}
     pixels = tuple((int(order), int(pixel)) for order, pixel in values["debug_filter_pixel_list"])
     for order, pixel in pixels:
         if pixel >= 12 * 4**order:
             raise MarginCacheError(
-                f"debug_filter_pixel_list: there is no pixel {pixel} at order {order}; "
+                f"{where}debug_filter_pixel_list: there is no pixel {pixel} at order {order}; "
                 f"the last one is {12 * 4**order - 1}"
             )
     threshold = float(values["margin_threshold"])
     coarse = finest_coarse_order(threshold)
     if values["margin_order"] > coarse:
         raise MarginCacheError(
-            f"margin_order: {values['margin_order']} is too fine for a margin_threshold of "
+            f"{where}margin_order: {values['margin_order']} is too fine for a margin_threshold of "
             f"{threshold:g} arcsec; use an order from 0 to {coarse}, or -1 to have it chosen"
         )
+    if set("{}") & set(values["tmp_dir"]):
+        raise MarginCacheError(
+            f"{where}tmp_dir: {values['tmp_dir']} has braces, which Snakemake takes for wildcards; "
+            "choose another directory"
+        )
+    per_job = values["partitions_per_job"]
     return MarginSettings(
         **{
             **values,
+            "margin_order": int(values["margin_order"]),
+            "partitions_per_job": per_job if per_job == "auto" else int(per_job),
             "debug_filter_pixel_list": tuple(sorted(set(pixels))),
             "margin_threshold": threshold,
         }
@@ -112,6 +251,8 @@ def _check_keys(config: Mapping[str, Any], known: Mapping[str, Any], where: str)
                 f"{where}{key}: this workflow does not use dask; instead, give snakemake "
                 f"{_DASK_KEYS[key]}"
             )
+        if key not in known and key in _OF_THE_RUN:
+            raise MarginCacheError(f"{where}{key}: is for the whole run; put it outside margins")
         if key not in known:
             near = difflib.get_close_matches(str(key), known, n=1, cutoff=0.0)
             raise MarginCacheError(
@@ -120,40 +261,47 @@ def _check_keys(config: Mapping[str, Any], known: Mapping[str, Any], where: str)
             )
 
 
-def _check_values(config: Mapping[str, Any], schema: Mapping[str, Any]) -> None:
-    plain = {key: value for key, value in config.items() if value is not None}
-    if len(plain) < len(config):
-        key = next(key for key in config if config[key] is None)
-        raise MarginCacheError(f"{key}: has no value; give it one or leave the key out")
+def _check_values(values: Mapping[str, Any], schema: Mapping[str, Any], where: str) -> None:
+    for key, value in values.items():
+        if value is None:
+            raise MarginCacheError(f"{where}{key}: has no value; give it one or leave the key out")
+        if isinstance(value, str) and "\0" in value:
+            raise MarginCacheError(f"{where}{key}: {_as_json(value)} has a NUL character")
     if error := jsonschema.exceptions.best_match(
-        jsonschema.Draft202012Validator(schema).iter_errors(config)
+        jsonschema.Draft202012Validator(schema).iter_errors(values)
     ):
-        raise MarginCacheError(_one_line(error))
-    for where, values in [("", config)] + [
-        (f"margins[{number}]: ", margin) for number, margin in enumerate(config.get("margins", []))
-    ]:
-        for key, value in values.items():
-            if isinstance(value, float) and not math.isfinite(value):
-                raise MarginCacheError(f"{where}{key}: {value} is not a finite number")
+        raise MarginCacheError(where + _one_line(error))
+    for key, value in values.items():
+        if isinstance(value, float) and not math.isfinite(value):
+            raise MarginCacheError(f"{where}{key}: {value} is not a finite number")
+
+
+_WRONG = {
+    "type": lambda rule: f"is not of type {rule}",
+    "minimum": lambda rule: f"is less than the least value, {rule}",
+    "maximum": lambda rule: f"is more than the greatest value, {rule}",
+    "exclusiveMinimum": lambda rule: f"is not greater than {rule}",
+    "enum": lambda rule: f"is not one of {', '.join(rule)}",
+    "pattern": lambda _: (
+        'is not a name of letters, digits, ".", "_" and "-" that does not begin with "."'
+    ),
+    "minLength": lambda _: "is empty",
+    "maxLength": lambda rule: f"is longer than {rule} characters",
+}
 
 
 def _one_line(error: jsonschema.ValidationError) -> str:
-    """Say in one line which key has a wrong value, and what the key is for."""
-    key = "".join(
-        f"[{part}]" if isinstance(part, int) else f"{'.' if number else ''}{part}"
-        for number, part in enumerate(error.absolute_path)
-    )
-    value = json.dumps(error.instance, ensure_ascii=False, default=str)
-    rules = {
-        "type": lambda rule: f"is not of type {rule}",
-        "minimum": lambda rule: f"is less than the least value, {rule}",
-        "maximum": lambda rule: f"is more than the greatest value, {rule}",
-        "exclusiveMinimum": lambda rule: f"is not greater than {rule}",
-        "oneOf": lambda _: "is neither auto nor a whole number of 1 or more",
-        "pattern": lambda _: 'has other characters than letters, digits, ".", "_" and "-"',
-        "minLength": lambda _: "is empty",
-    }
-    wrong = rules.get(error.validator, lambda _: "is not an [order, pixel] pair")(
-        error.validator_value
-    )
+    """Say in one line which key has a wrong value, and what is wrong with it."""
+    path = list(error.absolute_path)
+    key = "".join(f"[{part}]" if isinstance(part, int) else str(part) for part in path)
+    value = _as_json(error.instance)
+    if path[0] == "partitions_per_job":
+        return f"{key}: {value} is neither auto nor a whole number of 1 or more"
+    wrong = _WRONG.get(error.validator, lambda _: "is not right")(error.validator_value)
+    if path[0] == "debug_filter_pixel_list":
+        wrong += "; the key takes an array of [order, pixel] pairs of whole numbers"
     return f"{key}: {value} {wrong}"
+
+
+def _as_json(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False, default=str)

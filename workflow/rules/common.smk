@@ -1,6 +1,17 @@
 import shlex
+import time
 
 from margin_cache.errors import MarginCacheError
+from margin_cache.mail import (
+    ErrorRecords,
+    RunReport,
+    command_line,
+    failed_job,
+    failure_letter,
+    margin_report,
+    notify,
+    success_letter,
+)
 from margin_cache.margin import (
     PROVENANCE,
     check_output,
@@ -9,11 +20,26 @@ from margin_cache.margin import (
     load_margins,
     prepare_margins,
 )
-from margin_cache.settings import settings_of_margins
+from margin_cache.settings import mail_settings, settings_of_margins
 from margin_cache.storage import read_json
+from snakemake.logging import logger
 from snakemake.settings.types import DeploymentMethod
 
 SCHEMA = BASE / "workflow/schemas/config.schema.yaml"
+STARTED = time.monotonic()
+
+
+def plan_mail():
+    """Return whom a mail goes to at the end and how, or None; or end with a line on what is wrong."""
+    if not workflow.is_main_process:
+        return None
+    try:
+        settings = mail_settings(config, SCHEMA)
+    except MarginCacheError as error:
+        sys.exit(f"error: {error}")
+    if settings:
+        logger.addHandler(ERRORS)
+    return settings
 
 
 def plan_margins():
@@ -55,9 +81,14 @@ def targets():
 
 
 def partitions_of(wildcards):
-    """Return the partition files that a map job reads."""
+    """Return the partition files that a map job reads.
+
+    Without those whose paths have braces, which Snakemake takes for wildcards. The state of all is
+    in the job's name.
+    """
     plan = MARGINS[wildcards.work].plan
-    return plan.files_of(plan.map_job_of(wildcards.job))
+    files = plan.files_of(plan.map_job_of(wildcards.job))
+    return [file for file in files if not set("{}") & set(file)]
 
 
 def shards_of(wildcards):
@@ -113,9 +144,40 @@ def what_failed(logs):
         for line in Path(path).read_text(encoding="utf-8", errors="replace").splitlines()
         if line.startswith("error: ")
     }
-    return "\n".join([*errors, "What is done is kept. Give the same command again to go on."])
+    if not errors:
+        errors = {"error: a job failed; its log, which stands above or is named there, says more": None}
+    advice = "What is done is kept. Correct the above, then give the same command again to go on."
+    return "\n".join([*errors, advice])
 
 
+def report(logs):
+    """Return what a mail tells of the run, be it done or failed."""
+    return RunReport(
+        margins=[margin_report(margin, work in PENDING) for work, margin in MARGINS.items()],
+        seconds=time.monotonic() - STARTED,
+        command=command_line(sys.argv),
+        start=None if workflow.overwrite_workdir else Path.cwd(),
+        logs=logs,
+    )
+
+
+def write_success(logs):
+    """Return the letter that a run is done, or None if it has only touched files."""
+    return None if workflow.touch else success_letter(report(logs))
+
+
+def write_failure(logs):
+    """Return the letter that a run has failed."""
+    failed = [
+        failed_job(job.rule.name, job.wildcards_dict, job.log, ERRORS.by_job.get(job.jobid))
+        for jobs in workflow.scheduler.failed
+        for job in (jobs.jobs if jobs.is_group() else [jobs])
+    ]
+    return failure_letter(report(logs), sorted(failed, key=lambda job: (job.rule, job.logs)))
+
+
+ERRORS = ErrorRecords()
+MAIL = plan_mail()
 MARGINS = plan_margins()
 PENDING = pending_margins()
 

@@ -1,0 +1,267 @@
+"""Each key of the configuration has its default, its limits, and a message that names it."""
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from margin_cache.errors import MarginCacheError
+from margin_cache.settings import MarginSettings, settings_of_margins
+
+ROOT = Path(__file__).resolve().parent.parent
+SCHEMA = ROOT / "workflow/schemas/config.schema.yaml"
+NAN, INFINITY = float("nan"), float("inf")
+
+
+def only_margin(**config: Any) -> MarginSettings:
+    (settings,) = settings_of_margins(config, SCHEMA)
+    return settings
+
+
+def refusal(config: dict[str, Any]) -> str:
+    """The message that a configuration is refused with: one line."""
+    with pytest.raises(MarginCacheError) as caught:
+        settings_of_margins(config, SCHEMA)
+    message = str(caught.value)
+    assert "\n" not in message
+    return message
+
+
+def schema_properties() -> dict[str, Any]:
+    return yaml.safe_load(SCHEMA.read_text(encoding="utf-8"))["properties"]
+
+
+# --- defaults and margins --------------------------------------------------------------------
+
+
+def test_empty_configuration_has_every_default():
+    defaults = {key: entry["default"] for key, entry in schema_properties().items()}
+    assert defaults.pop("margins") == []
+    settings = asdict(only_margin())
+    assert settings == {**defaults, "debug_filter_pixel_list": ()}
+
+
+def test_delivered_configuration_is_the_defaults():
+    config = yaml.safe_load((ROOT / "config/config.yaml").read_text(encoding="utf-8"))
+    assert config.keys() == schema_properties().keys()
+    assert only_margin(**config) == only_margin()
+
+
+def test_every_key_but_margins_can_stand_in_a_margin():
+    properties = schema_properties()
+    entry = properties.pop("margins")["items"]["properties"]
+    assert list(entry) == list(properties)
+    for key, value in entry.items():
+        assert properties[key]["$ref"] == value["$ref"]
+
+
+def test_margins_override_the_common_keys():
+    config = {
+        "input_catalog_path": "sky",
+        "margin_threshold": 10,
+        "margins": [{"margin_threshold": 2.5}, {}, {"output_path": "elsewhere"}],
+    }
+    settings = settings_of_margins(config, SCHEMA)
+    assert [margin.margin_threshold for margin in settings] == [2.5, 10.0, 10.0]
+    assert [margin.output_path for margin in settings] == ["results", "results", "elsewhere"]
+    assert {margin.input_catalog_path for margin in settings} == {"sky"}
+
+
+def test_configuration_is_not_changed():
+    config = {"margins": [{"margin_threshold": 2}], "margin_threshold": 1}
+    before = {"margins": [{"margin_threshold": 2}], "margin_threshold": 1}
+    settings_of_margins(config, SCHEMA)
+    assert config == before
+
+
+def test_pixels_are_sorted_and_counted_once():
+    settings = only_margin(debug_filter_pixel_list=[[1, 4], [0, 3], [1, 4]])
+    assert settings.debug_filter_pixel_list == ((0, 3), (1, 4))
+
+
+def test_threshold_of_an_integer_is_that_of_its_float():
+    assert repr(only_margin(margin_threshold=5)) == repr(only_margin(margin_threshold=5.0))
+
+
+def test_order_of_a_whole_float_is_that_of_its_integer():
+    # YAML readers and JSON schemas take 5.0 for an integer.
+    assert repr(only_margin(margin_order=5.0)) == repr(only_margin(margin_order=5))
+
+
+# --- limits ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        {"margin_threshold": 0.001},
+        {"margin_threshold": 36000},
+        {"margin_order": -1},
+        {"margin_order": 0},
+        {"margin_order": 26, "margin_threshold": 0.001},
+        {"margin_order": 14, "margin_threshold": 5.0},
+        {"partitions_per_job": 1},
+        {"partitions_per_job": "auto"},
+        {"job_size_mb": 0.5},
+        {"output_artifact_name": "-A_z.0-"},
+        {"debug_filter_pixel_list": [[0, 11], [29, 12 * 4**29 - 1]]},
+    ],
+    ids=str,
+)
+def test_value_at_its_limit_is_taken(config):
+    settings = json.loads(json.dumps(asdict(only_margin(**config))))
+    assert {key: settings[key] for key in config} == config
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "words"),
+    [
+        ("margin_threshold", 0, ("0.001",)),
+        ("margin_threshold", -5.0, ("-5.0", "0.001")),
+        ("margin_threshold", 0.0009, ("0.0009", "0.001")),
+        ("margin_threshold", 36001, ("36001", "36000")),
+        ("margin_threshold", NAN, ("finite",)),
+        ("margin_threshold", INFINITY, ("36000",)),
+        ("margin_threshold", "5 arcsec", ('"5 arcsec"', "number")),
+        ("margin_threshold", True, ("true", "number")),
+        ("margin_threshold", [5.0], ("[5.0]", "number")),
+        ("margin_order", -2, ("-2", "-1")),
+        ("margin_order", 30, ("30", "29")),
+        ("margin_order", 2.5, ("2.5", "integer")),
+        ("margin_order", 29, ("too fine", "5 arcsec", "-1")),
+        ("margin_order", "finest", ('"finest"', "integer")),
+        ("fine_filtering", "perhaps", ('"perhaps"', "boolean")),
+        ("fine_filtering", 1, ("1", "boolean")),
+        ("overwrite", 0, ("0", "boolean")),
+        ("partitions_per_job", 0, ("0", "auto", "1")),
+        ("partitions_per_job", -3, ("-3", "auto", "1")),
+        ("partitions_per_job", 1.5, ("1.5", "auto", "whole number")),
+        ("partitions_per_job", "many", ('"many"', "auto", "whole number")),
+        ("job_size_mb", 0, ("0", "greater than 0")),
+        ("job_size_mb", INFINITY, ("finite",)),
+        ("job_size_mb", NAN, ("finite",)),
+        ("input_catalog_path", "", ("empty",)),
+        ("input_catalog_path", [5], ("5", "string")),
+        ("output_path", "", ("empty",)),
+        ("output_artifact_name", "a/b", ('"a/b"', "letters, digits")),
+        ("output_artifact_name", "..", ('".."', 'begin with "."')),
+        ("output_artifact_name", ".hidden", ('".hidden"', 'begin with "."')),
+        ("output_artifact_name", "two words", ('"two words"', "letters, digits")),
+        ("output_artifact_name", "línea", ('"línea"', "letters, digits")),
+        ("output_artifact_name", "line\n", ("letters, digits",)),
+        ("debug_filter_pixel_list", [[0]], ("[order, pixel]",)),
+        ("debug_filter_pixel_list", [[0, 1, 2]], ("[order, pixel]",)),
+        ("debug_filter_pixel_list", [5], ("5", "[order, pixel]")),
+        ("debug_filter_pixel_list", [[-1, 0]], ("-1",)),
+        ("debug_filter_pixel_list", [[30, 0]], ("30", "29")),
+        ("debug_filter_pixel_list", [[1, 48]], ("no pixel 48 at order 1", "47")),
+        ("debug_filter_pixel_list", {"0": 1}, ("array",)),
+        ("margins", {"margin_threshold": 5}, ("array",)),
+        ("margins", 5, ("5", "array")),
+        ("margins", "two", ('"two"', "array")),
+        ("margins", [5.0], ("[0]", "5.0", "object")),
+    ],
+    ids=str,
+)
+def test_unfit_value_is_refused(key, value, words):
+    message = refusal({key: value})
+    assert message.startswith(key)
+    for word in words:
+        assert word in message
+
+
+@pytest.mark.parametrize("key", schema_properties())
+def test_key_without_a_value_is_refused(key):
+    message = refusal({key: None})
+    assert message.startswith(f"{key}: has no value")
+    assert "leave the key out" in message
+
+
+# --- keys ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("key", "nearest"),
+    [
+        ("margin_treshold", "margin_threshold"),
+        ("input_catalog", "input_catalog_path"),
+        ("Overwrite", "overwrite"),
+        ("margin", "margins"),
+    ],
+)
+def test_unknown_key_is_refused_with_the_nearest(key, nearest):
+    message = refusal({key: 5})
+    assert message.startswith(f"{key}: ")
+    assert f"the nearest is {nearest} " in message
+
+
+def test_unknown_key_of_a_margin_is_refused_with_the_nearest():
+    message = refusal({"margins": [{}, {"fine_filter": True}]})
+    assert message.startswith("margins[1]: fine_filter: ")
+    assert "the nearest is fine_filtering " in message
+
+
+def test_margins_inside_margins_are_refused():
+    assert refusal({"margins": [{"margins": []}]}).startswith("margins[0]: margins: ")
+
+
+def test_key_that_is_no_text_is_refused():
+    assert refusal({5: 5}).startswith("5: ")
+
+
+@pytest.mark.parametrize(
+    ("key", "equivalent"),
+    [
+        ("dask_tmp", "tmpdir="),
+        ("dask_n_workers", "--cores"),
+        ("dask_threads_per_worker", "--set-threads"),
+    ],
+)
+def test_key_for_dask_is_refused_with_what_snakemake_has(key, equivalent):
+    for config, start in (({key: 1}, key), ({"margins": [{key: 1}]}, f"margins[0]: {key}")):
+        message = refusal(config)
+        assert message.startswith(f"{start}: ")
+        assert "does not use dask" in message
+        assert equivalent in message
+
+
+@pytest.mark.parametrize(
+    ("margin", "words"),
+    [
+        ({"margin_threshold": 0}, ("margin_threshold", "0.001")),
+        ({"margin_threshold": NAN}, ("margin_threshold", "finite")),
+        ({"margin_order": 20}, ("margin_order", "too fine")),
+        ({"debug_filter_pixel_list": [[0, 12]]}, ("debug_filter_pixel_list", "no pixel 12")),
+        ({"tmp_dir": None}, ("tmp_dir",)),
+    ],
+    ids=str,
+)
+def test_message_says_which_margin_is_unfit(margin, words):
+    message = refusal({"margins": [{}, margin]})
+    assert message.startswith("margins[1]")
+    for word in words:
+        assert word in message
+
+
+# --- the coarse filter's order ---------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("config", "order"),
+    [
+        ({"margin_threshold": 36000}, 1),
+        ({"margin_threshold": 0.001}, 19),
+        ({"margin_order": 7}, 7),
+        ({"margin_order": 0}, 0),
+    ],
+    ids=str,
+)
+def test_coarse_order_is_the_given_one_or_the_finest(config, order):
+    assert only_margin(**config).cell_order(19) == order
+
+
+def test_order_finer_than_the_index_is_refused():
+    with pytest.raises(MarginCacheError, match=r"margin_order: 20 is too fine .* from 0 to 19"):
+        only_margin(margin_threshold=0.001, margin_order=20).cell_order(19)

@@ -1,0 +1,129 @@
+"""Runs of the whole workflow as a user starts them, and what such tests need around them."""
+
+import hashlib
+import os
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import skies
+import yaml
+
+ROOT = Path(__file__).resolve().parent.parent
+SNAKEMAKE = Path(sys.executable).with_name("snakemake")
+TIME_LIMIT = 300  # of a run [s]
+
+
+def run_workflow(
+    directory: str | Path,
+    *arguments: str | Path,
+    config: Mapping[str, Any] | None = None,
+    cores: int = 2,
+    check: bool = False,
+) -> subprocess.CompletedProcess[str]:
+    """Run the workflow in a directory.
+
+    Args:
+        directory: working directory of the run, made if it is missing.
+        arguments: further ones for snakemake; the last can be `--config`, `key=value`, ...
+        config: written to the directory's config/config.yaml; None leaves what is there.
+        cores: for snakemake's `--cores`.
+        check: whether a run that fails is an AssertionError, which shows its output.
+    Returns:
+        the finished process; its stdout also has what it wrote to stderr.
+    """
+    directory = Path(directory)
+    directory.mkdir(parents=True, exist_ok=True)
+    if config is not None:
+        write_config(directory, config)
+    command = [SNAKEMAKE, "-s", ROOT / "Snakefile", "--directory", directory, "--cores", cores]
+    finished = subprocess.run(
+        [str(part) for part in (*command, *arguments)],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        encoding="utf-8",
+        errors="replace",
+        env={name: value for name, value in os.environ.items() if name != "SNAKEMAKE_PROFILE"},
+        timeout=TIME_LIMIT,
+    )
+    if check:
+        assert finished.returncode == 0, finished.stdout
+    return finished
+
+
+def write_config(directory: Path, config: Mapping[str, Any]) -> None:
+    """Write a working directory's config/config.yaml; paths become text."""
+    file = directory / "config" / "config.yaml"
+    file.parent.mkdir(parents=True, exist_ok=True)
+    plain = {key: str(value) if isinstance(value, Path) else value for key, value in config.items()}
+    file.write_text(yaml.safe_dump(plain, allow_unicode=True), encoding="utf-8")
+
+
+def tree_digest(path: str | Path) -> dict[str, str]:
+    """SHA-256 of every file below a directory, by its relative path; {} if there is none."""
+    return {
+        file.relative_to(path).as_posix(): hashlib.sha256(file.read_bytes()).hexdigest()
+        for file in sorted(Path(path).rglob("*"))
+        if file.is_file()
+    }
+
+
+def small_catalog(
+    path: str | Path,
+    *,
+    rows: int = 3000,
+    max_rows: int = 500,
+    seed: int = 1,
+    columns: Mapping[str, pa.Array] | None = None,
+    **options: Any,
+) -> Path:
+    """Write a catalog of 12 or more partitions of orders 0 and up, dense around their borders.
+
+    A third of the rows are uniform on the sphere; the others lie 0.01 to 3000 arcsec from the
+    borders of the twelve pixels of order 0 and of those of order 1 in the first of them.
+
+    Args:
+        path: the catalog's directory, named like the catalog.
+        rows: number of rows.
+        max_rows: most rows of a partition.
+        seed: of the random numbers.
+        columns: columns after id, ra, dec, mag.
+        options: for skies.write_hipscat.
+    Returns:
+        path.
+    """
+    path = Path(path)
+    rng = np.random.default_rng(seed)
+    near = 2 * rows // 3
+    pixels = np.array([[0, pixel] for pixel in range(12)] + [[1, pixel] for pixel in range(4)])
+    along, side = rng.random(near), rng.integers(0, 2, near).astype(np.float64)
+    swap = rng.random(near) < 0.5
+    border = skies.pixel_positions(
+        pixels[rng.integers(0, len(pixels), near)],
+        np.where(swap, along, side),
+        np.where(swap, side, along),
+    )
+    distance = np.exp(rng.uniform(np.log(0.01), np.log(3000.0), near)) * skies.ARCSEC
+    sky = zip(
+        skies.offset_positions(*border, distance, rng),
+        skies.uniform_sky(rng, rows - near),
+        strict=True,
+    )
+    ra, dec = (np.concatenate(parts) for parts in sky)
+    table = pa.table(
+        {
+            "id": np.arange(rows),
+            "ra": ra,
+            "dec": dec,
+            "mag": rng.normal(20.0, 2.0, rows).astype(np.float32),
+            **(columns or {}),
+        }
+    )
+    partitions = skies.adaptive_partitions(ra, dec, max_rows=max_rows)
+    skies.write_hipscat(path.parent, path.name, table, partitions, **options)
+    return path
