@@ -3,6 +3,7 @@
 import argparse
 from pathlib import Path
 
+import pyarrow as pa
 from margin_cache.command_line import run
 from margin_cache.mapping import map_partitions
 from margin_cache.plan import load_plan
@@ -14,7 +15,9 @@ def main() -> str:
     parser.add_argument("--plan", type=Path, required=True, help="plan of the margin")
     parser.add_argument("--job", required=True, help="name of the map job")
     parser.add_argument("--shard", type=Path, required=True, help="file to write")
+    parser.add_argument("--threads", type=int, default=1, help="threads that decode columns")
     arguments = parser.parse_args()
+    pa.set_cpu_count(arguments.threads)
     plan = load_plan(arguments.plan)
     result = map_partitions(plan, plan.map_job_of(arguments.job), arguments.shard)
     return f"read {result.rows_read} rows, wrote {result.rows_written}"

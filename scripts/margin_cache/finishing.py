@@ -163,7 +163,7 @@ def _provenance(
                 "coarse_order": plan.task.cell_order,
                 "packages": {"python": platform.python_version()}
                 | {name: version(name) for name in _PACKAGES},
-                "plan": plan.key,
+                "result": plan.result,
                 "state": plan.state,
                 "files": files,
             },

@@ -177,7 +177,7 @@ def _read_positions(
     """Read the spatial index and the coordinates, in degrees, of a row group."""
     positions = [info.ra_column, info.dec_column]
     columns = positions if info.index_column is None else [info.index_column, *positions]
-    table = file.read_row_group(group, columns=columns, use_threads=False)
+    table = file.read_row_group(group, columns=columns, use_threads=pa.cpu_count() > 1)
     if info.index_column is not None and table[info.index_column].null_count:
         raise MarginCacheError(
             f"{path}: {table[info.index_column].null_count} rows have a null {info.index_column}; "
@@ -206,7 +206,7 @@ def _are_positions(lon: NDArray[np.float64], lat: NDArray[np.float64]) -> NDArra
 
 
 def _count_without_position(file: pq.ParquetFile, info: CatalogInfo) -> int:
-    table = file.read(columns=[info.ra_column, info.dec_column], use_threads=False)
+    table = file.read(columns=[info.ra_column, info.dec_column], use_threads=pa.cpu_count() > 1)
     return int(np.count_nonzero(~_are_positions(*_coordinates(info, table))))
 
 
@@ -324,7 +324,7 @@ def _take_rows(
         return schema.empty_table()
     plain = pa.schema(list(schema)[2:])
     tables, start = [], 0
-    for batch in file.iter_batches(_BATCH_ROWS, row_groups=[group], use_threads=False):
+    for batch in file.iter_batches(_BATCH_ROWS, row_groups=[group], use_threads=pa.cpu_count() > 1):
         low, high = np.searchsorted(rows, [start, start + batch.num_rows])
         if high > low:
             table = pa.Table.from_batches([batch]).select(plain.names)

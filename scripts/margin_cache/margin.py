@@ -40,6 +40,16 @@ TOOL_NAME = "snakemake-margin-cache"
 
 PROVENANCE = "provenance_info.json"
 
+_OF_THE_RUN = (
+    "output_path",
+    "overwrite",
+    "tmp_dir",
+    "delete_intermediate_parquet_files",
+    "partitions_per_job",
+    "job_size_mb",
+)
+"""Settings that have no influence on what a margin holds."""
+
 _WHOLE_FILE_ROWS = 1 << 20
 """Rows of a row group in the margin of a catalog that has one row group a file."""
 
@@ -207,7 +217,7 @@ def _check_places(margins: list[tuple[CatalogInfo, MarginSettings, str]]) -> Non
                         f"{key}: {path} {relation} {what}, {other}; choose another place"
                     )
             taken[path] = f"the {'margin' if key == 'output_path' else 'tmp_dir'} of {name}"
-            _check_writable(key, path)
+            _check_writable(key, path.parent)
 
 
 def _relation(path: Path, other: Path) -> str:
@@ -299,7 +309,7 @@ def is_complete(margin: Margin) -> bool:
     made = read_provenance(margin.place / PROVENANCE)
     return (
         made is not None
-        and made["plan"] == margin.plan.key
+        and made["result"] == margin.plan.result
         and made["state"] == margin.plan.state
         and all(has_size(margin.place / path, size) for path, (size, _) in made["files"].items())
         and is_listed(margin.place)
@@ -313,7 +323,7 @@ def read_provenance(path: Path) -> Mapping[str, Any] | None:
         if tool["tool_name"] != TOOL_NAME:
             return None
         arguments = tool["runtime_args"]
-        if {"plan", "state", "files"} <= arguments.keys():
+        if {"result", "state", "files"} <= arguments.keys():
             return arguments
     except (TypeError, KeyError, AttributeError):
         pass
@@ -355,7 +365,7 @@ def check_output(margin: Margin) -> None:
             f"output_path: {place} exists and was not made by this workflow; choose another "
             "output_path or output_artifact_name, or set overwrite: true"
         )
-    if made is not None and made["plan"] != margin.plan.key:
+    if made is not None and made["result"] != margin.plan.result:
         raise MarginCacheError(
             f"output_path: {place} exists and was made with other parameters"
             f"{_difference(made, margin.settings)}; choose another output_artifact_name, or set "
@@ -368,7 +378,7 @@ def _difference(made: Mapping[str, Any], settings: MarginSettings) -> str:
     keys = [
         f"{key} {made.get(key)}, not {value}"
         for key, value in plain_settings(settings).items()
-        if key not in ("overwrite", "tmp_dir", "output_path") and made.get(key) != value
+        if key not in _OF_THE_RUN and made.get(key) != value
     ]
     return f" ({'; '.join(keys)})" if keys else ""
 

@@ -12,7 +12,7 @@ that exists is one that is still right, whatever was changed in the meantime.
 import hashlib
 import json
 import math
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path, PurePosixPath
 
@@ -115,10 +115,14 @@ class Plan:
     @cached_property
     def key(self) -> str:
         """Return the digest of everything that the plan follows from but the files' state."""
-        digest = hashlib.blake2b(digest_size=8)
-        digest.update(json.dumps([__version__, asdict(self.task)], sort_keys=True).encode())
-        digest.update(self.partitions.orders.tobytes() + self.partitions.pixels.tobytes())
-        return digest.hexdigest()
+        return _digest(json.dumps([__version__, self.result, asdict(self.task)]).encode(), 8)
+
+    @cached_property
+    def result(self) -> str:
+        """Return the digest of all that shapes the margin's rows and files but the files' state."""
+        task = asdict(replace(self.task, partitions_per_job="auto", job_size_mb=0))
+        pixels = self.partitions.orders.tobytes() + self.partitions.pixels.tobytes()
+        return _digest(json.dumps(task, sort_keys=True).encode() + pixels, 8)
 
     @cached_property
     def state(self) -> str:
@@ -180,8 +184,8 @@ class Plan:
         return self.needs[self.need_bounds[job] : self.need_bounds[job + 1]]
 
 
-def _digest(data: bytes) -> str:
-    return hashlib.blake2b(data, digest_size=5).hexdigest()
+def _digest(data: bytes, size: int = 5) -> str:
+    return hashlib.blake2b(data, digest_size=size).hexdigest()
 
 
 def _job_of(name: str, names: list[str]) -> int:
