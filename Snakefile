@@ -28,7 +28,9 @@ rule all:
 
 onsuccess:
     print(summary())
+    notify(MAIL, lambda: write_success(log))
 
 
 onerror:
     print(what_failed(log))
+    notify(MAIL, lambda: write_failure(log))

@@ -196,7 +196,7 @@ def command_line(arguments: Sequence[str]) -> list[str]:
 def success_letter(run: RunReport) -> Letter:
     """Write that a run has done what it was asked for."""
     made = [margin for margin in run.margins if margin.is_complete]
-    subject = f"Done: {_names(made)}" if made else "Done, without a margin"
+    subject = f"Margin cache done: {_names(made)}" if made else "Margin cache: run done, none made"
     return Letter(
         subject,
         "\n\n".join(["The run is done.", *map(_describe_margin, run.margins), _describe_run(run)]),
@@ -207,7 +207,7 @@ def failure_letter(run: RunReport, failed: Sequence[FailedJob]) -> Letter:
     """Write that a run has failed, where, and how to go on."""
     unmade = [margin for margin in run.margins if not margin.is_complete]
     rules = ", ".join(dict.fromkeys(job.rule for job in failed))
-    subject = f"Failed: {_names(unmade or run.margins)}"
+    subject = f"Margin cache failed: {_names(unmade or run.margins)}"
     where = f"    cd {shlex.quote(str(run.start))}\n" if run.start else ""
     again = "again" if run.start else "again, from where it was given,"
     parts = [
@@ -366,16 +366,15 @@ def _deliver(settings: MailSettings, letter: Letter, report: Callable[[str], Non
 
 
 def _connect(settings: MailSettings, here: str) -> smtplib.SMTP:
-    # Without a dot in it, the name is no good for a greeting, and smtplib takes the address.
-    name = here if "." in here else None
+    limit = DEADLINE + _GOODBYE_TIME  # of each step; the one on the whole comes first
+    # A server may insist on a greeting by a full name or by an address.
+    name = here if "." in here else "[127.0.0.1]"
     if settings.security == "none":
-        return smtplib.SMTP(settings.host, settings.port, name, timeout=DEADLINE)
+        return smtplib.SMTP(settings.host, settings.port, name, timeout=limit)
     context = ssl.create_default_context()
     if settings.security == "ssl":
-        return smtplib.SMTP_SSL(
-            settings.host, settings.port, name, timeout=DEADLINE, context=context
-        )
-    smtp = smtplib.SMTP(settings.host, settings.port, name, timeout=DEADLINE)
+        return smtplib.SMTP_SSL(settings.host, settings.port, name, timeout=limit, context=context)
+    smtp = smtplib.SMTP(settings.host, settings.port, name, timeout=limit)
     try:
         smtp.starttls(context=context)
     except BaseException:

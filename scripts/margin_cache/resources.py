@@ -1,8 +1,194 @@
+"""What a job asks for: memory, disk and time, from the sizes of what it reads and writes.
+
+The formulas lie somewhat above what docs/resources.md shows, which benchmarks/measure_resources.py
+measures. They are estimates: a job that needs more gets more at its next attempt.
+"""
+
+import math
 from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from margin_cache.catalog import open_parquet, partition_files
+from margin_cache.errors import MarginCacheError
+from margin_cache.nested import resolution
+from margin_cache.plan import Plan
+
+_MB = 10**6
+
+_SNAKEMAKE_MB = 350
+"""A job on a cluster is the script and the two Snakemakes that start it."""
+
+_SCRIPT_MB = 100
+"""Python with NumPy and PyArrow, before they do anything."""
+
+_PAGE_MB = 1
+"""Most of a column that Parquet writers put into one page."""
+
+_BATCH_ROWS = 1 << 16
+"""Rows that a map job decodes at once."""
+
+_FLUSH_MB = 64
+"""Rows that a map job gathers before it writes them."""
+
+_LEAST_MINUTES = 10
+
+_READ_MB_PER_MINUTE = 20 * 60
+"""A busy shared file system; from a local disk it is ten times as much."""
+
+_WRITE_MB_PER_MINUTE = 2 * 60
+"""Rows of a margin for which distances are computed; a processor alone does five times as much."""
+
+_FILES_PER_MINUTE = 5 * 60
+"""Files that a reduce job makes and flushes."""
+
+
 @dataclass(frozen=True)
-class R:
-    mem_mb: float
-def map_job(plan, job): 
-    return R(float(plan.partitions.sizes[slice(*plan.map_bounds[job : job + 2])].max()/1e6))
-def reduce_job(plan, job, read): return R(0)
-def finish(plan): return R(0)
+class Request:
+    """What a job asks for, with the names that Snakemake has for it.
+
+    Attributes:
+        mem_mb: memory in MB.
+        disk_mb: what it writes, in MB.
+        runtime: time in minutes.
+    """
+
+    mem_mb: int
+    disk_mb: int
+    runtime: int
+
+    def at(self, attempt: int) -> "Request":
+        """Return the request of the first, second, ... attempt."""
+        return Request(self.mem_mb * attempt, self.disk_mb, self.runtime * attempt)
+
+
+@dataclass(frozen=True)
+class RowGroup:
+    """The largest row group of a catalog.
+
+    Attributes:
+        columns: number of its columns, those inside nested ones counted each.
+        rows: number of its rows.
+        size_mb: what it takes in its file.
+        expansion: how many times that it takes when it is not compressed.
+    """
+
+    columns: int
+    rows: int
+    size_mb: float
+    expansion: float
+
+
+def largest_row_group(plan: Plan) -> RowGroup:
+    """Return the largest row group of the largest partition, from its footer."""
+    partitions = plan.partitions
+    largest = int(np.argmax(partitions.sizes))
+    try:
+        files = partition_files(
+            plan.task.catalog, int(partitions.orders[largest]), int(partitions.pixels[largest])
+        )
+        footer = open_parquet(max(files, key=lambda file: file.stat().st_size)).metadata
+        groups = [footer.row_group(number) for number in range(footer.num_row_groups)]
+        size, group = max(((_stored(group), group) for group in groups), key=lambda sized: sized[0])
+    except (MarginCacheError, OSError, ValueError):
+        # The job that reads it says what is wrong with it.
+        return RowGroup(100, _BATCH_ROWS, int(partitions.sizes[largest]) / _MB, 2.0)
+    return RowGroup(
+        footer.num_columns,
+        group.num_rows,
+        size / _MB,
+        max(1.0, group.total_byte_size / max(size, 1)),
+    )
+
+
+def _stored(group: object) -> int:
+    """Return the bytes that a row group takes in its file."""
+    return sum(group.column(number).total_compressed_size for number in range(group.num_columns))
+
+
+def map_request(plan: Plan, job: int, group: RowGroup) -> Request:
+    """Return what a map job asks for.
+
+    Of a row group it holds what is stored, some pages of each column, and a batch of rows.
+
+    Args:
+        plan: the plan.
+        job: number of the map job.
+        group: the largest row group of the catalog.
+    """
+    part = slice(plan.map_bounds[job], plan.map_bounds[job + 1])
+    sizes = plan.partitions.sizes[part] / _MB
+    shares = _margin_shares(plan, plan.partitions.orders[part])
+    written = float((sizes * shares).sum()) * group.expansion
+    stored = min(float(sizes.max()), group.size_mb)
+    decoded = stored * group.expansion
+    batch = decoded * min(1.0, _BATCH_ROWS / max(group.rows, 1))
+    taken = decoded * float(shares.max())
+    memory = (
+        stored
+        + 5 * min(stored, _PAGE_MB * group.columns)
+        + 3 * batch
+        + 3 * taken
+        + 3 * min(written, _FLUSH_MB)
+    )
+    minutes = float(sizes.sum()) / _READ_MB_PER_MINUTE + written / _WRITE_MB_PER_MINUTE
+    return _request(memory, written, minutes)
+
+
+def _margin_shares(plan: Plan, orders: NDArray[np.integer]) -> NDArray[np.float64]:
+    """Return the rows in margins of partitions, as shares of all, for partitions of some orders.
+
+    A row counts once for each margin. As if rows were even over square pixels, and their
+    neighbours of their size.
+    """
+    task = plan.task
+    reach = task.threshold if task.fine_filtering else resolution(task.cell_order)
+    ratios = reach / (resolution(0) / np.exp2(orders))
+    return 4 * ratios + math.pi * ratios**2
+
+
+def reduce_request(plan: Plan, job: int, shard_bytes: int) -> Request:
+    """Return what a reduce job asks for.
+
+    It maps the shards into memory, and touches what it takes of them: as much of what is in the
+    margins of the partitions behind them as its own destinations have, and again as much.
+
+    Args:
+        plan: the plan.
+        job: number of the reduce job.
+        shard_bytes: size of the shards that it needs.
+    """
+    part = slice(plan.reduce_bounds[job], plan.reduce_bounds[job + 1])
+    owners = plan.destination_partitions[part]
+    sizes = plan.partitions.sizes
+    own = np.where(owners < 0, sizes.mean(), sizes[owners])
+    taken = float((own * _margin_shares(plan, plan.destination_orders[part])).sum())
+    written = sum(
+        float((sizes[behind] * _margin_shares(plan, plan.partitions.orders[behind])).sum())
+        for need in plan.needs_of(job)
+        for behind in [slice(plan.map_bounds[need], plan.map_bounds[need + 1])]
+    )
+    read = shard_bytes / _MB * min(1.0, 2 * taken / max(written, 1e-9))
+    minutes = read / _WRITE_MB_PER_MINUTE + len(own) / _FILES_PER_MINUTE
+    return _request(1.5 * read, read, minutes)
+
+
+def finish_request(plan: Plan, group: RowGroup) -> Request:
+    """Return what the job asks for that finishes a margin.
+
+    Args:
+        plan: the plan.
+        group: the largest row group of the catalog.
+    """
+    files = len(plan.destination_orders)
+    footers = files * group.columns / 1000
+    return _request(2 * footers, footers, files / _FILES_PER_MINUTE)
+
+
+def _request(memory: float, disk: float, minutes: float) -> Request:
+    return Request(
+        mem_mb=_SNAKEMAKE_MB + _SCRIPT_MB + math.ceil(memory),
+        disk_mb=1 + math.ceil(disk),
+        runtime=_LEAST_MINUTES + math.ceil(minutes),
+    )

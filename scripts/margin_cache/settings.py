@@ -122,7 +122,9 @@ def settings_of_margins(config: Mapping[str, Any], schema_path: Path) -> list[Ma
     for number, entry in enumerate(entries):
         where = f"margins[{number}]: "
         if not isinstance(entry, Mapping):
-            raise MarginCacheError(f"{where}{_as_json(entry)} is not an object, a mapping of keys to values")
+            raise MarginCacheError(
+                f"{where}{_as_json(entry)} is not an object, a mapping of keys to values"
+            )
         _check_keys(entry, part["properties"], where)
         entry = {
             key: _as_typed(value, part["properties"][key], schema) for key, value in entry.items()
@@ -208,6 +210,9 @@ def _as_typed(value: Any, rule: Mapping[str, Any], schema: Mapping[str, Any]) ->
         return [_as_typed(item, place, schema) for item, place in zip(value, places, strict=True)]
     if isinstance(value, list):
         return [_as_typed(item, rule.get("items", {}), schema) for item in value]
+    if isinstance(value, Mapping) and "properties" in rule:
+        rules = rule["properties"]
+        return {key: _as_typed(item, rules.get(key, {}), schema) for key, item in value.items()}
     return value
 
 

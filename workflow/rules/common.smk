@@ -1,5 +1,6 @@
 import shlex
 import time
+from functools import cache
 
 from margin_cache.errors import MarginCacheError
 from margin_cache.mail import (
@@ -20,12 +21,21 @@ from margin_cache.margin import (
     load_margins,
     prepare_margins,
 )
+from margin_cache.resources import (
+    finish_request,
+    largest_row_group,
+    map_request,
+    reduce_request,
+)
 from margin_cache.settings import mail_settings, settings_of_margins
 from margin_cache.storage import read_json
 from snakemake.logging import logger
 from snakemake.settings.types import DeploymentMethod
 
 SCHEMA = BASE / "workflow/schemas/config.schema.yaml"
+
+# The most destinations of a margin that is finished where Snakemake runs, in a few seconds.
+FINISHED_LOCALLY = 5000
 STARTED = time.monotonic()
 
 
@@ -114,6 +124,44 @@ def name_of(wildcards):
     return MARGINS[wildcards.work].name
 
 
+@cache
+def row_group_of(work):
+    """Return the largest row group of the catalog of a margin."""
+    return largest_row_group(MARGINS[work].plan)
+
+
+def for_map(wildcards, input):
+    """Return what a map job asks for."""
+    plan = MARGINS[wildcards.work].plan
+    return map_request(plan, plan.map_job_of(wildcards.job), row_group_of(wildcards.work))
+
+
+def for_reduce(wildcards, input):
+    """Return what a reduce job asks for, once its shards are there."""
+    plan = MARGINS[wildcards.work].plan
+    size = sum(Path(shard).stat().st_size for shard in input)
+    return reduce_request(plan, plan.reduce_job_of(wildcards.job), size)
+
+
+def for_finish(wildcards, input):
+    """Return what the job asks for that finishes a margin."""
+    return finish_request(MARGINS[wildcards.work].plan, row_group_of(wildcards.work))
+
+
+def asked(name, request):
+    """Return a function for `resources` that gives one of those that a job asks for."""
+    return lambda wildcards, input, attempt: getattr(request(wildcards, input).at(attempt), name)
+
+
+def is_finished_locally():
+    """Tell whether all margins are so small that finishing them is not worth a job on a cluster.
+
+    A rule is local or not, for all its jobs.
+    """
+    sizes = [len(margin.plan.destination_orders) for margin in MARGINS.values()]
+    return max(sizes) <= FINISHED_LOCALLY
+
+
 def script(name):
     """Return a function for `params` that gives the command which runs a script.
 
@@ -145,7 +193,9 @@ def what_failed(logs):
         if line.startswith("error: ")
     }
     if not errors:
-        errors = {"error: a job failed; its log, which stands above or is named there, says more": None}
+        errors = {
+            "error: a job failed; its log, which stands above or is named there, says more": None
+        }
     advice = "What is done is kept. Correct the above, then give the same command again to go on."
     return "\n".join([*errors, advice])
 

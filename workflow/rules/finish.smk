@@ -5,9 +5,14 @@ rule finish_margin:
         "{work}/finished-{state}.json",
     log:
         "{work}/logs/finish_margin/{state}.log",
+    localrule: is_finished_locally()
     conda:
         "../../environment.yml"
     threads: 1
+    resources:
+        mem_mb=asked("mem_mb", for_finish),
+        disk_mb=asked("disk_mb", for_finish),
+        runtime=asked("runtime", for_finish),
     params:
         name=name_of,
         note=lambda wildcards: str(MARGINS[wildcards.work].intermediate / "margin.json"),

@@ -8,6 +8,10 @@ rule map_partitions:
     conda:
         "../../environment.yml"
     threads: 1
+    resources:
+        mem_mb=asked("mem_mb", for_map),
+        disk_mb=asked("disk_mb", for_map),
+        runtime=asked("runtime", for_map),
     params:
         name=name_of,
         script=script("map_partitions.py"),
@@ -15,4 +19,4 @@ rule map_partitions:
         "Mapping {params.name}, job {wildcards.job}"
     shell:
         "{params.script} --plan {wildcards.work:q}/plan.npz"
-        " --job {wildcards.job} --shard {output:q} 2> {log:q}"
+        " --job {wildcards.job} --threads {threads} --shard {output:q} 2> {log:q}"

@@ -9,6 +9,10 @@ rule reduce_margins:
     conda:
         "../../environment.yml"
     threads: 1
+    resources:
+        mem_mb=asked("mem_mb", for_reduce),
+        disk_mb=asked("disk_mb", for_reduce),
+        runtime=asked("runtime", for_reduce),
     params:
         name=name_of,
         building=lambda wildcards: str(MARGINS[wildcards.work].building),
