@@ -70,7 +70,7 @@ EDGES = ((0, 0, 1), (0, 1, 1), (0, 0, -1), (1, 0, -1))
 _FIRST_INTERVALS = 8
 _CHUNK_PAIRS = 8192
 _BLOCK_ELEMENTS = 1 << 21
-_SAMPLING_STAGES = (2, 16, 256)
+_SAMPLING_STAGES = (2, 8, 32, 128, 512)
 _FLOAT64_PAD = 1e-7  # radians; rounding of arccos(dot product) stays below 3e-8
 
 
