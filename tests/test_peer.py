@@ -1,26 +1,17 @@
 """A margin of hipscat-import differs from ours only in the rows that it gets wrong."""
 
-import fcntl
 import json
-import os
-import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 import oracle
+import peers
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
-import pytest
 import skies
-from workflow_runs import ROOT, run_workflow
-
-PEERS = ROOT / "benchmarks" / "peers"
-PINS = PEERS / "hipscat-import.txt"
-ENVIRONMENT = ROOT / ".venv-peers" / "hipscat-import"
+from workflow_runs import run_workflow
 
 THRESHOLD = 10.0
 # The peer takes milliseconds for each row near a border.
@@ -28,39 +19,6 @@ ROWS, NEAR = 40_000, 12_000
 KEYS = ["margin_Norder", "margin_Npix", "id"]
 
 Ints = npt.NDArray[np.int64]
-
-
-@pytest.fixture(scope="module")
-def peer_python() -> Path:
-    """The Python of the peer's own environment, which is made if its pins have changed."""
-    ENVIRONMENT.parent.mkdir(exist_ok=True)
-    (ENVIRONMENT.parent / ".gitignore").write_text("*\n", encoding="utf-8")
-    python, made = ENVIRONMENT / "bin" / "python", ENVIRONMENT / ".made-from.txt"
-    with (ENVIRONMENT.parent / "hipscat-import.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if not made.exists() or made.read_text(encoding="utf-8") != PINS.read_text("utf-8"):
-            shutil.rmtree(ENVIRONMENT, ignore_errors=True)
-            install = ["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "-r"]
-            for command in ([sys.executable, "-m", "venv", ENVIRONMENT], [python, *install, PINS]):
-                run([str(part) for part in command])
-            # Written last, so that an interrupted installation is made again.
-            made.write_text(PINS.read_text("utf-8"), encoding="utf-8")
-    return python
-
-
-def run(command: list[str]) -> None:
-    # Uncompiled, hipscat's functions fail at the quantities of astropy that they are given.
-    unset = ("NUMBA_DISABLE_JIT", "PYTHONPATH")
-    environment = {name: value for name, value in os.environ.items() if name not in unset}
-    finished = subprocess.run(
-        command,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        encoding="utf-8",
-        errors="replace",
-        env=environment,
-    )
-    assert finished.returncode == 0, finished.stdout
 
 
 def peer_sky() -> tuple[pa.Table, Ints]:
@@ -109,7 +67,7 @@ def codes_of(tables: dict[tuple[int, int], pa.Table], destinations: Ints) -> Int
 
 
 def test_peer_differs_only_in_the_rows_that_it_gets_wrong(
-    peer_python: Path, tmp_path: Path
+    tmp_path: Path,
 ) -> None:
     table, partitions = peer_sky()
     assert set(partitions[:, 0].tolist()) == {1, 2, 3}
@@ -121,10 +79,14 @@ def test_peer_differs_only_in_the_rows_that_it_gets_wrong(
         "margin_threshold": THRESHOLD,
     }
     run_workflow(tmp_path, config=config, check=True)
-    script, primary, theirs = PEERS / "run_hipscat_import.py", tmp_path / "sky", tmp_path / "theirs"
+    script, primary, theirs = (
+        peers.PEERS / "run_hipscat_import.py",
+        tmp_path / "sky",
+        tmp_path / "theirs",
+    )
     places = ["--input", str(primary), "--output", str(theirs / "margin")]
     how = ["--threshold", str(THRESHOLD), "--workers", "2"]
-    run([str(peer_python), str(script), *places, *how])
+    peers.run(peers.peer_python("hipscat-import"), script, *places, *how)
     our_margin, their_margin = tmp_path / "ours" / "margin", tmp_path / "theirs" / "margin"
     our_tables, their_tables = margin_tables(our_margin), margin_tables(their_margin)
 
