@@ -79,14 +79,13 @@ def test_peer_differs_only_in_the_rows_that_it_gets_wrong(
         "margin_threshold": THRESHOLD,
     }
     run_workflow(tmp_path, config=config, check=True)
-    script, primary, theirs = (
+    primary, theirs = tmp_path / "sky", tmp_path / "theirs"
+    peers.run(
+        peers.peer_python("hipscat-import"),
         peers.PEERS / "run_hipscat_import.py",
-        tmp_path / "sky",
-        tmp_path / "theirs",
+        *("--input", primary, "--output", theirs / "margin"),
+        *("--threshold", THRESHOLD, "--workers", "2"),
     )
-    places = ["--input", str(primary), "--output", str(theirs / "margin")]
-    how = ["--threshold", str(THRESHOLD), "--workers", "2"]
-    peers.run(peers.peer_python("hipscat-import"), script, *places, *how)
     our_margin, their_margin = tmp_path / "ours" / "margin", tmp_path / "theirs" / "margin"
     our_tables, their_tables = margin_tables(our_margin), margin_tables(their_margin)
 
