@@ -11,7 +11,6 @@ import argparse
 import os
 import platform
 import re
-import shutil
 import subprocess
 import sys
 import time
@@ -55,10 +54,13 @@ def jobs_in_queue(logs: Path) -> list[str]:
 
     All jobs of a run do so, and no jobs of runs in other working directories.
     """
-    if not shutil.which("squeue"):
+    if not logs.exists():
         return []
     queue = ["squeue", "--me", "--noheader", "--Format=JobID:32,STDOUT:4096"]
-    listed = subprocess.run(queue, check=True, capture_output=True, encoding="utf-8").stdout
+    try:
+        listed = subprocess.run(queue, check=True, stdout=subprocess.PIPE, encoding="utf-8").stdout
+    except (OSError, subprocess.CalledProcessError) as error:
+        sys.exit(f"error: the run was on a SLURM cluster, whose queue cannot be seen: {error}")
     jobs = (line.split(maxsplit=1) for line in listed.splitlines())
     return [job for job, log in jobs if Path(log.rstrip()).is_relative_to(logs)]
 

@@ -58,7 +58,12 @@ def finish_margin(margin: Margin) -> dict[str, Any]:
     """
     files: dict[str, list[Any]] = {}
     for name in margin.plan.reduce_names:
-        files.update(read_json(margin.receipt(name)))
+        written = read_json(margin.receipt(name))
+        if written is None:
+            raise MarginCacheError(
+                f"{margin.receipt(name)}: is missing; start the run again, which makes it again"
+            )
+        files.update(written)
     rows = sum(count for count, _, _ in files.values())
     if not is_complete(margin):
         check_output(margin)
@@ -66,7 +71,7 @@ def finish_margin(margin: Margin) -> dict[str, Any]:
         _write_metadata(margin, files, rows)
         replace_directory(margin.building, margin.place, margin.replaced)
         if margin.plan.task.catalog.format == "hats":
-            list_in_collection(margin.place)
+            list_in_collection(margin.plan.task.catalog, margin.place)
     if margin.settings.delete_intermediate_parquet_files:
         _delete_remains(margin)
     summary = {"place": str(margin.place), "rows": rows, "files": len(files)}

@@ -2,6 +2,7 @@
 
 import fcntl
 import os
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
@@ -13,7 +14,7 @@ from jproperties import Properties
 from margin_cache import __version__
 from margin_cache.catalog import CatalogInfo, MarginSummary
 from margin_cache.errors import MarginCacheError
-from margin_cache.storage import atomic_path
+from margin_cache.storage import atomic_path, write_text
 
 INFO = ("hats.properties", "properties")
 """Files that hold the properties of a table, the one to be preferred first."""
@@ -157,32 +158,59 @@ def _write_properties(path: Path, values: Mapping[str, Any], comment: str | None
         properties.store(file, initial_comments=comment, encoding="utf-8", timestamp=False)
 
 
-def is_listed(place: Path) -> bool:
-    """Tell whether the collection that a margin lies in, if it is in one, lists it."""
+def is_listed(info: CatalogInfo, place: Path) -> bool:
+    """Tell whether the collection that a margin lies in lists it.
+
+    True as well if the margin lies in no collection, or in one of another primary table.
+    """
     path = place.parent / COLLECTION
-    return not path.exists() or place.name in _margins(read_properties(path))
+    return (
+        not path.exists()
+        or Path(primary_of(str(place.parent))).resolve() != Path(info.path).resolve()
+        or place.name in _margins(read_properties(path))
+    )
 
 
 def _margins(values: Mapping[str, str]) -> list[str]:
     return values.get("all_margins", "").replace(",", " ").replace(";", " ").split()
 
 
-def list_in_collection(place: Path) -> None:
-    """Add a margin to the collection that it lies in, if it is in one and not yet listed.
+def list_in_collection(info: CatalogInfo, place: Path) -> None:
+    """Add a margin to the collection that it lies in, if that is the one of its primary.
 
-    It becomes the default margin if there was none. Other lines keep their order.
+    It becomes the default margin if there was none. All other lines stay as they are.
     """
     path = place.parent / COLLECTION
-    if is_listed(place):
+    if is_listed(info, place):
         return
     with _lock(place.parent):
         values = read_properties(path)
-        margins = _margins(values)
-        if place.name not in margins:
-            values["all_margins"] = " ".join([*margins, place.name])
-            if not values.get("default_margin"):
-                values["default_margin"] = place.name
-            _write_properties(path, values, None)
+        margins = [*_margins(values), place.name]
+        changed = {"all_margins": " ".join(dict.fromkeys(margins))}
+        if not values.get("default_margin"):
+            changed["default_margin"] = place.name
+        write_text(path, _with_values(path.read_text(encoding="utf-8"), changed))
+
+
+def _with_values(text: str, values: Mapping[str, str]) -> str:
+    """Return properties with the values of some keys replaced, or added at the end.
+
+    A line that ends with a backslash goes on in the next one.
+    """
+    lines = re.findall(r"(?:\\.|[^\\\n])*(?:\\\n(?:\\.|[^\\\n])*)*\n?", text, re.DOTALL)
+    left = dict(values)
+    edited = []
+    for line in lines:
+        key = re.match(r"\s*([^\s=:#!]+)\s*[=:]", line)
+        if key and key[1] in values:
+            if key[1] in left:
+                edited.append(f"{key[1]}={left.pop(key[1])}\n")
+        else:
+            edited.append(line)
+    body = "".join(edited)
+    if body and not body.endswith("\n"):
+        body += "\n"
+    return body + "".join(f"{key}={value}\n" for key, value in left.items())
 
 
 @contextmanager

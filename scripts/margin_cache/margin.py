@@ -248,10 +248,9 @@ def _prepare(info: CatalogInfo, settings: MarginSettings, name: str) -> Margin:
     if settings.debug_filter_pixel_list:
         partitions = restrict(partitions, settings.debug_filter_pixel_list)
     check_whole(info, partitions.take(np.array([0])))
-    first = partition_files(info, int(partitions.orders[0]), int(partitions.pixels[0]))[0]
     schema = read_schema(info, partitions)
     margin_schema(info, schema)
-    compression, row_group_rows = _habits(first)
+    compression, row_group_rows = _habits(info, partitions)
     task = Task(
         catalog=info,
         threshold=settings.margin_threshold,
@@ -290,18 +289,23 @@ def _prepare(info: CatalogInfo, settings: MarginSettings, name: str) -> Margin:
     return margin
 
 
-def _habits(path: Path) -> tuple[str, int]:
-    """Return the codec of a primary file and how many rows its row groups have at most."""
-    metadata = open_parquet(path).metadata
-    if not metadata.num_row_groups:
-        return "snappy", _WHOLE_FILE_ROWS
-    compression = metadata.row_group(0).column(0).compression.lower()
-    if compression == "uncompressed":
-        compression = "none"
-    if metadata.num_row_groups == 1:
-        return compression, _WHOLE_FILE_ROWS
-    rows = max(metadata.row_group(group).num_rows for group in range(metadata.num_row_groups))
-    return compression, max(rows, 1)
+def _habits(info: CatalogInfo, partitions: Partitions) -> tuple[str, int]:
+    """Return the codec of a primary, and how many rows its row groups have at most.
+
+    They are those of its first file that has any rows.
+    """
+    pixels = zip(partitions.orders.tolist(), partitions.pixels.tolist(), strict=True)
+    for file in (file for pixel in pixels for file in partition_files(info, *pixel)):
+        metadata = open_parquet(file).metadata
+        if not metadata.num_rows:
+            continue
+        compression = metadata.row_group(0).column(0).compression.lower()
+        if compression == "uncompressed":
+            compression = "none"
+        groups = [metadata.row_group(group) for group in range(metadata.num_row_groups)]
+        rows = max(group.num_rows for group in groups) if len(groups) > 1 else _WHOLE_FILE_ROWS
+        return compression, rows
+    return "snappy", _WHOLE_FILE_ROWS
 
 
 def is_complete(margin: Margin) -> bool:
@@ -312,7 +316,10 @@ def is_complete(margin: Margin) -> bool:
         and made["result"] == margin.plan.result
         and made["state"] == margin.plan.state
         and all(has_size(margin.place / path, size) for path, (size, _) in made["files"].items())
-        and is_listed(margin.place)
+        and (
+            margin.plan.task.catalog.format == "hipscat"
+            or is_listed(margin.plan.task.catalog, margin.place)
+        )
     )
 
 
