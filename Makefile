@@ -19,7 +19,7 @@ CHECK_PYTHON = $(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit( \
 export NUMBA_DISABLE_JIT := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo picture test lint format lock clean
+.PHONY: help venv demo resume picture test lint format lock clean
 
 help: ## list these targets
 	@sed -n 's/^\([a-z][a-z]*\):[^#]*## \(.*\)/\1|\2/p' Makefile | \
@@ -30,6 +30,9 @@ venv: $(MADE) ## make .venv from requirements.lock, if missing or out of date
 
 demo: venv ## make the margin of the demo catalog
 	$(BIN)/snakemake --cores $(CORES) $(ARGS)
+
+resume: venv ## go on with a killed run: cancel its jobs in a queue, unlock (ARGS= as it had)
+	$(BIN)/python scripts/resume_run.py $(ARGS)
 
 picture: venv ## draw docs/margin.png, the picture in README.md
 	$(BIN)/snakemake --cores $(CORES) --config margin_threshold=1800

@@ -4,9 +4,11 @@ Until the move the margin lies in a hidden directory, so a catalog that is not w
 loaded, and one that it replaces stands until then.
 """
 
+import fcntl
 import platform
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -56,27 +58,44 @@ def finish_margin(margin: Margin) -> dict[str, Any]:
     Raises:
         MarginCacheError: a file that a receipt lists is not there.
     """
+    with _alone(margin.work):
+        files = _listed_files(margin)
+        rows = sum(count for count, _, _ in files.values())
+        if not is_complete(margin):
+            check_output(margin)
+            _gather(margin, files)
+            _write_metadata(margin, files, rows)
+            replace_directory(margin.building, margin.place, margin.replaced)
+            if margin.plan.task.catalog.format == "hats":
+                list_in_collection(margin.plan.task.catalog, margin.place)
+        if margin.settings.delete_intermediate_parquet_files:
+            _delete_remains(margin)
+        summary = {"place": str(margin.place), "rows": rows, "files": len(files)}
+        write_json(margin.finished, summary)
+    return summary
+
+
+@contextmanager
+def _alone(work: Path) -> Iterator[None]:
+    """Keep a second copy of the job waiting, which then finds the margin complete."""
+    with (work / "plan.npz").open("rb") as file:
+        # Not every network file system has locks; two copies there need a killed main process.
+        with suppress(OSError):
+            fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def _listed_files(margin: Margin) -> dict[str, list[Any]]:
+    """Return rows, size and digest of each file that the receipts list."""
     files: dict[str, list[Any]] = {}
     for name in margin.plan.reduce_names:
-        written = read_json(margin.receipt(name))
-        if written is None:
+        receipt = read_json(margin.receipt(name))
+        if receipt is None:
             raise MarginCacheError(
                 f"{margin.receipt(name)}: is missing; start the run again, which makes it again"
             )
-        files.update(written)
-    rows = sum(count for count, _, _ in files.values())
-    if not is_complete(margin):
-        check_output(margin)
-        _gather(margin, files)
-        _write_metadata(margin, files, rows)
-        replace_directory(margin.building, margin.place, margin.replaced)
-        if margin.plan.task.catalog.format == "hats":
-            list_in_collection(margin.plan.task.catalog, margin.place)
-    if margin.settings.delete_intermediate_parquet_files:
-        _delete_remains(margin)
-    summary = {"place": str(margin.place), "rows": rows, "files": len(files)}
-    write_json(margin.finished, summary)
-    return summary
+        files.update(receipt["files"])
+    return files
 
 
 def _gather(margin: Margin, files: Mapping[str, list[Any]]) -> None:
@@ -91,6 +110,13 @@ def _gather(margin: Margin, files: Mapping[str, list[Any]]) -> None:
             )
         if found != margin.building / path:
             link_or_copy(found, margin.building / path)
+        elif file_digest(found) != digest:
+            # A job that a killed run has left, and that began before a partition was changed.
+            found.unlink()
+            raise MarginCacheError(
+                f"{found}: was made from another state of the catalog; start the run again, which "
+                "makes it again"
+            )
     margin.building.mkdir(parents=True, exist_ok=True)
     for path in list(margin.building.rglob("*")):
         if path.is_file() and path.relative_to(margin.building).as_posix() not in files:

@@ -410,7 +410,7 @@ def find_file(
 
 
 def forget_false_receipts(margin: Margin) -> None:
-    """Delete the receipts of files that are no longer there or have another size.
+    """Delete the receipts of files or footers that are gone or have another size.
 
     Without its receipt a job is done again. A false receipt holds no information, so nothing is
     lost even if the run that follows is a dry one.
@@ -418,10 +418,14 @@ def forget_false_receipts(margin: Margin) -> None:
     margin.finished.unlink(missing_ok=True)
     standing = standing_files(margin)
     for name in margin.plan.reduce_names:
-        written = read_json(margin.receipt(name))
-        if written is None or not all(
-            find_file(margin, path, size, digest, standing)
-            for path, (_, size, digest) in written.items()
+        receipt = read_json(margin.receipt(name))
+        if (
+            receipt is None
+            or not has_size(margin.footers(name), receipt["footers"])
+            or not all(
+                find_file(margin, path, size, digest, standing)
+                for path, (_, size, digest) in receipt["files"].items()
+            )
         ):
             margin.receipt(name).unlink(missing_ok=True)
 

@@ -34,7 +34,8 @@ def reduce_margins(
         footers: Parquet metadata file to write, with the footers of all files.
 
     Returns:
-        What the receipt has: for each file's path in the catalog its rows, bytes and digest.
+        For each file's path in the catalog its rows, bytes and digest, which the receipt has with
+        the size of the footers.
     """
     info = plan.task.catalog
     schema = margin_schema(info, read_schema(info, plan.partitions))
@@ -61,7 +62,7 @@ def reduce_margins(
         written[name] = (metadata.num_rows, path.stat().st_size, file_digest(path))
     with atomic_path(footers) as temporary:
         pq.write_metadata(schema, temporary, metadata_collector=collected)
-    write_json(receipt, written)
+    write_json(receipt, {"footers": footers.stat().st_size, "files": written})
     return written
 
 

@@ -1,5 +1,6 @@
 """Writing files so that a reader sees a whole file or none."""
 
+import errno
 import hashlib
 import json
 import os
@@ -90,7 +91,12 @@ def replace_directory(new: Path, target: Path, old: Path) -> None:
         new: the directory that takes the place.
         target: the place; need not exist.
         old: where ``target`` is moved to meanwhile.
+
+    Raises:
+        FileNotFoundError: ``new`` is not there; then nothing is moved.
     """
+    if not new.exists():
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(new))
     if target.exists():
         if old.exists():
             shutil.rmtree(old)

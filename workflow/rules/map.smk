@@ -1,6 +1,6 @@
 rule map_partitions:
     input:
-        partitions_of,
+        ancient(partitions_of),
     output:
         "{work}/shards/{job}.arrow",
     log:

@@ -1,0 +1,177 @@
+"""Memory and CPU time of the workflow's jobs, beside what their rules ask for.
+
+Makes catalogs of a dozen large partitions, and runs the scripts of all jobs of their margins, one
+after the other and without Snakemake. A line of the table is for all jobs of a rule: the most
+memory that one of them takes, the most that is asked for, and the CPU time of all.
+
+    python benchmarks/measure_resources.py            # takes minutes, and up to 8 GB of memory
+    python benchmarks/measure_resources.py --scale 0.1
+"""
+
+# The main process imports nothing large: the memory of a child counts from that of its parent.
+import argparse
+import os
+import shlex
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass, replace
+from multiprocessing import get_context
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+@dataclass(frozen=True)
+class Case:
+    rows: int
+    columns: int
+    order: int = 0  # of the partitions
+    row_group_rows: int | None = None
+    list_length: int = 0  # of one more column
+    threshold: float = 10.0  # [arcsec]
+
+
+CASES = (
+    Case(1_200_000, 30),
+    Case(6_000_000, 15),
+    Case(1_200_000, 120),
+    Case(1_200_000, 120, row_group_rows=10_000),
+    Case(240_000, 30, list_length=300),
+    Case(1_200_000, 30, threshold=3600.0),
+    Case(1_200_000, 30, threshold=36000.0),
+    Case(400_000, 30, order=4),
+)
+
+
+@dataclass(frozen=True)
+class Job:
+    rule: str
+    arguments: list[str]
+    asked_mb: int
+    read_mb: float
+
+
+def with_library() -> None:
+    sys.path[:0] = [str(ROOT / "scripts"), str(ROOT / "benchmarks")]
+
+
+def make_sky(directory: Path, case: Case) -> None:
+    """Write the catalog of a case."""
+    with_library()
+    import numpy as np
+    import pyarrow as pa
+    import skies
+
+    count = 12 * 4**case.order
+    partitions = np.column_stack([np.full(count, case.order), np.arange(count)])
+    table = skies.survey_sky(case.rows, case.columns)
+    if case.list_length:
+        values = np.random.default_rng(1).normal(size=case.rows * case.list_length)
+        offsets = np.arange(0, values.size + 1, case.list_length)
+        curves = pa.ListArray.from_arrays(offsets.astype(np.int32), values)
+        table = table.append_column("light_curve", curves)
+    skies.write_hipscat(directory, "sky", table, partitions, row_group_size=case.row_group_rows)
+
+
+def jobs_of(directory: Path, case: Case, stage: str) -> list[Job]:
+    """Return the jobs of a stage; those before it are done."""
+    os.chdir(directory)
+    with_library()
+    from margin_cache import resources
+    from margin_cache.margin import prepare_margins
+    from margin_cache.settings import settings_of_margins
+
+    config = {
+        "input_catalog_path": "sky",
+        "margin_threshold": case.threshold,
+        "partitions_per_job": 3 * 4**case.order,
+        "delete_intermediate_parquet_files": False,
+    }
+    (margin,) = prepare_margins(
+        settings_of_margins(config, ROOT / "workflow/schemas/config.schema.yaml")
+    )
+    plan = margin.plan
+    group = resources.largest_row_group(plan)
+    note = str(margin.intermediate / "margin.json")
+    if stage == "finish_margin":
+        return [Job(stage, ["--margin", note], resources.finish_request(plan, group).mem_mb, 0)]
+    names = plan.map_names if stage == "map_partitions" else plan.reduce_names
+    found = []
+    for number, name in enumerate(names):
+        arguments = ["--plan", str(margin.plan_path), "--job", name]
+        if stage == "map_partitions":
+            arguments += ["--shard", str(margin.shard(name))]
+            read = int(plan.partitions.sizes[slice(*plan.map_bounds[number : number + 2])].sum())
+            asked = resources.map_request(plan, number, group)
+        else:
+            arguments += ["--building", str(margin.building)]
+            arguments += ["--receipt", str(margin.receipt(name))]
+            arguments += ["--footers", str(margin.footers(name))]
+            shards = [margin.shard(plan.map_names[need]) for need in plan.needs_of(number)]
+            read = sum(shard.stat().st_size for shard in shards)
+            asked = resources.reduce_request(plan, number, read)
+        found.append(Job(stage, arguments, asked.mem_mb, read / 1e6))
+    return found
+
+
+def measure(job: Job, directory: Path) -> tuple[float, float]:
+    """Run a job; return its largest memory [MB] and its CPU time [s]."""
+    command = [sys.executable, str(ROOT / "scripts" / f"{job.rule}.py"), *job.arguments]
+    process = subprocess.Popen(command, cwd=directory, stderr=subprocess.PIPE)
+    said = process.stderr.read().decode()
+    _, status, usage = os.wait4(process.pid, 0)
+    process.returncode = os.waitstatus_to_exitcode(status)
+    if process.returncode:
+        sys.exit(f"{shlex.join(command)}\n{said}")
+    return usage.ru_maxrss * 1024 / 1e6, usage.ru_utime + usage.ru_stime
+
+
+def apart(function, *arguments):
+    """Call a function in a process of its own, whose memory is given back."""
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
+        return pool.submit(function, *arguments).result()
+
+
+def lines(case: Case, directory: Path) -> Iterator[str]:
+    apart(make_sky, directory, case)
+    for stage in ("map_partitions", "reduce_margins", "finish_margin"):
+        jobs = apart(jobs_of, directory, case, stage)
+        measured = [measure(job, directory) for job in jobs]
+        rows = round(case.rows / 12 / 4**case.order)
+        columns = f"{case.columns} + list" if case.list_length else case.columns
+        yield (
+            f"| {rows:,} | {min(rows, case.row_group_rows or rows):,} | {columns} "
+            f"| {case.threshold:g} | {stage} | {len(jobs)} "
+            f"| {max(job.read_mb for job in jobs):,.0f} "
+            f"| {max(memory for memory, _ in measured):,.0f} "
+            f"| {max(job.asked_mb for job in jobs):,} "
+            f"| {sum(cpu for _, cpu in measured):.1f} |"
+        )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--scale", type=float, default=1.0, help="factor for the numbers of rows")
+    parser.add_argument("--directory", type=Path, help="to make the catalogs in")
+    arguments = parser.parse_args()
+    print(
+        "| rows of a partition | of a row group | columns | threshold [arcsec] | rule | jobs "
+        "| MB read by a job | peak MB | MB asked for | CPU s of all jobs |"
+    )
+    print("|" + 10 * "---|")
+    for case in CASES:
+        scaled = replace(case, rows=round(case.rows * arguments.scale))
+        directory = Path(tempfile.mkdtemp(dir=arguments.directory))
+        try:
+            for line in lines(scaled, directory):
+                print(line, flush=True)
+        finally:
+            shutil.rmtree(directory)
+
+
+if __name__ == "__main__":
+    main()

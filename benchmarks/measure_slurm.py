@@ -1,0 +1,90 @@
+"""What jobs on a SLURM cluster cost: the CPU time of starting them, and that of their work.
+
+Makes the margin of a sky of 48 partitions on the cluster that this machine submits to, with 1 and
+16 partitions a job and with as many as `auto` takes. Each Python process of the run notes its CPU
+time when it ends. With the cluster that the tests use:
+
+    export SLURMLAB_DIR=/tmp/slurm-test-cluster
+    tests/slurm/slurm-cluster.sh start
+    eval "$(tests/slurm/slurm-cluster.sh env)"
+    python benchmarks/measure_slurm.py slurm_account=lab slurm_partition=main
+    tests/slurm/slurm-cluster.sh destroy
+"""
+
+import argparse
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+import skies
+
+ROOT = Path(__file__).resolve().parent.parent
+ROWS, COLUMNS, ORDER = 1_000_000, 30, 1
+GROUPINGS = ("1", "16", "auto")
+SCRIPTS = ("map_partitions.py", "reduce_margins.py", "finish_margin.py")
+
+# Run by Python as it starts; sys.argv is not yet there.
+NOTE = """
+import atexit, os, sys
+
+def note():
+    # With that of the programs it has called, the script of the job among them.
+    cpu = sum(os.times()[:4])
+    with open(os.environ["CPU_NOTES"], "a") as file:
+        file.write(f"{os.path.basename(sys.argv[0])} {'remote' in sys.argv} {cpu}\\n")
+
+atexit.register(note)
+"""
+
+
+def make_margin(directory: Path, grouping: str, resources: list[str]) -> str:
+    """Make the margin, and return a line of the table."""
+    notes = directory / f"{grouping}.txt"
+    environment = {**os.environ, "PYTHONPATH": str(directory), "CPU_NOTES": str(notes)}
+    command = [sys.executable, "-m", "snakemake", "-s", ROOT / "Snakefile"]
+    command += ["--directory", directory / grouping, "--workflow-profile", ROOT / "profiles/slurm"]
+    command += ["--slurm-init-seconds-before-status-checks", "2", "--default-resources", *resources]
+    command += ["--config", f"input_catalog_path={directory / 'sky'}"]
+    command += [f"partitions_per_job={grouping}", "margin_threshold=10"]
+    start = time.monotonic()
+    subprocess.run([str(part) for part in command], env=environment, check=True)
+    seconds = time.monotonic() - start
+    noted = [line.split() for line in notes.read_text().splitlines()]
+    cpu = {name: sum(float(c) for n, _, c in noted if n == name) for name in SCRIPTS}
+    # finish_margin runs beside the main process; the other jobs are started by two Snakemakes each.
+    on_cluster = cpu["map_partitions.py"] + cpu["reduce_margins.py"]
+    starting = sum(float(c) for _, remote, c in noted if remote == "True") - on_cluster
+    jobs = sum(name in SCRIPTS for name, _, _ in noted) - 1
+    return (
+        f"| {grouping} | {jobs} | {starting:.0f} | {starting / jobs:.1f} "
+        f"| {sum(cpu.values()):.1f} | {seconds:.0f} |"
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("resources", nargs="+", help="for snakemake's --default-resources")
+    arguments = parser.parse_args()
+    count = 12 * 4**ORDER
+    partitions = np.column_stack([np.full(count, ORDER), np.arange(count)])
+    directory = Path(tempfile.mkdtemp())
+    try:
+        skies.write_hipscat(directory, "sky", skies.survey_sky(ROWS, COLUMNS), partitions)
+        (directory / "sitecustomize.py").write_text(NOTE)
+        lines = [make_margin(directory, grouping, arguments.resources) for grouping in GROUPINGS]
+    finally:
+        shutil.rmtree(directory)
+    print(
+        "| partitions_per_job | jobs | CPU s of start-up | of one job | CPU s of work | seconds |"
+    )
+    print("|" + 6 * "---|")
+    print("\n".join(lines))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,396 @@
+"""A run that is killed at any moment goes on where it was, and its margin has the same bytes."""
+
+import os
+import random
+import shlex
+import shutil
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+from margin_cache import finishing
+from margin_cache.finishing import finish_margin
+from margin_cache.mapping import map_partitions
+from margin_cache.margin import Margin, prepare_margins
+from margin_cache.reducing import reduce_margins
+from margin_cache.settings import settings_of_margins
+from workflow_runs import (
+    ROOT,
+    SNAKEMAKE,
+    TIME_LIMIT,
+    run_workflow,
+    small_catalog,
+    tree_digest,
+    write_config,
+)
+
+NAME = "margin"
+KILLS = 20
+TESTS_OF_KILLS = 4
+SCRIPTS = ("map_partitions.py", "reduce_margins.py", "finish_margin.py")
+
+Digests = dict[str, str]
+
+
+def configuration(catalog: Path, **changes: Any) -> dict[str, Any]:
+    return {
+        "input_catalog_path": catalog,
+        "output_artifact_name": NAME,
+        "margin_threshold": 60.0,
+        **changes,
+    }
+
+
+def margin_digests(directory: Path, name: str = NAME) -> Digests:
+    """SHA-256 of every file of a margin but its provenance, which has the date and the jobs."""
+    digests = tree_digest(directory / "results" / name)
+    digests.pop("provenance_info.json", None)
+    return digests
+
+
+def remains(directory: Path) -> list[str]:
+    """What a run that succeeds leaves nothing of: temporary files, shards, hidden directories."""
+    hidden = list((directory / "results").glob(".*"))
+    inner = [*directory.glob("results/**/*"), *directory.glob("intermediate/**/*")]
+    loose = [path for path in inner if path.suffix in (".tmp", ".arrow")]
+    return sorted({path.relative_to(directory).as_posix() for path in hidden + loose})
+
+
+def resume(directory: Path) -> str:
+    """Give the same command again, after `--unlock` if Snakemake asks for it; return its output."""
+    again = run_workflow(directory)
+    if again.returncode and "--unlock" in again.stdout:
+        run_workflow(directory, "--unlock", check=True)
+        again = run_workflow(directory)
+    assert again.returncode == 0, again.stdout
+    return again.stdout
+
+
+class Run:
+    """A run that can be killed, in a process group of its own."""
+
+    def __init__(self, directory: Path) -> None:
+        command = [SNAKEMAKE, "-s", ROOT / "Snakefile", "--directory", directory, "--cores", "2"]
+        environment = {k: v for k, v in os.environ.items() if k != "SNAKEMAKE_PROFILE"}
+        self.start = time.monotonic()
+        with (directory / "killed.log").open("w") as log:
+            self.main = psutil.Popen(
+                [str(part) for part in command],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                env=environment,
+                start_new_session=True,
+            )
+        self.family: list[psutil.Process] = []
+
+    def runs(self) -> bool:
+        return self.main.poll() is None
+
+    def descendants(self) -> list[psutil.Process]:
+        try:
+            found = self.main.children(recursive=True)
+        except psutil.NoSuchProcess:
+            found = []
+        self.family += [process for process in found if process not in self.family]
+        return found
+
+    def workers(self, script: str = "") -> list[psutil.Process]:
+        """The jobs at work, without the shells around them."""
+        found = []
+        for process in self.descendants():
+            try:
+                line = process.cmdline()
+            except psutil.Error:
+                continue
+            if len(line) > 1 and Path(line[1]).name in ([script] if script else SCRIPTS):
+                found.append(process)
+        return found
+
+    def wait_for(self, condition: Callable[[], object]) -> None:
+        """Wait until something is so, or the run has ended."""
+        while self.runs() and not condition():
+            assert time.monotonic() - self.start < TIME_LIMIT
+            time.sleep(0.01)
+
+    def kill_group(self) -> None:
+        self.descendants()
+        if self.runs():
+            os.killpg(self.main.pid, signal.SIGKILL)
+        self.main.wait()
+
+    def kill_main(self) -> None:
+        self.descendants()
+        if self.runs():
+            self.main.kill()
+        self.main.wait()
+
+    def kill_worker(self, rng: random.Random) -> None:
+        self.wait_for(self.workers)
+        if workers := self.workers():
+            rng.choice(workers).kill()
+        self.main.wait(TIME_LIMIT)
+
+    def wait_for_orphans(self) -> None:
+        _, alive = psutil.wait_procs(self.family, timeout=TIME_LIMIT)
+        assert not alive
+
+
+@contextmanager
+def run_of(directory: Path, config: Mapping[str, Any]) -> Iterator[Run]:
+    """A run in a directory; nothing of it is left at the end."""
+    write_config(directory, config)
+    run = Run(directory)
+    try:
+        yield run
+    finally:
+        run.kill_group()
+        for process in run.family:
+            if process.is_running():
+                process.kill()
+        psutil.wait_procs(run.family, timeout=10)
+
+
+def without_snakemake(config: Mapping[str, Any]) -> Margin:
+    """Do a margin's jobs but the last, in this process and the current directory."""
+    settings = settings_of_margins(plain(config), ROOT / "workflow/schemas/config.schema.yaml")
+    (margin,) = prepare_margins(settings)
+    plan = margin.plan
+    for job, name in enumerate(plan.map_names):
+        map_partitions(plan, job, margin.shard(name))
+    for job, name in enumerate(plan.reduce_names):
+        shards = [margin.shard(plan.map_names[need]) for need in plan.needs_of(job)]
+        places = (margin.building, margin.receipt(name), margin.footers(name))
+        reduce_margins(plan, job, shards, *places)
+    return margin
+
+
+def plain(config: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: str(value) if isinstance(value, Path) else value for key, value in config.items()}
+
+
+@pytest.fixture(scope="module")
+def catalog(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("sky") / "sky"
+    return small_catalog(path, rows=20_000, max_rows=1000)
+
+
+@pytest.fixture(scope="module")
+def config(catalog: Path) -> dict[str, Any]:
+    return configuration(catalog, partitions_per_job=10)
+
+
+@pytest.fixture(scope="module")
+def whole(
+    tmp_path_factory: pytest.TempPathFactory, config: dict[str, Any]
+) -> tuple[Digests, float]:
+    """Digests of the margin of a run that nothing interrupts, and the time that it takes [s]."""
+    directory = tmp_path_factory.mktemp("whole")
+    write_config(directory, config)
+    start = time.monotonic()
+    run_workflow(directory, check=True)
+    seconds = time.monotonic() - start
+    digests = margin_digests(directory)
+    assert len(digests) > 40
+    assert remains(directory) == []
+    return digests, seconds
+
+
+# --- kills ----------------------------------------------------------------------------------
+
+
+def kill_once(directory: Path, config: dict[str, Any], seconds: float, rng: random.Random) -> None:
+    """Start a run, kill it or a part of it at a random moment, resume it while orphans go on."""
+    how = rng.choice(("group", "main", "worker"))
+    moment = rng.uniform(0.0, seconds)
+    with run_of(directory, config) as run:
+        run.wait_for(lambda: time.monotonic() - run.start >= moment)
+        late = not run.runs()
+        if how == "group":
+            run.kill_group()
+        elif how == "main":
+            run.kill_main()
+        else:
+            run.kill_worker(rng)
+        orphans = sum(process.is_running() for process in run.family)
+        print(f"{how} killed after {moment:.2f} s of {seconds:.2f} s, {late=}, {orphans=}")
+        resume(directory)
+        directly = margin_digests(directory)
+        run.wait_for_orphans()
+        assert margin_digests(directory) == directly
+
+
+@pytest.mark.parametrize("seed", range(TESTS_OF_KILLS))
+def test_a_run_killed_at_random_moments_makes_the_same_bytes(
+    tmp_path: Path, config: dict[str, Any], whole: tuple[Digests, float], seed: int
+):
+    print(f"{seed=}")
+    rng = random.Random(seed)
+    for number in range(KILLS // TESTS_OF_KILLS):
+        directory = tmp_path / str(number)
+        kill_once(directory, config, whole[1], rng)
+        assert margin_digests(directory) == whole[0]
+        shutil.rmtree(directory)
+
+
+@pytest.mark.parametrize("script", SCRIPTS)
+def test_a_job_that_outlives_its_run_does_no_harm_however_late_it_ends(
+    tmp_path: Path, config: dict[str, Any], whole: tuple[Digests, float], script: str
+):
+    with run_of(tmp_path, config) as run:
+        run.wait_for(lambda: run.workers(script))
+        (late, *_) = run.workers(script)
+        late.suspend()
+        run.kill_main()
+        resume(tmp_path)
+        assert margin_digests(tmp_path) == whole[0]
+        late.resume()
+        run.wait_for_orphans()
+    assert margin_digests(tmp_path) == whole[0]
+    assert "Nothing to be done" in resume(tmp_path)
+    # A late shard may lie among the intermediate files; nothing lies beside the margin.
+    assert [path.name for path in (tmp_path / "results").iterdir()] == [NAME]
+
+
+# --- what is left behind --------------------------------------------------------------------
+
+
+def test_a_resumed_run_deletes_the_half_written_files_of_the_killed_one(
+    tmp_path: Path, config: dict[str, Any], whole: tuple[Digests, float]
+):
+    with run_of(tmp_path, config) as run:
+        run.wait_for(lambda: list(tmp_path.glob("intermediate/**/*.tmp")))
+        run.kill_group()
+    # A shard is written in a moment; should this one have been whole, another stands in for it.
+    for directory in tmp_path.glob("intermediate/*/*/shards"):
+        (directory / f".{'0' * 5}-{'0' * 10}.arrow.{'0' * 12}.tmp").write_bytes(b"half of a shard")
+    resume(tmp_path)
+    assert margin_digests(tmp_path) == whole[0]
+    assert remains(tmp_path) == []
+
+
+def test_a_run_killed_before_its_shards_are_deleted_leaves_none_when_resumed(
+    tmp_path: Path, config: dict[str, Any], whole: tuple[Digests, float]
+):
+    with run_of(tmp_path, {**config, "delete_intermediate_parquet_files": False}) as run:
+        run.wait_for(lambda: run.workers("finish_margin.py"))
+        run.kill_group()
+    write_config(tmp_path, config)
+    resume(tmp_path)
+    assert margin_digests(tmp_path) == whole[0]
+    assert remains(tmp_path) == []
+
+
+def test_shards_are_kept_if_wanted_and_those_of_older_plans_are_deleted_if_not(
+    tmp_path: Path, catalog: Path
+):
+    config = configuration(catalog, overwrite=True)
+    kept = {"delete_intermediate_parquet_files": False}
+    run_workflow(tmp_path, config={**config, **kept}, check=True)
+    first = list(tmp_path.glob("intermediate/*/*/shards/*.arrow"))
+    assert first
+    assert [path.suffix for path in first] == [Path(name).suffix for name in remains(tmp_path)]
+    run_workflow(tmp_path, config={**config, **kept, "margin_threshold": 30.0}, check=True)
+    assert len(list(tmp_path.glob("intermediate/*/*/shards/*.arrow"))) == 2 * len(first)
+    run_workflow(tmp_path, config={**config, "margin_threshold": 10.0}, check=True)
+    assert remains(tmp_path) == []
+    assert len(list(tmp_path.glob("intermediate/*/*/plan.npz"))) == 1
+
+
+# --- two copies of a job --------------------------------------------------------------------
+
+
+def test_two_copies_of_a_job_at_once_do_no_harm(
+    tmp_path: Path, catalog: Path, whole: tuple[Digests, float]
+):
+    config = configuration(catalog, partitions_per_job=30)
+    listed = run_workflow(tmp_path, "-n", "--printshellcmds", config=config, check=True).stdout
+    for script in SCRIPTS[:2]:
+        lines = sorted({line for line in listed.splitlines() if f"{script} --plan" in line})
+        assert len(lines) > 1
+        for line in lines:
+            words = shlex.split(line)
+            at = next(number for number, word in enumerate(words) if word.endswith(script))
+            command = words[at - 1 : words.index("2>")]
+            copies = [subprocess.Popen(command, cwd=tmp_path) for _ in range(2)]
+            assert [copy.wait(TIME_LIMIT) for copy in copies] == [0, 0]
+    last = run_workflow(tmp_path, check=True).stdout
+    assert "finish_margin" in last
+    assert margin_digests(tmp_path) == whole[0]
+
+
+@pytest.mark.parametrize("step", ["_gather", "_write_metadata", "replace_directory"])
+def test_a_finish_that_another_overtakes_leaves_the_margin_whole(
+    tmp_path: Path,
+    catalog: Path,
+    whole: tuple[Digests, float],
+    monkeypatch: pytest.MonkeyPatch,
+    step: str,
+):
+    monkeypatch.chdir(tmp_path)
+    margin = without_snakemake(configuration(catalog))
+    original = getattr(finishing, step)
+
+    def overtaken(*arguments: Any) -> None:
+        monkeypatch.setattr(finishing, step, original)
+        finish_margin(margin)
+        original(*arguments)
+
+    monkeypatch.setattr(finishing, step, overtaken)
+    try:
+        finish_margin(margin)
+    except Exception as error:
+        print(f"the one overtaken: {error!r}")
+    assert margin_digests(tmp_path) == whole[0]
+
+
+# --- the margin that is replaced ------------------------------------------------------------
+
+
+def test_an_older_margin_stands_until_the_new_one_is_whole(
+    tmp_path: Path, config: dict[str, Any], whole: tuple[Digests, float]
+):
+    older = {**config, "margin_threshold": 30.0, "partitions_per_job": "auto"}
+    run_workflow(tmp_path, config=older, check=True)
+    old = margin_digests(tmp_path)
+    assert old != whole[0]
+    refused = run_workflow(tmp_path, config=config)
+    assert refused.returncode
+    assert "overwrite: true" in refused.stdout
+    for script in SCRIPTS:
+        with run_of(tmp_path, {**config, "overwrite": True}) as run:
+            run.wait_for(lambda script=script: run.workers(script))
+            assert run.runs(), (tmp_path / "killed.log").read_text()
+            run.kill_group()
+        run_workflow(tmp_path, "--unlock", check=True)
+        assert margin_digests(tmp_path) == old
+    resume(tmp_path)
+    assert margin_digests(tmp_path) == whole[0]
+    assert remains(tmp_path) == []
+
+
+def test_a_run_killed_between_the_two_renames_of_the_last_step_is_resumed(
+    tmp_path: Path, catalog: Path, whole: tuple[Digests, float], monkeypatch: pytest.MonkeyPatch
+):
+    config = configuration(catalog, overwrite=True)
+    run_workflow(tmp_path, config={**config, "margin_threshold": 30.0}, check=True)
+    write_config(tmp_path, config)
+    monkeypatch.chdir(tmp_path)
+    margin = without_snakemake(config)
+
+    def killed(new: Path, target: Path, old: Path) -> None:
+        target.rename(old)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(finishing, "replace_directory", killed)
+    with pytest.raises(KeyboardInterrupt):
+        finish_margin(margin)
+    resume(tmp_path)
+    assert margin_digests(tmp_path) == whole[0]
+    assert remains(tmp_path) == []
