@@ -6,6 +6,7 @@ import shlex
 import shutil
 import signal
 import subprocess
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -326,7 +327,7 @@ def test_two_copies_of_a_job_at_once_do_no_harm(
 
 
 @pytest.mark.parametrize("step", ["_gather", "_write_metadata", "replace_directory"])
-def test_a_finish_that_another_overtakes_leaves_the_margin_whole(
+def test_a_finish_waits_for_another_that_is_under_way(
     tmp_path: Path,
     catalog: Path,
     whole: tuple[Digests, float],
@@ -336,17 +337,19 @@ def test_a_finish_that_another_overtakes_leaves_the_margin_whole(
     monkeypatch.chdir(tmp_path)
     margin = without_snakemake(configuration(catalog))
     original = getattr(finishing, step)
+    second = threading.Thread(target=finish_margin, args=(margin,), daemon=True)
 
-    def overtaken(*arguments: Any) -> None:
+    def interrupted(*arguments: Any) -> None:
         monkeypatch.setattr(finishing, step, original)
-        finish_margin(margin)
+        second.start()
+        second.join(1)
+        assert second.is_alive(), "the second did not wait"
         original(*arguments)
 
-    monkeypatch.setattr(finishing, step, overtaken)
-    try:
-        finish_margin(margin)
-    except Exception as error:
-        print(f"the one overtaken: {error!r}")
+    monkeypatch.setattr(finishing, step, interrupted)
+    finish_margin(margin)
+    second.join(TIME_LIMIT)
+    assert not second.is_alive()
     assert margin_digests(tmp_path) == whole[0]
 
 
