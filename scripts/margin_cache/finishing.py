@@ -101,6 +101,7 @@ def _listed_files(margin: Margin) -> dict[str, list[Any]]:
 def _gather(margin: Margin, files: Mapping[str, list[Any]]) -> None:
     """Make the building directory hold the listed files and no others."""
     standing = standing_files(margin)
+    stale = []
     for path, (_, size, digest) in files.items():
         found = find_file(margin, path, size, digest, standing)
         if found is None:
@@ -111,12 +112,14 @@ def _gather(margin: Margin, files: Mapping[str, list[Any]]) -> None:
         if found != margin.building / path:
             link_or_copy(found, margin.building / path)
         elif file_digest(found) != digest:
-            # A job that a killed run has left, and that began before a partition was changed.
+            # By a job that a killed run has left, and that began before a partition was changed.
             found.unlink()
-            raise MarginCacheError(
-                f"{found}: was made from another state of the catalog; start the run again, which "
-                "makes it again"
-            )
+            stale.append(found)
+    if stale:
+        raise MarginCacheError(
+            f"{stale[0]}: was made from another state of the catalog, as {len(stale) - 1} other "
+            "files; start the run again, which makes them again"
+        )
     margin.building.mkdir(parents=True, exist_ok=True)
     for path in list(margin.building.rglob("*")):
         if path.is_file() and path.relative_to(margin.building).as_posix() not in files:

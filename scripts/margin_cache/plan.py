@@ -179,6 +179,10 @@ class Plan:
             for file in partition_files(self.task.catalog, order, pixel)
         ]
 
+    def newest_of(self, job: int) -> int:
+        """Return the time of the last change of any partition that a map job reads, in ns."""
+        return int(self.partitions.times[self.map_bounds[job] : self.map_bounds[job + 1]].max())
+
     def needs_of(self, job: int) -> Ints:
         """Return the numbers of the map jobs whose shards a reduce job reads, ascending."""
         return self.needs[self.need_bounds[job] : self.need_bounds[job + 1]]

@@ -93,12 +93,15 @@ def targets():
 def partitions_of(wildcards):
     """Return the partition files that a map job reads.
 
-    Without those whose paths have braces, which Snakemake takes for wildcards. The state of all is
-    in the job's name.
+    Without those whose paths have braces, which Snakemake takes for wildcards, and without any if
+    one is dated in the future, by a file server whose clock is wrong, since Snakemake would then
+    find the shard too old. The state of all is in the job's name.
     """
     plan = MARGINS[wildcards.work].plan
-    files = plan.files_of(plan.map_job_of(wildcards.job))
-    return [file for file in files if not set("{}") & set(file)]
+    job = plan.map_job_of(wildcards.job)
+    if plan.newest_of(job) > time.time_ns():
+        return []
+    return [file for file in plan.files_of(job) if not set("{}") & set(file)]
 
 
 def shards_of(wildcards):

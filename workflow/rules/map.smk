@@ -1,6 +1,6 @@
 rule map_partitions:
     input:
-        ancient(partitions_of),
+        partitions_of,
     output:
         "{work}/shards/{job}.arrow",
     log:
