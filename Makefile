@@ -28,8 +28,9 @@ help: ## list these targets
 
 venv: $(MADE) ## make .venv from requirements.lock, if missing or out of date
 
-demo: venv ## make the margin of the demo catalog
+demo: venv ## make the margins of the demo catalog, as HiPSCat and as HATS
 	$(BIN)/snakemake --cores $(CORES) $(ARGS)
+	$(BIN)/snakemake --cores $(CORES) $(ARGS) --config input_catalog_path=demo/hipparcos_hats
 
 resume: venv ## go on with a killed run: cancel its jobs in a queue, unlock (ARGS= as it had)
 	$(BIN)/python scripts/resume_run.py $(ARGS)

@@ -23,6 +23,7 @@ import pyarrow as pa
 DEMO = Path(__file__).resolve().parent
 sys.path.insert(0, str(DEMO.parent / "benchmarks"))
 
+from hats_skies import write_hats  # noqa: E402
 from skies import (  # noqa: E402
     FloatArray,
     IntArray,
@@ -33,6 +34,7 @@ from skies import (  # noqa: E402
 )
 
 NAME = "hipparcos"
+HATS_NAME = "hipparcos_hats"
 EPOCH = "J1991.25"
 STARS = 117_955
 HIP2_SHA256 = "c45d6325bd59dd691764af173a9702e543804a2b6c1d9fea59210e8332e50a4a"
@@ -141,6 +143,8 @@ def main() -> None:
         column_encoding=ENCODING,
         epoch=EPOCH,
     )
+    shutil.rmtree(out / HATS_NAME, ignore_errors=True)
+    write_hats(out, HATS_NAME, stars, partitions, pandas_metadata=False)
     orders = ", ".join(f"{(partitions[:, 0] == k).sum()} of order {k}" for k in range(1, 5))
     print(f"{stars.num_rows} stars in {len(partitions)} partitions: {orders}")
 
