@@ -217,6 +217,10 @@ def _check_places(margins: list[tuple[CatalogInfo, MarginSettings, str]]) -> Non
                         f"{key}: {path} {relation} {what}, {other}; choose another place"
                     )
             taken[path] = f"the {'margin' if key == 'output_path' else 'tmp_dir'} of {name}"
+            if path.exists() and not path.is_dir():
+                raise MarginCacheError(
+                    f"{key}: {path} is a file, not a directory; choose another place"
+                )
             _check_writable(key, path.parent)
 
 
