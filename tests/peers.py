@@ -1,42 +1,24 @@
-"""The environments of the programs that margins are compared with."""
+"""The programs that margins are compared with, in environments of their own."""
 
-import fcntl
 import os
-import shutil
 import subprocess
-import sys
 from pathlib import Path
 
+import peer_environments
 import pytest
-from workflow_runs import ROOT
 
-PEERS = ROOT / "benchmarks" / "peers"
-ENVIRONMENTS = ROOT / ".venv-peers"
+PEERS = peer_environments.PEERS
 
 
 def peer_python(name: str) -> Path:
-    """The Python of a peer's own environment, which is made if its pins have changed.
+    """The Python of a peer's own environment.
 
     Args:
         name: what the file with the pins, in benchmarks/peers, is called without its .txt.
     """
     if not (os.environ.get("CI") or os.environ.get("PEERS")):
         pytest.skip(f"{name} needs an environment of its own; it is made with PEERS=1, or in CI")
-    pins = (PEERS / f"{name}.txt").read_text(encoding="utf-8")
-    ENVIRONMENTS.mkdir(exist_ok=True)
-    (ENVIRONMENTS / ".gitignore").write_text("*\n", encoding="utf-8")
-    environment = ENVIRONMENTS / name
-    python, made = environment / "bin" / "python", environment / ".made-from.txt"
-    with (ENVIRONMENTS / f"{name}.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if not made.exists() or made.read_text(encoding="utf-8") != pins:
-            shutil.rmtree(environment, ignore_errors=True)
-            install = ("-m", "pip", "install", "--quiet", "--disable-pip-version-check", "-r")
-            run(sys.executable, "-m", "venv", environment)
-            run(python, *install, PEERS / f"{name}.txt")
-            # Written last, so that an interrupted installation is made again.
-            made.write_text(pins, encoding="utf-8")
-    return python
+    return peer_environments.peer_python(name)
 
 
 def run(*command: str | Path | float, given: str = "") -> str:

@@ -1,10 +1,15 @@
 """Runs of the whole workflow as a user starts them, and what such tests need around them."""
 
 import hashlib
+import json
 import os
+import signal
 import subprocess
 import sys
+import tempfile
+import threading
 from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -41,19 +46,41 @@ def run_workflow(
     if config is not None:
         write_config(directory, config)
     command = [SNAKEMAKE, "-s", ROOT / "Snakefile", "--directory", directory, "--cores", cores]
-    finished = subprocess.run(
-        [str(part) for part in (*command, *arguments)],
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        encoding="utf-8",
-        errors="replace",
-        env={name: value for name, value in os.environ.items() if name != "SNAKEMAKE_PROFILE"},
-        timeout=TIME_LIMIT,
-    )
+    finished = run_snakemake([str(part) for part in (*command, *arguments)])
     if check:
         assert finished.returncode == 0, finished.stdout
     return finished
+
+
+@cache
+def snakemake_server() -> subprocess.Popen[str]:
+    """The process that Snakemake's runs are forked from; it ends with this one."""
+    return subprocess.Popen(
+        [sys.executable, Path(__file__).with_name("snakemake_server.py")],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        encoding="utf-8",
+    )
+
+
+def run_snakemake(command: list[str]) -> subprocess.CompletedProcess[str]:
+    """Do what the command does, only sooner; stdout of the result also has the errors."""
+    kept = {name: value for name, value in os.environ.items() if name != "SNAKEMAKE_PROFILE"}
+    server = snakemake_server()
+    with tempfile.NamedTemporaryFile("r", encoding="utf-8", errors="replace") as output:
+        run = {
+            "arguments": command,
+            "directory": str(Path.cwd()),
+            "environment": kept,
+            "output": output.name,
+        }
+        print(json.dumps(run), file=server.stdin, flush=True)
+        process = int(server.stdout.readline())
+        limit = threading.Timer(TIME_LIMIT, os.killpg, (process, signal.SIGKILL))
+        limit.start()
+        code = int(server.stdout.readline())
+        limit.cancel()
+        return subprocess.CompletedProcess(command, code, output.read())
 
 
 def write_config(directory: Path, config: Mapping[str, Any]) -> None:
