@@ -40,7 +40,7 @@ picture: venv ## draw docs/margin.png, the picture in README.md
 	$(BIN)/python docs/draw_margin.py demo/hipparcos results/hipparcos_1800arcs 4 1430 docs/margin.png
 
 test: venv ## run all tests, those of the style too
-	$(BIN)/python -m pytest -n $(CORES) tests $(ARGS)
+	$(BIN)/python -m pytest -n $$(( $(CORES) + 1 )) --dist worksteal tests $(ARGS)
 
 lint: venv ## check the style of the Python files and of the workflow
 	$(BIN)/ruff check

@@ -14,8 +14,6 @@ from typing import Any
 import hpgeom  # noqa: F401
 import jsonschema  # noqa: F401
 import pandas  # noqa: F401
-import pyarrow.compute
-import pyarrow.parquet
 import smart_open  # noqa: F401
 import snakemake.cli
 import yte  # noqa: F401

@@ -18,19 +18,23 @@ from margin_cache.reducing import reduce_margins
 from margin_cache.settings import settings_of_margins
 from test_resume import resume, run_of
 from test_rows import (
+    THRESHOLDS_OF_HATS as THRESHOLDS,
+)
+from test_rows import (
     Ints,
     Sky,
+    Truth,
     large_sky,
     mixed_partitions,
     once,
     pair_codes,
     sky_of,
     true_pairs,
+    truth_of,
     without_ambiguous,
 )
 from workflow_runs import ROOT, run_workflow, tree_digest
 
-THRESHOLDS = (0.5, 10.0, 600.0)
 THROUGH_WORKFLOW = 10.0
 
 # Options of write_hats, but for "columns" (of `more_columns`), "without" (files to delete) and
@@ -93,18 +97,13 @@ def margin_pairs(margin: Path, sky: Sky) -> Ints:
 
 
 @cache
-def truth_of(name: str, threshold: float) -> tuple[Ints, int]:
-    return true_pairs(sky_called(name), threshold)
+def truth_of_layouts(threshold: float) -> Truth:
+    return true_pairs(layout_sky(), threshold)
 
 
-def sky_called(name: str) -> Sky:
-    return layout_sky() if name == "layouts" else large_sky(name)
-
-
-def assert_exact(margin: Path, name: str, threshold: float) -> None:
-    sky = sky_called(name)
+def assert_exact(margin: Path, sky: Sky, threshold: float, known: Truth) -> None:
     found = margin_pairs(margin, sky)
-    truth, ambiguous = truth_of(name, threshold)
+    truth, ambiguous = known
     missing = without_ambiguous(sky, np.setdiff1d(truth, found), threshold)
     false = without_ambiguous(sky, np.setdiff1d(found, truth), threshold)
     print(
@@ -138,7 +137,9 @@ def test_rows_of_a_large_sky_are_those_of_brute_force(
     if name == "survey":
         assert large_sky(name).table.num_rows == 2_000_000
         assert len(large_sky(name).partitions) == 288
-    assert_exact(directory / "margins" / f"{name}_{threshold:g}arcs", name, threshold)
+    truth = truth_of(name, threshold, tmp_path_factory)
+    margin = directory / "margins" / f"{name}_{threshold:g}arcs"
+    assert_exact(margin, large_sky(name), threshold, truth)
 
 
 # --- the layouts ----------------------------------------------------------------------------
@@ -224,7 +225,8 @@ def layouts(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_rows_are_those_of_brute_force_in_each_layout(
     layout: str, threshold: float, layouts: Path
 ) -> None:
-    assert_exact(layouts / "margins" / f"{layout}_{threshold:g}arcs", "layouts", threshold)
+    margin = layouts / "margins" / f"{layout}_{threshold:g}arcs"
+    assert_exact(margin, layout_sky(), threshold, truth_of_layouts(threshold))
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)

@@ -37,13 +37,13 @@ Ints = NDArray[np.int64]
 
 _MB = 10**6
 
-_LEAST_JOB = 64 * _MB
+_LEAST_JOB = 128 * _MB
 """An auto job on a small catalog covers this much, or start-up takes longer than its work."""
 
-_JOBS_WANTED = 16
+_JOBS_WANTED = 8
 """A catalog too small for this many jobs of full size is cut into so many smaller ones."""
 
-_MOST_JOBS = 8192
+_MOST_JOBS = 4096
 """The most map jobs that auto makes, so that Snakemake's own work stays below a minute."""
 
 _REDUCE_FACTOR = 32
@@ -251,10 +251,20 @@ def _group(task: Task, sizes: Ints, owners: Ints) -> tuple[Ints, Ints]:
 
 
 def _bounds(weights: NDArray[np.number], most: float) -> Ints:
-    """Cut a sequence into runs, each as long as its weights add up to no more than ``most``."""
+    """Cut a sequence into as few runs as go, of about equal weights, none above ``most``.
+
+    A weight above it is a run of its own.
+    """
     ends = np.cumsum(weights, dtype=np.float64)
+    count = len(_full_runs(ends, most)) - 1
+    # With room for one weight more than the mean, no more runs are needed, and the last is full.
+    return _full_runs(ends, min(most, ends[-1] / count + weights.max()))
+
+
+def _full_runs(ends: NDArray[np.float64], most: float) -> Ints:
+    """Cut a sequence, given as its sums, into runs that are each as long as ``most`` allows."""
     bounds = [0]
-    while bounds[-1] < len(weights):
+    while bounds[-1] < len(ends):
         done = ends[bounds[-1] - 1] if bounds[-1] else 0.0
         # A rounding error must not move a weight that just fits into the next run.
         stop = int(np.searchsorted(ends, (done + most) * (1 + 1e-12), side="right"))

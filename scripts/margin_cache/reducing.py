@@ -15,8 +15,9 @@ from numpy.typing import NDArray
 from margin_cache.catalog import CatalogInfo, read_schema
 from margin_cache.errors import MarginCacheError
 from margin_cache.hipscat_format import with_margin_columns
-from margin_cache.mapping import DESTINATION, SOURCE, spatial_index
+from margin_cache.mapping import DESTINATION, SOURCE
 from margin_cache.plan import Plan
+from margin_cache.reading import spatial_index
 from margin_cache.storage import atomic_path, file_digest, is_temporary, write_json
 
 

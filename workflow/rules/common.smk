@@ -1,4 +1,5 @@
 import shlex
+import threading
 import time
 from functools import cache
 
@@ -154,6 +155,17 @@ def for_finish(wildcards, input):
 def asked(name, request):
     """Return a function for `resources` that gives one of those that a job asks for."""
     return lambda wildcards, input, attempt: getattr(request(wildcards, input).at(attempt), name)
+
+
+def stop_waiting():
+    """Let the process end at once.
+
+    Snakemake's timers would look for further jobs a second after the last one, and have the process
+    wait for that.
+    """
+    for thread in threading.enumerate():
+        if isinstance(thread, threading.Timer):
+            thread.cancel()
 
 
 def is_finished_locally():
