@@ -35,12 +35,14 @@ class Case:
         directory: of the sky.
         threshold: of the margin, in arcsec.
         cores: that each tool has.
+        about: numbers of rows, columns, partitions and megabytes.
     """
 
     name: str
     directory: Path
     threshold: float
     cores: int
+    about: Mapping[str, int]
 
     @property
     def hats(self) -> Path:
@@ -115,6 +117,13 @@ TOOLS: dict[str, Command] = {
 }
 
 MAKE_SKY = ROOT / "benchmarks" / "benchmark_skies.py"
+
+
+def sky_called(name: str, directory: Path, cores: int) -> Case:
+    """A sky that has been made in a directory of skies."""
+    sky = (directory / name).resolve()
+    about = json.loads((sky / "sky.json").read_text())
+    return Case(name, sky, about.pop("threshold"), cores, about)
 
 
 def score(case: Case, place: Path) -> Score:
@@ -228,9 +237,8 @@ def main() -> None:
         made = subprocess.run([sys.executable, MAKE_SKY, name, arguments.directory], check=False)
         if made.returncode:
             sys.exit(made.returncode)
-        directory = (arguments.directory / name).resolve()
-        about = json.loads((directory / "sky.json").read_text())
-        case = Case(name, directory, about["threshold"], arguments.cores)
+        case = sky_called(name, arguments.directory, arguments.cores)
+        about = case.about
         tools = arguments.tools or [
             tool for tool in TOOLS if "ipscat" not in tool.lower() or case.hipscat.exists()
         ]

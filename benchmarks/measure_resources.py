@@ -10,19 +10,13 @@ memory that one of them takes, the most that is asked for, and the CPU time of a
 
 # The main process imports nothing large: the memory of a child counts from that of its parent.
 import argparse
-import os
-import shlex
 import shutil
-import subprocess
-import sys
 import tempfile
 from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
-from multiprocessing import get_context
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parent.parent
+from workflow_jobs import STAGES, apart, jobs_of, run_job, with_library
 
 
 @dataclass(frozen=True)
@@ -47,18 +41,6 @@ CASES = (
 )
 
 
-@dataclass(frozen=True)
-class Job:
-    rule: str
-    arguments: list[str]
-    asked_mb: int
-    read_mb: float
-
-
-def with_library() -> None:
-    sys.path[:0] = [str(ROOT / "scripts"), str(ROOT / "benchmarks")]
-
-
 def make_sky(directory: Path, case: Case) -> None:
     """Write the catalog of a case."""
     with_library()
@@ -77,79 +59,30 @@ def make_sky(directory: Path, case: Case) -> None:
     skies.write_hipscat(directory, "sky", table, partitions, row_group_size=case.row_group_rows)
 
 
-def jobs_of(directory: Path, case: Case, stage: str) -> list[Job]:
-    """Return the jobs of a stage; those before it are done."""
-    os.chdir(directory)
-    with_library()
-    from margin_cache import resources
-    from margin_cache.margin import prepare_margins
-    from margin_cache.settings import settings_of_margins
-
-    config = {
+def configuration(case: Case) -> dict[str, object]:
+    """Return the configuration of a case's margin."""
+    return {
         "input_catalog_path": "sky",
         "margin_threshold": case.threshold,
         "partitions_per_job": 3 * 4**case.order,
         "delete_intermediate_parquet_files": False,
     }
-    (margin,) = prepare_margins(
-        settings_of_margins(config, ROOT / "workflow/schemas/config.schema.yaml")
-    )
-    plan = margin.plan
-    group = resources.largest_row_group(plan)
-    note = str(margin.intermediate / "margin.json")
-    if stage == "finish_margin":
-        return [Job(stage, ["--margin", note], resources.finish_request(plan, group).mem_mb, 0)]
-    names = plan.map_names if stage == "map_partitions" else plan.reduce_names
-    found = []
-    for number, name in enumerate(names):
-        arguments = ["--plan", str(margin.plan_path), "--job", name]
-        if stage == "map_partitions":
-            arguments += ["--shard", str(margin.shard(name))]
-            read = int(plan.partitions.sizes[slice(*plan.map_bounds[number : number + 2])].sum())
-            asked = resources.map_request(plan, number, group)
-        else:
-            arguments += ["--building", str(margin.building)]
-            arguments += ["--receipt", str(margin.receipt(name))]
-            arguments += ["--footers", str(margin.footers(name))]
-            shards = [margin.shard(plan.map_names[need]) for need in plan.needs_of(number)]
-            read = sum(shard.stat().st_size for shard in shards)
-            asked = resources.reduce_request(plan, number, read)
-        found.append(Job(stage, arguments, asked.mem_mb, read / 1e6))
-    return found
-
-
-def measure(job: Job, directory: Path) -> tuple[float, float]:
-    """Run a job; return its largest memory [MB] and its CPU time [s]."""
-    command = [sys.executable, str(ROOT / "scripts" / f"{job.rule}.py"), *job.arguments]
-    process = subprocess.Popen(command, cwd=directory, stderr=subprocess.PIPE)
-    said = process.stderr.read().decode()
-    _, status, usage = os.wait4(process.pid, 0)
-    process.returncode = os.waitstatus_to_exitcode(status)
-    if process.returncode:
-        sys.exit(f"{shlex.join(command)}\n{said}")
-    return usage.ru_maxrss * 1024 / 1e6, usage.ru_utime + usage.ru_stime
-
-
-def apart(function, *arguments):
-    """Call a function in a process of its own, whose memory is given back."""
-    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
-        return pool.submit(function, *arguments).result()
 
 
 def lines(case: Case, directory: Path) -> Iterator[str]:
     apart(make_sky, directory, case)
-    for stage in ("map_partitions", "reduce_margins", "finish_margin"):
-        jobs = apart(jobs_of, directory, case, stage)
-        measured = [measure(job, directory) for job in jobs]
+    for stage in STAGES:
+        jobs = apart(jobs_of, directory, configuration(case), stage)
+        measured = [run_job(job, directory) for job in jobs]
         rows = round(case.rows / 12 / 4**case.order)
         columns = f"{case.columns} + list" if case.list_length else case.columns
         yield (
             f"| {rows:,} | {min(rows, case.row_group_rows or rows):,} | {columns} "
             f"| {case.threshold:g} | {stage} | {len(jobs)} "
             f"| {max(job.read_mb for job in jobs):,.0f} "
-            f"| {max(memory for memory, _ in measured):,.0f} "
+            f"| {max(usage.peak_mb for usage in measured):,.0f} "
             f"| {max(job.asked_mb for job in jobs):,} "
-            f"| {sum(cpu for _, cpu in measured):.1f} |"
+            f"| {sum(usage.cpu for usage in measured):.1f} |"
         )
 
 

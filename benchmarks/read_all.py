@@ -4,19 +4,13 @@ The least that a tool takes which reads everything once.
 """
 
 import sys
-from importlib.abc import MetaPathFinder
 from pathlib import Path
 
+sys.path.append(str(Path(__file__).resolve().parent.parent / "scripts"))
 
-class _NoPandas(MetaPathFinder):
-    """Keeps pandas out, which PyArrow would import for nothing."""
+from margin_cache.command_line import keep_pandas_out
 
-    def find_spec(self, fullname: str, path: object = None, target: object = None) -> None:
-        if fullname == "pandas":
-            raise ModuleNotFoundError("pandas is kept out of this process", name=fullname)
-
-
-sys.meta_path.insert(0, _NoPandas())
+keep_pandas_out()
 
 import pyarrow as pa  # noqa: E402
 import pyarrow.parquet as pq  # noqa: E402

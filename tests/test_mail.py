@@ -820,7 +820,8 @@ def test_run_is_done_though_the_mail_server_hangs(tmp_path, catalog, monkeypatch
     monkeypatch.setenv("PYTHONPATH", str(site.parent))
     with odd_server(dribble) as port:
         smtp = {"host": HERE, "port": port}
-        done = run_workflow(tmp_path / "run", config=config_of(catalog, smtp), check=True)
+        config = config_of(catalog, smtp)
+        done = run_workflow(tmp_path / "run", config=config, check=True, fresh=True)
     (warning,) = warnings_in(done.stdout)
     assert_is_one_warning(warning, f"no end after {SHORT:g} s")
     lines = done.stdout.splitlines()

@@ -2,22 +2,25 @@
 
 import sys
 from collections.abc import Callable
-from importlib.abc import MetaPathFinder
 
 from margin_cache.errors import MarginCacheError
 
 
-class _NoPandas(MetaPathFinder):
-    """Makes Python believe that there is no pandas.
+class _NoPandas:
+    """Makes Python believe that there is no pandas."""
+
+    def find_spec(self, fullname: str, path: object = None, target: object = None) -> None:
+        if fullname == "pandas":
+            raise ModuleNotFoundError("pandas is kept out of this process", name=fullname)
+
+
+def keep_pandas_out() -> None:
+    """Make this process start sooner.
 
     PyArrow imports pandas, if it can, as soon as it meets a NumPy array. That takes as long as all
     else that a job does before its work, and nothing here uses it.
     """
-
-    def find_spec(self, fullname: str, path: object = None, target: object = None) -> None:
-        """Refuse to find pandas, and leave all other modules to other finders."""
-        if fullname == "pandas":
-            raise ModuleNotFoundError("pandas is kept out of this process", name=fullname)
+    sys.meta_path.insert(0, _NoPandas())
 
 
 def run(main: Callable[[], str]) -> None:
@@ -26,7 +29,7 @@ def run(main: Callable[[], str]) -> None:
     Args:
         main: does the work and returns a line that says what was done.
     """
-    sys.meta_path.insert(0, _NoPandas())
+    keep_pandas_out()
     try:
         print(main(), file=sys.stderr)
     except MarginCacheError as error:

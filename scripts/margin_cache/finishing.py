@@ -36,6 +36,7 @@ from margin_cache.reducing import margin_schema
 from margin_cache.storage import (
     atomic_path,
     file_digest,
+    is_temporary,
     link_or_copy,
     read_json,
     replace_directory,
@@ -214,3 +215,7 @@ def _delete_remains(margin: Margin) -> None:
         for other in margin.place.parent.glob(f".{margin.name}.*.{suffix}"):
             shutil.rmtree(other, ignore_errors=True)
     shutil.rmtree(margin.work / "shards", ignore_errors=True)
+    for directory in (margin.intermediate, margin.work, margin.work / "receipts"):
+        for path in directory.glob(".*"):
+            if is_temporary(path.name):
+                path.unlink(missing_ok=True)

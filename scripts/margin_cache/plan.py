@@ -40,6 +40,9 @@ _MB = 10**6
 _LEAST_JOB = 128 * _MB
 """An auto job on a small catalog covers this much, or start-up takes longer than its work."""
 
+_FILE = _MB // 4
+"""What a file is counted for beside its size: opening it takes as long as reading so much."""
+
 _JOBS_WANTED = 8
 """A catalog too small for this many jobs of full size is cut into so many smaller ones."""
 
@@ -241,6 +244,7 @@ def _group(task: Task, sizes: Ints, owners: Ints) -> tuple[Ints, Ints]:
         return tuple(
             np.append(np.arange(0, count, per_job), count) for count in (len(sizes), len(owners))
         )
+    sizes = sizes + _FILE
     total = int(sizes.sum())
     limit = min(task.job_size_mb * _MB, max(_LEAST_JOB, total / _JOBS_WANTED))
     limit = max(limit, total / _MOST_JOBS)

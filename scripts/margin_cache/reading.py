@@ -5,7 +5,6 @@ its row groups.
 """
 
 from collections.abc import Iterator
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -27,7 +26,6 @@ from margin_cache.catalog import (
     unreadable,
 )
 from margin_cache.errors import MarginCacheError
-from margin_cache.pages import NotTaken, find_chunk, take_values
 from margin_cache.plan import Plan
 
 _BATCH_ROWS = 1 << 16
@@ -35,9 +33,6 @@ _BATCH_ROWS = 1 << 16
 
 _COLUMNS_BYTES = 8 * 10**6
 """Columns are read together as long as they take up no more than this in the file."""
-
-_FEW_ROWS = 8
-"""Pages are looked into where no more than one of so many rows is wanted."""
 
 _MOST_LONGITUDE = 720.0
 """Right ascensions may be negative, or beyond a whole turn; more than two are a mistake."""
@@ -189,31 +184,9 @@ def take_rows(
     """
     taken = {name: positions[name].cast(schema.field(name).type) for name in positions.column_names}
     others = [name for name in schema.names if name not in taken]
-    if len(rows) * _FEW_ROWS <= group.file.metadata.row_group(group.number).num_rows:
-        taken |= _take_from_pages(group, pa.schema([schema.field(name) for name in others]), rows)
-        others = [name for name in others if name not in taken]
     for names in _column_groups(group, others):
         taken |= _take_columns(group, pa.schema([schema.field(name) for name in names]), rows)
     return pa.Table.from_arrays([taken[name] for name in schema.names], schema=schema)
-
-
-def _take_from_pages(
-    group: RowGroup, schema: pa.Schema, rows: NDArray[np.int64]
-) -> dict[str, pa.Array]:
-    """Read rows of those columns of a schema whose pages allow it."""
-    metadata, columns = group.file.metadata.row_group(group.number), group.file.schema
-    taken: dict[str, pa.Array] = {}
-    buffer = bytearray()
-    with group.path.open("rb", buffering=0) as file:
-        for number in range(metadata.num_columns):
-            column = columns.column(number)
-            if column.path not in schema.names:
-                continue
-            chunk = find_chunk(metadata.column(number), column, schema.field(column.path).type)
-            if chunk is not None:
-                with suppress(NotTaken):
-                    taken[column.path] = pa.array(take_values(file, chunk, rows, buffer))
-    return taken
 
 
 def _column_groups(group: RowGroup, names: list[str]) -> list[list[str]]:

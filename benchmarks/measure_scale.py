@@ -1,0 +1,134 @@
+"""Planning, dry run and finishing of margins of very many partitions.
+
+The catalogs are lists of partitions that look like 300 MB each and take up nothing: the files have
+holes. What the reduce jobs would leave behind is made up, with a small file for each pixel.
+
+    python benchmarks/measure_scale.py                     # minutes, and some GB of disk
+    python benchmarks/measure_scale.py 2352 10000
+"""
+
+import argparse
+import os
+import shutil
+import sys
+import tempfile
+from pathlib import Path
+
+from measuring import Usage, measure
+from workflow_jobs import ROOT, apart, jobs_of, with_library
+
+PARTITION_BYTES = 300_000_000
+MOST_LINKS = 30_000  # to one file; file systems have limits
+CONFIG = {"input_catalog_path": "sky", "output_artifact_name": "margin", "margin_threshold": 10.0}
+
+
+def make_catalog(directory: Path, count: int) -> None:
+    """Write a catalog of so many partitions, of two orders, all around the sky."""
+    with_library()
+    import numpy as np
+    import skies
+
+    order = int(np.log(count / 12) / np.log(4))
+    coarse = 12 * 4**order
+    split = np.random.default_rng(0).choice(coarse, (count - coarse) // 3, replace=False)
+    finer = (4 * split[:, None] + np.arange(4)).ravel()
+    whole = np.setdiff1d(np.arange(coarse), split)
+    partitions = skies.nested_sort(
+        np.concatenate([[[order, pixel] for pixel in whole], [[order + 1, p] for p in finer]])
+    )
+    first = partitions[:1]
+    ra, dec = skies.pixel_positions(first.repeat(9, 0), np.full(9, 0.5), np.full(9, 0.5))
+    table = skies.survey_sky(9, 31).drop_columns(["ra", "dec"])
+    table = table.add_column(1, "ra", [ra]).add_column(2, "dec", [dec])
+    skies.write_hipscat(directory, "sky", table, first)
+    sky = directory / "sky"
+    for name in ("_metadata", "partition_info.csv"):
+        (sky / name).unlink()
+    for depth, pixel in partitions[1:].tolist():
+        path = sky / skies._pixel_file(depth, pixel)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("wb") as file:
+            file.truncate(PARTITION_BYTES - 4)
+            file.seek(0, os.SEEK_END)
+            file.write(b"PAR1")
+
+
+def make_reduced(directory: Path) -> tuple[int, int]:
+    """Make what all reduce jobs would leave behind; return the numbers of jobs and of pixels."""
+    os.chdir(directory)
+    with_library()
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+    from margin_cache.catalog import read_schema
+    from margin_cache.margin import prepare_margins
+    from margin_cache.reducing import margin_schema
+    from margin_cache.settings import settings_of_margins
+    from margin_cache.storage import file_digest, write_json
+
+    (margin,) = prepare_margins(
+        settings_of_margins(dict(CONFIG), ROOT / "workflow/schemas/config.schema.yaml")
+    )
+    plan = margin.plan
+    schema = margin_schema(plan.task.catalog, read_schema(plan.task.catalog, plan.partitions))
+    one = pa.Table.from_pylist([{}], schema)
+    for job, name in enumerate(plan.reduce_names):
+        files, footers = {}, []
+        for destination in range(*plan.reduce_bounds[job : job + 2]):
+            path = margin.building / plan.margin_path(destination)
+            if destination % MOST_LINKS == 0:
+                source = directory / f"margin-{destination}.parquet"
+                pq.write_table(one, source)
+                entry = [1, source.stat().st_size, file_digest(source)]
+            path.parent.mkdir(parents=True, exist_ok=True)
+            os.link(source, path)
+            files[plan.margin_path(destination)] = entry
+            footers.append(pq.read_metadata(source))
+            footers[-1].set_file_path("/" + plan.margin_path(destination))
+        margin.receipt(name).parent.mkdir(parents=True, exist_ok=True)
+        pq.write_metadata(schema, margin.footers(name), metadata_collector=footers)
+        size = margin.footers(name).stat().st_size
+        write_json(margin.receipt(name), {"footers": size, "files": files})
+    return len(plan.map_names) + len(plan.reduce_names), len(plan.destination_orders)
+
+
+def cells(usage: Usage) -> str:
+    return f"{usage.wall:.1f} | {usage.cpu:.1f} | {usage.peak_mb:,.0f}"
+
+
+def line(count: int, directory: Path) -> str:
+    """Measure a catalog of so many partitions; return a line of the table."""
+    apart(make_catalog, directory, count)
+    snakemake = Path(sys.executable).with_name("snakemake")
+    command = [snakemake, "-s", ROOT / "Snakefile", "--cores", "1", "--dry-run", "--quiet", "all"]
+    command += ["--config", *(f"{key}={value}" for key, value in CONFIG.items())]
+    first, second = measure(command, directory), measure(command, directory)
+    jobs, pixels = apart(make_reduced, directory)
+    (finish,) = apart(jobs_of, directory, CONFIG, "finish_margin")
+    script = [sys.executable, ROOT / "scripts" / "finish_margin.py", *finish.arguments]
+    finished = measure(script, directory)
+    return (
+        f"| {count:,} | {jobs:,} | {cells(first)} | {cells(second)} | {pixels:,} "
+        f"| {cells(finished)} |"
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("counts", nargs="*", type=int, default=[2352, 10_000, 70_000, 200_000])
+    parser.add_argument("--directory", type=Path, help="to make the catalogs in")
+    arguments = parser.parse_args()
+    print(
+        "| partitions | map and reduce jobs | plan and dry run: wall s | CPU s | MB "
+        "| dry run: wall s | CPU s | MB | files | finishing: wall s | CPU s | MB |"
+    )
+    print("|" + 12 * "---:|")
+    for count in arguments.counts:
+        directory = Path(tempfile.mkdtemp(dir=arguments.directory))
+        try:
+            print(line(count, directory), flush=True)
+        finally:
+            shutil.rmtree(directory)
+
+
+if __name__ == "__main__":
+    main()

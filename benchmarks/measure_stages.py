@@ -1,0 +1,118 @@
+"""Where the time goes: start-up, the jobs of each rule, and the parts of a map job.
+
+Prints, for skies that benchmark_skies.py makes, what Snakemake takes for a plan and a dry run, what
+the jobs take one after the other, and how the CPU time of the map jobs divides.
+
+    python benchmarks/measure_stages.py survey many
+"""
+
+import argparse
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+from compare import MAKE_SKY, ROOT, Case, sky_called, workflow
+from measuring import Usage, measure
+from workflow_jobs import STAGES, apart, jobs_of, run_job, with_library
+
+PARTS = {
+    "footers": ("catalog.py", "open_parquet"),
+    "spatial index and coordinates": ("reading.py", "read_positions"),
+    "coarse filter": ("filtering.py", "rows_near_borders"),
+    "exact filter": ("filtering.py", "are_in_margin"),
+    "other columns": ("reading.py", "take_rows"),
+    "writing": ("mapping.py", "_flush"),
+    "all": ("mapping.py", "map_partitions"),
+}
+
+
+def parts_of_mapping(plan_path: Path, shard: Path) -> dict[str, float]:
+    """Return the CPU seconds of the parts of all map jobs, run in this process."""
+    with_library()
+    from margin_cache.command_line import keep_pandas_out
+
+    keep_pandas_out()
+    import cProfile
+    import pstats
+    import time
+
+    import pyarrow as pa
+    from margin_cache.mapping import map_partitions
+    from margin_cache.plan import load_plan
+
+    pa.set_cpu_count(1)
+    plan = load_plan(plan_path)
+    profile = cProfile.Profile(time.process_time)
+    profile.enable()
+    for job in range(len(plan.map_names)):
+        map_partitions(plan, job, shard)
+    profile.disable()
+    totals = {
+        (Path(file).name, function): cumulative
+        for (file, _, function), (_, _, _, cumulative, _) in pstats.Stats(profile).stats.items()
+    }
+    return {part: totals.get(key, 0.0) for part, key in PARTS.items()}
+
+
+def total(usages: list[Usage]) -> str:
+    """The cells of a table for jobs that ran one after the other."""
+    return (
+        f"{len(usages)} | {sum(usage.wall for usage in usages):.2f} "
+        f"| {sum(usage.cpu for usage in usages):.2f} "
+        f"| {max(usage.peak_mb for usage in usages):,.0f}"
+    )
+
+
+def lines(case: Case, directory: Path) -> Iterator[str]:
+    """Measure a sky; yield two tables in Markdown, line by line."""
+    config = {
+        "input_catalog_path": str(case.hats),
+        "margin_threshold": case.threshold,
+        "output_artifact_name": "margin",
+        "output_path": str(directory),
+        "delete_intermediate_parquet_files": False,
+    }
+    command = [*workflow(case.hats, case, directory / "margin"), "--dry-run"]
+    command.insert(command.index("--config"), command.pop())
+    command.append("delete_intermediate_parquet_files=false")
+    yield f"| {case.name} | jobs | wall s | CPU s | largest MB |"
+    yield "|---|---:|---:|---:|---:|"
+    yield f"| plan and dry run | {total([measure(command, directory)])} |"
+    yield f"| dry run | {total([measure(command, directory)])} |"
+    script = [sys.executable, ROOT / "scripts" / "map_partitions.py", "--help"]
+    yield f"| a script's start | {total([measure(script, directory, OPENBLAS_NUM_THREADS='1')])} |"
+    for stage in STAGES:
+        jobs = apart(jobs_of, directory, config, stage)
+        yield f"| {stage} | {total([run_job(job, directory) for job in jobs])} |"
+    (plan,) = directory.glob("intermediate/margin/*/plan.npz")
+    parts = apart(parts_of_mapping, plan, directory / "shard.arrow")
+    whole = parts.pop("all")
+    parts["all else"] = whole - sum(parts.values())
+    yield ""
+    yield f"| map jobs of {case.name}, in one process | CPU s | share |"
+    yield "|---|---:|---:|"
+    for part, seconds in parts.items():
+        yield f"| {part} | {seconds:.2f} | {seconds / whole:.0%} |"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("skies", nargs="+")
+    parser.add_argument("--directory", type=Path, default=ROOT / "benchmarks" / "skies")
+    arguments = parser.parse_args()
+    for name in arguments.skies:
+        subprocess.run([sys.executable, MAKE_SKY, name, arguments.directory], check=True)
+        case = sky_called(name, arguments.directory, cores=1)
+        directory = (arguments.directory / "stages").resolve()
+        shutil.rmtree(directory, ignore_errors=True)
+        directory.mkdir()
+        for line in lines(case, directory):
+            print(line, flush=True)
+        print(flush=True)
+        shutil.rmtree(directory)
+
+
+if __name__ == "__main__":
+    main()
