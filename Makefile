@@ -19,11 +19,11 @@ CHECK_PYTHON = $(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit( \
 export NUMBA_DISABLE_JIT := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo resume picture test lint format lock clean
+.PHONY: help venv demo resume picture test benchmark lint format lock clean
 
 help: ## list these targets
 	@sed -n 's/^\([a-z][a-z]*\):[^#]*## \(.*\)/\1|\2/p' Makefile | \
-	while IFS='|' read -r target what; do printf 'make %-7s %s\n' "$$target" "$$what"; done
+	while IFS='|' read -r target what; do printf 'make %-9s %s\n' "$$target" "$$what"; done
 	@echo "Variables: PYTHON=$(PYTHON), CORES=$(CORES), ARGS= for snakemake or pytest."
 
 venv: $(MADE) ## make .venv from requirements.lock, if missing or out of date
@@ -41,6 +41,9 @@ picture: venv ## draw docs/margin.png, the picture in README.md
 
 test: venv ## run all tests, those of the style too
 	$(BIN)/python -m pytest -n $$(( $(CORES) + 1 )) --dist worksteal tests $(ARGS)
+
+benchmark: venv ## time the workflow and its peers on the same skies (minutes; ARGS=--help)
+	$(BIN)/python benchmarks/compare.py $(ARGS)
 
 lint: venv ## check the style of the Python files and of the workflow
 	$(BIN)/ruff check
