@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pytest
 from margin_cache.margin import prepare_margins
@@ -18,7 +19,7 @@ from margin_cache.resources import (
 from margin_cache.settings import settings_of_margins
 from workflow_runs import ROOT, small_catalog
 
-GROUP = RowGroup(columns=100, rows=1_000_000, size_mb=400.0, expansion=1.5)
+GROUP = RowGroup(columns=100, rows=1_000_000, size_mb=400.0, read_mb=100.0, expansion=1.5)
 
 
 @pytest.fixture(scope="module")
@@ -64,7 +65,7 @@ def test_memory_of_a_map_job_grows_with_its_largest_partition_not_with_their_num
 
 def test_small_row_groups_need_less_memory(tmp_path: Path, catalog: Path):
     plan = plan_of(catalog, tmp_path)
-    small = RowGroup(columns=100, rows=50_000, size_mb=20.0, expansion=1.5)
+    small = RowGroup(columns=100, rows=50_000, size_mb=20.0, read_mb=8.0, expansion=1.5)
     assert map_request(plan, 0, small).mem_mb < map_request(plan, 0, GROUP).mem_mb / 2
 
 
@@ -78,7 +79,7 @@ def test_a_reduce_job_asks_for_no_more_than_the_shards_that_it_needs(tmp_path: P
 
 def test_finishing_asks_for_more_with_more_columns(tmp_path: Path, catalog: Path):
     plan = plan_of(catalog, tmp_path)
-    wide = RowGroup(columns=50_000, rows=1, size_mb=1.0, expansion=1.0)
+    wide = RowGroup(columns=50_000, rows=1, size_mb=1.0, read_mb=1.0, expansion=1.0)
     assert finish_request(plan, wide).mem_mb > finish_request(plan, GROUP).mem_mb
 
 
@@ -92,7 +93,21 @@ def test_the_largest_row_group_is_that_of_the_largest_partition(tmp_path: Path):
     # id, ra, dec, mag, the items of f, and the four that the format adds.
     assert (group.columns, group.rows) == (9, 100)
     assert 0 < group.size_mb < 0.1
+    assert group.read_mb == group.size_mb  # all columns at once
     assert group.expansion >= 1
+
+
+def test_columns_that_are_read_at_once_are_small_or_one(tmp_path: Path):
+    lists = pa.array([[float(number)] * 1000 for number in range(4000)])
+    columns = {"f": lists, "g": pa.array(np.random.default_rng(1).random(4000))}
+    path = small_catalog(tmp_path / "sky", rows=4000, max_rows=4000, columns=columns)
+    group = largest_row_group(plan_of(path, tmp_path, None))
+    assert group.read_mb == group.size_mb < 8
+    values = np.random.default_rng(2).random(4000 * 1000)
+    lists = pa.ListArray.from_arrays(np.arange(0, 4_000_001, 1000, dtype=np.int32), values)
+    path = small_catalog(tmp_path / "wide", rows=4000, max_rows=4000, columns={"f": lists})
+    group = largest_row_group(plan_of(path, tmp_path, None))
+    assert 8 < group.read_mb < group.size_mb
 
 
 def test_a_damaged_partition_is_left_to_the_job_that_reads_it(tmp_path: Path):

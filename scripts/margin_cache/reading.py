@@ -28,10 +28,10 @@ from margin_cache.catalog import (
 from margin_cache.errors import MarginCacheError
 from margin_cache.plan import Plan
 
-_BATCH_ROWS = 1 << 16
+BATCH_ROWS = 1 << 16
 """Rows of a row group that are decoded at once."""
 
-_COLUMNS_BYTES = 8 * 10**6
+COLUMNS_BYTES = 8 * 10**6
 """Columns are read together as long as they take up no more than this in the file."""
 
 _MOST_LONGITUDE = 720.0
@@ -112,7 +112,7 @@ def read_positions(plan: Plan, group: RowGroup) -> Iterator[pa.Table]:
 def _batches(group: RowGroup, columns: list[str]) -> Iterator[pa.RecordBatch]:
     try:
         yield from group.file.iter_batches(
-            _BATCH_ROWS,
+            BATCH_ROWS,
             row_groups=[group.number],
             columns=columns,
             use_threads=pa.cpu_count() > 1,
@@ -209,7 +209,7 @@ def _column_groups(group: RowGroup, names: list[str]) -> list[list[str]]:
     for name, size in sizes.items():
         if not groups or size > room:
             groups.append([])
-            room = _COLUMNS_BYTES
+            room = COLUMNS_BYTES
         groups[-1].append(name)
         room -= size
     return groups

@@ -14,6 +14,7 @@ from margin_cache.catalog import open_parquet, partition_files
 from margin_cache.errors import MarginCacheError
 from margin_cache.nested import resolution
 from margin_cache.plan import Plan
+from margin_cache.reading import BATCH_ROWS, COLUMNS_BYTES
 
 _MB = 10**6
 
@@ -25,9 +26,6 @@ _SCRIPT_MB = 100
 
 _PAGE_MB = 1
 """Most of a column that Parquet writers put into one page."""
-
-_BATCH_ROWS = 1 << 16
-"""Rows that a map job decodes at once."""
 
 _FLUSH_MB = 64
 """Rows that a map job gathers before it writes them."""
@@ -71,12 +69,14 @@ class RowGroup:
         columns: number of its columns, those inside nested ones counted each.
         rows: number of its rows.
         size_mb: what it takes in its file.
+        read_mb: what those of its columns take there that are read at once.
         expansion: how many times that it takes when it is not compressed.
     """
 
     columns: int
     rows: int
     size_mb: float
+    read_mb: float
     expansion: float
 
 
@@ -93,11 +93,15 @@ def largest_row_group(plan: Plan) -> RowGroup:
         size, group = max(((_stored(group), group) for group in groups), key=lambda sized: sized[0])
     except (MarginCacheError, OSError, ValueError):
         # The job that reads it says what is wrong with it.
-        return RowGroup(100, _BATCH_ROWS, int(partitions.sizes[largest]) / _MB, 2.0)
+        size = int(partitions.sizes[largest]) / _MB
+        return RowGroup(100, BATCH_ROWS, size, size, 2.0)
+    columns = [group.column(number) for number in range(group.num_columns)]
+    column = max((each.total_compressed_size for each in columns), default=0)
     return RowGroup(
         footer.num_columns,
         group.num_rows,
         size / _MB,
+        min(size, max(column, COLUMNS_BYTES)) / _MB,
         max(1.0, group.total_byte_size / max(size, 1)),
     )
 
@@ -110,7 +114,8 @@ def _stored(group: object) -> int:
 def map_request(plan: Plan, job: int, group: RowGroup) -> Request:
     """Return what a map job asks for.
 
-    Of a row group it holds what is stored, some pages of each column, and a batch of rows.
+    Of a row group it holds some columns as they are stored, some pages of each of them, and a batch
+    of rows; of the rows that are in margins, all columns.
 
     Args:
         plan: the plan.
@@ -123,11 +128,12 @@ def map_request(plan: Plan, job: int, group: RowGroup) -> Request:
     written = float((sizes * shares).sum()) * group.expansion
     stored = min(float(sizes.max()), group.size_mb)
     decoded = stored * group.expansion
-    batch = decoded * min(1.0, _BATCH_ROWS / max(group.rows, 1))
+    read = min(float(sizes.max()), group.read_mb)
+    batch = read * group.expansion * min(1.0, BATCH_ROWS / max(group.rows, 1))
     taken = decoded * float(shares.max())
     memory = (
-        stored
-        + 5 * min(stored, _PAGE_MB * group.columns)
+        read
+        + 5 * min(read, _PAGE_MB * group.columns)
         + 3 * batch
         + 3 * taken
         + 3 * min(written, _FLUSH_MB)
