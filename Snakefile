@@ -29,10 +29,10 @@ rule all:
 onsuccess:
     print(summary())
     notify(MAIL, lambda: write_success(log))
-    stop_waiting()
+    end_at_once()
 
 
 onerror:
     print(what_failed(log))
     notify(MAIL, lambda: write_failure(log))
-    stop_waiting()
+    end_at_once()

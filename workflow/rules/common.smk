@@ -1,3 +1,4 @@
+import gc
 import shlex
 import threading
 import time
@@ -157,15 +158,16 @@ def asked(name, request):
     return lambda wildcards, input, attempt: getattr(request(wildcards, input).at(attempt), name)
 
 
-def stop_waiting():
-    """Let the process end at once.
+def end_at_once():
+    """Let the process end as soon as all is said.
 
     Snakemake's timers would look for further jobs a second after the last one, and have the process
-    wait for that.
+    wait for that; and Python would search all that is left for garbage.
     """
     for thread in threading.enumerate():
         if isinstance(thread, threading.Timer):
             thread.cancel()
+    gc.freeze()
 
 
 def is_finished_locally():
