@@ -22,17 +22,16 @@ from margin_cache.catalog import MarginSummary, read_schema
 from margin_cache.errors import MarginCacheError
 from margin_cache.formats import format_of
 from margin_cache.hats_format import list_in_collection
-from margin_cache.margin import (
+from margin_cache.margin import Margin, plain_settings
+from margin_cache.reducing import margin_schema
+from margin_cache.standing import (
     PROVENANCE,
     TOOL_NAME,
-    Margin,
     check_output,
     find_file,
     is_complete,
-    plain_settings,
     standing_files,
 )
-from margin_cache.reducing import margin_schema
 from margin_cache.storage import (
     atomic_path,
     file_digest,

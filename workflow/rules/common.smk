@@ -15,14 +15,7 @@ from margin_cache.mail import (
     notify,
     success_letter,
 )
-from margin_cache.margin import (
-    PROVENANCE,
-    check_output,
-    forget_false_receipts,
-    is_complete,
-    load_margins,
-    prepare_margins,
-)
+from margin_cache.margin import load_margins, prepare_margins
 from margin_cache.resources import (
     finish_request,
     largest_row_group,
@@ -30,6 +23,12 @@ from margin_cache.resources import (
     reduce_request,
 )
 from margin_cache.settings import mail_settings, settings_of_margins
+from margin_cache.standing import (
+    PROVENANCE,
+    check_output,
+    forget_false_receipts,
+    is_complete,
+)
 from margin_cache.storage import read_json
 from snakemake.logging import logger
 from snakemake.settings.types import DeploymentMethod
