@@ -103,8 +103,8 @@ def test_columns_that_are_read_at_once_are_small_or_one(tmp_path: Path):
     path = small_catalog(tmp_path / "sky", rows=4000, max_rows=4000, columns=columns)
     group = largest_row_group(plan_of(path, tmp_path, None))
     assert group.read_mb == group.size_mb < 8
-    values = np.random.default_rng(2).random(4000 * 1000)
-    lists = pa.ListArray.from_arrays(np.arange(0, 4_000_001, 1000, dtype=np.int32), values)
+    values = np.random.default_rng(2).random(4000 * 2000)
+    lists = pa.ListArray.from_arrays(np.arange(0, 8_000_001, 2000, dtype=np.int32), values)
     path = small_catalog(tmp_path / "wide", rows=4000, max_rows=4000, columns={"f": lists})
     group = largest_row_group(plan_of(path, tmp_path, None))
     assert 8 < group.read_mb < group.size_mb

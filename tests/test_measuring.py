@@ -1,0 +1,42 @@
+"""What the benchmark says that a command takes is what it takes, with all that it starts."""
+
+import sys
+from pathlib import Path
+
+import benchmark_skies
+import numpy as np
+import oracle
+import pytest
+import skies
+from measuring import measure
+
+
+def test_processes_that_a_command_starts_count(tmp_path: Path) -> None:
+    (tmp_path / "data").write_bytes(bytes(30_000_000))
+    work = (
+        "import time; data = open('data', 'rb').read(); more = b'x' * 250_000_000\n"
+        "end = time.process_time() + 0.4\n"
+        "while time.process_time() < end: pass"
+    )
+    code = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {work!r}], check=True)"
+    idle = measure([sys.executable, "-c", "import time; time.sleep(0.3)"], tmp_path)
+    busy = measure([sys.executable, "-c", code], tmp_path)
+    assert idle.wall >= 0.3 and idle.peak_mb < 200 and idle.read_mb < 20
+    assert busy.wall >= 0.4 and busy.cpu >= 0.4
+    assert 280 <= busy.peak_mb < 500
+    assert 30 <= busy.read_mb < 60
+
+
+def test_a_command_that_fails_ends_the_measurement_with_what_it_wrote(tmp_path: Path) -> None:
+    with pytest.raises(SystemExit, match="no such thing"):
+        measure([sys.executable, "-c", "raise SystemExit('no such thing')"], tmp_path)
+
+
+def test_the_sky_of_many_partitions_has_2352_and_33_empty_pixels() -> None:
+    table, partitions = benchmark_skies.many()
+    assert len(partitions) == 2352
+    assert len(oracle.negative_pixels(partitions)) == 33
+    counts = skies._row_bounds(
+        np.sort(skies.nested_pixels(table["ra"].to_numpy(), table["dec"].to_numpy())), partitions
+    )
+    assert (counts[1] > counts[0]).all()
