@@ -500,7 +500,7 @@ def survey_partitions(table: pa.Table) -> IntArray:
 # --- the border sky -------------------------------------------------------------------------
 
 BORDER_SEED = 20240608
-BORDER_ROWS = 280_000  # drawn; those that fall in the hole are dropped
+BORDER_ROWS = 150_000  # drawn; those that fall in the hole are dropped
 VERTEX_DEC = float(np.degrees(np.arcsin(2.0 / 3.0)))  # where three base faces meet, and z = 2/3
 NEAREST, FARTHEST = 1e-4, 2500.0  # distances from borders [arcsec]
 

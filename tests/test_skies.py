@@ -342,7 +342,7 @@ def test_survey_columns() -> None:
 
 def test_border_sky_has_all_orders_and_a_hole(border: tuple[pa.Table, skies.IntArray]) -> None:
     table, partitions = border
-    assert 200_000 <= table.num_rows <= 300_000
+    assert 100_000 <= table.num_rows <= 150_000
     assert set(partitions[:, 0].tolist()) == set(range(10))
     covered = np.sum(1.0 / (12 * 4.0 ** partitions[:, 0]))
     assert 0.20 <= 1.0 - covered <= 0.30
