@@ -40,7 +40,7 @@ picture: venv ## draw docs/margin.png, the picture in README.md
 	$(BIN)/python docs/draw_margin.py demo/hipparcos results/hipparcos_1800arcs 4 1430 docs/margin.png
 
 test: venv ## run all tests, those of the style too
-	$(BIN)/python -m pytest -n $$(( $(CORES) + 2 )) --dist worksteal tests $(ARGS)
+	$(BIN)/python -m pytest -n $$(( $(CORES) + 1 )) --dist worksteal tests $(ARGS)
 
 benchmark: venv ## time the workflow and its peers on the same skies (minutes; ARGS=--help)
 	$(BIN)/python benchmarks/compare.py $(ARGS)
