@@ -5,8 +5,8 @@ written, and how many rows of the truth are missing and how many others are fals
 medians; ratios are to the workflow. Files are in the system's memory before each run, so no tool
 waits for the disk. The skies are kept for the next time, and so are the peers' environments.
 
-    make benchmark                                                        # some ten minutes
-    make benchmark ARGS='--skies survey large wide wide_groups many'      # an hour, and 20 GB
+    make benchmark
+    make benchmark ARGS='--skies survey large wide wide_groups many'      # half an hour, and 20 GB
 """
 
 import argparse
