@@ -309,6 +309,30 @@ def test_jobs_cover_everything_once(per_job: int | str, largest: int, fine: bool
             assert np.diff(plan.reduce_bounds).max() <= per_job
 
 
+@pytest.mark.parametrize("jobs", [10, 15, 20])
+def test_auto_jobs_are_as_few_as_go_and_about_equal(jobs: int) -> None:
+    pixels = np.arange(12 << 2 * 5)
+    sizes = np.random.default_rng(jobs).integers(1, 10**6, len(pixels))
+    weights = sizes + 250_000
+    # If each were as large as it may be, a tenth of that would be left for the last.
+    most = weights.sum() / (jobs - 0.9)
+    partitions = Partitions(np.full(len(pixels), 5), pixels, sizes, np.ones_like(sizes))
+    plan = make_plan(replace(TASK, job_size_mb=most / 1e6), partitions)
+    loads = np.add.reduceat(weights, plan.map_bounds[:-1])
+    assert len(loads) == jobs
+    assert 0.9 * loads.max() < loads.min() <= loads.max() <= most
+
+
+def test_many_tiny_partitions_are_not_one_job() -> None:
+    pixels = np.arange(12 << 2 * 4)
+    sizes = np.full(len(pixels), 1000)
+    partitions = Partitions(np.full(len(pixels), 4), pixels, sizes, np.ones_like(sizes))
+    covered = np.diff(make_plan(TASK, partitions).map_bounds)
+    # Each counts as a quarter of a MB and its 1000 bytes, and a job as at most 128 MB.
+    assert len(covered) == 7
+    assert covered.max() <= 128 / 0.251
+
+
 @pytest.mark.parametrize("threshold", [1.0, 1000.0, 36_000.0])
 def test_reduce_jobs_read_all_that_can_have_rows_for_them(threshold: float) -> None:
     task = replace(TASK, threshold=threshold, partitions_per_job=2)
