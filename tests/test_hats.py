@@ -12,10 +12,6 @@ import pyarrow.parquet as pq
 import pytest
 import skies
 from margin_cache.finishing import finish_margin
-from margin_cache.mapping import map_partitions
-from margin_cache.margin import prepare_margins
-from margin_cache.reducing import reduce_margins
-from margin_cache.settings import settings_of_margins
 from test_resume import resume, run_of
 from test_rows import (
     THRESHOLDS_OF_HATS as THRESHOLDS,
@@ -33,7 +29,7 @@ from test_rows import (
     truth_of,
     without_ambiguous,
 )
-from workflow_runs import ROOT, run_workflow, tree_digest
+from workflow_runs import run_workflow, tree_digest, without_snakemake
 
 THROUGH_WORKFLOW = 10.0
 
@@ -198,20 +194,7 @@ def make_layouts(directory: Path) -> None:
         for threshold in THRESHOLDS
         if threshold != THROUGH_WORKFLOW
     ]
-    make_here({**config, "margins": margins})
-
-
-def make_here(config: dict[str, Any]) -> None:
-    """Make margins in this process, which is sooner done than with three processes for each."""
-    schema = ROOT / "workflow/schemas/config.schema.yaml"
-    for margin in prepare_margins(settings_of_margins(config, schema)):
-        plan = margin.plan
-        for job, name in enumerate(plan.map_names):
-            map_partitions(plan, job, margin.shard(name))
-        for job, name in enumerate(plan.reduce_names):
-            shards = [margin.shard(plan.map_names[need]) for need in plan.needs_of(job)]
-            places = (margin.building, margin.receipt(name), margin.footers(name))
-            reduce_margins(plan, job, shards, *places)
+    for margin in without_snakemake({**config, "margins": margins}):
         finish_margin(margin)
 
 

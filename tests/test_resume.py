@@ -17,10 +17,6 @@ import psutil
 import pytest
 from margin_cache import finishing
 from margin_cache.finishing import finish_margin
-from margin_cache.mapping import map_partitions
-from margin_cache.margin import Margin, prepare_margins
-from margin_cache.reducing import reduce_margins
-from margin_cache.settings import settings_of_margins
 from workflow_runs import (
     ROOT,
     SNAKEMAKE,
@@ -28,6 +24,7 @@ from workflow_runs import (
     run_workflow,
     small_catalog,
     tree_digest,
+    without_snakemake,
     write_config,
 )
 
@@ -156,24 +153,6 @@ def run_of(directory: Path, config: Mapping[str, Any]) -> Iterator[Run]:
             if process.is_running():
                 process.kill()
         psutil.wait_procs(run.family, timeout=10)
-
-
-def without_snakemake(config: Mapping[str, Any]) -> Margin:
-    """Do a margin's jobs but the last, in this process and the current directory."""
-    settings = settings_of_margins(plain(config), ROOT / "workflow/schemas/config.schema.yaml")
-    (margin,) = prepare_margins(settings)
-    plan = margin.plan
-    for job, name in enumerate(plan.map_names):
-        map_partitions(plan, job, margin.shard(name))
-    for job, name in enumerate(plan.reduce_names):
-        shards = [margin.shard(plan.map_names[need]) for need in plan.needs_of(job)]
-        places = (margin.building, margin.receipt(name), margin.footers(name))
-        reduce_margins(plan, job, shards, *places)
-    return margin
-
-
-def plain(config: Mapping[str, Any]) -> dict[str, Any]:
-    return {key: str(value) if isinstance(value, Path) else value for key, value in config.items()}
 
 
 @pytest.fixture(scope="module")
@@ -335,7 +314,7 @@ def test_a_finish_waits_for_another_that_is_under_way(
     step: str,
 ):
     monkeypatch.chdir(tmp_path)
-    margin = without_snakemake(configuration(catalog))
+    (margin,) = without_snakemake(configuration(catalog))
     original = getattr(finishing, step)
     second = threading.Thread(target=finish_margin, args=(margin,), daemon=True)
 
@@ -385,7 +364,7 @@ def test_a_run_killed_between_the_two_renames_of_the_last_step_is_resumed(
     run_workflow(tmp_path, config={**config, "margin_threshold": 30.0}, check=True)
     write_config(tmp_path, config)
     monkeypatch.chdir(tmp_path)
-    margin = without_snakemake(config)
+    (margin,) = without_snakemake(config)
 
     def killed(new: Path, target: Path, old: Path) -> None:
         target.rename(old)

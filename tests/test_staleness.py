@@ -22,19 +22,19 @@ from test_resume import (
     Digests,
     configuration,
     margin_digests,
-    plain,
     remains,
     resume,
     run_of,
-    without_snakemake,
 )
 from workflow_runs import (
     ROOT,
     SNAKEMAKE,
     TIME_LIMIT,
+    plain,
     run_workflow,
     small_catalog,
     tree_digest,
+    without_snakemake,
     write_config,
 )
 
@@ -53,7 +53,7 @@ def made_at_once(
     write_config(directory, config)
     with monkeypatch.context() as context:
         context.chdir(directory)
-        margin = without_snakemake(config)
+        (margin,) = without_snakemake(config)
         finish_margin(margin)
     return margin
 
@@ -277,13 +277,13 @@ def test_a_late_job_of_an_older_state_brings_nothing_stale_into_the_margin(
     catalog = small_catalog(tmp_path / "sky", rows=3000, max_rows=500, compression="none")
     config = configuration(catalog, partitions_per_job=6)
     monkeypatch.chdir(tmp_path)
-    older = without_snakemake(config)
+    (older,) = without_snakemake(config)
     file = partition_paths(catalog)[0]
     table = pq.read_table(file, partitioning=None)
     brighter = pc.subtract(table["mag"], 1.0).cast(table["mag"].type)
     table = table.set_column(table.schema.get_field_index("mag"), "mag", brighter)
     pq.write_table(table, file, compression="none")
-    newer = without_snakemake(config)
+    (newer,) = without_snakemake(config)
     assert newer.plan.state != older.plan.state
     written = {path: path.read_bytes() for path in (newer.work / "receipts").iterdir()}
     for job, name in enumerate(older.plan.reduce_names):
@@ -353,7 +353,7 @@ def test_an_intermediate_file_that_is_lost_mid_way_is_made_again(
     write_config(directory, config)
     with monkeypatch.context() as context:
         context.chdir(directory)
-        margin = without_snakemake(config)
+        (margin,) = without_snakemake(config)
     lost = sorted((directory / margin.work).glob(kind))[1]
     lost.unlink()
     if kind.startswith("shards"):

@@ -8,7 +8,7 @@ import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,10 @@ import numpy as np
 import pyarrow as pa
 import skies
 import yaml
+from margin_cache.mapping import map_partitions
+from margin_cache.margin import Margin, prepare_margins
+from margin_cache.reducing import reduce_margins
+from margin_cache.settings import settings_of_margins
 
 ROOT = Path(__file__).resolve().parent.parent
 SNAKEMAKE = Path(sys.executable).with_name("snakemake")
@@ -107,8 +111,30 @@ def write_config(directory: Path, config: Mapping[str, Any]) -> None:
     """Write a working directory's config/config.yaml; paths become text."""
     file = directory / "config" / "config.yaml"
     file.parent.mkdir(parents=True, exist_ok=True)
-    plain = {key: str(value) if isinstance(value, Path) else value for key, value in config.items()}
-    file.write_text(yaml.safe_dump(plain, allow_unicode=True), encoding="utf-8")
+    file.write_text(yaml.safe_dump(plain(config), allow_unicode=True), encoding="utf-8")
+
+
+def plain(config: Mapping[str, Any]) -> dict[str, Any]:
+    """A configuration with paths as text."""
+    return {key: str(value) if isinstance(value, Path) else value for key, value in config.items()}
+
+
+def without_snakemake(config: Mapping[str, Any]) -> Iterator[Margin]:
+    """Do all jobs of margins but their last, in this process and the current directory.
+
+    That is sooner done than with three processes for each. A margin is given when it is ready to
+    be finished, before the next is begun.
+    """
+    schema = ROOT / "workflow/schemas/config.schema.yaml"
+    for margin in prepare_margins(settings_of_margins(plain(config), schema)):
+        plan = margin.plan
+        for job, name in enumerate(plan.map_names):
+            map_partitions(plan, job, margin.shard(name))
+        for job, name in enumerate(plan.reduce_names):
+            shards = [margin.shard(plan.map_names[need]) for need in plan.needs_of(job)]
+            places = (margin.building, margin.receipt(name), margin.footers(name))
+            reduce_margins(plan, job, shards, *places)
+        yield margin
 
 
 def tree_digest(path: str | Path) -> dict[str, str]:
