@@ -9,7 +9,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ import psutil
 import pytest
 from margin_cache import finishing
 from margin_cache.finishing import finish_margin
+from margin_cache.storage import atomic_path
 from workflow_runs import (
     ROOT,
     SNAKEMAKE,
@@ -241,18 +242,46 @@ def test_a_job_that_outlives_its_run_does_no_harm_however_late_it_ends(
 # --- what is left behind --------------------------------------------------------------------
 
 
+def half_write(path: Path) -> Path:
+    """Leave what a job leaves that is killed while it writes a file; return where it is."""
+    with suppress(KeyboardInterrupt), atomic_path(path) as temporary:
+        raise KeyboardInterrupt
+    temporary.write_bytes(b"half of a file")
+    return temporary
+
+
 def test_a_resumed_run_deletes_the_half_written_files_of_the_killed_one(
     tmp_path: Path, config: dict[str, Any], whole: tuple[Digests, float]
 ):
     with run_of(tmp_path, config) as run:
-        run.wait_for(lambda: list(tmp_path.glob("intermediate/**/*.tmp")))
+        # A file is written in a moment, and may be missed; the last job is not.
+        run.wait_for(
+            lambda: (
+                list(tmp_path.glob("intermediate/*/*/*/*.tmp")) or run.workers("finish_margin.py")
+            )
+        )
         run.kill_group()
-    # A shard is written in a moment; should this one have been whole, another stands in for it.
-    for directory in tmp_path.glob("intermediate/*/*/shards"):
-        (directory / f".{'0' * 5}-{'0' * 10}.arrow.{'0' * 12}.tmp").write_bytes(b"half of a shard")
+    (work,) = (path.parent for path in tmp_path.glob("intermediate/*/*/plan.npz"))
+    job = f"{'0' * 5}-{'0' * 10}"
+    for path in (
+        work.parent / "margin.json",
+        work / "plan.npz",
+        work / "receipts" / f"{job}.json",
+        work / "shards" / f"{job}.arrow",
+    ):
+        half = half_write(path)
+        assert half.relative_to(tmp_path).as_posix() in remains(tmp_path)
+        for name in (".notes", "notes.txt"):
+            half.with_name(name).touch()
+    others = {
+        path
+        for path in work.parent.rglob("*")
+        if path.is_file() and path.suffix != ".tmp" and path.parent.name != "shards"
+    }
     resume(tmp_path)
     assert margin_digests(tmp_path) == whole[0]
     assert remains(tmp_path) == []
+    assert sorted(path for path in others if not path.exists()) == []
 
 
 def test_a_run_killed_before_its_shards_are_deleted_leaves_none_when_resumed(
