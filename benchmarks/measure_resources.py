@@ -10,7 +10,6 @@ memory that one of them takes, the most that is asked for, and the CPU time of a
 
 # The main process imports nothing large: the memory of a child counts from that of its parent.
 import argparse
-import shutil
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -98,12 +97,9 @@ def main() -> None:
     print("|" + 10 * "---|")
     for case in CASES:
         scaled = replace(case, rows=round(case.rows * arguments.scale))
-        directory = Path(tempfile.mkdtemp(dir=arguments.directory))
-        try:
-            for line in lines(scaled, directory):
+        with tempfile.TemporaryDirectory(dir=arguments.directory) as directory:
+            for line in lines(scaled, Path(directory)):
                 print(line, flush=True)
-        finally:
-            shutil.rmtree(directory)
 
 
 if __name__ == "__main__":

@@ -9,7 +9,6 @@ holes. What the reduce jobs would leave behind is made up, with a small file for
 
 import argparse
 import os
-import shutil
 import sys
 import tempfile
 from pathlib import Path
@@ -123,11 +122,8 @@ def main() -> None:
     )
     print("|" + 12 * "---:|")
     for count in arguments.counts:
-        directory = Path(tempfile.mkdtemp(dir=arguments.directory))
-        try:
-            print(line(count, directory), flush=True)
-        finally:
-            shutil.rmtree(directory)
+        with tempfile.TemporaryDirectory(dir=arguments.directory) as directory:
+            print(line(count, Path(directory)), flush=True)
 
 
 if __name__ == "__main__":
