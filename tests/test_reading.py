@@ -17,8 +17,15 @@ ROWS = 1000
 
 @pytest.fixture(scope="module")
 def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A file with columns of all types, and of names that look like paths of nested columns."""
+    """A file with columns of all types, and of names that look like paths of nested columns.
+
+    The coordinates stand behind others.
+    """
     table = skies.typed_table(ROWS, 3)
+    table = table.select(table.column_names[::-1])
+    words = pa.array([f"row {number % 7}" for number in range(ROWS)])
+    table = table.append_column("view", words.cast(pa.string_view()))
+    table = table.append_column("dictionary", words.dictionary_encode())
     numbers = pa.array(np.arange(ROWS))
     struct = pa.StructArray.from_arrays([numbers, numbers], ["b", "c.d"])
     table = table.append_column("a", struct).append_column("a.x", numbers)
