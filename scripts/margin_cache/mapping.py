@@ -23,9 +23,9 @@ from margin_cache.reading import (
     read_positions,
     row_groups_of,
     spatial_index,
-    take_rows,
 )
 from margin_cache.storage import atomic_path
+from margin_cache.taking import take_rows
 
 DESTINATION, SOURCE = "margin_cache:destination", "margin_cache:source"
 
@@ -205,7 +205,8 @@ def _filtered(plan: Plan, window: list[_Found]) -> Iterator[_Found]:
 
 def _shard_rows(found: _Found, schema: pa.Schema) -> pa.Table:
     """Read the rows that have been found, with all columns, as they are in a shard."""
-    rows = take_rows(found.group, found.positions, found.rows, pa.schema(list(schema)[2:]))
+    columns = pa.schema(list(schema)[2:])
+    rows = take_rows(found.group, found.positions, found.rows, columns)
     source = pa.scalar(found.group.partition, pa.uint32())
     return pa.Table.from_arrays(
         [

@@ -14,7 +14,8 @@ from margin_cache.catalog import open_parquet, partition_files
 from margin_cache.errors import MarginCacheError
 from margin_cache.nested import resolution
 from margin_cache.plan import Plan
-from margin_cache.reading import BATCH_ROWS, COLUMNS_BYTES
+from margin_cache.reading import BATCH_ROWS
+from margin_cache.taking import COLUMNS_BYTES
 
 _MB = 10**6
 

@@ -1,4 +1,4 @@
-"""Rows are read with all columns and as they are, whatever is read at once."""
+"""Rows are taken with all columns and as they are, however they are read."""
 
 from itertools import pairwise
 from pathlib import Path
@@ -8,9 +8,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import skies
-from margin_cache import reading
+from margin_cache import reading, taking
 from margin_cache.mapping import plain_schema
-from margin_cache.reading import RowGroup, take_rows
+from margin_cache.reading import RowGroup
+from margin_cache.taking import take_rows
 
 ROWS = 1000
 
@@ -37,10 +38,12 @@ def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.parametrize("at_once", [1, 3000, 10**9])
 @pytest.mark.parametrize("batch", [1, 77, 10**6])
+@pytest.mark.parametrize("from_pages", [True, False])
 def test_rows_are_those_of_the_file(
-    at_once: int, batch: int, path: Path, monkeypatch: pytest.MonkeyPatch
+    at_once: int, batch: int, from_pages: bool, path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(reading, "COLUMNS_BYTES", at_once)
+    monkeypatch.setattr(taking, "_are_few", lambda group, rows: from_pages)
+    monkeypatch.setattr(taking, "COLUMNS_BYTES", at_once)
     monkeypatch.setattr(reading, "BATCH_ROWS", batch)
     file = pq.ParquetFile(path)
     schema = plain_schema(file.schema_arrow)
@@ -58,7 +61,7 @@ def test_rows_are_those_of_the_file(
 def test_columns_that_are_read_at_once_are_small_or_one(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(reading, "COLUMNS_BYTES", 8000)
+    monkeypatch.setattr(taking, "COLUMNS_BYTES", 8000)
     file = pq.ParquetFile(path)
     metadata = file.metadata.row_group(0)
     sizes: dict[str, int] = {}
@@ -71,10 +74,55 @@ def test_columns_that_are_read_at_once_are_small_or_one(
         )
         sizes[top] = sizes.get(top, 0) + column.total_compressed_size
     names = file.schema_arrow.names
-    groups = reading._column_groups(RowGroup(0, path, file, 0), names)
+    parts = taking._column_groups(RowGroup(0, path, file, 0), file.schema_arrow)
+    groups = [part.names for part in parts]
     assert [name for group in groups for name in group] == names
     assert len(groups) > 3
     for group in groups:
         assert len(group) == 1 or sum(sizes[name] for name in group) <= 8000
     for one, two in pairwise(groups):
         assert sum(sizes[name] for name in [*one, two[0]]) > 8000
+
+
+def test_strings_are_read_as_codes_where_they_are_few(tmp_path: Path) -> None:
+    words = [None if number % 11 == 0 else f"word {number % 7}" for number in range(ROWS)]
+    table = pa.table(
+        {
+            "few": words,
+            "few_and_large": pa.array(words, pa.large_string()),
+            "many": [f"word {number}" for number in range(ROWS)],
+            "number": np.arange(ROWS) % 7,
+            "nested": pa.array([[word] for word in words]),
+        }
+    )
+    path = tmp_path / "table.parquet"
+    pq.write_table(table, path)
+    file = pq.ParquetFile(path)
+    group = RowGroup(partition=0, path=path, file=file, number=0)
+    assert taking._coded_columns(group, file.schema_arrow).names == ["few", "few_and_large"]
+    rows = [0, 3, 3, 11, 999]
+    found = take_rows(group, table.select([]), np.array(rows), table.schema)
+    assert found.equals(table.take(pa.array(rows)))
+    coded = taking._reader_of_codes(group, ["few"]).schema_arrow
+    assert pa.types.is_dictionary(coded.field("few").type)
+
+
+def test_pages_are_looked_into_for_few_of_many_rows(tmp_path: Path) -> None:
+    path = tmp_path / "table.parquet"
+    numbers = np.random.default_rng(4).random(40_000)
+    pq.write_table(pa.table({"x": numbers}), path, row_group_size=30_000)
+    file = pq.ParquetFile(path)
+    large, small = (RowGroup(0, path, file, number) for number in (0, 1))
+    threads = pa.cpu_count()
+    pa.set_cpu_count(1)
+    try:
+        assert taking._are_few(large, np.arange(3000))
+        assert not taking._are_few(large, np.arange(4000))
+        assert not taking._are_few(small, np.arange(1))
+        rows = np.arange(0, 30_000, 77)
+        found = taking._take_from_pages(large, file.schema_arrow, rows)
+        np.testing.assert_array_equal(found["x"], numbers[rows])
+        pa.set_cpu_count(2)
+        assert not taking._are_few(large, np.arange(3000))
+    finally:
+        pa.set_cpu_count(threads)

@@ -1,0 +1,174 @@
+"""Taking of rows: all columns of those that are in margins.
+
+Memory is bounded by batches of rows and groups of columns, not by the size of a row group.
+"""
+
+from collections import Counter
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from margin_cache.catalog import unreadable
+from margin_cache.pages import NotTaken, find_chunk, take_values
+from margin_cache.reading import RowGroup, read_batches
+
+COLUMNS_BYTES = 8 * 10**6
+"""Columns are read together as long as they take up no more than this in the file."""
+
+_LEAST_ROWS, _FEW_ROWS = 1 << 14, 8
+"""Pages are looked into where a row group has so many rows, and no more than one in so many of
+them is wanted; below and above, PyArrow's decoding of all rows takes no longer."""
+
+_LENGTH_BYTES = 4
+"""What the length of a string takes in a page of plain values."""
+
+
+def take_rows(
+    group: RowGroup, positions: pa.Table, rows: NDArray[np.int64], schema: pa.Schema
+) -> pa.Table:
+    """Read rows of a row group with all columns.
+
+    Args:
+        group: the row group.
+        positions: what has been read of these rows already, n rows.
+        rows: indices of the rows in the row group, ascending, shape (n,); they may be repeated.
+        schema: schema of the result, with types that the columns can be cast to.
+
+    Raises:
+        MarginCacheError: the file is damaged.
+    """
+    taken = {name: positions[name].cast(schema.field(name).type) for name in positions.column_names}
+    if _are_few(group, rows):
+        taken |= _take_from_pages(group, _without(schema, taken), rows)
+    coded = _coded_columns(group, _without(schema, taken))
+    for columns in _column_groups(group, coded):
+        taken |= _take_columns(group, _reader_of_codes(group, columns.names), columns, rows)
+    for columns in _column_groups(group, _without(schema, taken)):
+        taken |= _take_columns(group, group.file, columns, rows)
+    return pa.Table.from_arrays([taken[name] for name in schema.names], schema=schema)
+
+
+def _without(schema: pa.Schema, taken: dict[str, pa.ChunkedArray]) -> pa.Schema:
+    return pa.schema([field for field in schema if field.name not in taken])
+
+
+def _are_few(group: RowGroup, rows: NDArray[np.int64]) -> bool:
+    """Tell whether so few rows are wanted that looking into pages is worth while.
+
+    With more than one thread, PyArrow decodes columns side by side.
+    """
+    all_rows = group.file.metadata.row_group(group.number).num_rows
+    return all_rows >= max(_LEAST_ROWS, _FEW_ROWS * len(rows)) and pa.cpu_count() == 1
+
+
+def _take_from_pages(
+    group: RowGroup, schema: pa.Schema, rows: NDArray[np.int64]
+) -> dict[str, pa.ChunkedArray]:
+    """Read rows of those columns of a schema whose pages can be looked into."""
+    metadata, columns = group.file.metadata.row_group(group.number), group.file.schema
+    paths = Counter(columns.column(number).path for number in range(metadata.num_columns))
+    # A path may be that of a column whose name has dots, and of one inside others as well.
+    kinds = {field.name: field.type for field in schema if paths[field.name] == 1}
+    taken: dict[str, pa.ChunkedArray] = {}
+    memory = bytearray()
+    try:
+        with group.path.open("rb", buffering=0) as file:
+            for number in range(metadata.num_columns):
+                column = columns.column(number)
+                if column.path not in kinds:
+                    continue
+                chunk = find_chunk(metadata.column(number), column, kinds[column.path])
+                if chunk is None:
+                    continue
+                try:
+                    values = take_values(file, chunk, rows, memory)
+                except NotTaken:
+                    continue
+                taken[column.path] = pa.chunked_array([values])
+    except OSError as error:
+        raise unreadable(group.path, error) from None
+    return taken
+
+
+def _coded_columns(group: RowGroup, schema: pa.Schema) -> pa.Schema:
+    """Return the columns of strings that are stored as codes of few of them.
+
+    Writers give up the codes where strings are many. A plain string takes four bytes at least.
+    """
+    metadata = group.file.metadata.row_group(group.number)
+    coded = set()
+    for number in range(metadata.num_columns):
+        column = metadata.column(number)
+        if (
+            column.physical_type == "BYTE_ARRAY"
+            and column.has_dictionary_page
+            and column.total_uncompressed_size < _LENGTH_BYTES * column.num_values
+        ):
+            coded.add(column.path_in_schema)
+    strings = (pa.string(), pa.large_string())
+    return pa.schema([field for field in schema if field.name in coded and field.type in strings])
+
+
+def _reader_of_codes(group: RowGroup, names: list[str]) -> pq.ParquetFile:
+    """Open a file such that columns of strings are read as codes and a dictionary.
+
+    So the strings of rows that are not wanted are never made.
+    """
+    try:
+        return pq.ParquetFile(
+            group.path, metadata=group.file.metadata, read_dictionary=names, pre_buffer=False
+        )
+    except (pa.ArrowException, OSError) as error:
+        raise unreadable(group.path, error) from None
+
+
+def _column_groups(group: RowGroup, schema: pa.Schema) -> list[pa.Schema]:
+    """Divide columns of a row group such that each part is small in the file.
+
+    All columns that are read together are in memory together, with all their pages.
+    """
+    metadata = group.file.metadata.row_group(group.number)
+    sizes = dict.fromkeys(schema.names, 0)
+    for number in range(metadata.num_columns):
+        column = metadata.column(number)
+        # The name of a column inside others begins with theirs, and names may have dots.
+        path = column.path_in_schema
+        while path and path not in sizes:
+            path = path.rpartition(".")[0]
+        if path:
+            sizes[path] += column.total_compressed_size
+    groups: list[list[pa.Field]] = []
+    room = 0
+    for name, size in sizes.items():
+        if not groups or size > room:
+            groups.append([])
+            room = COLUMNS_BYTES
+        groups[-1].append(schema.field(name))
+        room -= size
+    return [pa.schema(fields) for fields in groups]
+
+
+def _take_columns(
+    group: RowGroup, file: pq.ParquetFile, schema: pa.Schema, rows: NDArray[np.int64]
+) -> dict[str, pa.ChunkedArray]:
+    """Read rows, ascending and perhaps repeated, of the columns of a schema."""
+    taken: dict[str, list[pa.Array]] = {name: [] for name in schema.names}
+    start = 0
+    for batch in read_batches(group, file, schema.names):
+        low, high = np.searchsorted(rows, [start, start + batch.num_rows])
+        if high > low:
+            wanted = pa.array(rows[low:high] - start)
+            for field in schema:
+                taken[field.name].append(_taken(batch[field.name], wanted, field.type))
+        start += batch.num_rows
+    return {field.name: pa.chunked_array(taken[field.name], field.type) for field in schema}
+
+
+def _taken(column: pa.Array, rows: pa.Array, kind: pa.DataType) -> pa.Array:
+    """Take rows of a column, and cast them to a type."""
+    if pa.types.is_dictionary(column.type):
+        return column.take(rows).cast(kind)
+    # Cast first: there are types of which Arrow cannot take rows.
+    return column.cast(kind).take(rows)

@@ -1,0 +1,210 @@
+"""Values taken straight from pages are those that PyArrow reads, or none are."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from margin_cache.pages import Chunk, NotTaken, find_chunk, take_values
+
+ROWS = 30_000
+KINDS = (pa.int32(), pa.uint32(), pa.int64(), pa.uint64(), pa.float32(), pa.float64())
+
+
+def chunks_of(path: Path) -> Iterator[tuple[int, str, Chunk | None]]:
+    """Row group, name and what is found of each column of a file."""
+    file = pq.ParquetFile(path)
+    for group in range(file.num_row_groups):
+        metadata = file.metadata.row_group(group)
+        for number in range(metadata.num_columns):
+            column = file.schema.column(number)
+            kind = file.schema_arrow.field(column.path.partition(".")[0]).type
+            yield group, column.path, find_chunk(metadata.column(number), column, kind)
+
+
+def taken_columns(path: Path, rows: npt.NDArray[np.int64]) -> set[str]:
+    """The columns that are taken of a file, after a check that their values are PyArrow's."""
+    file, buffer, taken, left = pq.ParquetFile(path), bytearray(), set(), set()
+    with path.open("rb", buffering=0) as raw:
+        for group, name, chunk in chunks_of(path):
+            if chunk is None:
+                left.add(name)
+                continue
+            wanted = rows[rows < chunk.rows]
+            try:
+                values = pa.array(take_values(raw, chunk, wanted, buffer))
+            except NotTaken as reason:
+                assert "runs" in str(reason), name
+                left.add(name)
+                continue
+            column = file.read_row_group(group, columns=[name])[name]
+            expected = column.take(pa.array(wanted)).combine_chunks()
+            # As bytes, since a NaN has to keep its bits, and is not equal to itself.
+            assert values.type == expected.type
+            assert values.to_numpy().tobytes() == expected.to_numpy().tobytes(), name
+            taken.add(name)
+    return taken - left
+
+
+def columns(rng: np.random.Generator) -> dict[str, pa.Array]:
+    """A column of each kind and of each manner: random, of few values, constant, and in runs."""
+    manners = {
+        "random": rng.integers(0, 1 << 31, ROWS),
+        "few": rng.integers(0, 700, ROWS),
+        "constant": np.full(ROWS, 7),
+        "long_runs": np.repeat(rng.integers(0, 1 << 20, ROWS // 1000 + 1), 1000)[:ROWS],
+        "short_runs": np.repeat(rng.integers(0, 9, ROWS), rng.integers(1, 40, ROWS))[:ROWS],
+        "mixed": np.where(np.arange(ROWS) % 5000 < 3000, 3, rng.integers(0, 1 << 16, ROWS)),
+        "two": rng.integers(0, 2, ROWS),
+    }
+    return {
+        f"{manner}_{kind}": pa.array(values.astype(kind.to_pandas_dtype()))
+        for kind in KINDS
+        for manner, values in manners.items()
+    }
+
+
+WRITERS: dict[str, dict[str, Any]] = {
+    "usual": {},
+    "snappy": {"compression": "snappy"},
+    "zstd": {"compression": "zstd"},
+    "none": {"compression": "none"},
+    "plain": {"use_dictionary": False, "compression": "zstd"},
+    "small_pages": {"data_page_size": 2000, "write_batch_size": 100},
+    "small_dictionary": {"dictionary_pagesize_limit": 20_000, "compression": "zstd"},
+    "row_groups": {"row_group_size": 7001},
+    "first_version": {"version": "1.0"},
+    "checksums": {"write_page_checksum": True},
+    "page_index": {"write_page_index": True},
+}
+
+
+@pytest.mark.parametrize("nullable", [True, False])
+@pytest.mark.parametrize("writer", WRITERS)
+def test_values_are_those_of_pyarrow(writer: str, nullable: bool, tmp_path: Path) -> None:
+    rng = np.random.default_rng(5)
+    table = pa.table(columns(rng))
+    schema = pa.schema([field.with_nullable(nullable) for field in table.schema])
+    path = tmp_path / "table.parquet"
+    pq.write_table(table.cast(schema), path, **WRITERS[writer])
+    expected = {name for name in table.column_names if name.startswith(("random", "few"))}
+    if writer == "plain":
+        expected = set(table.column_names)
+    if writer == "first_version":
+        # It has no 32-bit integers without a sign.
+        expected = {name for name in expected if not name.endswith("uint32")}
+    for rows in (
+        np.sort(rng.choice(ROWS, 40, replace=False)),
+        np.repeat(np.sort(rng.choice(ROWS, 9)), 3),
+        np.array([0]),
+        np.array([ROWS - 1]),
+        np.arange(ROWS),
+        np.array([], dtype=np.int64),
+    ):
+        assert taken_columns(path, rows) >= expected
+
+
+def test_columns_of_another_kind_are_left_alone(tmp_path: Path) -> None:
+    rng = np.random.default_rng(6)
+    numbers = rng.random(ROWS)
+    offsets = pa.array(np.arange(0, ROWS + 1).astype(np.int32))
+    table = pa.table(
+        {
+            "null": pa.array(numbers, mask=numbers < 0.001),
+            "text": pa.array(numbers.astype(str)),
+            "bool": pa.array(numbers < 0.5),
+            "int16": pa.array((numbers * 999).astype(np.int16)),
+            "time": pa.array((numbers * 1e9).astype(np.int64), pa.timestamp("us")),
+            "list": pa.ListArray.from_arrays(offsets, pa.array(numbers)),
+            "struct": pa.StructArray.from_arrays([pa.array(numbers)], ["inner"]),
+            "decimal": pa.array((numbers * 999).astype(np.int64)).cast(pa.decimal128(20, 0)),
+            "split": pa.array(numbers),
+            "delta": pa.array((numbers * 1e9).astype(np.int64)),
+        }
+    )
+    path = tmp_path / "table.parquet"
+    encodings = {"split": "BYTE_STREAM_SPLIT", "delta": "DELTA_BINARY_PACKED"}
+    pq.write_table(table, path, use_dictionary=["text"], column_encoding=encodings)
+    found = {name: chunk for _, name, chunk in chunks_of(path)}
+    assert {name.partition(".")[0] for name in found} == set(table.column_names)
+    assert not any(found.values())
+    for options in ({"compression": "gzip"}, {"compression": "lz4"}, {"write_statistics": False}):
+        pq.write_table(pa.table({"x": numbers}), path, **options)
+        assert [chunk for *_, chunk in chunks_of(path)] == [None], options
+
+
+def test_pages_of_the_second_version_are_left_alone(tmp_path: Path) -> None:
+    path = tmp_path / "table.parquet"
+    pq.write_table(
+        pa.table({"x": np.random.default_rng(1).random(99)}), path, data_page_version="2.0"
+    )
+    ((_, _, chunk),) = chunks_of(path)
+    assert chunk is not None
+    with path.open("rb", buffering=0) as file, pytest.raises(NotTaken, match="page of kind 3"):
+        take_values(file, chunk, np.array([1]), bytearray())
+
+
+def test_values_of_nan_and_of_both_zeros_keep_their_bits(tmp_path: Path) -> None:
+    values = np.zeros(5000)
+    values[::3] = -0.0
+    values[1::5] = np.nan
+    values[2::7] = np.frombuffer(np.uint64(0x7FF8000000000123).tobytes(), np.float64)[0]
+    pq.write_table(pa.table({"x": values}), tmp_path / "x.parquet", use_dictionary=False)
+    assert taken_columns(tmp_path / "x.parquet", np.arange(0, 5000, 3)) == {"x"}
+
+
+@pytest.mark.parametrize("dictionary", [True, False])
+def test_damaged_pages_are_not_taken(dictionary: bool, tmp_path: Path) -> None:
+    """Or, where they are, without harm: what is wrong with a file is for PyArrow to say."""
+    rng = np.random.default_rng(7)
+    path = tmp_path / "table.parquet"
+    table = pa.table({"x": rng.integers(0, 500, 5000)})
+    pq.write_table(table, path, compression="zstd", use_dictionary=dictionary)
+    ((_, _, chunk),) = chunks_of(path)
+    assert chunk is not None
+    whole = path.read_bytes()
+    refused = 0
+    for _ in range(300):
+        damaged = bytearray(whole)
+        for place in rng.integers(chunk.start, chunk.start + chunk.size, 3):
+            damaged[place] = rng.integers(256)
+        path.write_bytes(damaged)
+        with path.open("rb", buffering=0) as file:
+            try:
+                assert len(take_values(file, chunk, np.arange(0, 5000, 9), bytearray())) == 556
+            except NotTaken:
+                refused += 1
+    assert refused > 10
+    path.write_bytes(whole[: chunk.start + chunk.size // 2])
+    with path.open("rb", buffering=0) as file, pytest.raises(NotTaken, match="the file ends"):
+        take_values(file, chunk, np.array([1]), bytearray())
+
+
+@settings(
+    max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(data=st.data())
+def test_values_of_any_pages_are_those_of_pyarrow(data: st.DataObject, tmp_path: Path) -> None:
+    count = data.draw(st.integers(1, 3000))
+    runs = data.draw(st.lists(st.tuples(st.integers(0, 400), st.integers(1, 900)), min_size=1))
+    cycle = np.resize(np.concatenate([np.full(length, value) for value, length in runs]), count)
+    noise = np.random.default_rng(data.draw(st.integers(0, 99))).integers(0, 5000, count)
+    values = np.where(cycle > data.draw(st.integers(0, 400)), noise, cycle)
+    kind = data.draw(st.sampled_from(KINDS))
+    path = tmp_path / "table.parquet"
+    pq.write_table(
+        pa.table({"x": pa.array(values.astype(kind.to_pandas_dtype()))}),
+        path,
+        data_page_size=data.draw(st.integers(100, 20_000)),
+        write_batch_size=data.draw(st.integers(10, 2000)),
+        use_dictionary=data.draw(st.booleans()),
+        compression=data.draw(st.sampled_from(["none", "snappy", "zstd"])),
+    )
+    rows = np.sort(data.draw(st.lists(st.integers(0, count - 1), min_size=1).map(np.array)))
+    taken_columns(path, rows)
