@@ -38,12 +38,12 @@ Ints = NDArray[np.int64]
 _MB = 10**6
 
 _LEAST_JOB = 128 * _MB
-"""An auto job on a small catalog covers this much, or start-up takes longer than its work."""
+"""An auto job on a small catalog covers about this much, or start-up takes longer than its work."""
 
-_FILE = _MB // 4
-"""What a file is counted for beside its size: opening it takes as long as reading so much."""
+_PARTITION = _MB // 4
+"""What a partition counts beside its size: opening its file takes as long as reading so much."""
 
-_JOBS_WANTED = 8
+_JOBS_WANTED = 4
 """A catalog too small for this many jobs of full size is cut into so many smaller ones."""
 
 _MOST_JOBS = 4096
@@ -53,7 +53,7 @@ _REDUCE_FACTOR = 32
 """How much more Parquet a reduce job's destinations hold than a map job's partitions."""
 
 _REDUCE_PIXELS = 256
-"""The most destinations of an auto reduce job."""
+"""The destinations of an auto reduce job, about, where they are small."""
 
 _CIRCUMRADIUS = 1.11
 """No point of a pixel is farther from its centre than this times the resolution of its order."""
@@ -72,7 +72,7 @@ class Task:
         row_group_rows: most rows of a row group of the margin's files.
         schema_digest: digest of the primary's schema.
         partitions_per_job: "auto" or a number.
-        job_size_mb: most Parquet of an auto job, in MB.
+        job_size_mb: Parquet of an auto job, in MB, about.
         create_metadata: whether the margin gets a _metadata file.
     """
 
@@ -244,36 +244,26 @@ def _group(task: Task, sizes: Ints, owners: Ints) -> tuple[Ints, Ints]:
         return tuple(
             np.append(np.arange(0, count, per_job), count) for count in (len(sizes), len(owners))
         )
-    sizes = sizes + _FILE
+    sizes = sizes + _PARTITION
     total = int(sizes.sum())
     limit = min(task.job_size_mb * _MB, max(_LEAST_JOB, total / _JOBS_WANTED))
     limit = max(limit, total / _MOST_JOBS)
     map_bounds = _bounds(sizes, limit)
-    most = _REDUCE_FACTOR * limit
+    reduced = _REDUCE_FACTOR * limit
     weights = np.where(owners < 0, 0, sizes[owners])
-    return map_bounds, _bounds(np.maximum(weights, most / _REDUCE_PIXELS), most)
+    return map_bounds, _bounds(np.maximum(weights, reduced / _REDUCE_PIXELS), reduced)
 
 
-def _bounds(weights: NDArray[np.number], most: float) -> Ints:
-    """Cut a sequence into as few runs as go, of about equal weights, none above ``most``.
+def _bounds(weights: NDArray[np.number], wanted: float) -> Ints:
+    """Cut a sequence into runs of about the weight wanted, all nearly the same.
 
-    A weight above it is a run of its own.
+    They differ by no more than the weights at their ends.
     """
     ends = np.cumsum(weights, dtype=np.float64)
-    count = len(_full_runs(ends, most)) - 1
-    # With room for one weight more than the mean, no more runs are needed, and the last is full.
-    return _full_runs(ends, min(most, ends[-1] / count + weights.max()))
-
-
-def _full_runs(ends: NDArray[np.float64], most: float) -> Ints:
-    """Cut a sequence, given as its sums, into runs that are each as long as ``most`` allows."""
-    bounds = [0]
-    while bounds[-1] < len(ends):
-        done = ends[bounds[-1] - 1] if bounds[-1] else 0.0
-        # A rounding error must not move a weight that just fits into the next run.
-        stop = int(np.searchsorted(ends, (done + most) * (1 + 1e-12), side="right"))
-        bounds.append(max(stop, bounds[-1] + 1))
-    return np.array(bounds, dtype=np.int64)
+    count = max(1, round(ends[-1] / wanted))
+    middles = ends - weights / 2
+    cuts = np.searchsorted(middles, ends[-1] / count * np.arange(1, count))
+    return np.unique(np.concatenate([[0], cuts, [len(weights)]])).astype(np.int64)
 
 
 def pixels_within(
