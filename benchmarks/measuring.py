@@ -8,6 +8,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+_NOT_PASSED_ON = {"NUMBA_DISABLE_JIT", "PYTHONDONTWRITEBYTECODE"}
+"""Variables that slow down what is measured: the compiler that hipscat needs in an environment of
+its own, and byte code, without which Python compiles all modules of a script at each start."""
+
 
 @dataclass(frozen=True)
 class Usage:
@@ -38,8 +42,7 @@ def measure(command: Sequence[str | Path], directory: Path, **environment: str) 
     """
     words = [str(word) for word in command]
     log = directory / "measured.log"
-    # Compiled functions of hipscat's own environment need the compiler that ours does without.
-    kept = {name: value for name, value in os.environ.items() if name != "NUMBA_DISABLE_JIT"}
+    kept = {name: value for name, value in os.environ.items() if name not in _NOT_PASSED_ON}
     read, start = _bytes_read(), time.perf_counter()
     with log.open("wb") as file:
         process = subprocess.Popen(
