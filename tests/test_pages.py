@@ -11,6 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from margin_cache import pages
 from margin_cache.pages import Chunk, NotTaken, find_chunk, take_values
 
 ROWS = 30_000
@@ -208,3 +209,79 @@ def test_values_of_any_pages_are_those_of_pyarrow(data: st.DataObject, tmp_path:
     )
     rows = np.sort(data.draw(st.lists(st.integers(0, count - 1), min_size=1).map(np.array)))
     taken_columns(path, rows)
+
+
+Run = tuple[bool, list[int]]
+
+
+def encoded(runs: list[Run], width: int) -> bytes:
+    """Runs, packed or of one code, in the hybrid of RLE and bit-packing of the specification.
+
+    Lengths are written as ULEB128; packed codes are in groups of eight, the first in the lowest
+    bits.
+    """
+    page = bytearray([width])
+    for packed, codes in runs:
+        head = (len(codes) // 8) << 1 | 1 if packed else len(codes) << 1
+        while head > 127:
+            page.append(head & 127 | 128)
+            head >>= 7
+        page.append(head)
+        bits = "".join(f"{code:0{width}b}" for code in reversed(codes)) if packed else ""
+        size = len(codes) * width // 8 if packed else (width + 7) // 8
+        page += (int(bits, 2) if packed else codes[0]).to_bytes(size, "little")
+    return bytes(page)
+
+
+@st.composite
+def pages_of_runs(draw: st.DrawFn) -> tuple[int, list[Run]]:
+    """A width, and runs most of which have the same length, packed or of one code."""
+    width = draw(st.integers(1, 32))
+    usual = draw(st.sampled_from([8, 16, 504, 512, 1024]))
+    lengths = st.one_of(st.just(usual), st.sampled_from([8, 64, 504, 512, 1024]))
+    rng = np.random.default_rng(draw(st.integers(0, 10**6)))
+    runs = []
+    for packed, length in draw(
+        st.lists(st.tuples(st.integers(0, 5).map(bool), lengths), min_size=1, max_size=6)
+    ):
+        codes = rng.integers(0, 1 << width, length).tolist()
+        runs.append((packed, codes if packed else [codes[0]] * length))
+    return width, runs
+
+
+@settings(max_examples=1000, deadline=None)
+@given(page=pages_of_runs(), start=st.integers(0, 9), data=st.data())
+def test_codes_of_any_runs(page: tuple[int, list[Run]], start: int, data: st.DataObject) -> None:
+    width, runs = page
+    codes = np.concatenate([codes for _, codes in runs])
+    wanted = np.unique(data.draw(st.lists(st.integers(0, len(codes) - 1), min_size=1, max_size=9)))
+    content = bytes(start) + encoded(runs, width)
+    lengths = {len(each) for _, each in runs}
+    try:
+        found = pages._codes(content, start, wanted)
+    except NotTaken as reason:
+        assert "runs" in str(reason)
+        # Those that writers make of values that do not repeat are taken.
+        packed = all(packed for packed, _ in runs) and len(content) > 7
+        assert not packed or len(lengths) > 1 or max(lengths) > 504
+        return
+    np.testing.assert_array_equal(found, codes[wanted])
+
+
+@pytest.mark.parametrize("width", [0, 33, 255])
+def test_codes_of_an_impossible_width_are_not_taken(width: int) -> None:
+    with pytest.raises(NotTaken, match="runs"):
+        pages._codes(bytes([width, 3]) + bytes(300), 0, np.array([1]))
+
+
+def test_definition_levels_must_say_that_there_are_no_nulls() -> None:
+    page = pages._Page(kind=0, begin=0, end=99, size=99, header={1: 300, 2: 0, 3: 3})
+    # Two bytes for the length of the run, 600 = 0x258, and one for its value.
+    levels = bytes([3, 0, 0, 0, 0xD8, 0x04, 1])
+    assert pages._end_of_levels(levels + b"values", page) == 7
+    for other in (bytes([3, 0, 0, 0, 0xD8, 0x04, 0]), bytes([3, 0, 0, 0, 0xD6, 0x04, 1]), b""):
+        with pytest.raises(NotTaken, match="levels"):
+            pages._end_of_levels(other + b"values", page)
+    page.header[3] = 4
+    with pytest.raises(NotTaken, match="levels"):
+        pages._end_of_levels(levels + b"values", page)

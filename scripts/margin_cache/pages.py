@@ -242,8 +242,8 @@ def _codes(content: bytes, start: int, wanted: NDArray[np.int64]) -> NDArray[np.
     width, head = content[start], content[start + 1]
     # An odd head is that of a packed run; half of it is its length in groups of eight.
     groups = head >> 1
-    if not head & 1 or not 0 < head < 128 or not groups or not 0 < width <= 32:
-        raise NotTaken("runs of one value, or long ones")
+    if not head & 1 or head > 127 or not groups or not 0 < width <= 32 or len(content) < 8:
+        raise NotTaken("runs of one value, short, or long ones")
     runs, within = np.divmod(wanted, 8 * groups)
     stride, last = 1 + width * groups, int(runs[-1])
     heads = content[start + 1 : start + 2 + last * stride : stride]

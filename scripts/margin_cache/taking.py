@@ -103,7 +103,6 @@ def _coded_columns(group: RowGroup, schema: pa.Schema) -> pa.Schema:
         column = metadata.column(number)
         if (
             column.physical_type == "BYTE_ARRAY"
-            and column.has_dictionary_page
             and column.total_uncompressed_size < _LENGTH_BYTES * column.num_values
         ):
             coded.add(column.path_in_schema)
