@@ -52,8 +52,8 @@ _MOST_JOBS = 4096
 _REDUCE_FACTOR = 32
 """How much more Parquet a reduce job's destinations hold than a map job's partitions."""
 
-_REDUCE_PIXELS = 256
-"""The destinations of an auto reduce job, about, where they are small."""
+_LEAST_PIXELS, _REDUCE_PIXELS = 128, 256
+"""The destinations of an auto reduce job, about, where they are small: of few and of many."""
 
 _CIRCUMRADIUS = 1.11
 """No point of a pixel is farther from its centre than this times the resolution of its order."""
@@ -250,8 +250,9 @@ def _group(task: Task, sizes: Ints, owners: Ints) -> tuple[Ints, Ints]:
     limit = max(limit, total / _MOST_JOBS)
     map_bounds = _bounds(sizes, limit)
     reduced = _REDUCE_FACTOR * limit
+    pixels = min(_REDUCE_PIXELS, max(_LEAST_PIXELS, len(owners) / _JOBS_WANTED))
     weights = np.where(owners < 0, 0, sizes[owners])
-    return map_bounds, _bounds(np.maximum(weights, reduced / _REDUCE_PIXELS), reduced)
+    return map_bounds, _bounds(np.maximum(weights, reduced / pixels), reduced)
 
 
 def _bounds(weights: NDArray[np.number], wanted: float) -> Ints:

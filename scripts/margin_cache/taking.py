@@ -4,6 +4,7 @@ Memory is bounded by batches of rows and groups of columns, not by the size of a
 """
 
 from collections import Counter
+from functools import lru_cache
 
 import numpy as np
 import pyarrow as pa
@@ -67,29 +68,42 @@ def _take_from_pages(
     group: RowGroup, schema: pa.Schema, rows: NDArray[np.int64]
 ) -> dict[str, pa.ChunkedArray]:
     """Read rows of those columns of a schema whose pages can be looked into."""
-    metadata, columns = group.file.metadata.row_group(group.number), group.file.schema
-    paths = Counter(columns.column(number).path for number in range(metadata.num_columns))
-    # A path may be that of a column whose name has dots, and of one inside others as well.
-    kinds = {field.name: field.type for field in schema if paths[field.name] == 1}
+    metadata = group.file.metadata.row_group(group.number)
+    columns = _columns_by_path(group.file)
     taken: dict[str, pa.ChunkedArray] = {}
     memory = bytearray()
     try:
         with group.path.open("rb", buffering=0) as file:
-            for number in range(metadata.num_columns):
-                column = columns.column(number)
-                if column.path not in kinds:
+            for field in schema:
+                if field.name not in columns:
                     continue
-                chunk = find_chunk(metadata.column(number), column, kinds[column.path])
+                number, column = columns[field.name]
+                chunk = find_chunk(metadata.column(number), column, field.type)
                 if chunk is None:
                     continue
                 try:
                     values = take_values(file, chunk, rows, memory)
                 except NotTaken:
                     continue
-                taken[column.path] = pa.chunked_array([values])
+                taken[field.name] = pa.chunked_array([values])
     except OSError as error:
         raise unreadable(group.path, error) from None
     return taken
+
+
+@lru_cache(maxsize=1)
+def _columns_by_path(file: pq.ParquetFile) -> dict[str, tuple[int, pq.ColumnSchema]]:
+    """Return the columns of a file and their numbers by their paths, but for ambiguous ones.
+
+    A path may be that of a column whose name has dots, and of one inside others as well.
+    """
+    columns = [file.schema.column(number) for number in range(file.metadata.num_columns)]
+    count = Counter(column.path for column in columns)
+    return {
+        column.path: (number, column)
+        for number, column in enumerate(columns)
+        if count[column.path] == 1
+    }
 
 
 def _coded_columns(group: RowGroup, schema: pa.Schema) -> pa.Schema:
