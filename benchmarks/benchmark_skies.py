@@ -206,6 +206,30 @@ def rows_of_margin(margin: Path) -> IntArray:
     return np.sort(np.concatenate(found))
 
 
+def judge(sky: Path, margin: Path) -> tuple[int, int, int]:
+    """Compare a margin with the truth.
+
+    Tools divide the sky beside the partitions differently, so rows of these pixels do not count.
+
+    Args:
+        sky: directory of the sky.
+        margin: the margin, HiPSCat or HATS.
+
+    Returns:
+        Rows of the margin; and, in the margins of the catalog's partitions, rows of the truth that
+        it lacks, and rows that are not in the truth.
+    """
+    partitions = skies.pixel_keys(partitions_with_rows(sky / "hats" / sky.name))
+    found = rows_of_margin(margin)
+    truth, once = (
+        each[np.isin(each >> 32, partitions)]
+        for each in (np.load(sky / "truth.npz")["codes"], np.unique(found))
+    )
+    common = len(np.intersect1d(truth, once))
+    double = len(found) - len(np.unique(found))
+    return len(found), len(truth) - common, len(once) - common + double
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description="Make a sky of the benchmark.")
     parser.add_argument("sky", choices=SKIES)

@@ -9,6 +9,8 @@ from pathlib import Path
 import benchmark_skies
 import numpy as np
 import oracle
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import skies
 from measuring import Usage, measure
@@ -64,3 +66,21 @@ def test_the_sky_of_many_partitions_has_2352_and_33_empty_pixels() -> None:
         np.sort(skies.nested_pixels(table["ra"].to_numpy(), table["dec"].to_numpy())), partitions
     )
     assert (counts[1] > counts[0]).all()
+
+
+def test_margins_are_judged_by_the_rows_of_the_partitions(tmp_path: Path) -> None:
+    sky = tmp_path / "sky"
+    catalog = sky / "hats" / "sky"
+    catalog.mkdir(parents=True)
+    (catalog / "partition_info.csv").write_text("Norder,Npix\n2,7\n3,5\n")
+    truth = [
+        benchmark_skies.codes(np.array([[order, pixel]]), np.array(ids))
+        for order, pixel, ids in ((2, 7, [1, 2, 3, 4]), (3, 5, [1, 9]), (3, 6, [2, 3]))
+    ]
+    np.savez(sky / "truth.npz", codes=np.sort(np.concatenate(truth)))
+    # Two rows are missing, one is false, one there twice; and the empty sky is divided otherwise.
+    for order, pixel, ids in ((2, 7, [1, 3, 4, 4, 8]), (3, 5, [9]), (4, 24, [2]), (4, 25, [3])):
+        file = tmp_path / f"margin/Norder={order}/Dir=0/Npix={pixel}.parquet"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        pq.write_table(pa.table({"id": ids}), file)
+    assert benchmark_skies.judge(sky, tmp_path / "margin") == (8, 2, 2)
