@@ -220,14 +220,13 @@ def judge(sky: Path, margin: Path) -> tuple[int, int, int]:
         it lacks, and rows that are not in the truth.
     """
     partitions = skies.pixel_keys(partitions_with_rows(sky / "hats" / sky.name))
-    found = rows_of_margin(margin)
-    truth, once = (
+    rows = rows_of_margin(margin)
+    truth, found = (
         each[np.isin(each >> 32, partitions)]
-        for each in (np.load(sky / "truth.npz")["codes"], np.unique(found))
+        for each in (np.load(sky / "truth.npz")["codes"], rows)
     )
-    common = len(np.intersect1d(truth, once))
-    double = len(found) - len(np.unique(found))
-    return len(found), len(truth) - common, len(once) - common + double
+    common = len(np.intersect1d(truth, found))
+    return len(rows), len(truth) - common, len(found) - common
 
 
 def main() -> None:

@@ -1,6 +1,7 @@
 """Values taken straight from pages are those that PyArrow reads, or none are."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -32,12 +33,12 @@ def chunks_of(path: Path) -> Iterator[tuple[int, str, Chunk | None]]:
 def taken_columns(path: Path, rows: npt.NDArray[np.int64]) -> set[str]:
     """The columns that are taken of a file, after a check that their values are PyArrow's."""
     file, buffer, taken, left = pq.ParquetFile(path), bytearray(), set(), set()
-    with path.open("rb", buffering=0) as raw:
+    with pa.OSFile(str(path)) as raw:
         for group, name, chunk in chunks_of(path):
             if chunk is None:
                 left.add(name)
                 continue
-            wanted = rows[rows < chunk.rows]
+            wanted = rows[rows < file.metadata.row_group(group).num_rows]
             try:
                 values = pa.array(take_values(raw, chunk, wanted, buffer))
             except NotTaken as reason:
@@ -117,7 +118,6 @@ def test_columns_of_another_kind_are_left_alone(tmp_path: Path) -> None:
     offsets = pa.array(np.arange(0, ROWS + 1).astype(np.int32))
     table = pa.table(
         {
-            "null": pa.array(numbers, mask=numbers < 0.001),
             "text": pa.array(numbers.astype(str)),
             "bool": pa.array(numbers < 0.5),
             "int16": pa.array((numbers * 999).astype(np.int16)),
@@ -135,7 +135,7 @@ def test_columns_of_another_kind_are_left_alone(tmp_path: Path) -> None:
     found = {name: chunk for _, name, chunk in chunks_of(path)}
     assert {name.partition(".")[0] for name in found} == set(table.column_names)
     assert not any(found.values())
-    for options in ({"compression": "gzip"}, {"compression": "lz4"}, {"write_statistics": False}):
+    for options in ({"compression": "gzip"}, {"compression": "lz4"}):
         pq.write_table(pa.table({"x": numbers}), path, **options)
         assert [chunk for *_, chunk in chunks_of(path)] == [None], options
 
@@ -147,8 +147,23 @@ def test_pages_of_the_second_version_are_left_alone(tmp_path: Path) -> None:
     )
     ((_, _, chunk),) = chunks_of(path)
     assert chunk is not None
-    with path.open("rb", buffering=0) as file, pytest.raises(NotTaken, match="page of kind 3"):
+    with pa.OSFile(str(path)) as file, pytest.raises(NotTaken, match="page of kind 3"):
         take_values(file, chunk, np.array([1]), bytearray())
+
+
+@pytest.mark.parametrize("statistics", [True, False])
+def test_columns_with_nulls_are_left_alone(statistics: bool, tmp_path: Path) -> None:
+    path = tmp_path / "table.parquet"
+    numbers = np.random.default_rng(2).random(ROWS)
+    table = pa.table({"x": pa.array(numbers, mask=np.arange(ROWS) == 25_000), "y": numbers})
+    pq.write_table(table, path, write_statistics=statistics, data_page_size=1 << 30)
+    (_, _, x), (_, _, y) = chunks_of(path)
+    assert x is not None and y is not None
+    wanted = np.array([5, 24_999, 29_999])
+    with pa.OSFile(str(path)) as file:
+        np.testing.assert_array_equal(take_values(file, y, wanted, bytearray()), numbers[wanted])
+        with pytest.raises(NotTaken, match="levels"):
+            take_values(file, x, wanted, bytearray())
 
 
 def test_values_of_nan_and_of_both_zeros_keep_their_bits(tmp_path: Path) -> None:
@@ -175,16 +190,57 @@ def test_damaged_pages_are_not_taken(dictionary: bool, tmp_path: Path) -> None:
         damaged = bytearray(whole)
         for place in rng.integers(chunk.start, chunk.start + chunk.size, 3):
             damaged[place] = rng.integers(256)
-        path.write_bytes(damaged)
-        with path.open("rb", buffering=0) as file:
+        file = pa.BufferReader(bytes(damaged))
+        try:
+            assert len(take_values(file, chunk, np.arange(0, 5000, 9), bytearray())) == 556
+        except NotTaken:
+            refused += 1
+    assert refused > 10
+    half = pa.BufferReader(whole[: chunk.start + chunk.size // 2])
+    with pytest.raises(NotTaken, match="the file ends"):
+        take_values(half, chunk, np.array([1]), bytearray())
+
+
+def test_damaged_headers_are_not_taken(tmp_path: Path) -> None:
+    path = tmp_path / "table.parquet"
+    pq.write_table(pa.table({"x": np.arange(300)}), path)
+    ((_, _, chunk),) = chunks_of(path)
+    assert chunk is not None
+    whole, rows, refused = path.read_bytes(), np.arange(0, 300, 9), 0
+    (_, header_end) = pages._read_struct(memoryview(whole), chunk.start)
+    for place in range(chunk.start, header_end):
+        for byte in range(256):
+            damaged = bytearray(whole)
+            damaged[place] = byte
             try:
-                assert len(take_values(file, chunk, np.arange(0, 5000, 9), bytearray())) == 556
+                take_values(pa.BufferReader(bytes(damaged)), chunk, rows, bytearray())
             except NotTaken:
                 refused += 1
-    assert refused > 10
-    path.write_bytes(whole[: chunk.start + chunk.size // 2])
-    with path.open("rb", buffering=0) as file, pytest.raises(NotTaken, match="the file ends"):
-        take_values(file, chunk, np.array([1]), bytearray())
+    assert refused > 1000
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"size": -20}, {"size": 1 << 50}, {"start": -1}, {"start": 1 << 62}, {"size": 0}],
+)
+def test_columns_that_cannot_be_in_the_file_are_not_taken(
+    change: dict[str, int], tmp_path: Path
+) -> None:
+    path = tmp_path / "table.parquet"
+    pq.write_table(pa.table({"x": np.arange(300), "y": np.arange(300)}), path)
+    (_, _, chunk), _ = chunks_of(path)
+    assert chunk is not None
+    with pa.OSFile(str(path)) as file:
+        memory = bytearray()
+        take_values(file, chunk, np.array([7]), memory)
+        with pytest.raises(NotTaken):
+            take_values(file, replace(chunk, **change), np.array([7]), memory)
+
+
+def test_a_header_with_an_endless_number_is_not_read_to_its_end() -> None:
+    data = memoryview(bytes([0x15]) + b"\xff" * 1000)
+    with pytest.raises(NotTaken, match="too many bytes"):
+        pages._read_struct(data, 0)
 
 
 @settings(

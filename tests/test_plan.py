@@ -310,7 +310,7 @@ def test_jobs_cover_everything_once(per_job: int | str, largest: int, fine: bool
             assert np.diff(plan.reduce_bounds).max() <= per_job
 
 
-@pytest.mark.parametrize("jobs", [10, 15, 20])
+@pytest.mark.parametrize("jobs", [4, 15, 32])
 @pytest.mark.parametrize("more", [-0.4, 0.4])
 def test_auto_jobs_are_of_about_the_size_wanted_and_equal(jobs: int, more: float) -> None:
     pixels = np.arange(12 << 2 * 5)
@@ -322,6 +322,43 @@ def test_auto_jobs_are_of_about_the_size_wanted_and_equal(jobs: int, more: float
     loads = np.add.reduceat(weights, plan.map_bounds[:-1])
     assert len(loads) == jobs
     assert np.abs(loads - weights.sum() / jobs).max() <= weights.max()
+
+
+def test_a_partition_of_another_size_moves_few_of_the_jobs_bounds() -> None:
+    pixels = np.arange(12 << 2 * 4)
+    rng = np.random.default_rng(11)
+    sizes = rng.integers(1, 10**6, len(pixels))
+
+    def bounds_of(sizes: np.ndarray) -> set[int]:
+        partitions = Partitions(np.full(len(pixels), 4), pixels, sizes, np.ones_like(sizes))
+        return set(make_plan(replace(TASK, job_size_mb=8.0), partitions).map_bounds.tolist())
+
+    before = bounds_of(sizes)
+    assert len(before) > 200
+    moved = []
+    for changed in rng.choice(len(pixels), 20):
+        other = sizes.copy()
+        other[changed] += 10**6
+        moved.append(len(before - bounds_of(other)))
+    assert np.mean(moved) < len(before) / 5
+
+
+def test_reduce_jobs_of_a_name_have_the_same_destinations() -> None:
+    """Though a partition that they do not read moves the bounds of jobs by its size."""
+    pixels = np.arange(12 << 2 * 4)
+    sizes = np.random.default_rng(3).integers(1, 10**6, len(pixels))
+    named: dict[str, bytes] = {}
+    seen = 0
+    for _ in range(30):
+        sizes[-1] += 10**5
+        partitions = Partitions(np.full(len(pixels), 4), pixels, sizes.copy(), pixels)
+        plan = make_plan(replace(TASK, job_size_mb=8.0), partitions)
+        for job, name in enumerate(plan.reduce_names):
+            part = slice(*plan.reduce_bounds[job : job + 2])
+            destinations = plan.destination_pixels[part].tobytes()
+            seen += name in named
+            assert named.setdefault(name, destinations) == destinations
+    assert seen > 100
 
 
 def test_many_tiny_partitions_are_not_one_job() -> None:

@@ -16,6 +16,12 @@ from margin_cache.taking import take_rows
 ROWS = 1000
 
 
+def group_of(path: Path, number: int = 0) -> RowGroup:
+    """A row group of a file."""
+    source = pa.OSFile(str(path))
+    return RowGroup(0, path, source, pq.ParquetFile(source), number)
+
+
 @pytest.fixture(scope="module")
 def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A file with columns of all types, and of names that look like paths of nested columns.
@@ -49,7 +55,7 @@ def test_rows_are_those_of_the_file(
     file = pq.ParquetFile(path)
     schema = plain_schema(file.schema_arrow)
     for number, rows in ((0, [0, 0, 5, 76, 77, 400, 699]), (1, [299]), (1, list(range(300)))):
-        group = RowGroup(partition=0, path=path, file=file, number=number)
+        group = group_of(path, number)
         whole = file.read_row_group(number).replace_schema_metadata().cast(schema)
         expected = whole.take(pa.array(rows))
         positions = expected.select(["ra", "dec"])
@@ -75,7 +81,7 @@ def test_columns_that_are_read_at_once_are_small_or_one(
         )
         sizes[top] = sizes.get(top, 0) + column.total_compressed_size
     names = file.schema_arrow.names
-    parts = taking._column_groups(RowGroup(0, path, file, 0), file.schema_arrow)
+    parts = taking._column_groups(group_of(path), file.schema_arrow)
     groups = [part.names for part in parts]
     assert [name for group in groups for name in group] == names
     assert len(groups) > 3
@@ -99,7 +105,7 @@ def test_strings_are_read_as_codes_where_they_are_few(tmp_path: Path) -> None:
     path = tmp_path / "table.parquet"
     pq.write_table(table, path)
     file = pq.ParquetFile(path)
-    group = RowGroup(partition=0, path=path, file=file, number=0)
+    group = group_of(path)
     assert taking._coded_columns(group, file.schema_arrow).names == ["few", "few_and_large"]
     rows = [0, 3, 3, 11, 999]
     found = take_rows(group, table.select([]), np.array(rows), table.schema)
@@ -113,7 +119,7 @@ def test_pages_are_looked_into_for_few_of_many_rows(tmp_path: Path) -> None:
     numbers = np.random.default_rng(4).random(40_000)
     pq.write_table(pa.table({"x": numbers}), path, row_group_size=30_000)
     file = pq.ParquetFile(path)
-    large, small = (RowGroup(0, path, file, number) for number in (0, 1))
+    large, small = (group_of(path, number) for number in (0, 1))
     threads = pa.cpu_count()
     pa.set_cpu_count(1)
     try:
@@ -144,5 +150,32 @@ def test_a_column_in_another_is_not_taken_for_one_with_a_dot_in_its_name(tmp_pat
     table = pa.table([pa.array(-numbers), inner, pa.array(numbers)], schema=schema)
     path = tmp_path / "table.parquet"
     pq.write_table(table, path)
-    group = RowGroup(partition=0, path=path, file=pq.ParquetFile(path), number=0)
+    group = group_of(path)
     assert list(taking._take_from_pages(group, schema, np.array([1]))) == ["z"]
+
+
+@pytest.mark.parametrize("encoding", ["DELTA_BYTE_ARRAY", "DELTA_LENGTH_BYTE_ARRAY", "PLAIN"])
+def test_strings_in_other_encodings_are_read_as_they_are(encoding: str, tmp_path: Path) -> None:
+    words = ["" if number % 5 else f"obj {number % 7}" for number in range(ROWS)]
+    table = pa.table({"short": words, "null": pa.array([None] * ROWS, pa.string())})
+    path = tmp_path / "table.parquet"
+    names = dict.fromkeys(table.column_names, encoding)
+    pq.write_table(table, path, use_dictionary=False, column_encoding=names)
+    rows = [0, 5, 5, 998]
+    found = take_rows(group_of(path), table.select([]), np.array(rows), table.schema)
+    assert found.equals(table.take(pa.array(rows)))
+
+
+@pytest.mark.parametrize("from_pages", [True, False])
+def test_a_file_that_is_replaced_meanwhile_is_read_as_it_was(
+    from_pages: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(taking, "_are_few", lambda group, rows: from_pages)
+    path = tmp_path / "table.parquet"
+    table = pa.table({"x": np.arange(ROWS), "few": np.repeat(["a", "b"], ROWS // 2)})
+    pq.write_table(table, path)
+    group = group_of(path)
+    pq.write_table(table.take(pa.array(np.arange(ROWS)[::-1])), tmp_path / "other.parquet")
+    (tmp_path / "other.parquet").replace(path)
+    found = take_rows(group, table.select([]), np.array([1, 998]), table.schema)
+    assert found.to_pylist() == [{"x": 1, "few": "a"}, {"x": 998, "few": "b"}]

@@ -289,14 +289,18 @@ def _is_index(kind: pa.DataType) -> bool:
     return kind in (pa.int64(), pa.uint64())
 
 
-def open_parquet(path: Path) -> pq.ParquetFile:
+def open_parquet(path: Path, source: pa.NativeFile | None = None) -> pq.ParquetFile:
     """Open a Parquet file for reading with one thread and little memory.
+
+    Args:
+        path: the file.
+        source: the same, if it is open already.
 
     Raises:
         MarginCacheError: it is missing, unreadable, or not a whole Parquet file.
     """
     try:
-        return pq.ParquetFile(path, pre_buffer=False)
+        return pq.ParquetFile(source or path, pre_buffer=False)
     except FileNotFoundError:
         raise MarginCacheError(f"{path}: there is no such file") from None
     except (pa.ArrowException, OSError) as error:

@@ -3,8 +3,9 @@
 PyArrow decodes all values of a row group, however few of its rows are wanted; in a margin that is
 one in a thousand, and the decoding most of the work. Here only pages with wanted rows are
 decompressed, and of them only the wanted values decoded. That is done for what catalogs mostly
-consist of: columns of numbers, not nested, without nulls, in plain or dictionary-encoded pages.
-For all others `find_chunk` or `take_values` say so, and PyArrow reads them.
+consist of: columns of numbers, not nested, without nulls, in plain or dictionary-encoded pages of
+the first version, as PyArrow writes them. For all others `find_chunk` or `take_values` say so, and
+PyArrow reads them.
 
 Source: the Parquet format, https://parquet.apache.org/docs/file-format, whose names are used here.
 """
@@ -12,7 +13,6 @@ Source: the Parquet format, https://parquet.apache.org/docs/file-format, whose n
 import struct
 from dataclasses import dataclass
 from functools import lru_cache
-from io import FileIO
 from typing import Any
 
 import numpy as np
@@ -34,8 +34,12 @@ _KINDS = {
 
 _CODECS = {"UNCOMPRESSED": None, "SNAPPY": pa.Codec("snappy"), "ZSTD": pa.Codec("zstd")}
 
-_ENCODINGS = {"PLAIN", "RLE", "PLAIN_DICTIONARY", "RLE_DICTIONARY"}
+DICTIONARIES = {"PLAIN_DICTIONARY", "RLE_DICTIONARY"}
+ENCODINGS = {"PLAIN", "RLE", *DICTIONARIES}
+"""Encodings that are taken here; RLE is that of the levels."""
+
 _PLAIN, _DICTIONARIES, _RLE = 0, (2, 8), 3
+"""Their numbers in the headers of pages."""
 
 _DATA_PAGE, _INDEX_PAGE, _DICTIONARY_PAGE = range(3)
 
@@ -45,8 +49,11 @@ _BOOLEANS, _INTEGERS, _BYTES, _STRUCT = (1, 2), (4, 5, 6), 8, 12
 _MOST_BYTES = 1 << 28
 """Pages are a megabyte or so; one that is larger is damaged, or not worth while."""
 
-_DAMAGES = (LookupError, ValueError, OverflowError, RecursionError, struct.error)
-"""What Python raises at headers that make no sense."""
+_DAMAGES = (
+    *(LookupError, TypeError, ValueError, OverflowError, MemoryError, RecursionError),
+    *(struct.error, pa.ArrowException, OSError),
+)
+"""What is raised at headers and pages that make no sense, or are not there."""
 
 
 class NotTaken(Exception):
@@ -60,7 +67,6 @@ class Chunk:
     Attributes:
         start: offset of its first page.
         size: bytes of all its pages.
-        rows: number of its rows.
         dtype: type of its values.
         codec: what its pages are compressed with, or None.
         has_levels: whether its pages begin with definition levels.
@@ -68,7 +74,6 @@ class Chunk:
 
     start: int
     size: int
-    rows: int
     dtype: type[np.number]
     codec: pa.Codec | None
     has_levels: bool
@@ -84,33 +89,32 @@ def find_chunk(
         column: what the file's schema says of it.
         kind: its type in Arrow.
     """
-    physical, dtype = _KINDS.get(kind, ("", np.int32))
+    if kind not in _KINDS:
+        return None
+    physical, dtype = _KINDS[kind]
     if metadata.physical_type != physical or metadata.compression not in _CODECS:
         return None
-    has_levels = column.max_definition_level == 1
     if column.max_repetition_level or column.max_definition_level > 1 or metadata.file_path:
         return None
-    statistics = metadata.statistics if has_levels else None
-    if has_levels and not (statistics and statistics.has_null_count and not statistics.null_count):
+    if not ENCODINGS.issuperset(metadata.encodings):
         return None
-    if not _ENCODINGS.issuperset(metadata.encodings):
-        return None
-    dictionary = metadata.dictionary_page_offset if metadata.has_dictionary_page else None
+    start, dictionary = metadata.data_page_offset, metadata.dictionary_page_offset
     return Chunk(
-        start=dictionary or metadata.data_page_offset,
+        start=min(start, dictionary) if dictionary and dictionary > 0 else start,
         size=metadata.total_compressed_size,
-        rows=metadata.num_values,
         dtype=dtype,
         codec=_CODECS[metadata.compression],
-        has_levels=has_levels,
+        has_levels=column.max_definition_level == 1,
     )
 
 
-def take_values(file: FileIO, chunk: Chunk, rows: NDArray[np.int64], memory: bytearray) -> Values:
+def take_values(
+    file: pa.NativeFile, chunk: Chunk, rows: NDArray[np.int64], memory: bytearray
+) -> Values:
     """Return the values of a column in some rows.
 
     Args:
-        file: the Parquet file.
+        file: the Parquet file, open.
         chunk: the column of a row group.
         rows: indices of rows in the row group, ascending, perhaps repeated, shape (n,).
         memory: what the column is read into, which is made larger if need be.
@@ -119,9 +123,18 @@ def take_values(file: FileIO, chunk: Chunk, rows: NDArray[np.int64], memory: byt
         Values of shape (n,).
 
     Raises:
-        NotTaken: a page is of a kind that is not taken here, or damaged.
-        OSError: the file cannot be read.
+        NotTaken: a page is of a kind that is not taken here, or damaged, or cannot be read.
     """
+    try:
+        return _take(_read_chunk(file, chunk, memory), chunk, rows)
+    except _DAMAGES as error:
+        raise NotTaken(str(error)) from None
+
+
+def _read_chunk(file: pa.NativeFile, chunk: Chunk, memory: bytearray) -> memoryview:
+    """Read all pages of a column into memory; return the part of it that they take."""
+    if chunk.start < 0 or chunk.size < 0 or chunk.start + chunk.size > file.size():
+        raise NotTaken("the file ends within the column")
     if len(memory) < chunk.size:
         memory.extend(bytes(chunk.size - len(memory)))
     data = memoryview(memory)[: chunk.size]
@@ -132,10 +145,7 @@ def take_values(file: FileIO, chunk: Chunk, rows: NDArray[np.int64], memory: byt
         if not read:
             raise NotTaken("the file ends within the column")
         done += read
-    try:
-        return _take(data, chunk, rows)
-    except (*_DAMAGES, pa.ArrowException, OSError) as error:
-        raise NotTaken(str(error)) from None
+    return data
 
 
 def _take(data: memoryview, chunk: Chunk, rows: NDArray[np.int64]) -> Values:
@@ -146,7 +156,7 @@ def _take(data: memoryview, chunk: Chunk, rows: NDArray[np.int64]) -> Values:
     while low < len(rows):
         page = _read_page(data, position)
         position = page.end
-        if page.kind == _DICTIONARY_PAGE:
+        if page.kind == _DICTIONARY_PAGE and dictionary_page is None:
             dictionary_page = page
         elif page.kind == _DATA_PAGE:
             count, encoding = page.header[1], page.header[2]
@@ -285,6 +295,8 @@ def _read_struct(data: memoryview, position: int) -> tuple[dict[int, Any], int]:
                 while (byte := data[position]) > 127:
                     number |= (byte & 127) << shift
                     shift, position = shift + 7, position + 1
+                    if shift > 63:
+                        raise NotTaken("an integer of too many bytes")
                 number |= byte << shift
                 position += 1
             if kind == _BYTES:

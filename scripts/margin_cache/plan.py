@@ -46,6 +46,9 @@ _PARTITION = _MB // 4
 _JOBS_WANTED = 4
 """A catalog too small for this many jobs of full size is cut into so many smaller ones."""
 
+_EVEN_JOBS = 32
+"""Up to so many auto jobs are all alike."""
+
 _MOST_JOBS = 4096
 """The most map jobs that auto makes, so that Snakemake's own work stays below a minute."""
 
@@ -148,10 +151,20 @@ class Plan:
 
     @cached_property
     def reduce_names(self) -> list[str]:
-        """Return the names of the reduce jobs: number and state of the partitions they read."""
+        """Return the names of the reduce jobs: number, destinations, and state of what they read.
+
+        A partition of another size can move the bounds of jobs that do not read it.
+        """
         return [
-            f"{job:05d}-" + _digest("".join(self.map_names[need] for need in needs).encode())
-            for job, needs in enumerate(np.split(self.needs, self.need_bounds[1:-1]))
+            f"{job:05d}-"
+            + _digest(
+                self.destination_orders[start:stop].tobytes()
+                + self.destination_pixels[start:stop].tobytes()
+                + "".join(self.map_names[need] for need in self.needs_of(job)).encode()
+            )
+            for job, (start, stop) in enumerate(
+                zip(self.reduce_bounds[:-1], self.reduce_bounds[1:], strict=True)
+            )
         ]
 
     def margin_path(self, destination: int) -> str:
@@ -247,7 +260,8 @@ def _group(task: Task, sizes: Ints, owners: Ints) -> tuple[Ints, Ints]:
     sizes = sizes + _PARTITION
     total = int(sizes.sum())
     limit = min(task.job_size_mb * _MB, max(_LEAST_JOB, total / _JOBS_WANTED))
-    limit = max(limit, total / _MOST_JOBS)
+    # By steps, so that a partition of another size does not change it.
+    limit *= 2 ** max(0, math.ceil(math.log2(total / limit / _MOST_JOBS)))
     map_bounds = _bounds(sizes, limit)
     reduced = _REDUCE_FACTOR * limit
     pixels = min(_REDUCE_PIXELS, max(_LEAST_PIXELS, len(owners) / _JOBS_WANTED))
@@ -256,15 +270,23 @@ def _group(task: Task, sizes: Ints, owners: Ints) -> tuple[Ints, Ints]:
 
 
 def _bounds(weights: NDArray[np.number], wanted: float) -> Ints:
-    """Cut a sequence into runs of about the weight wanted, all nearly the same.
+    """Cut a sequence into runs of about the weight wanted.
 
-    They differ by no more than the weights at their ends.
+    A few runs are nearly the same, so that no processor waits for another. Many are filled one
+    after the other, because then a weight that changes moves only the cuts behind it, and these
+    only until one is where it was: what has been done for the others stays done.
     """
-    ends = np.cumsum(weights, dtype=np.float64)
-    count = max(1, round(ends[-1] / wanted))
-    middles = ends - weights / 2
-    cuts = np.searchsorted(middles, ends[-1] / count * np.arange(1, count))
-    return np.unique(np.concatenate([[0], cuts, [len(weights)]])).astype(np.int64)
+    sums = np.concatenate([[0.0], np.cumsum(weights, dtype=np.float64)])
+    count = max(1, round(sums[-1] / wanted))
+    middles = (sums[:-1] + sums[1:]) / 2
+    if count <= _EVEN_JOBS:
+        cuts = np.searchsorted(middles, sums[-1] / count * np.arange(1, count))
+        return np.union1d(cuts, [0, len(weights)])
+    bounds = [0]
+    while bounds[-1] < len(weights):
+        stop = int(np.searchsorted(middles, sums[bounds[-1]] + wanted))
+        bounds.append(max(stop, bounds[-1] + 1))
+    return np.array(bounds)
 
 
 def pixels_within(

@@ -41,12 +41,14 @@ class RowGroup:
     Attributes:
         partition: index of the partition in the plan.
         path: the file.
-        file: the same, open.
+        source: the same, open, so that all that is read is of one state of it.
+        file: the same, as Parquet.
         number: number of the row group in the file.
     """
 
     partition: int
     path: Path
+    source: pa.NativeFile
     file: pq.ParquetFile
     number: int
 
@@ -71,12 +73,16 @@ def row_groups_of(plan: Plan, partition: int, primary: pa.Schema) -> Iterator[Ro
             "after the run began; start the run again"
         )
     for path in partition_files(info, order, pixel):
-        file = open_parquet(path)
+        try:
+            source = pa.OSFile(str(path))
+        except OSError as error:
+            raise unreadable(path, error) from None
+        file = open_parquet(path, source)
         schema = file.schema_arrow
         check_columns(info, schema, path)
         check_schema(schema, primary, path)
         for number in range(file.num_row_groups):
-            yield RowGroup(partition, path, file, number)
+            yield RowGroup(partition, path, source, file, number)
 
 
 def read_positions(plan: Plan, group: RowGroup) -> Iterator[pa.Table]:

@@ -1,6 +1,7 @@
 """Taking of rows: all columns of those that are in margins.
 
-Memory is bounded by batches of rows and groups of columns, not by the size of a row group.
+Memory is bounded by batches of rows, and by groups of columns or the largest column as it is
+stored, not by the size of a row group.
 """
 
 from collections import Counter
@@ -12,7 +13,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from margin_cache.catalog import unreadable
-from margin_cache.pages import NotTaken, find_chunk, take_values
+from margin_cache.pages import DICTIONARIES, ENCODINGS, NotTaken, find_chunk, take_values
 from margin_cache.reading import RowGroup, read_batches
 
 COLUMNS_BYTES = 8 * 10**6
@@ -72,22 +73,18 @@ def _take_from_pages(
     columns = _columns_by_path(group.file)
     taken: dict[str, pa.ChunkedArray] = {}
     memory = bytearray()
-    try:
-        with group.path.open("rb", buffering=0) as file:
-            for field in schema:
-                if field.name not in columns:
-                    continue
-                number, column = columns[field.name]
-                chunk = find_chunk(metadata.column(number), column, field.type)
-                if chunk is None:
-                    continue
-                try:
-                    values = take_values(file, chunk, rows, memory)
-                except NotTaken:
-                    continue
-                taken[field.name] = pa.chunked_array([values])
-    except OSError as error:
-        raise unreadable(group.path, error) from None
+    for field in schema:
+        if field.name not in columns:
+            continue
+        number, column = columns[field.name]
+        chunk = find_chunk(metadata.column(number), column, field.type)
+        if chunk is None:
+            continue
+        try:
+            values = take_values(group.source, chunk, rows, memory)
+        except NotTaken:
+            continue
+        taken[field.name] = pa.chunked_array([values])
     return taken
 
 
@@ -109,7 +106,8 @@ def _columns_by_path(file: pq.ParquetFile) -> dict[str, tuple[int, pq.ColumnSche
 def _coded_columns(group: RowGroup, schema: pa.Schema) -> pa.Schema:
     """Return the columns of strings that are stored as codes of few of them.
 
-    Writers give up the codes where strings are many. A plain string takes four bytes at least.
+    Writers give up the codes where strings are many. A plain string takes four bytes at least. Of
+    strings in other encodings, PyArrow cannot make codes.
     """
     metadata = group.file.metadata.row_group(group.number)
     coded = set()
@@ -117,6 +115,8 @@ def _coded_columns(group: RowGroup, schema: pa.Schema) -> pa.Schema:
         column = metadata.column(number)
         if (
             column.physical_type == "BYTE_ARRAY"
+            and not DICTIONARIES.isdisjoint(column.encodings)
+            and ENCODINGS.issuperset(column.encodings)
             and column.total_uncompressed_size < _LENGTH_BYTES * column.num_values
         ):
             coded.add(column.path_in_schema)
@@ -131,7 +131,7 @@ def _reader_of_codes(group: RowGroup, names: list[str]) -> pq.ParquetFile:
     """
     try:
         return pq.ParquetFile(
-            group.path, metadata=group.file.metadata, read_dictionary=names, pre_buffer=False
+            group.source, metadata=group.file.metadata, read_dictionary=names, pre_buffer=False
         )
     except (pa.ArrowException, OSError) as error:
         raise unreadable(group.path, error) from None
