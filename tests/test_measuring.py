@@ -58,6 +58,16 @@ def test_a_command_that_fails_ends_the_measurement_with_what_it_wrote(tmp_path: 
         measure([sys.executable, "-c", code], tmp_path, WHAT="thing")
 
 
+def test_what_slows_a_command_down_is_not_passed_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = {"NUMBA_DISABLE_JIT", "PYTHONDONTWRITEBYTECODE"}
+    code = f"import os, sys; sys.exit(bool({names} & set(os.environ)))"
+    for name in names:
+        monkeypatch.setenv(name, "1")
+    measure([sys.executable, "-c", code], tmp_path)
+
+
 def test_the_sky_of_many_partitions_has_2352_and_33_empty_pixels() -> None:
     table, partitions = benchmark_skies.many()
     assert len(partitions) == 2352

@@ -361,6 +361,23 @@ def test_reduce_jobs_of_a_name_have_the_same_destinations() -> None:
     assert seen > 100
 
 
+@pytest.mark.parametrize("job_size_mb", [0.01, 1.0, 8.0])
+def test_auto_jobs_are_never_too_many_for_snakemake(job_size_mb: float) -> None:
+    pixels = np.arange(12 << 2 * 6)
+    sizes = np.full(len(pixels), 10**6)
+    partitions = Partitions(np.full(len(pixels), 6), pixels, sizes, np.ones_like(sizes))
+    plan = make_plan(replace(TASK, job_size_mb=job_size_mb), partitions)
+    assert 2000 < len(plan.map_names) <= 4096
+
+
+@pytest.mark.parametrize(("order", "jobs"), [(1, 1), (2, 2), (3, 4), (4, 12), (5, 48)])
+def test_reduce_jobs_are_several_where_there_is_work_for_them(order: int, jobs: int) -> None:
+    pixels = np.arange(12 << 2 * order)
+    sizes = np.full(len(pixels), 1000)
+    partitions = Partitions(np.full(len(pixels), order), pixels, sizes, np.ones_like(sizes))
+    assert len(make_plan(replace(TASK, cell_order=6), partitions).reduce_names) == jobs
+
+
 def test_many_tiny_partitions_are_not_one_job() -> None:
     pixels = np.arange(12 << 2 * 4)
     sizes = np.full(len(pixels), 1000)

@@ -1,7 +1,9 @@
 """Rows are taken with all columns and as they are, however they are read."""
 
+import re
 from itertools import pairwise
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pyarrow as pa
@@ -9,6 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 import skies
 from margin_cache import reading, taking
+from margin_cache.errors import MarginCacheError
 from margin_cache.mapping import plain_schema
 from margin_cache.reading import RowGroup
 from margin_cache.taking import take_rows
@@ -179,3 +182,36 @@ def test_a_file_that_is_replaced_meanwhile_is_read_as_it_was(
     (tmp_path / "other.parquet").replace(path)
     found = take_rows(group, table.select([]), np.array([1, 998]), table.schema)
     assert found.to_pylist() == [{"x": 1, "few": "a"}, {"x": 998, "few": "b"}]
+
+
+def test_strings_that_are_codes_in_part_and_deltas_in_part_are_read_as_they_are() -> None:
+    """As writers in Rust store them; PyArrow reads but does not write them."""
+
+    def coded_columns(*encodings: str) -> list[str]:
+        column = SimpleNamespace(
+            physical_type="BYTE_ARRAY",
+            path_in_schema="s",
+            encodings=encodings,
+            total_uncompressed_size=10,
+            num_values=1000,
+        )
+        row_group = SimpleNamespace(num_columns=1, column=lambda number: column)
+        metadata = SimpleNamespace(row_group=lambda number: row_group)
+        group = SimpleNamespace(number=0, file=SimpleNamespace(metadata=metadata))
+        return taking._coded_columns(group, pa.schema([("s", pa.string())])).names
+
+    assert coded_columns("PLAIN", "RLE", "RLE_DICTIONARY") == ["s"]
+    assert coded_columns("PLAIN", "RLE", "RLE_DICTIONARY", "DELTA_BYTE_ARRAY") == []
+    assert coded_columns("PLAIN", "RLE") == []
+
+
+def test_a_file_that_is_damaged_where_bad_rows_are_counted_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "table.parquet"
+    pq.write_table(pa.table({"x": np.random.default_rng(1).random(ROWS)}), path, row_group_size=500)
+    group = group_of(path)
+    chunk = group.file.metadata.row_group(1).column(0)
+    with path.open("r+b") as file:
+        file.seek(chunk.dictionary_page_offset)
+        file.write(b"\xff" * chunk.total_compressed_size)
+    with pytest.raises(MarginCacheError, match=re.escape(f"{path}: cannot be read")):
+        reading._whole(group, ["x"])
