@@ -50,8 +50,8 @@ def jobs_of(directory: Path, config: Mapping[str, Any], stage: str) -> list[Job]
     os.chdir(directory)
     with_library()
     from margin_cache import resources
+    from margin_cache.configuration import settings_of_margins
     from margin_cache.margin import prepare_margins
-    from margin_cache.settings import settings_of_margins
 
     (margin,) = prepare_margins(
         settings_of_margins(dict(config), ROOT / "workflow/schemas/config.schema.yaml")

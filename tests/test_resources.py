@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pytest
+from margin_cache.configuration import settings_of_margins
 from margin_cache.margin import prepare_margins
 from margin_cache.plan import Plan
 from margin_cache.resources import (
@@ -17,7 +18,6 @@ from margin_cache.resources import (
     map_request,
     reduce_request,
 )
-from margin_cache.settings import settings_of_margins
 from workflow_runs import ROOT, small_catalog
 
 GROUP = RowGroup(columns=100, rows=1_000_000, size_mb=400.0, read_mb=100.0, expansion=1.5)

@@ -17,10 +17,10 @@ import numpy as np
 import pyarrow as pa
 import skies
 import yaml
+from margin_cache.configuration import settings_of_margins
 from margin_cache.mapping import map_partitions
 from margin_cache.margin import Margin, prepare_margins
 from margin_cache.reducing import reduce_margins
-from margin_cache.settings import settings_of_margins
 
 ROOT = Path(__file__).resolve().parent.parent
 SNAKEMAKE = Path(sys.executable).with_name("snakemake")

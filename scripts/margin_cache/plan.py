@@ -49,13 +49,16 @@ _JOBS_WANTED = 4
 _EVEN_JOBS = 32
 """Up to so many auto jobs are all alike."""
 
+_PROCESSORS = 4
+"""If these are more than two, they are a multiple of this, which few processors share evenly."""
+
 _MOST_JOBS = 4096
 """The most map jobs that auto makes, so that Snakemake's own work stays below a minute."""
 
 _REDUCE_FACTOR = 32
 """How much more Parquet a reduce job's destinations hold than a map job's partitions."""
 
-_LEAST_PIXELS, _REDUCE_PIXELS = 128, 256
+_LEAST_PIXELS, _REDUCE_PIXELS = 48, 256
 """The destinations of an auto reduce job, about, where they are small: of few and of many."""
 
 _CIRCUMRADIUS = 1.11
@@ -264,7 +267,7 @@ def _group(task: Task, sizes: Ints, owners: Ints) -> tuple[Ints, Ints]:
     limit *= 2 ** max(0, math.ceil(math.log2(total / limit / _MOST_JOBS)))
     map_bounds = _bounds(sizes, limit)
     reduced = _REDUCE_FACTOR * limit
-    pixels = min(_REDUCE_PIXELS, max(_LEAST_PIXELS, len(owners) / _JOBS_WANTED))
+    pixels = min(_REDUCE_PIXELS, max(_LEAST_PIXELS, len(owners) / 2))
     weights = np.where(owners < 0, 0, sizes[owners])
     return map_bounds, _bounds(np.maximum(weights, reduced / pixels), reduced)
 
@@ -280,6 +283,8 @@ def _bounds(weights: NDArray[np.number], wanted: float) -> Ints:
     count = max(1, round(sums[-1] / wanted))
     middles = (sums[:-1] + sums[1:]) / 2
     if count <= _EVEN_JOBS:
+        if count > 2:
+            count = _PROCESSORS * max(1, round(count / _PROCESSORS))
         cuts = np.searchsorted(middles, sums[-1] / count * np.arange(1, count))
         return np.union1d(cuts, [0, len(weights)])
     bounds = [0]

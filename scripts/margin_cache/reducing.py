@@ -110,7 +110,11 @@ def _write_margin(
     with (
         atomic_path(path) as temporary,
         pq.ParquetWriter(
-            temporary, schema, compression=task.compression, metadata_collector=footer
+            temporary,
+            schema,
+            compression=task.compression,
+            use_dictionary=_repeated_columns(schema),
+            metadata_collector=footer,
         ) as writer,
     ):
         for start in range(0, len(order), task.row_group_rows):
@@ -118,6 +122,11 @@ def _write_margin(
             table = _margin_columns(plan, destination, taken, schema)
             writer.write_table(table, row_group_size=task.row_group_rows)
     return footer[0]
+
+
+def _repeated_columns(schema: pa.Schema) -> list[str]:
+    """Return the columns whose values may repeat, so that codes for them are worth their making."""
+    return [field.name for field in schema if not pa.types.is_floating(field.type)]
 
 
 def _margin_columns(plan: Plan, destination: int, rows: pa.Table, schema: pa.Schema) -> pa.Table:
@@ -128,12 +137,17 @@ def _margin_columns(plan: Plan, destination: int, rows: pa.Table, schema: pa.Sch
         else {}
     )
     columns = [
-        pa.array(pixel_values[field.name]).cast(field.type)
-        if field.name in pixel_values
-        else rows[field.name].combine_chunks().cast(field.type)
+        pa.array(pixel_values[field.name]) if field.name in pixel_values else rows[field.name]
         for field in schema
     ]
-    return pa.Table.from_arrays(columns, schema=schema)
+    return pa.Table.from_arrays(
+        [
+            # A cast to the same type takes as long as one to another.
+            column if column.type == field.type else column.cast(field.type)
+            for column, field in zip(columns, schema, strict=True)
+        ],
+        schema=schema,
+    )
 
 
 def _pixel_values(

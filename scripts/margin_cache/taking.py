@@ -41,7 +41,9 @@ def take_rows(
     Raises:
         MarginCacheError: the file is damaged.
     """
-    taken = {name: positions[name].cast(schema.field(name).type) for name in positions.column_names}
+    taken = {
+        name: _cast(positions[name], schema.field(name).type) for name in positions.schema.names
+    }
     if _are_few(group, rows):
         taken |= _take_from_pages(group, _without(schema, taken), rows)
     coded = _coded_columns(group, _without(schema, taken))
@@ -167,21 +169,28 @@ def _take_columns(
     group: RowGroup, file: pq.ParquetFile, schema: pa.Schema, rows: NDArray[np.int64]
 ) -> dict[str, pa.ChunkedArray]:
     """Read rows, ascending and perhaps repeated, of the columns of a schema."""
-    taken: dict[str, list[pa.Array]] = {name: [] for name in schema.names}
+    taken: list[pa.RecordBatch] = []
     start = 0
     for batch in read_batches(group, file, schema.names):
         low, high = np.searchsorted(rows, [start, start + batch.num_rows])
         if high > low:
-            wanted = pa.array(rows[low:high] - start)
-            for field in schema:
-                taken[field.name].append(_taken(batch[field.name], wanted, field.type))
+            # Cast before, since there are types of which Arrow cannot take rows, but for codes.
+            columns = [
+                column if pa.types.is_dictionary(column.type) else _cast(column, field.type)
+                for field in schema
+                for column in [batch[field.name]]
+            ]
+            plain = pa.RecordBatch.from_arrays(columns, schema.names)
+            taken.append(plain.take(pa.array(rows[low:high] - start)))
         start += batch.num_rows
-    return {field.name: pa.chunked_array(taken[field.name], field.type) for field in schema}
+    return {
+        field.name: pa.chunked_array(
+            [_cast(batch[field.name], field.type) for batch in taken], field.type
+        )
+        for field in schema
+    }
 
 
-def _taken(column: pa.Array, rows: pa.Array, kind: pa.DataType) -> pa.Array:
-    """Take rows of a column, and cast them to a type."""
-    if pa.types.is_dictionary(column.type):
-        return column.take(rows).cast(kind)
-    # Cast first: there are types of which Arrow cannot take rows.
-    return column.cast(kind).take(rows)
+def _cast(column: pa.Array | pa.ChunkedArray, kind: pa.DataType) -> pa.Array | pa.ChunkedArray:
+    """Cast a column, but not to the type that it has, which takes as long."""
+    return column if column.type == kind else column.cast(kind)

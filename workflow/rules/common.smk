@@ -4,6 +4,7 @@ import threading
 import time
 from functools import cache
 
+from margin_cache.configuration import mail_settings, settings_of_margins
 from margin_cache.errors import MarginCacheError
 from margin_cache.mail import (
     ErrorRecords,
@@ -22,7 +23,6 @@ from margin_cache.resources import (
     map_request,
     reduce_request,
 )
-from margin_cache.settings import mail_settings, settings_of_margins
 from margin_cache.standing import (
     PROVENANCE,
     check_output,
