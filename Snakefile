@@ -1,3 +1,4 @@
+import gc
 import re
 import sys
 from pathlib import Path
@@ -5,6 +6,9 @@ from pathlib import Path
 from snakemake.utils import min_version
 
 min_version("9.0")
+
+# Or Python would look for garbage among all that Snakemake has imported, again and again.
+gc.freeze()
 
 BASE = Path(str(workflow.current_basedir))
 sys.path.insert(0, str(BASE / "scripts"))
