@@ -13,7 +13,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from margin_cache import pages
-from margin_cache.pages import Chunk, NotTaken, find_chunk, take_values
+from margin_cache.pages import Chunk, NotTaken, RowTaker, find_chunk
 
 ROWS = 30_000
 KINDS = (pa.int32(), pa.uint32(), pa.int64(), pa.uint64(), pa.float32(), pa.float64())
@@ -32,15 +32,16 @@ def chunks_of(path: Path) -> Iterator[tuple[int, str, Chunk | None]]:
 
 def taken_columns(path: Path, rows: npt.NDArray[np.int64]) -> set[str]:
     """The columns that are taken of a file, after a check that their values are PyArrow's."""
-    file, buffer, taken, left = pq.ParquetFile(path), bytearray(), set(), set()
+    file, taken, left = pq.ParquetFile(path), set(), set()
     with pa.OSFile(str(path)) as raw:
+        takers = {}
         for group, name, chunk in chunks_of(path):
             if chunk is None:
                 left.add(name)
                 continue
             wanted = rows[rows < file.metadata.row_group(group).num_rows]
             try:
-                values = pa.array(take_values(raw, chunk, wanted, buffer))
+                values = pa.array(takers.setdefault(group, RowTaker(raw, wanted)).take(chunk))
             except NotTaken as reason:
                 assert "runs" in str(reason), name
                 left.add(name)
@@ -148,7 +149,7 @@ def test_pages_of_the_second_version_are_left_alone(tmp_path: Path) -> None:
     ((_, _, chunk),) = chunks_of(path)
     assert chunk is not None
     with pa.OSFile(str(path)) as file, pytest.raises(NotTaken, match="page of kind 3"):
-        take_values(file, chunk, np.array([1]), bytearray())
+        RowTaker(file, np.array([1])).take(chunk)
 
 
 @pytest.mark.parametrize("statistics", [True, False])
@@ -161,9 +162,9 @@ def test_columns_with_nulls_are_left_alone(statistics: bool, tmp_path: Path) -> 
     assert x is not None and y is not None
     wanted = np.array([5, 24_999, 29_999])
     with pa.OSFile(str(path)) as file:
-        np.testing.assert_array_equal(take_values(file, y, wanted, bytearray()), numbers[wanted])
+        np.testing.assert_array_equal(RowTaker(file, wanted).take(y), numbers[wanted])
         with pytest.raises(NotTaken, match="levels"):
-            take_values(file, x, wanted, bytearray())
+            RowTaker(file, wanted).take(x)
 
 
 def test_values_of_nan_and_of_both_zeros_keep_their_bits(tmp_path: Path) -> None:
@@ -192,13 +193,13 @@ def test_damaged_pages_are_not_taken(dictionary: bool, tmp_path: Path) -> None:
             damaged[place] = rng.integers(256)
         file = pa.BufferReader(bytes(damaged))
         try:
-            assert len(take_values(file, chunk, np.arange(0, 5000, 9), bytearray())) == 556
+            assert len(RowTaker(file, np.arange(0, 5000, 9)).take(chunk)) == 556
         except NotTaken:
             refused += 1
     assert refused > 10
     half = pa.BufferReader(whole[: chunk.start + chunk.size // 2])
     with pytest.raises(NotTaken, match="the file ends"):
-        take_values(half, chunk, np.array([1]), bytearray())
+        RowTaker(half, np.array([1])).take(chunk)
 
 
 def test_damaged_headers_are_not_taken(tmp_path: Path) -> None:
@@ -213,7 +214,7 @@ def test_damaged_headers_are_not_taken(tmp_path: Path) -> None:
             damaged = bytearray(whole)
             damaged[place] = byte
             try:
-                take_values(pa.BufferReader(bytes(damaged)), chunk, rows, bytearray())
+                RowTaker(pa.BufferReader(bytes(damaged)), rows).take(chunk)
             except NotTaken:
                 refused += 1
     assert refused > 1000
@@ -231,10 +232,10 @@ def test_columns_that_cannot_be_in_the_file_are_not_taken(
     (_, _, chunk), _ = chunks_of(path)
     assert chunk is not None
     with pa.OSFile(str(path)) as file:
-        memory = bytearray()
-        take_values(file, chunk, np.array([7]), memory)
+        taker = RowTaker(file, np.array([7]))
+        taker.take(chunk)
         with pytest.raises(NotTaken):
-            take_values(file, replace(chunk, **change), np.array([7]), memory)
+            taker.take(replace(chunk, **change))
 
 
 def test_a_header_with_an_endless_number_is_not_read_to_its_end() -> None:
@@ -314,11 +315,11 @@ def test_codes_of_any_runs(page: tuple[int, list[Run]], start: int, data: st.Dat
     content = bytes(start) + encoded(runs, width)
     lengths = {len(each) for _, each in runs}
     try:
-        found = pages._codes(content, start, wanted)
+        found = pages._codes(content, start, pages._Part(wanted, {}))
     except NotTaken as reason:
         assert "runs" in str(reason)
         # Those that writers make of values that do not repeat are taken.
-        packed = all(packed for packed, _ in runs) and len(content) > 7
+        packed = all(packed for packed, _ in runs)
         assert not packed or len(lengths) > 1 or max(lengths) > 504
         return
     np.testing.assert_array_equal(found, codes[wanted])
@@ -327,7 +328,7 @@ def test_codes_of_any_runs(page: tuple[int, list[Run]], start: int, data: st.Dat
 @pytest.mark.parametrize("width", [0, 33, 255])
 def test_codes_of_an_impossible_width_are_not_taken(width: int) -> None:
     with pytest.raises(NotTaken, match="runs"):
-        pages._codes(bytes([width, 3]) + bytes(300), 0, np.array([1]))
+        pages._codes(bytes([width, 3]) + bytes(300), 0, pages._Part(np.array([1]), {}))
 
 
 def test_definition_levels_must_say_that_there_are_no_nulls() -> None:

@@ -4,7 +4,7 @@ PyArrow decodes all values of a row group, however few of its rows are wanted; i
 one in a thousand, and the decoding most of the work. Here only pages with wanted rows are
 decompressed, and of them only the wanted values decoded. That is done for what catalogs mostly
 consist of: columns of numbers, not nested, without nulls, in plain or dictionary-encoded pages of
-the first version, as PyArrow writes them. For all others `find_chunk` or `take_values` say so, and
+the first version, as PyArrow writes them. For all others `find_chunk` or `RowTaker` say so, and
 PyArrow reads them.
 
 Source: the Parquet format, https://parquet.apache.org/docs/file-format, whose names are used here.
@@ -48,6 +48,10 @@ _BOOLEANS, _INTEGERS, _BYTES, _STRUCT = (1, 2), (4, 5, 6), 8, 12
 
 _MOST_BYTES = 1 << 28
 """Pages are a megabyte or so; one that is larger is damaged, or not worth while."""
+
+_MOST_KEPT = 1 << 16
+"""For no more rows than that is it kept where they are; for more, finding it takes no longer than
+all else, and memory."""
 
 _DAMAGES = (
     *(LookupError, TypeError, ValueError, OverflowError, MemoryError, RecursionError),
@@ -108,77 +112,127 @@ def find_chunk(
     )
 
 
-def take_values(
-    file: pa.NativeFile, chunk: Chunk, rows: NDArray[np.int64], memory: bytearray
-) -> Values:
-    """Return the values of a column in some rows.
+@dataclass(frozen=True, slots=True)
+class _Part:
+    """The rows that lie in pages of so many values from a certain one on.
 
-    Args:
-        file: the Parquet file, open.
-        chunk: the column of a row group.
-        rows: indices of rows in the row group, ascending, perhaps repeated, shape (n,).
-        memory: what the column is read into, which is made larger if need be.
-
-    Returns:
-        Values of shape (n,).
-
-    Raises:
-        NotTaken: a page is of a kind that is not taken here, or damaged, or cannot be read.
+    Attributes:
+        wanted: their places in the page, ascending, shape (n,).
+        places: by start, width and length of runs, where the codes of these values are.
     """
-    try:
-        return _take(_read_chunk(file, chunk, memory), chunk, rows)
-    except _DAMAGES as error:
-        raise NotTaken(str(error)) from None
+
+    wanted: NDArray[np.int64]
+    places: dict[tuple[int, int, int], "_Places"]
 
 
-def _read_chunk(file: pa.NativeFile, chunk: Chunk, memory: bytearray) -> memoryview:
-    """Read all pages of a column into memory; return the part of it that they take."""
-    if chunk.start < 0 or chunk.size < 0 or chunk.start + chunk.size > file.size():
-        raise NotTaken("the file ends within the column")
-    if len(memory) < chunk.size:
-        memory.extend(bytes(chunk.size - len(memory)))
-    data = memoryview(memory)[: chunk.size]
-    file.seek(chunk.start)
-    done = 0
-    while done < chunk.size:
-        read = file.readinto(data[done:])
-        if not read:
+@dataclass(frozen=True, slots=True)
+class _Places:
+    """Where the wanted codes of a page are, in packed runs that have the same length.
+
+    Attributes:
+        run: number of the run that the last one is in.
+        within: its place in that run.
+        end: bytes of the page up to its end.
+        first: for each code the byte that its lowest bit is in, shape (n,).
+        shift: the number of that bit, shape (n,).
+    """
+
+    run: int
+    within: int
+    end: int
+    first: NDArray[np.int64]
+    shift: NDArray[np.uint64]
+
+
+class RowTaker:
+    """Takes the same rows of columns of a row group.
+
+    Pages of most columns have the same numbers of rows, and codes of the same width, so what
+    follows from these is kept from one column to the next.
+    """
+
+    def __init__(self, file: pa.NativeFile, rows: NDArray[np.int64]) -> None:
+        """Prepare to take rows.
+
+        Args:
+            file: the Parquet file, open.
+            rows: indices of rows in the row group, ascending, perhaps repeated, shape (n,).
+        """
+        self._file = file
+        self._rows = rows
+        self._memory = bytearray()
+        self._parts: dict[tuple[int, int], _Part] = {}
+
+    def take(self, chunk: Chunk) -> Values:
+        """Return the values of a column, of shape (n,).
+
+        Raises:
+            NotTaken: a page is of a kind that is not taken here, or damaged, or cannot be read.
+        """
+        try:
+            return self._take(self._read(chunk), chunk)
+        except _DAMAGES as error:
+            raise NotTaken(str(error)) from None
+
+    def _read(self, chunk: Chunk) -> memoryview:
+        """Read all pages of a column into memory; return the part of it that they take."""
+        if chunk.start < 0 or chunk.size < 0 or chunk.start + chunk.size > self._file.size():
             raise NotTaken("the file ends within the column")
-        done += read
-    return data
+        if len(self._memory) < chunk.size:
+            self._memory = bytearray(chunk.size)
+        data = memoryview(self._memory)[: chunk.size]
+        self._file.seek(chunk.start)
+        done = 0
+        while done < chunk.size:
+            read = self._file.readinto(data[done:])
+            if not read:
+                raise NotTaken("the file ends within the column")
+            done += read
+        return data
 
+    def _take(self, data: memoryview, chunk: Chunk) -> Values:
+        values = np.empty(len(self._rows), chunk.dtype)
+        dictionary: Values | None = None
+        dictionary_page: _Page | None = None
+        position = first = done = 0
+        while done < len(values):
+            page = _read_page(data, position)
+            position = page.end
+            if page.kind == _DICTIONARY_PAGE and dictionary_page is None:
+                dictionary_page = page
+            elif page.kind == _DATA_PAGE:
+                count, encoding = page.header[1], page.header[2]
+                part = self._part(first, count)
+                stop = done + len(part.wanted)
+                if stop > done:
+                    content = _uncompressed(data, page, chunk.codec)
+                    start = _end_of_levels(content, page) if chunk.has_levels else 0
+                    if encoding == _PLAIN:
+                        plain = np.frombuffer(content, chunk.dtype, count, start)
+                        values[done:stop] = plain[part.wanted]
+                    elif encoding in _DICTIONARIES and dictionary_page:
+                        codes = _codes(content, start, part)
+                        if dictionary is None:
+                            entries = dictionary_page.header[1]
+                            content = _uncompressed(data, dictionary_page, chunk.codec)
+                            dictionary = np.frombuffer(content, chunk.dtype, entries)
+                        values[done:stop] = dictionary[codes]
+                    else:
+                        raise NotTaken(f"encoding {encoding}")
+                done, first = stop, first + count
+            elif page.kind != _INDEX_PAGE:
+                raise NotTaken(f"page of kind {page.kind}")
+        return values
 
-def _take(data: memoryview, chunk: Chunk, rows: NDArray[np.int64]) -> Values:
-    values = np.empty(len(rows), chunk.dtype)
-    dictionary: Values | None = None
-    dictionary_page: _Page | None = None
-    position = first = low = 0
-    while low < len(rows):
-        page = _read_page(data, position)
-        position = page.end
-        if page.kind == _DICTIONARY_PAGE and dictionary_page is None:
-            dictionary_page = page
-        elif page.kind == _DATA_PAGE:
-            count, encoding = page.header[1], page.header[2]
-            high = int(rows.searchsorted(first + count))
-            if high > low:
-                wanted = rows[low:high] - first
-                content = _uncompressed(data, page, chunk.codec)
-                start = _end_of_levels(content, page) if chunk.has_levels else 0
-                if encoding == _PLAIN:
-                    values[low:high] = np.frombuffer(content, chunk.dtype, count, start)[wanted]
-                elif encoding in _DICTIONARIES and dictionary_page:
-                    codes = _codes(content, start, wanted)
-                    if dictionary is None:
-                        plain = _uncompressed(data, dictionary_page, chunk.codec)
-                        dictionary = np.frombuffer(plain, chunk.dtype, dictionary_page.header[1])
-                    values[low:high] = dictionary[codes]
-                else:
-                    raise NotTaken(f"encoding {encoding}")
-            low, first = high, first + count
-        elif page.kind != _INDEX_PAGE:
-            raise NotTaken(f"page of kind {page.kind}")
-    return values
+    def _part(self, first: int, count: int) -> _Part:
+        """Return which of the rows are among so many values from a first one on."""
+        part = self._parts.get((first, count))
+        if part is None:
+            low, high = self._rows.searchsorted([first, first + count])
+            part = _Part(self._rows[low:high] - first, {})
+            if len(self._rows) <= _MOST_KEPT:
+                self._parts[first, count] = part
+        return part
 
 
 @dataclass(slots=True)
@@ -231,7 +285,7 @@ def _levels_without_nulls(count: int) -> bytes:
     return struct.pack("<I", len(run)) + run
 
 
-def _codes(content: bytes, start: int, wanted: NDArray[np.int64]) -> NDArray[np.uint64]:
+def _codes(content: bytes, start: int, part: _Part) -> NDArray[np.uint64]:
     """Return the codes of wanted values of a dictionary-encoded page.
 
     The codes are in runs, either of one code or of codes packed into `width` bits each (the RLE /
@@ -241,7 +295,7 @@ def _codes(content: bytes, start: int, wanted: NDArray[np.int64]) -> NDArray[np.
     Args:
         content: the page.
         start: where the width and the runs begin.
-        wanted: ascending indices of values, shape (n,).
+        part: which values are wanted, n of them and one at least.
 
     Returns:
         Integers of shape (n,).
@@ -252,21 +306,43 @@ def _codes(content: bytes, start: int, wanted: NDArray[np.int64]) -> NDArray[np.
     width, head = content[start], content[start + 1]
     # An odd head is that of a packed run; half of it is its length in groups of eight.
     groups = head >> 1
-    if not head & 1 or head > 127 or not groups or not 0 < width <= 32 or len(content) < 8:
+    if not head & 1 or head > 127 or not groups or not 0 < width <= 32:
         raise NotTaken("runs of one value, short, or long ones")
-    runs, within = np.divmod(wanted, 8 * groups)
-    stride, last = 1 + width * groups, int(runs[-1])
-    heads = content[start + 1 : start + 2 + last * stride : stride]
-    if len(heads) <= last or heads[:-1].count(head) != last:
+    places = part.places.get((start, width, groups))
+    if places is None:
+        places = part.places[start, width, groups] = _places(part.wanted, start, width, groups)
+    stride = 1 + width * groups
+    heads = content[start + 1 : start + 2 + places.run * stride : stride]
+    if len(heads) <= places.run or heads[:-1].count(head) != places.run:
         raise NotTaken("runs of different lengths")
     end = heads[-1]
-    if not end & 1 or end > 127 or within[-1] >= 8 * (end >> 1):
+    if not end & 1 or end > 127 or places.within >= 8 * (end >> 1) or places.end > len(content):
         raise NotTaken("runs of different lengths")
-    bits = 8 * (start + 2 + runs * stride) + width * within
-    # Eight bytes are read at a time, and not beyond the end of the page.
-    places = np.minimum(bits >> 3, len(content) - 8)
-    windows = np.ndarray((len(content) - 7,), "<u8", content, strides=(1,))[places]
-    return windows >> (bits - 8 * places).view(np.uint64) & np.uint64((1 << width) - 1)
+    if places.first[-1] + 8 > len(content):
+        # Eight bytes are read at a time.
+        content += bytes(8)
+    windows = np.ndarray((len(content) - 7,), "<u8", content, strides=(1,))[places.first]
+    return windows >> places.shift & np.uint64((1 << width) - 1)
+
+
+def _places(wanted: NDArray[np.int64], start: int, width: int, groups: int) -> _Places:
+    """Return where codes are, if all runs are packed and of so many groups of eight.
+
+    Args:
+        wanted: ascending numbers of codes, shape (n,), n > 0.
+        start: where the byte with the width stands, which the first run follows.
+        width: bits of a code.
+        groups: length of a run.
+    """
+    runs, within = np.divmod(wanted, 8 * groups)
+    bits = 8 * (start + 2 + runs * (1 + width * groups)) + width * within
+    return _Places(
+        run=int(runs[-1]),
+        within=int(within[-1]),
+        end=(int(bits[-1]) + width + 7) // 8,
+        first=bits >> 3,
+        shift=(bits & 7).astype(np.uint64),
+    )
 
 
 def _read_struct(data: memoryview, position: int) -> tuple[dict[int, Any], int]:

@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from margin_cache.catalog import unreadable
-from margin_cache.pages import DICTIONARIES, ENCODINGS, NotTaken, find_chunk, take_values
+from margin_cache.pages import DICTIONARIES, ENCODINGS, NotTaken, RowTaker, find_chunk
 from margin_cache.reading import RowGroup, read_batches
 
 COLUMNS_BYTES = 8 * 10**6
@@ -46,11 +46,11 @@ def take_rows(
     }
     if _are_few(group, rows):
         taken |= _take_from_pages(group, _without(schema, taken), rows)
-    coded = _coded_columns(group, _without(schema, taken))
-    for columns in _column_groups(group, coded):
-        taken |= _take_columns(group, _reader_of_codes(group, columns.names), columns, rows)
-    for columns in _column_groups(group, _without(schema, taken)):
-        taken |= _take_columns(group, group.file, columns, rows)
+    rest = _without(schema, taken)
+    coded = _coded_columns(group, rest)
+    file = _reader_of_codes(group, coded) if coded else group.file
+    for columns in _column_groups(group, rest):
+        taken |= _take_columns(group, file, columns, rows)
     return pa.Table.from_arrays([taken[name] for name in schema.names], schema=schema)
 
 
@@ -74,7 +74,7 @@ def _take_from_pages(
     metadata = group.file.metadata.row_group(group.number)
     columns = _columns_by_path(group.file)
     taken: dict[str, pa.ChunkedArray] = {}
-    memory = bytearray()
+    taker = RowTaker(group.source, rows)
     for field in schema:
         if field.name not in columns:
             continue
@@ -83,10 +83,9 @@ def _take_from_pages(
         if chunk is None:
             continue
         try:
-            values = take_values(group.source, chunk, rows, memory)
+            taken[field.name] = pa.chunked_array([taker.take(chunk)])
         except NotTaken:
             continue
-        taken[field.name] = pa.chunked_array([values])
     return taken
 
 
@@ -105,8 +104,8 @@ def _columns_by_path(file: pq.ParquetFile) -> dict[str, tuple[int, pq.ColumnSche
     }
 
 
-def _coded_columns(group: RowGroup, schema: pa.Schema) -> pa.Schema:
-    """Return the columns of strings that are stored as codes of few of them.
+def _coded_columns(group: RowGroup, schema: pa.Schema) -> list[str]:
+    """Return the names of columns of strings that are stored as codes of few of them.
 
     Writers give up the codes where strings are many. A plain string takes four bytes at least. Of
     strings in other encodings, PyArrow cannot make codes.
@@ -123,7 +122,7 @@ def _coded_columns(group: RowGroup, schema: pa.Schema) -> pa.Schema:
         ):
             coded.add(column.path_in_schema)
     strings = (pa.string(), pa.large_string())
-    return pa.schema([field for field in schema if field.name in coded and field.type in strings])
+    return [field.name for field in schema if field.name in coded and field.type in strings]
 
 
 def _reader_of_codes(group: RowGroup, names: list[str]) -> pq.ParquetFile:
