@@ -204,13 +204,15 @@ class _Values:
 
 
 def _evaluate(sides: _Sides, t: Floats) -> _Values:
-    """Evaluate sides, arrays of shape (n,), at parameters t of shape (n,)."""
-    angle, slope, bend = np.empty((3, len(t)))
+    """Evaluate n sides at parameters t of shape (n,), or (n, m) for m of each side."""
+    angle, slope, bend = np.empty((3, *t.shape))
     for chosen, curve in (
         (np.flatnonzero(sides.polar), _polar_curve),
         (np.flatnonzero(~sides.polar), _belt_curve),
     ):
-        part = sides.take(chosen)
+        if not len(chosen):
+            continue
+        part = sides.take(chosen if t.ndim == 1 else chosen[:, None])
         radius, z, longitude, derivatives = curve(part, t[chosen])
         cos, sin = np.cos(longitude), np.sin(longitude)
         outward1, along1, z1, outward2, along2, z2 = derivatives
@@ -278,14 +280,9 @@ def _polar_curve(
 
 
 def _evaluate_nodes(sides: _Sides) -> _Values:
-    """Evaluate sides at equidistant nodes; the results have the shape (n, _NODES)."""
-    count = len(sides.a0)
-    every = np.repeat(np.arange(count), _NODES)
-    values = _evaluate(sides.take(every), np.tile(np.linspace(0, 1, _NODES), count))
-    shape = (count, _NODES)
-    return _Values(
-        values.angle.reshape(shape), values.slope.reshape(shape), values.bend.reshape(shape)
-    )
+    """Evaluate n sides at equidistant nodes; the results have the shape (n, _NODES)."""
+    nodes = np.linspace(0, 1, _NODES)
+    return _evaluate(sides, np.broadcast_to(nodes, (len(sides.a0), _NODES)))
 
 
 def _refine(sides: _Sides, nodes: _Values, order: NDArray[np.int64], nearest: Floats) -> Floats:
