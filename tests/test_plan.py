@@ -13,9 +13,9 @@ import skies
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from margin_cache.catalog import CatalogInfo, Partitions
+from margin_cache.geometry import cells_and_neighbours
 from margin_cache.nested import (
     ARCSEC_PER_RADIAN,
-    cells_and_neighbours,
     finest_coarse_order,
     negative_pixels,
     pixel_ranges,
@@ -23,7 +23,8 @@ from margin_cache.nested import (
     split_pixel,
     touches_border,
 )
-from margin_cache.plan import Plan, Task, load_plan, make_plan, pixels_within, save_plan
+from margin_cache.plan import Plan, Task, load_plan, save_plan
+from margin_cache.planning import make_plan, pixels_within
 
 Ints = npt.NDArray[np.int64]
 

@@ -4,8 +4,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from margin_cache.boundary import is_within
-from margin_cache.nested import cells_and_neighbours, pixel_ranges, touches_border
-from margin_cache.plan import Plan, expand_ranges
+from margin_cache.geometry import cells_and_neighbours
+from margin_cache.nested import expand_ranges, pixel_ranges, touches_border
+from margin_cache.plan import Plan
 
 
 def rows_near_borders(

@@ -8,7 +8,6 @@ the pixels inside another are a contiguous range at any finer order.
 
 import math
 
-import hpgeom
 import numpy as np
 from numpy.typing import NDArray
 
@@ -59,6 +58,21 @@ def pixel_ranges(
     shift = 2 * (order - np.asarray(orders, dtype=np.int64))
     pixels = np.asarray(pixels, dtype=np.int64)
     return pixels << shift, (pixels + 1) << shift
+
+
+def expand_ranges(
+    first: NDArray[np.int64], last: NDArray[np.int64]
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return, for each number of each half-open range, the index of its range and the number.
+
+    Args:
+        first: beginnings of the ranges, shape (n,).
+        last: ends of the ranges; a range that ends before it begins is empty.
+    """
+    lengths = np.maximum(last - first, 0)
+    which = np.repeat(np.arange(len(first)), lengths)
+    before = np.repeat(np.cumsum(lengths) - lengths, lengths)
+    return which, first[which] + np.arange(len(which)) - before
 
 
 def split_pixel(
@@ -120,29 +134,6 @@ def touches_border(
         near |= masked == 0
         near |= masked == mask
     return near
-
-
-def cells_and_neighbours(order: int, cells: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Return each cell with the up to eight cells that touch it.
-
-    Args:
-        order: order of the cells.
-        cells: nested pixel numbers, shape (n,).
-
-    Returns:
-        int64 array of shape (n, 9); the cell itself first, -1 where there is no neighbour (eight
-        vertices of the sphere have only seven pixels around them).
-    """
-    around = hpgeom.neighbors(2**order, cells, nest=True)
-    return np.concatenate([cells[:, None], around.reshape(len(cells), 8)], axis=1)
-
-
-def centres(
-    orders: NDArray[np.integer], pixels: NDArray[np.integer]
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return longitude and latitude of the centres of pixels, in degrees, each of shape (n,)."""
-    nside = np.int64(1) << np.asarray(orders, dtype=np.int64)
-    return hpgeom.pixel_to_angle(nside, np.asarray(pixels, dtype=np.int64), nest=True, lonlat=True)
 
 
 def negative_pixels(

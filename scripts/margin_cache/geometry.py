@@ -1,0 +1,31 @@
+"""Pixels as parts of the sky: which ones touch, and where their centres lie.
+
+Pixels are those of ``nested``; what their numbers alone do not tell, hpgeom does.
+"""
+
+import hpgeom
+import numpy as np
+from numpy.typing import NDArray
+
+
+def cells_and_neighbours(order: int, cells: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return each cell with the up to eight cells that touch it.
+
+    Args:
+        order: order of the cells.
+        cells: nested pixel numbers, shape (n,).
+
+    Returns:
+        int64 array of shape (n, 9); the cell itself first, -1 where there is no neighbour (eight
+        vertices of the sphere have only seven pixels around them).
+    """
+    around = hpgeom.neighbors(2**order, cells, nest=True)
+    return np.concatenate([cells[:, None], around.reshape(len(cells), 8)], axis=1)
+
+
+def centres(
+    orders: NDArray[np.integer], pixels: NDArray[np.integer]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return longitude and latitude of the centres of pixels, in degrees, each of shape (n,)."""
+    nside = np.int64(1) << np.asarray(orders, dtype=np.int64)
+    return hpgeom.pixel_to_angle(nside, np.asarray(pixels, dtype=np.int64), nest=True, lonlat=True)
