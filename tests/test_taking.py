@@ -12,8 +12,8 @@ import pytest
 import skies
 from margin_cache import reading, taking
 from margin_cache.errors import MarginCacheError
-from margin_cache.mapping import plain_schema
 from margin_cache.reading import RowGroup
+from margin_cache.schemas import plain_schema
 from margin_cache.taking import take_rows
 
 ROWS = 1000

@@ -1,4 +1,4 @@
-"""A catalog on disk: its partitions, its columns, and the schema of a margin made from it."""
+"""A catalog on disk: its partitions and its columns."""
 
 import csv
 import os

@@ -23,7 +23,7 @@ from margin_cache.errors import MarginCacheError
 from margin_cache.formats import format_of
 from margin_cache.hats_format import list_in_collection
 from margin_cache.margin import Margin, plain_settings
-from margin_cache.reducing import margin_schema
+from margin_cache.schemas import margin_schema
 from margin_cache.standing import (
     PROVENANCE,
     TOOL_NAME,

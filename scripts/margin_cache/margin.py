@@ -32,7 +32,7 @@ from margin_cache.errors import MarginCacheError
 from margin_cache.formats import read_catalog_info
 from margin_cache.plan import Plan, Task, load_plan, save_plan, shard_path
 from margin_cache.planning import make_plan
-from margin_cache.reducing import margin_schema
+from margin_cache.schemas import margin_schema
 from margin_cache.settings import MarginSettings
 from margin_cache.storage import read_json, write_json
 

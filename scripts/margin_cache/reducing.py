@@ -12,12 +12,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from margin_cache.catalog import CatalogInfo, read_schema
+from margin_cache.catalog import read_schema
 from margin_cache.errors import MarginCacheError
-from margin_cache.hipscat_format import with_margin_columns
-from margin_cache.mapping import DESTINATION, SOURCE
 from margin_cache.plan import Plan
 from margin_cache.reading import spatial_index
+from margin_cache.schemas import DESTINATION, SOURCE, margin_schema
 from margin_cache.storage import atomic_path, file_digest, is_temporary, write_json
 
 
@@ -65,11 +64,6 @@ def reduce_margins(
         pq.write_metadata(schema, temporary, metadata_collector=collected)
     write_json(receipt, {"footers": footers.stat().st_size, "files": written})
     return written
-
-
-def margin_schema(info: CatalogInfo, primary: pa.Schema) -> pa.Schema:
-    """Return the schema of a margin: in HATS the primary's, in HiPSCat with three columns more."""
-    return with_margin_columns(primary) if info.format == "hipscat" else primary
 
 
 def _pieces(shards: list[Path], first: int, stop: int) -> dict[int, list[pa.Table]]:
