@@ -60,7 +60,7 @@ def make_reduced(directory: Path) -> tuple[int, int]:
     import pyarrow.parquet as pq
     from margin_cache.catalog import read_schema
     from margin_cache.configuration import settings_of_margins
-    from margin_cache.margin import prepare_margins
+    from margin_cache.preparing import prepare_margins
     from margin_cache.schemas import margin_schema
     from margin_cache.storage import file_digest, write_json
 

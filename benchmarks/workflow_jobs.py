@@ -51,7 +51,7 @@ def jobs_of(directory: Path, config: Mapping[str, Any], stage: str) -> list[Job]
     with_library()
     from margin_cache import resources
     from margin_cache.configuration import settings_of_margins
-    from margin_cache.margin import prepare_margins
+    from margin_cache.preparing import prepare_margins
 
     (margin,) = prepare_margins(
         settings_of_margins(dict(config), ROOT / "workflow/schemas/config.schema.yaml")

@@ -19,7 +19,8 @@ import skies
 import yaml
 from margin_cache.configuration import settings_of_margins
 from margin_cache.mapping import map_partitions
-from margin_cache.margin import Margin, prepare_margins
+from margin_cache.margin import Margin
+from margin_cache.preparing import prepare_margins
 from margin_cache.reducing import reduce_margins
 
 ROOT = Path(__file__).resolve().parent.parent

@@ -5,39 +5,22 @@ started by the main one. Everything else of a plan lies in ``tmp_dir/NAME/KEY``.
 built in a hidden directory beside its place and moved there when it is whole.
 """
 
-import hashlib
 import json
 import re
-import tempfile
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 
-from margin_cache.catalog import (
-    CatalogInfo,
-    Partitions,
-    check_whole,
-    open_parquet,
-    partition_files,
-    read_partitions,
-    read_schema,
-    restrict,
-)
+from margin_cache.catalog import CatalogInfo
 from margin_cache.errors import MarginCacheError
 from margin_cache.formats import read_catalog_info
-from margin_cache.plan import Plan, Task, load_plan, save_plan, shard_path
-from margin_cache.planning import make_plan
-from margin_cache.schemas import margin_schema
+from margin_cache.plan import Plan, load_plan, shard_path
 from margin_cache.settings import MarginSettings
-from margin_cache.storage import read_json, write_json
-
-_WHOLE_FILE_ROWS = 1 << 20
-"""Rows of a row group in the margin of a catalog that has one row group a file."""
+from margin_cache.storage import read_json
 
 
 @dataclass(frozen=True)
@@ -57,7 +40,7 @@ class Margin:
     @property
     def intermediate(self) -> Path:
         """Return the directory of all intermediate files of margins of this name."""
-        return _intermediate(self.settings, self.name)
+        return intermediate_directory(self.settings, self.name)
 
     @cached_property
     def work(self) -> Path:
@@ -107,22 +90,9 @@ class Margin:
         return self.work / "placed.json"
 
 
-def _intermediate(settings: MarginSettings, name: str) -> Path:
+def intermediate_directory(settings: MarginSettings, name: str) -> Path:
+    """Return the directory of all intermediate files of margins of a name."""
     return Path(settings.tmp_dir or "intermediate") / name
-
-
-def prepare_margins(all_settings: Iterable[MarginSettings]) -> list[Margin]:
-    """Check the catalogs and the places of margins, and plan them; for the main process.
-
-    Raises:
-        MarginCacheError: a catalog or a place is unfit, or two margins have the same name.
-    """
-    found = []
-    for settings in all_settings:
-        info = read_catalog_info(settings.input_catalog_path)
-        found.append((info, settings, _name(info, settings)))
-    _check_places(found)
-    return [_prepare(*each) for each in found]
 
 
 def load_margins(all_settings: Iterable[MarginSettings]) -> list[Margin]:
@@ -130,14 +100,14 @@ def load_margins(all_settings: Iterable[MarginSettings]) -> list[Margin]:
     margins = []
     for settings in all_settings:
         info = read_catalog_info(settings.input_catalog_path)
-        name = _name(info, settings)
-        note = read_json(_intermediate(settings, name) / "margin.json")
+        name = margin_name(info, settings)
+        note = read_json(intermediate_directory(settings, name) / "margin.json")
         if note is None or note["settings"] != plain_settings(settings):
             raise MarginCacheError(
-                f"{_intermediate(settings, name)}: was planned with another configuration "
+                f"{intermediate_directory(settings, name)}: was planned with another configuration "
                 "meanwhile; start the run again"
             )
-        plan = load_plan(_intermediate(settings, name) / note["key"] / "plan.npz")
+        plan = load_plan(intermediate_directory(settings, name) / note["key"] / "plan.npz")
         margins.append(Margin(settings, name, plan))
     return margins
 
@@ -157,7 +127,7 @@ def plain_settings(settings: MarginSettings) -> dict[str, Any]:
     return json.loads(json.dumps(asdict(settings)))
 
 
-def _name(info: CatalogInfo, settings: MarginSettings) -> str:
+def margin_name(info: CatalogInfo, settings: MarginSettings) -> str:
     """Return the name of a margin: the one given, or the catalog's with the threshold."""
     if settings.output_artifact_name:
         return settings.output_artifact_name
@@ -169,140 +139,3 @@ def _name(info: CatalogInfo, settings: MarginSettings) -> str:
             'give one of at most 128 letters, digits, ".", "_" and "-"'
         )
     return name
-
-
-def _check_places(margins: list[tuple[CatalogInfo, MarginSettings, str]]) -> None:
-    """Check that margins and intermediate files stay clear of all catalogs and of one another."""
-    primaries = {Path(info.path).resolve() for info, _, _ in margins}
-    taken: dict[Path, str] = {}
-    names: set[str] = set()
-    for _, settings, name in margins:
-        if name in names:
-            raise MarginCacheError(
-                f"output_artifact_name: two margins have the name {name}; give each its own"
-            )
-        names.add(name)
-        place = Path(settings.output_path) / name
-        if place.is_symlink():
-            raise MarginCacheError(
-                f"output_path: {place} is a link; give the directory that the margin shall lie in"
-            )
-        for key, path in (
-            ("output_path", place.resolve()),
-            ("tmp_dir", _intermediate(settings, name).resolve()),
-        ):
-            for primary in primaries:
-                if relation := _relation(path, primary):
-                    raise MarginCacheError(
-                        f"{key}: {path} {relation} the input catalog {primary}; choose another "
-                        "place"
-                    )
-            for other, what in taken.items():
-                if relation := _relation(path, other):
-                    raise MarginCacheError(
-                        f"{key}: {path} {relation} {what}, {other}; choose another place"
-                    )
-            taken[path] = f"the {'margin' if key == 'output_path' else 'tmp_dir'} of {name}"
-            if path.exists() and not path.is_dir():
-                raise MarginCacheError(
-                    f"{key}: {path} is a file, not a directory; choose another place"
-                )
-            _check_writable(key, path.parent)
-
-
-def _relation(path: Path, other: Path) -> str:
-    """Say how one directory lies to another, if they are not apart."""
-    if path == other:
-        return "is"
-    if other in path.parents:
-        return "lies inside"
-    return "lies around" if path in other.parents else ""
-
-
-def _check_writable(key: str, path: Path) -> None:
-    existing = path
-    while not existing.exists() and existing != existing.parent:
-        existing = existing.parent
-    if not existing.is_dir():
-        raise MarginCacheError(f"{key}: {existing} is a file, not a directory")
-    try:
-        Path(tempfile.mkdtemp(prefix=".margin-cache-", dir=existing)).rmdir()
-    except OSError as error:
-        raise MarginCacheError(
-            f"{key}: {existing} cannot be written to ({error.strerror}); choose another place"
-        ) from None
-
-
-def _prepare(info: CatalogInfo, settings: MarginSettings, name: str) -> Margin:
-    partitions = read_partitions(info)
-    if settings.debug_filter_pixel_list:
-        partitions = restrict(partitions, settings.debug_filter_pixel_list)
-    check_whole(info, partitions.take(np.array([0])))
-    schema = read_schema(info, partitions)
-    margin_schema(info, schema)
-    compression, row_group_rows = _habits(info, partitions)
-    task = Task(
-        catalog=info,
-        threshold=settings.margin_threshold,
-        cell_order=settings.cell_order(info.index_order),
-        fine_filtering=settings.fine_filtering,
-        compression=compression,
-        row_group_rows=row_group_rows,
-        schema_digest=_schema_digest(schema),
-        partitions_per_job=settings.partitions_per_job,
-        job_size_mb=settings.job_size_mb,
-        create_metadata=settings.create_metadata,
-    )
-    draft = Margin(settings, name, _empty_plan(task, partitions))
-    try:
-        known = load_plan(draft.plan_path)
-        changed = (known.partitions.sizes != partitions.sizes) | (
-            known.partitions.times != partitions.times
-        )
-        # Jobs keep their partitions though sizes may have changed, or all would be done again.
-        plan = replace(known, partitions=partitions)
-    except (OSError, ValueError, KeyError):
-        changed = np.ones(len(partitions.orders), dtype=bool)
-        plan = make_plan(task, partitions)
-    margin = Margin(settings, name, plan)
-    try:
-        if changed.any():
-            check_whole(info, partitions.take(np.flatnonzero(changed)))
-            save_plan(plan, margin.plan_path)
-        note = {"name": name, "key": plan.key, "settings": plain_settings(settings)}
-        if read_json(margin.intermediate / "margin.json") != note:
-            write_json(margin.intermediate / "margin.json", note)
-    except OSError as error:
-        raise MarginCacheError(
-            f"tmp_dir: {margin.intermediate} cannot be written to: {error.strerror}"
-        ) from None
-    return margin
-
-
-def _habits(info: CatalogInfo, partitions: Partitions) -> tuple[str, int]:
-    """Return the codec of a primary, and how many rows its row groups have at most.
-
-    They are those of its first file that has any rows.
-    """
-    pixels = zip(partitions.orders.tolist(), partitions.pixels.tolist(), strict=True)
-    for file in (file for pixel in pixels for file in partition_files(info, *pixel)):
-        metadata = open_parquet(file).metadata
-        if not metadata.num_rows:
-            continue
-        compression = metadata.row_group(0).column(0).compression.lower()
-        if compression == "uncompressed":
-            compression = "none"
-        groups = [metadata.row_group(group) for group in range(metadata.num_row_groups)]
-        rows = max(group.num_rows for group in groups) if len(groups) > 1 else _WHOLE_FILE_ROWS
-        return compression, rows
-    return "snappy", _WHOLE_FILE_ROWS
-
-
-def _schema_digest(schema: pa.Schema) -> str:
-    return hashlib.blake2b(schema.serialize().to_pybytes(), digest_size=8).hexdigest()
-
-
-def _empty_plan(task: Task, partitions: Partitions) -> Plan:
-    """Return a plan without jobs, which has the key of the whole one."""
-    none = np.zeros(0, dtype=np.int64)
-    return Plan(task, partitions, none, none, none, none, none, none, none)

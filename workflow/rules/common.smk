@@ -16,7 +16,8 @@ from margin_cache.mail import (
     notify,
     success_letter,
 )
-from margin_cache.margin import load_margins, prepare_margins
+from margin_cache.margin import load_margins
+from margin_cache.preparing import prepare_margins
 from margin_cache.resources import (
     finish_request,
     largest_row_group,
