@@ -1,9 +1,16 @@
-"""What the scripts have in common: a quick start, and one line for an error."""
+"""What the scripts have in common: a quick start and end, and one line for an error."""
 
+import ctypes
+import os
 import sys
 from collections.abc import Callable
+from contextlib import suppress
+from typing import NoReturn
 
 from margin_cache.errors import MarginCacheError
+
+_TRIM_THRESHOLD, _MMAP_THRESHOLD = (-1, 1 << 28), (-3, 1 << 25)
+"""Parameters of glibc's mallopt(3), with values: the most that is kept, and the largest block."""
 
 
 class _NoPandas:
@@ -23,16 +30,30 @@ def keep_pandas_out() -> None:
     sys.meta_path.insert(0, _NoPandas())
 
 
-def run(main: Callable[[], str]) -> None:
-    """Run a script's work and print what it says, or its error in one line.
+def keep_memory() -> None:
+    """Have the C library keep what is freed, for the next page of a file.
+
+    It would give it back to the system, and get it again filled with zeros. Libraries other than
+    glibc have no such setting.
+    """
+    with suppress(AttributeError):
+        for parameter in (_TRIM_THRESHOLD, _MMAP_THRESHOLD):
+            ctypes.CDLL(None).mallopt(*parameter)
+
+
+def run(main: Callable[[], str]) -> NoReturn:
+    """Run a script's work, print what it says, or its error in one line, and end the process.
 
     Args:
         main: does the work and returns a line that says what was done.
     """
     keep_pandas_out()
+    keep_memory()
     try:
-        print(main(), file=sys.stderr)
+        print(main(), file=sys.stderr, flush=True)
     except MarginCacheError as error:
         sys.exit(f"error: {error}")
     except OSError as error:
         sys.exit(f"error: {error.filename or 'a file'}: {error.strerror or error}")
+    # All files are closed. Python would now take all modules apart, one after the other.
+    os._exit(0)
