@@ -33,9 +33,10 @@ PARTS = {
 def parts_of_mapping(plan_path: Path, shard: Path) -> dict[str, float]:
     """Return the CPU seconds of the parts of all map jobs, run in this process."""
     with_library()
-    from margin_cache.command_line import keep_pandas_out
+    from margin_cache.command_line import keep_memory, keep_pandas_out
 
     keep_pandas_out()
+    keep_memory()
     import cProfile
     import pstats
     import time

@@ -251,15 +251,24 @@ def wrong_footer_length(number: int) -> Fault:
 
 def without_column(column: str) -> Fault:
     """The column is nowhere, nor in _common_metadata."""
+    return in_all_files(lambda table: table.drop_columns([column]))
+
+
+def in_all_files(edit: Callable[[pa.Table], pa.Table]) -> Fault:
+    """All partitions are edited, and _common_metadata."""
 
     def fault(site: Site):
         for path in site.catalog.rglob("*.parquet"):
-            rewrite(path, lambda table: table.drop_columns([column]))
+            rewrite(path, edit)
         schema = pq.read_schema(site.partition(0))
         pq.write_metadata(schema, site.catalog / "_common_metadata")
         (site.catalog / "_metadata").unlink()
 
     return fault
+
+
+def twin_column(table: pa.Table) -> pa.Table:
+    return table.append_column("mag", table["mag"])
 
 
 def rewrite(path: Path, edit: Callable[[pa.Table], pa.Table], **options: Any):
@@ -324,6 +333,11 @@ def test_damaged_partition_is_refused(site, fault, number, words):
 def test_catalog_without_a_needed_column_is_refused(site, column):
     without_column(column)(site)
     assert_refused_before_any_job(site, str(site.catalog), f"no column {column}")
+
+
+def test_catalog_with_two_columns_of_a_name_is_refused(site):
+    in_all_files(twin_column)(site)
+    assert_refused_before_any_job(site, str(site.catalog), "several columns mag", "rename")
 
 
 @pytest.mark.parametrize(
@@ -496,6 +510,7 @@ def extra_column(table: pa.Table) -> pa.Table:
         pytest.param(lambda table: table.drop_columns(["mag"]), ("lacks", "mag"), id="missing"),
         pytest.param(lambda table: table.drop_columns(["dec"]), ("no column dec",), id="position"),
         pytest.param(extra_column, ("has a column surprise",), id="extra"),
+        pytest.param(twin_column, ("several columns mag",), id="twin"),
         pytest.param(other_order, ("another order",), id="order"),
     ],
 )

@@ -330,6 +330,16 @@ def test_files_are_compressed_as_the_primary(name: str, codec: str, directory: P
         assert {column["compression"] for column in columns} == {codec}
 
 
+def test_only_columns_that_may_repeat_have_dictionaries(directory: Path) -> None:
+    kinds = set()
+    for *_, file in files(directory / "margins" / "plain"):
+        for column in file.metadata.row_group(0).to_dict()["columns"]:
+            is_float = column["physical_type"] in ("FLOAT", "DOUBLE")
+            assert is_float != ("RLE_DICTIONARY" in column["encodings"]), column["path_in_schema"]
+            kinds.add(column["physical_type"])
+    assert {"DOUBLE", "INT64"} <= kinds
+
+
 @pytest.mark.parametrize(("name", "most"), [("zstd", 70), ("typed", 40)])
 def test_row_groups_are_no_larger_than_those_of_the_primary(
     name: str, most: int, directory: Path

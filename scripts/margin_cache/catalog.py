@@ -3,6 +3,7 @@
 import csv
 import os
 import re
+from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -259,10 +260,10 @@ def read_schema(info: CatalogInfo, partitions: Partitions) -> pa.Schema:
 
 
 def check_columns(info: CatalogInfo, schema: pa.Schema, source: Path) -> None:
-    """Check that a file has the spatial index and the coordinates.
+    """Check that a file has the spatial index and the coordinates, and each column once.
 
     Raises:
-        MarginCacheError: one is missing or has a wrong type.
+        MarginCacheError: one is missing or has a wrong type, or two have the same name.
     """
     index = (
         [] if info.index_column is None else [(info.index_column, _is_index, "a 64-bit integer")]
@@ -283,6 +284,11 @@ def check_columns(info: CatalogInfo, schema: pa.Schema, source: Path) -> None:
                 f"{source}: the column {column} has the type {schema.field(column).type}, "
                 f"not {kind} one, as making a margin needs"
             )
+    names = Counter(schema.names)
+    if len(names) < len(schema):
+        raise MarginCacheError(
+            f"{source}: has several columns {names.most_common(1)[0][0]}; rename all but one"
+        )
 
 
 def _is_index(kind: pa.DataType) -> bool:
