@@ -27,14 +27,14 @@ def make_catalog(directory: Path, count: int) -> None:
     import numpy as np
     import skies
 
-    order = int(np.log(count / 12) / np.log(4))
+    order = ((count // 12).bit_length() - 1) // 2
     coarse = 12 * 4**order
     split = np.random.default_rng(0).choice(coarse, (count - coarse) // 3, replace=False)
     finer = (4 * split[:, None] + np.arange(4)).ravel()
     whole = np.setdiff1d(np.arange(coarse), split)
-    partitions = skies.nested_sort(
-        np.concatenate([[[order, pixel] for pixel in whole], [[order + 1, p] for p in finer]])
-    )
+    orders = np.repeat([order, order + 1], [len(whole), len(finer)])
+    pixels = np.concatenate([whole, finer])
+    partitions = skies.nested_sort(np.column_stack([orders, pixels]))
     first = partitions[:1]
     ra, dec = skies.pixel_positions(first.repeat(9, 0), np.full(9, 0.5), np.full(9, 0.5))
     table = skies.survey_sky(9, 31).drop_columns(["ra", "dec"])
@@ -113,7 +113,9 @@ def line(count: int, directory: Path) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("counts", nargs="*", type=int, default=[2352, 10_000, 70_000, 200_000])
+    parser.add_argument(
+        "counts", nargs="*", type=int, default=[2352, 10_000, 70_000, 200_000], help="12 at least"
+    )
     parser.add_argument("--directory", type=Path, help="to make the catalogs in")
     arguments = parser.parse_args()
     print(
@@ -123,7 +125,7 @@ def main() -> None:
     print("|" + 12 * "---:|")
     for count in arguments.counts:
         with tempfile.TemporaryDirectory(dir=arguments.directory) as directory:
-            print(line(count, Path(directory)), flush=True)
+            print(line(count, Path(directory).resolve()), flush=True)
 
 
 if __name__ == "__main__":
