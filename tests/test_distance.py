@@ -9,7 +9,8 @@ import oracle
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
-from margin_cache.boundary import distance_to_pixel
+from margin_cache import boundary
+from margin_cache.boundary import distance_to_pixel, is_within
 
 MAX_ERROR_ARCSEC = 1e-6
 PAIRS_PER_CLASS = 12_000
@@ -364,6 +365,25 @@ def test_scalar_and_array_pixels_agree() -> None:
     one = distance_to_pixel(lon, lat, 5, 77)
     many = distance_to_pixel(lon, lat, np.full(lon.size, 5), np.full(lon.size, 77))
     np.testing.assert_array_equal(one, many)
+
+
+@pytest.mark.parametrize("order", [0, 3, 29])
+def test_points_within_are_those_whose_distance_is_no_more(order: int) -> None:
+    """Also where a rounding error decides between a threshold and a distance, to whatever point."""
+    rng = np.random.default_rng(24)
+    orders = np.full(500, order)
+    pixel = rng.integers(0, 12 * 4**order, 500)
+    start = edge_points(rng, orders, pixel)
+    lon, lat = displaced(rng, start, log_uniform_distances(rng, orders))
+    distance = distance_to_pixel(lon, lat, orders, pixel)
+    nodes = boundary._evaluate_nodes(boundary._sides(lon, lat, orders, pixel))
+    to_node = boundary.ARCSEC_PER_RADIAN * nodes.angle.reshape(len(orders), -1).min(axis=1)
+    for point in range(len(orders)):
+        at = lon[point], lat[point], order, pixel[point]
+        for near in (distance[point], to_node[point]):
+            for threshold in (np.nextafter(near, 0), near, np.nextafter(near, np.inf)):
+                assert is_within(*at, float(threshold)) == [distance[point] <= threshold]
+    assert np.count_nonzero(distance < to_node) > 50
 
 
 def test_no_points() -> None:

@@ -127,8 +127,10 @@ def is_within(
         sides = _sides(lon[part], lat[part], order[part], pixel[part])
         nodes = _evaluate_nodes(sides)
         nearest = nodes.angle.reshape(-1, 4 * _NODES).min(axis=1)
-        limit = threshold / ARCSEC_PER_RADIAN
-        unsure = np.flatnonzero((nearest > limit) & (nearest - _gap(order[part]) / 2 <= limit))
+        # In arcsec as below, or rounding would leave a pair between the two.
+        beyond = ARCSEC_PER_RADIAN * nearest > threshold
+        reach = threshold / ARCSEC_PER_RADIAN + _gap(order[part]) / 2
+        unsure = np.flatnonzero(beyond & (nearest <= reach))
         if len(unsure):
             rows = (4 * unsure[:, None] + np.arange(4)).ravel()
             nearest[unsure] = _refine(
