@@ -41,6 +41,9 @@ ENCODINGS = {"PLAIN", "RLE", *DICTIONARIES}
 _PLAIN, _DICTIONARIES, _RLE = 0, (2, 8), 3
 """Their numbers in the headers of pages."""
 
+_DICTIONARY_PAGES = (0, 2)
+"""Those of the dictionaries themselves; both mean plain values."""
+
 _DATA_PAGE, _INDEX_PAGE, _DICTIONARY_PAGE = range(3)
 
 _BOOLEANS, _INTEGERS, _BYTES, _STRUCT = (1, 2), (4, 5, 6), 8, 12
@@ -49,9 +52,8 @@ _BOOLEANS, _INTEGERS, _BYTES, _STRUCT = (1, 2), (4, 5, 6), 8, 12
 _MOST_BYTES = 1 << 28
 """Pages are a megabyte or so; one that is larger is damaged, or not worth while."""
 
-_MOST_KEPT = 1 << 16
-"""For no more rows than that is it kept where they are; for more, finding it takes no longer than
-all else, and memory."""
+_MOST_KEPT = 1 << 18
+"""Numbers that are kept from one column to the next, of eight bytes each."""
 
 _DAMAGES = (
     *(LookupError, TypeError, ValueError, OverflowError, MemoryError, RecursionError),
@@ -71,6 +73,7 @@ class Chunk:
     Attributes:
         start: offset of its first page.
         size: bytes of all its pages.
+        count: number of its values.
         dtype: type of its values.
         codec: what its pages are compressed with, or None.
         has_levels: whether its pages begin with definition levels.
@@ -78,6 +81,7 @@ class Chunk:
 
     start: int
     size: int
+    count: int
     dtype: type[np.number]
     codec: pa.Codec | None
     has_levels: bool
@@ -106,6 +110,7 @@ def find_chunk(
     return Chunk(
         start=min(start, dictionary) if dictionary and dictionary > 0 else start,
         size=metadata.total_compressed_size,
+        count=metadata.num_values,
         dtype=dtype,
         codec=_CODECS[metadata.compression],
         has_levels=column.max_definition_level == 1,
@@ -123,6 +128,11 @@ class _Part:
 
     wanted: NDArray[np.int64]
     places: dict[tuple[int, int, int], "_Places"]
+
+    @property
+    def kept(self) -> int:
+        """Return how many numbers are in it."""
+        return len(self.wanted) * (1 + 2 * len(self.places))
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,6 +183,9 @@ class RowTaker:
             return self._take(self._read(chunk), chunk)
         except _DAMAGES as error:
             raise NotTaken(str(error)) from None
+        finally:
+            if sum(part.kept for part in self._parts.values()) > _MOST_KEPT:
+                self._parts.clear()
 
     def _read(self, chunk: Chunk) -> memoryview:
         """Read all pages of a column into memory; return the part of it that they take."""
@@ -192,36 +205,25 @@ class RowTaker:
 
     def _take(self, data: memoryview, chunk: Chunk) -> Values:
         values = np.empty(len(self._rows), chunk.dtype)
-        dictionary: Values | None = None
-        dictionary_page: _Page | None = None
+        dictionary = _Dictionary(data, chunk)
         position = first = done = 0
-        while done < len(values):
+        # To the last page, since wrong counts of a page show in the sum.
+        while first < chunk.count:
             page = _read_page(data, position)
             position = page.end
-            if page.kind == _DICTIONARY_PAGE and dictionary_page is None:
-                dictionary_page = page
+            if page.kind == _DICTIONARY_PAGE:
+                dictionary.found(page)
             elif page.kind == _DATA_PAGE:
-                count, encoding = page.header[1], page.header[2]
-                part = self._part(first, count)
-                stop = done + len(part.wanted)
-                if stop > done:
-                    content = _uncompressed(data, page, chunk.codec)
-                    start = _end_of_levels(content, page) if chunk.has_levels else 0
-                    if encoding == _PLAIN:
-                        plain = np.frombuffer(content, chunk.dtype, count, start)
-                        values[done:stop] = plain[part.wanted]
-                    elif encoding in _DICTIONARIES and dictionary_page:
-                        codes = _codes(content, start, part)
-                        if dictionary is None:
-                            entries = dictionary_page.header[1]
-                            content = _uncompressed(data, dictionary_page, chunk.codec)
-                            dictionary = np.frombuffer(content, chunk.dtype, entries)
-                        values[done:stop] = dictionary[codes]
-                    else:
-                        raise NotTaken(f"encoding {encoding}")
-                done, first = stop, first + count
+                part = self._part(first, page.count)
+                first += page.count
+                if len(part.wanted):
+                    stop = done + len(part.wanted)
+                    values[done:stop] = _values(data, page, chunk, part, dictionary)
+                    done = stop
             elif page.kind != _INDEX_PAGE:
                 raise NotTaken(f"page of kind {page.kind}")
+        if first != chunk.count or done != len(values):
+            raise NotTaken("pages of other numbers of values than the column has")
         return values
 
     def _part(self, first: int, count: int) -> _Part:
@@ -237,13 +239,25 @@ class RowTaker:
 
 @dataclass(slots=True)
 class _Page:
-    """A page: its kind, where it lies in its column, its size in memory, and its own header."""
+    """A page.
+
+    Attributes:
+        kind: what it holds.
+        begin: where its content begins in its column.
+        end: where it ends.
+        size: bytes of its content in memory.
+        count: number of its values.
+        encoding: of its values.
+        levels: encoding of its definition levels.
+    """
 
     kind: int
     begin: int
     end: int
     size: int
-    header: dict[int, Any]
+    count: int = 0
+    encoding: int = -1
+    levels: int = -1
 
 
 def _read_page(data: memoryview, position: int) -> _Page:
@@ -252,7 +266,60 @@ def _read_page(data: memoryview, position: int) -> _Page:
     kind, size, compressed = header[1], header[2], header[3]
     if not 0 <= size <= _MOST_BYTES or not 0 <= compressed <= len(data) - begin:
         raise NotTaken("a page of an impossible size")
-    return _Page(kind, begin, begin + compressed, size, header.get(7 if kind else 5, {}))
+    page = _Page(kind, begin, begin + compressed, size)
+    if kind == _DATA_PAGE:
+        own = header[5]
+        page.count, page.encoding, page.levels = own[1], own[2], own[3]
+    elif kind == _DICTIONARY_PAGE:
+        own = header[7]
+        page.count, page.encoding = own[1], own[2]
+    if page.count < 0:
+        raise NotTaken("a page with less than no values")
+    return page
+
+
+class _Dictionary:
+    """The dictionary of a column, decoded when it is first needed."""
+
+    def __init__(self, data: memoryview, chunk: Chunk) -> None:
+        self._data = data
+        self._chunk = chunk
+        self._page: _Page | None = None
+        self._values: Values | None = None
+
+    def found(self, page: _Page) -> None:
+        if self._page is not None:
+            raise NotTaken("two dictionaries")
+        self._page = page
+
+    def take(self, codes: NDArray[np.uint64]) -> Values:
+        if self._values is None:
+            if self._page is None or self._page.encoding not in _DICTIONARY_PAGES:
+                raise NotTaken("no dictionary, or one of another encoding")
+            content = _uncompressed(self._data, self._page, self._chunk.codec)
+            self._values = _plain_values(content, 0, self._page.count, self._chunk.dtype)
+        return self._values[codes]
+
+
+def _values(
+    data: memoryview, page: _Page, chunk: Chunk, part: _Part, dictionary: _Dictionary
+) -> Values:
+    """Return the wanted values of a page, one at least."""
+    content = _uncompressed(data, page, chunk.codec)
+    start = _end_of_levels(content, page) if chunk.has_levels else 0
+    if page.encoding == _PLAIN:
+        return _plain_values(content, start, page.count, chunk.dtype)[part.wanted]
+    if page.encoding in _DICTIONARIES:
+        return dictionary.take(_codes(content, start, part))
+    raise NotTaken(f"encoding {page.encoding}")
+
+
+def _plain_values(content: bytes, start: int, count: int, dtype: type[np.number]) -> Values:
+    """Return values that fill a page from a start to its end."""
+    values = np.frombuffer(content, dtype, offset=start)
+    if len(values) != count:
+        raise NotTaken("a page with another number of values than it says")
+    return values
 
 
 def _uncompressed(data: memoryview, page: _Page, codec: pa.Codec | None) -> bytes:
@@ -264,8 +331,8 @@ def _uncompressed(data: memoryview, page: _Page, codec: pa.Codec | None) -> byte
 
 def _end_of_levels(content: bytes, page: _Page) -> int:
     """Return where the values of a page begin, behind definition levels that say: no nulls."""
-    levels = _levels_without_nulls(page.header[1])
-    if page.header[3] != _RLE or not content.startswith(levels):
+    levels = _levels_without_nulls(page.count)
+    if page.levels != _RLE or not content.startswith(levels):
         raise NotTaken("definition levels of another form")
     return len(levels)
 
@@ -316,8 +383,10 @@ def _codes(content: bytes, start: int, part: _Part) -> NDArray[np.uint64]:
     if len(heads) <= places.run or heads[:-1].count(head) != places.run:
         raise NotTaken("runs of different lengths")
     end = heads[-1]
-    if not end & 1 or end > 127 or places.within >= 8 * (end >> 1) or places.end > len(content):
+    if not end & 1 or end > 127 or places.within >= 8 * (end >> 1):
         raise NotTaken("runs of different lengths")
+    if places.end > len(content):
+        raise NotTaken("the page ends within its runs")
     if places.first[-1] + 8 > len(content):
         # Eight bytes are read at a time.
         content += bytes(8)
