@@ -157,6 +157,25 @@ def test_a_column_in_another_is_not_taken_for_one_with_a_dot_in_its_name(tmp_pat
     assert list(taking._take_from_pages(group, schema, np.array([1]))) == ["z"]
 
 
+def test_positions_are_no_more_than_their_columns(tmp_path: Path) -> None:
+    """Though Parquet also reads what is inside others by a path that is the name of one."""
+    numbers = pa.array(np.arange(10.0))
+    both = pa.StructArray.from_arrays([numbers, numbers], ["ra", "epoch"])
+    table = pa.table({"coord.ra": numbers, "dec": numbers, "coord": both})
+    path = tmp_path / "table.parquet"
+    pq.write_table(table, path)
+    group = group_of(path)
+    info = SimpleNamespace(
+        ra_column="coord.ra", dec_column="dec", index_column=None, index_order=29, index_shift=0
+    )
+    plan = SimpleNamespace(
+        task=SimpleNamespace(catalog=info), partitions=SimpleNamespace(orders=[0], pixels=[0])
+    )
+    (positions,) = reading.read_positions(plan, group)
+    assert positions.schema.names == ["coord.ra", "dec"]
+    assert take_rows(group, positions, np.arange(10), table.schema).equals(table)
+
+
 @pytest.mark.parametrize("encoding", ["DELTA_BYTE_ARRAY", "DELTA_LENGTH_BYTE_ARRAY", "PLAIN"])
 def test_strings_in_other_encodings_are_read_as_they_are(encoding: str, tmp_path: Path) -> None:
     words = ["" if number % 5 else f"obj {number % 7}" for number in range(ROWS)]

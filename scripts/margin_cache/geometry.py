@@ -1,6 +1,6 @@
-"""Pixels as parts of the sky: which ones touch, and where their centres lie.
+"""Pixels as parts of the sky: which ones touch, where they lie, and which one a point is in.
 
-Pixels are those of ``nested``; what their numbers alone do not tell, hpgeom does.
+``nested`` has what follows from the numbers of pixels alone; all else is asked of hpgeom here.
 """
 
 import hpgeom
@@ -29,3 +29,8 @@ def centres(
     """Return longitude and latitude of the centres of pixels, in degrees, each of shape (n,)."""
     nside = np.int64(1) << np.asarray(orders, dtype=np.int64)
     return hpgeom.pixel_to_angle(nside, np.asarray(pixels, dtype=np.int64), nest=True, lonlat=True)
+
+
+def pixels_at(order: int, lon: NDArray[np.float64], lat: NDArray[np.float64]) -> NDArray[np.int64]:
+    """Return the nested pixels of an order that points in degrees lie in, each of shape (n,)."""
+    return hpgeom.angle_to_pixel(2**order, lon % 360, lat, nest=True, lonlat=True)

@@ -15,6 +15,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from margin_cache.catalog import read_schema
+from margin_cache.errors import MarginCacheError
 from margin_cache.filtering import are_in_margin, rows_near_borders
 from margin_cache.plan import Plan
 from margin_cache.reading import (
@@ -163,9 +164,20 @@ def _filtered(plan: Plan, window: list[_Found]) -> Iterator[_Found]:
 
 
 def _shard_rows(found: _Found, schema: pa.Schema) -> pa.Table:
-    """Read the rows that have been found, with all columns, as they are in a shard."""
+    """Read the rows that have been found, with all columns, as they are in a shard.
+
+    Raises:
+        MarginCacheError: the file is damaged, or has nulls that the catalog's schema rules out.
+    """
     columns = pa.schema(list(schema)[2:])
     rows = take_rows(found.group, found.positions, found.rows, columns)
+    for field in columns:
+        if not field.nullable and rows[field.name].null_count:
+            raise MarginCacheError(
+                f"{found.group.path}: has nulls in the column {field.name}, which the catalog's "
+                "_common_metadata, or its first partition if there is none, says has none; mend "
+                "what it says"
+            )
     source = pa.scalar(found.group.partition, pa.uint32())
     return pa.Table.from_arrays(
         [

@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-import hpgeom
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -25,6 +24,7 @@ from margin_cache.catalog import (
     unreadable,
 )
 from margin_cache.errors import MarginCacheError
+from margin_cache.geometry import pixels_at
 from margin_cache.plan import Plan
 
 BATCH_ROWS = 1 << 16
@@ -95,9 +95,11 @@ def read_positions(plan: Plan, group: RowGroup) -> Iterator[pa.Table]:
     positions = [info.ra_column, info.dec_column]
     columns = positions if info.index_column is None else [info.index_column, *positions]
     for batch in read_batches(group, group.file, columns):
-        table = pa.Table.from_batches([batch]).replace_schema_metadata()
+        # By name, since Parquet adds columns inside others whose paths are such names. Without
+        # what the file says of nulls, which may differ from one partition to the next.
+        table = pa.Table.from_arrays([batch[name] for name in columns], columns)
         if info.index_column is not None and table[info.index_column].null_count:
-            nulls = _whole(group, [info.index_column])[0].null_count
+            nulls = _whole(group, [info.index_column])[info.index_column].null_count
             raise MarginCacheError(
                 f"{group.path}: {nulls} rows have a null {info.index_column}; "
                 "remove them from the catalog"
@@ -147,8 +149,7 @@ def spatial_index(info: CatalogInfo, table: pa.Table) -> NDArray[np.integer]:
     """Return the spatial index of rows: the column, or pixels made from the coordinates."""
     if info.index_column is not None:
         return table[info.index_column].to_numpy()
-    lon, lat = coordinates(info, table)
-    return hpgeom.angle_to_pixel(2**info.index_order, lon % 360, lat, nest=True, lonlat=True)
+    return pixels_at(info.index_order, *coordinates(info, table))
 
 
 def _are_positions(lon: NDArray[np.float64], lat: NDArray[np.float64]) -> NDArray[np.bool_]:
@@ -185,7 +186,7 @@ def _check_index(plan: Plan, group: RowGroup, index: NDArray[np.integer]) -> Non
     shift = info.index_shift + 2 * (info.index_order - order)
     low, high = pixel << shift, ((pixel + 1) << shift) - 1
     if int(index.min()) < low or int(index.max()) > high:
-        column = _whole(group, [info.index_column])[0].to_numpy()
+        column = _whole(group, [info.index_column])[info.index_column].to_numpy()
         outside = np.count_nonzero((column < low) | (column > high))
         raise MarginCacheError(
             f"{group.path}: {outside} rows have a {info.index_column} outside the partition's "
