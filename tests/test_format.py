@@ -331,13 +331,19 @@ def test_files_are_compressed_as_the_primary(name: str, codec: str, directory: P
 
 
 def test_only_columns_that_may_repeat_have_dictionaries(directory: Path) -> None:
-    kinds = set()
-    for *_, file in files(directory / "margins" / "plain"):
+    kinds, nested = set(), set()
+    for *_, file in files(directory / "margins" / "typed"):
         for column in file.metadata.row_group(0).to_dict()["columns"]:
-            is_float = column["physical_type"] in ("FLOAT", "DOUBLE")
-            assert is_float != ("RLE_DICTIONARY" in column["encodings"]), column["path_in_schema"]
-            kinds.add(column["physical_type"])
-    assert {"DOUBLE", "INT64"} <= kinds
+            kind, path = column["physical_type"], column["path_in_schema"]
+            # Of booleans there are only two.
+            if kind == "BOOLEAN":
+                continue
+            is_float = kind in ("FLOAT", "DOUBLE")
+            assert is_float != ("RLE_DICTIONARY" in column["encodings"]), path
+            kinds.add(kind)
+            nested |= {kind} if "." in path else set()
+    assert kinds >= {"FLOAT", "DOUBLE", "INT32", "INT64", "BYTE_ARRAY", "FIXED_LEN_BYTE_ARRAY"}
+    assert nested >= {"FLOAT", "BYTE_ARRAY"}
 
 
 @pytest.mark.parametrize(("name", "most"), [("zstd", 70), ("typed", 40)])
@@ -393,6 +399,38 @@ def test_views_of_strings_and_bytes_survive(tmp_path: Path) -> None:
             assert row["binary_view"] == (word.encode() if word else None)
             compared += 1
     assert compared > 100
+
+
+def test_partitions_may_differ_in_whether_a_column_may_have_nulls(tmp_path: Path) -> None:
+    """As long as there are none where the catalog's schema says so."""
+    primary = small_catalog(tmp_path / "primary", rows=600, max_rows=400)
+    config = {"input_catalog_path": "primary", "output_path": ".", "margin_threshold": 1800.0}
+    first, second = {"output_artifact_name": "first"}, {"output_artifact_name": "second"}
+    run_workflow(tmp_path, config={**config, **first}, check=True)
+    paths = sorted(primary.rglob("Npix=*.parquet"))
+    for path in (primary / "_common_metadata", *paths[::2]):
+        rows = pq.ParquetFile(path).read()
+        schema = pa.schema(
+            [field.with_nullable(field.name == "dec") for field in rows.schema],
+            rows.schema.metadata,
+        )
+        pq.write_table(rows.cast(schema), path)
+    run_workflow(tmp_path, config={**config, **second}, check=True)
+    made = {(order, pixel): file.read() for order, pixel, file in files(tmp_path / "first")}
+    again = {(order, pixel): file.read() for order, pixel, file in files(tmp_path / "second")}
+    assert made.keys() == again.keys() and len(made) > 5
+    for place, rows in made.items():
+        assert again[place].to_pylist() == rows.to_pylist()
+        assert not again[place].schema.field("ra").nullable
+
+    rows = pq.ParquetFile(paths[1]).read()
+    index = rows.schema.get_field_index("mag")
+    rows = rows.set_column(index, "mag", pa.nulls(len(rows), pa.float32()))
+    pq.write_table(rows, paths[1])
+    finished = run_workflow(tmp_path, config={**config, "output_artifact_name": "third"})
+    assert finished.returncode != 0
+    assert f"{paths[1].relative_to(tmp_path)}: has nulls in the column mag" in finished.stdout
+    assert "Traceback" not in finished.stdout
 
 
 def test_nothing_is_left_beside_the_margins(directory: Path) -> None:

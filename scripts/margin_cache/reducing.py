@@ -5,6 +5,7 @@ a receipt, which lists the files with rows, bytes and a digest, and their footer
 metadata file, from which the margin's ``_metadata`` is put together.
 """
 
+import io
 from pathlib import Path
 
 import numpy as np
@@ -39,6 +40,7 @@ def reduce_margins(
     """
     info = plan.task.catalog
     schema = margin_schema(info, read_schema(info, plan.partitions))
+    repeated = _repeated_columns(schema)
     first, stop = plan.reduce_bounds[job : job + 2]
     pieces = _pieces(shards, int(first), int(stop))
     for other in receipt.parent.glob(f"{job:05d}-*"):
@@ -52,7 +54,7 @@ def reduce_margins(
             continue
         name = plan.margin_path(destination)
         table = pa.concat_tables(pieces.pop(destination))
-        metadata = _write_margin(plan, destination, table, schema, building / name)
+        metadata = _write_margin(plan, destination, table, schema, repeated, building / name)
         # hipscat writes paths with a slash in front; hats writes them relative to the dataset.
         metadata.set_file_path(
             f"/{name}" if info.format == "hipscat" else name.removeprefix(f"{info.dataset}/")
@@ -92,11 +94,24 @@ def _pieces(shards: list[Path], first: int, stop: int) -> dict[int, list[pa.Tabl
 
 
 def _write_margin(
-    plan: Plan, destination: int, rows: pa.Table, schema: pa.Schema, path: Path
+    plan: Plan,
+    destination: int,
+    rows: pa.Table,
+    schema: pa.Schema,
+    repeated: list[str],
+    path: Path,
 ) -> pq.FileMetaData:
     """Write one margin file, sorted by the spatial index, and return its footer.
 
     Rows of equal index stay in the order of partition and row, in which they come.
+
+    Args:
+        plan: the plan.
+        destination: index of the destination that the file is for.
+        rows: its rows, as they are in shards.
+        schema: schema of the file.
+        repeated: paths of the columns that get dictionaries.
+        path: the file.
     """
     task = plan.task
     order = np.argsort(spatial_index(task.catalog, rows), kind="stable")
@@ -107,7 +122,7 @@ def _write_margin(
             temporary,
             schema,
             compression=task.compression,
-            use_dictionary=_repeated_columns(schema),
+            use_dictionary=repeated,
             metadata_collector=footer,
         ) as writer,
     ):
@@ -119,8 +134,14 @@ def _write_margin(
 
 
 def _repeated_columns(schema: pa.Schema) -> list[str]:
-    """Return the columns whose values may repeat, so that codes for them are worth their making."""
-    return [field.name for field in schema if not pa.types.is_floating(field.type)]
+    """Return the columns whose values may repeat, so that dictionaries are worth their making.
+
+    Those of floats hardly do. Parquet knows columns inside others by paths of its own.
+    """
+    file = io.BytesIO()
+    pq.write_metadata(schema, file)
+    columns = pq.read_metadata(file).schema
+    return [column.path for column in columns if column.physical_type not in ("FLOAT", "DOUBLE")]
 
 
 def _margin_columns(plan: Plan, destination: int, rows: pa.Table, schema: pa.Schema) -> pa.Table:
@@ -134,14 +155,7 @@ def _margin_columns(plan: Plan, destination: int, rows: pa.Table, schema: pa.Sch
         pa.array(pixel_values[field.name]) if field.name in pixel_values else rows[field.name]
         for field in schema
     ]
-    return pa.Table.from_arrays(
-        [
-            # A cast to the same type takes as long as one to another.
-            column if column.type == field.type else column.cast(field.type)
-            for column, field in zip(columns, schema, strict=True)
-        ],
-        schema=schema,
-    )
+    return pa.Table.from_arrays(columns, schema=schema)
 
 
 def _pixel_values(
