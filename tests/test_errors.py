@@ -448,6 +448,14 @@ def test_margin_made_with_other_parameters_is_kept(site, finished):
     )
 
 
+def test_margin_of_the_catalog_in_another_compression_is_kept(site):
+    assert site.run().returncode == 0
+    pq.write_table(pq.ParquetFile(site.partition(0)).read(), site.partition(0), compression="zstd")
+    assert_refused_before_any_job(
+        site, "output_path", str(site.output / NAME), "other partitions, columns, compression"
+    )
+
+
 def test_margin_made_with_other_parameters_is_replaced_on_demand(site, finished):
     with_finished_margin(site, finished)
     site.config = {

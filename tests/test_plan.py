@@ -366,13 +366,14 @@ def test_reduce_jobs_of_a_name_have_the_same_destinations() -> None:
     assert seen > 100
 
 
-@pytest.mark.parametrize("job_size_mb", [0.01, 1.0, 8.0])
-def test_auto_jobs_are_never_too_many_for_snakemake(job_size_mb: float) -> None:
-    pixels = np.arange(12 << 2 * 6)
+@pytest.mark.parametrize("job_size_mb", [0.001, 1.0, 1.1, 1.8, 8.0])
+@pytest.mark.parametrize("count", [5000, 6000, 12 << 2 * 6])
+def test_auto_jobs_are_never_too_many_for_snakemake(job_size_mb: float, count: int) -> None:
+    pixels = np.arange(count)
     sizes = np.full(len(pixels), 10**6)
     partitions = Partitions(np.full(len(pixels), 6), pixels, sizes, np.ones_like(sizes))
     plan = make_plan(replace(TASK, job_size_mb=job_size_mb), partitions)
-    assert 2000 < len(plan.map_names) <= 4096
+    assert min(1300, count / job_size_mb) < len(plan.map_names) <= 4096
 
 
 @pytest.mark.parametrize(("order", "jobs"), [(0, 1), (1, 1), (2, 2), (3, 4), (4, 12), (5, 48)])

@@ -237,7 +237,6 @@ _WRONG = {
     "type": lambda rule: f"is not of type {rule}",
     "minimum": lambda rule: f"is less than the least value, {rule}",
     "maximum": lambda rule: f"is more than the greatest value, {rule}",
-    "exclusiveMinimum": lambda rule: f"is not greater than {rule}",
     "enum": lambda rule: f"is not one of {', '.join(rule)}",
     "pattern": lambda _: (
         'is not a name of letters, digits, ".", "_" and "-" that does not begin with "."'

@@ -98,9 +98,11 @@ def _group(task: Task, sizes: Ints, owners: Ints) -> tuple[Ints, Ints]:
     sizes = sizes + _PARTITION
     total = int(sizes.sum())
     limit = min(task.job_size_mb * _MB, max(_LEAST_JOB, total / _JOBS_WANTED))
-    # By steps, so that a partition of another size does not change it.
-    limit *= 2 ** max(0, math.ceil(math.log2(total / limit / _MOST_JOBS)))
     map_bounds = _bounds(sizes, limit)
+    while len(map_bounds) > _MOST_JOBS + 1:
+        # By steps, so that a partition of another size does not change it.
+        limit *= 2
+        map_bounds = _bounds(sizes, limit)
     reduced = _REDUCE_FACTOR * limit
     pixels = min(_REDUCE_PIXELS, max(_LEAST_PIXELS, len(owners) / 2))
     weights = np.where(owners < 0, 0, sizes[owners])
@@ -119,7 +121,7 @@ def _bounds(weights: NDArray[np.number], wanted: float) -> Ints:
     middles = (sums[:-1] + sums[1:]) / 2
     if count <= _EVEN_JOBS:
         if count > 2:
-            count = _PROCESSORS * max(1, round(count / _PROCESSORS))
+            count = _PROCESSORS * round(count / _PROCESSORS)
         cuts = np.searchsorted(middles, sums[-1] / count * np.arange(1, count))
         return np.union1d(cuts, [0, len(weights)])
     bounds = [0]

@@ -16,6 +16,7 @@ PROVENANCE = "provenance_info.json"
 
 _OF_THE_RUN = (
     "output_path",
+    "output_artifact_name",
     "overwrite",
     "tmp_dir",
     "delete_intermediate_parquet_files",
@@ -91,20 +92,21 @@ def check_output(margin: Margin) -> None:
         )
     if made is not None and made["result"] != margin.plan.result:
         raise MarginCacheError(
-            f"output_path: {place} exists and was made with other parameters"
-            f"{_difference(made, margin.settings)}; choose another output_artifact_name, or set "
-            "overwrite: true"
+            f"output_path: {place} exists and was made {_difference(made, margin.settings)}; "
+            "choose another output_artifact_name, or set overwrite: true"
         )
 
 
 def _difference(made: Mapping[str, Any], settings: MarginSettings) -> str:
-    """Name the keys that differ, where there are some."""
+    """Say how a margin was made that is not the one wanted, though it has its name."""
     keys = [
         f"{key} {made.get(key)}, not {value}"
         for key, value in plain_settings(settings).items()
         if key not in _OF_THE_RUN and made.get(key) != value
     ]
-    return f" ({'; '.join(keys)})" if keys else ""
+    if keys:
+        return f"with other parameters ({'; '.join(keys)})"
+    return "when the catalog had other partitions, columns, compression or row groups"
 
 
 def find_file(
