@@ -1,8 +1,10 @@
 """Scripts begin soon, with only what they need, and end with what they have to say."""
 
+import platform
 import subprocess
 import sys
 from pathlib import Path
+from textwrap import indent
 
 import pytest
 
@@ -24,13 +26,24 @@ runpy.run_path(sys.argv[1] + "/" + sys.argv[2], run_name="script")
 print(*sys.modules)
 """
 
+FREE_A_BLOCK = """\
+from pathlib import Path
+def resident():
+    fields = Path("/proc/self/status").read_text().split()
+    return int(fields[fields.index("VmRSS:") + 1])
+before = resident()
+block = bytearray(20_000_000)
+del block
+return f"{resident() - before}"
+"""
+
 RUN = """
 import atexit, os, sys
 sys.path.insert(0, sys.argv[1])
 from margin_cache.command_line import run
 from margin_cache.errors import MarginCacheError
 def main():
-    {}
+{}
 run(main)
 """
 
@@ -55,6 +68,18 @@ def test_scripts_import_only_what_they_need(name: str, unneeded: set[str]) -> No
     assert not modules & unneeded
 
 
+def run_script(work: str, output: Path) -> tuple[int, str]:
+    """Run a script that does some work; return its exit code, and all that it said."""
+    with output.open("w") as file:
+        ended = subprocess.run(
+            [sys.executable, "-c", RUN.format(indent(work, "    ")), str(SCRIPTS)],
+            stdout=file,
+            stderr=file,
+            check=False,
+        )
+    return ended.returncode, output.read_text()
+
+
 @pytest.mark.parametrize(
     ("work", "code", "said"),
     [
@@ -65,22 +90,34 @@ def test_scripts_import_only_what_they_need(name: str, unneeded: set[str]) -> No
     ],
 )
 def test_scripts_say_how_they_ended(work: str, code: int, said: str, tmp_path: Path) -> None:
-    log = tmp_path / "log"
-    with log.open("w") as file:
-        ended = subprocess.run(
-            [sys.executable, "-c", RUN.format(work), str(SCRIPTS)],
-            stdout=file,
-            stderr=file,
-            check=False,
-        )
-    assert ended.returncode == code
-    assert log.read_text() == said
+    assert run_script(work, tmp_path / "log") == (code, said)
+
+
+def test_a_script_that_fails_unexpectedly_says_where(tmp_path: Path) -> None:
+    code, said = run_script("raise ValueError('unforeseen')", tmp_path / "log")
+    assert code == 1
+    assert said.startswith("Traceback") and said.endswith("ValueError: unforeseen\n")
+
+
+def test_scripts_never_load_pandas(tmp_path: Path) -> None:
+    work = (
+        "import numpy, pyarrow; pyarrow.array(numpy.ones(3)); return str('pandas' in sys.modules)"
+    )
+    assert run_script(work, tmp_path / "log") == (0, "False\n")
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="of the C libraries only glibc can")
+def test_scripts_keep_what_is_freed(tmp_path: Path) -> None:
+    """Of 20 MB, which the C library would give back to the system at once."""
+    code, kilobytes = run_script(FREE_A_BLOCK, tmp_path / "log")
+    assert code == 0
+    assert int(kilobytes) > 15_000
 
 
 def test_a_script_that_cannot_say_how_it_ended_fails() -> None:
     with Path("/dev/full").open("w") as full:
         ended = subprocess.run(
-            [sys.executable, "-c", RUN.format("return 'done'"), str(SCRIPTS)],
+            [sys.executable, "-c", RUN.format("    return 'done'"), str(SCRIPTS)],
             stdout=full,
             stderr=full,
             check=False,

@@ -249,7 +249,8 @@ def read_schema(info: CatalogInfo, partitions: Partitions) -> pa.Schema:
     """Return the Arrow schema of a catalog, with its metadata, and check what a margin needs.
 
     Raises:
-        MarginCacheError: the index or a coordinate column is missing or has a wrong type.
+        MarginCacheError: the index or a coordinate column is missing or has a wrong type, or two
+            columns have the same name.
     """
     common = Path(info.path, info.dataset, "_common_metadata")
     first = partition_files(info, int(partitions.orders[0]), int(partitions.pixels[0]))[0]
@@ -265,6 +266,9 @@ def check_columns(info: CatalogInfo, schema: pa.Schema, source: Path) -> None:
     Raises:
         MarginCacheError: one is missing or has a wrong type, or two have the same name.
     """
+    for name, times in Counter(schema.names).most_common(1):
+        if times > 1:
+            raise MarginCacheError(f"{source}: has several columns {name}; rename all but one")
     index = (
         [] if info.index_column is None else [(info.index_column, _is_index, "a 64-bit integer")]
     )
@@ -273,22 +277,16 @@ def check_columns(info: CatalogInfo, schema: pa.Schema, source: Path) -> None:
         (info.ra_column, pa.types.is_floating, "a floating-point"),
         (info.dec_column, pa.types.is_floating, "a floating-point"),
     ):
-        found = schema.get_all_field_indices(column)
-        if len(found) != 1:
+        if column not in schema.names:
             raise MarginCacheError(
-                f"{source}: has {'several columns' if found else 'no column'} {column}, which "
-                "making a margin needs; is it the name that the catalog's metadata gives?"
+                f"{source}: has no column {column}, which making a margin needs; is it the name "
+                "that the catalog's metadata gives?"
             )
         if not right(schema.field(column).type):
             raise MarginCacheError(
                 f"{source}: the column {column} has the type {schema.field(column).type}, "
                 f"not {kind} one, as making a margin needs"
             )
-    names = Counter(schema.names)
-    if len(names) < len(schema):
-        raise MarginCacheError(
-            f"{source}: has several columns {names.most_common(1)[0][0]}; rename all but one"
-        )
 
 
 def _is_index(kind: pa.DataType) -> bool:

@@ -9,8 +9,9 @@ from typing import NoReturn
 
 from margin_cache.errors import MarginCacheError
 
-_TRIM_THRESHOLD, _MMAP_THRESHOLD = (-1, 1 << 28), (-3, 1 << 25)
-"""Parameters of glibc's mallopt(3), with values: the most that is kept, and the largest block."""
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
+_KEPT_MEMORY = {_M_TRIM_THRESHOLD: 1 << 28, _M_MMAP_THRESHOLD: 1 << 25}
+"""Parameters of glibc's mallopt(3): the most bytes that are kept, and the largest block of them."""
 
 
 class _NoPandas:
@@ -36,16 +37,18 @@ def keep_memory() -> None:
     It would give it back to the system, and get it again filled with zeros. Libraries other than
     glibc have no such setting.
     """
-    with suppress(AttributeError):
-        for parameter in (_TRIM_THRESHOLD, _MMAP_THRESHOLD):
-            ctypes.CDLL(None).mallopt(*parameter)
+    with suppress(AttributeError, OSError):
+        library = ctypes.CDLL(None)
+        for parameter, value in _KEPT_MEMORY.items():
+            library.mallopt(parameter, value)
 
 
 def run(main: Callable[[], str]) -> NoReturn:
     """Run a script's work, print what it says, or its error in one line, and end the process.
 
     Args:
-        main: does the work and returns a line that says what was done.
+        main: does the work and returns a line that says what was done. Then it has closed all
+            files, and no thread of it is at work.
     """
     keep_pandas_out()
     keep_memory()
@@ -55,5 +58,5 @@ def run(main: Callable[[], str]) -> NoReturn:
         sys.exit(f"error: {error}")
     except OSError as error:
         sys.exit(f"error: {error.filename or 'a file'}: {error.strerror or error}")
-    # All files are closed. Python would now take all modules apart, one after the other.
+    # Python would now take all modules apart, one after the other.
     os._exit(0)
