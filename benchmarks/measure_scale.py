@@ -22,7 +22,7 @@ CONFIG = {"input_catalog_path": "sky", "output_artifact_name": "margin", "margin
 
 
 def make_catalog(directory: Path, count: int) -> None:
-    """Write a catalog of so many partitions, of two orders, all around the sky."""
+    """Write a catalog of so many partitions or two less, of two orders, all around the sky."""
     with_library()
     import numpy as np
     import skies
@@ -114,10 +114,16 @@ def line(count: int, directory: Path) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument(
-        "counts", nargs="*", type=int, default=[2352, 10_000, 70_000, 200_000], help="12 at least"
+        "counts",
+        nargs="*",
+        type=int,
+        default=[2352, 10_000, 70_000, 200_000],
+        help="numbers of partitions, 12 at least; the next lower multiple of three is made",
     )
     parser.add_argument("--directory", type=Path, help="to make the catalogs in")
     arguments = parser.parse_args()
+    if min(arguments.counts) < 12:
+        parser.error("a catalog of the whole sky has 12 partitions at least")
     print(
         "| partitions | map and reduce jobs | plan and dry run: wall s | CPU s | MB "
         "| dry run: wall s | CPU s | MB | files | finishing: wall s | CPU s | MB |"
