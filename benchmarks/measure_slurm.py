@@ -32,13 +32,22 @@ SCRIPTS = ("map_partitions.py", "reduce_margins.py", "finish_margin.py")
 NOTE = """
 import atexit, os, sys
 
+SCRIPTS = {scripts!r}
+
 def note():
     # With that of the programs it has called, the script of the job among them.
     cpu = sum(os.times()[:4])
     with open(os.environ["CPU_NOTES"], "a") as file:
-        file.write(f"{os.path.basename(sys.argv[0])} {'remote' in sys.argv} {cpu}\\n")
+        file.write(f"{{os.path.basename(sys.argv[0])}} {{'remote' in sys.argv}} {{cpu}}\\n")
+
+def note_and_exit(code):
+    # The scripts of jobs end so; Snakemake's forks do too, but count as children.
+    if os.path.basename(sys.argv[0]) in SCRIPTS:
+        note()
+    exit_at_once(code)
 
 atexit.register(note)
+exit_at_once, os._exit = os._exit, note_and_exit
 """
 
 
@@ -75,7 +84,7 @@ def main() -> None:
     directory = Path(tempfile.mkdtemp())
     try:
         skies.write_hipscat(directory, "sky", skies.survey_sky(ROWS, COLUMNS), partitions)
-        (directory / "sitecustomize.py").write_text(NOTE)
+        (directory / "sitecustomize.py").write_text(NOTE.format(scripts=SCRIPTS))
         lines = [make_margin(directory, grouping, arguments.resources) for grouping in GROUPINGS]
     finally:
         shutil.rmtree(directory)
