@@ -373,6 +373,7 @@ def test_auto_jobs_are_never_too_many_for_snakemake(job_size_mb: float, count: i
     sizes = np.full(len(pixels), 10**6)
     partitions = Partitions(np.full(len(pixels), 6), pixels, sizes, np.ones_like(sizes))
     plan = make_plan(replace(TASK, job_size_mb=job_size_mb), partitions)
+    # Jobs are not made larger than they need be, either.
     assert min(1300, count / job_size_mb) < len(plan.map_names) <= 4096
 
 

@@ -38,7 +38,7 @@ return f"{resident() - before}"
 """
 
 RUN = """
-import atexit, os, sys
+import atexit, sys
 sys.path.insert(0, sys.argv[1])
 from margin_cache.command_line import run
 from margin_cache.errors import MarginCacheError

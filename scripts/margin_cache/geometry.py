@@ -32,5 +32,14 @@ def centres(
 
 
 def pixels_at(order: int, lon: NDArray[np.float64], lat: NDArray[np.float64]) -> NDArray[np.int64]:
-    """Return the nested pixels of an order that points in degrees lie in, each of shape (n,)."""
+    """Return the pixels that points lie in.
+
+    Args:
+        order: order of the pixels.
+        lon: longitudes or right ascensions in degrees, of any turn, shape (n,).
+        lat: latitudes or declinations in degrees, shape (n,).
+
+    Returns:
+        Nested pixel numbers, int64 array of shape (n,).
+    """
     return hpgeom.angle_to_pixel(2**order, lon % 360, lat, nest=True, lonlat=True)

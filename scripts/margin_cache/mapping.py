@@ -174,9 +174,9 @@ def _shard_rows(found: _Found, schema: pa.Schema) -> pa.Table:
     for field in columns:
         if not field.nullable and rows[field.name].null_count:
             raise MarginCacheError(
-                f"{found.group.path}: has nulls in the column {field.name}, which the catalog's "
-                "_common_metadata, or its first partition if there is none, says has none; mend "
-                "what it says"
+                f"{found.group.path}: the column {field.name} has nulls, though the catalog's "
+                "_common_metadata, or its first partition if there is none, declares that it has "
+                "none; correct one of them"
             )
     source = pa.scalar(found.group.partition, pa.uint32())
     return pa.Table.from_arrays(

@@ -98,11 +98,12 @@ def _group(task: Task, sizes: Ints, owners: Ints) -> tuple[Ints, Ints]:
     sizes = sizes + _PARTITION
     total = int(sizes.sum())
     limit = min(task.job_size_mb * _MB, max(_LEAST_JOB, total / _JOBS_WANTED))
-    map_bounds = _bounds(sizes, limit)
-    while len(map_bounds) > _MOST_JOBS + 1:
-        # By steps, so that a partition of another size does not change it.
+    # By steps, so that a partition of another size does not change it.
+    while total > _MOST_JOBS * limit:
         limit *= 2
-        map_bounds = _bounds(sizes, limit)
+    # Where most partitions are somewhat smaller than a job, each is one.
+    while len(map_bounds := _bounds(sizes, limit)) > _MOST_JOBS + 1:
+        limit *= 2
     reduced = _REDUCE_FACTOR * limit
     pixels = min(_REDUCE_PIXELS, max(_LEAST_PIXELS, len(owners) / 2))
     weights = np.where(owners < 0, 0, sizes[owners])
