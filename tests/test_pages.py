@@ -12,8 +12,9 @@ import pyarrow.parquet as pq
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from margin_cache import pages
-from margin_cache.pages import Chunk, NotTaken, RowTaker, find_chunk
+from margin_cache import page_headers, pages
+from margin_cache.page_headers import NotTaken, Page, read_page
+from margin_cache.pages import Chunk, RowTaker, find_chunk
 
 ROWS = 30_000
 KINDS = (pa.int32(), pa.uint32(), pa.int64(), pa.uint64(), pa.float32(), pa.float64())
@@ -227,7 +228,7 @@ def test_damaged_headers_do_no_harm(
     column = memoryview(whole)[chunk.start : chunk.start + chunk.size]
     places, end = [], 0
     while end < chunk.size:
-        page = pages._read_page(column, end)
+        page = read_page(column, end)
         places += range(end, page.begin)
         end = page.end
     refused = 0
@@ -287,7 +288,7 @@ def test_columns_that_cannot_be_in_the_file_are_not_taken(
 def test_a_header_with_an_endless_number_is_not_read_to_its_end() -> None:
     data = memoryview(bytes([0x15]) + b"\xff" * 1000)
     with pytest.raises(NotTaken, match="too many bytes"):
-        pages._read_struct(data, 0)
+        page_headers._read_struct(data, 0)
 
 
 @settings(
@@ -378,7 +379,7 @@ def test_codes_of_an_impossible_width_are_not_taken(width: int) -> None:
 
 
 def test_definition_levels_must_say_that_there_are_no_nulls() -> None:
-    page = pages._Page(kind=0, begin=0, end=99, size=99, count=300, encoding=0, levels=3)
+    page = Page(kind=0, begin=0, end=99, size=99, count=300, encoding=0, levels=3)
     # Two bytes for the length of the run, 600 = 0x258, and one for its value.
     levels = bytes([3, 0, 0, 0, 0xD8, 0x04, 1])
     assert pages._end_of_levels(levels + b"values", page) == 7

@@ -13,12 +13,20 @@ Source: the Parquet format, https://parquet.apache.org/docs/file-format, whose n
 import struct
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
+
+from margin_cache.page_headers import (
+    DATA_PAGE,
+    DICTIONARY_PAGE,
+    INDEX_PAGE,
+    NotTaken,
+    Page,
+    read_page,
+)
 
 Values = NDArray[np.number]
 
@@ -44,14 +52,6 @@ _PLAIN, _DICTIONARIES, _RLE = 0, (2, 8), 3
 _DICTIONARY_PAGES = (0, 2)
 """Those of the dictionaries themselves; both mean plain values."""
 
-_DATA_PAGE, _INDEX_PAGE, _DICTIONARY_PAGE = range(3)
-
-_BOOLEANS, _INTEGERS, _BYTES, _STRUCT = (1, 2), (4, 5, 6), 8, 12
-"""Kinds of fields in a header."""
-
-_MOST_BYTES = 1 << 28
-"""Pages are a megabyte or so; one that is larger is damaged, or not worth while."""
-
 _MOST_KEPT = 1 << 18
 """Numbers that are kept from one column to the next, of eight bytes each."""
 
@@ -60,10 +60,6 @@ _DAMAGES = (
     *(struct.error, pa.ArrowException, OSError),
 )
 """What is raised at headers and pages that make no sense, or are not there."""
-
-
-class NotTaken(Exception):
-    """The pages of a column are of another kind than those that are taken here, or damaged."""
 
 
 @dataclass(frozen=True)
@@ -209,18 +205,18 @@ class RowTaker:
         position = first = done = 0
         # To the last page, since wrong counts of a page show in the sum.
         while first < chunk.count:
-            page = _read_page(data, position)
+            page = read_page(data, position)
             position = page.end
-            if page.kind == _DICTIONARY_PAGE:
+            if page.kind == DICTIONARY_PAGE:
                 dictionary.found(page)
-            elif page.kind == _DATA_PAGE:
+            elif page.kind == DATA_PAGE:
                 part = self._part(first, page.count)
                 first += page.count
                 if len(part.wanted):
                     stop = done + len(part.wanted)
                     values[done:stop] = _values(data, page, chunk, part, dictionary)
                     done = stop
-            elif page.kind != _INDEX_PAGE:
+            elif page.kind != INDEX_PAGE:
                 raise NotTaken(f"page of kind {page.kind}")
         if first != chunk.count or done != len(values):
             raise NotTaken("pages of other numbers of values than the column has")
@@ -237,57 +233,16 @@ class RowTaker:
         return part
 
 
-@dataclass(slots=True)
-class _Page:
-    """A page.
-
-    Attributes:
-        kind: what it holds.
-        begin: where its content begins in its column.
-        end: where it ends.
-        size: bytes of its content in memory.
-        count: number of its values.
-        encoding: of its values.
-        levels: encoding of its definition levels.
-    """
-
-    kind: int
-    begin: int
-    end: int
-    size: int
-    count: int = 0
-    encoding: int = -1
-    levels: int = -1
-
-
-def _read_page(data: memoryview, position: int) -> _Page:
-    """Read the header of the page that begins at a position."""
-    header, begin = _read_struct(data, position)
-    kind, size, compressed = header[1], header[2], header[3]
-    if not 0 <= size <= _MOST_BYTES or not 0 <= compressed <= len(data) - begin:
-        raise NotTaken("a page of an impossible size")
-    page = _Page(kind, begin, begin + compressed, size)
-    if kind == _DATA_PAGE:
-        own = header[5]
-        page.count, page.encoding, page.levels = own[1], own[2], own[3]
-    elif kind == _DICTIONARY_PAGE:
-        own = header[7]
-        page.count, page.encoding = own[1], own[2]
-    if page.count < 0:
-        raise NotTaken("a page with less than no values")
-    return page
-
-
 class _Dictionary:
     """The dictionary of a column, decoded when it is first needed."""
 
     def __init__(self, data: memoryview, chunk: Chunk) -> None:
         self._data = data
         self._chunk = chunk
-        self._page: _Page | None = None
+        self._page: Page | None = None
         self._values: Values | None = None
 
-    def found(self, page: _Page) -> None:
+    def found(self, page: Page) -> None:
         if self._page is not None:
             raise NotTaken("two dictionaries")
         self._page = page
@@ -302,7 +257,7 @@ class _Dictionary:
 
 
 def _values(
-    data: memoryview, page: _Page, chunk: Chunk, part: _Part, dictionary: _Dictionary
+    data: memoryview, page: Page, chunk: Chunk, part: _Part, dictionary: _Dictionary
 ) -> Values:
     """Return the wanted values of a page, one at least."""
     content = _uncompressed(data, page, chunk.codec)
@@ -322,14 +277,14 @@ def _plain_values(content: bytes, start: int, count: int, dtype: type[np.number]
     return values
 
 
-def _uncompressed(data: memoryview, page: _Page, codec: pa.Codec | None) -> bytes:
+def _uncompressed(data: memoryview, page: Page, codec: pa.Codec | None) -> bytes:
     content = data[page.begin : page.end]
     if codec is None:
         return bytes(content)
     return codec.decompress(content, page.size, asbytes=True)
 
 
-def _end_of_levels(content: bytes, page: _Page) -> int:
+def _end_of_levels(content: bytes, page: Page) -> int:
     """Return where the values of a page begin, behind definition levels that say: no nulls."""
     levels = _levels_without_nulls(page.count)
     if page.levels != _RLE or not content.startswith(levels):
@@ -412,42 +367,3 @@ def _places(wanted: NDArray[np.int64], start: int, width: int, groups: int) -> _
         first=bits >> 3,
         shift=(bits & 7).astype(np.uint64),
     )
-
-
-def _read_struct(data: memoryview, position: int) -> tuple[dict[int, Any], int]:
-    """Read a structure in Thrift's compact protocol; return its fields by id, and where it ends.
-
-    Only integers and structures are kept; of other fields there are none that are needed.
-
-    Source: https://github.com/apache/thrift/blob/master/doc/specs/thrift-compact-protocol.md
-    """
-    fields: dict[int, Any] = {}
-    field = 0
-    while head := data[position]:
-        position += 1
-        kind = head & 15
-        if not head >> 4:
-            raise NotTaken("a header with fields out of order")
-        field += head >> 4
-        if kind == _STRUCT:
-            fields[field], position = _read_struct(data, position)
-        elif kind in _INTEGERS or kind == _BYTES:
-            # An unsigned integer of 7 bits a byte (ULEB128).
-            number = data[position]
-            position += 1
-            if number > 127:
-                number, shift = number & 127, 7
-                while (byte := data[position]) > 127:
-                    number |= (byte & 127) << shift
-                    shift, position = shift + 7, position + 1
-                    if shift > 63:
-                        raise NotTaken("an integer of too many bytes")
-                number |= byte << shift
-                position += 1
-            if kind == _BYTES:
-                position += number
-            else:
-                fields[field] = (number >> 1) ^ -(number & 1)
-        elif kind not in _BOOLEANS:
-            raise NotTaken(f"field of kind {kind} in a header")
-    return fields, position + 1

@@ -13,7 +13,8 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from margin_cache.catalog import unreadable
-from margin_cache.pages import DICTIONARIES, ENCODINGS, NotTaken, RowTaker, find_chunk
+from margin_cache.page_headers import NotTaken
+from margin_cache.pages import DICTIONARIES, ENCODINGS, RowTaker, find_chunk
 from margin_cache.reading import RowGroup, read_batches
 
 COLUMNS_BYTES = 8 * 10**6
