@@ -378,6 +378,32 @@ def test_codes_of_an_impossible_width_are_not_taken(width: int) -> None:
         pages._codes(bytes([width, 3]) + bytes(300), 0, pages._Part(np.array([1]), {}))
 
 
+@pytest.mark.parametrize("count", [2, 4])
+def test_plain_values_are_as_many_as_the_page_says(count: int) -> None:
+    content = bytes(5) + np.arange(3).tobytes()
+    assert pages._plain_values(content, 5, 3, np.int64).tolist() == [0, 1, 2]
+    with pytest.raises(NotTaken, match="another number of values"):
+        pages._plain_values(content, 5, count, np.int64)
+
+
+@pytest.mark.parametrize("encoding", [0, 2, 5])
+def test_dictionaries_are_of_plain_values(encoding: int) -> None:
+    data = memoryview(np.array([7, 8, 9]).tobytes())
+    chunk = Chunk(start=0, size=24, count=2, dtype=np.int64, codec=None, has_levels=False)
+    dictionary = pages._Dictionary(data, chunk)
+    codes = np.array([2, 0], np.uint64)
+    with pytest.raises(NotTaken, match="no dictionary"):
+        dictionary.take(codes)
+    dictionary.found(Page(kind=2, begin=0, end=24, size=24, count=3, encoding=encoding))
+    if encoding == 5:
+        with pytest.raises(NotTaken, match="another encoding"):
+            dictionary.take(codes)
+    else:
+        assert dictionary.take(codes).tolist() == [9, 7]
+    with pytest.raises(NotTaken, match="two dictionaries"):
+        dictionary.found(Page(kind=2, begin=0, end=24, size=24, count=3, encoding=0))
+
+
 def test_definition_levels_must_say_that_there_are_no_nulls() -> None:
     page = Page(kind=0, begin=0, end=99, size=99, count=300, encoding=0, levels=3)
     # Two bytes for the length of the run, 600 = 0x258, and one for its value.

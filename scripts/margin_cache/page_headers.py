@@ -65,8 +65,6 @@ def read_page(data: memoryview, position: int) -> Page:
     elif kind == DICTIONARY_PAGE:
         own = header[7]
         page.count, page.encoding = own[1], own[2]
-    if page.count < 0:
-        raise NotTaken("a page with less than no values")
     return page
 
 
