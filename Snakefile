@@ -31,12 +31,12 @@ rule all:
 
 
 onsuccess:
-    print(summary())
+    print(summary(), flush=True)
     notify(MAIL, lambda: write_success(log))
     end_at_once()
 
 
 onerror:
-    print(what_failed(log))
+    print(what_failed(log), flush=True)
     notify(MAIL, lambda: write_failure(log))
     end_at_once()

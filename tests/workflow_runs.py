@@ -68,11 +68,14 @@ def snakemake_server() -> subprocess.Popen[str]:
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         encoding="utf-8",
+        env=environment(),
     )
 
 
 def environment() -> dict[str, str]:
-    return {name: value for name, value in os.environ.items() if name != "SNAKEMAKE_PROFILE"}
+    """The environment of runs, without what makes them other than those of most users."""
+    unusual = {"SNAKEMAKE_PROFILE", "PYTHONUNBUFFERED"}
+    return {name: value for name, value in os.environ.items() if name not in unusual}
 
 
 def start_snakemake(command: list[str]) -> subprocess.CompletedProcess[str]:
