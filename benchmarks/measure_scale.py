@@ -62,7 +62,7 @@ def make_reduced(directory: Path) -> tuple[int, int]:
     from margin_cache.configuration import settings_of_margins
     from margin_cache.preparing import prepare_margins
     from margin_cache.schemas import margin_schema
-    from margin_cache.storage import file_digest, write_json
+    from margin_cache.storage.files import file_digest, write_json
 
     (margin,) = prepare_margins(
         settings_of_margins(dict(CONFIG), ROOT / "workflow/schemas/config.schema.yaml")

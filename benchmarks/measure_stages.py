@@ -19,7 +19,7 @@ from read_all import read_all
 from workflow_jobs import STAGES, apart, jobs_of, run_job, with_library
 
 PARTS = {
-    "footers": ("catalog.py", "open_parquet"),
+    "footers": ("storage/parquet_file.py", "open_parquet"),
     "spatial index and coordinates": ("reading.py", "read_positions"),
     "coarse filter": ("filtering.py", "rows_near_borders"),
     "exact filter": ("filtering.py", "are_in_margin"),
@@ -50,7 +50,8 @@ def parts_of_mapping(plan_path: Path, shard: Path) -> dict[str, float]:
     plan = load_plan(plan_path)
     for file, function in PARTS.values():
         # A part that is no longer there must not be measured as none.
-        getattr(import_module(f"margin_cache.{Path(file).stem}"), function)
+        module = file.removesuffix(".py").replace("/", ".")
+        getattr(import_module(f"margin_cache.{module}"), function)
     profile = cProfile.Profile(time.process_time, builtins=False)
     profile.enable()
     for job in range(len(plan.map_names)):

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from margin_cache import boundary
-from margin_cache.boundary import distance_to_pixel, is_within
+from margin_cache.healpix.boundary import distance_to_pixel, is_within
 
 MAX_ERROR_ARCSEC = 1e-6
 PAIRS_PER_CLASS = 12_000

@@ -8,7 +8,7 @@ import pyarrow.parquet as pq
 import pytest
 import skies
 from hats_skies import write_hats
-from margin_cache.nested import ARCSEC_PER_RADIAN, finest_coarse_order
+from margin_cache.healpix.nested import ARCSEC_PER_RADIAN, finest_coarse_order
 from peers import PEERS, peer_python, run
 from test_hats import partition_paths
 from test_rows import mixed_partitions, sky_of

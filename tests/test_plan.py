@@ -13,8 +13,8 @@ import skies
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from margin_cache.catalog import CatalogInfo, Partitions
-from margin_cache.geometry import cells_and_neighbours
-from margin_cache.nested import (
+from margin_cache.healpix.neighbors import cells_and_neighbours
+from margin_cache.healpix.nested import (
     ARCSEC_PER_RADIAN,
     finest_coarse_order,
     negative_pixels,

@@ -17,7 +17,7 @@ import psutil
 import pytest
 from margin_cache import finishing
 from margin_cache.finishing import finish_margin
-from margin_cache.storage import atomic_path
+from margin_cache.storage.files import atomic_path
 from workflow_runs import (
     ROOT,
     SNAKEMAKE,

@@ -12,11 +12,11 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from margin_cache.errors import MarginCacheError
-from margin_cache.nested import MAX_ORDER, pixel_ranges
+from margin_cache.healpix.nested import MAX_ORDER, pixel_ranges
+from margin_cache.storage.parquet_file import open_parquet
 
 _MAGIC = b"PAR1"
 
@@ -291,30 +291,6 @@ def check_columns(info: CatalogInfo, schema: pa.Schema, source: Path) -> None:
 
 def _is_index(kind: pa.DataType) -> bool:
     return kind in (pa.int64(), pa.uint64())
-
-
-def open_parquet(path: Path, source: pa.NativeFile | None = None) -> pq.ParquetFile:
-    """Open a Parquet file for reading with one thread and little memory.
-
-    Args:
-        path: the file.
-        source: the same, if it is open already.
-
-    Raises:
-        MarginCacheError: it is missing, unreadable, or not a whole Parquet file.
-    """
-    try:
-        return pq.ParquetFile(source or path, pre_buffer=False)
-    except FileNotFoundError:
-        raise MarginCacheError(f"{path}: there is no such file") from None
-    except (pa.ArrowException, OSError) as error:
-        raise unreadable(path, error) from None
-
-
-def unreadable(path: Path, error: BaseException) -> MarginCacheError:
-    """Return the error that says that a file could not be read, and why."""
-    reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-    return MarginCacheError(f"{path}: cannot be read ({reason}); copy it again")
 
 
 def check_schema(schema: pa.Schema, expected: pa.Schema, path: Path) -> None:

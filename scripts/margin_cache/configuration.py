@@ -15,7 +15,7 @@ import jsonschema
 import yaml
 
 from margin_cache.errors import MarginCacheError
-from margin_cache.nested import finest_coarse_order
+from margin_cache.healpix.nested import finest_coarse_order
 from margin_cache.settings import MailSettings, MarginSettings
 
 _DASK_KEYS = {

@@ -3,9 +3,9 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from margin_cache.boundary import is_within
-from margin_cache.geometry import cells_and_neighbours
-from margin_cache.nested import expand_ranges, pixel_ranges, touches_border
+from margin_cache.healpix.boundary import is_within
+from margin_cache.healpix.neighbors import cells_and_neighbours
+from margin_cache.healpix.nested import expand_ranges, pixel_ranges, touches_border
 from margin_cache.plan import Plan
 
 

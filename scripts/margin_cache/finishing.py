@@ -4,11 +4,9 @@ Until the move the margin lies in a hidden directory, so a catalog that is not w
 loaded, and one that it replaces stands until then.
 """
 
-import fcntl
 import platform
 import shutil
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -32,8 +30,9 @@ from margin_cache.standing import (
     is_complete,
     standing_files,
 )
-from margin_cache.storage import (
+from margin_cache.storage.files import (
     atomic_path,
+    exclusive_lock,
     file_digest,
     is_temporary,
     link_or_copy,
@@ -58,7 +57,8 @@ def finish_margin(margin: Margin) -> dict[str, Any]:
     Raises:
         MarginCacheError: a file that a receipt lists is not there.
     """
-    with _alone(margin.work):
+    # A second copy of the job waits, and then finds the margin complete.
+    with exclusive_lock(margin.plan_path):
         files = _listed_files(margin)
         rows = sum(count for count, _, _ in files.values())
         if not is_complete(margin):
@@ -73,16 +73,6 @@ def finish_margin(margin: Margin) -> dict[str, Any]:
         summary = {"place": str(margin.place), "rows": rows, "files": len(files)}
         write_json(margin.finished, summary)
     return summary
-
-
-@contextmanager
-def _alone(work: Path) -> Iterator[None]:
-    """Keep a second copy of the job waiting, which then finds the margin complete."""
-    with (work / "plan.npz").open("rb") as file:
-        # Not every network file system has locks; two copies there need a killed main process.
-        with suppress(OSError):
-            fcntl.flock(file, fcntl.LOCK_EX)
-        yield
 
 
 def _listed_files(margin: Margin) -> dict[str, list[Any]]:

@@ -1,10 +1,7 @@
 """The HATS format: reading what a catalog says about itself, writing a margin's metadata."""
 
-import fcntl
-import os
 import re
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -14,7 +11,7 @@ from jproperties import Properties
 from margin_cache import __version__
 from margin_cache.catalog import CatalogInfo, MarginSummary
 from margin_cache.errors import MarginCacheError
-from margin_cache.storage import atomic_path, write_text
+from margin_cache.storage.files import atomic_path, exclusive_lock, write_text
 
 INFO = ("hats.properties", "properties")
 """Files that hold the properties of a table, the one to be preferred first."""
@@ -183,7 +180,8 @@ def list_in_collection(info: CatalogInfo, place: Path) -> None:
     path = place.parent / COLLECTION
     if is_listed(info, place):
         return
-    with _lock(place.parent):
+    # Another process may be finishing a margin of the same collection.
+    with exclusive_lock(place.parent):
         values = read_properties(path)
         margins = [*_margins(values), place.name]
         changed = {"all_margins": " ".join(dict.fromkeys(margins))}
@@ -211,16 +209,3 @@ def _with_values(text: str, values: Mapping[str, str]) -> str:
     if body and not body.endswith("\n"):
         body += "\n"
     return body + "".join(f"{key}={value}\n" for key, value in left.items())
-
-
-@contextmanager
-def _lock(directory: Path) -> Iterator[None]:
-    """Keep other processes that finish a margin of the same collection waiting."""
-    descriptor = os.open(directory, os.O_RDONLY)
-    try:
-        # Not every network file system has locks; two margins rarely end in the same moment.
-        with suppress(OSError):
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(descriptor)

@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from margin_cache.catalog import CatalogInfo, MarginSummary
 from margin_cache.errors import MarginCacheError
-from margin_cache.storage import write_json
+from margin_cache.storage.files import write_json
 
 INFO = "catalog_info.json"
 

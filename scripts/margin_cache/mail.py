@@ -30,7 +30,7 @@ from snakemake_interface_logger_plugins.common import LogEvent
 from margin_cache.configuration import DOMAIN, SMTP_PASSWORD, SMTP_USER
 from margin_cache.margin import Margin
 from margin_cache.settings import MailSettings
-from margin_cache.storage import read_json
+from margin_cache.storage.files import read_json
 
 DEADLINE = 30.0
 """Time for all that a mail takes, from looking the server up to its last answer [s]."""

@@ -26,7 +26,7 @@ from margin_cache.reading import (
     spatial_index,
 )
 from margin_cache.schemas import DESTINATION, shard_schema
-from margin_cache.storage import atomic_path
+from margin_cache.storage.files import atomic_path
 from margin_cache.taking import take_rows
 
 _FLUSH_BYTES = 64 * 10**6

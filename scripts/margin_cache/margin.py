@@ -20,7 +20,7 @@ from margin_cache.errors import MarginCacheError
 from margin_cache.formats import read_catalog_info
 from margin_cache.plan import Plan, load_plan, shard_path
 from margin_cache.settings import MarginSettings
-from margin_cache.storage import read_json
+from margin_cache.storage.files import read_json
 
 
 @dataclass(frozen=True)

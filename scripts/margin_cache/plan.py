@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from margin_cache import __version__
 from margin_cache.catalog import CatalogInfo, Partitions, partition_files, pixel_path
-from margin_cache.storage import atomic_path
+from margin_cache.storage.files import atomic_path
 
 Ints = NDArray[np.int64]
 

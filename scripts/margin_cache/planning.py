@@ -10,10 +10,10 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from margin_cache.boundary import distance_to_pixel
 from margin_cache.catalog import Partitions
-from margin_cache.geometry import cells_and_neighbours, centres
-from margin_cache.nested import (
+from margin_cache.healpix.boundary import distance_to_pixel
+from margin_cache.healpix.neighbors import cells_and_neighbours, centres
+from margin_cache.healpix.nested import (
     ARCSEC_PER_RADIAN,
     expand_ranges,
     finest_coarse_order,

@@ -13,7 +13,6 @@ from margin_cache.catalog import (
     CatalogInfo,
     Partitions,
     check_whole,
-    open_parquet,
     partition_files,
     read_partitions,
     read_schema,
@@ -26,7 +25,8 @@ from margin_cache.plan import Plan, Task, load_plan, save_plan
 from margin_cache.planning import make_plan
 from margin_cache.schemas import margin_schema
 from margin_cache.settings import MarginSettings
-from margin_cache.storage import read_json, write_json
+from margin_cache.storage.files import read_json, write_json
+from margin_cache.storage.parquet_file import open_parquet
 
 _WHOLE_FILE_ROWS = 1 << 20
 """Rows of a row group in the margin of a catalog that has one row group a file."""

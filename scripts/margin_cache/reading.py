@@ -17,15 +17,14 @@ from margin_cache.catalog import (
     CatalogInfo,
     check_columns,
     check_schema,
-    open_parquet,
     partition_files,
     partition_state,
     pixel_path,
-    unreadable,
 )
 from margin_cache.errors import MarginCacheError
-from margin_cache.geometry import pixels_at
+from margin_cache.healpix.neighbors import pixels_at
 from margin_cache.plan import Plan
+from margin_cache.storage.parquet_file import open_parquet, unreadable
 
 BATCH_ROWS = 1 << 16
 """Rows of a row group that are decoded at once."""

@@ -18,7 +18,7 @@ from margin_cache.errors import MarginCacheError
 from margin_cache.plan import Plan
 from margin_cache.reading import spatial_index
 from margin_cache.schemas import DESTINATION, SOURCE, margin_schema
-from margin_cache.storage import atomic_path, file_digest, is_temporary, write_json
+from margin_cache.storage.files import atomic_path, file_digest, is_temporary, write_json
 
 
 def reduce_margins(

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from margin_cache.errors import MarginCacheError
-from margin_cache.nested import finest_coarse_order
+from margin_cache.healpix.nested import finest_coarse_order
 
 
 @dataclass(frozen=True)

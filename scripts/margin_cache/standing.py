@@ -8,7 +8,7 @@ from margin_cache.errors import MarginCacheError
 from margin_cache.hats_format import is_listed
 from margin_cache.margin import Margin, plain_settings
 from margin_cache.settings import MarginSettings
-from margin_cache.storage import has_size, read_json
+from margin_cache.storage.files import has_size, read_json
 
 TOOL_NAME = "snakemake-margin-cache"
 

@@ -12,10 +12,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from margin_cache.catalog import unreadable
 from margin_cache.page_headers import NotTaken
 from margin_cache.pages import DICTIONARIES, ENCODINGS, RowTaker, find_chunk
 from margin_cache.reading import RowGroup, read_batches
+from margin_cache.storage.parquet_file import unreadable
 
 COLUMNS_BYTES = 8 * 10**6
 """Columns are read together as long as they take up no more than this in the file."""

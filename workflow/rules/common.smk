@@ -30,7 +30,7 @@ from margin_cache.standing import (
     forget_false_receipts,
     is_complete,
 )
-from margin_cache.storage import read_json
+from margin_cache.storage.files import read_json
 from snakemake.logging import logger
 from snakemake.settings.types import DeploymentMethod
 

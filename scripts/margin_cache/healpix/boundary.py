@@ -24,7 +24,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from margin_cache.nested import ARCSEC_PER_RADIAN, split_pixel
+from margin_cache.healpix.nested import ARCSEC_PER_RADIAN, split_pixel
 
 Floats = NDArray[np.float64]
 

@@ -1,6 +1,7 @@
 """Writing files so that a reader sees a whole file or none."""
 
 import errno
+import fcntl
 import hashlib
 import json
 import os
@@ -103,3 +104,21 @@ def replace_directory(new: Path, target: Path, old: Path) -> None:
         target.rename(old)
     new.rename(target)
     shutil.rmtree(old, ignore_errors=True)
+
+
+@contextmanager
+def exclusive_lock(path: Path) -> Iterator[None]:
+    """Hold the only lock on a file or directory; another process that wants it waits.
+
+    Without effect on a network file system that has no locks.
+
+    Raises:
+        FileNotFoundError: there is nothing of that name.
+    """
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        with suppress(OSError):
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
