@@ -58,17 +58,18 @@ def make_reduced(directory: Path) -> tuple[int, int]:
     with_library()
     import pyarrow as pa
     import pyarrow.parquet as pq
-    from margin_cache.catalog import read_schema
+    from margin_cache.catalog.columns import read_schema
     from margin_cache.configuration import settings_of_margins
     from margin_cache.preparing import prepare_margins
-    from margin_cache.schemas import margin_schema
     from margin_cache.storage.files import file_digest, write_json
 
     (margin,) = prepare_margins(
         settings_of_margins(dict(CONFIG), ROOT / "workflow/schemas/config.schema.yaml")
     )
     plan = margin.plan
-    schema = margin_schema(plan.task.catalog, read_schema(plan.task.catalog, plan.partitions))
+    schema = format_of(plan.task.catalog).margin_schema(
+        read_schema(plan.task.catalog, plan.partitions)
+    )
     one = pa.Table.from_pylist([{}], schema)
     for job, name in enumerate(plan.reduce_names):
         files, footers = {}, []

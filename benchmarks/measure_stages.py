@@ -20,11 +20,11 @@ from workflow_jobs import STAGES, apart, jobs_of, run_job, with_library
 
 PARTS = {
     "footers": ("storage/parquet_file.py", "open_parquet"),
-    "spatial index and coordinates": ("reading.py", "read_positions"),
+    "spatial index and coordinates": ("parquet/positions.py", "read_positions"),
     "coarse filter": ("filtering.py", "rows_near_borders"),
     "exact filter": ("filtering.py", "are_in_margin"),
-    "numbers of wanted rows": ("taking.py", "_take_from_pages"),
-    "other columns": ("taking.py", "_take_columns"),
+    "numbers of wanted rows": ("parquet/row_selection.py", "_take_from_pages"),
+    "other columns": ("parquet/row_selection.py", "_take_columns"),
     "writing": ("mapping.py", "_flush"),
     "all": ("mapping.py", "map_partitions"),
 }

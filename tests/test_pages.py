@@ -12,9 +12,9 @@ import pyarrow.parquet as pq
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from margin_cache import page_headers, pages
-from margin_cache.page_headers import NotTaken, Page, read_page
-from margin_cache.pages import Chunk, RowTaker, find_chunk
+from margin_cache.parquet import page_headers, pages
+from margin_cache.parquet.page_headers import NotTaken, Page, read_page
+from margin_cache.parquet.pages import Chunk, RowTaker, find_chunk
 
 ROWS = 30_000
 KINDS = (pa.int32(), pa.uint32(), pa.int64(), pa.uint64(), pa.float32(), pa.float64())

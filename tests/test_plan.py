@@ -12,7 +12,7 @@ import pytest
 import skies
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
-from margin_cache.catalog import CatalogInfo, Partitions
+from margin_cache.catalog.model import CatalogInfo, Partitions
 from margin_cache.healpix.neighbors import cells_and_neighbours
 from margin_cache.healpix.nested import (
     ARCSEC_PER_RADIAN,

@@ -15,7 +15,7 @@ NOT_FOR_FINISHING = {
     "hpgeom",
     "pyarrow.compute",
     "margin_cache.planning",
-    "margin_cache.reading",
+    "margin_cache.parquet.positions",
     "margin_cache.reducing",
 }
 

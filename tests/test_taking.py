@@ -10,11 +10,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import skies
-from margin_cache import reading, taking
+from margin_cache.catalog.columns import plain_schema
 from margin_cache.errors import MarginCacheError
-from margin_cache.reading import RowGroup
-from margin_cache.schemas import plain_schema
-from margin_cache.taking import take_rows
+from margin_cache.parquet import positions, row_selection
+from margin_cache.parquet.positions import RowGroup
+from margin_cache.parquet.row_selection import select_rows
 
 ROWS = 1000
 
@@ -62,7 +62,7 @@ def test_rows_are_those_of_the_file(
         whole = file.read_row_group(number).replace_schema_metadata().cast(schema)
         expected = whole.take(pa.array(rows))
         positions = expected.select(["ra", "dec"])
-        found = take_rows(group, positions, np.array(rows), schema)
+        found = select_rows(group, positions, np.array(rows), schema)
         assert found.schema.equals(schema)
         for name in schema.names:
             assert found[name].to_pylist() == expected[name].to_pylist(), name
@@ -84,7 +84,7 @@ def test_columns_that_are_read_at_once_are_small_or_one(
         )
         sizes[top] = sizes.get(top, 0) + column.total_compressed_size
     names = file.schema_arrow.names
-    parts = taking._column_groups(group_of(path), file.schema_arrow)
+    parts = row_selection._column_groups(group_of(path), file.schema_arrow)
     groups = [part.names for part in parts]
     assert [name for group in groups for name in group] == names
     assert len(groups) > 3
@@ -109,11 +109,11 @@ def test_strings_are_read_as_codes_where_they_are_few(tmp_path: Path) -> None:
     pq.write_table(table, path)
     file = pq.ParquetFile(path)
     group = group_of(path)
-    assert taking._coded_columns(group, file.schema_arrow) == ["few", "few_and_large"]
+    assert row_selection._coded_columns(group, file.schema_arrow) == ["few", "few_and_large"]
     rows = [0, 3, 3, 11, 999]
-    found = take_rows(group, table.select([]), np.array(rows), table.schema)
+    found = select_rows(group, table.select([]), np.array(rows), table.schema)
     assert found.equals(table.take(pa.array(rows)))
-    kinds = taking._reader_of_codes(group, ["few"]).schema_arrow
+    kinds = row_selection._reader_of_codes(group, ["few"]).schema_arrow
     assert [field.name for field in kinds if pa.types.is_dictionary(field.type)] == ["few"]
 
 
@@ -126,14 +126,14 @@ def test_pages_are_looked_into_for_few_of_many_rows(tmp_path: Path) -> None:
     threads = pa.cpu_count()
     pa.set_cpu_count(1)
     try:
-        assert taking._are_few(large, np.arange(3000))
-        assert not taking._are_few(large, np.arange(4000))
-        assert not taking._are_few(small, np.arange(1))
+        assert row_selection._are_few(large, np.arange(3000))
+        assert not row_selection._are_few(large, np.arange(4000))
+        assert not row_selection._are_few(small, np.arange(1))
         rows = np.arange(0, 30_000, 77)
-        found = taking._take_from_pages(large, file.schema_arrow, rows)
+        found = row_selection._take_from_pages(large, file.schema_arrow, rows)
         np.testing.assert_array_equal(found["x"], numbers[rows])
         pa.set_cpu_count(2)
-        assert not taking._are_few(large, np.arange(3000))
+        assert not row_selection._are_few(large, np.arange(3000))
     finally:
         pa.set_cpu_count(threads)
 
@@ -154,7 +154,7 @@ def test_a_column_in_another_is_not_taken_for_one_with_a_dot_in_its_name(tmp_pat
     path = tmp_path / "table.parquet"
     pq.write_table(table, path)
     group = group_of(path)
-    assert list(taking._take_from_pages(group, schema, np.array([1]))) == ["z"]
+    assert list(row_selection._take_from_pages(group, schema, np.array([1]))) == ["z"]
 
 
 def test_positions_are_no_more_than_their_columns(tmp_path: Path) -> None:
@@ -173,7 +173,7 @@ def test_positions_are_no_more_than_their_columns(tmp_path: Path) -> None:
     )
     (positions,) = reading.read_positions(plan, group)
     assert positions.schema.names == ["coord.ra", "dec"]
-    assert take_rows(group, positions, np.arange(10), table.schema).equals(table)
+    assert select_rows(group, positions, np.arange(10), table.schema).equals(table)
 
 
 @pytest.mark.parametrize("encoding", ["DELTA_BYTE_ARRAY", "DELTA_LENGTH_BYTE_ARRAY", "PLAIN"])
@@ -184,7 +184,7 @@ def test_strings_in_other_encodings_are_read_as_they_are(encoding: str, tmp_path
     names = dict.fromkeys(table.column_names, encoding)
     pq.write_table(table, path, use_dictionary=False, column_encoding=names)
     rows = [0, 5, 5, 998]
-    found = take_rows(group_of(path), table.select([]), np.array(rows), table.schema)
+    found = select_rows(group_of(path), table.select([]), np.array(rows), table.schema)
     assert found.equals(table.take(pa.array(rows)))
 
 
@@ -199,7 +199,7 @@ def test_a_file_that_is_replaced_meanwhile_is_read_as_it_was(
     group = group_of(path)
     pq.write_table(table.take(pa.array(np.arange(ROWS)[::-1])), tmp_path / "other.parquet")
     (tmp_path / "other.parquet").replace(path)
-    found = take_rows(group, table.select([]), np.array([1, 998]), table.schema)
+    found = select_rows(group, table.select([]), np.array([1, 998]), table.schema)
     assert found.to_pylist() == [{"x": 1, "few": "a"}, {"x": 998, "few": "b"}]
 
 
@@ -217,7 +217,7 @@ def test_strings_that_are_codes_in_part_and_deltas_in_part_are_read_as_they_are(
         row_group = SimpleNamespace(num_columns=1, column=lambda number: column)
         metadata = SimpleNamespace(row_group=lambda number: row_group)
         group = SimpleNamespace(number=0, file=SimpleNamespace(metadata=metadata))
-        return taking._coded_columns(group, pa.schema([("s", pa.string())]))
+        return row_selection._coded_columns(group, pa.schema([("s", pa.string())]))
 
     assert coded_columns("PLAIN", "RLE", "RLE_DICTIONARY") == ["s"]
     assert coded_columns("PLAIN", "RLE", "RLE_DICTIONARY", "DELTA_BYTE_ARRAY") == []
@@ -233,4 +233,4 @@ def test_a_file_that_is_damaged_where_bad_rows_are_counted_is_named(tmp_path: Pa
         file.seek(chunk.dictionary_page_offset)
         file.write(b"\xff" * chunk.total_compressed_size)
     with pytest.raises(MarginCacheError, match=re.escape(f"{path}: cannot be read")):
-        reading._whole(group, ["x"])
+        positions._whole(group, ["x"])

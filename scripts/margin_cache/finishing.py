@@ -16,12 +16,11 @@ import numpy as np
 import pyarrow.parquet as pq
 
 from margin_cache import __version__
-from margin_cache.catalog import MarginSummary, read_schema
+from margin_cache.catalog.columns import read_schema
+from margin_cache.catalog.formats import format_of
+from margin_cache.catalog.model import MarginSummary
 from margin_cache.errors import MarginCacheError
-from margin_cache.formats import format_of
-from margin_cache.hats_format import list_in_collection
 from margin_cache.margin import Margin, plain_settings
-from margin_cache.schemas import margin_schema
 from margin_cache.standing import (
     PROVENANCE,
     TOOL_NAME,
@@ -66,8 +65,7 @@ def finish_margin(margin: Margin) -> dict[str, Any]:
             _gather(margin, files)
             _write_metadata(margin, files, rows)
             replace_directory(margin.building, margin.place, margin.replaced)
-            if margin.plan.task.catalog.format == "hats":
-                list_in_collection(margin.plan.task.catalog, margin.place)
+            format_of(margin.plan.task.catalog).register(margin.plan.task.catalog, margin.place)
         if margin.settings.delete_intermediate_parquet_files:
             _delete_remains(margin)
         summary = {"place": str(margin.place), "rows": rows, "files": len(files)}
@@ -124,7 +122,7 @@ def _write_metadata(margin: Margin, files: Mapping[str, list[Any]], rows: int) -
     plan, building = margin.plan, margin.building
     info = plan.task.catalog
     dataset = building / info.dataset
-    schema = margin_schema(info, read_schema(info, plan.partitions))
+    schema = format_of(info).margin_schema(read_schema(info, plan.partitions))
     with atomic_path(dataset / "_common_metadata") as temporary:
         pq.write_metadata(schema, temporary)
     names = [f"{info.dataset}/_common_metadata".lstrip("/"), "partition_info.csv"]
@@ -142,7 +140,7 @@ def _write_metadata(margin: Margin, files: Mapping[str, list[Any]], rows: int) -
     )
     summary = MarginSummary(
         primary=info,
-        place=margin.place,
+        output_dir=margin.place,
         rows=rows,
         threshold=plan.task.threshold,
         order=int((orders if rows else plan.partitions.orders).max()),

@@ -14,20 +14,19 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from margin_cache.catalog import read_schema
+from margin_cache.catalog.columns import DESTINATION, read_schema, shard_schema
 from margin_cache.errors import MarginCacheError
 from margin_cache.filtering import are_in_margin, rows_near_borders
-from margin_cache.plan import Plan
-from margin_cache.reading import (
+from margin_cache.parquet.positions import (
     RowGroup,
     coordinates,
     read_positions,
     row_groups_of,
     spatial_index,
 )
-from margin_cache.schemas import DESTINATION, shard_schema
+from margin_cache.parquet.row_selection import select_rows
+from margin_cache.plan import Plan
 from margin_cache.storage.files import atomic_path
-from margin_cache.taking import take_rows
 
 _FLUSH_BYTES = 64 * 10**6
 """Rows are gathered in memory up to this before they are written to the shard."""
@@ -170,7 +169,7 @@ def _shard_rows(found: _Found, schema: pa.Schema) -> pa.Table:
         MarginCacheError: the file is damaged, or has nulls that the catalog's schema rules out.
     """
     columns = pa.schema(list(schema)[2:])
-    rows = take_rows(found.group, found.positions, found.rows, columns)
+    rows = select_rows(found.group, found.positions, found.rows, columns)
     for field in columns:
         if not field.nullable and rows[field.name].null_count:
             raise MarginCacheError(

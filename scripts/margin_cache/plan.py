@@ -15,7 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from margin_cache import __version__
-from margin_cache.catalog import CatalogInfo, Partitions, partition_files, pixel_path
+from margin_cache.catalog.model import CatalogInfo, Partitions, pixel_path
+from margin_cache.catalog.partitions import partition_files
 from margin_cache.storage.files import atomic_path
 
 Ints = NDArray[np.int64]

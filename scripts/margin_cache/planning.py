@@ -10,7 +10,7 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from margin_cache.catalog import Partitions
+from margin_cache.catalog.model import Partitions
 from margin_cache.healpix.boundary import distance_to_pixel
 from margin_cache.healpix.neighbors import cells_and_neighbours, centres
 from margin_cache.healpix.nested import (

@@ -9,21 +9,14 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from margin_cache.catalog import (
-    CatalogInfo,
-    Partitions,
-    check_whole,
-    partition_files,
-    read_partitions,
-    read_schema,
-    restrict,
-)
+from margin_cache.catalog.columns import read_schema
+from margin_cache.catalog.formats import format_of, read_catalog_info
+from margin_cache.catalog.model import CatalogInfo, Partitions
+from margin_cache.catalog.partitions import check_whole, partition_files, read_partitions, restrict
 from margin_cache.errors import MarginCacheError
-from margin_cache.formats import read_catalog_info
 from margin_cache.margin import Margin, intermediate_directory, margin_name, plain_settings
 from margin_cache.plan import Plan, Task, load_plan, save_plan
 from margin_cache.planning import make_plan
-from margin_cache.schemas import margin_schema
 from margin_cache.settings import MarginSettings
 from margin_cache.storage.files import read_json, write_json
 from margin_cache.storage.parquet_file import open_parquet
@@ -114,7 +107,7 @@ def _prepare(info: CatalogInfo, settings: MarginSettings, name: str) -> Margin:
         partitions = restrict(partitions, settings.debug_filter_pixel_list)
     check_whole(info, partitions.take(np.array([0])))
     schema = read_schema(info, partitions)
-    margin_schema(info, schema)
+    format_of(info).margin_schema(schema)
     compression, row_group_rows = _habits(info, partitions)
     task = Task(
         catalog=info,

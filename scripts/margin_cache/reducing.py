@@ -11,13 +11,12 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from numpy.typing import NDArray
 
-from margin_cache.catalog import read_schema
+from margin_cache.catalog.columns import DESTINATION, SOURCE, read_schema
+from margin_cache.catalog.formats import format_of
 from margin_cache.errors import MarginCacheError
+from margin_cache.parquet.positions import spatial_index
 from margin_cache.plan import Plan
-from margin_cache.reading import spatial_index
-from margin_cache.schemas import DESTINATION, SOURCE, margin_schema
 from margin_cache.storage.files import atomic_path, file_digest, is_temporary, write_json
 
 
@@ -39,7 +38,7 @@ def reduce_margins(
         the size of the footers.
     """
     info = plan.task.catalog
-    schema = margin_schema(info, read_schema(info, plan.partitions))
+    schema = format_of(info).margin_schema(read_schema(info, plan.partitions))
     repeated = _repeated_columns(schema)
     first, stop = plan.reduce_bounds[job : job + 2]
     pieces = _pieces(shards, int(first), int(stop))
@@ -55,10 +54,7 @@ def reduce_margins(
         name = plan.margin_path(destination)
         table = pa.concat_tables(pieces.pop(destination))
         metadata = _write_margin(plan, destination, table, schema, repeated, building / name)
-        # hipscat writes paths with a slash in front; hats writes them relative to the dataset.
-        metadata.set_file_path(
-            f"/{name}" if info.format == "hipscat" else name.removeprefix(f"{info.dataset}/")
-        )
+        metadata.set_file_path(format_of(info).footer_path(info, name))
         collected.append(metadata)
         path = building / name
         written[name] = (metadata.num_rows, path.stat().st_size, file_digest(path))
@@ -146,36 +142,15 @@ def _repeated_columns(schema: pa.Schema) -> list[str]:
 
 def _margin_columns(plan: Plan, destination: int, rows: pa.Table, schema: pa.Schema) -> pa.Table:
     """Return rows of a shard with the columns of a margin file for a destination."""
-    pixel_values = (
-        _pixel_values(plan, destination, rows[SOURCE].to_numpy())
-        if plan.task.catalog.format == "hipscat"
-        else {}
+    source = rows[SOURCE].to_numpy()
+    pixel_values = format_of(plan.task.catalog).pixel_columns(
+        int(plan.destination_orders[destination]),
+        int(plan.destination_pixels[destination]),
+        plan.partitions.orders[source],
+        plan.partitions.pixels[source],
     )
     columns = [
         pa.array(pixel_values[field.name]) if field.name in pixel_values else rows[field.name]
         for field in schema
     ]
     return pa.Table.from_arrays(columns, schema=schema)
-
-
-def _pixel_values(
-    plan: Plan, destination: int, source: NDArray[np.integer]
-) -> dict[str, NDArray[np.int64]]:
-    """Return the columns of HiPSCat that name the file's pixel and the pixel of each row.
-
-    Args:
-        plan: the plan.
-        destination: index of the destination that the file is for.
-        source: indices of the partitions that the rows come from, shape (n,).
-    """
-    order = int(plan.destination_orders[destination])
-    pixel = int(plan.destination_pixels[destination])
-    source_pixels = plan.partitions.pixels[source]
-    return {
-        "Norder": np.full(len(source), order),
-        "Dir": np.full(len(source), pixel // 10000 * 10000),
-        "Npix": np.full(len(source), pixel),
-        "margin_Norder": plan.partitions.orders[source],
-        "margin_Dir": source_pixels // 10000 * 10000,
-        "margin_Npix": source_pixels,
-    }

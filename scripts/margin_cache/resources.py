@@ -10,13 +10,13 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from margin_cache.catalog import partition_files
+from margin_cache.catalog.partitions import partition_files
 from margin_cache.errors import MarginCacheError
 from margin_cache.healpix.nested import resolution
+from margin_cache.parquet.positions import BATCH_ROWS
+from margin_cache.parquet.row_selection import COLUMNS_BYTES
 from margin_cache.plan import Plan
-from margin_cache.reading import BATCH_ROWS
 from margin_cache.storage.parquet_file import open_parquet
-from margin_cache.taking import COLUMNS_BYTES
 
 _MB = 10**6
 

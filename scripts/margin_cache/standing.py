@@ -4,8 +4,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from margin_cache.catalog.formats import format_of
 from margin_cache.errors import MarginCacheError
-from margin_cache.hats_format import is_listed
 from margin_cache.margin import Margin, plain_settings
 from margin_cache.settings import MarginSettings
 from margin_cache.storage.files import has_size, read_json
@@ -34,9 +34,8 @@ def is_complete(margin: Margin) -> bool:
         and made["result"] == margin.plan.result
         and made["state"] == margin.plan.state
         and all(has_size(margin.place / path, size) for path, (size, _) in made["files"].items())
-        and (
-            margin.plan.task.catalog.format == "hipscat"
-            or is_listed(margin.plan.task.catalog, margin.place)
+        and format_of(margin.plan.task.catalog).is_registered(
+            margin.plan.task.catalog, margin.place
         )
     )
 

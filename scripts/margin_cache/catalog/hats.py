@@ -6,10 +6,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pyarrow as pa
 from jproperties import Properties
+from numpy.typing import NDArray
 
 from margin_cache import __version__
-from margin_cache.catalog import CatalogInfo, MarginSummary
+from margin_cache.catalog.model import CatalogInfo, MarginSummary
 from margin_cache.errors import MarginCacheError
 from margin_cache.storage.files import atomic_path, exclusive_lock, write_text
 
@@ -88,12 +91,31 @@ def read_info(path: str) -> CatalogInfo:
         index_order=int(order),
         index_shift=0,
         dataset="dataset",
-        suffix=values.get("hats_npix_suffix") or ".parquet",
+        npix_suffix=values.get("hats_npix_suffix") or ".parquet",
     )
 
 
-def write_description(building: Path, summary: MarginSummary) -> tuple[dict[str, str], list[str]]:
-    """Write what a margin says about itself into the directory that it is built in.
+def margin_schema(primary: pa.Schema) -> pa.Schema:
+    """Return the schema of a margin: the primary's."""
+    return primary
+
+
+def pixel_columns(
+    order: int, pixel: int, source_orders: NDArray[np.int64], source_pixels: NDArray[np.int64]
+) -> dict[str, NDArray[np.int64]]:
+    """Return the columns that name pixels: none, in a HATS margin."""
+    return {}
+
+
+def footer_path(info: CatalogInfo, path: str) -> str:
+    """Return how `_metadata` names a file of the catalog: relative to the dataset, as in hats."""
+    return path.removeprefix(f"{info.dataset}/")
+
+
+def write_description(
+    staging_dir: Path, summary: MarginSummary
+) -> tuple[dict[str, str], list[str]]:
+    """Write what a margin says about itself into its staging directory.
 
     Returns:
         The properties, and the names of the files written.
@@ -108,13 +130,13 @@ def write_description(building: Path, summary: MarginSummary) -> tuple[dict[str,
         }
     )
     description = {
-        "obs_collection": summary.place.name,
+        "obs_collection": summary.output_dir.name,
         "dataproduct_type": "margin",
         "hats_nrows": str(summary.rows),
         "hats_col_ra": info.ra_column,
         "hats_col_dec": info.dec_column,
         **index,
-        "hats_primary_table_url": _primary_url(info, summary.place),
+        "hats_primary_table_url": _primary_url(info, summary.output_dir),
         "hats_margin_threshold": str(summary.threshold),
         "hats_npix_suffix": ".parquet",
         "hats_order": str(summary.order),
@@ -125,7 +147,7 @@ def write_description(building: Path, summary: MarginSummary) -> tuple[dict[str,
         **_HATS_VERSION,
     }
     for name in INFO:
-        _write_properties(building / name, description, "HATS catalog")
+        _write_properties(staging_dir / name, description, "HATS catalog")
     return description, list(INFO)
 
 
@@ -139,10 +161,10 @@ def format_version() -> str:
     return _HATS_VERSION["hats_version"]
 
 
-def _primary_url(info: CatalogInfo, place: Path) -> str:
+def _primary_url(info: CatalogInfo, output_dir: Path) -> str:
     """Return the primary's path, relative where both lie in one collection."""
     primary = Path(info.path).resolve()
-    if primary.parent == place.parent.resolve() and (place.parent / COLLECTION).exists():
+    if primary.parent == output_dir.parent.resolve() and (output_dir.parent / COLLECTION).exists():
         return f"../{primary.name}"
     return info.path
 
@@ -155,16 +177,16 @@ def _write_properties(path: Path, values: Mapping[str, Any], comment: str | None
         properties.store(file, initial_comments=comment, encoding="utf-8", timestamp=False)
 
 
-def is_listed(info: CatalogInfo, place: Path) -> bool:
+def is_registered(info: CatalogInfo, output_dir: Path) -> bool:
     """Tell whether the collection that a margin lies in lists it.
 
     True as well if the margin lies in no collection, or in one of another primary table.
     """
-    path = place.parent / COLLECTION
+    path = output_dir.parent / COLLECTION
     return (
         not path.exists()
-        or Path(primary_of(str(place.parent))).resolve() != Path(info.path).resolve()
-        or place.name in _margins(read_properties(path))
+        or Path(primary_of(str(output_dir.parent))).resolve() != Path(info.path).resolve()
+        or output_dir.name in _margins(read_properties(path))
     )
 
 
@@ -172,21 +194,21 @@ def _margins(values: Mapping[str, str]) -> list[str]:
     return values.get("all_margins", "").replace(",", " ").replace(";", " ").split()
 
 
-def list_in_collection(info: CatalogInfo, place: Path) -> None:
+def register(info: CatalogInfo, output_dir: Path) -> None:
     """Add a margin to the collection that it lies in, if that is the one of its primary.
 
     It becomes the default margin if there was none. All other lines stay as they are.
     """
-    path = place.parent / COLLECTION
-    if is_listed(info, place):
+    path = output_dir.parent / COLLECTION
+    if is_registered(info, output_dir):
         return
     # Another process may be finishing a margin of the same collection.
-    with exclusive_lock(place.parent):
+    with exclusive_lock(output_dir.parent):
         values = read_properties(path)
-        margins = [*_margins(values), place.name]
+        margins = [*_margins(values), output_dir.name]
         changed = {"all_margins": " ".join(dict.fromkeys(margins))}
         if not values.get("default_margin"):
-            changed["default_margin"] = place.name
+            changed["default_margin"] = output_dir.name
         write_text(path, _with_values(path.read_text(encoding="utf-8"), changed))
 
 

@@ -6,9 +6,11 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 
-from margin_cache.catalog import CatalogInfo, MarginSummary
+from margin_cache.catalog.model import CatalogInfo, MarginSummary, pixel_dir
 from margin_cache.errors import MarginCacheError
 from margin_cache.storage.files import write_json
 
@@ -56,7 +58,7 @@ def read_info(path: str) -> CatalogInfo:
     )
 
 
-def with_margin_columns(primary: pa.Schema) -> pa.Schema:
+def margin_schema(primary: pa.Schema) -> pa.Schema:
     """Return the schema of a margin: the primary's, then the pixel that each row comes from.
 
     The pandas metadata, where there is any, tells of the new columns as well.
@@ -102,14 +104,46 @@ def _are_names(pandas: dict[str, Any]) -> bool:
     return all(isinstance(name, str) for name in pandas.get("index_columns") or [])
 
 
-def write_description(building: Path, summary: MarginSummary) -> tuple[dict[str, Any], list[str]]:
-    """Write what a margin says about itself into the directory that it is built in.
+def pixel_columns(
+    order: int, pixel: int, source_orders: NDArray[np.int64], source_pixels: NDArray[np.int64]
+) -> dict[str, NDArray[np.int64]]:
+    """Return the columns that name the pixel of a margin file, and that of each of its rows.
+
+    Args:
+        order: order of the pixel that the file is for.
+        pixel: its nested number.
+        source_orders: orders of the partitions that the rows come from, shape (n,).
+        source_pixels: their nested numbers, shape (n,).
+
+    Returns:
+        Arrays of shape (n,), by the names of their columns.
+    """
+    rows = len(source_orders)
+    return {
+        "Norder": np.full(rows, order),
+        "Dir": np.full(rows, pixel_dir(pixel)),
+        "Npix": np.full(rows, pixel),
+        "margin_Norder": source_orders,
+        "margin_Dir": pixel_dir(source_pixels),
+        "margin_Npix": source_pixels,
+    }
+
+
+def footer_path(info: CatalogInfo, path: str) -> str:
+    """Return how `_metadata` names a file of the catalog: with a slash in front, as in hipscat."""
+    return f"/{path}"
+
+
+def write_description(
+    staging_dir: Path, summary: MarginSummary
+) -> tuple[dict[str, Any], list[str]]:
+    """Write what a margin says about itself into its staging directory.
 
     Returns:
         What it says, in the order of hipscat, and the names of the files written.
     """
     description = {
-        "catalog_name": summary.place.name,
+        "catalog_name": summary.output_dir.name,
         "catalog_type": "margin",
         "total_rows": summary.rows,
         "epoch": summary.primary.epoch,
@@ -118,16 +152,25 @@ def write_description(building: Path, summary: MarginSummary) -> tuple[dict[str,
         "primary_catalog": summary.primary.path,
         "margin_threshold": summary.threshold,
     }
-    write_json(building / INFO, description)
+    write_json(staging_dir / INFO, description)
     return description, [INFO]
 
 
 def partition_list(pixels: Iterable[tuple[int, int]]) -> str:
     """Return the content of partition_info.csv for pixels as pairs of order and number."""
-    lines = [f"{order},{pixel},{pixel // 10000 * 10000}" for order, pixel in pixels]
+    lines = [f"{order},{pixel},{pixel_dir(pixel)}" for order, pixel in pixels]
     return "\n".join(["Norder,Npix,Dir", *lines, ""])
 
 
 def format_version() -> str:
     """Return the version of hipscat, whose format this is."""
     return version("hipscat")
+
+
+def is_registered(info: CatalogInfo, output_dir: Path) -> bool:
+    """Tell whether all that shall list a margin does: in HiPSCat nothing lists margins."""
+    return True
+
+
+def register(info: CatalogInfo, output_dir: Path) -> None:
+    """Do nothing: in HiPSCat nothing lists margins."""

@@ -12,9 +12,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from margin_cache.page_headers import NotTaken
-from margin_cache.pages import DICTIONARIES, ENCODINGS, RowTaker, find_chunk
-from margin_cache.reading import RowGroup, read_batches
+from margin_cache.parquet.page_headers import NotTaken
+from margin_cache.parquet.pages import DICTIONARIES, ENCODINGS, RowTaker, find_chunk
+from margin_cache.parquet.positions import RowGroup, read_batches
 from margin_cache.storage.parquet_file import unreadable
 
 COLUMNS_BYTES = 8 * 10**6
@@ -28,7 +28,7 @@ _LENGTH_BYTES = 4
 """What the length of a string takes in a page of plain values."""
 
 
-def take_rows(
+def select_rows(
     group: RowGroup, positions: pa.Table, rows: NDArray[np.int64], schema: pa.Schema
 ) -> pa.Table:
     """Read rows of a row group with all columns.

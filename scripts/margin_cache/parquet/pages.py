@@ -19,7 +19,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from margin_cache.page_headers import (
+from margin_cache.parquet.page_headers import (
     DATA_PAGE,
     DICTIONARY_PAGE,
     INDEX_PAGE,

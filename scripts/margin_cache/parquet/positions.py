@@ -13,14 +13,9 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from margin_cache.catalog import (
-    CatalogInfo,
-    check_columns,
-    check_schema,
-    partition_files,
-    partition_state,
-    pixel_path,
-)
+from margin_cache.catalog.columns import check_columns, check_schema
+from margin_cache.catalog.model import CatalogInfo, pixel_path
+from margin_cache.catalog.partitions import partition_files, partition_state
 from margin_cache.errors import MarginCacheError
 from margin_cache.healpix.neighbors import pixels_at
 from margin_cache.plan import Plan
@@ -68,8 +63,8 @@ def row_groups_of(plan: Plan, partition: int, primary: pa.Schema) -> Iterator[Ro
         unchanged = False
     if not unchanged:
         raise MarginCacheError(
-            f"{Path(info.path, info.dataset, pixel_path(order, pixel, info.suffix))}: was changed "
-            "after the run began; start the run again"
+            f"{Path(info.path, info.dataset, pixel_path(order, pixel, info.npix_suffix))}: "
+            "was changed after the run began; start the run again"
         )
     for path in partition_files(info, order, pixel):
         try:

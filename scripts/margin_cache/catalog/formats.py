@@ -1,0 +1,98 @@
+"""The two formats behind one interface: what finding, reading and finishing a catalog differ in."""
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from margin_cache.catalog import hats, hipscat
+from margin_cache.catalog.model import CatalogInfo, MarginSummary
+from margin_cache.errors import MarginCacheError
+
+
+class CatalogFormat(Protocol):
+    """What a module of a format has; hats.py and hipscat.py are the two."""
+
+    def read_info(self, path: str) -> CatalogInfo:
+        """Read what a catalog in a directory says about itself."""
+        ...
+
+    def margin_schema(self, primary: pa.Schema) -> pa.Schema:
+        """Return the schema of the margins of a primary catalog."""
+        ...
+
+    def pixel_columns(
+        self,
+        order: int,
+        pixel: int,
+        source_orders: NDArray[np.int64],
+        source_pixels: NDArray[np.int64],
+    ) -> dict[str, NDArray[np.int64]]:
+        """Return the columns that name the pixel of a margin file, and that of each of its rows."""
+        ...
+
+    def footer_path(self, info: CatalogInfo, path: str) -> str:
+        """Return how `_metadata` names a file, given by its path in the catalog."""
+        ...
+
+    def write_description(
+        self, staging_dir: Path, summary: MarginSummary
+    ) -> tuple[dict[str, Any], list[str]]:
+        """Write what a margin says about itself; return that, and the names of the files."""
+        ...
+
+    def partition_list(self, pixels: Iterable[tuple[int, int]]) -> str:
+        """Return the content of partition_info.csv for pairs of order and pixel."""
+        ...
+
+    def format_version(self) -> str:
+        """Return the version of the format that margins are written in."""
+        ...
+
+    def is_registered(self, info: CatalogInfo, output_dir: Path) -> bool:
+        """Tell whether the collection that a margin lies in lists it, if it shall."""
+        ...
+
+    def register(self, info: CatalogInfo, output_dir: Path) -> None:
+        """List a margin in the collection that it lies in, if it shall be."""
+        ...
+
+
+_FORMATS: dict[str, CatalogFormat] = {"hipscat": hipscat, "hats": hats}
+
+
+def format_of(info: CatalogInfo) -> CatalogFormat:
+    """Return the module of a catalog's format."""
+    return _FORMATS[info.format]
+
+
+def read_catalog_info(path: str) -> CatalogInfo:
+    """Read what a catalog of either format says about itself.
+
+    Args:
+        path: directory of the catalog, or of a HATS collection, whose primary table is meant.
+
+    Raises:
+        MarginCacheError: it is missing, not a catalog, or not one of objects or sources.
+    """
+    where = f"input_catalog_path: {path}"
+    if not Path(path).is_dir():
+        problem = "is a file" if Path(path).exists() else "there is no such directory"
+        raise MarginCacheError(f"{where}: {problem}; give the directory of a catalog")
+    if Path(path, hats.COLLECTION).exists():
+        path = hats.primary_of(path)
+        if not Path(path).is_dir():
+            raise MarginCacheError(
+                f"{where}: {hats.COLLECTION} names the primary table {path}, which is not there"
+            )
+    if any(Path(path, name).exists() for name in hats.INFO):
+        return hats.read_info(path)
+    if Path(path, hipscat.INFO).exists():
+        return hipscat.read_info(path)
+    raise MarginCacheError(
+        f"{where}: is neither a HiPSCat catalog, which has a {hipscat.INFO}, nor a HATS "
+        f"one, which has a {hats.INFO[0]}"
+    )

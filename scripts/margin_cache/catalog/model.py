@@ -1,0 +1,94 @@
+"""A catalog as it describes itself, its partitions, and the names of their files."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+Pixels = TypeVar("Pixels", int, NDArray[np.int64])
+
+
+@dataclass(frozen=True)
+class CatalogInfo:
+    """What a catalog says about itself.
+
+    Attributes:
+        format: "hipscat" or "hats".
+        path: directory of the catalog, as the user gave it; of a collection, its primary table's.
+        name: name of the catalog.
+        epoch: epoch of the coordinates, None if not given.
+        ra_column: name of the column with right ascensions, in degrees.
+        dec_column: name of the column with declinations, in degrees.
+        index_column: name of the spatial index; None if there is none.
+        index_order: order of the nested pixel in the spatial index.
+        index_shift: number of bits to the right of the nested pixel in the spatial index.
+        dataset: directory of the Parquet files inside ``path``, with a slash, or "".
+        npix_suffix: what the names of partitions end with; "/" if each is a directory of files.
+    """
+
+    format: str
+    path: str
+    name: str
+    epoch: str | None
+    ra_column: str
+    dec_column: str
+    index_column: str | None
+    index_order: int
+    index_shift: int
+    dataset: str = ""
+    npix_suffix: str = ".parquet"
+
+
+@dataclass(frozen=True)
+class MarginSummary:
+    """What a margin says about itself.
+
+    Attributes:
+        primary: the primary catalog.
+        output_dir: directory of the margin, whose name is the margin's.
+        rows: number of rows.
+        threshold: margin threshold in arcsec.
+        order: highest order of the margin's partitions; the primary's, if it has none.
+        sky_fraction: share of the sky that the margin's partitions cover.
+        size: size of the margin's Parquet files in bytes.
+    """
+
+    primary: CatalogInfo
+    output_dir: Path
+    rows: int
+    threshold: float
+    order: int
+    sky_fraction: float
+    size: int
+
+
+@dataclass(frozen=True)
+class Partitions:
+    """The partitions of a catalog in nested order, with the state of their files.
+
+    Attributes:
+        orders, pixels: the pixels, int64 of shape (n,).
+        sizes: sizes of the files in bytes, int64 of shape (n,).
+        times: times of the files' last change in ns, int64 of shape (n,).
+    """
+
+    orders: NDArray[np.int64]
+    pixels: NDArray[np.int64]
+    sizes: NDArray[np.int64]
+    times: NDArray[np.int64]
+
+    def take(self, chosen: NDArray[np.integer]) -> "Partitions":
+        """Return some of the partitions."""
+        return Partitions(**{name: values[chosen] for name, values in vars(self).items()})
+
+
+def pixel_dir(pixel: Pixels) -> Pixels:
+    """Return the number in the name of a pixel's directory; of an integer or an array of them."""
+    return pixel // 10000 * 10000
+
+
+def pixel_path(order: int, pixel: int, npix_suffix: str = ".parquet") -> str:
+    """Return the path of a pixel's file relative to the Parquet files of its catalog."""
+    return f"Norder={order}/Dir={pixel_dir(pixel)}/Npix={pixel}{npix_suffix}"

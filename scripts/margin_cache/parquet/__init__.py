@@ -1,0 +1,1 @@
+"""Reading of partitions: positions of all rows, and all columns of the selected ones."""
