@@ -50,7 +50,7 @@ def jobs_of(directory: Path, config: Mapping[str, Any], stage: str) -> list[Job]
     os.chdir(directory)
     with_library()
     from margin_cache import resources
-    from margin_cache.configuration import settings_of_margins
+    from margin_cache.config.validation import settings_of_margins
     from margin_cache.preparing import prepare_margins
 
     (margin,) = prepare_margins(

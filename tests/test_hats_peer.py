@@ -8,7 +8,7 @@ import pyarrow.parquet as pq
 import pytest
 import skies
 from hats_skies import write_hats
-from margin_cache.healpix.nested import ARCSEC_PER_RADIAN, finest_coarse_order
+from margin_cache.healpix.nested import ARCSEC_PER_RADIAN, finest_margin_order
 from peers import PEERS, peer_python, run
 from test_hats import partition_paths
 from test_rows import mixed_partitions, sky_of
@@ -89,4 +89,4 @@ def test_automatic_order_is_that_of_the_peer(python: Path) -> None:
         "print(*shim.margin2order(np.array(sys.stdin.read().split(), float) / 60.0))"
     )
     theirs = run(python, "-c", code, given=" ".join(map(repr, map(float, thresholds))))
-    assert [finest_coarse_order(one) for one in thresholds] == list(map(int, theirs.split()))
+    assert [finest_margin_order(one) for one in thresholds] == list(map(int, theirs.split()))

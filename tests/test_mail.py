@@ -25,14 +25,14 @@ import pytest
 from aiosmtpd.controller import Controller
 from aiosmtpd.smtp import AuthResult
 from margin_cache import mail
-from margin_cache.configuration import (
+from margin_cache.config.model import MailSettings
+from margin_cache.config.validation import (
     SMTP_PASSWORD,
     SMTP_USER,
     mail_settings,
     settings_of_margins,
 )
 from margin_cache.errors import MarginCacheError
-from margin_cache.settings import MailSettings
 from snakemake_interface_logger_plugins.common import LogEvent
 from workflow_runs import ROOT, run_workflow, small_catalog, tree_digest
 

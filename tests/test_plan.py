@@ -16,7 +16,7 @@ from margin_cache.catalog.model import CatalogInfo, Partitions
 from margin_cache.healpix.neighbors import cells_and_neighbours
 from margin_cache.healpix.nested import (
     ARCSEC_PER_RADIAN,
-    finest_coarse_order,
+    finest_margin_order,
     negative_pixels,
     pixel_ranges,
     resolution,
@@ -155,7 +155,7 @@ def test_points_within_the_threshold_are_in_touching_cells(
 ) -> None:
     # A rounding error must not make the threshold larger than the order allows.
     threshold = share * resolution(0) / 1.6 / 2**order * (1 - 1e-12)
-    assert finest_coarse_order(threshold) == order
+    assert finest_margin_order(threshold) == order
     rng = np.random.default_rng(seed)
     count = 20_000
     lon, lat = points_in_places(rng, order, count)
@@ -168,7 +168,7 @@ def test_points_within_the_threshold_are_in_touching_cells(
 
 def test_coarse_order_is_the_finest_that_is_safe_by_the_bound() -> None:
     for threshold in (0.001, 0.05, 1.0, 10.0, 60.0, 1800.0, 36_000.0):
-        order = finest_coarse_order(threshold)
+        order = finest_margin_order(threshold)
         assert resolution(order) / 1.6 >= threshold > resolution(order + 1) / 1.6
         assert resolution(order) == pytest.approx(
             healpy.nside2resol(1 << order) * ARCSEC_PER_RADIAN
@@ -200,7 +200,7 @@ def test_pixels_within_are_all_that_can_share_rows_and_few_others() -> None:
         kept = np.flatnonzero(rng.random(len(tiling)) < 0.8)
         partitions = tiling[kept]
         sources, destinations = pixels_within(
-            tuple(partitions.T), tuple(tiling.T), threshold, finest_coarse_order(threshold)
+            tuple(partitions.T), tuple(tiling.T), threshold, finest_margin_order(threshold)
         )
         found = np.zeros((len(partitions), len(tiling)), dtype=bool)
         found[sources, destinations] = True

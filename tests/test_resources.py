@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pytest
-from margin_cache.configuration import settings_of_margins
+from margin_cache.config.validation import settings_of_margins
 from margin_cache.plan import Plan
 from margin_cache.preparing import prepare_margins
 from margin_cache.resources import (

@@ -375,7 +375,7 @@ def test_order_of_the_coarse_filter_does_not_change_the_rows(
     assert auto == explicit
 
 
-def finest_coarse_order(threshold: float) -> int:
+def finest_margin_order(threshold: float) -> int:
     """The order that margin_order: -1 stands for, as the documentation has it."""
     orders = np.arange(20)
     thickness = healpy.nside2resol(2**orders) / skies.ARCSEC / 1.6
@@ -403,7 +403,7 @@ def test_without_fine_filter_rows_are_those_of_adjacent_cells(
 ) -> None:
     _, threshold, options = COARSE[margin]
     sky = sky_of_margin(margin)
-    expected = cell_pairs(sky, options.get("margin_order", finest_coarse_order(threshold)))
+    expected = cell_pairs(sky, options.get("margin_order", finest_margin_order(threshold)))
     found = margin_pairs(small_margins / margin, sky)
     print(f"{margin}: {len(found)} rows")
     assert len(found) > 0

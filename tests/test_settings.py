@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 import yaml
-from margin_cache.configuration import settings_of_margins
+from margin_cache.config.model import MarginSettings
+from margin_cache.config.validation import settings_of_margins
 from margin_cache.errors import MarginCacheError
-from margin_cache.settings import MarginSettings
 
 ROOT = Path(__file__).resolve().parent.parent
 SCHEMA = ROOT / "workflow/schemas/config.schema.yaml"

@@ -17,7 +17,7 @@ import numpy as np
 import pyarrow as pa
 import skies
 import yaml
-from margin_cache.configuration import settings_of_margins
+from margin_cache.config.validation import settings_of_margins
 from margin_cache.mapping import map_partitions
 from margin_cache.margin import Margin
 from margin_cache.preparing import prepare_margins

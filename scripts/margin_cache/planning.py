@@ -16,7 +16,7 @@ from margin_cache.healpix.neighbors import cells_and_neighbours, centres
 from margin_cache.healpix.nested import (
     ARCSEC_PER_RADIAN,
     expand_ranges,
-    finest_coarse_order,
+    finest_margin_order,
     negative_pixels,
     pixel_ranges,
     resolution,
@@ -70,7 +70,7 @@ def make_plan(task: Task, partitions: Partitions) -> Plan:
 
     map_bounds, reduce_bounds = _group(task, partitions.sizes, owners)
     reach = (
-        (task.threshold, finest_coarse_order(task.threshold))
+        (task.threshold, finest_margin_order(task.threshold))
         if task.fine_filtering
         else (math.inf, task.cell_order)
     )

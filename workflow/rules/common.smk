@@ -4,7 +4,7 @@ import threading
 import time
 from functools import cache
 
-from margin_cache.configuration import mail_settings, settings_of_margins
+from margin_cache.config.validation import mail_settings, settings_of_margins
 from margin_cache.errors import MarginCacheError
 from margin_cache.mail import (
     ErrorRecords,

@@ -30,7 +30,7 @@ def resolution(order: int) -> float:
     return math.sqrt(math.pi / 3.0) / 2**order * ARCSEC_PER_RADIAN
 
 
-def finest_coarse_order(threshold: float) -> int:
+def finest_margin_order(threshold: float) -> int:
     """Return the finest order whose cells are nowhere thinner than a threshold.
 
     At this order, and at every coarser one, whatever lies within the threshold of a point lies in

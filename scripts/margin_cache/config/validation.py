@@ -14,9 +14,9 @@ from typing import Any
 import jsonschema
 import yaml
 
+from margin_cache.config.model import MailSettings, MarginSettings
 from margin_cache.errors import MarginCacheError
-from margin_cache.healpix.nested import finest_coarse_order
-from margin_cache.settings import MailSettings, MarginSettings
+from margin_cache.healpix.nested import finest_margin_order
 
 _DASK_KEYS = {
     "dask_tmp": "--default-resources tmpdir=DIRECTORY",
@@ -178,7 +178,7 @@ def _settings(values: Mapping[str, Any], where: str) -> MarginSettings:
                 f"the last one is {12 * 4**order - 1}"
             )
     threshold = float(values["margin_threshold"])
-    coarse = finest_coarse_order(threshold)
+    coarse = finest_margin_order(threshold)
     if values["margin_order"] > coarse:
         raise MarginCacheError(
             f"{where}margin_order: {values['margin_order']} is too fine for a margin_threshold of "

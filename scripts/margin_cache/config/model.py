@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from margin_cache.errors import MarginCacheError
-from margin_cache.healpix.nested import finest_coarse_order
+from margin_cache.healpix.nested import finest_margin_order
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ class MarginSettings:
         Args:
             index_order: order of the catalog's spatial index, the finest that cells can have.
         """
-        finest = min(finest_coarse_order(self.margin_threshold), index_order)
+        finest = min(finest_margin_order(self.margin_threshold), index_order)
         if self.margin_order < 0:
             return finest
         if self.margin_order > finest:

@@ -1,0 +1,1 @@
+"""The configuration: its keys, and what is said of faulty ones."""
