@@ -59,8 +59,9 @@ def make_reduced(directory: Path) -> tuple[int, int]:
     import pyarrow as pa
     import pyarrow.parquet as pq
     from margin_cache.catalog.columns import read_schema
+    from margin_cache.catalog.formats import format_of
     from margin_cache.config.validation import settings_of_margins
-    from margin_cache.preparing import prepare_margins
+    from margin_cache.stages.prepare import prepare_margins
     from margin_cache.storage.files import file_digest, write_json
 
     (margin,) = prepare_margins(

@@ -25,15 +25,15 @@ PARTS = {
     "exact filter": ("filtering.py", "are_in_margin"),
     "numbers of wanted rows": ("parquet/row_selection.py", "_take_from_pages"),
     "other columns": ("parquet/row_selection.py", "_take_columns"),
-    "writing": ("mapping.py", "_flush"),
-    "all": ("mapping.py", "map_partitions"),
+    "writing": ("stages/map.py", "_flush"),
+    "all": ("stages/map.py", "map_partitions"),
 }
 
 
 def parts_of_mapping(plan_path: Path, shard: Path) -> dict[str, float]:
     """Return the CPU seconds of the parts of all map jobs, run in this process."""
     with_library()
-    from margin_cache.command_line import keep_memory, keep_pandas_out
+    from margin_cache.process import keep_memory, keep_pandas_out
 
     keep_pandas_out()
     keep_memory()
@@ -43,8 +43,8 @@ def parts_of_mapping(plan_path: Path, shard: Path) -> dict[str, float]:
     from importlib import import_module
 
     import pyarrow as pa
-    from margin_cache.mapping import map_partitions
-    from margin_cache.plan import load_plan
+    from margin_cache.planning.model import load_plan
+    from margin_cache.stages.map import map_partitions
 
     pa.set_cpu_count(1)
     plan = load_plan(plan_path)

@@ -11,7 +11,7 @@ from pathlib import Path
 def read_all(catalog: Path) -> float:
     """Read a catalog; return the CPU seconds that it took."""
     sys.path.append(str(Path(__file__).resolve().parent.parent / "scripts"))
-    from margin_cache.command_line import keep_pandas_out
+    from margin_cache.process import keep_pandas_out
 
     keep_pandas_out()
     import pyarrow as pa

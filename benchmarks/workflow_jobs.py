@@ -49,9 +49,9 @@ def jobs_of(directory: Path, config: Mapping[str, Any], stage: str) -> list[Job]
     """
     os.chdir(directory)
     with_library()
-    from margin_cache import resources
     from margin_cache.config.validation import settings_of_margins
-    from margin_cache.preparing import prepare_margins
+    from margin_cache.planning import resources
+    from margin_cache.stages.prepare import prepare_margins
 
     (margin,) = prepare_margins(
         settings_of_margins(dict(config), ROOT / "workflow/schemas/config.schema.yaml")

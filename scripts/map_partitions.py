@@ -4,9 +4,9 @@ import argparse
 from pathlib import Path
 
 import pyarrow as pa
-from margin_cache.command_line import run
-from margin_cache.mapping import map_partitions
-from margin_cache.plan import load_plan
+from margin_cache.planning.model import load_plan
+from margin_cache.process import run
+from margin_cache.stages.map import map_partitions
 
 
 def main() -> str:

@@ -3,9 +3,9 @@
 import argparse
 from pathlib import Path
 
-from margin_cache.command_line import run
-from margin_cache.plan import load_plan, shard_path
-from margin_cache.reducing import reduce_margins
+from margin_cache.planning.model import load_plan, shard_path
+from margin_cache.process import run
+from margin_cache.stages.reduce import reduce_margins
 
 
 def main() -> str:

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import skies
-from margin_cache.finishing import finish_margin
+from margin_cache.stages.finish import finish_margin
 from test_resume import resume, run_of
 from test_rows import (
     THRESHOLDS_OF_HATS as THRESHOLDS,

@@ -24,7 +24,6 @@ import pyarrow.parquet as pq
 import pytest
 from aiosmtpd.controller import Controller
 from aiosmtpd.smtp import AuthResult
-from margin_cache import mail
 from margin_cache.config.model import MailSettings
 from margin_cache.config.validation import (
     SMTP_PASSWORD,
@@ -33,6 +32,7 @@ from margin_cache.config.validation import (
     settings_of_margins,
 )
 from margin_cache.errors import MarginCacheError
+from margin_cache.notification import mail
 from snakemake_interface_logger_plugins.common import LogEvent
 from workflow_runs import ROOT, run_workflow, small_catalog, tree_digest
 
@@ -814,7 +814,7 @@ def test_run_is_done_though_the_mail_server_hangs(tmp_path, catalog, monkeypatch
         "import sys\n"
         "if any(part.endswith('/snakemake') for part in sys.orig_argv[:2]):\n"
         f"    sys.path.insert(0, {str(ROOT / 'scripts')!r})\n"
-        "    import margin_cache.mail\n"
+        "    import margin_cache.notification.mail\n"
         f"    margin_cache.mail.DEADLINE = {SHORT}\n"
     )
     monkeypatch.setenv("PYTHONPATH", str(site.parent))

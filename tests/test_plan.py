@@ -23,8 +23,8 @@ from margin_cache.healpix.nested import (
     split_pixel,
     touches_border,
 )
-from margin_cache.plan import Plan, Task, load_plan, save_plan
-from margin_cache.planning import make_plan, pixels_within
+from margin_cache.planning.jobs import make_plan, pixels_within
+from margin_cache.planning.model import Plan, Task, load_plan, save_plan
 
 Ints = npt.NDArray[np.int64]
 

@@ -8,9 +8,8 @@ import numpy as np
 import pyarrow as pa
 import pytest
 from margin_cache.config.validation import settings_of_margins
-from margin_cache.plan import Plan
-from margin_cache.preparing import prepare_margins
-from margin_cache.resources import (
+from margin_cache.planning.model import Plan
+from margin_cache.planning.resources import (
     Request,
     RowGroup,
     finish_request,
@@ -18,6 +17,7 @@ from margin_cache.resources import (
     map_request,
     reduce_request,
 )
+from margin_cache.stages.prepare import prepare_margins
 from workflow_runs import ROOT, small_catalog
 
 GROUP = RowGroup(columns=100, rows=1_000_000, size_mb=400.0, read_mb=100.0, expansion=1.5)

@@ -15,8 +15,8 @@ from typing import Any
 
 import psutil
 import pytest
-from margin_cache import finishing
-from margin_cache.finishing import finish_margin
+from margin_cache.stages import finish
+from margin_cache.stages.finish import finish_margin
 from margin_cache.storage.files import atomic_path
 from workflow_runs import (
     ROOT,
@@ -344,17 +344,17 @@ def test_a_finish_waits_for_another_that_is_under_way(
 ):
     monkeypatch.chdir(tmp_path)
     (margin,) = without_snakemake(configuration(catalog))
-    original = getattr(finishing, step)
+    original = getattr(finish, step)
     second = threading.Thread(target=finish_margin, args=(margin,), daemon=True)
 
     def interrupted(*arguments: Any) -> None:
-        monkeypatch.setattr(finishing, step, original)
+        monkeypatch.setattr(finish, step, original)
         second.start()
         second.join(1)
         assert second.is_alive(), "the second did not wait"
         original(*arguments)
 
-    monkeypatch.setattr(finishing, step, interrupted)
+    monkeypatch.setattr(finish, step, interrupted)
     finish_margin(margin)
     second.join(TIME_LIMIT)
     assert not second.is_alive()
@@ -399,7 +399,7 @@ def test_a_run_killed_between_the_two_renames_of_the_last_step_is_resumed(
         target.rename(old)
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(finishing, "replace_directory", killed)
+    monkeypatch.setattr(finish, "replace_directory", killed)
     with pytest.raises(KeyboardInterrupt):
         finish_margin(margin)
     resume(tmp_path)

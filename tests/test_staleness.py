@@ -14,9 +14,9 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 from margin_cache.errors import MarginCacheError
-from margin_cache.finishing import finish_margin
-from margin_cache.margin import Margin
-from margin_cache.reducing import reduce_margins
+from margin_cache.stages.finish import finish_margin
+from margin_cache.stages.layout import Margin
+from margin_cache.stages.reduce import reduce_margins
 from test_resume import (
     NAME,
     Digests,

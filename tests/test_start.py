@@ -14,9 +14,9 @@ SLOW = {"pandas", "jsonschema", "yaml", "snakemake", "requests"}
 NOT_FOR_FINISHING = {
     "hpgeom",
     "pyarrow.compute",
-    "margin_cache.planning",
+    "margin_cache.planning.jobs",
     "margin_cache.parquet.positions",
-    "margin_cache.reducing",
+    "margin_cache.stages.reduce",
 }
 
 LIST_MODULES = """
@@ -40,7 +40,7 @@ return f"{resident() - before}"
 RUN = """
 import atexit, sys
 sys.path.insert(0, sys.argv[1])
-from margin_cache.command_line import run
+from margin_cache.process import run
 from margin_cache.errors import MarginCacheError
 def main():
 {}
@@ -52,7 +52,7 @@ run(main)
     ("name", "unneeded"),
     [
         ("map_partitions.py", SLOW),
-        ("reduce_margins.py", SLOW | {"margin_cache.mapping", "margin_cache.planning"}),
+        ("reduce_margins.py", SLOW | {"margin_cache.stages.map", "margin_cache.planning.jobs"}),
         ("finish_margin.py", SLOW | NOT_FOR_FINISHING),
     ],
 )
@@ -64,7 +64,7 @@ def test_scripts_import_only_what_they_need(name: str, unneeded: set[str]) -> No
         encoding="utf-8",
     )
     modules = set(listed.stdout.split())
-    assert {"pyarrow.parquet", "margin_cache.plan"} <= modules
+    assert {"pyarrow.parquet", "margin_cache.planning.model"} <= modules
     assert not modules & unneeded
 
 

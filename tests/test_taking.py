@@ -52,17 +52,17 @@ def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_rows_are_those_of_the_file(
     at_once: int, batch: int, from_pages: bool, path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(taking, "_are_few", lambda group, rows: from_pages)
-    monkeypatch.setattr(taking, "COLUMNS_BYTES", at_once)
-    monkeypatch.setattr(reading, "BATCH_ROWS", batch)
+    monkeypatch.setattr(row_selection, "_are_few", lambda group, rows: from_pages)
+    monkeypatch.setattr(row_selection, "COLUMNS_BYTES", at_once)
+    monkeypatch.setattr(positions, "BATCH_ROWS", batch)
     file = pq.ParquetFile(path)
     schema = plain_schema(file.schema_arrow)
     for number, rows in ((0, [0, 0, 5, 76, 77, 400, 699]), (1, [299]), (1, list(range(300)))):
         group = group_of(path, number)
         whole = file.read_row_group(number).replace_schema_metadata().cast(schema)
         expected = whole.take(pa.array(rows))
-        positions = expected.select(["ra", "dec"])
-        found = select_rows(group, positions, np.array(rows), schema)
+        read = expected.select(["ra", "dec"])
+        found = select_rows(group, read, np.array(rows), schema)
         assert found.schema.equals(schema)
         for name in schema.names:
             assert found[name].to_pylist() == expected[name].to_pylist(), name
@@ -71,7 +71,7 @@ def test_rows_are_those_of_the_file(
 def test_columns_that_are_read_at_once_are_small_or_one(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(taking, "COLUMNS_BYTES", 8000)
+    monkeypatch.setattr(row_selection, "COLUMNS_BYTES", 8000)
     file = pq.ParquetFile(path)
     metadata = file.metadata.row_group(0)
     sizes: dict[str, int] = {}
@@ -171,9 +171,9 @@ def test_positions_are_no_more_than_their_columns(tmp_path: Path) -> None:
     plan = SimpleNamespace(
         task=SimpleNamespace(catalog=info), partitions=SimpleNamespace(orders=[0], pixels=[0])
     )
-    (positions,) = reading.read_positions(plan, group)
-    assert positions.schema.names == ["coord.ra", "dec"]
-    assert select_rows(group, positions, np.arange(10), table.schema).equals(table)
+    (taken,) = positions.read_positions(plan, group)
+    assert taken.schema.names == ["coord.ra", "dec"]
+    assert select_rows(group, taken, np.arange(10), table.schema).equals(table)
 
 
 @pytest.mark.parametrize("encoding", ["DELTA_BYTE_ARRAY", "DELTA_LENGTH_BYTE_ARRAY", "PLAIN"])
@@ -192,7 +192,7 @@ def test_strings_in_other_encodings_are_read_as_they_are(encoding: str, tmp_path
 def test_a_file_that_is_replaced_meanwhile_is_read_as_it_was(
     from_pages: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(taking, "_are_few", lambda group, rows: from_pages)
+    monkeypatch.setattr(row_selection, "_are_few", lambda group, rows: from_pages)
     path = tmp_path / "table.parquet"
     table = pa.table({"x": np.arange(ROWS), "few": np.repeat(["a", "b"], ROWS // 2)})
     pq.write_table(table, path)

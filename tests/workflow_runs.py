@@ -18,10 +18,10 @@ import pyarrow as pa
 import skies
 import yaml
 from margin_cache.config.validation import settings_of_margins
-from margin_cache.mapping import map_partitions
-from margin_cache.margin import Margin
-from margin_cache.preparing import prepare_margins
-from margin_cache.reducing import reduce_margins
+from margin_cache.stages.layout import Margin
+from margin_cache.stages.map import map_partitions
+from margin_cache.stages.prepare import prepare_margins
+from margin_cache.stages.reduce import reduce_margins
 
 ROOT = Path(__file__).resolve().parent.parent
 SNAKEMAKE = Path(sys.executable).with_name("snakemake")

@@ -6,7 +6,7 @@ from numpy.typing import NDArray
 from margin_cache.healpix.boundary import is_within
 from margin_cache.healpix.neighbors import cells_and_neighbours
 from margin_cache.healpix.nested import expand_ranges, pixel_ranges, touches_border
-from margin_cache.plan import Plan
+from margin_cache.planning.model import Plan
 
 
 def rows_near_borders(

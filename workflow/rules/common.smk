@@ -6,7 +6,7 @@ from functools import cache
 
 from margin_cache.config.validation import mail_settings, settings_of_margins
 from margin_cache.errors import MarginCacheError
-from margin_cache.mail import (
+from margin_cache.notification.mail import (
     ErrorRecords,
     RunReport,
     command_line,
@@ -16,15 +16,15 @@ from margin_cache.mail import (
     notify,
     success_letter,
 )
-from margin_cache.margin import load_margins
-from margin_cache.preparing import prepare_margins
-from margin_cache.resources import (
+from margin_cache.stages.layout import load_margins
+from margin_cache.stages.prepare import prepare_margins
+from margin_cache.planning.resources import (
     finish_request,
     largest_row_group,
     map_request,
     reduce_request,
 )
-from margin_cache.standing import (
+from margin_cache.stages.existing_output import (
     PROVENANCE,
     check_output,
     forget_false_receipts,

@@ -18,7 +18,7 @@ from margin_cache.catalog.model import CatalogInfo, pixel_path
 from margin_cache.catalog.partitions import partition_files, partition_state
 from margin_cache.errors import MarginCacheError
 from margin_cache.healpix.neighbors import pixels_at
-from margin_cache.plan import Plan
+from margin_cache.planning.model import Plan
 from margin_cache.storage.parquet_file import open_parquet, unreadable
 
 BATCH_ROWS = 1 << 16

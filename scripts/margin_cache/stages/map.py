@@ -25,7 +25,7 @@ from margin_cache.parquet.positions import (
     spatial_index,
 )
 from margin_cache.parquet.row_selection import select_rows
-from margin_cache.plan import Plan
+from margin_cache.planning.model import Plan
 from margin_cache.storage.files import atomic_path
 
 _FLUSH_BYTES = 64 * 10**6

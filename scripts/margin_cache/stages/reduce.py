@@ -16,7 +16,7 @@ from margin_cache.catalog.columns import DESTINATION, SOURCE, read_schema
 from margin_cache.catalog.formats import format_of
 from margin_cache.errors import MarginCacheError
 from margin_cache.parquet.positions import spatial_index
-from margin_cache.plan import Plan
+from margin_cache.planning.model import Plan
 from margin_cache.storage.files import atomic_path, file_digest, is_temporary, write_json
 
 

@@ -20,8 +20,7 @@ from margin_cache.catalog.columns import read_schema
 from margin_cache.catalog.formats import format_of
 from margin_cache.catalog.model import MarginSummary
 from margin_cache.errors import MarginCacheError
-from margin_cache.margin import Margin, plain_settings
-from margin_cache.standing import (
+from margin_cache.stages.existing_output import (
     PROVENANCE,
     TOOL_NAME,
     check_output,
@@ -29,6 +28,7 @@ from margin_cache.standing import (
     is_complete,
     standing_files,
 )
+from margin_cache.stages.layout import Margin, plain_settings
 from margin_cache.storage.files import (
     atomic_path,
     exclusive_lock,

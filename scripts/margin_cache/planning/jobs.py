@@ -21,7 +21,7 @@ from margin_cache.healpix.nested import (
     pixel_ranges,
     resolution,
 )
-from margin_cache.plan import Ints, Plan, Task
+from margin_cache.planning.model import Ints, Plan, Task
 
 _MB = 10**6
 

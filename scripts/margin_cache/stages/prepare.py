@@ -15,9 +15,9 @@ from margin_cache.catalog.model import CatalogInfo, Partitions
 from margin_cache.catalog.partitions import check_whole, partition_files, read_partitions, restrict
 from margin_cache.config.model import MarginSettings
 from margin_cache.errors import MarginCacheError
-from margin_cache.margin import Margin, intermediate_directory, margin_name, plain_settings
-from margin_cache.plan import Plan, Task, load_plan, save_plan
-from margin_cache.planning import make_plan
+from margin_cache.planning.jobs import make_plan
+from margin_cache.planning.model import Plan, Task, load_plan, save_plan
+from margin_cache.stages.layout import Margin, intermediate_directory, margin_name, plain_settings
 from margin_cache.storage.files import read_json, write_json
 from margin_cache.storage.parquet_file import open_parquet
 

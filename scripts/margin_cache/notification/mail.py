@@ -29,7 +29,7 @@ from snakemake_interface_logger_plugins.common import LogEvent
 
 from margin_cache.config.model import MailSettings
 from margin_cache.config.validation import DOMAIN, SMTP_PASSWORD, SMTP_USER
-from margin_cache.margin import Margin
+from margin_cache.stages.layout import Margin
 from margin_cache.storage.files import read_json
 
 DEADLINE = 30.0

@@ -19,7 +19,7 @@ from margin_cache.catalog.formats import read_catalog_info
 from margin_cache.catalog.model import CatalogInfo
 from margin_cache.config.model import MarginSettings
 from margin_cache.errors import MarginCacheError
-from margin_cache.plan import Plan, load_plan, shard_path
+from margin_cache.planning.model import Plan, load_plan, shard_path
 from margin_cache.storage.files import read_json
 
 

@@ -15,7 +15,7 @@ from margin_cache.errors import MarginCacheError
 from margin_cache.healpix.nested import resolution
 from margin_cache.parquet.positions import BATCH_ROWS
 from margin_cache.parquet.row_selection import COLUMNS_BYTES
-from margin_cache.plan import Plan
+from margin_cache.planning.model import Plan
 from margin_cache.storage.parquet_file import open_parquet
 
 _MB = 10**6

@@ -7,7 +7,7 @@ from typing import Any
 from margin_cache.catalog.formats import format_of
 from margin_cache.config.model import MarginSettings
 from margin_cache.errors import MarginCacheError
-from margin_cache.margin import Margin, plain_settings
+from margin_cache.stages.layout import Margin, plain_settings
 from margin_cache.storage.files import has_size, read_json
 
 TOOL_NAME = "snakemake-margin-cache"

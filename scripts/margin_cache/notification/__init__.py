@@ -1,0 +1,1 @@
+"""What a run says at its end, on the terminal and by mail."""

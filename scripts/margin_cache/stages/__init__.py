@@ -1,0 +1,1 @@
+"""The four stages of making a margin: preparing, mapping, reducing and finishing."""
