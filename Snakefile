@@ -1,14 +1,9 @@
-import gc
-import re
 import sys
 from pathlib import Path
 
 from snakemake.utils import min_version
 
-min_version("9.0")
-
-# Or Python would look for garbage among all that Snakemake has imported, again and again.
-gc.freeze()
+min_version("9.27")
 
 BASE = Path(str(workflow.current_basedir))
 sys.path.insert(0, str(BASE / "scripts"))
@@ -18,6 +13,7 @@ if Path("config/config.yaml").exists():
     configfile: "config/config.yaml"
 
 
+include: "workflow/rules/handlers.smk"
 include: "workflow/rules/common.smk"
 include: "workflow/rules/map.smk"
 include: "workflow/rules/reduce.smk"
@@ -27,7 +23,7 @@ include: "workflow/rules/finish.smk"
 rule all:
     default_target: True
     input:
-        targets(),
+        [job_inputs.target(margin, key in PENDING) for key, margin in MARGINS.items()],
 
 
 onsuccess:

@@ -1,11 +1,11 @@
-"""Write the metadata of a margin and move it to its place."""
+"""Write the metadata of a margin and move it to its output directory."""
 
 import argparse
 from pathlib import Path
 
 from margin_cache.process import run
 from margin_cache.stages.finish import finish_margin
-from margin_cache.stages.layout import load_margin
+from margin_cache.stages.margin import load_margin
 
 
 def main() -> str:
@@ -13,7 +13,7 @@ def main() -> str:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--margin", type=Path, required=True, help="margin.json of the margin")
     summary = finish_margin(load_margin(parser.parse_args().margin))
-    return f"{summary['place']}: {summary['rows']} rows in {summary['files']} files"
+    return f"{summary['output_dir']}: {summary['rows']} rows in {summary['files']} files"
 
 
 if __name__ == "__main__":

@@ -19,7 +19,8 @@ def main() -> str:
     arguments = parser.parse_args()
     pa.set_cpu_count(arguments.threads)
     plan = load_plan(arguments.plan)
-    result = map_partitions(plan, plan.map_job_of(arguments.job), arguments.shard)
+    job = plan.map_job_of(arguments.job)
+    result = map_partitions(plan, job, arguments.shard, arguments.threads)
     return f"read {result.rows_read} rows, wrote {result.rows_written}"
 
 

@@ -1,10 +1,11 @@
-"""Write the margins of the destination pixels of a reduce job."""
+"""Write the margins of the destination pixels of a reduce job, its receipt and its footers."""
 
 import argparse
 from pathlib import Path
 
-from margin_cache.planning.model import load_plan, shard_path
+from margin_cache.planning.model import load_plan
 from margin_cache.process import run
+from margin_cache.stages.layout import PlanFiles
 from margin_cache.stages.reduce import reduce_margins
 
 
@@ -13,17 +14,12 @@ def main() -> str:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--plan", type=Path, required=True, help="plan of the margin")
     parser.add_argument("--job", required=True, help="name of the reduce job")
-    parser.add_argument("--building", type=Path, required=True, help="directory of the margin")
-    parser.add_argument("--receipt", type=Path, required=True, help="file to write: what was made")
-    parser.add_argument("--footers", type=Path, required=True, help="file to write: footers")
+    parser.add_argument("--staging-dir", type=Path, required=True, help="where margins are built")
     arguments = parser.parse_args()
     plan = load_plan(arguments.plan)
     job = plan.reduce_job_of(arguments.job)
-    work = arguments.plan.parent
-    shards = [shard_path(work, plan.map_names[need]) for need in plan.needs_of(job)]
-    written = reduce_margins(
-        plan, job, shards, arguments.building, arguments.receipt, arguments.footers
-    )
+    files = PlanFiles(arguments.plan.parent)
+    written = reduce_margins(plan, job, files, arguments.staging_dir)
     return f"wrote {sum(rows for rows, _, _ in written.values())} rows to {len(written)} files"
 
 

@@ -1,64 +1,29 @@
-import gc
-import shlex
-import threading
-import time
+# What the rules share: the margins of this run, and what their jobs read and ask for.
+import re
 from functools import cache
 
-from margin_cache.config.validation import mail_settings, settings_of_margins
+from margin_cache.config.validation import settings_of_margins
 from margin_cache.errors import MarginCacheError
-from margin_cache.notification.mail import (
-    ErrorRecords,
-    RunReport,
-    command_line,
-    failed_job,
-    failure_letter,
-    margin_report,
-    notify,
-    success_letter,
-)
-from margin_cache.stages.layout import load_margins
-from margin_cache.stages.prepare import prepare_margins
 from margin_cache.planning.resources import (
     finish_request,
     largest_row_group,
     map_request,
     reduce_request,
 )
-from margin_cache.stages.existing_output import (
-    PROVENANCE,
-    check_output,
-    forget_false_receipts,
-    is_complete,
-)
-from margin_cache.storage.files import read_json
-from snakemake.logging import logger
-from snakemake.settings.types import DeploymentMethod
-
-SCHEMA = BASE / "workflow/schemas/config.schema.yaml"
+from margin_cache.stages import job_inputs, layout
+from margin_cache.stages.existing_output import check_output, forget_false_receipts, is_complete
+from margin_cache.stages.margin import load_margins
+from margin_cache.stages.prepare import prepare_margins
 
 # The most destinations of a margin that is finished where Snakemake runs, in a few seconds.
-FINISHED_LOCALLY = 5000
-STARTED = time.monotonic()
-
-
-def plan_mail():
-    """Return whom a mail goes to at the end and how, or None; or end with a line on what is wrong."""
-    if not workflow.is_main_process:
-        return None
-    try:
-        settings = mail_settings(config, SCHEMA)
-    except MarginCacheError as error:
-        sys.exit(f"error: {error}")
-    if settings:
-        logger.addHandler(ERRORS)
-    return settings
+MOST_FINISHED_LOCALLY = 5000
 
 
 def plan_margins():
-    """Return the margins by their working directory, or end with a line that says what is wrong."""
+    """Return the margins by their plan's directory, or end with a line that says what is wrong."""
     config.setdefault("input_catalog_path", str(BASE / "demo/hipparcos"))
     try:
-        all_settings = settings_of_margins(config, SCHEMA)
+        all_settings = settings_of_margins(config, BASE / "workflow/schemas/config.schema.yaml")
         if workflow.is_main_process:
             margins = prepare_margins(all_settings)
             for margin in margins:
@@ -67,90 +32,45 @@ def plan_margins():
             margins = load_margins(all_settings)
     except MarginCacheError as error:
         sys.exit(f"error: {error}")
-    return {str(margin.work): margin for margin in margins}
-
-
-def is_locked():
-    """Tell whether another run is at work in this directory."""
-    return any(Path(".snakemake/locks").glob("*.lock"))
+    return {str(margin.files.plan_dir): margin for margin in margins}
 
 
 def pending_margins():
-    """Return the working directories of the margins that are not complete."""
-    pending = [work for work, margin in MARGINS.items() if not is_complete(margin)]
+    """Return the plan directories of the margins that are not complete."""
+    pending = [plan_dir for plan_dir, margin in MARGINS.items() if not is_complete(margin)]
     if workflow.is_main_process and not is_locked():
-        for work in pending:
-            forget_false_receipts(MARGINS[work])
+        for plan_dir in pending:
+            forget_false_receipts(MARGINS[plan_dir])
     return pending
 
 
-def targets():
-    """Return what all margins are done with: a receipt, or the catalog itself if it is complete."""
-    return [
-        str(margin.finished if work in PENDING else margin.place / PROVENANCE)
-        for work, margin in MARGINS.items()
-    ]
-
-
-def partitions_of(wildcards):
-    """Return the partition files that a map job reads.
-
-    Without those whose paths have braces, which Snakemake takes for wildcards, and without any if
-    one is dated in the future, by a file server whose clock is wrong, since Snakemake would then
-    find the shard too old. The state of all is in the job's name.
-    """
-    plan = MARGINS[wildcards.work].plan
-    job = plan.map_job_of(wildcards.job)
-    if plan.newest_of(job) > time.time_ns():
-        return []
-    return [file for file in plan.files_of(job) if not set("{}") & set(file)]
-
-
-def shards_of(wildcards):
-    """Return the shards that a reduce job reads."""
-    margin = MARGINS[wildcards.work]
-    needs = margin.plan.needs_of(margin.plan.reduce_job_of(wildcards.job))
-    return [str(margin.shard(margin.plan.map_names[need])) for need in needs]
-
-
-def missing_receipts_of(wildcards):
-    """Return the receipts that are still to be made.
-
-    A reduce job that has its receipt stays out of the DAG. In it, Snakemake would run it again as
-    soon as a neighbour that has changed asks for one of its shards, and so on around the sky.
-    """
-    margin = MARGINS[wildcards.work]
-    receipts = map(margin.receipt, margin.plan.reduce_names)
-    return [str(receipt) for receipt in receipts if not receipt.exists()]
-
-
-def name_of(wildcards):
-    """Return the name of the margin that a job works at."""
-    return MARGINS[wildcards.work].name
+def margin_of(wildcards):
+    """Return the margin that a job works at."""
+    return MARGINS[wildcards.plan_dir]
 
 
 @cache
-def row_group_of(work):
+def row_group_of(plan_dir):
     """Return the largest row group of the catalog of a margin."""
-    return largest_row_group(MARGINS[work].plan)
+    return largest_row_group(MARGINS[plan_dir].plan)
 
 
 def for_map(wildcards, input):
     """Return what a map job asks for."""
-    plan = MARGINS[wildcards.work].plan
-    return map_request(plan, plan.map_job_of(wildcards.job), row_group_of(wildcards.work))
+    plan = margin_of(wildcards).plan
+    return map_request(plan, plan.map_job_of(wildcards.job), row_group_of(wildcards.plan_dir))
 
 
 def for_reduce(wildcards, input):
     """Return what a reduce job asks for, once its shards are there."""
-    plan = MARGINS[wildcards.work].plan
+    plan = margin_of(wildcards).plan
     size = sum(Path(shard).stat().st_size for shard in input)
     return reduce_request(plan, plan.reduce_job_of(wildcards.job), size)
 
 
 def for_finish(wildcards, input):
     """Return what the job asks for that finishes a margin."""
-    return finish_request(MARGINS[wildcards.work].plan, row_group_of(wildcards.work))
+    return finish_request(margin_of(wildcards).plan, row_group_of(wildcards.plan_dir))
 
 
 def asked(name, request):
@@ -158,98 +78,15 @@ def asked(name, request):
     return lambda wildcards, input, attempt: getattr(request(wildcards, input).at(attempt), name)
 
 
-def end_at_once():
-    """Let the process end as soon as all is said.
-
-    Snakemake's timers would look for further jobs a second after the last one, and have the process
-    wait for that; and Python would search all that is left for garbage.
-    """
-    for thread in threading.enumerate():
-        if isinstance(thread, threading.Timer):
-            thread.cancel()
-    gc.freeze()
-
-
-def is_finished_locally():
-    """Tell whether all margins are so small that finishing them is not worth a job on a cluster.
-
-    A rule is local or not, for all its jobs.
-    """
-    sizes = [len(margin.plan.destination_orders) for margin in MARGINS.values()]
-    return max(sizes) <= FINISHED_LOCALLY
-
-
-def script(name):
-    """Return a function for `params` that gives the command which runs a script.
-
-    It takes `output`, though it has no use for it, because Snakemake then does not run a job again
-    only since Python or the workflow has moved.
-    """
-    in_conda = DeploymentMethod.CONDA in workflow.deployment_settings.deployment_method
-    python = "python" if in_conda else sys.executable
-    command = f"{shlex.quote(python)} {shlex.quote(str(BASE / 'scripts' / name))}"
-    return lambda wildcards, output: command
-
-
-def summary():
-    """Say where each margin is and how large it is."""
-    return "\n".join(
-        f"{made['place']}: {made['rows']} rows in {made['files']} files, "
-        f"within {margin.settings.margin_threshold:g} arcsec"
-        for margin in MARGINS.values()
-        if (made := read_json(margin.finished))
-    )
-
-
-def what_failed(logs):
-    """Repeat the errors of failed jobs, which Snakemake's own lines surround, and say how to go on."""
-    errors = {
-        line.rstrip(): None
-        for path in logs
-        for line in Path(path).read_text(encoding="utf-8", errors="replace").splitlines()
-        if line.startswith("error: ")
-    }
-    if not errors:
-        errors = {
-            "error: a job failed; its log, which stands above or is named there, says more": None
-        }
-    advice = "What is done is kept. Correct the above, then give the same command again to go on."
-    return "\n".join([*errors, advice])
-
-
-def report(logs):
-    """Return what a mail tells of the run, be it done or failed."""
-    return RunReport(
-        margins=[margin_report(margin, work in PENDING) for work, margin in MARGINS.items()],
-        seconds=time.monotonic() - STARTED,
-        command=command_line(sys.argv),
-        start=None if workflow.overwrite_workdir else Path.cwd(),
-        logs=logs,
-    )
-
-
-def write_success(logs):
-    """Return the letter that a run is done, or None if it has only touched files."""
-    return None if workflow.touch else success_letter(report(logs))
-
-
-def write_failure(logs):
-    """Return the letter that a run has failed."""
-    failed = [
-        failed_job(job.rule.name, job.wildcards_dict, job.log, ERRORS.by_job.get(job.jobid))
-        for jobs in workflow.scheduler.failed
-        for job in (jobs.jobs if jobs.is_group() else [jobs])
-    ]
-    return failure_letter(report(logs), sorted(failed, key=lambda job: (job.rule, job.logs)))
-
-
-ERRORS = ErrorRecords()
-MAIL = plan_mail()
 MARGINS = plan_margins()
 PENDING = pending_margins()
+# A rule is local or not for all its jobs.
+FINISHED_LOCALLY = all(
+    len(margin.plan.destination_orders) <= MOST_FINISHED_LOCALLY for margin in MARGINS.values()
+)
 
 
 wildcard_constraints:
-    work="|".join(re.escape(work) for work in MARGINS),
+    plan_dir="|".join(re.escape(plan_dir) for plan_dir in MARGINS),
     job=r"\d{5}-[0-9a-f]+",
-    state=r"[0-9a-f]+",
+    fingerprint=r"[0-9a-f]+",

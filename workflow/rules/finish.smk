@@ -1,23 +1,23 @@
 rule finish_margin:
     input:
-        missing_receipts_of,
+        lambda wildcards: job_inputs.missing_receipts(margin_of(wildcards)),
     output:
-        "{work}/finished-{state}.json",
+        layout.DONE,
     log:
-        "{work}/logs/finish_margin/{state}.log",
-    localrule: is_finished_locally()
+        layout.FINISH_LOG,
+    localrule: FINISHED_LOCALLY
     conda:
-        "../../environment.yml"
+        "../envs/margin_cache.yaml"
     threads: 1
     resources:
         mem_mb=asked("mem_mb", for_finish),
         disk_mb=asked("disk_mb", for_finish),
         runtime=asked("runtime", for_finish),
     params:
-        name=name_of,
-        note=lambda wildcards: str(MARGINS[wildcards.work].intermediate / "margin.json"),
+        name=lambda wildcards: margin_of(wildcards).name,
+        margin=lambda wildcards: str(margin_of(wildcards).files.margin_file),
         script=script("finish_margin.py"),
     message:
         "Finishing {params.name}"
     shell:
-        "{params.script} --margin {params.note:q} 2> {log:q}"
+        "{params.script} --margin {params.margin:q} 2> {log:q}"

@@ -1,22 +1,23 @@
 rule map_partitions:
     input:
-        partitions_of,
+        lambda wildcards: job_inputs.partitions_read(margin_of(wildcards), wildcards.job),
     output:
-        "{work}/shards/{job}.arrow",
+        layout.SHARD,
     log:
-        "{work}/logs/map_partitions/{job}.log",
+        layout.MAP_LOG,
     conda:
-        "../../environment.yml"
+        "../envs/margin_cache.yaml"
     threads: 1
     resources:
         mem_mb=asked("mem_mb", for_map),
         disk_mb=asked("disk_mb", for_map),
         runtime=asked("runtime", for_map),
     params:
-        name=name_of,
+        name=lambda wildcards: margin_of(wildcards).name,
+        plan=lambda wildcards: str(margin_of(wildcards).files.plan),
         script=script("map_partitions.py"),
     message:
         "Mapping {params.name}, job {wildcards.job}"
     shell:
-        "{params.script} --plan {wildcards.work:q}/plan.npz"
-        " --job {wildcards.job} --threads {threads} --shard {output:q} 2> {log:q}"
+        "{params.script} --plan {params.plan:q} --job {wildcards.job}"
+        " --threads {threads} --shard {output:q} 2> {log:q}"

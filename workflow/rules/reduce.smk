@@ -1,25 +1,25 @@
 rule reduce_margins:
     input:
-        shards_of,
+        lambda wildcards: job_inputs.shards_read(margin_of(wildcards), wildcards.job),
     output:
-        receipt="{work}/receipts/{job}.json",
-        footers="{work}/receipts/{job}.parquet",
+        layout.RECEIPT,
+        layout.FOOTERS,
     log:
-        "{work}/logs/reduce_margins/{job}.log",
+        layout.REDUCE_LOG,
     conda:
-        "../../environment.yml"
+        "../envs/margin_cache.yaml"
     threads: 1
     resources:
         mem_mb=asked("mem_mb", for_reduce),
         disk_mb=asked("disk_mb", for_reduce),
         runtime=asked("runtime", for_reduce),
     params:
-        name=name_of,
-        building=lambda wildcards: str(MARGINS[wildcards.work].building),
+        name=lambda wildcards: margin_of(wildcards).name,
+        plan=lambda wildcards: str(margin_of(wildcards).files.plan),
+        staging_dir=lambda wildcards: str(margin_of(wildcards).files.staging_dir),
         script=script("reduce_margins.py"),
     message:
         "Reducing {params.name}, job {wildcards.job}"
     shell:
-        "{params.script} --plan {wildcards.work:q}/plan.npz"
-        " --job {wildcards.job} --building {params.building:q}"
-        " --receipt {output.receipt:q} --footers {output.footers:q} 2> {log:q}"
+        "{params.script} --plan {params.plan:q} --job {wildcards.job}"
+        " --staging-dir {params.staging_dir:q} 2> {log:q}"

@@ -13,43 +13,56 @@ from margin_cache.storage.parquet_file import open_parquet
 DESTINATION, SOURCE = "margin_cache:destination", "margin_cache:source"
 
 
-def plain_type(kind: pa.DataType) -> pa.DataType:
+def without_dictionaries(arrow_type: pa.DataType) -> pa.DataType:
     """Return a type with every dictionary in it replaced by the type of its values.
 
-    A dictionary's content depends on which rows were read together; plain values do not. Views
+    A dictionary's content depends on which rows were read together; the values do not. Views
     of strings and binaries are replaced as well, since Arrow cannot take rows of them.
     """
-    if pa.types.is_dictionary(kind):
-        return plain_type(kind.value_type)
-    if pa.types.is_string_view(kind):
+    if pa.types.is_dictionary(arrow_type):
+        return without_dictionaries(arrow_type.value_type)
+    if pa.types.is_string_view(arrow_type):
         return pa.string()
-    if pa.types.is_binary_view(kind):
+    if pa.types.is_binary_view(arrow_type):
         return pa.binary()
-    if pa.types.is_struct(kind):
-        return pa.struct([field.with_type(plain_type(field.type)) for field in kind])
-    if pa.types.is_map(kind):
-        return pa.map_(
-            kind.key_field.with_type(plain_type(kind.key_type)),
-            kind.item_field.with_type(plain_type(kind.item_type)),
+    if pa.types.is_struct(arrow_type):
+        return pa.struct(
+            [field.with_type(without_dictionaries(field.type)) for field in arrow_type]
         )
-    if pa.types.is_fixed_size_list(kind):
-        return pa.list_(kind.value_field.with_type(plain_type(kind.value_type)), kind.list_size)
-    if pa.types.is_large_list(kind):
-        return pa.large_list(kind.value_field.with_type(plain_type(kind.value_type)))
-    if pa.types.is_list(kind):
-        return pa.list_(kind.value_field.with_type(plain_type(kind.value_type)))
-    return kind
+    if pa.types.is_map(arrow_type):
+        return pa.map_(
+            arrow_type.key_field.with_type(without_dictionaries(arrow_type.key_type)),
+            arrow_type.item_field.with_type(without_dictionaries(arrow_type.item_type)),
+        )
+    if pa.types.is_fixed_size_list(arrow_type):
+        return pa.list_(
+            arrow_type.value_field.with_type(without_dictionaries(arrow_type.value_type)),
+            arrow_type.list_size,
+        )
+    if pa.types.is_large_list(arrow_type):
+        return pa.large_list(
+            arrow_type.value_field.with_type(without_dictionaries(arrow_type.value_type))
+        )
+    if pa.types.is_list(arrow_type):
+        return pa.list_(
+            arrow_type.value_field.with_type(without_dictionaries(arrow_type.value_type))
+        )
+    return arrow_type
 
 
-def plain_schema(schema: pa.Schema) -> pa.Schema:
-    """Return a schema, without metadata, whose fields have their ``plain_type``."""
-    return pa.schema([field.with_type(plain_type(field.type)) for field in schema])
+def schema_without_dictionaries(schema: pa.Schema) -> pa.Schema:
+    """Return a schema, without metadata, whose types are ``without_dictionaries``."""
+    return pa.schema([field.with_type(without_dictionaries(field.type)) for field in schema])
 
 
 def shard_schema(primary: pa.Schema) -> pa.Schema:
     """Return the schema of the shards of a primary catalog."""
     return pa.schema(
-        [pa.field(DESTINATION, pa.uint32()), pa.field(SOURCE, pa.uint32()), *plain_schema(primary)]
+        [
+            pa.field(DESTINATION, pa.uint32()),
+            pa.field(SOURCE, pa.uint32()),
+            *schema_without_dictionaries(primary),
+        ]
     )
 
 
@@ -60,12 +73,31 @@ def read_schema(info: CatalogInfo, partitions: Partitions) -> pa.Schema:
         MarginCacheError: the index or a coordinate column is missing or has a wrong type, or two
             columns have the same name.
     """
-    common = Path(info.path, info.dataset, "_common_metadata")
-    first = partition_files(info, int(partitions.orders[0]), int(partitions.pixels[0]))[0]
-    source = common if common.exists() else first
+    source = _schema_source(info, partitions)
     schema = open_parquet(source).schema_arrow
     check_columns(info, schema, source)
     return schema
+
+
+def check_unchanged(info: CatalogInfo, partitions: Partitions, planned: pa.Schema) -> None:
+    """Check that the schema of a catalog is still the one that a margin was planned with.
+
+    Raises:
+        MarginCacheError: it is another one, or not there any more.
+    """
+    source = _schema_source(info, partitions)
+    if not open_parquet(source).schema_arrow.equals(planned, check_metadata=True):
+        raise MarginCacheError(
+            f"{source}: the catalog's columns were changed after the run began; start the run again"
+        )
+
+
+def _schema_source(info: CatalogInfo, partitions: Partitions) -> Path:
+    """Return the file whose schema is that of the catalog."""
+    common = info.parquet_dir / "_common_metadata"
+    if common.exists():
+        return common
+    return partition_files(info, int(partitions.orders[0]), int(partitions.pixels[0]))[0]
 
 
 def check_columns(info: CatalogInfo, schema: pa.Schema, source: Path) -> None:
@@ -80,7 +112,7 @@ def check_columns(info: CatalogInfo, schema: pa.Schema, source: Path) -> None:
     index = (
         [] if info.index_column is None else [(info.index_column, _is_index, "a 64-bit integer")]
     )
-    for column, right, kind in (
+    for column, is_right, wanted in (
         *index,
         (info.ra_column, pa.types.is_floating, "a floating-point"),
         (info.dec_column, pa.types.is_floating, "a floating-point"),
@@ -90,15 +122,15 @@ def check_columns(info: CatalogInfo, schema: pa.Schema, source: Path) -> None:
                 f"{source}: has no column {column}, which making a margin needs; is it the name "
                 "that the catalog's metadata gives?"
             )
-        if not right(schema.field(column).type):
+        if not is_right(schema.field(column).type):
             raise MarginCacheError(
                 f"{source}: the column {column} has the type {schema.field(column).type}, "
-                f"not {kind} one, as making a margin needs"
+                f"not {wanted} one, as making a margin needs"
             )
 
 
-def _is_index(kind: pa.DataType) -> bool:
-    return kind in (pa.int64(), pa.uint64())
+def _is_index(arrow_type: pa.DataType) -> bool:
+    return arrow_type in (pa.int64(), pa.uint64())
 
 
 def check_schema(schema: pa.Schema, expected: pa.Schema, path: Path) -> None:

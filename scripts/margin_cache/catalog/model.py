@@ -40,6 +40,15 @@ class CatalogInfo:
     dataset: str = ""
     npix_suffix: str = ".parquet"
 
+    @property
+    def parquet_dir(self) -> Path:
+        """Directory of the Parquet files."""
+        return Path(self.path, self.dataset)
+
+    def partition_path(self, order: int, pixel: int) -> Path:
+        """Return the file of a partition, or its directory of files."""
+        return self.parquet_dir / pixel_path(order, pixel, self.npix_suffix)
+
 
 @dataclass(frozen=True)
 class MarginSummary:

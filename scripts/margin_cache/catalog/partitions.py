@@ -19,7 +19,7 @@ _MAGIC = b"PAR1"
 
 def partition_files(info: CatalogInfo, order: int, pixel: int) -> list[Path]:
     """Return the file of a partition, or its files, by name, if it is a directory."""
-    path = Path(info.path, info.dataset, pixel_path(order, pixel, info.npix_suffix))
+    path = info.partition_path(order, pixel)
     if info.npix_suffix != "/":
         return [path]
     return sorted(file for file in path.iterdir() if file.name[0] not in "._")
@@ -77,7 +77,7 @@ def _scan_partitions(info: CatalogInfo) -> Iterator[tuple[tuple[int, int], tuple
     """Yield the pixel and the state of each partition that has a file in its right place."""
     pattern = re.compile(r"Npix=(\d+)" + re.escape(info.npix_suffix.rstrip("/")))
     for order in range(MAX_ORDER + 1):
-        directory = Path(info.path, info.dataset, f"Norder={order}")
+        directory = info.parquet_dir / f"Norder={order}"
         if not directory.is_dir():
             continue
         for group in directory.glob("Dir=*"):
@@ -145,7 +145,7 @@ def _first_problem(info: CatalogInfo, pixels: list[tuple[int, int]]) -> str | No
     for pixel in pixels:
         files = partition_files(info, *pixel)
         if not files:
-            return f"{Path(info.path, info.dataset, pixel_path(*pixel, ''))}: holds no file"
+            return f"{info.partition_path(*pixel)}: holds no file"
         for path in files:
             try:
                 descriptor = os.open(path, os.O_RDONLY)

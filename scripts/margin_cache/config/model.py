@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from margin_cache.errors import MarginCacheError
-from margin_cache.healpix.nested import finest_margin_order
+from margin_cache.healpix.nested import MAX_ORDER, finest_margin_order
 
 
 @dataclass(frozen=True)
@@ -43,19 +43,22 @@ class MarginSettings:
     job_size_mb: float
     create_metadata: bool
 
-    def cell_order(self, index_order: int) -> int:
-        """Return the order of the coarse filter's cells.
 
-        Args:
-            index_order: order of the catalog's spatial index, the finest that cells can have.
-        """
-        finest = min(finest_margin_order(self.margin_threshold), index_order)
-        if self.margin_order < 0:
-            return finest
-        if self.margin_order > finest:
-            raise MarginCacheError(
-                f"margin_order: {self.margin_order} is too fine for a margin_threshold of "
-                f"{self.margin_threshold:g} arcsec in this catalog; use an order from 0 to "
-                f"{finest}, or -1 to have it chosen"
-            )
-        return self.margin_order
+def choose_margin_order(margin_order: int, threshold: float, index_order: int = MAX_ORDER) -> int:
+    """Return the order of the coarse filter's cells.
+
+    Args:
+        margin_order: the order wanted, or -1 for the finest.
+        threshold: margin threshold in arcsec.
+        index_order: order of the catalog's spatial index, the finest that cells can have.
+
+    Raises:
+        MarginCacheError: the order is too fine.
+    """
+    finest = min(finest_margin_order(threshold), index_order)
+    if margin_order > finest:
+        raise MarginCacheError(
+            f"margin_order: {margin_order} is too fine for a margin_threshold of {threshold:g} "
+            f"arcsec; use an order from 0 to {finest}, or -1 to have it chosen"
+        )
+    return finest if margin_order < 0 else margin_order

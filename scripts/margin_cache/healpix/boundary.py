@@ -1,15 +1,6 @@
 """Exact angular distance from points to the boundary of a HEALPix pixel.
 
-The boundary is the true one. In the plane of the HEALPix projection (Gorski et al. 2005, ApJ 622,
-759, section 4 and 5.3; Calabretta & Roukema 2007, MNRAS 381, 865) a pixel is a square that stands
-on a corner; its four sides are straight there and curves on the sphere. With ``a`` and ``b``
-linear along a side and ``phi0`` the longitude of the face's centre,
-
-* in the equatorial belt, ``z = a`` and ``phi = phi0 + pi/4 * b``;
-* in the polar caps, ``|z| = 1 - a**2/3`` and ``phi = phi0 + pi/4 * b/a``, where ``a`` is
-  ``sqrt(3 (1 - |z|))``, zero at the pole.
-
-No side crosses from a cap into the belt, because the border between them runs through corners.
+The boundary is the true one, made of the curves of ``sides``.
 
 The nearest point of a side maximises ``f(t) = p . q(t)``, so it is an end of the side or a zero
 of ``f'``. Zeros are bracketed by the signs of ``f'`` at equidistant nodes, and by the sign at the
@@ -19,17 +10,11 @@ Newton iteration. Angles are taken from the difference and the sum of the two ve
 a distance is a few 1e-16 rad, 1e-10 arcsec, whatever the order and the distance.
 """
 
-from dataclasses import dataclass
-
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from margin_cache.healpix.nested import ARCSEC_PER_RADIAN, split_pixel
-
-Floats = NDArray[np.float64]
-
-_FACE_ROW = np.array([2, 2, 2, 2, 3, 3, 3, 3, 4, 4, 4, 4])
-_FACE_LONGITUDE = np.array([1, 3, 5, 7, 0, 2, 4, 6, 1, 3, 5, 7])
+from margin_cache.healpix.nested import ARCSEC_PER_RADIAN, Ints
+from margin_cache.healpix.sides import Floats, Sides, Values, evaluate, sides_of
 
 _NODES = 9
 """Points on each side where ``f'`` is evaluated before any refinement."""
@@ -51,32 +36,6 @@ _CHUNK = 1 << 11
 """Pairs of point and pixel handled at once: some 8 MB of temporary arrays, so that caches help."""
 
 
-@dataclass(frozen=True)
-class _Sides:
-    """Sides of pixels, each with the point that its distance is wanted from; arrays of shape (n,).
-
-    Attributes:
-        polar: whether the side lies in a polar cap.
-        sign: -1 in the south cap, 1 elsewhere.
-        a0, a1, b0, b1: ``a = a0 + a1 t`` and ``b = b0 + b1 t`` for t in [0, 1].
-        longitude: longitude of the face's centre minus that of the point, radians.
-        radius, height: distance of the point from the polar axis, and its z.
-    """
-
-    polar: NDArray[np.bool_]
-    sign: Floats
-    a0: Floats
-    a1: Floats
-    b0: Floats
-    b1: Floats
-    longitude: Floats
-    radius: Floats
-    height: Floats
-
-    def take(self, chosen: NDArray[np.integer]) -> "_Sides":
-        return _Sides(**{name: values[chosen] for name, values in vars(self).items()})
-
-
 def distance_to_pixel(lon: ArrayLike, lat: ArrayLike, order: ArrayLike, pixel: ArrayLike) -> Floats:
     """Return the angular distance from points to the boundaries of pixels.
 
@@ -95,7 +54,7 @@ def distance_to_pixel(lon: ArrayLike, lat: ArrayLike, order: ArrayLike, pixel: A
     distance = np.empty(lon.shape)
     for start in range(0, len(lon), _CHUNK):
         part = slice(start, start + _CHUNK)
-        sides = _sides(lon[part], lat[part], order[part], pixel[part])
+        sides = sides_of(lon[part], lat[part], order[part], pixel[part])
         nodes = _evaluate_nodes(sides)
         nearest = nodes.angle.reshape(-1, 4 * _NODES).min(axis=1)
         distance[part] = ARCSEC_PER_RADIAN * _refine(sides, nodes, order[part], nearest)
@@ -124,7 +83,7 @@ def is_within(
     within = np.empty(lon.shape, dtype=bool)
     for start in range(0, len(lon), _CHUNK):
         part = slice(start, start + _CHUNK)
-        sides = _sides(lon[part], lat[part], order[part], pixel[part])
+        sides = sides_of(lon[part], lat[part], order[part], pixel[part])
         nodes = _evaluate_nodes(sides)
         nearest = nodes.angle.reshape(-1, 4 * _NODES).min(axis=1)
         # In arcsec as below, or rounding would leave a pair between the two.
@@ -142,7 +101,7 @@ def is_within(
 
 def _as_pairs(
     lon: ArrayLike, lat: ArrayLike, order: ArrayLike, pixel: ArrayLike
-) -> tuple[Floats, Floats, NDArray[np.int64], NDArray[np.int64]]:
+) -> tuple[Floats, Floats, Ints, Ints]:
     lon, lat, order, pixel = np.broadcast_arrays(
         np.asarray(lon, dtype=np.float64),
         np.asarray(lat, dtype=np.float64),
@@ -152,142 +111,18 @@ def _as_pairs(
     return tuple(np.atleast_1d(values) for values in (lon, lat, order, pixel))
 
 
-def _gap(order: NDArray[np.int64]) -> Floats:
+def _gap(order: Ints) -> Floats:
     """Return a bound on the angle between neighbouring nodes of a pixel's side, in radians."""
     return _LENGTH_BOUND / (_NODES - 1) / np.exp2(order)
 
 
-def _sides(lon: Floats, lat: Floats, order: NDArray[np.int64], pixel: NDArray[np.int64]) -> _Sides:
-    """Return the four sides of each pixel, as arrays of shape (4 n,), four in a row a pixel."""
-    face, x, y = split_pixel(order, pixel)
-    size = np.exp2(-order)[:, None]
-    x0 = (x[:, None] + np.array([0, 0, 0, 1])) * size
-    y0 = (y[:, None] + np.array([0, 1, 0, 0])) * size
-    dx = np.array([1, 1, 0, 0]) * size
-    dy = np.array([0, 0, 1, 1]) * size
-
-    row = _FACE_ROW[face][:, None] - x0 - y0
-    row_step = -(dx + dy)
-    middle = row + row_step / 2
-    north = middle < 1
-    south = middle > 3
-    polar = north | south
-    a0 = np.where(north, row, np.where(south, 4 - row, (2 - row) * (2 / 3)))
-    a1 = np.where(north, row_step, np.where(south, -row_step, row_step * (-2 / 3)))
-
-    def flat(values: Floats) -> Floats:
-        return np.broadcast_to(values, polar.shape).ravel()
-
-    longitude = _FACE_LONGITUDE[face] * (np.pi / 4) - np.deg2rad(lon)
-    latitude = np.deg2rad(lat)
-    return _Sides(
-        polar=polar.ravel(),
-        sign=np.where(south, -1.0, 1.0).ravel(),
-        a0=a0.ravel(),
-        a1=a1.ravel(),
-        b0=(x0 - y0).ravel(),
-        b1=(dx - dy).ravel(),
-        longitude=flat(longitude[:, None]),
-        radius=flat(np.cos(latitude)[:, None]),
-        height=flat(np.sin(latitude)[:, None]),
-    )
-
-
-@dataclass(frozen=True)
-class _Values:
-    """The angle from p to q(t), in radians, and the derivatives of ``f = p . q(t)``."""
-
-    angle: Floats
-    slope: Floats
-    bend: Floats
-
-    def take(self, chosen: NDArray[np.integer]) -> "_Values":
-        return _Values(self.angle[chosen], self.slope[chosen], self.bend[chosen])
-
-
-def _evaluate(sides: _Sides, t: Floats) -> _Values:
-    """Evaluate n sides at parameters t of shape (n,), or (n, m) for m of each side."""
-    angle, slope, bend = np.empty((3, *t.shape))
-    for chosen, curve in (
-        (np.flatnonzero(sides.polar), _polar_curve),
-        (np.flatnonzero(~sides.polar), _belt_curve),
-    ):
-        if not len(chosen):
-            continue
-        part = sides.take(chosen if t.ndim == 1 else chosen[:, None])
-        radius, z, longitude, derivatives = curve(part, t[chosen])
-        cos, sin = np.cos(longitude), np.sin(longitude)
-        outward1, along1, z1, outward2, along2, z2 = derivatives
-        outward, along = radius * cos, radius * sin
-        difference = (outward - part.radius) ** 2 + along**2 + (z - part.height) ** 2
-        total = (outward + part.radius) ** 2 + along**2 + (z + part.height) ** 2
-        angle[chosen] = 2 * np.arctan2(np.sqrt(difference), np.sqrt(total))
-        slope[chosen] = part.radius * (outward1 * cos - along1 * sin) + part.height * z1
-        bend[chosen] = part.radius * (outward2 * cos - along2 * sin) + part.height * z2
-    return _Values(angle, slope, bend)
-
-
-def _belt_curve(
-    sides: _Sides, t: Floats
-) -> tuple[Floats, Floats, Floats, tuple[Floats, Floats, Floats, Floats, Floats, Floats]]:
-    """Return a side in the belt in cylindrical coordinates, with its derivatives.
-
-    Returns:
-        Radius, z and longitude relative to the point; and the components (outward, along the
-        parallel, in z) of the first, then of the second derivative of q(t).
-    """
-    z = sides.a0 + sides.a1 * t
-    angle = sides.longitude + (np.pi / 4) * (sides.b0 + sides.b1 * t)
-    turn = (np.pi / 4) * sides.b1
-    radius = np.sqrt(1 - z * z)
-    radius1 = -z * sides.a1 / radius
-    radius2 = -(sides.a1**2 + radius1**2) / radius
-    derivatives = (
-        radius1,
-        radius * turn,
-        sides.a1,
-        radius2 - radius * turn**2,
-        2 * radius1 * turn,
-        np.zeros_like(z),
-    )
-    return radius, z, angle, derivatives
-
-
-def _polar_curve(
-    sides: _Sides, t: Floats
-) -> tuple[Floats, Floats, Floats, tuple[Floats, Floats, Floats, Floats, Floats, Floats]]:
-    """Return a side in a polar cap as ``_belt_curve`` does.
-
-    With ``w = sqrt((2 - a**2/3)/3)`` the radius is ``a w``, and the derivative of the longitude
-    times the radius is ``w * turn``, which is finite at the pole.
-    """
-    a = sides.a0 + sides.a1 * t
-    safe = np.maximum(a, np.finfo(np.float64).tiny)
-    ratio = (sides.b0 + sides.b1 * t) / safe
-    angle = sides.longitude + (np.pi / 4) * ratio
-    turn = (np.pi / 4) * (sides.b1 - ratio * sides.a1)
-    w = np.sqrt((2 - a * a / 3) / 3)
-    w1 = -a / (9 * w)
-    w2 = -(1 / 9 + w1 * w1) / w
-    step = sides.a1
-    derivatives = (
-        step * (w + a * w1),
-        w * turn,
-        sides.sign * (-2 / 3) * a * step,
-        step**2 * (2 * w1 + a * w2) - w * turn * (turn / safe),
-        2 * turn * step * w1,
-        sides.sign * (-2 / 3) * step**2,
-    )
-    return a * w, sides.sign * (1 - a * a / 3), angle, derivatives
-
-
-def _evaluate_nodes(sides: _Sides) -> _Values:
+def _evaluate_nodes(sides: Sides) -> Values:
     """Evaluate n sides at equidistant nodes; the results have the shape (n, _NODES)."""
     nodes = np.linspace(0, 1, _NODES)
-    return _evaluate(sides, np.broadcast_to(nodes, (len(sides.a0), _NODES)))
+    return evaluate(sides, np.broadcast_to(nodes, (len(sides.a0), _NODES)))
 
 
-def _refine(sides: _Sides, nodes: _Values, order: NDArray[np.int64], nearest: Floats) -> Floats:
+def _refine(sides: Sides, nodes: Values, order: Ints, nearest: Floats) -> Floats:
     """Return the least angle from each point to the sides of its pixel, in radians.
 
     Args:
@@ -314,7 +149,7 @@ def _refine(sides: _Sides, nodes: _Values, order: NDArray[np.int64], nearest: Fl
         hidden_low, hidden_high = _node_interval(hidden_node)
         is_dip = dip[hidden_side, hidden_node]
         extremum = _bisect_bend(sides.take(hidden_side), hidden_low, hidden_high, is_dip)
-        beyond = _evaluate(sides.take(hidden_side), extremum).slope * np.where(is_dip, 1, -1) < 0
+        beyond = evaluate(sides.take(hidden_side), extremum).slope * np.where(is_dip, 1, -1) < 0
         low = np.concatenate([low, np.where(is_dip, hidden_low, extremum)[beyond]])
         high = np.concatenate([high, np.where(is_dip, extremum, hidden_high)[beyond]])
         side = np.concatenate([side, hidden_side[beyond]])
@@ -327,16 +162,16 @@ def _node_interval(node: NDArray[np.integer]) -> tuple[Floats, Floats]:
     return node / (_NODES - 1), (node + 1) / (_NODES - 1)
 
 
-def _bisect_bend(sides: _Sides, low: Floats, high: Floats, rising: NDArray[np.bool_]) -> Floats:
+def _bisect_bend(sides: Sides, low: Floats, high: Floats, rising: NDArray[np.bool_]) -> Floats:
     """Return where ``f''`` changes its sign, from negative to positive where ``rising``."""
     for _ in range(40):
         middle = (low + high) / 2
-        right = (_evaluate(sides, middle).bend < 0) == rising
+        right = (evaluate(sides, middle).bend < 0) == rising
         low, high = np.where(right, middle, low), np.where(right, high, middle)
     return (low + high) / 2
 
 
-def _least_angle(sides: _Sides, low: Floats, high: Floats) -> Floats:
+def _least_angle(sides: Sides, low: Floats, high: Floats) -> Floats:
     """Return the angle at the zero of ``f'`` in intervals where it falls from plus to minus.
 
     Newton's iteration, with a bisection wherever a step leaves the interval.
@@ -346,7 +181,7 @@ def _least_angle(sides: _Sides, low: Floats, high: Floats) -> Floats:
     active = np.arange(len(low))
     for _ in range(_MOST_STEPS):
         here = t[active]
-        values = _evaluate(sides.take(active), here)
+        values = evaluate(sides.take(active), here)
         rising = values.slope > 0
         low[active] = np.where(rising, here, low[active])
         high[active] = np.where(rising, high[active], here)
@@ -358,4 +193,4 @@ def _least_angle(sides: _Sides, low: Floats, high: Floats) -> Floats:
         active = active[np.abs(t[active] - here) > _SHORT_STEP]
         if not len(active):
             break
-    return _evaluate(sides, t).angle
+    return evaluate(sides, t).angle

@@ -11,6 +11,8 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
+Ints = NDArray[np.int64]
+
 MAX_ORDER = 29
 """The finest order whose nested pixel numbers fit into 64 bits."""
 

@@ -29,7 +29,7 @@ from snakemake_interface_logger_plugins.common import LogEvent
 
 from margin_cache.config.model import MailSettings
 from margin_cache.config.validation import DOMAIN, SMTP_PASSWORD, SMTP_USER
-from margin_cache.stages.layout import Margin
+from margin_cache.stages.margin import Margin
 from margin_cache.storage.files import read_json
 
 DEADLINE = 30.0
@@ -149,10 +149,10 @@ def margin_report(margin: Margin, is_pending: bool) -> MarginReport:
         margin: the margin.
         is_pending: whether it was not complete when the run started.
     """
-    made = read_json(margin.finished)
+    made = read_json(margin.done_file)
     return MarginReport(
         name=margin.name,
-        place=margin.place.absolute(),
+        place=margin.files.output_dir.absolute(),
         catalog=Path(margin.settings.input_catalog_path).absolute(),
         threshold=margin.settings.margin_threshold,
         is_complete=made is not None or not is_pending,

@@ -4,8 +4,8 @@ PyArrow decodes all values of a row group, however few of its rows are wanted; i
 one in a thousand, and the decoding most of the work. Here only pages with wanted rows are
 decompressed, and of them only the wanted values decoded. That is done for what catalogs mostly
 consist of: columns of numbers, not nested, without nulls, in plain or dictionary-encoded pages of
-the first version, as PyArrow writes them. For all others `find_chunk` or `RowTaker` say so, and
-PyArrow reads them.
+the first version, as PyArrow writes them. Of all others `column_chunks.find_chunk` or `RowTaker`
+say so, and PyArrow reads them.
 
 Source: the Parquet format, https://parquet.apache.org/docs/file-format, whose names are used here.
 """
@@ -16,9 +16,9 @@ from functools import lru_cache
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from margin_cache.parquet.column_chunks import Chunk
 from margin_cache.parquet.page_headers import (
     DATA_PAGE,
     DICTIONARY_PAGE,
@@ -29,22 +29,6 @@ from margin_cache.parquet.page_headers import (
 )
 
 Values = NDArray[np.number]
-
-_KINDS = {
-    pa.int32(): ("INT32", np.int32),
-    pa.uint32(): ("INT32", np.uint32),
-    pa.int64(): ("INT64", np.int64),
-    pa.uint64(): ("INT64", np.uint64),
-    pa.float32(): ("FLOAT", np.float32),
-    pa.float64(): ("DOUBLE", np.float64),
-}
-"""Arrow types whose values stand in the file as they do in memory, with their physical type."""
-
-_CODECS = {"UNCOMPRESSED": None, "SNAPPY": pa.Codec("snappy"), "ZSTD": pa.Codec("zstd")}
-
-DICTIONARIES = {"PLAIN_DICTIONARY", "RLE_DICTIONARY"}
-ENCODINGS = {"PLAIN", "RLE", *DICTIONARIES}
-"""Encodings that are taken here; RLE is that of the levels."""
 
 _PLAIN, _DICTIONARIES, _RLE = 0, (2, 8), 3
 """Their numbers in the headers of pages."""
@@ -60,57 +44,6 @@ _DAMAGES = (
     *(struct.error, pa.ArrowException, OSError),
 )
 """What is raised at headers and pages that make no sense, or are not there."""
-
-
-@dataclass(frozen=True)
-class Chunk:
-    """A column of a row group in its file.
-
-    Attributes:
-        start: offset of its first page.
-        size: bytes of all its pages.
-        count: number of its values.
-        dtype: type of its values.
-        codec: what its pages are compressed with, or None.
-        has_levels: whether its pages begin with definition levels.
-    """
-
-    start: int
-    size: int
-    count: int
-    dtype: type[np.number]
-    codec: pa.Codec | None
-    has_levels: bool
-
-
-def find_chunk(
-    metadata: pq.ColumnChunkMetaData, column: pq.ColumnSchema, kind: pa.DataType
-) -> Chunk | None:
-    """Return a column of a row group, or None if it is of a kind that is not taken here.
-
-    Args:
-        metadata: the footer's entry for it.
-        column: what the file's schema says of it.
-        kind: its type in Arrow.
-    """
-    if kind not in _KINDS:
-        return None
-    physical, dtype = _KINDS[kind]
-    if metadata.physical_type != physical or metadata.compression not in _CODECS:
-        return None
-    if column.max_repetition_level or column.max_definition_level > 1 or metadata.file_path:
-        return None
-    if not ENCODINGS.issuperset(metadata.encodings):
-        return None
-    start, dictionary = metadata.data_page_offset, metadata.dictionary_page_offset
-    return Chunk(
-        start=min(start, dictionary) if dictionary and dictionary > 0 else start,
-        size=metadata.total_compressed_size,
-        count=metadata.num_values,
-        dtype=dtype,
-        codec=_CODECS[metadata.compression],
-        has_levels=column.max_definition_level == 1,
-    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""Reading of partitions: their row groups, and the positions of all rows.
+"""Row groups of partitions, and the spatial index and coordinates of all their rows.
 
 Memory is bounded by batches of rows, not by the size of a partition or of its row groups.
 """
@@ -14,11 +14,10 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from margin_cache.catalog.columns import check_columns, check_schema
-from margin_cache.catalog.model import CatalogInfo, pixel_path
+from margin_cache.catalog.model import CatalogInfo
 from margin_cache.catalog.partitions import partition_files, partition_state
 from margin_cache.errors import MarginCacheError
 from margin_cache.healpix.neighbors import pixels_at
-from margin_cache.planning.model import Plan
 from margin_cache.storage.parquet_file import open_parquet, unreadable
 
 BATCH_ROWS = 1 << 16
@@ -33,62 +32,73 @@ class RowGroup:
     """A row group of a partition.
 
     Attributes:
-        partition: index of the partition in the plan.
         path: the file.
         source: the same, open, so that all that is read is of one state of it.
         file: the same, as Parquet.
         number: number of the row group in the file.
     """
 
-    partition: int
     path: Path
     source: pa.NativeFile
     file: pq.ParquetFile
     number: int
 
 
-def row_groups_of(plan: Plan, partition: int, primary: pa.Schema) -> Iterator[RowGroup]:
+def open_row_groups(
+    info: CatalogInfo, pixel: tuple[int, int], state: tuple[int, int], schema: pa.Schema
+) -> Iterator[RowGroup]:
     """Yield the row groups of a partition.
 
+    Args:
+        info: the catalog.
+        pixel: order and nested number of the partition's pixel.
+        state: size of the partition in bytes and time of its last change in ns, when the margin
+            was planned.
+        schema: the Arrow schema of the catalog.
+
     Raises:
-        MarginCacheError: the partition is damaged, differs from the catalog's schema, or changed
-            after planning.
+        MarginCacheError: the partition is damaged, has other columns than the catalog, or has
+            changed since the margin was planned.
     """
-    info = plan.task.catalog
-    order, pixel = int(plan.partitions.orders[partition]), int(plan.partitions.pixels[partition])
-    planned = (plan.partitions.sizes[partition], plan.partitions.times[partition])
     try:
-        unchanged = partition_state(info, order, pixel) == planned
+        is_unchanged = partition_state(info, *pixel) == state
     except OSError:
-        unchanged = False
-    if not unchanged:
+        is_unchanged = False
+    if not is_unchanged:
         raise MarginCacheError(
-            f"{Path(info.path, info.dataset, pixel_path(order, pixel, info.npix_suffix))}: "
-            "was changed after the run began; start the run again"
+            f"{info.partition_path(*pixel)}: was changed after the run began; start the run again"
         )
-    for path in partition_files(info, order, pixel):
+    for path in partition_files(info, *pixel):
         try:
             source = pa.OSFile(str(path))
         except OSError as error:
             raise unreadable(path, error) from None
         file = open_parquet(path, source)
-        schema = file.schema_arrow
-        check_columns(info, schema, path)
-        check_schema(schema, primary, path)
+        found = file.schema_arrow
+        check_columns(info, found, path)
+        check_schema(found, schema, path)
         for number in range(file.num_row_groups):
-            yield RowGroup(partition, path, source, file, number)
+            yield RowGroup(path, source, file, number)
 
 
-def read_positions(plan: Plan, group: RowGroup) -> Iterator[pa.Table]:
+def read_positions(
+    info: CatalogInfo, pixel: tuple[int, int], group: RowGroup, threads: int
+) -> Iterator[pa.Table]:
     """Yield the spatial index and the coordinates of a row group's rows, batch by batch.
+
+    Args:
+        info: the catalog.
+        pixel: order and nested number of the partition's pixel.
+        group: the row group.
+        threads: threads that decode columns.
 
     Raises:
         MarginCacheError: rows have no coordinates, or an index that is not in the partition.
     """
-    info = plan.task.catalog
-    positions = [info.ra_column, info.dec_column]
-    columns = positions if info.index_column is None else [info.index_column, *positions]
-    for batch in read_batches(group, group.file, columns):
+    columns = [info.ra_column, info.dec_column]
+    if info.index_column is not None:
+        columns.insert(0, info.index_column)
+    for batch in read_batches(group, group.file, columns, threads):
         # By name, since Parquet adds columns inside others whose paths are such names. Without
         # what the file says of nulls, which may differ from one partition to the next.
         table = pa.Table.from_arrays([batch[name] for name in columns], columns)
@@ -103,12 +113,13 @@ def read_positions(plan: Plan, group: RowGroup) -> Iterator[pa.Table]:
                 f"{group.path}: {_count_without_position(group, info)} rows have a null, NaN "
                 f"or impossible {info.ra_column} or {info.dec_column}; remove them from the catalog"
             )
-        _check_index(plan, group, spatial_index(info, table))
+        if info.index_column is not None:
+            _check_index(info, pixel, group, spatial_index(info, table))
         yield table
 
 
 def read_batches(
-    group: RowGroup, file: pq.ParquetFile, columns: list[str]
+    group: RowGroup, file: pq.ParquetFile, columns: list[str], threads: int
 ) -> Iterator[pa.RecordBatch]:
     """Yield columns of a row group's rows, batch by batch.
 
@@ -116,6 +127,7 @@ def read_batches(
         group: the row group.
         file: its file, open.
         columns: names of columns.
+        threads: threads that decode columns.
 
     Raises:
         MarginCacheError: the file is damaged.
@@ -125,7 +137,7 @@ def read_batches(
             BATCH_ROWS,
             row_groups=[group.number],
             columns=columns,
-            use_threads=pa.cpu_count() > 1,
+            use_threads=threads > 1,
         )
     except (pa.ArrowException, OSError) as error:
         raise unreadable(group.path, error) from None
@@ -166,19 +178,19 @@ def coordinates(
     )
 
 
-def _check_index(plan: Plan, group: RowGroup, index: NDArray[np.integer]) -> None:
+def _check_index(
+    info: CatalogInfo, pixel: tuple[int, int], group: RowGroup, index: NDArray[np.integer]
+) -> None:
     """Check that rows of a partition have the spatial index of its pixel.
 
     Only where it is a column: pixels made from the coordinates may lie beyond the border by a
     rounding error.
     """
-    info = plan.task.catalog
-    order = int(plan.partitions.orders[group.partition])
-    pixel = int(plan.partitions.pixels[group.partition])
-    if info.index_column is None or order > info.index_order or not len(index):
+    order, number = pixel
+    if order > info.index_order or not len(index):
         return
     shift = info.index_shift + 2 * (info.index_order - order)
-    low, high = pixel << shift, ((pixel + 1) << shift) - 1
+    low, high = number << shift, ((number + 1) << shift) - 1
     if int(index.min()) < low or int(index.max()) > high:
         column = _whole(group, [info.index_column])[info.index_column].to_numpy()
         outside = np.count_nonzero((column < low) | (column > high))

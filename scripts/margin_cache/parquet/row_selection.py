@@ -1,4 +1,4 @@
-"""Taking of rows: all columns of those that are in margins.
+"""Selection of rows: all columns of those that are in margins.
 
 Memory is bounded by batches of rows, and by groups of columns or the largest column as it is
 stored, not by the size of a row group.
@@ -12,8 +12,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from margin_cache.parquet.column_chunks import DICTIONARIES, ENCODINGS, find_chunk
 from margin_cache.parquet.page_headers import NotTaken
-from margin_cache.parquet.pages import DICTIONARIES, ENCODINGS, RowTaker, find_chunk
+from margin_cache.parquet.pages import RowTaker
 from margin_cache.parquet.positions import RowGroup, read_batches
 from margin_cache.storage.parquet_file import unreadable
 
@@ -25,11 +26,15 @@ _LEAST_ROWS, _FEW_ROWS = 1 << 14, 8
 them is wanted; below and above, PyArrow's decoding of all rows takes no longer."""
 
 _LENGTH_BYTES = 4
-"""What the length of a string takes in a page of plain values."""
+"""What the length of a string takes in a page of encoding PLAIN."""
 
 
 def select_rows(
-    group: RowGroup, positions: pa.Table, rows: NDArray[np.int64], schema: pa.Schema
+    group: RowGroup,
+    positions: pa.Table,
+    rows: NDArray[np.int64],
+    schema: pa.Schema,
+    threads: int,
 ) -> pa.Table:
     """Read rows of a row group with all columns.
 
@@ -38,6 +43,7 @@ def select_rows(
         positions: what has been read of these rows already, n rows.
         rows: indices of the rows in the row group, ascending, shape (n,); they may be repeated.
         schema: schema of the result, with types that the columns can be cast to.
+        threads: threads that decode columns.
 
     Raises:
         MarginCacheError: the file is damaged.
@@ -45,13 +51,14 @@ def select_rows(
     taken = {
         name: _cast(positions[name], schema.field(name).type) for name in positions.schema.names
     }
-    if _are_few(group, rows):
-        taken |= _take_from_pages(group, _without(schema, taken), rows)
+    # With more than one thread, PyArrow decodes columns side by side.
+    if threads == 1 and _are_few(group, rows):
+        taken |= _select_from_pages(group, _without(schema, taken), rows)
     rest = _without(schema, taken)
-    coded = _coded_columns(group, rest)
-    file = _reader_of_codes(group, coded) if coded else group.file
+    encoded = _dictionary_columns(group, rest)
+    file = _open_with_dictionaries(group, encoded) if encoded else group.file
     for columns in _column_groups(group, rest):
-        taken |= _take_columns(group, file, columns, rows)
+        taken |= _select_columns(group, file, columns, rows, threads)
     return pa.Table.from_arrays([taken[name] for name in schema.names], schema=schema)
 
 
@@ -60,15 +67,12 @@ def _without(schema: pa.Schema, taken: dict[str, pa.ChunkedArray]) -> pa.Schema:
 
 
 def _are_few(group: RowGroup, rows: NDArray[np.int64]) -> bool:
-    """Tell whether so few rows are wanted that looking into pages is worth while.
-
-    With more than one thread, PyArrow decodes columns side by side.
-    """
+    """Tell whether so few rows are wanted that looking into pages is worth while."""
     all_rows = group.file.metadata.row_group(group.number).num_rows
-    return all_rows >= max(_LEAST_ROWS, _FEW_ROWS * len(rows)) and pa.cpu_count() == 1
+    return all_rows >= max(_LEAST_ROWS, _FEW_ROWS * len(rows))
 
 
-def _take_from_pages(
+def _select_from_pages(
     group: RowGroup, schema: pa.Schema, rows: NDArray[np.int64]
 ) -> dict[str, pa.ChunkedArray]:
     """Read rows of those columns of a schema whose pages can be looked into."""
@@ -105,14 +109,14 @@ def _columns_by_path(file: pq.ParquetFile) -> dict[str, tuple[int, pq.ColumnSche
     }
 
 
-def _coded_columns(group: RowGroup, schema: pa.Schema) -> list[str]:
-    """Return the names of columns of strings that are stored as codes of few of them.
+def _dictionary_columns(group: RowGroup, schema: pa.Schema) -> list[str]:
+    """Return the names of columns of strings that are dictionary-encoded throughout.
 
-    Writers give up the codes where strings are many. A plain string takes four bytes at least. Of
-    strings in other encodings, PyArrow cannot make codes.
+    Writers give up the dictionary where strings are many. Without one, a string takes four bytes
+    at least. Of strings in other encodings, PyArrow cannot make a dictionary.
     """
     metadata = group.file.metadata.row_group(group.number)
-    coded = set()
+    encoded = set()
     for number in range(metadata.num_columns):
         column = metadata.column(number)
         if (
@@ -121,13 +125,13 @@ def _coded_columns(group: RowGroup, schema: pa.Schema) -> list[str]:
             and ENCODINGS.issuperset(column.encodings)
             and column.total_uncompressed_size < _LENGTH_BYTES * column.num_values
         ):
-            coded.add(column.path_in_schema)
+            encoded.add(column.path_in_schema)
     strings = (pa.string(), pa.large_string())
-    return [field.name for field in schema if field.name in coded and field.type in strings]
+    return [field.name for field in schema if field.name in encoded and field.type in strings]
 
 
-def _reader_of_codes(group: RowGroup, names: list[str]) -> pq.ParquetFile:
-    """Open a file such that columns of strings are read as codes and a dictionary.
+def _open_with_dictionaries(group: RowGroup, names: list[str]) -> pq.ParquetFile:
+    """Open a file such that columns of strings are read as dictionary arrays.
 
     So the strings of rows that are not wanted are never made.
     """
@@ -165,23 +169,27 @@ def _column_groups(group: RowGroup, schema: pa.Schema) -> list[pa.Schema]:
     return [pa.schema(fields) for fields in groups]
 
 
-def _take_columns(
-    group: RowGroup, file: pq.ParquetFile, schema: pa.Schema, rows: NDArray[np.int64]
+def _select_columns(
+    group: RowGroup,
+    file: pq.ParquetFile,
+    schema: pa.Schema,
+    rows: NDArray[np.int64],
+    threads: int,
 ) -> dict[str, pa.ChunkedArray]:
     """Read rows, ascending and perhaps repeated, of the columns of a schema."""
     taken: list[pa.RecordBatch] = []
     start = 0
-    for batch in read_batches(group, file, schema.names):
+    for batch in read_batches(group, file, schema.names, threads):
         low, high = np.searchsorted(rows, [start, start + batch.num_rows])
         if high > low:
-            # Cast before, since there are types of which Arrow cannot take rows, but for codes.
+            # Cast before, since Arrow cannot take rows of some types; of dictionaries it can.
             columns = [
                 column if pa.types.is_dictionary(column.type) else _cast(column, field.type)
                 for field in schema
                 for column in [batch[field.name]]
             ]
-            plain = pa.RecordBatch.from_arrays(columns, schema.names)
-            taken.append(plain.take(pa.array(rows[low:high] - start)))
+            cast = pa.RecordBatch.from_arrays(columns, schema.names)
+            taken.append(cast.take(pa.array(rows[low:high] - start)))
         start += batch.num_rows
     return {
         field.name: pa.chunked_array(
@@ -191,6 +199,8 @@ def _take_columns(
     }
 
 
-def _cast(column: pa.Array | pa.ChunkedArray, kind: pa.DataType) -> pa.Array | pa.ChunkedArray:
+def _cast(
+    column: pa.Array | pa.ChunkedArray, arrow_type: pa.DataType
+) -> pa.Array | pa.ChunkedArray:
     """Cast a column, but not to the type that it has, which takes as long."""
-    return column if column.type == kind else column.cast(kind)
+    return column if column.type == arrow_type else column.cast(arrow_type)

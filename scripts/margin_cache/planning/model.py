@@ -12,28 +12,25 @@ from functools import cached_property
 from pathlib import Path, PurePosixPath
 
 import numpy as np
-from numpy.typing import NDArray
+import pyarrow as pa
 
-from margin_cache import __version__
 from margin_cache.catalog.model import CatalogInfo, Partitions, pixel_path
 from margin_cache.catalog.partitions import partition_files
+from margin_cache.healpix.nested import Ints
 from margin_cache.storage.files import atomic_path
-
-Ints = NDArray[np.int64]
 
 
 @dataclass(frozen=True)
-class Task:
+class MarginParameters:
     """What a margin is made of and how: all that shapes its rows and its jobs.
 
     Attributes:
         catalog: the primary catalog.
         threshold: margin threshold in arcsec.
-        cell_order: order of the coarse filter's cells.
+        margin_order: order of the coarse filter's cells.
         fine_filtering: whether the exact filter follows the coarse one.
         compression: codec of the primary's files, which the margin's files have too.
         row_group_rows: most rows of a row group of the margin's files.
-        schema_digest: digest of the primary's schema.
         partitions_per_job: "auto" or a number.
         job_size_mb: Parquet of an auto job, in MB, about.
         create_metadata: whether the margin gets a _metadata file.
@@ -41,14 +38,47 @@ class Task:
 
     catalog: CatalogInfo
     threshold: float
-    cell_order: int
+    margin_order: int
     fine_filtering: bool
     compression: str
     row_group_rows: int
-    schema_digest: str
     partitions_per_job: int | str
     job_size_mb: float
     create_metadata: bool
+
+    @property
+    def index_shift(self) -> int:
+        """Number of bits to the right of the bits of ``margin_order`` in the spatial index."""
+        return self.catalog.index_shift + 2 * (self.catalog.index_order - self.margin_order)
+
+
+def content_id(parameters: MarginParameters, schema: pa.Schema, partitions: Partitions) -> str:
+    """Return the digest of all that shapes a margin's rows and files but the partitions' state.
+
+    Args:
+        parameters: what shapes the margin; how its jobs are cut makes no difference.
+        schema: the Arrow schema of the primary, with its metadata.
+        partitions: the partitions of the primary, in nested order.
+    """
+    shaping = asdict(replace(parameters, partitions_per_job="auto", job_size_mb=0))
+    return _digest(
+        json.dumps(shaping, sort_keys=True).encode()
+        + schema.serialize().to_pybytes()
+        + partitions.orders.tobytes()
+        + partitions.pixels.tobytes(),
+        8,
+    )
+
+
+def plan_id(library: str, parameters: MarginParameters, content: str) -> str:
+    """Return the digest of everything that a plan follows from but the partitions' state.
+
+    Args:
+        library: version of the library, as ``identity.library_version`` gives it.
+        parameters: what shapes the margin and its jobs.
+        content: the plan's ``content_id``.
+    """
+    return _digest(json.dumps([library, content, asdict(parameters)]).encode(), 8)
 
 
 @dataclass(frozen=True)
@@ -56,7 +86,9 @@ class Plan:
     """Partitions, destinations and jobs of a margin.
 
     Attributes:
-        task: what shapes the margin.
+        library: version of the library that has made the plan.
+        parameters: what shapes the margin.
+        schema: the Arrow schema of the primary catalog, with its metadata.
         partitions: the n partitions of the primary catalog, in nested order.
         destination_orders, destination_pixels: the pixels that can have margin rows: the
             partitions and the negative pixels, which together tile the sky; nested order, shape
@@ -68,7 +100,9 @@ class Plan:
             ``needs[need_bounds[j]:need_bounds[j + 1]]``.
     """
 
-    task: Task
+    library: str
+    parameters: MarginParameters
+    schema: pa.Schema
     partitions: Partitions
     destination_orders: Ints
     destination_pixels: Ints
@@ -79,25 +113,23 @@ class Plan:
     needs: Ints
 
     @cached_property
-    def key(self) -> str:
-        """Return the digest of everything that the plan follows from but the files' state."""
-        return _digest(json.dumps([__version__, self.result, asdict(self.task)]).encode(), 8)
+    def content_id(self) -> str:
+        """Digest of all that shapes the margin's rows and files but the partitions' state."""
+        return content_id(self.parameters, self.schema, self.partitions)
 
     @cached_property
-    def result(self) -> str:
-        """Return the digest of all that shapes the margin's rows and files but the files' state."""
-        task = asdict(replace(self.task, partitions_per_job="auto", job_size_mb=0))
-        pixels = self.partitions.orders.tobytes() + self.partitions.pixels.tobytes()
-        return _digest(json.dumps(task, sort_keys=True).encode() + pixels, 8)
+    def plan_id(self) -> str:
+        """Digest of everything that the plan follows from but the partitions' state."""
+        return plan_id(self.library, self.parameters, self.content_id)
 
     @cached_property
-    def state(self) -> str:
-        """Return the digest of the state of all partition files."""
+    def input_fingerprint(self) -> str:
+        """Digest of the state of all partition files: their sizes and times of change."""
         return _digest(self.partitions.sizes.tobytes() + self.partitions.times.tobytes())
 
     @cached_property
     def map_names(self) -> list[str]:
-        """Return the names of the map jobs: number and state of the partitions covered."""
+        """Names of the map jobs: number and state of the partitions covered."""
         return [
             f"{job:05d}-"
             + _digest(
@@ -111,7 +143,7 @@ class Plan:
 
     @cached_property
     def reduce_names(self) -> list[str]:
-        """Return the names of the reduce jobs: number, destinations, and state of what they read.
+        """Names of the reduce jobs: number, destinations, and state of what they read.
 
         A partition of another size can move the bounds of jobs that do not read it.
         """
@@ -132,7 +164,7 @@ class Plan:
         name = pixel_path(
             int(self.destination_orders[destination]), int(self.destination_pixels[destination])
         )
-        return str(PurePosixPath(self.task.catalog.dataset, name))
+        return str(PurePosixPath(self.parameters.catalog.dataset, name))
 
     def map_job_of(self, name: str) -> int:
         """Return the number of the map job with a name."""
@@ -152,7 +184,7 @@ class Plan:
                 self.partitions.pixels[part].tolist(),
                 strict=True,
             )
-            for file in partition_files(self.task.catalog, order, pixel)
+            for file in partition_files(self.parameters.catalog, order, pixel)
         ]
 
     def newest_of(self, job: int) -> int:
@@ -175,18 +207,19 @@ def _job_of(name: str, names: list[str]) -> int:
     return job
 
 
-def shard_path(work: Path, map_name: str) -> Path:
-    """Return the shard of a map job in a plan's directory."""
-    return work / "shards" / f"{map_name}.arrow"
-
-
 def save_plan(plan: Plan, path: Path) -> None:
     """Write a plan to a file, atomically."""
     arrays = {
         name: value for name, value in vars(plan).items() if isinstance(value, np.ndarray)
     } | vars(plan.partitions)
     with atomic_path(path) as temporary, temporary.open("wb") as file:
-        np.savez(file, task=np.array(json.dumps(asdict(plan.task))), **arrays)
+        np.savez(
+            file,
+            library=np.array(plan.library),
+            parameters=np.array(json.dumps(asdict(plan.parameters))),
+            schema=np.frombuffer(plan.schema.serialize(), dtype=np.uint8),
+            **arrays,
+        )
 
 
 def load_plan(path: Path) -> Plan:
@@ -197,7 +230,12 @@ def load_plan(path: Path) -> Plan:
     """
     with np.load(path) as file:
         values = dict(file)
-    task = json.loads(str(values.pop("task")))
-    task["catalog"] = CatalogInfo(**task["catalog"])
-    partitions = Partitions(**{name: values.pop(name) for name in Partitions.__annotations__})
-    return Plan(task=Task(**task), partitions=partitions, **values)
+    parameters = json.loads(str(values.pop("parameters")))
+    parameters["catalog"] = CatalogInfo(**parameters["catalog"])
+    return Plan(
+        library=str(values.pop("library")),
+        parameters=MarginParameters(**parameters),
+        schema=pa.ipc.read_schema(pa.py_buffer(values.pop("schema"))),
+        partitions=Partitions(**{name: values.pop(name) for name in Partitions.__annotations__}),
+        **values,
+    )

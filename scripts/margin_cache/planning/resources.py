@@ -8,6 +8,7 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
+import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from margin_cache.catalog.partitions import partition_files
@@ -29,8 +30,8 @@ _SCRIPT_MB = 100
 _PAGE_MB = 1
 """Most of a column that Parquet writers put into one page."""
 
-_FLUSH_MB = 64
-"""Rows that a map job gathers before it writes them."""
+SHARD_BUFFER_BYTES = 64 * _MB
+"""Rows that a map job gathers in memory before it writes them to its shard."""
 
 _LEAST_MINUTES = 10
 
@@ -64,7 +65,7 @@ class Request:
 
 
 @dataclass(frozen=True)
-class RowGroup:
+class RowGroupSize:
     """The largest row group of a catalog.
 
     Attributes:
@@ -82,13 +83,15 @@ class RowGroup:
     expansion: float
 
 
-def largest_row_group(plan: Plan) -> RowGroup:
+def largest_row_group(plan: Plan) -> RowGroupSize:
     """Return the largest row group of the largest partition, from its footer."""
     partitions = plan.partitions
     largest = int(np.argmax(partitions.sizes))
     try:
         files = partition_files(
-            plan.task.catalog, int(partitions.orders[largest]), int(partitions.pixels[largest])
+            plan.parameters.catalog,
+            int(partitions.orders[largest]),
+            int(partitions.pixels[largest]),
         )
         footer = open_parquet(max(files, key=lambda file: file.stat().st_size)).metadata
         groups = [footer.row_group(number) for number in range(footer.num_row_groups)]
@@ -96,10 +99,10 @@ def largest_row_group(plan: Plan) -> RowGroup:
     except (MarginCacheError, OSError, ValueError):
         # The job that reads it says what is wrong with it.
         size = int(partitions.sizes[largest]) / _MB
-        return RowGroup(100, BATCH_ROWS, size, size, 2.0)
+        return RowGroupSize(100, BATCH_ROWS, size, size, 2.0)
     columns = [group.column(number) for number in range(group.num_columns)]
     column = max((each.total_compressed_size for each in columns), default=0)
-    return RowGroup(
+    return RowGroupSize(
         footer.num_columns,
         group.num_rows,
         size / _MB,
@@ -108,12 +111,12 @@ def largest_row_group(plan: Plan) -> RowGroup:
     )
 
 
-def _stored(group: object) -> int:
+def _stored(group: pq.RowGroupMetaData) -> int:
     """Return the bytes that a row group takes in its file."""
     return sum(group.column(number).total_compressed_size for number in range(group.num_columns))
 
 
-def map_request(plan: Plan, job: int, group: RowGroup) -> Request:
+def map_request(plan: Plan, job: int, group: RowGroupSize) -> Request:
     """Return what a map job asks for.
 
     Of a row group it holds some columns as they are stored, some pages of each of them, and a batch
@@ -138,7 +141,7 @@ def map_request(plan: Plan, job: int, group: RowGroup) -> Request:
         + 5 * min(read, _PAGE_MB * group.columns)
         + 3 * batch
         + 3 * taken
-        + 3 * min(written, _FLUSH_MB)
+        + 3 * min(written, SHARD_BUFFER_BYTES / _MB)
     )
     minutes = float(sizes.sum()) / _READ_MB_PER_MINUTE + written / _WRITE_MB_PER_MINUTE
     return _request(memory, written, minutes)
@@ -150,8 +153,10 @@ def _margin_shares(plan: Plan, orders: NDArray[np.integer]) -> NDArray[np.float6
     A row counts once for each margin. As if rows were even over square pixels, and their
     neighbours of their size.
     """
-    task = plan.task
-    reach = task.threshold if task.fine_filtering else resolution(task.cell_order)
+    parameters = plan.parameters
+    reach = (
+        parameters.threshold if parameters.fine_filtering else resolution(parameters.margin_order)
+    )
     ratios = reach / (resolution(0) / np.exp2(orders))
     return 4 * ratios + math.pi * ratios**2
 
@@ -168,9 +173,9 @@ def reduce_request(plan: Plan, job: int, shard_bytes: int) -> Request:
         shard_bytes: size of the shards that it needs.
     """
     part = slice(plan.reduce_bounds[job], plan.reduce_bounds[job + 1])
-    owners = plan.destination_partitions[part]
+    own_partitions = plan.destination_partitions[part]
     sizes = plan.partitions.sizes
-    own = np.where(owners < 0, sizes.mean(), sizes[owners])
+    own = np.where(own_partitions < 0, sizes.mean(), sizes[own_partitions])
     taken = float((own * _margin_shares(plan, plan.destination_orders[part])).sum())
     written = sum(
         float((sizes[behind] * _margin_shares(plan, plan.partitions.orders[behind])).sum())
@@ -182,7 +187,7 @@ def reduce_request(plan: Plan, job: int, shard_bytes: int) -> Request:
     return _request(1.5 * read, read, minutes)
 
 
-def finish_request(plan: Plan, group: RowGroup) -> Request:
+def finish_request(plan: Plan, group: RowGroupSize) -> Request:
     """Return what the job asks for that finishes a margin.
 
     Args:

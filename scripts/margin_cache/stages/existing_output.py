@@ -1,4 +1,4 @@
-"""What stands on disk of a margin: whether it is complete, may be replaced, and lacks files."""
+"""What is on disk of a margin: whether it is complete, may be replaced, and lacks files."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -7,14 +7,14 @@ from typing import Any
 from margin_cache.catalog.formats import format_of
 from margin_cache.config.model import MarginSettings
 from margin_cache.errors import MarginCacheError
-from margin_cache.stages.layout import Margin, plain_settings
+from margin_cache.planning.identity import is_as_good
+from margin_cache.stages.layout import PROVENANCE
+from margin_cache.stages.margin import Margin, settings_as_json
 from margin_cache.storage.files import has_size, read_json
 
 TOOL_NAME = "snakemake-margin-cache"
 
-PROVENANCE = "provenance_info.json"
-
-_OF_THE_RUN = (
+_WITHOUT_INFLUENCE = (
     "output_path",
     "output_artifact_name",
     "overwrite",
@@ -27,16 +27,19 @@ _OF_THE_RUN = (
 
 
 def is_complete(margin: Margin) -> bool:
-    """Tell whether a margin stands in its place, whole, and made from the catalog as it is now."""
-    made = read_provenance(margin.place / PROVENANCE)
+    """Tell whether a margin is in its output directory, whole, and made of the catalog as it is."""
+    made = read_provenance(margin.files.output_dir / PROVENANCE)
+    info = margin.plan.parameters.catalog
     return (
         made is not None
-        and made["result"] == margin.plan.result
-        and made["state"] == margin.plan.state
-        and all(has_size(margin.place / path, size) for path, (size, _) in made["files"].items())
-        and format_of(margin.plan.task.catalog).is_registered(
-            margin.plan.task.catalog, margin.place
+        and made["content_id"] == margin.plan.content_id
+        and made["input_fingerprint"] == margin.plan.input_fingerprint
+        and is_as_good(made["library"], margin.plan.library)
+        and all(
+            has_size(margin.files.output_dir / path, size)
+            for path, (size, _) in made["files"].items()
         )
+        and format_of(info).is_registered(info, margin.files.output_dir)
     )
 
 
@@ -47,23 +50,24 @@ def read_provenance(path: Path) -> Mapping[str, Any] | None:
         if tool["tool_name"] != TOOL_NAME:
             return None
         arguments = tool["runtime_args"]
-        if {"result", "state", "files"} <= arguments.keys():
+        if {"content_id", "input_fingerprint", "library", "files"} <= arguments.keys():
             return arguments
     except (TypeError, KeyError, AttributeError):
         pass
     return None
 
 
-def standing_files(margin: Margin) -> dict[str, list[Any]]:
-    """Return size and digest of the files that a margin in its place was made with.
+def existing_files(margin: Margin) -> dict[str, list[Any]]:
+    """Return size and digest of the files that the margin in the output directory was made with.
 
     Empty if the margin there was not made by this workflow. Where its own provenance is lost, the
-    copy among the intermediate files serves, if nothing else has come into the place.
+    copy among the intermediate files serves, if nothing else has come into the directory.
     """
-    made = read_provenance(margin.place / PROVENANCE)
+    output_dir = margin.files.output_dir
+    made = read_provenance(output_dir / PROVENANCE)
     if made is None:
-        made = read_provenance(margin.placed)
-        if made is None or not set(_files_below(margin.place)) <= {*made["files"], PROVENANCE}:
+        made = read_provenance(margin.files.provenance_copy)
+        if made is None or not set(_files_below(output_dir)) <= {*made["files"], PROVENANCE}:
             return {}
     return made["files"]
 
@@ -75,23 +79,23 @@ def _files_below(directory: Path) -> list[str]:
 
 
 def check_output(margin: Margin) -> None:
-    """Check that what stands in a margin's place may be replaced.
+    """Check that what is in a margin's output directory may be replaced.
 
     Raises:
         MarginCacheError: it was made otherwise, and ``overwrite`` is false.
     """
-    place = margin.place
-    if margin.settings.overwrite or not place.exists() or not any(place.iterdir()):
+    output_dir = margin.files.output_dir
+    if margin.settings.overwrite or not output_dir.exists() or not any(output_dir.iterdir()):
         return
-    made = read_provenance(place / PROVENANCE)
-    if made is None and not standing_files(margin):
+    made = read_provenance(output_dir / PROVENANCE)
+    if made is None and not existing_files(margin):
         raise MarginCacheError(
-            f"output_path: {place} exists and was not made by this workflow; choose another "
+            f"output_path: {output_dir} exists and was not made by this workflow; choose another "
             "output_path or output_artifact_name, or set overwrite: true"
         )
-    if made is not None and made["result"] != margin.plan.result:
+    if made is not None and made["content_id"] != margin.plan.content_id:
         raise MarginCacheError(
-            f"output_path: {place} exists and was made {_difference(made, margin.settings)}; "
+            f"output_path: {output_dir} exists and was made {_difference(made, margin.settings)}; "
             "choose another output_artifact_name, or set overwrite: true"
         )
 
@@ -100,8 +104,8 @@ def _difference(made: Mapping[str, Any], settings: MarginSettings) -> str:
     """Say how a margin was made that is not the one wanted, though it has its name."""
     keys = [
         f"{key} {made.get(key)}, not {value}"
-        for key, value in plain_settings(settings).items()
-        if key not in _OF_THE_RUN and made.get(key) != value
+        for key, value in settings_as_json(settings).items()
+        if key not in _WITHOUT_INFLUENCE and made.get(key) != value
     ]
     if keys:
         return f"with other parameters ({'; '.join(keys)})"
@@ -109,21 +113,22 @@ def _difference(made: Mapping[str, Any], settings: MarginSettings) -> str:
 
 
 def find_file(
-    margin: Margin, path: str, size: int, digest: str, standing: Mapping[str, list[Any]]
+    margin: Margin, path: str, size: int, digest: str, existing: Mapping[str, list[Any]]
 ) -> Path | None:
-    """Return where a file that a receipt lists is: being built, or standing in its place.
+    """Return where a file that a receipt lists is: in the staging or in the output directory.
 
     Args:
         margin: the margin.
         path: the file's path in the catalog.
         size: its size in bytes.
         digest: the digest of its content.
-        standing: what ``standing_files`` returned.
+        existing: what ``existing_files`` returned.
     """
-    if has_size(margin.building / path, size):
-        return margin.building / path
-    if standing.get(path) == [size, digest] and has_size(margin.place / path, size):
-        return margin.place / path
+    staging_dir, output_dir = margin.files.staging_dir, margin.files.output_dir
+    if has_size(staging_dir / path, size):
+        return staging_dir / path
+    if existing.get(path) == [size, digest] and has_size(output_dir / path, size):
+        return output_dir / path
     return None
 
 
@@ -133,16 +138,16 @@ def forget_false_receipts(margin: Margin) -> None:
     Without its receipt a job is done again. A false receipt holds no information, so nothing is
     lost even if the run that follows is a dry one.
     """
-    margin.finished.unlink(missing_ok=True)
-    standing = standing_files(margin)
-    for name in margin.plan.reduce_names:
-        receipt = read_json(margin.receipt(name))
+    margin.done_file.unlink(missing_ok=True)
+    existing = existing_files(margin)
+    for job in margin.plan.reduce_names:
+        receipt = read_json(margin.files.receipt(job))
         if (
             receipt is None
-            or not has_size(margin.footers(name), receipt["footers"])
+            or not has_size(margin.files.footers(job), receipt["footers"])
             or not all(
-                find_file(margin, path, size, digest, standing)
+                find_file(margin, path, size, digest, existing)
                 for path, (_, size, digest) in receipt["files"].items()
             )
         ):
-            margin.receipt(name).unlink(missing_ok=True)
+            margin.files.receipt(job).unlink(missing_ok=True)

@@ -1,7 +1,7 @@
-"""Finishing: the metadata of a margin, and its move to its place.
+"""Finishing: the metadata of a margin, and its move to its output directory.
 
-Until the move the margin lies in a hidden directory, so a catalog that is not whole can never be
-loaded, and one that it replaces stands until then.
+Until the move the margin is in a hidden directory, so a catalog that is not whole can never be
+loaded, and one that it replaces stays until then.
 """
 
 import platform
@@ -16,19 +16,19 @@ import numpy as np
 import pyarrow.parquet as pq
 
 from margin_cache import __version__
-from margin_cache.catalog.columns import read_schema
+from margin_cache.catalog.columns import check_unchanged
 from margin_cache.catalog.formats import format_of
 from margin_cache.catalog.model import MarginSummary
 from margin_cache.errors import MarginCacheError
 from margin_cache.stages.existing_output import (
-    PROVENANCE,
     TOOL_NAME,
     check_output,
+    existing_files,
     find_file,
     is_complete,
-    standing_files,
 )
-from margin_cache.stages.layout import Margin, plain_settings
+from margin_cache.stages.layout import PROVENANCE, PlanFiles
+from margin_cache.stages.margin import Margin, settings_as_json
 from margin_cache.storage.files import (
     atomic_path,
     exclusive_lock,
@@ -41,64 +41,71 @@ from margin_cache.storage.files import (
     write_text,
 )
 
-_PACKAGES = ("snakemake", "numpy", "pyarrow", "hpgeom")
+_PACKAGES = ("numpy", "pyarrow", "hpgeom")
+"""Packages that jobs use, whose versions are asked where the last of them runs."""
 
 
 def finish_margin(margin: Margin) -> dict[str, Any]:
-    """Put a margin together from what the reduce jobs wrote, and move it to its place.
+    """Put a margin together from what the reduce jobs wrote, and move it to its output directory.
 
     Args:
         margin: the margin; all its reduce jobs are done.
 
     Returns:
-        What its last receipt has: place, rows and number of Parquet files.
+        What is written last of all: output directory, rows and number of Parquet files.
 
     Raises:
-        MarginCacheError: a file that a receipt lists is not there.
+        MarginCacheError: a file that a receipt lists is not there, or the catalog's columns have
+            changed since the margin was planned.
     """
+    plan, paths = margin.plan, margin.files
+    info = plan.parameters.catalog
     # A second copy of the job waits, and then finds the margin complete.
-    with exclusive_lock(margin.plan_path):
+    with exclusive_lock(paths.plan):
         files = _listed_files(margin)
         rows = sum(count for count, _, _ in files.values())
         if not is_complete(margin):
+            check_unchanged(info, plan.partitions, plan.schema)
             check_output(margin)
             _gather(margin, files)
             _write_metadata(margin, files, rows)
-            replace_directory(margin.building, margin.place, margin.replaced)
-            format_of(margin.plan.task.catalog).register(margin.plan.task.catalog, margin.place)
+            replace_directory(paths.staging_dir, paths.output_dir, paths.backup_dir)
+            format_of(info).register(info, paths.output_dir)
         if margin.settings.delete_intermediate_parquet_files:
             _delete_remains(margin)
-        summary = {"place": str(margin.place), "rows": rows, "files": len(files)}
-        write_json(margin.finished, summary)
+        summary = {"output_dir": str(paths.output_dir), "rows": rows, "files": len(files)}
+        write_json(margin.done_file, summary)
     return summary
 
 
 def _listed_files(margin: Margin) -> dict[str, list[Any]]:
     """Return rows, size and digest of each file that the receipts list."""
     files: dict[str, list[Any]] = {}
-    for name in margin.plan.reduce_names:
-        receipt = read_json(margin.receipt(name))
+    for job in margin.plan.reduce_names:
+        receipt = read_json(margin.files.receipt(job))
         if receipt is None:
             raise MarginCacheError(
-                f"{margin.receipt(name)}: is missing; start the run again, which makes it again"
+                f"{margin.files.receipt(job)}: is missing; start the run again, which makes it "
+                "again"
             )
         files.update(receipt["files"])
     return files
 
 
 def _gather(margin: Margin, files: Mapping[str, list[Any]]) -> None:
-    """Make the building directory hold the listed files and no others."""
-    standing = standing_files(margin)
+    """Make the staging directory hold the listed files and no others."""
+    staging_dir = margin.files.staging_dir
+    existing = existing_files(margin)
     stale = []
     for path, (_, size, digest) in files.items():
-        found = find_file(margin, path, size, digest, standing)
+        found = find_file(margin, path, size, digest, existing)
         if found is None:
             raise MarginCacheError(
-                f"{margin.building / path}: is missing or truncated; start the run again, which "
+                f"{staging_dir / path}: is missing or truncated; start the run again, which "
                 "makes it again"
             )
-        if found != margin.building / path:
-            link_or_copy(found, margin.building / path)
+        if found != staging_dir / path:
+            link_or_copy(found, staging_dir / path)
         elif file_digest(found) != digest:
             # By a job that a killed run has left, and that began before a partition was changed.
             found.unlink()
@@ -108,58 +115,58 @@ def _gather(margin: Margin, files: Mapping[str, list[Any]]) -> None:
             f"{stale[0]}: was made from another state of the catalog, as {len(stale) - 1} other "
             "files; start the run again, which makes them again"
         )
-    margin.building.mkdir(parents=True, exist_ok=True)
-    for path in list(margin.building.rglob("*")):
-        if path.is_file() and path.relative_to(margin.building).as_posix() not in files:
+    staging_dir.mkdir(parents=True, exist_ok=True)
+    for path in list(staging_dir.rglob("*")):
+        if path.is_file() and path.relative_to(staging_dir).as_posix() not in files:
             path.unlink()
-    for directory in sorted(margin.building.rglob("*"), reverse=True):
+    for directory in sorted(staging_dir.rglob("*"), reverse=True):
         if directory.is_dir() and not any(directory.iterdir()):
             directory.rmdir()
 
 
 def _write_metadata(margin: Margin, files: Mapping[str, list[Any]], rows: int) -> None:
-    """Write the metadata files of a margin into the building directory."""
-    plan, building = margin.plan, margin.building
-    info = plan.task.catalog
-    dataset = building / info.dataset
-    schema = format_of(info).margin_schema(read_schema(info, plan.partitions))
+    """Write the metadata files of a margin into the staging directory."""
+    plan, staging_dir = margin.plan, margin.files.staging_dir
+    info = plan.parameters.catalog
+    catalog_format = format_of(info)
+    dataset = staging_dir / info.dataset
     with atomic_path(dataset / "_common_metadata") as temporary:
-        pq.write_metadata(schema, temporary)
+        pq.write_metadata(catalog_format.margin_schema(plan.schema), temporary)
     names = [f"{info.dataset}/_common_metadata".lstrip("/"), "partition_info.csv"]
-    if plan.task.create_metadata:
+    if plan.parameters.create_metadata:
         _write_footers(margin, dataset / "_metadata")
         names.append(f"{info.dataset}/_metadata".lstrip("/"))
     written = np.array(
         [plan.margin_path(number) in files for number in range(len(plan.destination_orders))]
     )
     orders, pixels = plan.destination_orders[written], plan.destination_pixels[written]
-    form = format_of(info)
     write_text(
-        building / "partition_info.csv",
-        form.partition_list(zip(orders.tolist(), pixels.tolist(), strict=True)),
+        staging_dir / "partition_info.csv",
+        catalog_format.partition_list(zip(orders.tolist(), pixels.tolist(), strict=True)),
     )
     summary = MarginSummary(
         primary=info,
-        output_dir=margin.place,
+        output_dir=margin.files.output_dir,
         rows=rows,
-        threshold=plan.task.threshold,
+        threshold=plan.parameters.threshold,
         order=int((orders if rows else plan.partitions.orders).max()),
         sky_fraction=float((1 / (12 * np.exp2(2 * orders))).sum()),
         size=sum(size for _, size, _ in files.values()),
     )
-    description, more = form.write_description(building, summary)
+    description, more = catalog_format.write_description(staging_dir, summary)
     names += more
     listed = {path: [size, digest] for path, (_, size, digest) in sorted(files.items())} | {
-        name: [(building / name).stat().st_size, file_digest(building / name)] for name in names
+        name: [(staging_dir / name).stat().st_size, file_digest(staging_dir / name)]
+        for name in names
     }
     provenance = _provenance(margin, description, listed)
-    write_json(building / PROVENANCE, provenance)
-    write_json(margin.placed, provenance)
+    write_json(staging_dir / PROVENANCE, provenance)
+    write_json(margin.files.provenance_copy, provenance)
 
 
 def _write_footers(margin: Margin, path: Path) -> None:
     """Write the footers of all files as one, from what the reduce jobs have kept of them."""
-    first, *others = (margin.footers(name) for name in margin.plan.reduce_names)
+    first, *others = (margin.files.footers(job) for job in margin.plan.reduce_names)
     footers = pq.read_metadata(first)
     for other in others:
         footers.append_row_groups(pq.read_metadata(other))
@@ -170,23 +177,27 @@ def _write_footers(margin: Margin, path: Path) -> None:
 def _provenance(
     margin: Margin, description: Mapping[str, Any], files: Mapping[str, list[Any]]
 ) -> dict[str, Any]:
-    """Return what a margin was made of, with what, and what of it stands on disk."""
+    """Return what a margin was made of, with what, and which files it has."""
     plan = margin.plan
     return {
         **description,
-        "version": format_of(plan.task.catalog).format_version(),
+        "version": margin.versions["format"],
         "generation_date": datetime.now(UTC).strftime("%Y.%m.%d"),
         "tool_args": {
             "tool_name": TOOL_NAME,
             "version": __version__,
             "runtime_args": {
-                **plain_settings(margin.settings),
+                **settings_as_json(margin.settings),
                 "output_artifact_name": margin.name,
-                "coarse_order": plan.task.cell_order,
-                "packages": {"python": platform.python_version()}
-                | {name: version(name) for name in _PACKAGES},
-                "result": plan.result,
-                "state": plan.state,
+                "margin_order_used": plan.parameters.margin_order,
+                "packages": {
+                    "python": platform.python_version(),
+                    "snakemake": margin.versions["snakemake"],
+                    **{name: version(name) for name in _PACKAGES},
+                },
+                "library": plan.library,
+                "content_id": plan.content_id,
+                "input_fingerprint": plan.input_fingerprint,
                 "files": files,
             },
         },
@@ -195,14 +206,13 @@ def _provenance(
 
 def _delete_remains(margin: Margin) -> None:
     """Delete the shards, and what earlier plans and interrupted runs have left behind."""
-    for other in margin.intermediate.iterdir():
-        if other.is_dir() and other != margin.work and (other / "plan.npz").exists():
+    paths = margin.files
+    for other in paths.intermediate_dir.iterdir():
+        if other.is_dir() and other != paths.plan_dir and PlanFiles(other).plan.exists():
             shutil.rmtree(other, ignore_errors=True)
-    for suffix in ("building", "replaced"):
-        for other in margin.place.parent.glob(f".{margin.name}.*.{suffix}"):
-            shutil.rmtree(other, ignore_errors=True)
-    shutil.rmtree(margin.work / "shards", ignore_errors=True)
-    for directory in (margin.intermediate, margin.work, margin.work / "receipts"):
+    for other in [*paths.left_behind(), paths.shards_dir]:
+        shutil.rmtree(other, ignore_errors=True)
+    for directory in (paths.intermediate_dir, paths.plan_dir, paths.receipts_dir):
         for path in directory.glob(".*"):
             if is_temporary(path.name):
                 path.unlink(missing_ok=True)

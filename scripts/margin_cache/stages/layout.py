@@ -1,141 +1,134 @@
-"""A margin in the making: its name, its plan, and where its files lie.
+"""Where all files of a margin lie, for the rules of the workflow and for the stages.
 
-``tmp_dir/NAME/margin.json`` holds the settings and the key of the plan, for processes that are
-started by the main one. Everything else of a plan lies in ``tmp_dir/NAME/KEY``. The margin is
-built in a hidden directory beside its place and moved there when it is whole.
+The settings and the id of the plan, for processes that the main one starts, are in
+``tmp_dir/NAME/margin.json``; all else of a plan is in ``tmp_dir/NAME/PLAN_ID``. The margin is built
+in a hidden directory beside its output directory, and moved there when it is whole.
 """
 
-import json
-import re
-from collections.abc import Iterable
-from dataclasses import asdict, dataclass
-from functools import cached_property
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-import numpy as np
+PLAN = "{plan_dir}/plan.npz"
+SHARD = "{plan_dir}/shards/{job}.arrow"
+RECEIPT = "{plan_dir}/receipts/{job}.json"
+FOOTERS = "{plan_dir}/receipts/{job}.parquet"
+DONE = "{plan_dir}/done-{fingerprint}.json"
+MAP_LOG = "{plan_dir}/logs/map_partitions/{job}.log"
+REDUCE_LOG = "{plan_dir}/logs/reduce_margins/{job}.log"
+FINISH_LOG = "{plan_dir}/logs/finish_margin/{fingerprint}.log"
 
-from margin_cache.catalog.formats import read_catalog_info
-from margin_cache.catalog.model import CatalogInfo
-from margin_cache.config.model import MarginSettings
-from margin_cache.errors import MarginCacheError
-from margin_cache.planning.model import Plan, load_plan, shard_path
-from margin_cache.storage.files import read_json
+PROVENANCE = "provenance_info.json"
 
 
 @dataclass(frozen=True)
-class Margin:
-    """A margin, with the plan to make it.
+class PlanFiles:
+    """The files of a plan, all intermediate.
 
     Attributes:
-        settings: its settings.
-        name: its name.
-        plan: its plan.
+        plan_dir: their directory.
     """
 
-    settings: MarginSettings
-    name: str
-    plan: Plan
+    plan_dir: Path
 
     @property
-    def intermediate(self) -> Path:
-        """Return the directory of all intermediate files of margins of this name."""
-        return intermediate_directory(self.settings, self.name)
-
-    @cached_property
-    def work(self) -> Path:
-        """Return the directory of the plan's intermediate files."""
-        return self.intermediate / self.plan.key
+    def plan(self) -> Path:
+        """The plan itself."""
+        return self._path(PLAN)
 
     @property
-    def plan_path(self) -> Path:
-        """Return the file that holds the plan."""
-        return self.work / "plan.npz"
+    def shards_dir(self) -> Path:
+        """The directory of the shards."""
+        return self.shard("").parent
 
     @property
-    def place(self) -> Path:
-        """Return the directory of the finished margin."""
-        return Path(self.settings.output_path) / self.name
+    def receipts_dir(self) -> Path:
+        """The directory of the receipts and the footers."""
+        return self.receipt("").parent
 
     @property
-    def building(self) -> Path:
-        """Return the directory in which the margin is built."""
-        return self.place.with_name(f".{self.name}.{self.plan.key}.building")
+    def provenance_copy(self) -> Path:
+        """The copy of the provenance of the margin that was last moved to its output directory."""
+        return self.plan_dir / "provenance.json"
 
-    @property
-    def replaced(self) -> Path:
-        """Return where an older margin lies in the moment in which it is replaced."""
-        return self.place.with_name(f".{self.name}.{self.plan.key}.replaced")
-
-    def shard(self, map_name: str) -> Path:
+    def shard(self, job: str) -> Path:
         """Return the shard of a map job."""
-        return shard_path(self.work, map_name)
+        return self._path(SHARD, job=job)
 
-    def receipt(self, reduce_name: str) -> Path:
+    def receipt(self, job: str) -> Path:
         """Return the receipt of a reduce job."""
-        return self.work / "receipts" / f"{reduce_name}.json"
+        return self._path(RECEIPT, job=job)
 
-    def footers(self, reduce_name: str) -> Path:
+    def footers(self, job: str) -> Path:
         """Return the footers of the files of a reduce job."""
-        return self.work / "receipts" / f"{reduce_name}.parquet"
+        return self._path(FOOTERS, job=job)
+
+    def done(self, fingerprint: str) -> Path:
+        """Return the file that is written last of all, for a state of the catalog."""
+        return self._path(DONE, fingerprint=fingerprint)
+
+    def _path(self, pattern: str, **wildcards: str) -> Path:
+        return Path(pattern.format(plan_dir=self.plan_dir, **wildcards))
+
+
+@dataclass(frozen=True)
+class MarginFiles(PlanFiles):
+    """The files of a margin.
+
+    Attributes:
+        output_dir: directory of the finished margin.
+    """
+
+    output_dir: Path
 
     @property
-    def finished(self) -> Path:
-        """Return the receipt that is written last of all."""
-        return self.work / f"finished-{self.plan.state}.json"
+    def intermediate_dir(self) -> Path:
+        """The directory of the intermediate files of all margins of this name."""
+        return self.plan_dir.parent
 
     @property
-    def placed(self) -> Path:
-        """Return the copy of the provenance of the margin that was last put in its place."""
-        return self.work / "placed.json"
+    def margin_file(self) -> Path:
+        """What the main process tells other processes of the margin."""
+        return margin_file(self.intermediate_dir)
+
+    @property
+    def staging_dir(self) -> Path:
+        """The directory in which the margin is built."""
+        return self._beside("staging")
+
+    @property
+    def backup_dir(self) -> Path:
+        """Where an older margin is in the moment in which it is replaced."""
+        return self._beside("backup")
+
+    def left_behind(self) -> list[Path]:
+        """Return what interrupted runs have left beside the output directory."""
+        return [
+            path
+            for use in ("staging", "backup")
+            for path in self.output_dir.parent.glob(f".{self.output_dir.name}.*.{use}")
+        ]
+
+    def _beside(self, use: str) -> Path:
+        return self.output_dir.with_name(f".{self.output_dir.name}.{self.plan_dir.name}.{use}")
 
 
-def intermediate_directory(settings: MarginSettings, name: str) -> Path:
-    """Return the directory of all intermediate files of margins of a name."""
-    return Path(settings.tmp_dir or "intermediate") / name
+def intermediate_dir(tmp_dir: str, name: str) -> Path:
+    """Return the directory of the intermediate files of all margins of a name."""
+    return Path(tmp_dir or "intermediate") / name
 
 
-def load_margins(all_settings: Iterable[MarginSettings]) -> list[Margin]:
-    """Load the margins that the main process has prepared, without a look at the catalogs."""
-    margins = []
-    for settings in all_settings:
-        info = read_catalog_info(settings.input_catalog_path)
-        name = margin_name(info, settings)
-        note = read_json(intermediate_directory(settings, name) / "margin.json")
-        if note is None or note["settings"] != plain_settings(settings):
-            raise MarginCacheError(
-                f"{intermediate_directory(settings, name)}: was planned with another configuration "
-                "meanwhile; start the run again"
-            )
-        plan = load_plan(intermediate_directory(settings, name) / note["key"] / "plan.npz")
-        margins.append(Margin(settings, name, plan))
-    return margins
+def margin_file(directory: Path) -> Path:
+    """Return what the main process tells others of a margin, by its intermediate directory."""
+    return directory / "margin.json"
 
 
-def load_margin(note_path: Path) -> Margin:
-    """Load the margin that a ``margin.json`` tells of."""
-    note = read_json(note_path)
-    values = note["settings"]
-    pixels = tuple(tuple(pixel) for pixel in values["debug_filter_pixel_list"])
-    settings = MarginSettings(**{**values, "debug_filter_pixel_list": pixels})
-    plan = load_plan(note_path.parent / note["key"] / "plan.npz")
-    return Margin(settings, note["name"], plan)
+def margin_files(tmp_dir: str, output_path: str, name: str, plan_id: str) -> MarginFiles:
+    """Return the files of a margin.
 
-
-def plain_settings(settings: MarginSettings) -> dict[str, Any]:
-    """Return settings as JSON has them."""
-    return json.loads(json.dumps(asdict(settings)))
-
-
-def margin_name(info: CatalogInfo, settings: MarginSettings) -> str:
-    """Return the name of a margin: the one given, or the catalog's with the threshold."""
-    if settings.output_artifact_name:
-        return settings.output_artifact_name
-    threshold = np.format_float_positional(settings.margin_threshold, trim="-")
-    name = f"{info.name}_{threshold}arcs"
-    if not re.fullmatch(r"[A-Za-z0-9_-][A-Za-z0-9._-]{,127}", name):
-        raise MarginCacheError(
-            f"output_artifact_name: the catalog's own name, {info.name!r}, does not make a name; "
-            'give one of at most 128 letters, digits, ".", "_" and "-"'
-        )
-    return name
+    Args:
+        tmp_dir: directory of the intermediate files; empty for "intermediate".
+        output_path: directory in which the margin's directory is.
+        name: name of the margin.
+        plan_id: id of its plan.
+    """
+    return MarginFiles(intermediate_dir(tmp_dir, name) / plan_id, Path(output_path) / name)

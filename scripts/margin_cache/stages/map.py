@@ -1,35 +1,34 @@
 """Mapping: from the partitions of a job to one shard with the rows that are in a margin.
 
 A shard is an Arrow IPC file. Its columns are the primary's, after two of its own: ``destination``
-and ``source``, indices into the plan's destinations and partitions. A row stands there once for
+and ``source``, indices into the plan's destinations and partitions. A row is there once for
 each destination whose margin it is in. Each record batch is sorted by destination; inside a
 destination the rows keep the order of their partitions.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from margin_cache.catalog.columns import DESTINATION, read_schema, shard_schema
+from margin_cache.catalog.columns import DESTINATION, check_unchanged, shard_schema
 from margin_cache.errors import MarginCacheError
-from margin_cache.filtering import are_in_margin, rows_near_borders
+from margin_cache.healpix.boundary import is_within
+from margin_cache.healpix.margin_filter import find_candidates
 from margin_cache.parquet.positions import (
     RowGroup,
     coordinates,
+    open_row_groups,
     read_positions,
-    row_groups_of,
     spatial_index,
 )
 from margin_cache.parquet.row_selection import select_rows
 from margin_cache.planning.model import Plan
+from margin_cache.planning.resources import SHARD_BUFFER_BYTES
 from margin_cache.storage.files import atomic_path
-
-_FLUSH_BYTES = 64 * 10**6
-"""Rows are gathered in memory up to this before they are written to the shard."""
 
 _WINDOW_PAIRS, _WINDOW_GROUPS = 1 << 14, 64
 """The exact filter takes the rows of so many row groups at once, since for few rows it takes as
@@ -45,38 +44,41 @@ class MapResult:
 
 
 @dataclass(frozen=True)
-class _Found:
+class _Candidates:
     """Rows of a row group, once for each destination that they may be in the margin of.
 
     Attributes:
+        partition: index of the partition in the plan.
         group: the row group.
-        read: number of all its rows.
+        rows_read: number of all its rows.
         rows: indices of the rows in the row group, ascending, shape (n,).
         destinations: indices of destinations, shape (n,).
         positions: spatial index and coordinates, n rows.
     """
 
+    partition: int
     group: RowGroup
-    read: int
+    rows_read: int
     rows: NDArray[np.int64]
     destinations: NDArray[np.int64]
     positions: pa.Table
 
 
-def map_partitions(plan: Plan, job: int, shard: Path) -> MapResult:
+def map_partitions(plan: Plan, job: int, shard: Path, threads: int = 1) -> MapResult:
     """Write the shard of a map job.
 
     Args:
         plan: the plan.
         job: number of the map job.
         shard: the file to write.
+        threads: threads that decode columns.
 
     Raises:
-        MarginCacheError: a partition is damaged, differs from the catalog's schema, changed after
-            planning, or has rows without coordinates.
+        MarginCacheError: a partition is damaged, has other columns than the catalog, or has rows
+            without coordinates; or the catalog has changed since the margin was planned.
     """
-    primary = read_schema(plan.task.catalog, plan.partitions)
-    schema = shard_schema(primary)
+    check_unchanged(plan.parameters.catalog, plan.partitions, plan.schema)
+    schema = shard_schema(plan.schema)
     read = written = 0
     waiting: list[pa.Table] = []
     waiting_bytes = 0
@@ -85,13 +87,13 @@ def map_partitions(plan: Plan, job: int, shard: Path) -> MapResult:
         pa.OSFile(str(temporary), "wb") as sink,
         pa.ipc.new_file(sink, schema) as writer,
     ):
-        for found in _rows_in_margins(plan, _rows_near_borders(plan, job, primary)):
-            read += found.read
+        for found in _rows_in_margins(plan, _candidates_of(plan, job, threads)):
+            read += found.rows_read
             written += len(found.rows)
             if len(found.rows):
-                waiting.append(_shard_rows(found, schema))
+                waiting.append(_shard_rows(found, schema, threads))
                 waiting_bytes += waiting[-1].nbytes
-            if waiting_bytes > _FLUSH_BYTES:
+            if waiting_bytes > SHARD_BUFFER_BYTES:
                 _flush(writer, waiting)
                 waiting, waiting_bytes = [], 0
         if waiting:
@@ -106,70 +108,87 @@ def _flush(writer: pa.RecordBatchFileWriter, tables: list[pa.Table]) -> None:
         writer.write_batch(batch)
 
 
-def _rows_near_borders(plan: Plan, job: int, primary: pa.Schema) -> Iterator[_Found]:
-    """Yield what the coarse filter finds in each row group of a map job."""
+def _candidates_of(plan: Plan, job: int, threads: int) -> Iterator[_Candidates]:
+    """Yield what the coarse filter leaves of each row group of a map job."""
+    parameters, partitions = plan.parameters, plan.partitions
+    info = parameters.catalog
+    destinations = (plan.destination_orders, plan.destination_pixels)
     for partition in range(plan.map_bounds[job], plan.map_bounds[job + 1]):
-        for group in row_groups_of(plan, partition, primary):
-            read = 0
-            rows, destinations, positions = [], [], []
-            for table in read_positions(plan, group):
-                near, around = rows_near_borders(
-                    plan, partition, spatial_index(plan.task.catalog, table)
+        pixel = int(partitions.orders[partition]), int(partitions.pixels[partition])
+        state = int(partitions.sizes[partition]), int(partitions.times[partition])
+        for group in open_row_groups(info, pixel, state, plan.schema):
+            rows_read = 0
+            rows, around, positions = [], [], []
+            for table in read_positions(info, pixel, group, threads):
+                near, destination = find_candidates(
+                    spatial_index(info, table),
+                    parameters.index_shift,
+                    pixel,
+                    destinations,
+                    parameters.margin_order,
                 )
-                rows.append(near + read)
-                destinations.append(around)
+                rows.append(near + rows_read)
+                around.append(destination)
                 positions.append(table.take(pa.array(near)))
-                read += table.num_rows
-            if read:
-                yield _Found(
+                rows_read += table.num_rows
+            if rows_read:
+                yield _Candidates(
+                    partition,
                     group,
-                    read,
+                    rows_read,
                     np.concatenate(rows),
-                    np.concatenate(destinations),
+                    np.concatenate(around),
                     pa.concat_tables(positions),
                 )
 
 
-def _rows_in_margins(plan: Plan, near: Iterator[_Found]) -> Iterator[_Found]:
-    """Yield what the exact filter leaves of the rows that the coarse filter has found."""
-    window: list[_Found] = []
+def _rows_in_margins(plan: Plan, candidates: Iterator[_Candidates]) -> Iterator[_Candidates]:
+    """Yield what the exact filter, if there shall be one, leaves of the candidates."""
+    if not plan.parameters.fine_filtering:
+        yield from candidates
+        return
+    window: list[_Candidates] = []
     pairs = 0
-    for found in near:
+    for found in candidates:
         window.append(found)
         pairs += len(found.rows)
         if pairs >= _WINDOW_PAIRS or len(window) >= _WINDOW_GROUPS:
-            yield from _filtered(plan, window)
+            yield from _within_threshold(plan, window)
             window, pairs = [], 0
-    yield from _filtered(plan, window)
+    if window:
+        yield from _within_threshold(plan, window)
 
 
-def _filtered(plan: Plan, window: list[_Found]) -> Iterator[_Found]:
-    if not window:
-        return
+def _within_threshold(plan: Plan, window: list[_Candidates]) -> Iterator[_Candidates]:
     lon, lat = coordinates(
-        plan.task.catalog, pa.concat_tables([found.positions for found in window])
+        plan.parameters.catalog, pa.concat_tables([found.positions for found in window])
     )
     destinations = np.concatenate([found.destinations for found in window])
-    within = are_in_margin(plan, lon, lat, destinations)
+    within = is_within(
+        lon,
+        lat,
+        plan.destination_orders[destinations],
+        plan.destination_pixels[destinations],
+        plan.parameters.threshold,
+    )
     ends = np.cumsum([len(found.rows) for found in window])
     for found, kept in zip(window, np.split(within, ends[:-1]), strict=True):
-        yield _Found(
-            found.group,
-            found.read,
-            found.rows[kept],
-            found.destinations[kept],
-            found.positions.filter(pa.array(kept)),
+        yield replace(
+            found,
+            rows=found.rows[kept],
+            destinations=found.destinations[kept],
+            positions=found.positions.filter(pa.array(kept)),
         )
 
 
-def _shard_rows(found: _Found, schema: pa.Schema) -> pa.Table:
+def _shard_rows(found: _Candidates, schema: pa.Schema, threads: int) -> pa.Table:
     """Read the rows that have been found, with all columns, as they are in a shard.
 
     Raises:
         MarginCacheError: the file is damaged, or has nulls that the catalog's schema rules out.
     """
     columns = pa.schema(list(schema)[2:])
-    rows = select_rows(found.group, found.positions, found.rows, columns)
+    rows = select_rows(found.group, found.positions, found.rows, columns, threads)
     for field in columns:
         if not field.nullable and rows[field.name].null_count:
             raise MarginCacheError(
@@ -177,7 +196,7 @@ def _shard_rows(found: _Found, schema: pa.Schema) -> pa.Table:
                 "_common_metadata, or its first partition if there is none, declares that it has "
                 "none; correct one of them"
             )
-    source = pa.scalar(found.group.partition, pa.uint32())
+    source = pa.scalar(found.partition, pa.uint32())
     return pa.Table.from_arrays(
         [
             pa.array(found.destinations, pa.uint32()),

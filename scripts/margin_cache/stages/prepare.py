@@ -1,24 +1,35 @@
-"""Preparing of margins in the main process: catalogs and places are checked, and jobs planned."""
+"""Preparing of margins in the main process: catalogs and paths are checked, and jobs planned."""
 
-import hashlib
 import tempfile
 from collections.abc import Iterable
 from dataclasses import replace
+from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
-import pyarrow as pa
 
 from margin_cache.catalog.columns import read_schema
 from margin_cache.catalog.formats import format_of, read_catalog_info
 from margin_cache.catalog.model import CatalogInfo, Partitions
-from margin_cache.catalog.partitions import check_whole, partition_files, read_partitions, restrict
-from margin_cache.config.model import MarginSettings
+from margin_cache.catalog.partitions import (
+    check_whole,
+    partition_files,
+    read_partitions,
+    restrict,
+)
+from margin_cache.config.model import MarginSettings, choose_margin_order
 from margin_cache.errors import MarginCacheError
+from margin_cache.planning.identity import library_version
 from margin_cache.planning.jobs import make_plan
-from margin_cache.planning.model import Plan, Task, load_plan, save_plan
-from margin_cache.stages.layout import Margin, intermediate_directory, margin_name, plain_settings
-from margin_cache.storage.files import read_json, write_json
+from margin_cache.planning.model import (
+    MarginParameters,
+    content_id,
+    load_plan,
+    plan_id,
+    save_plan,
+)
+from margin_cache.stages.layout import intermediate_dir, margin_files
+from margin_cache.stages.margin import Margin, margin_name, save_margin
 from margin_cache.storage.parquet_file import open_parquet
 
 _WHOLE_FILE_ROWS = 1 << 20
@@ -26,20 +37,20 @@ _WHOLE_FILE_ROWS = 1 << 20
 
 
 def prepare_margins(all_settings: Iterable[MarginSettings]) -> list[Margin]:
-    """Check the catalogs and the places of margins, and plan them; for the main process.
+    """Check the catalogs and the directories of margins, and plan them; for the main process.
 
     Raises:
-        MarginCacheError: a catalog or a place is unfit, or two margins have the same name.
+        MarginCacheError: a catalog or a directory is unfit, or two margins have the same name.
     """
     found = []
     for settings in all_settings:
         info = read_catalog_info(settings.input_catalog_path)
         found.append((info, settings, margin_name(info, settings)))
-    _check_places(found)
+    _check_directories(found)
     return [_prepare(*each) for each in found]
 
 
-def _check_places(margins: list[tuple[CatalogInfo, MarginSettings, str]]) -> None:
+def _check_directories(margins: list[tuple[CatalogInfo, MarginSettings, str]]) -> None:
     """Check that margins and intermediate files stay clear of all catalogs and of one another."""
     primaries = {Path(info.path).resolve() for info, _, _ in margins}
     taken: dict[Path, str] = {}
@@ -50,14 +61,15 @@ def _check_places(margins: list[tuple[CatalogInfo, MarginSettings, str]]) -> Non
                 f"output_artifact_name: two margins have the name {name}; give each its own"
             )
         names.add(name)
-        place = Path(settings.output_path) / name
-        if place.is_symlink():
+        output_dir = Path(settings.output_path) / name
+        if output_dir.is_symlink():
             raise MarginCacheError(
-                f"output_path: {place} is a link; give the directory that the margin shall lie in"
+                f"output_path: {output_dir} is a link; give the directory that the margin shall "
+                "lie in"
             )
         for key, path in (
-            ("output_path", place.resolve()),
-            ("tmp_dir", intermediate_directory(settings, name).resolve()),
+            ("output_path", output_dir.resolve()),
+            ("tmp_dir", intermediate_dir(settings.tmp_dir, name).resolve()),
         ):
             for primary in primaries:
                 if relation := _relation(path, primary):
@@ -107,23 +119,27 @@ def _prepare(info: CatalogInfo, settings: MarginSettings, name: str) -> Margin:
         partitions = restrict(partitions, settings.debug_filter_pixel_list)
     check_whole(info, partitions.take(np.array([0])))
     schema = read_schema(info, partitions)
-    format_of(info).margin_schema(schema)
-    compression, row_group_rows = _habits(info, partitions)
-    task = Task(
+    catalog_format = format_of(info)
+    catalog_format.margin_schema(schema)
+    compression, row_group_rows = _writer_options(info, partitions)
+    parameters = MarginParameters(
         catalog=info,
         threshold=settings.margin_threshold,
-        cell_order=settings.cell_order(info.index_order),
+        margin_order=choose_margin_order(
+            settings.margin_order, settings.margin_threshold, info.index_order
+        ),
         fine_filtering=settings.fine_filtering,
         compression=compression,
         row_group_rows=row_group_rows,
-        schema_digest=_schema_digest(schema),
         partitions_per_job=settings.partitions_per_job,
         job_size_mb=settings.job_size_mb,
         create_metadata=settings.create_metadata,
     )
-    draft = Margin(settings, name, _empty_plan(task, partitions))
+    library = library_version()
+    wanted = plan_id(library, parameters, content_id(parameters, schema, partitions))
+    files = margin_files(settings.tmp_dir, settings.output_path, name, wanted)
     try:
-        known = load_plan(draft.plan_path)
+        known = load_plan(files.plan)
         changed = (known.partitions.sizes != partitions.sizes) | (
             known.partitions.times != partitions.times
         )
@@ -131,23 +147,22 @@ def _prepare(info: CatalogInfo, settings: MarginSettings, name: str) -> Margin:
         plan = replace(known, partitions=partitions)
     except (OSError, ValueError, KeyError):
         changed = np.ones(len(partitions.orders), dtype=bool)
-        plan = make_plan(task, partitions)
-    margin = Margin(settings, name, plan)
+        plan = make_plan(parameters, schema, partitions, library)
+    versions = {"snakemake": version("snakemake"), "format": catalog_format.format_version()}
+    margin = Margin(settings, name, plan, versions)
     try:
         if changed.any():
             check_whole(info, partitions.take(np.flatnonzero(changed)))
-            save_plan(plan, margin.plan_path)
-        note = {"name": name, "key": plan.key, "settings": plain_settings(settings)}
-        if read_json(margin.intermediate / "margin.json") != note:
-            write_json(margin.intermediate / "margin.json", note)
+            save_plan(plan, files.plan)
+        save_margin(margin)
     except OSError as error:
         raise MarginCacheError(
-            f"tmp_dir: {margin.intermediate} cannot be written to: {error.strerror}"
+            f"tmp_dir: {files.intermediate_dir} cannot be written to: {error.strerror}"
         ) from None
     return margin
 
 
-def _habits(info: CatalogInfo, partitions: Partitions) -> tuple[str, int]:
+def _writer_options(info: CatalogInfo, partitions: Partitions) -> tuple[str, int]:
     """Return the codec of a primary, and how many rows its row groups have at most.
 
     They are those of its first file that has any rows.
@@ -164,13 +179,3 @@ def _habits(info: CatalogInfo, partitions: Partitions) -> tuple[str, int]:
         rows = max(group.num_rows for group in groups) if len(groups) > 1 else _WHOLE_FILE_ROWS
         return compression, rows
     return "snappy", _WHOLE_FILE_ROWS
-
-
-def _schema_digest(schema: pa.Schema) -> str:
-    return hashlib.blake2b(schema.serialize().to_pybytes(), digest_size=8).hexdigest()
-
-
-def _empty_plan(task: Task, partitions: Partitions) -> Plan:
-    """Return a plan without jobs, which has the key of the whole one."""
-    none = np.zeros(0, dtype=np.int64)
-    return Plan(task, partitions, none, none, none, none, none, none, none)

@@ -7,40 +7,49 @@ metadata file, from which the margin's ``_metadata`` is put together.
 
 import io
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from margin_cache.catalog.columns import DESTINATION, SOURCE, read_schema
+from margin_cache.catalog.columns import DESTINATION, SOURCE, check_unchanged
 from margin_cache.catalog.formats import format_of
 from margin_cache.errors import MarginCacheError
 from margin_cache.parquet.positions import spatial_index
-from margin_cache.planning.model import Plan
+from margin_cache.planning.model import MarginParameters, Plan
+from margin_cache.stages.layout import PlanFiles
 from margin_cache.storage.files import atomic_path, file_digest, is_temporary, write_json
 
 
 def reduce_margins(
-    plan: Plan, job: int, shards: list[Path], building: Path, receipt: Path, footers: Path
+    plan: Plan, job: int, files: PlanFiles, staging_dir: Path
 ) -> dict[str, tuple[int, int, str]]:
     """Write the margins of a reduce job's destinations.
 
     Args:
         plan: the plan.
         job: number of the reduce job.
-        shards: the shards that the job needs, in the order of ``plan.needs_of(job)``.
-        building: directory in which the margin is built.
-        receipt: JSON file to write, which lists the files.
-        footers: Parquet metadata file to write, with the footers of all files.
+        files: the plan's files: the shards that the job needs, and the receipt and the footers
+            that it writes.
+        staging_dir: directory in which the margin is built.
 
     Returns:
         For each file's path in the catalog its rows, bytes and digest, which the receipt has with
         the size of the footers.
+
+    Raises:
+        MarginCacheError: a shard is not whole, or the catalog's columns have changed since the
+            margin was planned.
     """
-    info = plan.task.catalog
-    schema = format_of(info).margin_schema(read_schema(info, plan.partitions))
-    repeated = _repeated_columns(schema)
+    info = plan.parameters.catalog
+    check_unchanged(info, plan.partitions, plan.schema)
+    name = plan.reduce_names[job]
+    receipt, footers = files.receipt(name), files.footers(name)
+    schema = format_of(info).margin_schema(plan.schema)
+    writer_options = _writer_options(plan.parameters, schema)
     first, stop = plan.reduce_bounds[job : job + 2]
+    shards = [files.shard(plan.map_names[need]) for need in plan.needs_of(job)]
     pieces = _pieces(shards, int(first), int(stop))
     for other in receipt.parent.glob(f"{job:05d}-*"):
         # The files are about to become those of this state of the catalog alone.
@@ -51,13 +60,13 @@ def reduce_margins(
     for destination in range(first, stop):
         if destination not in pieces:
             continue
-        name = plan.margin_path(destination)
+        relative = plan.margin_path(destination)
+        path = staging_dir / relative
         table = pa.concat_tables(pieces.pop(destination))
-        metadata = _write_margin(plan, destination, table, schema, repeated, building / name)
-        metadata.set_file_path(format_of(info).footer_path(info, name))
+        metadata = _write_margin(plan, destination, table, schema, writer_options, path)
+        metadata.set_file_path(format_of(info).footer_path(info, relative))
         collected.append(metadata)
-        path = building / name
-        written[name] = (metadata.num_rows, path.stat().st_size, file_digest(path))
+        written[relative] = (metadata.num_rows, path.stat().st_size, file_digest(path))
     with atomic_path(footers) as temporary:
         pq.write_metadata(schema, temporary, metadata_collector=collected)
     write_json(receipt, {"footers": footers.stat().st_size, "files": written})
@@ -94,7 +103,7 @@ def _write_margin(
     destination: int,
     rows: pa.Table,
     schema: pa.Schema,
-    repeated: list[str],
+    writer_options: dict[str, Any],
     path: Path,
 ) -> pq.FileMetaData:
     """Write one margin file, sorted by the spatial index, and return its footer.
@@ -106,44 +115,44 @@ def _write_margin(
         destination: index of the destination that the file is for.
         rows: its rows, as they are in shards.
         schema: schema of the file.
-        repeated: paths of the columns that get dictionaries.
+        writer_options: options of PyArrow's Parquet writer.
         path: the file.
     """
-    task = plan.task
-    order = np.argsort(spatial_index(task.catalog, rows), kind="stable")
+    parameters = plan.parameters
+    order = np.argsort(spatial_index(parameters.catalog, rows), kind="stable")
     footer: list[pq.FileMetaData] = []
     with (
         atomic_path(path) as temporary,
-        pq.ParquetWriter(
-            temporary,
-            schema,
-            compression=task.compression,
-            use_dictionary=repeated,
-            metadata_collector=footer,
-        ) as writer,
+        pq.ParquetWriter(temporary, schema, metadata_collector=footer, **writer_options) as writer,
     ):
-        for start in range(0, len(order), task.row_group_rows):
-            taken = rows.take(pa.array(order[start : start + task.row_group_rows]))
+        for start in range(0, len(order), parameters.row_group_rows):
+            taken = rows.take(pa.array(order[start : start + parameters.row_group_rows]))
             table = _margin_columns(plan, destination, taken, schema)
-            writer.write_table(table, row_group_size=task.row_group_rows)
+            writer.write_table(table, row_group_size=parameters.row_group_rows)
     return footer[0]
 
 
-def _repeated_columns(schema: pa.Schema) -> list[str]:
-    """Return the columns whose values may repeat, so that dictionaries are worth their making.
+def _writer_options(parameters: MarginParameters, schema: pa.Schema) -> dict[str, Any]:
+    """Return the options that margin files are written with.
 
-    Those of floats hardly do. Parquet knows columns inside others by paths of its own.
+    Columns whose values may repeat get dictionaries; those of floats hardly do. Parquet knows
+    columns inside others by paths of its own.
     """
     file = io.BytesIO()
     pq.write_metadata(schema, file)
     columns = pq.read_metadata(file).schema
-    return [column.path for column in columns if column.physical_type not in ("FLOAT", "DOUBLE")]
+    return {
+        "compression": parameters.compression,
+        "use_dictionary": [
+            column.path for column in columns if column.physical_type not in ("FLOAT", "DOUBLE")
+        ],
+    }
 
 
 def _margin_columns(plan: Plan, destination: int, rows: pa.Table, schema: pa.Schema) -> pa.Table:
     """Return rows of a shard with the columns of a margin file for a destination."""
     source = rows[SOURCE].to_numpy()
-    pixel_values = format_of(plan.task.catalog).pixel_columns(
+    pixel_values = format_of(plan.parameters.catalog).pixel_columns(
         int(plan.destination_orders[destination]),
         int(plan.destination_pixels[destination]),
         plan.partitions.orders[source],

@@ -1,0 +1,67 @@
+"""The coarse filter: which rows of a partition can be in margins, by their spatial index alone.
+
+A destination is a pixel that can have margin rows; a cell is a pixel of the margin order. A row is
+a candidate for a destination that overlaps its cell or one that touches it. The exact filter of
+the candidates is ``boundary.is_within``.
+"""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from margin_cache.healpix.neighbors import cells_and_neighbours
+from margin_cache.healpix.nested import Ints, expand_ranges, pixel_ranges, touches_border
+
+
+def find_candidates(
+    index: NDArray[np.integer],
+    shift: int,
+    partition: tuple[int, int],
+    destinations: tuple[Ints, Ints],
+    margin_order: int,
+) -> tuple[Ints, Ints]:
+    """Find the destinations that rows of a partition are candidates for.
+
+    Args:
+        index: values of the spatial index, int64 or uint64 of shape (n,).
+        shift: number of bits to the right of the bits of ``margin_order`` in the index.
+        partition: order and nested number of the pixel that holds all rows.
+        destinations: orders and nested numbers of disjoint pixels in nested order, each of shape
+            (d,); the partition's own pixel may be among them, and is left out.
+        margin_order: order of the cells.
+
+    Returns:
+        Pairs of a row and a destination, as two index arrays of equal length; ascending rows.
+    """
+    rows = np.arange(len(index))
+    if partition[0] <= margin_order:
+        # A row farther than the threshold from its own pixel's border is so from any other pixel.
+        rows = np.flatnonzero(touches_border(index, shift, partition[0], margin_order))
+    cells, which = np.unique(
+        (index[rows] >> index.dtype.type(shift)).astype(np.int64), return_inverse=True
+    )
+    cell, destination = _destinations_around(cells, margin_order, partition, destinations)
+    first = np.searchsorted(cell, which)
+    last = np.searchsorted(cell, which, side="right")
+    pair, position = expand_ranges(first, last)
+    return rows[pair], destination[position]
+
+
+def _destinations_around(
+    cells: Ints, margin_order: int, partition: tuple[int, int], destinations: tuple[Ints, Ints]
+) -> tuple[Ints, Ints]:
+    """Return pairs of a cell and a destination that overlaps it or a cell that touches it.
+
+    Returns:
+        Indices of cells, ascending, and of destinations; each pair once.
+    """
+    orders, pixels = destinations
+    starts, ends = pixel_ranges(orders, pixels)
+    around = cells_and_neighbours(margin_order, cells)
+    rows, columns = np.nonzero(around >= 0)
+    low, high = pixel_ranges(np.full(len(rows), margin_order), around[rows, columns])
+    which, found = expand_ranges(
+        np.searchsorted(ends, low, side="right"), np.searchsorted(starts, high, side="left")
+    )
+    other = (orders[found] != partition[0]) | (pixels[found] != partition[1])
+    count = len(orders)
+    return np.divmod(np.unique(rows[which[other]] * count + found[other]), count)

@@ -1,0 +1,118 @@
+"""A margin in the making: its name, settings and plan, and how they reach other processes."""
+
+import json
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from margin_cache.catalog.formats import read_catalog_info
+from margin_cache.catalog.model import CatalogInfo
+from margin_cache.config.model import MarginSettings
+from margin_cache.errors import MarginCacheError
+from margin_cache.planning.model import Plan, load_plan
+from margin_cache.stages.layout import (
+    MarginFiles,
+    PlanFiles,
+    intermediate_dir,
+    margin_file,
+    margin_files,
+)
+from margin_cache.storage.files import read_json, write_json
+
+
+@dataclass(frozen=True)
+class Margin:
+    """A margin, with the plan to make it.
+
+    Attributes:
+        settings: its settings.
+        name: its name.
+        plan: its plan.
+        versions: versions of programs that only the main process knows, by their names.
+    """
+
+    settings: MarginSettings
+    name: str
+    plan: Plan
+    versions: Mapping[str, str]
+
+    @cached_property
+    def files(self) -> MarginFiles:
+        """The paths of all its files."""
+        settings = self.settings
+        return margin_files(settings.tmp_dir, settings.output_path, self.name, self.plan.plan_id)
+
+    @property
+    def done_file(self) -> Path:
+        """The file that is written last of all, for the catalog as it is now."""
+        return self.files.done(self.plan.input_fingerprint)
+
+
+def save_margin(margin: Margin) -> None:
+    """Write what other processes need to load a margin, besides its plan, if it is not there."""
+    record = {
+        "name": margin.name,
+        "plan_id": margin.plan.plan_id,
+        "settings": settings_as_json(margin.settings),
+        "versions": dict(margin.versions),
+    }
+    if read_json(margin.files.margin_file) != record:
+        write_json(margin.files.margin_file, record)
+
+
+def load_margin(path: Path) -> Margin:
+    """Load the margin that a ``margin.json`` tells of."""
+    record = read_json(path)
+    values = record["settings"]
+    pixels = tuple(tuple(pixel) for pixel in values["debug_filter_pixel_list"])
+    settings = MarginSettings(**{**values, "debug_filter_pixel_list": pixels})
+    plan = load_plan(PlanFiles(path.parent / record["plan_id"]).plan)
+    return Margin(settings, record["name"], plan, record["versions"])
+
+
+def load_margins(all_settings: Iterable[MarginSettings]) -> list[Margin]:
+    """Load the margins that the main process has prepared, without a look at the partitions.
+
+    Raises:
+        MarginCacheError: one was prepared with other settings meanwhile.
+    """
+    margins = []
+    for settings in all_settings:
+        name = margin_name(read_catalog_info(settings.input_catalog_path), settings)
+        directory = intermediate_dir(settings.tmp_dir, name)
+        record = read_json(margin_file(directory))
+        if record is None or record["settings"] != settings_as_json(settings):
+            raise MarginCacheError(
+                f"{directory}: was planned with another configuration meanwhile; start the run "
+                "again"
+            )
+        margins.append(load_margin(margin_file(directory)))
+    return margins
+
+
+def settings_as_json(settings: MarginSettings) -> dict[str, Any]:
+    """Return settings as JSON has them."""
+    return json.loads(json.dumps(asdict(settings)))
+
+
+def margin_name(info: CatalogInfo, settings: MarginSettings) -> str:
+    """Return the name of a margin: the one given, or the catalog's with the threshold.
+
+    Raises:
+        MarginCacheError: the catalog's name does not make a name of a directory.
+    """
+    if settings.output_artifact_name:
+        return settings.output_artifact_name
+    threshold = np.format_float_positional(settings.margin_threshold, trim="-")
+    name = f"{info.name}_{threshold}arcs"
+    if not re.fullmatch(r"[A-Za-z0-9_-][A-Za-z0-9._-]{,127}", name):
+        raise MarginCacheError(
+            f"output_artifact_name: the catalog's own name, {info.name!r}, does not make a name; "
+            'give one of at most 128 letters, digits, ".", "_" and "-"'
+        )
+    return name
