@@ -137,7 +137,7 @@ def check_schema(schema: pa.Schema, expected: pa.Schema, path: Path) -> None:
     """Check that a partition has the columns of its catalog.
 
     Raises:
-        MarginCacheError: a column is missing, has another type, or stands in another place.
+        MarginCacheError: a column is missing, has another type, or is in another position.
     """
     if schema.equals(expected):
         return

@@ -68,10 +68,10 @@ def read_info(path: str) -> CatalogInfo:
     for key in ("obs_collection", "dataproduct_type"):
         if not values.get(key):
             raise MarginCacheError(f"{where}: its {source} is damaged or lacks {key}")
-    kind = values["dataproduct_type"]
-    if kind not in ("object", "source"):
+    catalog_type = values["dataproduct_type"]
+    if catalog_type not in ("object", "source"):
         raise MarginCacheError(
-            f"{where}: is a catalog of type {kind}; a margin is made from one of type object or "
+            f"{where}: is a catalog of type {catalog_type}; a margin is made from one of type object or "
             "source"
         )
     for key in ("hats_col_ra", "hats_col_dec"):

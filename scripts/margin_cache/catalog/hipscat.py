@@ -32,14 +32,14 @@ def read_info(path: str) -> CatalogInfo:
     where = f"input_catalog_path: {path}"
     try:
         info = json.loads(Path(path, INFO).read_text(encoding="utf-8"))
-        kind, name = info["catalog_type"], info["catalog_name"]
+        catalog_type, name = info["catalog_type"], info["catalog_name"]
     except (ValueError, KeyError, TypeError, OSError):
         raise MarginCacheError(
             f"{where}: its {INFO} is damaged or lacks catalog_name or catalog_type"
         ) from None
-    if kind not in ("object", "source"):
+    if catalog_type not in ("object", "source"):
         raise MarginCacheError(
-            f"{where}: is a catalog of type {kind}; a margin is made from one of type object or "
+            f"{where}: is a catalog of type {catalog_type}; a margin is made from one of type object or "
             "source"
         )
     for key in ("catalog_name", "ra_column", "dec_column"):
@@ -73,8 +73,8 @@ def margin_schema(primary: pa.Schema) -> pa.Schema:
             "give the catalog itself"
         )
     schema = primary
-    for name, kind in PIXEL_COLUMNS.items():
-        schema = schema.append(pa.field(f"margin_{name}", kind))
+    for name, arrow_type in PIXEL_COLUMNS.items():
+        schema = schema.append(pa.field(f"margin_{name}", arrow_type))
     metadata = dict(schema.metadata or {})
     if b"pandas" in metadata:
         pandas = _with_pandas_columns(json.loads(metadata[b"pandas"]))
@@ -87,17 +87,17 @@ def _with_pandas_columns(pandas: dict[str, Any]) -> dict[str, Any]:
         {
             "name": f"margin_{name}",
             "field_name": f"margin_{name}",
-            "pandas_type": str(kind),
-            "numpy_type": str(kind),
+            "pandas_type": str(arrow_type),
+            "numpy_type": str(arrow_type),
             "metadata": None,
         }
-        for name, kind in PIXEL_COLUMNS.items()
+        for name, arrow_type in PIXEL_COLUMNS.items()
     ]
     index = set(pandas.get("index_columns") or []) if _are_names(pandas) else set()
     columns = pandas.get("columns", [])
     # pandas lists the index after the columns.
-    plain = [column for column in columns if column.get("field_name") not in index]
-    return {**pandas, "columns": plain + added + columns[len(plain) :]}
+    others = [column for column in columns if column.get("field_name") not in index]
+    return {**pandas, "columns": others + added + columns[len(others) :]}
 
 
 def _are_names(pandas: dict[str, Any]) -> bool:

@@ -76,8 +76,8 @@ def _overlapping(
         cells = cells_and_neighbours(
             cell_order, pixels[1][chosen] >> (2 * (int(order) - cell_order))
         )
-        rows, places = np.nonzero(cells >= 0)
-        low, high = pixel_ranges(np.full(len(rows), cell_order), cells[rows, places])
+        rows, columns = np.nonzero(cells >= 0)
+        low, high = pixel_ranges(np.full(len(rows), cell_order), cells[rows, columns])
         first = np.searchsorted(ends, low, side="right")
         last = np.searchsorted(starts, high, side="left")
         if cell_order == order:

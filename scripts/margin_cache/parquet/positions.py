@@ -159,7 +159,7 @@ def spatial_index(info: CatalogInfo, table: pa.Table) -> NDArray[np.integer]:
 
 
 def _are_positions(lon: NDArray[np.float64], lat: NDArray[np.float64]) -> NDArray[np.bool_]:
-    """Tell which coordinates, in degrees, are a place on the sky; NaN is none."""
+    """Tell which coordinates, in degrees, are possible; NaN is not."""
     return (np.abs(lon) <= _MOST_LONGITUDE) & (np.abs(lat) <= 90)
 
 

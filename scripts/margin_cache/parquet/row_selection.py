@@ -67,7 +67,7 @@ def _without(schema: pa.Schema, taken: dict[str, pa.ChunkedArray]) -> pa.Schema:
 
 
 def _are_few(group: RowGroup, rows: NDArray[np.int64]) -> bool:
-    """Tell whether so few rows are wanted that looking into pages is worth while."""
+    """Tell whether reading single pages is faster than decoding the whole row group."""
     all_rows = group.file.metadata.row_group(group.number).num_rows
     return all_rows >= max(_LEAST_ROWS, _FEW_ROWS * len(rows))
 

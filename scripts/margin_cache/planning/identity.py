@@ -1,4 +1,4 @@
-"""The version of the library, as far as it tells what a margin was made with."""
+"""The version of the library that a margin was made with."""
 
 import hashlib
 from pathlib import Path
@@ -11,8 +11,8 @@ _LIBRARY = Path(__file__).resolve().parent.parent
 def library_version(version: str = __version__, library: Path = _LIBRARY) -> str:
     """Return the version of the library; of one in development, with a digest of its code.
 
-    So whoever changes the code gets margins and intermediate files of the changed code, while
-    those of one release are never made again for another.
+    After a change of the code, margins and intermediate files are made again; after an update from
+    one release to another, they are not.
 
     Args:
         version: the version; in development it ends with ``.dev`` and a number (PEP 440).

@@ -1,4 +1,4 @@
-"""Planning: how the work at a margin is divided into jobs.
+"""How the work at a margin is cut into jobs.
 
 Everything in a plan follows from the catalog and the settings, never from the machine, so a run
 that is resumed elsewhere finds its files. Jobs cover runs of partitions that are consecutive in
@@ -30,13 +30,14 @@ _PARTITION = _MB // 4
 """What a partition counts beside its size: opening its file takes as long as reading so much."""
 
 _JOBS_WANTED = 4
-"""A catalog too small for this many jobs of full size is cut into so many smaller ones."""
+"""A catalog too small for this many jobs of full size is cut into this number of smaller ones."""
 
 _EVEN_JOBS = 32
-"""Up to so many auto jobs are all alike."""
+"""Up to this number, auto jobs are all of about the same size."""
 
 _PROCESSORS = 4
-"""If these are more than two, they are a multiple of this, which few processors share evenly."""
+"""Auto jobs of the same size are one, two, or a multiple of this, which few processors share
+evenly."""
 
 _MOST_JOBS = 4096
 """The most map jobs that auto makes, so that Snakemake's own work stays below a minute."""

@@ -27,17 +27,17 @@ _WITHOUT_INFLUENCE = (
 
 
 def is_complete(margin: Margin) -> bool:
-    """Tell whether a margin is in its output directory, whole, and made of the catalog as it is."""
-    made = read_provenance(margin.files.output_dir / PROVENANCE)
+    """Tell whether the margin in the output directory is whole and that of the catalog as it is."""
+    provenance = read_provenance(margin.files.output_dir / PROVENANCE)
     info = margin.plan.parameters.catalog
     return (
-        made is not None
-        and made["content_id"] == margin.plan.content_id
-        and made["input_fingerprint"] == margin.plan.input_fingerprint
-        and is_as_good(made["library"], margin.plan.library)
+        provenance is not None
+        and provenance["content_id"] == margin.plan.content_id
+        and provenance["input_fingerprint"] == margin.plan.input_fingerprint
+        and is_as_good(provenance["library"], margin.plan.library)
         and all(
             has_size(margin.files.output_dir / path, size)
-            for path, (size, _) in made["files"].items()
+            for path, (size, _) in provenance["files"].items()
         )
         and format_of(info).is_registered(info, margin.files.output_dir)
     )
@@ -64,12 +64,15 @@ def existing_files(margin: Margin) -> dict[str, list[Any]]:
     copy among the intermediate files serves, if nothing else has come into the directory.
     """
     output_dir = margin.files.output_dir
-    made = read_provenance(output_dir / PROVENANCE)
-    if made is None:
-        made = read_provenance(margin.files.provenance_copy)
-        if made is None or not set(_files_below(output_dir)) <= {*made["files"], PROVENANCE}:
+    provenance = read_provenance(output_dir / PROVENANCE)
+    if provenance is None:
+        provenance = read_provenance(margin.files.provenance_copy)
+        if provenance is None or not set(_files_below(output_dir)) <= {
+            *provenance["files"],
+            PROVENANCE,
+        }:
             return {}
-    return made["files"]
+    return provenance["files"]
 
 
 def _files_below(directory: Path) -> list[str]:
@@ -82,30 +85,31 @@ def check_output(margin: Margin) -> None:
     """Check that what is in a margin's output directory may be replaced.
 
     Raises:
-        MarginCacheError: it was made otherwise, and ``overwrite`` is false.
+        MarginCacheError: it was made with other parameters or by another tool, and ``overwrite`` is
+            false.
     """
     output_dir = margin.files.output_dir
     if margin.settings.overwrite or not output_dir.exists() or not any(output_dir.iterdir()):
         return
-    made = read_provenance(output_dir / PROVENANCE)
-    if made is None and not existing_files(margin):
+    provenance = read_provenance(output_dir / PROVENANCE)
+    if provenance is None and not existing_files(margin):
         raise MarginCacheError(
             f"output_path: {output_dir} exists and was not made by this workflow; choose another "
             "output_path or output_artifact_name, or set overwrite: true"
         )
-    if made is not None and made["content_id"] != margin.plan.content_id:
+    if provenance is not None and provenance["content_id"] != margin.plan.content_id:
         raise MarginCacheError(
-            f"output_path: {output_dir} exists and was made {_difference(made, margin.settings)}; "
+            f"output_path: {output_dir} exists and was made {_difference(provenance, margin.settings)}; "
             "choose another output_artifact_name, or set overwrite: true"
         )
 
 
-def _difference(made: Mapping[str, Any], settings: MarginSettings) -> str:
-    """Say how a margin was made that is not the one wanted, though it has its name."""
+def _difference(provenance: Mapping[str, Any], settings: MarginSettings) -> str:
+    """Say how the parameters of an existing margin differ from those wanted."""
     keys = [
-        f"{key} {made.get(key)}, not {value}"
+        f"{key} {provenance.get(key)}, not {value}"
         for key, value in settings_as_json(settings).items()
-        if key not in _WITHOUT_INFLUENCE and made.get(key) != value
+        if key not in _WITHOUT_INFLUENCE and provenance.get(key) != value
     ]
     if keys:
         return f"with other parameters ({'; '.join(keys)})"

@@ -177,7 +177,7 @@ def _write_footers(margin: Margin, path: Path) -> None:
 def _provenance(
     margin: Margin, description: Mapping[str, Any], files: Mapping[str, list[Any]]
 ) -> dict[str, Any]:
-    """Return what a margin was made of, with what, and which files it has."""
+    """Return the parameters of a margin, the versions of what made it, and its files."""
     plan = margin.plan
     return {
         **description,

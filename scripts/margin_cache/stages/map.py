@@ -31,8 +31,8 @@ from margin_cache.planning.resources import SHARD_BUFFER_BYTES
 from margin_cache.storage.files import atomic_path
 
 _WINDOW_PAIRS, _WINDOW_GROUPS = 1 << 14, 64
-"""The exact filter takes the rows of so many row groups at once, since for few rows it takes as
-long as for many."""
+"""Pairs of row and destination, and row groups, that the exact filter takes at once: for few it
+takes as long as for many."""
 
 
 @dataclass(frozen=True)

@@ -86,11 +86,11 @@ def link_or_copy(source: Path, target: Path) -> None:
 
 
 def replace_directory(new: Path, target: Path, old: Path) -> None:
-    """Put a directory in the place of another, which is deleted once the new one is there.
+    """Replace a directory by another; the old one is deleted once the new one is there.
 
     Args:
-        new: the directory that takes the place.
-        target: the place; need not exist.
+        new: the directory that replaces it.
+        target: the directory that is replaced; need not exist.
         old: where ``target`` is moved to meanwhile.
 
     Raises:
