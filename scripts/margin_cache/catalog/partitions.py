@@ -74,7 +74,7 @@ def read_partitions(info: CatalogInfo) -> Partitions:
 
 
 def _scan_partitions(info: CatalogInfo) -> Iterator[tuple[tuple[int, int], tuple[int, int]]]:
-    """Yield the pixel and the state of each partition that has a file in the directory of its pixel."""
+    """Yield pixel and state of each partition that has a file in the directory of its pixel."""
     pattern = re.compile(r"Npix=(\d+)" + re.escape(info.npix_suffix.rstrip("/")))
     for order in range(MAX_ORDER + 1):
         directory = info.parquet_dir / f"Norder={order}"

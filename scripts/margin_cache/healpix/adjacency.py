@@ -56,8 +56,8 @@ def pixels_within(
     )
     found_sources, found_destinations = np.divmod(pairs, count)
     near = _are_near(
-        tuple(values[found_sources] for values in sources),
-        tuple(values[found_destinations] for values in destinations),
+        (sources[0][found_sources], sources[1][found_sources]),
+        (destinations[0][found_destinations], destinations[1][found_destinations]),
         threshold,
         finest,
     )

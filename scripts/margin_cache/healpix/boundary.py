@@ -108,7 +108,7 @@ def _as_pairs(
         np.asarray(order, dtype=np.int64),
         np.asarray(pixel, dtype=np.int64),
     )
-    return tuple(np.atleast_1d(values) for values in (lon, lat, order, pixel))
+    return np.atleast_1d(lon), np.atleast_1d(lat), np.atleast_1d(order), np.atleast_1d(pixel)
 
 
 def _gap(order: Ints) -> Floats:

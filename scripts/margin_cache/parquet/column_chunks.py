@@ -6,7 +6,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-_NUMBERS = {
+_NUMBERS: dict[pa.DataType, tuple[str, type[np.number]]] = {
     pa.int32(): ("INT32", np.int32),
     pa.uint32(): ("INT32", np.uint32),
     pa.int64(): ("INT64", np.int64),

@@ -114,7 +114,7 @@ def read_positions(
                 f"or impossible {info.ra_column} or {info.dec_column}; remove them from the catalog"
             )
         if info.index_column is not None:
-            _check_index(info, pixel, group, spatial_index(info, table))
+            _check_index(info, pixel, group, table[info.index_column].to_numpy())
         yield table
 
 
@@ -187,7 +187,7 @@ def _check_index(
     rounding error.
     """
     order, number = pixel
-    if order > info.index_order or not len(index):
+    if info.index_column is None or order > info.index_order or not len(index):
         return
     shift = info.index_shift + 2 * (info.index_order - order)
     low, high = number << shift, ((number + 1) << shift) - 1

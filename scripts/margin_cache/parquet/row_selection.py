@@ -22,8 +22,8 @@ COLUMNS_BYTES = 8 * 10**6
 """Columns are read together as long as they take up no more than this in the file."""
 
 _LEAST_ROWS, _FEW_ROWS = 1 << 14, 8
-"""Pages are looked into where a row group has so many rows, and no more than one in so many of
-them is wanted; below and above, PyArrow's decoding of all rows takes no longer."""
+"""Least rows of a row group whose pages are looked into, and least rows of it for each one wanted;
+else PyArrow's decoding of all rows takes no longer."""
 
 _LENGTH_BYTES = 4
 """What the length of a string takes in a page of encoding PLAIN."""

@@ -108,9 +108,10 @@ def _group(
     """Return the bounds of map and of reduce jobs."""
     if parameters.partitions_per_job != "auto":
         per_job = int(parameters.partitions_per_job)
-        return tuple(
-            np.append(np.arange(0, count, per_job), count)
-            for count in (len(sizes), len(destination_partitions))
+        partitions, destinations = len(sizes), len(destination_partitions)
+        return (
+            np.append(np.arange(0, partitions, per_job), partitions),
+            np.append(np.arange(0, destinations, per_job), destinations),
         )
     sizes = sizes + _PARTITION
     total = int(sizes.sum())

@@ -98,8 +98,8 @@ def largest_row_group(plan: Plan) -> RowGroupSize:
         size, group = max(((_stored(group), group) for group in groups), key=lambda sized: sized[0])
     except (MarginCacheError, OSError, ValueError):
         # The job that reads it says what is wrong with it.
-        size = int(partitions.sizes[largest]) / _MB
-        return RowGroupSize(100, BATCH_ROWS, size, size, 2.0)
+        size_mb = int(partitions.sizes[largest]) / _MB
+        return RowGroupSize(100, BATCH_ROWS, size_mb, size_mb, 2.0)
     columns = [group.column(number) for number in range(group.num_columns)]
     column = max((each.total_compressed_size for each in columns), default=0)
     return RowGroupSize(

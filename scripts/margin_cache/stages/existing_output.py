@@ -98,8 +98,9 @@ def check_output(margin: Margin) -> None:
             "output_path or output_artifact_name, or set overwrite: true"
         )
     if provenance is not None and provenance["content_id"] != margin.plan.content_id:
+        difference = _difference(provenance, margin.settings)
         raise MarginCacheError(
-            f"output_path: {output_dir} exists and was made {_difference(provenance, margin.settings)}; "
+            f"output_path: {output_dir} exists and was made {difference}; "
             "choose another output_artifact_name, or set overwrite: true"
         )
 

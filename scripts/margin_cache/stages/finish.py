@@ -116,9 +116,9 @@ def _gather(margin: Margin, files: Mapping[str, list[Any]]) -> None:
             "files; start the run again, which makes them again"
         )
     staging_dir.mkdir(parents=True, exist_ok=True)
-    for path in list(staging_dir.rglob("*")):
-        if path.is_file() and path.relative_to(staging_dir).as_posix() not in files:
-            path.unlink()
+    for other in list(staging_dir.rglob("*")):
+        if other.is_file() and other.relative_to(staging_dir).as_posix() not in files:
+            other.unlink()
     for directory in sorted(staging_dir.rglob("*"), reverse=True):
         if directory.is_dir() and not any(directory.iterdir()):
             directory.rmdir()
