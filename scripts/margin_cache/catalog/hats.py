@@ -71,8 +71,8 @@ def read_info(path: str) -> CatalogInfo:
     catalog_type = values["dataproduct_type"]
     if catalog_type not in ("object", "source"):
         raise MarginCacheError(
-            f"{where}: is a catalog of type {catalog_type}; a margin is made from one of type object "
-            "or source"
+            f"{where}: is a catalog of type {catalog_type}; a margin is made from one of type "
+            "object or source"
         )
     for key in ("hats_col_ra", "hats_col_dec"):
         if not values.get(key):

@@ -39,8 +39,8 @@ def read_info(path: str) -> CatalogInfo:
         ) from None
     if catalog_type not in ("object", "source"):
         raise MarginCacheError(
-            f"{where}: is a catalog of type {catalog_type}; a margin is made from one of type object "
-            "or source"
+            f"{where}: is a catalog of type {catalog_type}; a margin is made from one of type "
+            "object or source"
         )
     for key in ("catalog_name", "ra_column", "dec_column"):
         if not info.get(key) or not isinstance(info[key], str):
