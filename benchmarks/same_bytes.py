@@ -1,8 +1,8 @@
 """Whether two checkouts of this workflow make the same margins, to the byte.
 
 Each makes the margins of the demo (both formats), of the survey sky and of the border sky with its
-own code and, if it has one, its own .venv. The SHA-256 of all files but the provenance are compared;
-those of properties without the lines that name the version and the date of creation. The exit code is
+own code and, if it has one, its own .venv. Compared are the SHA-256 of all files but provenance,
+and of properties without the lines that name the version and the creation date. The exit code is
 1 if any differs.
 
     python benchmarks/same_bytes.py OTHER_CHECKOUT
