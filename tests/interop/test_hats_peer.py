@@ -6,13 +6,13 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-import skies
-from hats_skies import write_hats
 from margin_cache.healpix.nested import ARCSEC_PER_RADIAN, finest_margin_order
-from peers import PEERS, peer_python, run
-from test_hats import partition_paths
-from test_rows import mixed_partitions, sky_of
-from workflow_runs import run_workflow
+from support import skies, sky_catalogs
+from support.margins import partition_paths
+from support.peers import PEERS, peer_python, run
+from support.small_skies import mixed_partitions, sky_of
+from support.workflow_runs import run_workflow
+from support.write_hats import write_hats
 
 Pixel = tuple[int, int]
 
@@ -30,7 +30,7 @@ def holed_sky() -> tuple[pa.Table, skies.IntArray, float]:
 
 def survey_sky() -> tuple[pa.Table, skies.IntArray, float]:
     """A thin survey of the whole sphere; for 3600 arcsec."""
-    table = skies.survey_sky(30_000, 4, 2)
+    table = sky_catalogs.survey_sky(30_000, 4, 2)
     ra, dec = table["ra"].to_numpy(), table["dec"].to_numpy()
     return table, skies.adaptive_partitions(ra, dec, max_rows=600, min_order=1), 3600.0
 

@@ -6,16 +6,18 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-import hats_skies
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 import pyarrow as pa
 import pytest
-import skies
 from scipy.spatial import cKDTree
-from test_rows import mixed_partitions, once, sky_of
-from workflow_runs import run_workflow
+from support import skies
+from support.once import once
+from support.small_skies import mixed_partitions, sky_of
+from support.typed_tables import light_curve_table
+from support.workflow_runs import run_workflow
+from support.write_hats import write_collection, write_hats
 
 THRESHOLD = 60.0
 # Which a margin of THRESHOLD has to serve to the last row.
@@ -68,17 +70,17 @@ def make_catalogs(directory: Path) -> None:
     left, right, partitions = left_and_right()
     ra, dec = (left[name].to_numpy() for name in ("ra", "dec"))
     coarse = skies.adaptive_partitions(ra, dec, max_rows=4000)
-    hats_skies.write_hats(directory, "left", left, coarse)
+    write_hats(directory, "left", left, coarse)
     for layout, options in LAYOUTS.items():
-        hats_skies.write_hats(directory, layout, right, partitions, **options)
-    hats_skies.write_collection(directory, "collection", "inner")
-    hats_skies.write_hats(directory / "collection", "inner", right, partitions)
-    curves = hats_skies.light_curve_table(3000, 43)
+        write_hats(directory, layout, right, partitions, **options)
+    write_collection(directory, "collection", "inner")
+    write_hats(directory / "collection", "inner", right, partitions)
+    curves = light_curve_table(3000, 43)
     ra, dec = (curves[name].to_numpy() for name in ("ra", "dec"))
     curve_partitions = skies.adaptive_partitions(ra, dec, max_rows=400)
-    hats_skies.write_hats(directory, "curves", curves, curve_partitions)
+    write_hats(directory, "curves", curves, curve_partitions)
     middle = pa.table({"id": [0, 1], "ra": [90.0, 270.0], "dec": [1.0, -1.0]})
-    hats_skies.write_hats(directory, "lonely", middle, np.array([[0, 5], [0, 7]]))
+    write_hats(directory, "lonely", middle, np.array([[0, 5], [0, 7]]))
     inputs = {**dict.fromkeys(LAYOUTS, THRESHOLD), "curves": 3600.0, "lonely": 5.0}
     margins = [
         {
@@ -172,12 +174,7 @@ def test_light_curves_load_as_nested_columns(lsdb: ModuleType, made: Path) -> No
     assert frame.nested_columns == ["lightcurve"]
     assert frame["lightcurve"].dtype == catalog.compute()["lightcurve"].dtype
     expected = dict(
-        zip(
-            *(
-                hats_skies.light_curve_table(3000, 43)[name].to_pylist()
-                for name in ("id", "lightcurve")
-            )
-        )
+        zip(*(light_curve_table(3000, 43)[name].to_pylist() for name in ("id", "lightcurve")))
     )
     some = 0
     for row, curve in zip(frame["id"], frame["lightcurve"], strict=True):

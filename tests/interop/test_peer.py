@@ -5,13 +5,12 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-import oracle
-import peers
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
-import skies
-from workflow_runs import run_workflow
+from support import oracle, peers, skies
+from support.workflow_runs import run_workflow
+from support.write_hipscat import write_hipscat
 
 THRESHOLD = 10.0
 # The peer takes milliseconds for each row near a border.
@@ -71,7 +70,7 @@ def test_peer_differs_only_in_the_rows_that_it_gets_wrong(
 ) -> None:
     table, partitions = peer_sky()
     assert set(partitions[:, 0].tolist()) == {1, 2, 3}
-    skies.write_hipscat(tmp_path, "sky", table, partitions)
+    write_hipscat(tmp_path, "sky", table, partitions)
     config = {
         "input_catalog_path": str(tmp_path / "sky"),
         "output_path": "ours",

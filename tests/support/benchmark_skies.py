@@ -3,30 +3,22 @@
 A sky is a directory with the same rows as a HATS catalog, ``hats/SKY``, and, where a peer reads
 nothing else, as a HiPSCat catalog, ``hipscat/SKY``; and with ``truth.npz``, the margin rows that
 the oracle of the tests finds.
-
-    python benchmarks/benchmark_skies.py survey OUT
 """
 
-import argparse
 import json
 import shutil
-import sys
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-import hats_skies
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
-import skies
 
-ROOT = Path(__file__).resolve().parent.parent
-sys.path.append(str(ROOT / "tests"))  # for the oracle
-
-import oracle  # noqa: E402
+from support import oracle, skies, sky_catalogs
+from support.write_hats import write_hats
+from support.write_hipscat import write_hipscat
 
 IntArray = npt.NDArray[np.int64]
 
@@ -52,9 +44,9 @@ class Sky:
 
 def survey(rows: int, columns: int, max_rows: int | None = None) -> Rows:
     """Half the rows uniform, half along a band; orders 2 and 3, or from 1 on with max_rows."""
-    table = skies.survey_sky(rows, columns)
+    table = sky_catalogs.survey_sky(rows, columns)
     if max_rows is None:
-        return table, skies.survey_partitions(table)
+        return table, sky_catalogs.survey_partitions(table)
     ra, dec = table["ra"].to_numpy(), table["dec"].to_numpy()
     return table, skies.adaptive_partitions(ra, dec, max_rows=max_rows, min_order=1)
 
@@ -124,13 +116,13 @@ def many() -> Rows:
             ]
         )
     )
-    table = skies.survey_sky(SMALL_ROWS, 10)
+    table = sky_catalogs.survey_sky(SMALL_ROWS, 10)
     pixels = skies.nested_pixels(table["ra"].to_numpy(), table["dec"].to_numpy())
     return table.filter(pa.array(skies.inside(pixels, partitions))), partitions
 
 
 def _pole() -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
-    return tuple(np.array([angle]) for angle in skies.BAND_POLE)
+    return tuple(np.array([angle]) for angle in sky_catalogs.BAND_POLE)
 
 
 SKIES = {
@@ -151,11 +143,9 @@ def make_sky(name: str, directory: Path) -> None:
     sky = SKIES[name]
     table, partitions = sky.make()
     # Parquet's own limit, a million rows, is more than any partition has.
-    hats_skies.write_hats(
-        directory / "hats", name, table, partitions, row_group_size=sky.row_group_rows
-    )
+    write_hats(directory / "hats", name, table, partitions, row_group_size=sky.row_group_rows)
     if sky.hipscat:
-        skies.write_hipscat(
+        write_hipscat(
             directory / "hipscat", name, table, partitions, row_group_size=sky.row_group_rows
         )
     lon, lat = table["ra"].to_numpy(), table["dec"].to_numpy()
@@ -227,17 +217,3 @@ def judge(sky: Path, margin: Path) -> tuple[int, int, int]:
     )
     common = len(np.intersect1d(truth, found))
     return len(rows), len(truth) - common, len(found) - common
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description="Make a sky of the benchmark.")
-    parser.add_argument("sky", choices=SKIES)
-    parser.add_argument("out", type=Path, help="directory to make the sky's directory in")
-    arguments = parser.parse_args()
-    start = time.perf_counter()
-    make_sky(arguments.sky, arguments.out / arguments.sky)
-    print(f"{arguments.sky}: {time.perf_counter() - start:.1f} s")
-
-
-if __name__ == "__main__":
-    main()

@@ -4,8 +4,9 @@ import os
 import subprocess
 from pathlib import Path
 
-import peer_environments
 import pytest
+
+from support import peer_environments
 
 PEERS = peer_environments.PEERS
 

@@ -1,6 +1,5 @@
 """Runs of the whole workflow as a user starts them, and what such tests need around them."""
 
-import hashlib
 import json
 import os
 import signal
@@ -13,9 +12,6 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import pyarrow as pa
-import skies
 import yaml
 from margin_cache.config.validation import settings_of_margins
 from margin_cache.stages.layout import Margin
@@ -23,7 +19,8 @@ from margin_cache.stages.map import map_partitions
 from margin_cache.stages.prepare import prepare_margins
 from margin_cache.stages.reduce import reduce_margins
 
-ROOT = Path(__file__).resolve().parent.parent
+from support.paths import ROOT
+
 SNAKEMAKE = Path(sys.executable).with_name("snakemake")
 TIME_LIMIT = 300  # of a run [s]
 
@@ -139,68 +136,3 @@ def without_snakemake(config: Mapping[str, Any]) -> Iterator[Margin]:
             places = (margin.building, margin.receipt(name), margin.footers(name))
             reduce_margins(plan, job, shards, *places)
         yield margin
-
-
-def tree_digest(path: str | Path) -> dict[str, str]:
-    """SHA-256 of every file below a directory, by its relative path; {} if there is none."""
-    return {
-        file.relative_to(path).as_posix(): hashlib.sha256(file.read_bytes()).hexdigest()
-        for file in sorted(Path(path).rglob("*"))
-        if file.is_file()
-    }
-
-
-def small_catalog(
-    path: str | Path,
-    *,
-    rows: int = 3000,
-    max_rows: int = 500,
-    seed: int = 1,
-    columns: Mapping[str, pa.Array] | None = None,
-    **options: Any,
-) -> Path:
-    """Write a catalog of 12 or more partitions of orders 0 and up, dense around their borders.
-
-    A third of the rows are uniform on the sphere; the others lie 0.01 to 3000 arcsec from the
-    borders of the twelve pixels of order 0 and of those of order 1 in the first of them.
-
-    Args:
-        path: the catalog's directory, named like the catalog.
-        rows: number of rows.
-        max_rows: most rows of a partition.
-        seed: of the random numbers.
-        columns: columns after id, ra, dec, mag.
-        options: for skies.write_hipscat.
-    Returns:
-        path.
-    """
-    path = Path(path)
-    rng = np.random.default_rng(seed)
-    near = 2 * rows // 3
-    pixels = np.array([[0, pixel] for pixel in range(12)] + [[1, pixel] for pixel in range(4)])
-    along, side = rng.random(near), rng.integers(0, 2, near).astype(np.float64)
-    swap = rng.random(near) < 0.5
-    border = skies.pixel_positions(
-        pixels[rng.integers(0, len(pixels), near)],
-        np.where(swap, along, side),
-        np.where(swap, side, along),
-    )
-    distance = np.exp(rng.uniform(np.log(0.01), np.log(3000.0), near)) * skies.ARCSEC
-    sky = zip(
-        skies.offset_positions(*border, distance, rng),
-        skies.uniform_sky(rng, rows - near),
-        strict=True,
-    )
-    ra, dec = (np.concatenate(parts) for parts in sky)
-    table = pa.table(
-        {
-            "id": np.arange(rows),
-            "ra": ra,
-            "dec": dec,
-            "mag": rng.normal(20.0, 2.0, rows).astype(np.float32),
-            **(columns or {}),
-        }
-    )
-    partitions = skies.adaptive_partitions(ra, dec, max_rows=max_rows)
-    skies.write_hipscat(path.parent, path.name, table, partitions, **options)
-    return path

@@ -1,7 +1,6 @@
-"""Skies to test and time margin caches on, written as HATS catalogs and collections.
+"""Skies written as HATS catalogs and collections.
 
-The skies are those of skies.py, whose conventions hold here too; the layout is that of
-hats-import 0.11.1, and with other options that of other makers.
+The layout is that of hats-import 0.11.1, and with other options that of other makers.
 """
 
 from __future__ import annotations
@@ -12,13 +11,14 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-import skies
+
+from support import skies
+from support.write_hipscat import pixel_file
 
 INDEX_COLUMN = "_healpix_29"
 INDEX_ORDER = 29
 # Given, so that the same rows make the same bytes.
 CREATION_DATE = "2025-11-01T12:00UTC"
-BANDS = ("g", "r", "i")
 
 
 def write_hats(
@@ -71,7 +71,7 @@ def write_hats(
     pixels = order_29_pixels(table)
     sorting = np.argsort(pixels, kind="stable")
     pixels = pixels[sorting]
-    first, last = skies._row_bounds(pixels >> 2 * (INDEX_ORDER - skies.INDEX_ORDER), partitions)
+    first, last = skies.row_bounds(pixels >> 2 * (INDEX_ORDER - skies.INDEX_ORDER), partitions)
     # take() looks up the chunk of every row, so many chunks would cost time per partition; and
     # the chunks of a dictionary column may each have their own dictionary.
     table = table.unify_dictionaries().combine_chunks()
@@ -142,40 +142,6 @@ def write_collection(path: str | Path, name: str, primary_name: str) -> None:
     _write_properties(root / "collection.properties", "HATS Collection", values)
 
 
-def light_curve_table(n: int, seed: int) -> pa.Table:
-    """Objects uniform on the sphere, each with a light curve of 0 to 12 observations.
-
-    Args:
-        n: number of rows.
-        seed: of the random numbers.
-    Returns:
-        table of id int64, ra and dec [deg], and lightcurve: a struct of the lists time [d] float64,
-        mag float32 and band string, which are of equal lengths. A tenth of the light curves are
-        null, more are empty, and a tenth of the magnitudes are null.
-    """
-    rng = np.random.default_rng(seed)
-    ra, dec = skies.uniform_sky(rng, n)
-    lengths = np.maximum(rng.integers(-2, 13, n), 0)
-    missing = rng.random(n) < skies.NULL_SHARE
-    lengths[missing] = 0
-    total = int(lengths.sum())
-    offsets = pa.array(np.concatenate([[0], np.cumsum(lengths)]).astype(np.int32))
-    children = {
-        "time": pa.array(rng.uniform(60_000.0, 63_000.0, total)),
-        "mag": pa.array(
-            rng.normal(20.0, 2.0, total).astype(np.float32),
-            mask=rng.random(total) < skies.NULL_SHARE,
-        ),
-        "band": pa.array(BANDS).take(pa.array(rng.integers(0, len(BANDS), total))),
-    }
-    curves = pa.StructArray.from_arrays(
-        [pa.ListArray.from_arrays(offsets, values) for values in children.values()],
-        names=list(children),
-        mask=pa.array(missing),
-    )
-    return pa.table({"id": np.arange(n), "ra": ra, "dec": dec, "lightcurve": curves})
-
-
 def order_29_pixels(table: pa.Table) -> skies.IntArray:
     """Nested pixel of order 29 of each row; shape (n,)."""
     ra, dec = (table[column].to_numpy().astype(np.float64) for column in ("ra", "dec"))
@@ -184,7 +150,7 @@ def order_29_pixels(table: pa.Table) -> skies.IntArray:
 
 def _files(order: int, pixel: int, suffix: str, count: int) -> Iterator[str]:
     """Paths of a partition's files inside the directory of Parquet files."""
-    name = skies._pixel_file(order, pixel).removesuffix(".parquet") + suffix
+    name = pixel_file(order, pixel).removesuffix(".parquet") + suffix
     if suffix != "/":
         yield name
         return

@@ -9,8 +9,8 @@ import pytest
 import yaml
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
+from support.paths import ROOT
 
-ROOT = Path(__file__).resolve().parent.parent
 PIN = re.compile(r"([\w.-]+)==?([\w.+!-]+)")
 
 

@@ -7,8 +7,9 @@ from pathlib import Path
 from textwrap import indent
 
 import pytest
+from support.paths import ROOT
 
-SCRIPTS = Path(__file__).resolve().parent.parent / "scripts"
+SCRIPTS = ROOT / "scripts"
 
 SLOW = {"pandas", "jsonschema", "yaml", "snakemake", "requests"}
 NOT_FOR_FINISHING = {

@@ -13,9 +13,13 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-import skies
-from test_rows import once
-from workflow_runs import ROOT, run_workflow, small_catalog
+from support import skies
+from support.once import once
+from support.paths import ROOT
+from support.small_skies import small_catalog
+from support.typed_tables import typed_table
+from support.workflow_runs import run_workflow
+from support.write_hipscat import write_hipscat
 
 MARGINS = {"plain": 60.0, "typed": 20_000.0, "empty": 0.001, "zstd": 1800.0, "indexless": 60.0}
 FILLED = [name for name in MARGINS if name != "empty"]
@@ -50,7 +54,7 @@ def hipscat() -> SimpleNamespace:
 
 def typed_sky() -> tuple[pa.Table, skies.IntArray]:
     """Rows with every type, with NaN, and with metadata of fields and of the schema."""
-    table = skies.typed_table(1500, seed=8)
+    table = typed_table(1500, seed=8)
     strange = np.where(np.arange(1500) % 3 == 0, np.nan, -0.0)
     table = table.append_column("nan", pa.array(strange, from_pandas=False))
     table = table.append_column("id", pa.array(np.arange(1500)))
@@ -75,8 +79,8 @@ def make_margins(out: Path) -> None:
     small_catalog(out / "plain")
     small_catalog(out / "zstd", rows=6000, max_rows=1500, compression="zstd", row_group_size=70)
     small_catalog(out / "indexless", index_is_pandas_index=False)
-    skies.write_hipscat(out, "typed", *typed_sky(), row_group_size=40, compression="gzip")
-    skies.write_hipscat(out, "empty", *lonely_sky(), compression="none", epoch="J1991.25")
+    write_hipscat(out, "typed", *typed_sky(), row_group_size=40, compression="gzip")
+    write_hipscat(out, "empty", *lonely_sky(), compression="none", epoch="J1991.25")
     margins = [
         {"input_catalog_path": name, "output_artifact_name": name, "margin_threshold": threshold}
         for name, threshold in MARGINS.items()

@@ -5,31 +5,30 @@ from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
-import hats_skies
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-import skies
 from margin_cache.stages.finish import finish_margin
-from test_resume import resume, run_of
-from test_rows import (
-    THRESHOLDS_OF_HATS as THRESHOLDS,
-)
-from test_rows import (
+from support import skies
+from support.killed_runs import resume, run_of
+from support.margins import partition_paths, tree_digest
+from support.once import once
+from support.small_skies import mixed_partitions, sky_of
+from support.truth import THRESHOLDS_OF_HATS as THRESHOLDS
+from support.truth import (
     Ints,
     Sky,
     Truth,
     large_sky,
-    mixed_partitions,
-    once,
     pair_codes,
-    sky_of,
     true_pairs,
     truth_of,
     without_ambiguous,
 )
-from workflow_runs import run_workflow, tree_digest, without_snakemake
+from support.typed_tables import light_curve_table, typed_table
+from support.workflow_runs import run_workflow, without_snakemake
+from support.write_hats import order_29_pixels, write_collection, write_hats
 
 THROUGH_WORKFLOW = 10.0
 
@@ -64,19 +63,13 @@ LAYOUTS: dict[str, dict[str, Any]] = {
 # --- margins as sets of pairs ---------------------------------------------------------------
 
 
-def partition_paths(catalog: Path) -> list[Path]:
-    """The Parquet files of a catalog, whatever they are called."""
-    files = catalog.glob("dataset/Norder=*/Dir=*/**/*")
-    return sorted(file for file in files if file.is_file())
-
-
 def margin_pairs(margin: Path, sky: Sky) -> Ints:
     """The pairs of a margin on disk, sorted; checks names, and that files are listed and sorted."""
     place_of = {
         f"Norder={order}/Dir={pixel // 10_000 * 10_000}/Npix={pixel}.parquet": place
         for place, (order, pixel) in enumerate(sky.destinations.tolist())
     }
-    index = hats_skies.order_29_pixels(sky.table)
+    index = order_29_pixels(sky.table)
     codes = [np.zeros(0, dtype=np.int64)]
     listed = []
     for file in partition_paths(margin):
@@ -116,7 +109,7 @@ def assert_exact(margin: Path, sky: Sky, threshold: float, known: Truth) -> None
 
 def make_large_margins(name: str, directory: Path) -> None:
     sky = large_sky(name)
-    hats_skies.write_hats(directory, name, sky.table, sky.partitions)
+    write_hats(directory, name, sky.table, sky.partitions)
     margins = [{"margin_threshold": threshold} for threshold in THRESHOLDS]
     config = {"input_catalog_path": name, "output_path": "margins", "margins": margins}
     run_workflow(directory, config=config, check=True)
@@ -155,7 +148,7 @@ def more_columns(which: str | None) -> pa.Table:
         "mag", pa.array(rng.normal(20.0, 2.0, table.num_rows), pa.float32())
     )
     if which == "light_curves":
-        curves = hats_skies.light_curve_table(table.num_rows, 23)["lightcurve"]
+        curves = light_curve_table(table.num_rows, 23)["lightcurve"]
         table = table.append_column("lightcurve", curves)
         table = table.append_column("times", curves.combine_chunks().field("time"))
     if which == "dictionary":
@@ -177,10 +170,8 @@ def make_layouts(directory: Path) -> None:
         without = options.pop("without", ())
         catalog = catalog_of(directory, layout)
         if options.pop("collection", False):
-            hats_skies.write_collection(catalog.parent.parent, layout, catalog.name)
-        hats_skies.write_hats(
-            catalog.parent, catalog.name, table, layout_sky().partitions, **options
-        )
+            write_collection(catalog.parent.parent, layout, catalog.name)
+        write_hats(catalog.parent, catalog.name, table, layout_sky().partitions, **options)
         for name in without:
             (catalog / name).unlink()
     # All go through the workflow once, and for the other thresholds only through its functions.
@@ -265,13 +256,13 @@ def test_layouts_have_light_curves_that_are_null_or_empty(layouts: Path) -> None
 @pytest.mark.parametrize("kind", ["typed", "light_curves"])
 def test_values_of_every_type_are_those_of_the_primary(kind: str, tmp_path: Path) -> None:
     if kind == "typed":
-        table = skies.typed_table(3000, 5)
+        table = typed_table(3000, 5)
         table = table.append_column("id", pa.array(np.arange(table.num_rows)))
     else:
-        table = hats_skies.light_curve_table(6000, 6)
+        table = light_curve_table(6000, 6)
     ra, dec = (table[name].to_numpy() for name in ("ra", "dec"))
     partitions = skies.adaptive_partitions(ra, dec, max_rows=400)
-    hats_skies.write_hats(tmp_path, "sky", table, partitions, row_group_size=150)
+    write_hats(tmp_path, "sky", table, partitions, row_group_size=150)
     config = {"input_catalog_path": "sky", "margin_threshold": 3600.0}
     run_workflow(tmp_path, config=config, check=True)
     margin = tmp_path / "results" / "sky_3600arcs"

@@ -5,26 +5,27 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-import hats_skies
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
-import skies
-from test_hats import partition_paths
-from test_rows import once
-from workflow_runs import run_workflow
+from support import skies
+from support.margins import partition_paths
+from support.once import once
+from support.typed_tables import light_curve_table
+from support.workflow_runs import run_workflow
+from support.write_hats import write_collection, write_hats
 
 ROWS, MAX_ROWS = 6000, 400
 
 
 def write_catalog(path: Path, **options: Any) -> Path:
     """A catalog of light curves, 12 or more partitions, without those around a hole."""
-    table = hats_skies.light_curve_table(ROWS, 1)
+    table = light_curve_table(ROWS, 1)
     ra, dec = (table[name].to_numpy() for name in ("ra", "dec"))
     kept = np.flatnonzero(skies.nested_pixels(ra, dec, 1) % 7 > 0)
     table = table.take(kept)
     partitions = skies.adaptive_partitions(ra[kept], dec[kept], max_rows=MAX_ROWS)
-    hats_skies.write_hats(path.parent, path.name, table, partitions, **options)
+    write_hats(path.parent, path.name, table, partitions, **options)
     return path
 
 
@@ -165,7 +166,7 @@ hats_builder=by hand
 def collection(tmp_path: Path) -> Path:
     """A collection with one catalog and some lines of its own."""
     path = tmp_path / "collection"
-    hats_skies.write_collection(tmp_path, path.name, "sky")
+    write_collection(tmp_path, path.name, "sky")
     write_catalog(path / "sky")
     with (path / "collection.properties").open("a", encoding="utf-8") as file:
         file.write(MORE_LINES)

@@ -1,159 +1,26 @@
 """A run that is killed at any moment goes on where it was, and its margin has the same bytes."""
 
-import os
 import random
 import shlex
 import shutil
-import signal
 import subprocess
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-import psutil
 import pytest
 from margin_cache.stages import finish
 from margin_cache.stages.finish import finish_margin
 from margin_cache.storage.files import atomic_path
-from workflow_runs import (
-    ROOT,
-    SNAKEMAKE,
-    TIME_LIMIT,
-    run_workflow,
-    small_catalog,
-    tree_digest,
-    without_snakemake,
-    write_config,
-)
+from support.killed_runs import SCRIPTS, resume, run_of
+from support.margins import NAME, Digests, configuration, margin_digests, remains
+from support.small_skies import small_catalog
+from support.workflow_runs import TIME_LIMIT, run_workflow, without_snakemake, write_config
 
-NAME = "margin"
 KILLS = 20
 TESTS_OF_KILLS = 4
-SCRIPTS = ("map_partitions.py", "reduce_margins.py", "finish_margin.py")
-
-Digests = dict[str, str]
-
-
-def configuration(catalog: Path, **changes: Any) -> dict[str, Any]:
-    return {
-        "input_catalog_path": catalog,
-        "output_artifact_name": NAME,
-        "margin_threshold": 60.0,
-        **changes,
-    }
-
-
-def margin_digests(directory: Path, name: str = NAME) -> Digests:
-    """SHA-256 of every file of a margin but its provenance, which has the date and the jobs."""
-    digests = tree_digest(directory / "results" / name)
-    digests.pop("provenance_info.json", None)
-    return digests
-
-
-def remains(directory: Path) -> list[str]:
-    """What a run that succeeds leaves nothing of: temporary files, shards, hidden directories."""
-    hidden = list((directory / "results").glob(".*"))
-    inner = [*directory.glob("results/**/*"), *directory.glob("intermediate/**/*")]
-    loose = [path for path in inner if path.suffix in (".tmp", ".arrow")]
-    return sorted({path.relative_to(directory).as_posix() for path in hidden + loose})
-
-
-def resume(directory: Path) -> str:
-    """Give the same command again, after `--unlock` if Snakemake asks for it; return its output."""
-    again = run_workflow(directory)
-    if again.returncode and "--unlock" in again.stdout:
-        run_workflow(directory, "--unlock", check=True)
-        again = run_workflow(directory)
-    assert again.returncode == 0, again.stdout
-    return again.stdout
-
-
-class Run:
-    """A run that can be killed, in a process group of its own."""
-
-    def __init__(self, directory: Path) -> None:
-        command = [SNAKEMAKE, "-s", ROOT / "Snakefile", "--directory", directory, "--cores", "2"]
-        environment = {k: v for k, v in os.environ.items() if k != "SNAKEMAKE_PROFILE"}
-        self.start = time.monotonic()
-        with (directory / "killed.log").open("w") as log:
-            self.main = psutil.Popen(
-                [str(part) for part in command],
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                env=environment,
-                start_new_session=True,
-            )
-        self.family: list[psutil.Process] = []
-
-    def runs(self) -> bool:
-        return self.main.poll() is None
-
-    def descendants(self) -> list[psutil.Process]:
-        try:
-            found = self.main.children(recursive=True)
-        except psutil.NoSuchProcess:
-            found = []
-        self.family += [process for process in found if process not in self.family]
-        return found
-
-    def workers(self, script: str = "") -> list[psutil.Process]:
-        """The jobs at work, without the shells around them."""
-        found = []
-        for process in self.descendants():
-            try:
-                line = process.cmdline()
-            except psutil.Error:
-                continue
-            if len(line) > 1 and Path(line[1]).name in ([script] if script else SCRIPTS):
-                found.append(process)
-        return found
-
-    def wait_for(self, condition: Callable[[], object]) -> None:
-        """Wait until something is so, or the run has ended."""
-        while self.runs() and not condition():
-            assert time.monotonic() - self.start < TIME_LIMIT
-            time.sleep(0.01)
-
-    def kill_group(self) -> None:
-        self.descendants()
-        if self.runs():
-            os.killpg(self.main.pid, signal.SIGKILL)
-        self.main.wait()
-
-    def kill_main(self) -> None:
-        self.descendants()
-        if self.runs():
-            self.main.kill()
-        self.main.wait()
-
-    def kill_worker(self, rng: random.Random) -> None:
-        self.wait_for(self.workers)
-        if workers := self.workers():
-            rng.choice(workers).kill()
-        self.main.wait(TIME_LIMIT)
-
-    def wait_for_orphans(self) -> None:
-        _, alive = psutil.wait_procs(self.family, timeout=TIME_LIMIT)
-        assert not alive
-
-
-@contextmanager
-def run_of(directory: Path, config: Mapping[str, Any]) -> Iterator[Run]:
-    """A run in a directory; nothing of it is left at the end."""
-    write_config(directory, config)
-    run = Run(directory)
-    try:
-        yield run
-    finally:
-        run.kill_group()
-        for process in run.family:
-            if process.is_running():
-                process.kill()
-        psutil.wait_procs(run.family, timeout=10)
 
 
 @pytest.fixture(scope="module")

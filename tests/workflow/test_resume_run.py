@@ -8,7 +8,10 @@ import time
 from pathlib import Path
 
 import pytest
-from workflow_runs import ROOT, SNAKEMAKE, run_workflow, small_catalog, tree_digest, write_config
+from support.margins import tree_digest
+from support.paths import ROOT
+from support.small_skies import small_catalog
+from support.workflow_runs import SNAKEMAKE, run_workflow, write_config
 
 RESUME = ROOT / "scripts/resume_run.py"
 

@@ -1,73 +1,33 @@
 """The rows of a margin are exactly those that belong in it, whatever the sky and the settings."""
 
-import fcntl
-import os
 import shutil
-from collections.abc import Callable
-from dataclasses import dataclass
-from functools import cache, cached_property, partial
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import healpy
 import numpy as np
-import numpy.typing as npt
-import oracle
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-import skies
-from workflow_runs import run_workflow
-
-THRESHOLDS = (0.05, 1.0, 10.0, 60.0, 1800.0)
-THRESHOLDS_OF_HATS = (0.5, 10.0, 600.0)
-
-Ints = npt.NDArray[np.int64]
-Floats = npt.NDArray[np.float64]
-Truth = tuple[Ints, int]
-
-
-@dataclass(frozen=True)
-class Sky:
-    """Rows, whose ids are their indices, and the partitions they are in.
-
-    Attributes:
-        table: id, ra and dec [deg].
-        partitions: [order, pixel], in nested order, shape (n, 2).
-    """
-
-    table: pa.Table
-    partitions: Ints
-
-    @cached_property
-    def position(self) -> tuple[Floats, Floats]:
-        return tuple(self.table[name].to_numpy().astype(np.float64) for name in ("ra", "dec"))
-
-    @cached_property
-    def row_partition(self) -> Ints:
-        starts = skies.pixel_spans(self.partitions)[0]
-        return np.searchsorted(starts, skies.nested_pixels(*self.position), side="right") - 1
-
-    @cached_property
-    def destinations(self) -> Ints:
-        return np.concatenate([self.partitions, oracle.negative_pixels(self.partitions)])
-
-    def rows_of(self, ids: Ints) -> Ints:
-        return np.searchsorted(self.table["id"].to_numpy(), ids)
-
-    def restricted(self, chosen: list[list[int]]) -> "Sky":
-        """The sky with some of the partitions only; rows keep their ids."""
-        kept = np.isin(skies.pixel_keys(self.partitions), skies.pixel_keys(np.array(chosen)))
-        rows = np.flatnonzero(kept[self.row_partition])
-        return Sky(self.table.take(pa.array(rows)), self.partitions[kept])
-
+from support import skies, sky_catalogs
+from support.once import once
+from support.small_skies import mixed_partitions, pixels_at, sky_of
+from support.truth import (
+    THRESHOLDS,
+    Ints,
+    Sky,
+    Truth,
+    large_sky,
+    pair_codes,
+    true_pairs,
+    truth_of,
+    without_ambiguous,
+)
+from support.workflow_runs import run_workflow
+from support.write_hipscat import write_hipscat
 
 # --- margins as sets of pairs ---------------------------------------------------------------
-
-
-def pair_codes(sky: Sky, ids: Ints, destinations: Ints) -> Ints:
-    """One integer per pair of a row's id and an index of a destination."""
-    return ids * len(sky.destinations) + destinations
 
 
 def margin_pairs(margin: Path, sky: Sky) -> Ints:
@@ -88,24 +48,6 @@ def margin_pairs(margin: Path, sky: Sky) -> Ints:
     return np.sort(np.concatenate(codes))
 
 
-def true_pairs(sky: Sky, threshold: float) -> Truth:
-    """The pairs that the oracle finds, sorted, and how many it calls ambiguous."""
-    rows, destinations, ambiguous = oracle.brute_force_margin(
-        *sky.position, sky.row_partition, sky.partitions, sky.destinations, threshold
-    )
-    ids = sky.table["id"].to_numpy()[rows]
-    return np.sort(pair_codes(sky, ids, destinations)), len(ambiguous)
-
-
-def without_ambiguous(sky: Sky, codes: Ints, threshold: float) -> Ints:
-    """The pairs that are so far from the threshold that the oracle decides on them."""
-    ids, places = np.divmod(codes, len(sky.destinations))
-    rows = sky.rows_of(ids)
-    lon, lat = sky.position
-    distances = oracle.exact_distances(lon[rows], lat[rows], *sky.destinations[places].T)
-    return codes[np.abs(distances - threshold) > oracle.AMBIGUOUS_ARCSEC]
-
-
 def assert_exact(margin: Path, sky: Sky, threshold: float, known: Truth | None = None) -> None:
     found = margin_pairs(margin, sky)
     truth, ambiguous = known or true_pairs(sky, threshold)
@@ -123,58 +65,13 @@ def assert_exact(margin: Path, sky: Sky, threshold: float, known: Truth | None =
     assert not len(false), np.divmod(false[:5], len(sky.destinations))
 
 
-def once(factory: pytest.TempPathFactory, name: str, make: Callable[[Path], None]) -> Path:
-    """A directory that `make` fills, once for all workers of a session."""
-    shared = "PYTEST_XDIST_WORKER" in os.environ
-    root = factory.getbasetemp().parent if shared else factory.getbasetemp()
-    directory, failed, made = root / name, root / f"{name}.failed", root / f"{name}.made"
-    with (root / f"{name}.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if failed.exists():
-            pytest.fail(f"{directory} could not be made, see the first test that uses it")
-        if not made.exists():
-            failed.touch()
-            make(directory)
-            failed.rename(made)
-    return directory
-
-
 # --- the large skies ------------------------------------------------------------------------
-
-
-@cache
-def large_sky(name: str) -> Sky:
-    if name == "border":
-        return Sky(*skies.border_sky())
-    table = skies.survey_sky(columns=3)
-    return Sky(table, skies.survey_partitions(table))
-
-
-def make_truths(name: str, directory: Path) -> None:
-    """Save the true pairs of a large sky, from the largest threshold down.
-
-    A row within a threshold is also within the larger ones, so only those rows are asked about.
-    """
-    directory.mkdir()
-    sky = large_sky(name)
-    rows = np.arange(sky.table.num_rows)
-    for threshold in sorted({*THRESHOLDS, *THRESHOLDS_OF_HATS}, reverse=True):
-        few = Sky(sky.table.take(pa.array(rows)), sky.partitions)
-        codes, ambiguous = true_pairs(few, threshold)
-        np.savez(directory / f"{threshold:g}.npz", codes=codes, ambiguous=ambiguous)
-        rows = sky.rows_of(np.unique(codes // len(sky.destinations)))
-
-
-def truth_of(name: str, threshold: float, factory: pytest.TempPathFactory) -> Truth:
-    directory = once(factory, f"truths_{name}", partial(make_truths, name))
-    with np.load(directory / f"{threshold:g}.npz") as file:
-        return file["codes"], int(file["ambiguous"])
 
 
 def make_large_margins(name: str, directory: Path) -> None:
     sky = large_sky(name)
-    table = skies.survey_sky() if name == "survey" else sky.table
-    skies.write_hipscat(directory, name, table, sky.partitions)
+    table = sky_catalogs.survey_sky() if name == "survey" else sky.table
+    write_hipscat(directory, name, table, sky.partitions)
     margins = [{"margin_threshold": threshold} for threshold in THRESHOLDS]
     config = {"input_catalog_path": name, "output_path": "margins", "margins": margins}
     # Three jobs of each kind a margin: more would only cost the time to start them.
@@ -198,59 +95,10 @@ def test_rows_of_a_large_sky_are_those_of_brute_force(
 
 # --- small skies ----------------------------------------------------------------------------
 
-# Where the small partitions are: both poles, vertices of three base faces, a corner of four, and
-# two places without symmetry; [ra, dec, order].
-TARGETS = (
-    (45.0, 89.9, 6),
-    (225.0, -89.9, 4),
-    (0.1, skies.VERTEX_DEC + 0.1, 6),
-    (180.0, -skies.VERTEX_DEC + 0.1, 5),
-    (45.0, 0.1, 6),
-    (123.4, 5.6, 5),
-    (250.0, -30.0, 3),
-)
-HOLES = ((300.0, 5.0, 0), (30.0, -30.0, 2), (46.0, 1.0, 4))
-
-
-def pixels_at(points: tuple[tuple[float, float, int], ...]) -> Ints:
-    return np.array(
-        [
-            [order, healpy.ang2pix(1 << order, ra, dec, nest=True, lonlat=True)]
-            for ra, dec, order in points
-        ]
-    )
-
-
-def mixed_partitions() -> Ints:
-    """Partitions of orders 0 to 6 around some holes."""
-    holes = pixels_at(HOLES)
-    sphere = skies.refined_partitions(np.concatenate([pixels_at(TARGETS), holes]))
-    return sphere[~skies.inside(skies.pixel_spans(sphere)[0], skies.nested_sort(holes))]
-
-
-def sky_of(
-    partitions: Ints, rows: int, farthest: float, seed: int, dtype: type = np.float64
-) -> Sky:
-    """Rows in partitions, 1e-4 to `farthest` arcsec from their borders and corners, and inside."""
-    rng = np.random.default_rng(seed)
-    chosen = partitions[np.arange(rows) % len(partitions)]
-    u, v = rng.random((2, rows))
-    group = rng.random(rows)
-    v = np.where(group < 0.8, rng.integers(0, 2, rows), v)
-    u = np.where(group < 0.3, rng.integers(0, 2, rows), u)
-    swap = rng.random(rows) < 0.5
-    at = skies.pixel_positions(chosen, np.where(swap, u, v), np.where(swap, v, u))
-    distance = np.exp(rng.uniform(np.log(1e-4), np.log(farthest), rows)) * skies.ARCSEC
-    ra, dec = (values.astype(dtype) for values in skies.offset_positions(*at, distance, rng))
-    pixels = skies.nested_pixels(ra.astype(np.float64), dec.astype(np.float64))
-    kept = skies.inside(pixels, partitions)
-    ra, dec = ra[kept], dec[kept]
-    return Sky(pa.table({"id": np.arange(len(ra)), "ra": ra, "dec": dec}), partitions)
-
 
 @cache
 def small_skies() -> dict[str, Sky]:
-    mixed, ninth = mixed_partitions(), pixels_at(((0.05, skies.VERTEX_DEC + 0.05, 9),))
+    mixed, ninth = mixed_partitions(), pixels_at(((0.05, sky_catalogs.VERTEX_DEC + 0.05, 9),))
     base = np.column_stack([np.zeros(12, dtype=np.int64), np.arange(12)])
     return {
         "mixed": sky_of(mixed, 5000, 2500.0, 1),
@@ -266,9 +114,7 @@ def small_skies() -> dict[str, Sky]:
 
 
 def write_small_sky(directory: Path, name: str, sky: Sky) -> None:
-    skies.write_hipscat(
-        directory, name, sky.table, sky.partitions, index_is_pandas_index=name != "plain"
-    )
+    write_hipscat(directory, name, sky.table, sky.partitions, index_is_pandas_index=name != "plain")
     if name == "bare":
         for file in ("_metadata", "_common_metadata", "partition_info.csv"):
             (directory / name / file).unlink()
@@ -285,10 +131,10 @@ def partitions_at(*places: tuple[float, float]) -> list[list[int]]:
 # One at a pole, four around a vertex of three base faces, one alone.
 CHOSEN = partitions_at(
     (45.0, 89.9),
-    (0.1, skies.VERTEX_DEC + 0.1),
-    (359.9, skies.VERTEX_DEC + 0.1),
-    (0.1, skies.VERTEX_DEC - 0.2),
-    (0.1, skies.VERTEX_DEC + 1.5),
+    (0.1, sky_catalogs.VERTEX_DEC + 0.1),
+    (359.9, sky_catalogs.VERTEX_DEC + 0.1),
+    (0.1, sky_catalogs.VERTEX_DEC - 0.2),
+    (0.1, sky_catalogs.VERTEX_DEC + 1.5),
     (123.4, 5.6),
 )
 

@@ -17,23 +17,15 @@ from margin_cache.errors import MarginCacheError
 from margin_cache.stages.finish import finish_margin
 from margin_cache.stages.layout import Margin
 from margin_cache.stages.reduce import reduce_margins
-from test_resume import (
-    NAME,
-    Digests,
-    configuration,
-    margin_digests,
-    remains,
-    resume,
-    run_of,
-)
-from workflow_runs import (
-    ROOT,
+from support.killed_runs import resume, run_of
+from support.margins import NAME, Digests, configuration, margin_digests, remains, tree_digest
+from support.paths import ROOT
+from support.small_skies import small_catalog
+from support.workflow_runs import (
     SNAKEMAKE,
     TIME_LIMIT,
     plain,
     run_workflow,
-    small_catalog,
-    tree_digest,
     without_snakemake,
     write_config,
 )

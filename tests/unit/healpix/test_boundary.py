@@ -5,12 +5,12 @@ from collections.abc import Callable
 import healpy
 import numpy as np
 import numpy.typing as npt
-import oracle
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
-from margin_cache import boundary
+from margin_cache.healpix import boundary
 from margin_cache.healpix.boundary import distance_to_pixel, is_within
+from support import oracle
 
 MAX_ERROR_ARCSEC = 1e-6
 PAIRS_PER_CLASS = 12_000

@@ -9,12 +9,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-import skies
 from margin_cache.catalog.columns import plain_schema
 from margin_cache.errors import MarginCacheError
 from margin_cache.parquet import positions, row_selection
 from margin_cache.parquet.positions import RowGroup
 from margin_cache.parquet.row_selection import select_rows
+from support.typed_tables import typed_table
 
 ROWS = 1000
 
@@ -31,7 +31,7 @@ def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
     The coordinates stand behind others.
     """
-    table = skies.typed_table(ROWS, 3)
+    table = typed_table(ROWS, 3)
     table = table.select(table.column_names[::-1])
     words = pa.array([f"row {number % 7}" for number in range(ROWS)])
     views = pa.array([f"row {number}" for number in range(ROWS)], pa.string_view())

@@ -7,9 +7,7 @@ from typing import Any
 import healpy
 import numpy as np
 import numpy.typing as npt
-import oracle
 import pytest
-import skies
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from margin_cache.catalog.model import CatalogInfo, Partitions
@@ -25,6 +23,7 @@ from margin_cache.healpix.nested import (
 )
 from margin_cache.planning.jobs import make_plan, pixels_within
 from margin_cache.planning.model import Plan, Task, load_plan, save_plan
+from support import oracle, skies
 
 Ints = npt.NDArray[np.int64]
 

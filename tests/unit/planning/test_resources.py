@@ -18,7 +18,8 @@ from margin_cache.planning.resources import (
     reduce_request,
 )
 from margin_cache.stages.prepare import prepare_margins
-from workflow_runs import ROOT, small_catalog
+from support.paths import ROOT
+from support.small_skies import small_catalog
 
 GROUP = RowGroup(columns=100, rows=1_000_000, size_mb=400.0, read_mb=100.0, expansion=1.5)
 

@@ -6,21 +6,19 @@ import subprocess
 import sys
 from pathlib import Path
 
-import benchmark_skies
 import numpy as np
-import oracle
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-import skies
-from measuring import Usage, measure
-from workflow_runs import ROOT
+from support import benchmark_skies, oracle, skies
+from support.measuring import Usage, measure
+from support.paths import ROOT
 
 
 def measured(codes: list[str], directory: Path) -> list[Usage]:
     """Measure Python codes, from a process that is itself small, as the benchmark's is."""
     outer = (
-        "import dataclasses, json, sys; from measuring import Path, measure\n"
+        "import dataclasses, json, sys; from support.measuring import Path, measure\n"
         "for code in sys.argv[1:]:\n"
         "    usage = measure([sys.executable, '-c', code], Path.cwd())\n"
         "    print(json.dumps(dataclasses.asdict(usage)))"
@@ -28,7 +26,7 @@ def measured(codes: list[str], directory: Path) -> list[Usage]:
     said = subprocess.run(
         [sys.executable, "-c", outer, *codes],
         cwd=directory,
-        env={"PYTHONPATH": str(ROOT / "benchmarks")},
+        env={"PYTHONPATH": str(ROOT / "tests")},
         check=True,
         stdout=subprocess.PIPE,
     )
@@ -72,7 +70,7 @@ def test_the_sky_of_many_partitions_has_2352_and_33_empty_pixels() -> None:
     table, partitions = benchmark_skies.many()
     assert len(partitions) == 2352
     assert len(oracle.negative_pixels(partitions)) == 33
-    counts = skies._row_bounds(
+    counts = skies.row_bounds(
         np.sort(skies.nested_pixels(table["ra"].to_numpy(), table["dec"].to_numpy())), partitions
     )
     assert (counts[1] > counts[0]).all()

@@ -15,9 +15,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-import skies
+from support import skies, sky_catalogs
+from support.paths import ROOT
+from support.typed_tables import typed_table
+from support.write_hipscat import INDEX_COLUMN, write_hipscat
 
-DEMO = Path(__file__).resolve().parents[1] / "demo"
+DEMO = ROOT / "demo"
 NAMES = ("hipparcos", "border", "typed")
 hp = pytest.importorskip("healpy")
 
@@ -47,12 +50,12 @@ def hipscat() -> SimpleNamespace:
 
 @pytest.fixture(scope="module")
 def border() -> tuple[pa.Table, skies.IntArray]:
-    return skies.border_sky()
+    return sky_catalogs.border_sky()
 
 
 @pytest.fixture(scope="module")
 def typed() -> tuple[pa.Table, skies.IntArray]:
-    table = skies.typed_table(2000, seed=3)
+    table = typed_table(2000, seed=3)
     return table, skies.adaptive_partitions(*positions(table), max_rows=300)
 
 
@@ -64,8 +67,8 @@ def catalogs(
 ) -> dict[str, Path]:
     """Directories of the catalogs by name."""
     out = tmp_path_factory.mktemp("skies")
-    skies.write_hipscat(out, "border", *border)
-    skies.write_hipscat(out, "typed", *typed, row_group_size=40)
+    write_hipscat(out, "border", *border)
+    write_hipscat(out, "typed", *typed, row_group_size=40)
     return {"hipparcos": DEMO / "hipparcos", "border": out / "border", "typed": out / "typed"}
 
 
@@ -124,7 +127,7 @@ def test_rows_are_sorted_and_have_the_index_of_hipscat(
     catalog: Path, hipscat: SimpleNamespace
 ) -> None:
     table = pa.concat_tables(rows for *_, rows in files(catalog))
-    index = table[skies.INDEX_COLUMN].to_numpy()
+    index = table[INDEX_COLUMN].to_numpy()
     assert index.dtype == np.uint64
     # Partitions are listed in nested order, so the whole catalog is sorted, not only each file.
     assert np.all(index[1:] > index[:-1])
@@ -185,7 +188,7 @@ def test_every_type_survives(
     table = typed[0].sort_by("ra")
     read = pa.concat_tables(rows for *_, rows in files(catalogs["typed"])).sort_by("ra")
     assert table.num_columns > 45
-    assert read.schema.names == [*table.schema.names, "Norder", "Dir", "Npix", skies.INDEX_COLUMN]
+    assert read.schema.names == [*table.schema.names, "Norder", "Dir", "Npix", INDEX_COLUMN]
     for name in table.schema.names:
         expected = table[name].combine_chunks()
         if expected.type != read.schema.field(name).type:
@@ -201,16 +204,16 @@ def test_row_groups_and_plain_index(
     groups = pq.read_metadata(catalogs["typed"] / "_metadata")
     sizes = [groups.row_group(i).num_rows for i in range(groups.num_row_groups)]
     assert max(sizes) == 40 and len(sizes) > 2 * len(typed[1])
-    skies.write_hipscat(tmp_path, "plain", *typed, index_is_pandas_index=False)
+    write_hipscat(tmp_path, "plain", *typed, index_is_pandas_index=False)
     assert not pq.read_schema(tmp_path / "plain/_metadata").metadata
 
 
 def test_same_rows_make_the_same_bytes(
     border: tuple[pa.Table, skies.IntArray], catalogs: dict[str, Path], tmp_path: Path
 ) -> None:
-    table, partitions = skies.border_sky()
+    table, partitions = sky_catalogs.border_sky()
     assert table.equals(border[0])
-    skies.write_hipscat(tmp_path, "border", table, partitions)
+    write_hipscat(tmp_path, "border", table, partitions)
     assert digest(tmp_path / "border") == digest(catalogs["border"])
 
 
@@ -220,8 +223,8 @@ def test_chunks_and_column_names_do_not_matter(
     table, partitions = typed
     halves = pa.concat_tables([table.slice(0, 700), table.slice(700)])
     renamed = halves.rename_columns(["RAJ", "DEJ", *table.schema.names[2:]])
-    skies.write_hipscat(tmp_path, "a", table, partitions)
-    skies.write_hipscat(tmp_path, "b", renamed, partitions, ra_column="RAJ", dec_column="DEJ")
+    write_hipscat(tmp_path, "a", table, partitions)
+    write_hipscat(tmp_path, "b", renamed, partitions, ra_column="RAJ", dec_column="DEJ")
     for (*_, one), (*_, other) in zip(files(tmp_path / "a"), files(tmp_path / "b"), strict=True):
         assert one.rename_columns(other.schema.names).equals(other)
     content = json.loads((tmp_path / "b/catalog_info.json").read_text())
@@ -230,7 +233,7 @@ def test_chunks_and_column_names_do_not_matter(
 
 def test_partitions_without_rows_are_left_out(tmp_path: Path) -> None:
     table = pa.table({"ra": [45.0], "dec": [0.5]})
-    skies.write_hipscat(tmp_path, "one", table, np.column_stack([np.zeros(12), np.arange(12)]))
+    write_hipscat(tmp_path, "one", table, np.column_stack([np.zeros(12), np.arange(12)]))
     assert listed_partitions(tmp_path / "one").tolist() == [[0, 0]]
     assert len(list(tmp_path.rglob("*.parquet"))) == 1
 
@@ -244,15 +247,15 @@ def test_wrong_partitions_are_refused(
 ) -> None:
     table = pa.table({"ra": [45.0], "dec": [0.5]})
     with pytest.raises(ValueError, match=message):
-        skies.write_hipscat(tmp_path, "wrong", table, np.array(partitions))
+        write_hipscat(tmp_path, "wrong", table, np.array(partitions))
     assert not any(tmp_path.iterdir())
 
 
 def test_catalogs_are_not_overwritten(tmp_path: Path) -> None:
     table, sphere = pa.table({"ra": [45.0], "dec": [0.5]}), np.array([[0, 0]])
-    skies.write_hipscat(tmp_path, "one", table, sphere)
+    write_hipscat(tmp_path, "one", table, sphere)
     with pytest.raises(FileExistsError):
-        skies.write_hipscat(tmp_path, "one", table, sphere)
+        write_hipscat(tmp_path, "one", table, sphere)
 
 
 # --- partitionings and geometry -------------------------------------------------------------
@@ -263,7 +266,7 @@ def test_adaptive_partitions_are_those_of_hipscat(
     max_rows: int, min_order: int, hipscat: SimpleNamespace
 ) -> None:
     order = 6
-    ra, dec = positions(skies.survey_sky(100_000, 3, seed=5))
+    ra, dec = positions(sky_catalogs.survey_sky(100_000, 3, seed=5))
     pixels = hp.ang2pix(1 << order, ra, dec, nest=True, lonlat=True)
     alignment = hipscat.pixel_math.generate_alignment(
         np.bincount(pixels, minlength=12 * 4**order),
@@ -324,20 +327,20 @@ def test_offsets_have_their_length_and_go_everywhere() -> None:
 
 
 def test_survey_has_288_partitions_of_orders_2_and_3() -> None:
-    table = skies.survey_sky(columns=3)
-    partitions = skies.survey_partitions(table)
+    table = sky_catalogs.survey_sky(columns=3)
+    partitions = sky_catalogs.survey_partitions(table)
     assert table.num_rows == 2_000_000
     assert np.bincount(partitions[:, 0]).tolist() == [0, 0, 160, 128]
 
 
 def test_survey_columns() -> None:
-    table = skies.survey_sky(1000)
+    table = sky_catalogs.survey_sky(1000)
     assert table.num_columns == 31 and table.schema.names[:3] == ["id", "ra", "dec"]
     assert sum(pa.types.is_float64(field.type) for field in table.schema) > 15
     assert {pa.float32(), pa.int32(), pa.int64(), pa.bool_(), pa.string()} < set(table.schema.types)
-    assert skies.survey_sky(1000, 40).num_columns == 40
-    assert table.equals(skies.survey_sky(1000))
-    assert not table.equals(skies.survey_sky(1000, seed=1))
+    assert sky_catalogs.survey_sky(1000, 40).num_columns == 40
+    assert table.equals(sky_catalogs.survey_sky(1000))
+    assert not table.equals(sky_catalogs.survey_sky(1000, seed=1))
 
 
 def test_border_sky_has_all_orders_and_a_hole(border: tuple[pa.Table, skies.IntArray]) -> None:
@@ -350,9 +353,9 @@ def test_border_sky_has_all_orders_and_a_hole(border: tuple[pa.Table, skies.IntA
 
 def test_border_targets_are_partitions(border: tuple[pa.Table, skies.IntArray]) -> None:
     pixels = {tuple(pixel) for pixel in border[1].tolist()}
-    for ra, dec, order in skies.BORDER_TARGETS:
+    for ra, dec, order in sky_catalogs.BORDER_TARGETS:
         assert (order, hp.ang2pix(1 << order, ra, dec, nest=True, lonlat=True)) in pixels
-    for ra, dec, order in skies.BORDER_HOLE:
+    for ra, dec, order in sky_catalogs.BORDER_HOLE:
         assert (order, hp.ang2pix(1 << order, ra, dec, nest=True, lonlat=True)) not in pixels
 
 
@@ -381,7 +384,8 @@ def test_border_sky_hugs_borders_and_poles(border: tuple[pa.Table, skies.IntArra
 
 
 def test_command_line(tmp_path: Path) -> None:
-    command = [sys.executable, skies.__file__, "survey", str(tmp_path), "--rows", "50000"]
+    script = ROOT / "benchmarks/skies.py"
+    command = [sys.executable, script, "survey", tmp_path, "--rows", "50000"]
     result = subprocess.run(command, check=True, capture_output=True, text=True)
     assert result.stdout.startswith("survey: 50000 rows, ")
     assert len(list((tmp_path / "survey").rglob("*.parquet"))) > 250
