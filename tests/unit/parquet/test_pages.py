@@ -1,6 +1,5 @@
 """Values taken straight from pages are those that PyArrow reads, or none are."""
 
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,23 +11,13 @@ import pyarrow.parquet as pq
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from margin_cache.parquet import page_headers, pages
-from margin_cache.parquet.page_headers import NotTaken, Page, read_page
-from margin_cache.parquet.pages import Chunk, RowTaker, find_chunk
+from margin_cache.parquet import pages
+from margin_cache.parquet.page_headers import NotTaken, Page
+from margin_cache.parquet.pages import Chunk, RowTaker
+from support.column_chunks import chunks_of
 
 ROWS = 30_000
 KINDS = (pa.int32(), pa.uint32(), pa.int64(), pa.uint64(), pa.float32(), pa.float64())
-
-
-def chunks_of(path: Path) -> Iterator[tuple[int, str, Chunk | None]]:
-    """Row group, name and what is found of each column of a file."""
-    file = pq.ParquetFile(path)
-    for group in range(file.num_row_groups):
-        metadata = file.metadata.row_group(group)
-        for number in range(metadata.num_columns):
-            column = file.schema.column(number)
-            kind = file.schema_arrow.field(column.path.partition(".")[0]).type
-            yield group, column.path, find_chunk(metadata.column(number), column, kind)
 
 
 def taken_columns(path: Path, rows: npt.NDArray[np.int64]) -> set[str]:
@@ -203,50 +192,6 @@ def test_damaged_pages_are_not_taken(dictionary: bool, tmp_path: Path) -> None:
         RowTaker(half, np.array([1])).take(chunk)
 
 
-@pytest.mark.parametrize("nullable", [True, False])
-@pytest.mark.parametrize("dictionary", [True, False])
-@pytest.mark.parametrize("compression", ["none", "zstd"])
-def test_damaged_headers_do_no_harm(
-    compression: str, dictionary: bool, nullable: bool, tmp_path: Path
-) -> None:
-    """Each bit of them is flipped. Wrong values are taken only where PyArrow reads the same."""
-    path = tmp_path / "table.parquet"
-    numbers = np.arange(5000) % 3000
-    schema = pa.schema([pa.field("x", pa.int64(), nullable=nullable)])
-    pq.write_table(
-        pa.table([numbers], schema=schema),
-        path,
-        use_dictionary=dictionary,
-        compression=compression,
-        data_page_size=8000,
-        write_batch_size=100,
-        write_statistics=False,
-    )
-    ((_, _, chunk),) = chunks_of(path)
-    assert chunk is not None
-    whole, rows = path.read_bytes(), np.arange(1000, 5000, 700)
-    column = memoryview(whole)[chunk.start : chunk.start + chunk.size]
-    places, end = [], 0
-    while end < chunk.size:
-        page = read_page(column, end)
-        places += range(end, page.begin)
-        end = page.end
-    refused = 0
-    for place in places:
-        for bit in range(8):
-            damaged = bytearray(whole)
-            damaged[chunk.start + place] ^= 1 << bit
-            file = pa.BufferReader(bytes(damaged))
-            try:
-                taken = RowTaker(file, rows).take(chunk)
-            except NotTaken:
-                refused += 1
-                continue
-            if taken.tolist() != numbers[rows].tolist():
-                assert taken.tolist() == pq.read_table(file)["x"].to_numpy()[rows].tolist()
-    assert refused > 4 * len(places)
-
-
 def test_what_is_kept_from_column_to_column_is_bounded(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -283,12 +228,6 @@ def test_columns_that_cannot_be_in_the_file_are_not_taken(
         taker.take(chunk)
         with pytest.raises(NotTaken):
             taker.take(replace(chunk, **change))
-
-
-def test_a_header_with_an_endless_number_is_not_read_to_its_end() -> None:
-    data = memoryview(bytes([0x15]) + b"\xff" * 1000)
-    with pytest.raises(NotTaken, match="too many bytes"):
-        page_headers._read_struct(data, 0)
 
 
 @settings(

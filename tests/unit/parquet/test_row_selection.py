@@ -1,6 +1,5 @@
 """Rows are taken with all columns and as they are, however they are read."""
 
-import re
 from itertools import pairwise
 from pathlib import Path
 from types import SimpleNamespace
@@ -10,19 +9,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from margin_cache.catalog.columns import plain_schema
-from margin_cache.errors import MarginCacheError
 from margin_cache.parquet import positions, row_selection
-from margin_cache.parquet.positions import RowGroup
 from margin_cache.parquet.row_selection import select_rows
+from support.row_groups import group_of
 from support.typed_tables import typed_table
 
 ROWS = 1000
-
-
-def group_of(path: Path, number: int = 0) -> RowGroup:
-    """A row group of a file."""
-    source = pa.OSFile(str(path))
-    return RowGroup(0, path, source, pq.ParquetFile(source), number)
 
 
 @pytest.fixture(scope="module")
@@ -157,25 +149,6 @@ def test_a_column_in_another_is_not_taken_for_one_with_a_dot_in_its_name(tmp_pat
     assert list(row_selection._take_from_pages(group, schema, np.array([1]))) == ["z"]
 
 
-def test_positions_are_no_more_than_their_columns(tmp_path: Path) -> None:
-    """Though Parquet also reads what is inside others by a path that is the name of one."""
-    numbers = pa.array(np.arange(10.0))
-    both = pa.StructArray.from_arrays([numbers, numbers], ["ra", "epoch"])
-    table = pa.table({"coord.ra": numbers, "dec": numbers, "coord": both})
-    path = tmp_path / "table.parquet"
-    pq.write_table(table, path)
-    group = group_of(path)
-    info = SimpleNamespace(
-        ra_column="coord.ra", dec_column="dec", index_column=None, index_order=29, index_shift=0
-    )
-    plan = SimpleNamespace(
-        task=SimpleNamespace(catalog=info), partitions=SimpleNamespace(orders=[0], pixels=[0])
-    )
-    (taken,) = positions.read_positions(plan, group)
-    assert taken.schema.names == ["coord.ra", "dec"]
-    assert select_rows(group, taken, np.arange(10), table.schema).equals(table)
-
-
 @pytest.mark.parametrize("encoding", ["DELTA_BYTE_ARRAY", "DELTA_LENGTH_BYTE_ARRAY", "PLAIN"])
 def test_strings_in_other_encodings_are_read_as_they_are(encoding: str, tmp_path: Path) -> None:
     words = ["" if number % 5 else f"obj {number % 7}" for number in range(ROWS)]
@@ -222,15 +195,3 @@ def test_strings_that_are_codes_in_part_and_deltas_in_part_are_read_as_they_are(
     assert coded_columns("PLAIN", "RLE", "RLE_DICTIONARY") == ["s"]
     assert coded_columns("PLAIN", "RLE", "RLE_DICTIONARY", "DELTA_BYTE_ARRAY") == []
     assert coded_columns("PLAIN", "RLE") == []
-
-
-def test_a_file_that_is_damaged_where_bad_rows_are_counted_is_named(tmp_path: Path) -> None:
-    path = tmp_path / "table.parquet"
-    pq.write_table(pa.table({"x": np.random.default_rng(1).random(ROWS)}), path, row_group_size=500)
-    group = group_of(path)
-    chunk = group.file.metadata.row_group(1).column(0)
-    with path.open("r+b") as file:
-        file.seek(chunk.dictionary_page_offset)
-        file.write(b"\xff" * chunk.total_compressed_size)
-    with pytest.raises(MarginCacheError, match=re.escape(f"{path}: cannot be read")):
-        positions._whole(group, ["x"])
