@@ -20,8 +20,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from measuring import Usage, measure
-from peer_environments import PEERS, ROOT, peer_python
+from library import ROOT
+from support.measuring import Usage, measure
+from support.peer_environments import PEERS, peer_python
 
 OURS = "this workflow"
 
@@ -133,12 +134,12 @@ def sky_called(name: str, directory: Path, cores: int) -> Case:
 def score(case: Case, place: Path) -> Score:
     """Compare a margin with the truth, in a process of its own for its memory's sake."""
     code = (
-        "import json, sys, pathlib, benchmark_skies\n"
+        "import json, sys, pathlib; from support import benchmark_skies\n"
         "print(json.dumps(benchmark_skies.judge(*map(pathlib.Path, sys.argv[1:]))))"
     )
     said = subprocess.run(
         [sys.executable, "-c", code, str(case.directory), str(place)],
-        env={**os.environ, "PYTHONPATH": str(ROOT / "benchmarks")},
+        env={**os.environ, "PYTHONPATH": str(ROOT / "tests")},
         check=True,
         stdout=subprocess.PIPE,
     )

@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from workflow_jobs import STAGES, apart, jobs_of, run_job, with_library
+from workflow_jobs import STAGES, apart, jobs_of, run_job
 
 
 @dataclass(frozen=True)
@@ -42,20 +42,20 @@ CASES = (
 
 def make_sky(directory: Path, case: Case) -> None:
     """Write the catalog of a case."""
-    with_library()
     import numpy as np
     import pyarrow as pa
-    import skies
+    from support.sky_catalogs import survey_sky
+    from support.write_hipscat import write_hipscat
 
     count = 12 * 4**case.order
     partitions = np.column_stack([np.full(count, case.order), np.arange(count)])
-    table = skies.survey_sky(case.rows, case.columns)
+    table = survey_sky(case.rows, case.columns)
     if case.list_length:
         values = np.random.default_rng(1).normal(size=case.rows * case.list_length)
         offsets = np.arange(0, values.size + 1, case.list_length)
         curves = pa.ListArray.from_arrays(offsets.astype(np.int32), values)
         table = table.append_column("light_curve", curves)
-    skies.write_hipscat(directory, "sky", table, partitions, row_group_size=case.row_group_rows)
+    write_hipscat(directory, "sky", table, partitions, row_group_size=case.row_group_rows)
 
 
 def configuration(case: Case) -> dict[str, object]:

@@ -13,8 +13,9 @@ import sys
 import tempfile
 from pathlib import Path
 
-from measuring import Usage, measure
-from workflow_jobs import ROOT, apart, jobs_of, with_library
+from library import ROOT
+from support.measuring import Usage, measure
+from workflow_jobs import apart, jobs_of
 
 PARTITION_BYTES = 300_000_000
 MOST_LINKS = 30_000  # to one file; file systems have limits
@@ -23,9 +24,10 @@ CONFIG = {"input_catalog_path": "sky", "output_artifact_name": "margin", "margin
 
 def make_catalog(directory: Path, count: int) -> None:
     """Write a catalog of so many partitions or two less, of two orders, all around the sky."""
-    with_library()
     import numpy as np
-    import skies
+    from support import skies
+    from support.sky_catalogs import survey_sky
+    from support.write_hipscat import pixel_file, write_hipscat
 
     order = ((count // 12).bit_length() - 1) // 2
     coarse = 12 * 4**order
@@ -37,14 +39,14 @@ def make_catalog(directory: Path, count: int) -> None:
     partitions = skies.nested_sort(np.column_stack([orders, pixels]))
     first = partitions[:1]
     ra, dec = skies.pixel_positions(first.repeat(9, 0), np.full(9, 0.5), np.full(9, 0.5))
-    table = skies.survey_sky(9, 31).drop_columns(["ra", "dec"])
+    table = survey_sky(9, 31).drop_columns(["ra", "dec"])
     table = table.add_column(1, "ra", [ra]).add_column(2, "dec", [dec])
-    skies.write_hipscat(directory, "sky", table, first)
+    write_hipscat(directory, "sky", table, first)
     sky = directory / "sky"
     for name in ("_metadata", "partition_info.csv"):
         (sky / name).unlink()
     for depth, pixel in partitions[1:].tolist():
-        path = sky / skies._pixel_file(depth, pixel)
+        path = sky / pixel_file(depth, pixel)
         path.parent.mkdir(parents=True, exist_ok=True)
         with path.open("wb") as file:
             file.truncate(PARTITION_BYTES - 4)
@@ -55,7 +57,6 @@ def make_catalog(directory: Path, count: int) -> None:
 def make_reduced(directory: Path) -> tuple[int, int]:
     """Make what all reduce jobs would leave behind; return the numbers of jobs and of pixels."""
     os.chdir(directory)
-    with_library()
     import pyarrow as pa
     import pyarrow.parquet as pq
     from margin_cache.catalog.columns import read_schema

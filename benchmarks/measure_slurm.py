@@ -21,9 +21,10 @@ import time
 from pathlib import Path
 
 import numpy as np
-import skies
+from library import ROOT
+from support.sky_catalogs import survey_sky
+from support.write_hipscat import write_hipscat
 
-ROOT = Path(__file__).resolve().parent.parent
 ROWS, COLUMNS, ORDER = 1_000_000, 30, 1
 GROUPINGS = ("1", "16", "auto")
 SCRIPTS = ("map_partitions.py", "reduce_margins.py", "finish_margin.py")
@@ -83,7 +84,7 @@ def main() -> None:
     partitions = np.column_stack([np.full(count, ORDER), np.arange(count)])
     directory = Path(tempfile.mkdtemp())
     try:
-        skies.write_hipscat(directory, "sky", skies.survey_sky(ROWS, COLUMNS), partitions)
+        write_hipscat(directory, "sky", survey_sky(ROWS, COLUMNS), partitions)
         (directory / "sitecustomize.py").write_text(NOTE.format(scripts=SCRIPTS))
         lines = [make_margin(directory, grouping, arguments.resources) for grouping in GROUPINGS]
     finally:

@@ -13,10 +13,11 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from compare import MAKE_SKY, ROOT, Case, sky_called, warm_up, workflow
-from measuring import Usage, measure
+from compare import MAKE_SKY, Case, sky_called, warm_up, workflow
+from library import ROOT
 from read_all import read_all
-from workflow_jobs import STAGES, apart, jobs_of, run_job, with_library
+from support.measuring import Usage, measure
+from workflow_jobs import STAGES, apart, jobs_of, run_job
 
 PARTS = {
     "footers": ("storage/parquet_file.py", "open_parquet"),
@@ -32,7 +33,6 @@ PARTS = {
 
 def parts_of_mapping(plan_path: Path, shard: Path) -> dict[str, float]:
     """Return the CPU seconds of the parts of all map jobs, run in this process."""
-    with_library()
     from margin_cache.process import keep_memory, keep_pandas_out
 
     keep_pandas_out()

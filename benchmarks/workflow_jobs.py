@@ -10,9 +10,9 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Any, TypeVar
 
-from measuring import Usage, measure
+from library import ROOT
+from support.measuring import Usage, measure
 
-ROOT = Path(__file__).resolve().parent.parent
 STAGES = ("map_partitions", "reduce_margins", "finish_margin")
 
 Result = TypeVar("Result")
@@ -26,11 +26,6 @@ class Job:
     arguments: list[str]
     asked_mb: int
     read_mb: float
-
-
-def with_library() -> None:
-    """Let the workflow's library and the skies be imported."""
-    sys.path[:0] = [str(ROOT / "scripts"), str(ROOT / "benchmarks")]
 
 
 def apart(function: Callable[..., Result], *arguments: Any) -> Result:
@@ -48,7 +43,6 @@ def jobs_of(directory: Path, config: Mapping[str, Any], stage: str) -> list[Job]
         stage: name of the rule.
     """
     os.chdir(directory)
-    with_library()
     from margin_cache.config.validation import settings_of_margins
     from margin_cache.planning import resources
     from margin_cache.stages.prepare import prepare_margins

@@ -21,17 +21,17 @@ import numpy.typing as npt
 import pyarrow as pa
 
 DEMO = Path(__file__).resolve().parent
-sys.path.insert(0, str(DEMO.parent / "benchmarks"))
+sys.path.insert(0, str(DEMO.parent / "tests"))
 
-from hats_skies import write_hats  # noqa: E402
-from skies import (  # noqa: E402
+from support.skies import (  # noqa: E402
     FloatArray,
     IntArray,
     adaptive_partitions,
     nested_pixels,
     refined_partitions,
-    write_hipscat,
 )
+from support.write_hats import write_hats  # noqa: E402
+from support.write_hipscat import write_hipscat  # noqa: E402
 
 NAME = "hipparcos"
 HATS_NAME = "hipparcos_hats"

@@ -11,7 +11,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from workflow_runs import run_workflow, small_catalog, tree_digest
+from support.margins import tree_digest
+from support.small_skies import small_catalog
+from support.workflow_runs import run_workflow
 
 LAST_LINES = 10  # of the output: the error stands among them
 THRESHOLD = 60.0

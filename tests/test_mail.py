@@ -34,7 +34,10 @@ from margin_cache.config.validation import (
 from margin_cache.errors import MarginCacheError
 from margin_cache.notification import mail
 from snakemake_interface_logger_plugins.common import LogEvent
-from workflow_runs import ROOT, run_workflow, small_catalog, tree_digest
+from support.margins import tree_digest
+from support.paths import ROOT
+from support.small_skies import small_catalog
+from support.workflow_runs import run_workflow
 
 SCHEMA = ROOT / "workflow/schemas/config.schema.yaml"
 HERE = "127.0.0.1"

@@ -10,8 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import Cluster, wait_for
-from workflow_runs import ROOT, SNAKEMAKE, run_workflow, small_catalog, tree_digest, write_config
+from support.margins import tree_digest
+from support.paths import ROOT
+from support.slurm_cluster import Cluster, wait_for
+from support.small_skies import small_catalog
+from support.workflow_runs import SNAKEMAKE, run_workflow, write_config
 
 RESUME = ROOT / "scripts/resume_run.py"
 ACCOUNT = ("slurm_account=lab", "slurm_partition=main")

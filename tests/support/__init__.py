@@ -1,0 +1,1 @@
+"""What several test modules need, and benchmarks: skies, catalogs, the oracle, runs."""

@@ -1,0 +1,113 @@
+"""Runs that are killed, and gone on with."""
+
+import os
+import random
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from support.paths import ROOT
+from support.workflow_runs import SNAKEMAKE, TIME_LIMIT, run_workflow, write_config
+
+SCRIPTS = ("map_partitions.py", "reduce_margins.py", "finish_margin.py")
+
+
+def resume(directory: Path) -> str:
+    """Give the same command again, after `--unlock` if Snakemake asks for it; return its output."""
+    again = run_workflow(directory)
+    if again.returncode and "--unlock" in again.stdout:
+        run_workflow(directory, "--unlock", check=True)
+        again = run_workflow(directory)
+    assert again.returncode == 0, again.stdout
+    return again.stdout
+
+
+class Run:
+    """A run that can be killed, in a process group of its own."""
+
+    def __init__(self, directory: Path) -> None:
+        command = [SNAKEMAKE, "-s", ROOT / "Snakefile", "--directory", directory, "--cores", "2"]
+        environment = {k: v for k, v in os.environ.items() if k != "SNAKEMAKE_PROFILE"}
+        self.start = time.monotonic()
+        with (directory / "killed.log").open("w") as log:
+            self.main = psutil.Popen(
+                [str(part) for part in command],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                env=environment,
+                start_new_session=True,
+            )
+        self.family: list[psutil.Process] = []
+
+    def runs(self) -> bool:
+        return self.main.poll() is None
+
+    def descendants(self) -> list[psutil.Process]:
+        try:
+            found = self.main.children(recursive=True)
+        except psutil.NoSuchProcess:
+            found = []
+        self.family += [process for process in found if process not in self.family]
+        return found
+
+    def workers(self, script: str = "") -> list[psutil.Process]:
+        """The jobs at work, without the shells around them."""
+        found = []
+        for process in self.descendants():
+            try:
+                line = process.cmdline()
+            except psutil.Error:
+                continue
+            if len(line) > 1 and Path(line[1]).name in ([script] if script else SCRIPTS):
+                found.append(process)
+        return found
+
+    def wait_for(self, condition: Callable[[], object]) -> None:
+        """Wait until something is so, or the run has ended."""
+        while self.runs() and not condition():
+            assert time.monotonic() - self.start < TIME_LIMIT
+            time.sleep(0.01)
+
+    def kill_group(self) -> None:
+        self.descendants()
+        if self.runs():
+            os.killpg(self.main.pid, signal.SIGKILL)
+        self.main.wait()
+
+    def kill_main(self) -> None:
+        self.descendants()
+        if self.runs():
+            self.main.kill()
+        self.main.wait()
+
+    def kill_worker(self, rng: random.Random) -> None:
+        self.wait_for(self.workers)
+        if workers := self.workers():
+            rng.choice(workers).kill()
+        self.main.wait(TIME_LIMIT)
+
+    def wait_for_orphans(self) -> None:
+        _, alive = psutil.wait_procs(self.family, timeout=TIME_LIMIT)
+        assert not alive
+
+
+@contextmanager
+def run_of(directory: Path, config: Mapping[str, Any]) -> Iterator[Run]:
+    """A run in a directory; nothing of it is left at the end."""
+    write_config(directory, config)
+    run = Run(directory)
+    try:
+        yield run
+    finally:
+        run.kill_group()
+        for process in run.family:
+            if process.is_running():
+                process.kill()
+        psutil.wait_procs(run.family, timeout=10)

@@ -1,0 +1,130 @@
+"""What jobs ask for follows from the sizes of their files, and grows with the attempt."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from margin_cache.config.validation import settings_of_margins
+from margin_cache.planning.model import Plan
+from margin_cache.planning.resources import (
+    Request,
+    RowGroup,
+    finish_request,
+    largest_row_group,
+    map_request,
+    reduce_request,
+)
+from margin_cache.stages.prepare import prepare_margins
+from support.paths import ROOT
+from support.small_skies import small_catalog
+
+GROUP = RowGroup(columns=100, rows=1_000_000, size_mb=400.0, read_mb=100.0, expansion=1.5)
+
+
+@pytest.fixture(scope="module")
+def catalog(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return small_catalog(tmp_path_factory.mktemp("sky") / "sky", rows=3000, max_rows=500)
+
+
+def plan_of(
+    catalog: Path, directory: Path, megabytes: float | None = 300.0, **changes: Any
+) -> Plan:
+    """The plan of a margin of a catalog, as if each partition had a size, if one is given."""
+    config = {
+        "input_catalog_path": str(catalog),
+        "tmp_dir": str(directory / "tmp"),
+        "output_path": str(directory / "results"),
+        **changes,
+    }
+    schema = ROOT / "workflow/schemas/config.schema.yaml"
+    (margin,) = prepare_margins(settings_of_margins(config, schema))
+    if megabytes is not None:
+        margin.plan.partitions.sizes[:] = round(megabytes * 1e6)
+    return margin.plan
+
+
+def test_an_attempt_asks_for_memory_and_time_in_proportion():
+    request = Request(mem_mb=500, disk_mb=20, runtime=15)
+    assert request.at(1) == request
+    assert request.at(3) == Request(mem_mb=1500, disk_mb=20, runtime=45)
+
+
+def test_memory_of_a_map_job_grows_with_its_largest_partition_not_with_their_number(
+    tmp_path: Path, catalog: Path
+):
+    one, ten, half = (
+        map_request(plan_of(catalog, tmp_path, megabytes, partitions_per_job=number), 0, GROUP)
+        for number, megabytes in ((1, 300.0), (10, 300.0), (1, 150.0))
+    )
+    assert one.mem_mb <= ten.mem_mb < 1.1 * one.mem_mb
+    assert half.mem_mb < one.mem_mb
+    assert ten.runtime > one.runtime
+    assert ten.disk_mb >= one.disk_mb
+
+
+def test_small_row_groups_need_less_memory(tmp_path: Path, catalog: Path):
+    plan = plan_of(catalog, tmp_path)
+    small = RowGroup(columns=100, rows=50_000, size_mb=20.0, read_mb=8.0, expansion=1.5)
+    assert map_request(plan, 0, small).mem_mb < map_request(plan, 0, GROUP).mem_mb / 2
+
+
+def test_a_map_job_asks_for_the_columns_that_it_reads_at_once(tmp_path: Path, catalog: Path):
+    plan = plan_of(catalog, tmp_path)
+    fewer = replace(GROUP, read_mb=GROUP.read_mb / 2)
+    assert map_request(plan, 0, fewer).mem_mb < map_request(plan, 0, GROUP).mem_mb
+    # They are no larger than the partitions of the job.
+    small = plan_of(catalog, tmp_path, GROUP.read_mb / 2)
+    assert map_request(small, 0, fewer).mem_mb == map_request(small, 0, GROUP).mem_mb
+
+
+def test_a_reduce_job_asks_for_no_more_than_the_shards_that_it_needs(tmp_path: Path, catalog: Path):
+    plan = plan_of(catalog, tmp_path, partitions_per_job=1)
+    empty = reduce_request(plan, 0, 0)
+    some = reduce_request(plan, 0, 2 * 10**9)
+    assert 0 < some.mem_mb - empty.mem_mb <= 3000
+    assert some.runtime > empty.runtime
+
+
+def test_finishing_asks_for_more_with_more_columns(tmp_path: Path, catalog: Path):
+    plan = plan_of(catalog, tmp_path)
+    wide = RowGroup(columns=50_000, rows=1, size_mb=1.0, read_mb=1.0, expansion=1.0)
+    assert finish_request(plan, wide).mem_mb > finish_request(plan, GROUP).mem_mb
+
+
+def test_the_largest_row_group_is_that_of_the_largest_partition(tmp_path: Path):
+    rows = 3000
+    lists = pa.array([[1.0, 2.0]] * rows)
+    path = small_catalog(
+        tmp_path / "sky", rows=rows, max_rows=500, columns={"f": lists}, row_group_size=100
+    )
+    group = largest_row_group(plan_of(path, tmp_path, None))
+    # id, ra, dec, mag, the items of f, and the four that the format adds.
+    assert (group.columns, group.rows) == (9, 100)
+    assert 0 < group.size_mb < 0.1
+    assert group.read_mb == group.size_mb  # all columns at once
+    assert 1 < group.expansion < 2
+
+
+def test_columns_that_are_read_at_once_are_small_or_one(tmp_path: Path):
+    lists = pa.array([[float(number)] * 1000 for number in range(4000)])
+    columns = {"f": lists, "g": pa.array(np.random.default_rng(1).random(4000))}
+    path = small_catalog(tmp_path / "sky", rows=4000, max_rows=4000, columns=columns)
+    group = largest_row_group(plan_of(path, tmp_path, None))
+    assert group.read_mb == group.size_mb < 8
+    values = np.random.default_rng(2).random(4000 * 2000)
+    lists = pa.ListArray.from_arrays(np.arange(0, 8_000_001, 2000, dtype=np.int32), values)
+    path = small_catalog(tmp_path / "wide", rows=4000, max_rows=4000, columns={"f": lists})
+    group = largest_row_group(plan_of(path, tmp_path, None))
+    assert 8 < group.read_mb < group.size_mb
+
+
+def test_a_damaged_partition_is_left_to_the_job_that_reads_it(tmp_path: Path):
+    path = small_catalog(tmp_path / "sky", rows=3000, max_rows=500)
+    plan = plan_of(path, tmp_path, None)
+    for file in path.rglob("Npix=*.parquet"):
+        file.write_bytes(b"PAR1" + b"x" * 100 + b"PAR1")
+    size = plan.partitions.sizes.max() / 1e6
+    assert largest_row_group(plan).size_mb == size

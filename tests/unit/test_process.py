@@ -1,0 +1,91 @@
+"""Scripts keep pandas out and memory in, and end with what they have to say."""
+
+import platform
+import subprocess
+import sys
+from pathlib import Path
+from textwrap import indent
+
+import pytest
+from support.paths import ROOT
+
+SCRIPTS = ROOT / "scripts"
+
+
+FREE_A_BLOCK = """\
+from pathlib import Path
+def resident():
+    fields = Path("/proc/self/status").read_text().split()
+    return int(fields[fields.index("VmRSS:") + 1])
+before = resident()
+block = bytearray(20_000_000)
+del block
+return f"{resident() - before}"
+"""
+
+RUN = """
+import atexit, sys
+sys.path.insert(0, sys.argv[1])
+from margin_cache.process import run
+from margin_cache.errors import MarginCacheError
+def main():
+{}
+run(main)
+"""
+
+
+def run_script(work: str, output: Path) -> tuple[int, str]:
+    """Run a script that does some work; return its exit code, and all that it said."""
+    with output.open("w") as file:
+        ended = subprocess.run(
+            [sys.executable, "-c", RUN.format(indent(work, "    ")), str(SCRIPTS)],
+            stdout=file,
+            stderr=file,
+            check=False,
+        )
+    return ended.returncode, output.read_text()
+
+
+@pytest.mark.parametrize(
+    ("work", "code", "said"),
+    [
+        ("return 'read 7 rows'", 0, "read 7 rows\n"),
+        ("raise MarginCacheError('a.parquet: is damaged')", 1, "error: a.parquet: is damaged\n"),
+        ("open('/not/there')", 1, "error: /not/there: No such file or directory\n"),
+        ("atexit.register(print, 'late'); return 'early'", 0, "early\n"),
+    ],
+)
+def test_scripts_say_how_they_ended(work: str, code: int, said: str, tmp_path: Path) -> None:
+    assert run_script(work, tmp_path / "log") == (code, said)
+
+
+def test_a_script_that_fails_unexpectedly_says_where(tmp_path: Path) -> None:
+    code, said = run_script("raise ValueError('unforeseen')", tmp_path / "log")
+    assert code == 1
+    assert said.startswith("Traceback") and said.endswith("ValueError: unforeseen\n")
+
+
+def test_scripts_never_load_pandas(tmp_path: Path) -> None:
+    work = (
+        "import numpy, pyarrow; pyarrow.array(numpy.ones(3)); return str('pandas' in sys.modules)"
+    )
+    assert run_script(work, tmp_path / "log") == (0, "False\n")
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="of the C libraries only glibc can")
+def test_scripts_keep_what_is_freed(tmp_path: Path) -> None:
+    """Of 20 MB, which the C library would give back to the system at once."""
+    code, kilobytes = run_script(FREE_A_BLOCK, tmp_path / "log")
+    assert code == 0
+    assert int(kilobytes) > 15_000
+
+
+def test_a_script_that_cannot_say_how_it_ended_fails() -> None:
+    with Path("/dev/full").open("w") as full:
+        ended = subprocess.run(
+            [sys.executable, "-c", RUN.format("    return 'done'"), str(SCRIPTS)],
+            stdout=full,
+            stderr=full,
+            check=False,
+        )
+    assert ended.returncode != 0

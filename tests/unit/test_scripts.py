@@ -1,0 +1,45 @@
+"""Scripts begin soon, with only what they need."""
+
+import subprocess
+import sys
+
+import pytest
+from support.paths import ROOT
+
+SCRIPTS = ROOT / "scripts"
+
+SLOW = {"pandas", "jsonschema", "yaml", "snakemake", "requests"}
+NOT_FOR_FINISHING = {
+    "hpgeom",
+    "pyarrow.compute",
+    "margin_cache.planning.jobs",
+    "margin_cache.parquet.positions",
+    "margin_cache.stages.reduce",
+}
+
+LIST_MODULES = """
+import runpy, sys
+sys.path.insert(0, str(sys.argv[1]))
+runpy.run_path(sys.argv[1] + "/" + sys.argv[2], run_name="script")
+print(*sys.modules)
+"""
+
+
+@pytest.mark.parametrize(
+    ("name", "unneeded"),
+    [
+        ("map_partitions.py", SLOW),
+        ("reduce_margins.py", SLOW | {"margin_cache.stages.map", "margin_cache.planning.jobs"}),
+        ("finish_margin.py", SLOW | NOT_FOR_FINISHING),
+    ],
+)
+def test_scripts_import_only_what_they_need(name: str, unneeded: set[str]) -> None:
+    listed = subprocess.run(
+        [sys.executable, "-c", LIST_MODULES, str(SCRIPTS), name],
+        capture_output=True,
+        check=True,
+        encoding="utf-8",
+    )
+    modules = set(listed.stdout.split())
+    assert {"pyarrow.parquet", "margin_cache.planning.model"} <= modules
+    assert not modules & unneeded
