@@ -59,7 +59,6 @@ def make_reduced(directory: Path) -> tuple[int, int]:
     os.chdir(directory)
     import pyarrow as pa
     import pyarrow.parquet as pq
-    from margin_cache.catalog.columns import read_schema
     from margin_cache.catalog.formats import format_of
     from margin_cache.config.validation import settings_of_margins
     from margin_cache.stages.prepare import prepare_margins
@@ -69,14 +68,12 @@ def make_reduced(directory: Path) -> tuple[int, int]:
         settings_of_margins(dict(CONFIG), ROOT / "workflow/schemas/config.schema.yaml")
     )
     plan = margin.plan
-    schema = format_of(plan.task.catalog).margin_schema(
-        read_schema(plan.task.catalog, plan.partitions)
-    )
+    schema = format_of(plan.parameters.catalog).margin_schema(plan.schema)
     one = pa.Table.from_pylist([{}], schema)
     for job, name in enumerate(plan.reduce_names):
         files, footers = {}, []
         for destination in range(*plan.reduce_bounds[job : job + 2]):
-            path = margin.building / plan.margin_path(destination)
+            path = margin.files.staging_dir / plan.margin_path(destination)
             if destination % MOST_LINKS == 0:
                 source = directory / f"margin-{destination}.parquet"
                 pq.write_table(one, source)
@@ -86,10 +83,10 @@ def make_reduced(directory: Path) -> tuple[int, int]:
             files[plan.margin_path(destination)] = entry
             footers.append(pq.read_metadata(source))
             footers[-1].set_file_path("/" + plan.margin_path(destination))
-        margin.receipt(name).parent.mkdir(parents=True, exist_ok=True)
-        pq.write_metadata(schema, margin.footers(name), metadata_collector=footers)
-        size = margin.footers(name).stat().st_size
-        write_json(margin.receipt(name), {"footers": size, "files": files})
+        margin.files.receipt(name).parent.mkdir(parents=True, exist_ok=True)
+        pq.write_metadata(schema, margin.files.footers(name), metadata_collector=footers)
+        size = margin.files.footers(name).stat().st_size
+        write_json(margin.files.receipt(name), {"footers": size, "files": files})
     return len(plan.map_names) + len(plan.reduce_names), len(plan.destination_orders)
 
 

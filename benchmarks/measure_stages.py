@@ -22,10 +22,10 @@ from workflow_jobs import STAGES, apart, jobs_of, run_job
 PARTS = {
     "footers": ("storage/parquet_file.py", "open_parquet"),
     "spatial index and coordinates": ("parquet/positions.py", "read_positions"),
-    "coarse filter": ("filtering.py", "rows_near_borders"),
-    "exact filter": ("filtering.py", "are_in_margin"),
-    "numbers of wanted rows": ("parquet/row_selection.py", "_take_from_pages"),
-    "other columns": ("parquet/row_selection.py", "_take_columns"),
+    "coarse filter": ("healpix/margin_filter.py", "find_candidates"),
+    "exact filter": ("healpix/boundary.py", "is_within"),
+    "numbers of wanted rows": ("parquet/row_selection.py", "_select_from_pages"),
+    "other columns": ("parquet/row_selection.py", "_select_columns"),
     "writing": ("stages/map.py", "_flush"),
     "all": ("stages/map.py", "map_partitions"),
 }

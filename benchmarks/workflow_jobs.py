@@ -52,22 +52,22 @@ def jobs_of(directory: Path, config: Mapping[str, Any], stage: str) -> list[Job]
     )
     plan = margin.plan
     group = resources.largest_row_group(plan)
-    note = str(margin.intermediate / "margin.json")
+    margin_file = str(margin.files.margin_file)
     if stage == "finish_margin":
-        return [Job(stage, ["--margin", note], resources.finish_request(plan, group).mem_mb, 0)]
+        return [
+            Job(stage, ["--margin", margin_file], resources.finish_request(plan, group).mem_mb, 0)
+        ]
     names = plan.map_names if stage == "map_partitions" else plan.reduce_names
     found = []
     for number, name in enumerate(names):
-        arguments = ["--plan", str(margin.plan_path), "--job", name]
+        arguments = ["--plan", str(margin.files.plan), "--job", name]
         if stage == "map_partitions":
-            arguments += ["--shard", str(margin.shard(name))]
+            arguments += ["--shard", str(margin.files.shard(name))]
             read = int(plan.partitions.sizes[slice(*plan.map_bounds[number : number + 2])].sum())
             asked = resources.map_request(plan, number, group)
         else:
-            arguments += ["--building", str(margin.building)]
-            arguments += ["--receipt", str(margin.receipt(name))]
-            arguments += ["--footers", str(margin.footers(name))]
-            shards = [margin.shard(plan.map_names[need]) for need in plan.needs_of(number)]
+            arguments += ["--staging-dir", str(margin.files.staging_dir)]
+            shards = [margin.files.shard(plan.map_names[need]) for need in plan.needs_of(number)]
             read = sum(shard.stat().st_size for shard in shards)
             asked = resources.reduce_request(plan, number, read)
         found.append(Job(stage, arguments, asked.mem_mb, read / 1e6))

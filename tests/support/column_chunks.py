@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pyarrow.parquet as pq
-from margin_cache.parquet.pages import Chunk, find_chunk
+from margin_cache.parquet.column_chunks import Chunk, find_chunk
 
 
 def chunks_of(path: Path) -> Iterator[tuple[int, str, Chunk | None]]:

@@ -1,12 +1,16 @@
 """What plans of margins are made of, without a catalog on disk."""
 
+from typing import Any
+
 import numpy as np
+import pyarrow as pa
 from margin_cache.catalog.model import CatalogInfo, Partitions
-from margin_cache.planning.model import Task
+from margin_cache.planning import jobs
+from margin_cache.planning.model import MarginParameters, Plan
 
 from support.tilings import random_partitions
 
-TASK = Task(
+PARAMETERS = MarginParameters(
     catalog=CatalogInfo(
         format="hipscat",
         path="sky",
@@ -19,15 +23,26 @@ TASK = Task(
         index_shift=22,
     ),
     threshold=10.0,
-    cell_order=13,
+    margin_order=13,
     fine_filtering=True,
     compression="snappy",
     row_group_rows=1 << 20,
-    schema_digest="0123",
     partitions_per_job="auto",
     job_size_mb=256.0,
     create_metadata=True,
 )
+
+
+SCHEMA = pa.schema(
+    {"_hipscat_index": pa.uint64(), "ra": pa.float64(), "dec": pa.float64()}, {"who": "nobody"}
+)
+
+
+def make_plan(parameters: MarginParameters, partitions: Partitions, **changes: Any) -> Plan:
+    """The plan of a margin of a catalog with the columns of SCHEMA."""
+    return jobs.make_plan(
+        parameters, **{"schema": SCHEMA, "library": "1.0"} | changes, partitions=partitions
+    )
 
 
 def partitions_of(seed: int, largest: int = 10**8, targets: int = 20) -> Partitions:

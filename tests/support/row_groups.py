@@ -10,4 +10,4 @@ from margin_cache.parquet.positions import RowGroup
 def group_of(path: Path, number: int = 0) -> RowGroup:
     """A row group of a file."""
     source = pa.OSFile(str(path))
-    return RowGroup(0, path, source, pq.ParquetFile(source), number)
+    return RowGroup(path, source, pq.ParquetFile(source), number)

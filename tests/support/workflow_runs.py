@@ -14,8 +14,8 @@ from typing import Any
 
 import yaml
 from margin_cache.config.validation import settings_of_margins
-from margin_cache.stages.layout import Margin
 from margin_cache.stages.map import map_partitions
+from margin_cache.stages.margin import Margin
 from margin_cache.stages.prepare import prepare_margins
 from margin_cache.stages.reduce import reduce_margins
 
@@ -130,9 +130,7 @@ def without_snakemake(config: Mapping[str, Any]) -> Iterator[Margin]:
     for margin in prepare_margins(settings_of_margins(plain(config), schema)):
         plan = margin.plan
         for job, name in enumerate(plan.map_names):
-            map_partitions(plan, job, margin.shard(name))
-        for job, name in enumerate(plan.reduce_names):
-            shards = [margin.shard(plan.map_names[need]) for need in plan.needs_of(job)]
-            places = (margin.building, margin.receipt(name), margin.footers(name))
-            reduce_margins(plan, job, shards, *places)
+            map_partitions(plan, job, margin.files.shard(name))
+        for job in range(len(plan.reduce_names)):
+            reduce_margins(plan, job, margin.files, margin.files.staging_dir)
         yield margin

@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 import pytest
 from margin_cache.errors import MarginCacheError
 from margin_cache.stages.finish import finish_margin
-from margin_cache.stages.layout import Margin
+from margin_cache.stages.margin import Margin
 from margin_cache.stages.reduce import reduce_margins
 from support.killed_runs import resume, run_of
 from support.margins import NAME, Digests, configuration, margin_digests, remains, tree_digest
@@ -256,7 +256,7 @@ def test_a_partition_of_another_size_and_date_keeps_the_jobs_of_auto(
     done = jobs_of(run_workflow(directory, check=True).stdout)
     assert 0 < len(done["Mapping"]) <= jobs
     assert [path.parent.name for path in directory.glob("intermediate/*/*/plan.npz")] == [
-        margin.plan.key
+        margin.plan.plan_id
     ]
     assert margin_digests(directory) == fresh(tmp_path / "fresh", config, monkeypatch)
     assert NOTHING in run_workflow(directory, check=True).stdout
@@ -276,12 +276,10 @@ def test_a_late_job_of_an_older_state_brings_nothing_stale_into_the_margin(
     table = table.set_column(table.schema.get_field_index("mag"), "mag", brighter)
     pq.write_table(table, file, compression="none")
     (newer,) = without_snakemake(config)
-    assert newer.plan.state != older.plan.state
-    written = {path: path.read_bytes() for path in (newer.work / "receipts").iterdir()}
-    for job, name in enumerate(older.plan.reduce_names):
-        shards = [older.shard(older.plan.map_names[need]) for need in older.plan.needs_of(job)]
-        places = (older.building, older.receipt(name), older.footers(name))
-        reduce_margins(older.plan, job, shards, *places)
+    assert newer.plan.input_fingerprint != older.plan.input_fingerprint
+    written = {path: path.read_bytes() for path in newer.files.receipts_dir.iterdir()}
+    for job in range(len(older.plan.reduce_names)):
+        reduce_margins(older.plan, job, older.files, older.files.staging_dir)
     if receipts == "after it":
         for path, content in written.items():
             path.write_bytes(content)
@@ -346,11 +344,11 @@ def test_an_intermediate_file_that_is_lost_mid_way_is_made_again(
     with monkeypatch.context() as context:
         context.chdir(directory)
         (margin,) = without_snakemake(config)
-    lost = sorted((directory / margin.work).glob(kind))[1]
+    lost = sorted((directory / margin.files.plan_dir).glob(kind))[1]
     lost.unlink()
     if kind.startswith("shards"):
         # A reduce job that is not done needs it.
-        sorted((directory / margin.work).glob("receipts/*.json"))[1].unlink()
+        sorted((directory / margin.files.plan_dir).glob("receipts/*.json"))[1].unlink()
     run_workflow(directory, check=True)
     assert margin_digests(directory) == whole
     assert remains(directory) == []

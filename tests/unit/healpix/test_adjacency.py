@@ -3,8 +3,8 @@
 import healpy
 import numpy as np
 import pytest
+from margin_cache.healpix.adjacency import pixels_within
 from margin_cache.healpix.nested import finest_margin_order, pixel_ranges, resolution
-from margin_cache.planning.jobs import pixels_within
 from support.tilings import distances_between, random_tiling
 
 

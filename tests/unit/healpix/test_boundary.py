@@ -7,6 +7,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from margin_cache.healpix import boundary
 from margin_cache.healpix.boundary import distance_to_pixel, is_within
+from margin_cache.healpix.sides import sides_of
 from support import oracle
 from support.boundary_pairs import (
     ARCSEC_PER_RADIAN,
@@ -184,7 +185,7 @@ def test_points_within_are_those_whose_distance_is_no_more(order: int) -> None:
     start = edge_points(rng, orders, pixel)
     lon, lat = displaced(rng, start, log_uniform_distances(rng, orders))
     distance = distance_to_pixel(lon, lat, orders, pixel)
-    nodes = boundary._evaluate_nodes(boundary._sides(lon, lat, orders, pixel))
+    nodes = boundary._evaluate_nodes(sides_of(lon, lat, orders, pixel))
     to_node = boundary.ARCSEC_PER_RADIAN * nodes.angle.reshape(len(orders), -1).min(axis=1)
     for point in range(len(orders)):
         at = lon[point], lat[point], order, pixel[point]

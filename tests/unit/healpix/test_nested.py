@@ -76,7 +76,7 @@ def test_negative_pixels_of_one_pixel_fill_the_sky(order: int) -> None:
     assert (ends - starts).sum() == 12 << 58
 
 
-def test_coarse_order_is_the_finest_that_is_safe_by_the_bound() -> None:
+def test_margin_order_is_the_finest_that_is_safe_by_the_bound() -> None:
     for threshold in (0.001, 0.05, 1.0, 10.0, 60.0, 1800.0, 36_000.0):
         order = finest_margin_order(threshold)
         assert resolution(order) / 1.6 >= threshold > resolution(order + 1) / 1.6

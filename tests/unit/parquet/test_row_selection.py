@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from margin_cache.catalog.columns import plain_schema
+from margin_cache.catalog.columns import schema_without_dictionaries
 from margin_cache.parquet import positions, row_selection
 from margin_cache.parquet.row_selection import select_rows
 from support.row_groups import group_of
@@ -48,13 +48,13 @@ def test_rows_are_those_of_the_file(
     monkeypatch.setattr(row_selection, "COLUMNS_BYTES", at_once)
     monkeypatch.setattr(positions, "BATCH_ROWS", batch)
     file = pq.ParquetFile(path)
-    schema = plain_schema(file.schema_arrow)
+    schema = schema_without_dictionaries(file.schema_arrow)
     for number, rows in ((0, [0, 0, 5, 76, 77, 400, 699]), (1, [299]), (1, list(range(300)))):
         group = group_of(path, number)
         whole = file.read_row_group(number).replace_schema_metadata().cast(schema)
         expected = whole.take(pa.array(rows))
         read = expected.select(["ra", "dec"])
-        found = select_rows(group, read, np.array(rows), schema)
+        found = select_rows(group, read, np.array(rows), schema, 1)
         assert found.schema.equals(schema)
         for name in schema.names:
             assert found[name].to_pylist() == expected[name].to_pylist(), name
@@ -101,33 +101,38 @@ def test_strings_are_read_as_codes_where_they_are_few(tmp_path: Path) -> None:
     pq.write_table(table, path)
     file = pq.ParquetFile(path)
     group = group_of(path)
-    assert row_selection._coded_columns(group, file.schema_arrow) == ["few", "few_and_large"]
+    assert row_selection._dictionary_columns(group, file.schema_arrow) == ["few", "few_and_large"]
     rows = [0, 3, 3, 11, 999]
-    found = select_rows(group, table.select([]), np.array(rows), table.schema)
+    found = select_rows(group, table.select([]), np.array(rows), table.schema, 1)
     assert found.equals(table.take(pa.array(rows)))
-    kinds = row_selection._reader_of_codes(group, ["few"]).schema_arrow
+    kinds = row_selection._open_with_dictionaries(group, ["few"]).schema_arrow
     assert [field.name for field in kinds if pa.types.is_dictionary(field.type)] == ["few"]
 
 
-def test_pages_are_looked_into_for_few_of_many_rows(tmp_path: Path) -> None:
+def test_pages_are_looked_into_for_few_of_many_rows(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By one thread; several decode columns side by side with PyArrow."""
     path = tmp_path / "table.parquet"
     numbers = np.random.default_rng(4).random(40_000)
     pq.write_table(pa.table({"x": numbers}), path, row_group_size=30_000)
     file = pq.ParquetFile(path)
     large, small = (group_of(path, number) for number in (0, 1))
-    threads = pa.cpu_count()
-    pa.set_cpu_count(1)
-    try:
-        assert row_selection._are_few(large, np.arange(3000))
-        assert not row_selection._are_few(large, np.arange(4000))
-        assert not row_selection._are_few(small, np.arange(1))
-        rows = np.arange(0, 30_000, 77)
-        found = row_selection._take_from_pages(large, file.schema_arrow, rows)
+    assert row_selection._are_few(large, np.arange(3000))
+    assert not row_selection._are_few(large, np.arange(4000))
+    assert not row_selection._are_few(small, np.arange(1))
+    rows = np.arange(0, 30_000, 77)
+    found = row_selection._select_from_pages(large, file.schema_arrow, rows)
+    np.testing.assert_array_equal(found["x"], numbers[rows])
+    looked_into = []
+    monkeypatch.setattr(
+        row_selection, "_select_from_pages", lambda *arguments: looked_into.append(arguments) or {}
+    )
+    nothing = pa.table({})
+    for threads, times in ((2, 0), (1, 1)):
+        found = select_rows(large, nothing, rows, file.schema_arrow, threads)
         np.testing.assert_array_equal(found["x"], numbers[rows])
-        pa.set_cpu_count(2)
-        assert not row_selection._are_few(large, np.arange(3000))
-    finally:
-        pa.set_cpu_count(threads)
+        assert len(looked_into) == times
 
 
 def test_a_column_in_another_is_not_taken_for_one_with_a_dot_in_its_name(tmp_path: Path) -> None:
@@ -146,7 +151,7 @@ def test_a_column_in_another_is_not_taken_for_one_with_a_dot_in_its_name(tmp_pat
     path = tmp_path / "table.parquet"
     pq.write_table(table, path)
     group = group_of(path)
-    assert list(row_selection._take_from_pages(group, schema, np.array([1]))) == ["z"]
+    assert list(row_selection._select_from_pages(group, schema, np.array([1]))) == ["z"]
 
 
 @pytest.mark.parametrize("encoding", ["DELTA_BYTE_ARRAY", "DELTA_LENGTH_BYTE_ARRAY", "PLAIN"])
@@ -157,7 +162,7 @@ def test_strings_in_other_encodings_are_read_as_they_are(encoding: str, tmp_path
     names = dict.fromkeys(table.column_names, encoding)
     pq.write_table(table, path, use_dictionary=False, column_encoding=names)
     rows = [0, 5, 5, 998]
-    found = select_rows(group_of(path), table.select([]), np.array(rows), table.schema)
+    found = select_rows(group_of(path), table.select([]), np.array(rows), table.schema, 1)
     assert found.equals(table.take(pa.array(rows)))
 
 
@@ -172,7 +177,7 @@ def test_a_file_that_is_replaced_meanwhile_is_read_as_it_was(
     group = group_of(path)
     pq.write_table(table.take(pa.array(np.arange(ROWS)[::-1])), tmp_path / "other.parquet")
     (tmp_path / "other.parquet").replace(path)
-    found = select_rows(group, table.select([]), np.array([1, 998]), table.schema)
+    found = select_rows(group, table.select([]), np.array([1, 998]), table.schema, 1)
     assert found.to_pylist() == [{"x": 1, "few": "a"}, {"x": 998, "few": "b"}]
 
 
@@ -190,7 +195,7 @@ def test_strings_that_are_codes_in_part_and_deltas_in_part_are_read_as_they_are(
         row_group = SimpleNamespace(num_columns=1, column=lambda number: column)
         metadata = SimpleNamespace(row_group=lambda number: row_group)
         group = SimpleNamespace(number=0, file=SimpleNamespace(metadata=metadata))
-        return row_selection._coded_columns(group, pa.schema([("s", pa.string())]))
+        return row_selection._dictionary_columns(group, pa.schema([("s", pa.string())]))
 
     assert coded_columns("PLAIN", "RLE", "RLE_DICTIONARY") == ["s"]
     assert coded_columns("PLAIN", "RLE", "RLE_DICTIONARY", "DELTA_BYTE_ARRAY") == []

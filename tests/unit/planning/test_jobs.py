@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 from margin_cache.catalog.model import Partitions
 from margin_cache.healpix.nested import pixel_ranges
-from margin_cache.planning.jobs import make_plan
-from support.plans import TASK, partitions_of
+from support.plans import PARAMETERS, make_plan, partitions_of
 from support.tilings import distances_between
 
 
@@ -15,10 +14,12 @@ from support.tilings import distances_between
 @pytest.mark.parametrize("per_job", ["auto", 1, 3, 10**6])
 @pytest.mark.parametrize("fine", [True, False])
 def test_jobs_cover_everything_once(per_job: int | str, largest: int, fine: bool) -> None:
-    task = replace(TASK, partitions_per_job=per_job, fine_filtering=fine, cell_order=5)
+    parameters = replace(
+        PARAMETERS, partitions_per_job=per_job, fine_filtering=fine, margin_order=5
+    )
     for seed in range(4):
         partitions = partitions_of(seed, largest)
-        plan = make_plan(task, partitions)
+        plan = make_plan(parameters, partitions)
         destinations = np.column_stack([plan.destination_orders, plan.destination_pixels])
         starts, ends = pixel_ranges(*destinations.T)
         assert starts[0] == 0 and ends[-1] == 12 << 58
@@ -57,7 +58,7 @@ def test_auto_jobs_are_of_about_the_size_wanted_and_equal(
     weights = sizes + 250_000
     job_size = weights.sum() / (wanted + more)
     partitions = Partitions(np.full(len(pixels), 5), pixels, sizes, np.ones_like(sizes))
-    plan = make_plan(replace(TASK, job_size_mb=job_size / 1e6), partitions)
+    plan = make_plan(replace(PARAMETERS, job_size_mb=job_size / 1e6), partitions)
     loads = np.add.reduceat(weights, plan.map_bounds[:-1])
     assert len(loads) == jobs
     assert np.abs(loads - weights.sum() / jobs).max() <= weights.max()
@@ -70,7 +71,7 @@ def test_a_partition_of_another_size_moves_few_of_the_jobs_bounds() -> None:
 
     def bounds_of(sizes: np.ndarray) -> set[int]:
         partitions = Partitions(np.full(len(pixels), 4), pixels, sizes, np.ones_like(sizes))
-        return set(make_plan(replace(TASK, job_size_mb=8.0), partitions).map_bounds.tolist())
+        return set(make_plan(replace(PARAMETERS, job_size_mb=8.0), partitions).map_bounds.tolist())
 
     before = bounds_of(sizes)
     assert len(before) > 200
@@ -91,7 +92,7 @@ def test_reduce_jobs_of_a_name_have_the_same_destinations() -> None:
     for _ in range(30):
         sizes[-1] += 10**5
         partitions = Partitions(np.full(len(pixels), 4), pixels, sizes.copy(), pixels)
-        plan = make_plan(replace(TASK, job_size_mb=8.0), partitions)
+        plan = make_plan(replace(PARAMETERS, job_size_mb=8.0), partitions)
         for job, name in enumerate(plan.reduce_names):
             part = slice(*plan.reduce_bounds[job : job + 2])
             destinations = plan.destination_pixels[part].tobytes()
@@ -106,7 +107,7 @@ def test_auto_jobs_are_never_too_many_for_snakemake(job_size_mb: float, count: i
     pixels = np.arange(count)
     sizes = np.full(len(pixels), 10**6)
     partitions = Partitions(np.full(len(pixels), 6), pixels, sizes, np.ones_like(sizes))
-    plan = make_plan(replace(TASK, job_size_mb=job_size_mb), partitions)
+    plan = make_plan(replace(PARAMETERS, job_size_mb=job_size_mb), partitions)
     # Jobs are not made larger than they need be, either.
     assert min(1300, count / job_size_mb) < len(plan.map_names) <= 4096
 
@@ -116,23 +117,23 @@ def test_reduce_jobs_are_several_where_there_is_work_for_them(order: int, jobs: 
     pixels = np.arange(12 << 2 * order)
     sizes = np.full(len(pixels), 1000)
     partitions = Partitions(np.full(len(pixels), order), pixels, sizes, np.ones_like(sizes))
-    assert len(make_plan(replace(TASK, cell_order=6), partitions).reduce_names) == jobs
+    assert len(make_plan(replace(PARAMETERS, margin_order=6), partitions).reduce_names) == jobs
 
 
 def test_many_tiny_partitions_are_not_one_job() -> None:
     pixels = np.arange(12 << 2 * 4)
     sizes = np.full(len(pixels), 1000)
     partitions = Partitions(np.full(len(pixels), 4), pixels, sizes, np.ones_like(sizes))
-    covered = np.diff(make_plan(TASK, partitions).map_bounds)
+    covered = np.diff(make_plan(PARAMETERS, partitions).map_bounds)
     # Each counts as a quarter of a MB and its 1000 bytes.
     np.testing.assert_array_equal(covered, np.full(4, len(pixels) // 4))
 
 
 @pytest.mark.parametrize("threshold", [1.0, 1000.0, 36_000.0])
 def test_reduce_jobs_read_all_that_can_have_rows_for_them(threshold: float) -> None:
-    task = replace(TASK, threshold=threshold, partitions_per_job=2)
+    parameters = replace(PARAMETERS, threshold=threshold, partitions_per_job=2)
     for seed in range(3):
-        plan = make_plan(task, partitions_of(seed, targets=4))
+        plan = make_plan(parameters, partitions_of(seed, targets=4))
         destinations = np.column_stack([plan.destination_orders, plan.destination_pixels])
         _, upper = distances_between(destinations)
         for job in range(len(plan.reduce_bounds) - 1):

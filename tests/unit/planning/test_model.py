@@ -5,19 +5,20 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from margin_cache.catalog.model import CatalogInfo
-from margin_cache.planning.jobs import make_plan
-from margin_cache.planning.model import Plan, Task, load_plan, save_plan
-from support.plans import TASK, partitions_of
+from margin_cache.planning.model import MarginParameters, Plan, load_plan, save_plan
+from support.plans import PARAMETERS, make_plan, partitions_of
 
 
 def test_plan_is_read_as_it_was_written(tmp_path: Path) -> None:
-    plan = make_plan(TASK, partitions_of(1))
+    plan = make_plan(PARAMETERS, partitions_of(1))
     save_plan(plan, tmp_path / "deep" / "plan.npz")
     read = load_plan(tmp_path / "deep" / "plan.npz")
-    assert read.task == plan.task
-    assert (read.key, read.state) == (plan.key, plan.state)
+    assert read.parameters == plan.parameters
+    assert read.schema.equals(plan.schema, check_metadata=True)
+    assert (read.plan_id, read.input_fingerprint) == (plan.plan_id, plan.input_fingerprint)
     assert (read.map_names, read.reduce_names) == (plan.map_names, plan.reduce_names)
     for one, two in ((plan, read), (plan.partitions, read.partitions)):
         for name, value in vars(one).items():
@@ -38,28 +39,47 @@ def changed(value: Any) -> Any:
     return value + "x" if isinstance(value, str) else value + 1
 
 
-@pytest.mark.parametrize("name", [f.name for f in fields(Task) if f.name != "catalog"])
-def test_key_depends_on_everything_of_the_task(name: str) -> None:
-    plan = make_plan(TASK, partitions_of(2))
-    task = replace(TASK, **{name: changed(getattr(TASK, name))})
-    assert replace(plan, task=task).key != plan.key
+@pytest.mark.parametrize("name", [f.name for f in fields(MarginParameters) if f.name != "catalog"])
+def test_plan_id_depends_on_all_parameters(name: str) -> None:
+    plan = make_plan(PARAMETERS, partitions_of(2))
+    parameters = replace(PARAMETERS, **{name: changed(getattr(PARAMETERS, name))})
+    assert replace(plan, parameters=parameters).plan_id != plan.plan_id
 
 
 @pytest.mark.parametrize("name", [f.name for f in fields(CatalogInfo)])
-def test_key_depends_on_everything_of_the_catalog(name: str) -> None:
-    plan = make_plan(TASK, partitions_of(2))
-    catalog = replace(TASK.catalog, **{name: changed(getattr(TASK.catalog, name))})
-    assert replace(plan, task=replace(TASK, catalog=catalog)).key != plan.key
+def test_plan_id_depends_on_all_of_the_catalog(name: str) -> None:
+    plan = make_plan(PARAMETERS, partitions_of(2))
+    catalog = replace(PARAMETERS.catalog, **{name: changed(getattr(PARAMETERS.catalog, name))})
+    assert replace(plan, parameters=replace(PARAMETERS, catalog=catalog)).plan_id != plan.plan_id
 
 
-def test_key_depends_on_which_partitions_there_are_and_not_on_their_state() -> None:
-    plan = make_plan(TASK, partitions_of(2))
+def test_plan_id_depends_on_the_library_and_the_schema_with_its_metadata() -> None:
+    plan = make_plan(PARAMETERS, partitions_of(2))
+    assert make_plan(PARAMETERS, partitions_of(2), library="1.1").plan_id != plan.plan_id
+    for schema in (
+        plan.schema.append(pa.field("mag", pa.float32())),
+        plan.schema.with_metadata({"who": "somebody"}),
+    ):
+        assert replace(plan, schema=schema).content_id != plan.content_id
+        assert replace(plan, schema=schema).plan_id != plan.plan_id
+
+
+def test_content_id_does_not_depend_on_how_jobs_are_cut_nor_on_the_library() -> None:
+    plan = make_plan(PARAMETERS, partitions_of(2))
+    for changes in ({"partitions_per_job": 3}, {"job_size_mb": 1.0}):
+        other = make_plan(replace(PARAMETERS, **changes), partitions_of(2), library="1.1")
+        assert other.content_id == plan.content_id
+        assert other.plan_id != plan.plan_id
+
+
+def test_plan_id_depends_on_which_partitions_there_are_and_not_on_their_state() -> None:
+    plan = make_plan(PARAMETERS, partitions_of(2))
     fewer = plan.partitions.take(np.arange(len(plan.partitions.orders) - 1))
-    assert replace(plan, partitions=fewer).key != plan.key
+    assert replace(plan, partitions=fewer).plan_id != plan.plan_id
     for name in ("sizes", "times"):
         other = with_change(plan, name, 3)
-        assert other.key == plan.key
-        assert other.state != plan.state
+        assert other.plan_id == plan.plan_id
+        assert other.input_fingerprint != plan.input_fingerprint
 
 
 def with_change(plan: Plan, name: str, partition: int) -> Plan:
@@ -70,7 +90,7 @@ def with_change(plan: Plan, name: str, partition: int) -> Plan:
 
 @pytest.mark.parametrize("name", ["sizes", "times"])
 def test_only_jobs_that_read_a_partition_are_named_anew_when_it_changes(name: str) -> None:
-    plan = make_plan(replace(TASK, partitions_per_job=2), partitions_of(3))
+    plan = make_plan(replace(PARAMETERS, partitions_per_job=2), partitions_of(3))
     other = with_change(plan, name, 5)
     renamed = [job for job, new in enumerate(other.map_names) if new != plan.map_names[job]]
     assert renamed == [2]

@@ -11,7 +11,7 @@ from margin_cache.config.validation import settings_of_margins
 from margin_cache.planning.model import Plan
 from margin_cache.planning.resources import (
     Request,
-    RowGroup,
+    RowGroupSize,
     finish_request,
     largest_row_group,
     map_request,
@@ -21,7 +21,7 @@ from margin_cache.stages.prepare import prepare_margins
 from support.paths import ROOT
 from support.small_skies import small_catalog
 
-GROUP = RowGroup(columns=100, rows=1_000_000, size_mb=400.0, read_mb=100.0, expansion=1.5)
+GROUP = RowGroupSize(columns=100, rows=1_000_000, size_mb=400.0, read_mb=100.0, expansion=1.5)
 
 
 @pytest.fixture(scope="module")
@@ -67,7 +67,7 @@ def test_memory_of_a_map_job_grows_with_its_largest_partition_not_with_their_num
 
 def test_small_row_groups_need_less_memory(tmp_path: Path, catalog: Path):
     plan = plan_of(catalog, tmp_path)
-    small = RowGroup(columns=100, rows=50_000, size_mb=20.0, read_mb=8.0, expansion=1.5)
+    small = RowGroupSize(columns=100, rows=50_000, size_mb=20.0, read_mb=8.0, expansion=1.5)
     assert map_request(plan, 0, small).mem_mb < map_request(plan, 0, GROUP).mem_mb / 2
 
 
@@ -90,7 +90,7 @@ def test_a_reduce_job_asks_for_no_more_than_the_shards_that_it_needs(tmp_path: P
 
 def test_finishing_asks_for_more_with_more_columns(tmp_path: Path, catalog: Path):
     plan = plan_of(catalog, tmp_path)
-    wide = RowGroup(columns=50_000, rows=1, size_mb=1.0, read_mb=1.0, expansion=1.0)
+    wide = RowGroupSize(columns=50_000, rows=1, size_mb=1.0, read_mb=1.0, expansion=1.0)
     assert finish_request(plan, wide).mem_mb > finish_request(plan, GROUP).mem_mb
 
 
