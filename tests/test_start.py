@@ -10,7 +10,7 @@ import pytest
 
 SCRIPTS = Path(__file__).resolve().parent.parent / "scripts"
 
-SLOW = {"pandas", "jsonschema", "yaml", "snakemake", "requests"}
+SLOW = {"pandas", "jsonschema", "pydantic", "yaml", "snakemake", "requests"}
 NOT_FOR_FINISHING = {
     "hpgeom",
     "pyarrow.compute",

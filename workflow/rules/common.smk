@@ -34,8 +34,6 @@ from margin_cache.storage.files import read_json
 from snakemake.logging import logger
 from snakemake.settings.types import DeploymentMethod
 
-SCHEMA = BASE / "workflow/schemas/config.schema.yaml"
-
 # The most destinations of a margin that is finished where Snakemake runs, in a few seconds.
 FINISHED_LOCALLY = 5000
 STARTED = time.monotonic()
@@ -46,7 +44,7 @@ def plan_mail():
     if not workflow.is_main_process:
         return None
     try:
-        settings = mail_settings(config, SCHEMA)
+        settings = mail_settings(config)
     except MarginCacheError as error:
         sys.exit(f"error: {error}")
     if settings:
@@ -58,7 +56,7 @@ def plan_margins():
     """Return the margins by their working directory, or end with a line that says what is wrong."""
     config.setdefault("input_catalog_path", str(BASE / "demo/hipparcos"))
     try:
-        all_settings = settings_of_margins(config, SCHEMA)
+        all_settings = settings_of_margins(config)
         if workflow.is_main_process:
             margins = prepare_margins(all_settings)
             for margin in margins:

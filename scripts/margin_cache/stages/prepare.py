@@ -13,7 +13,7 @@ from margin_cache.catalog.columns import read_schema
 from margin_cache.catalog.formats import format_of, read_catalog_info
 from margin_cache.catalog.model import CatalogInfo, Partitions
 from margin_cache.catalog.partitions import check_whole, partition_files, read_partitions, restrict
-from margin_cache.config.model import MarginSettings
+from margin_cache.config.model import MarginSettings, choose_margin_order
 from margin_cache.errors import MarginCacheError
 from margin_cache.planning.jobs import make_plan
 from margin_cache.planning.model import Plan, Task, load_plan, save_plan
@@ -112,7 +112,9 @@ def _prepare(info: CatalogInfo, settings: MarginSettings, name: str) -> Margin:
     task = Task(
         catalog=info,
         threshold=settings.margin_threshold,
-        cell_order=settings.cell_order(info.index_order),
+        cell_order=choose_margin_order(
+            settings.margin_order, settings.margin_threshold, info.index_order
+        ),
         fine_filtering=settings.fine_filtering,
         compression=compression,
         row_group_rows=row_group_rows,
