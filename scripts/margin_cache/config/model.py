@@ -143,8 +143,7 @@ class MarginSettings:
     their sizes suggest."""
 
     job_size_mb: Annotated[float, Ge(0.001), Key(Table.HOW)] = 1000.0
-    """The Parquet, in MB, that an auto map job covers, about. `profiles/slurm` sets 40000
-    ([docs/hpc.md](../docs/hpc.md))."""
+    """The Parquet, in MB, that an auto map job covers, about."""
 
 
 @dataclass(frozen=True)
@@ -187,11 +186,10 @@ class RunSettings:
     commas. Empty: no mail."""
 
     smtp: Annotated[SmtpSettings, Key(Table.MAIL)] = SmtpSettings()
-    """The mail server: a mapping of its keys."""
+    """The mail server, by its own keys."""
 
     margins: Annotated[tuple[MarginSettings, ...], Key(Table.WHAT)] = ()
-    """Several margins in one run: a list of mappings, each of which overrides any of the keys of
-    one margin."""
+    """Several margins in one run: each mapping overrides the keys of a margin for one of them."""
 
 
 @dataclass(frozen=True)
