@@ -19,7 +19,7 @@ CHECK_PYTHON = $(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit( \
 export NUMBA_DISABLE_JIT := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo resume picture test benchmark lint format lock clean
+.PHONY: help venv demo resume picture test benchmark reference lint format lock clean
 
 help: ## list these targets
 	@sed -n 's/^\([a-z][a-z]*\):[^#]*## \(.*\)/\1|\2/p' Makefile | \
@@ -44,6 +44,9 @@ test: venv ## run all tests, those of the style too
 
 benchmark: venv ## time the workflow and its peers on the same skies (minutes; ARGS=--help)
 	$(BIN)/python benchmarks/compare.py $(ARGS)
+
+reference: venv ## write the JSON schema, config/config.yaml and config/README.md's tables
+	PYTHONPATH=scripts $(BIN)/python -m margin_cache.config.reference
 
 lint: venv ## check the style of the Python files and of the workflow
 	$(BIN)/ruff check

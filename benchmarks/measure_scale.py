@@ -64,9 +64,7 @@ def make_reduced(directory: Path) -> tuple[int, int]:
     from margin_cache.stages.prepare import prepare_margins
     from margin_cache.storage.files import file_digest, write_json
 
-    (margin,) = prepare_margins(
-        settings_of_margins(dict(CONFIG), ROOT / "workflow/schemas/config.schema.yaml")
-    )
+    (margin,) = prepare_margins(settings_of_margins(CONFIG))
     plan = margin.plan
     schema = format_of(plan.parameters.catalog).margin_schema(plan.schema)
     one = pa.Table.from_pylist([{}], schema)

@@ -47,9 +47,7 @@ def jobs_of(directory: Path, config: Mapping[str, Any], stage: str) -> list[Job]
     from margin_cache.planning import resources
     from margin_cache.stages.prepare import prepare_margins
 
-    (margin,) = prepare_margins(
-        settings_of_margins(dict(config), ROOT / "workflow/schemas/config.schema.yaml")
-    )
+    (margin,) = prepare_margins(settings_of_margins(config))
     plan = margin.plan
     group = resources.largest_row_group(plan)
     margin_file = str(margin.files.margin_file)

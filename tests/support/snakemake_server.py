@@ -12,8 +12,8 @@ from typing import Any
 
 # What Snakemake and the Snakefile import; nothing of the workflow's own.
 import hpgeom  # noqa: F401
-import jsonschema  # noqa: F401
 import pandas  # noqa: F401
+import pydantic  # noqa: F401
 import smart_open  # noqa: F401
 import snakemake.cli
 import yte  # noqa: F401

@@ -126,8 +126,7 @@ def without_snakemake(config: Mapping[str, Any]) -> Iterator[Margin]:
     That is sooner done than with three processes for each. A margin is given when it is ready to
     be finished, before the next is begun.
     """
-    schema = ROOT / "workflow/schemas/config.schema.yaml"
-    for margin in prepare_margins(settings_of_margins(plain(config), schema)):
+    for margin in prepare_margins(settings_of_margins(plain(config))):
         plan = margin.plan
         for job, name in enumerate(plan.map_names):
             map_partitions(plan, job, margin.files.shard(name))

@@ -8,7 +8,7 @@ from support.paths import ROOT
 
 SCRIPTS = ROOT / "scripts"
 
-SLOW = {"pandas", "jsonschema", "yaml", "snakemake", "requests"}
+SLOW = {"pandas", "jsonschema", "pydantic", "yaml", "snakemake", "requests"}
 NOT_FOR_FINISHING = {
     "hpgeom",
     "pyarrow.compute",

@@ -23,7 +23,7 @@ def plan_margins():
     """Return the margins by their plan's directory, or end with a line that says what is wrong."""
     config.setdefault("input_catalog_path", str(BASE / "demo/hipparcos"))
     try:
-        all_settings = settings_of_margins(config, BASE / "workflow/schemas/config.schema.yaml")
+        all_settings = settings_of_margins(config)
         if workflow.is_main_process:
             margins = prepare_margins(all_settings)
             for margin in margins:

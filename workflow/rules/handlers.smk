@@ -51,7 +51,7 @@ def plan_mail():
     if not workflow.is_main_process:
         return None
     try:
-        settings = mail_settings(config, BASE / "workflow/schemas/config.schema.yaml")
+        settings = mail_settings(config)
     except MarginCacheError as error:
         sys.exit(f"error: {error}")
     if settings:

@@ -1,9 +1,195 @@
-"""The settings of a margin and of a mail, as the configuration gives them once it is checked."""
+"""The keys of the configuration: each with its type, limits, default and description.
 
+``make reference`` writes the JSON schema, config/config.yaml and the tables of config/README.md
+from this module. Jobs import it too, so it imports nothing that is slow to start.
+"""
+
+import re
+from collections.abc import Callable
 from dataclasses import dataclass
+from enum import StrEnum
+from typing import Annotated, Any, ClassVar, Literal
+
+from annotated_types import Ge, Le, MaxLen, MinLen
 
 from margin_cache.errors import MarginCacheError
 from margin_cache.healpix.nested import MAX_ORDER, finest_margin_order
+
+SMTP_USER = "MARGIN_CACHE_SMTP_USER"
+"""Name of the environment variable with the user for the mail server."""
+
+SMTP_PASSWORD = "MARGIN_CACHE_SMTP_PASSWORD"  # the name of a variable, not a password
+"""Name of the environment variable with the password for the mail server."""
+
+PORTS = {"none": 25, "starttls": 587, "ssl": 465}
+"""Default port of the mail server for each value of ``smtp.security``."""
+
+
+class Table(StrEnum):
+    """A table of config/README.md; the value stands in the comment that marks it there."""
+
+    WHAT = "what is made"
+    HOW = "how it is made"
+    MAIL = "a mail at the end"
+    SMTP = "the mail server"
+
+
+@dataclass(frozen=True)
+class Key:
+    """What is said of a key beside its type, limits, default and description.
+
+    Attributes:
+        table: the table that describes it.
+        default: text for the default in the table; empty for the default itself.
+        takes: which values it takes; empty where its type and limits say all.
+    """
+
+    table: Table
+    default: str = ""
+    takes: str = ""
+
+
+def key_of(annotation: Any) -> Key:
+    """Return what an annotation says of a key."""
+    return next(note for note in annotation.__metadata__ if isinstance(note, Key))
+
+
+@dataclass(frozen=True)
+class Matches:
+    """The regular expression that a text has to match; an annotation for pydantic."""
+
+    pattern: str
+
+    def __get_pydantic_core_schema__(
+        self, source: Any, handler: Callable[[Any], dict[str, Any]]
+    ) -> dict[str, Any]:
+        """Return pydantic's schema of the annotated type, with the expression added."""
+        return {**handler(source), "pattern": re.compile(self.pattern)}
+
+
+_FOR_PYDANTIC = {"extra": "forbid", "use_attribute_docstrings": True}
+
+
+@dataclass(frozen=True)
+class MarginSettings:
+    """The keys of one margin."""
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = _FOR_PYDANTIC
+
+    input_catalog_path: Annotated[str, MinLen(1), Key(Table.WHAT, default="the demo sky")] = (
+        "demo/hipparcos"
+    )
+    """Directory of a HiPSCat or HATS catalog of objects or sources, or of a HATS collection, whose
+    primary table is meant."""
+
+    output_path: Annotated[str, MinLen(1), Key(Table.WHAT)] = "results"
+    """Directory in which the directory of the margin is made. It may be the one that the catalog
+    lies in, or the collection, but not the catalog itself."""
+
+    output_artifact_name: Annotated[
+        str,
+        MaxLen(128),
+        Matches(r"^([A-Za-z0-9_-][A-Za-z0-9._-]*)?$(?!\n)"),
+        Key(
+            Table.WHAT,
+            takes='a name of letters, digits, ".", "_" and "-" that does not begin with "."',
+        ),
+    ] = ""
+    """Name of the margin. Empty: the catalog's name and the threshold, as `gaia_10arcs` or
+    `gaia_0.5arcs`."""
+
+    margin_threshold: Annotated[float, Ge(0.001), Le(36000), Key(Table.WHAT)] = 5.0
+    """Rows within this many arcsec of a pixel are in its margin. It may be larger than the
+    partitions."""
+
+    margin_order: Annotated[int, Ge(-1), Le(MAX_ORDER), Key(Table.WHAT)] = -1
+    """Order of the cells by which candidates are found. `-1`: the finest that the threshold allows.
+    With exact filtering it makes no difference to the result; with `fine_filtering: false` it
+    does."""
+
+    fine_filtering: Annotated[bool, Key(Table.WHAT)] = True
+    """`true`: rows within the threshold, no others. `false`: all rows in cells of `margin_order`
+    that touch the pixel, as hats-import writes."""
+
+    debug_filter_pixel_list: Annotated[
+        tuple[tuple[Annotated[int, Ge(0), Le(MAX_ORDER)], Annotated[int, Ge(0)]], ...],
+        Key(Table.WHAT, takes="an array of [order, pixel] pairs of whole numbers"),
+    ] = ()
+    """Only these partitions; the catalog is restricted to them first, so that the rest of the sky
+    counts as empty."""
+
+    create_metadata: Annotated[bool, Key(Table.WHAT)] = True
+    """Whether the margin gets a `_metadata` file, which holds the footers of all its files and can
+    be large."""
+
+    overwrite: Annotated[bool, Key(Table.WHAT)] = False
+    """Whether to replace a margin of the same name that was made with other parameters or by
+    another tool. The old one stands until the new one is whole."""
+
+    tmp_dir: Annotated[str, Key(Table.HOW)] = ""
+    """Directory of the intermediate files, which lie in `tmp_dir/NAME`. Empty: `intermediate` in
+    the working directory. On a cluster it must be one that all nodes see."""
+
+    delete_intermediate_parquet_files: Annotated[bool, Key(Table.HOW)] = True
+    """Whether to delete the shards once the margin is finished. Receipts and logs, which are small,
+    stay: with them, a later change of one partition costs only the reduce jobs around it, and the
+    map jobs that these read."""
+
+    partitions_per_job: Annotated[
+        Annotated[int, Ge(1)] | Literal["auto"],
+        Key(Table.HOW, takes="auto or a whole number of 1 or more"),
+    ] = "auto"
+    """How many partitions a map job and how many pixels a reduce job covers. `auto`: as many as
+    their sizes suggest."""
+
+    job_size_mb: Annotated[float, Ge(0.001), Key(Table.HOW)] = 1000.0
+    """The Parquet, in MB, that an auto map job covers, about."""
+
+
+@dataclass(frozen=True)
+class SmtpSettings:
+    """The keys of `smtp`."""
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = _FOR_PYDANTIC
+
+    host: Annotated[
+        str,
+        MinLen(1),
+        Matches(r"^[A-Za-z0-9._:%-]+$(?!\n)"),
+        Key(Table.SMTP, takes="a name of a host or an IP address"),
+    ] = "localhost"
+    """The mail server."""
+
+    port: Annotated[
+        Annotated[int, Ge(1), Le(65535)] | None,
+        Key(Table.SMTP, default=", ".join(f"{port} ({name})" for name, port in PORTS.items())),
+    ] = None
+    """Its port. The default goes by `security`."""
+
+    security: Annotated[Literal["none", "starttls", "ssl"], Key(Table.SMTP)] = "none"
+    """Whether the connection is encrypted, and how. With `starttls` or `ssl` no mail is sent unless
+    the server's certificate is valid; `SSL_CERT_FILE` in the environment names further
+    authorities."""
+
+    sender: Annotated[str, Key(Table.SMTP)] = ""
+    """Address of the sender. Empty: `margin-cache@` and the machine's full name."""
+
+
+@dataclass(frozen=True)
+class RunSettings:
+    """The keys of a whole run, which stand beside those of a margin."""
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = _FOR_PYDANTIC
+
+    completion_email_address: Annotated[str, Key(Table.MAIL)] = ""
+    """Address that gets one mail when a run is done or has failed; several are separated by
+    commas. Empty: no mail."""
+
+    smtp: Annotated[SmtpSettings, Key(Table.MAIL)] = SmtpSettings()
+    """The mail server, by its own keys."""
+
+    margins: Annotated[tuple[MarginSettings, ...], Key(Table.WHAT)] = ()
+    """Several margins in one run: each mapping overrides the keys of a margin for one of them."""
 
 
 @dataclass(frozen=True)
@@ -25,40 +211,23 @@ class MailSettings:
     sender: str
 
 
-@dataclass(frozen=True)
-class MarginSettings:
-    """The settings of one margin: the keys of the configuration, checked."""
-
-    input_catalog_path: str
-    output_path: str
-    output_artifact_name: str
-    margin_threshold: float
-    margin_order: int
-    fine_filtering: bool
-    debug_filter_pixel_list: tuple[tuple[int, int], ...]
-    overwrite: bool
-    tmp_dir: str
-    delete_intermediate_parquet_files: bool
-    partitions_per_job: int | str
-    job_size_mb: float
-    create_metadata: bool
-
-
 def choose_margin_order(margin_order: int, threshold: float, index_order: int = MAX_ORDER) -> int:
     """Return the order of the coarse filter's cells.
 
     Args:
-        margin_order: the order wanted, or -1 for the finest.
+        margin_order: the order asked for; -1 for the finest.
         threshold: margin threshold in arcsec.
         index_order: order of the catalog's spatial index, the finest that cells can have.
 
     Raises:
-        MarginCacheError: the order is too fine.
+        MarginCacheError: the order asked for is too fine.
     """
-    finest = min(finest_margin_order(threshold), index_order)
+    by_threshold = finest_margin_order(threshold)
+    finest = min(by_threshold, index_order)
     if margin_order > finest:
+        place = " in this catalog" if finest < by_threshold else ""
         raise MarginCacheError(
-            f"margin_order: {margin_order} is too fine for a margin_threshold of {threshold:g} "
-            f"arcsec; use an order from 0 to {finest}, or -1 to have it chosen"
+            f"margin_order: {margin_order} is too fine for a margin_threshold of "
+            f"{threshold:g} arcsec{place}; use an order from 0 to {finest}, or -1 to have it chosen"
         )
     return finest if margin_order < 0 else margin_order

@@ -27,8 +27,8 @@ from pathlib import Path
 
 from snakemake_interface_logger_plugins.common import LogEvent
 
-from margin_cache.config.model import MailSettings
-from margin_cache.config.validation import DOMAIN, SMTP_PASSWORD, SMTP_USER
+from margin_cache.config.model import SMTP_PASSWORD, SMTP_USER, MailSettings
+from margin_cache.config.validation import DOMAIN
 from margin_cache.stages.margin import Margin
 from margin_cache.storage.files import read_json
 

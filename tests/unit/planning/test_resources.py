@@ -18,7 +18,6 @@ from margin_cache.planning.resources import (
     reduce_request,
 )
 from margin_cache.stages.prepare import prepare_margins
-from support.paths import ROOT
 from support.small_skies import small_catalog
 
 GROUP = RowGroupSize(columns=100, rows=1_000_000, size_mb=400.0, read_mb=100.0, expansion=1.5)
@@ -39,8 +38,7 @@ def plan_of(
         "output_path": str(directory / "results"),
         **changes,
     }
-    schema = ROOT / "workflow/schemas/config.schema.yaml"
-    (margin,) = prepare_margins(settings_of_margins(config, schema))
+    (margin,) = prepare_margins(settings_of_margins(config))
     if megabytes is not None:
         margin.plan.partitions.sizes[:] = round(megabytes * 1e6)
     return margin.plan
