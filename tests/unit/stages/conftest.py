@@ -1,0 +1,33 @@
+"""A small catalog, and a margin of it that is planned, for the tests of the stages."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from margin_cache.config.validation import settings_of_margins
+from margin_cache.stages.margin import Margin
+from margin_cache.stages.prepare import prepare_margins
+from support.margins import configuration
+from support.small_skies import small_catalog
+
+PreparedMargin = Callable[..., Margin]
+
+
+@pytest.fixture
+def catalog(tmp_path: Path) -> Path:
+    return small_catalog(tmp_path / "sky", rows=600, max_rows=100)
+
+
+@pytest.fixture
+def prepare(catalog: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> PreparedMargin:
+    """Prepares a margin of the catalog; what is given changes the configuration."""
+    monkeypatch.chdir(tmp_path)
+
+    def prepared(**changes: Any) -> Margin:
+        config = configuration(catalog, partitions_per_job=6) | changes
+        config["input_catalog_path"] = str(config["input_catalog_path"])
+        (margin,) = prepare_margins(settings_of_margins(config))
+        return margin
+
+    return prepared

@@ -1,0 +1,108 @@
+"""What is on disk is believed only as far as size, digest and provenance agree."""
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from margin_cache.errors import MarginCacheError
+from margin_cache.stages.existing_output import (
+    check_output,
+    existing_files,
+    forget_false_receipts,
+    is_complete,
+)
+from margin_cache.stages.finish import finish_margin
+from margin_cache.stages.margin import Margin
+from support.stages import run_map_jobs, run_reduce_jobs
+
+
+@pytest.fixture
+def finished(prepare: Callable[..., Margin]) -> Margin:
+    margin = prepare(delete_intermediate_parquet_files=False)
+    run_map_jobs(margin)
+    run_reduce_jobs(margin)
+    finish_margin(margin)
+    return margin
+
+
+def first_file(margin: Margin) -> Path:
+    return min(margin.files.output_dir.rglob("Npix=*"))
+
+
+def test_a_margin_lacking_or_truncated_files_is_not_complete(finished: Margin) -> None:
+    assert is_complete(finished)
+    content = first_file(finished).read_bytes()
+    first_file(finished).write_bytes(content[:-1])
+    assert not is_complete(finished)
+    first_file(finished).write_bytes(content)
+    assert is_complete(finished)
+    (finished.files.output_dir / "partition_info.csv").unlink()
+    assert not is_complete(finished)
+
+
+def test_a_margin_of_another_state_or_content_is_not_complete(finished: Margin) -> None:
+    plan = finished.plan
+    other_state = replace(plan.partitions, times=plan.partitions.times + 1)
+    assert not is_complete(replace(finished, plan=replace(plan, partitions=other_state)))
+    other = replace(plan.parameters, threshold=61.0)
+    assert not is_complete(replace(finished, plan=replace(plan, parameters=other)))
+
+
+@pytest.mark.parametrize(
+    ("library", "complete"), [("9.9", False), ("9.9.dev0+1", False), ("", True)]
+)
+def test_a_margin_of_changed_code_is_not_complete(
+    finished: Margin, library: str, complete: bool
+) -> None:
+    """The fixture is made by a version in development."""
+    plan = replace(finished.plan, library=library or finished.plan.library)
+    assert is_complete(replace(finished, plan=plan)) == complete
+
+
+def test_margins_of_two_releases_are_as_good(finished: Margin) -> None:
+    path = finished.files.output_dir / "provenance_info.json"
+    provenance = json.loads(path.read_text())
+    provenance["tool_args"]["runtime_args"]["library"] = "1.0"
+    path.write_text(json.dumps(provenance))
+    assert is_complete(replace(finished, plan=replace(finished.plan, library="1.1")))
+
+
+def test_what_was_not_made_by_this_workflow_may_not_be_replaced(finished: Margin) -> None:
+    check_output(finished)
+    (finished.files.output_dir / "provenance_info.json").unlink()
+    (finished.files.output_dir / "notes.txt").touch()
+    with pytest.raises(MarginCacheError, match="was not made by this workflow"):
+        check_output(finished)
+    check_output(replace(finished, settings=replace(finished.settings, overwrite=True)))
+
+
+def test_what_was_made_with_other_parameters_may_not_be_replaced(finished: Margin) -> None:
+    settings = replace(finished.settings, margin_threshold=61.0)
+    parameters = replace(finished.plan.parameters, threshold=61.0)
+    other = replace(finished, settings=settings, plan=replace(finished.plan, parameters=parameters))
+    with pytest.raises(MarginCacheError, match=r"margin_threshold 60.0, not 61.0"):
+        check_output(other)
+
+
+def test_a_copy_of_the_provenance_serves_if_nothing_else_has_come(finished: Margin) -> None:
+    listed = existing_files(finished)
+    (finished.files.output_dir / "provenance_info.json").unlink()
+    assert existing_files(finished) == listed
+    (finished.files.output_dir / "notes.txt").touch()
+    assert existing_files(finished) == {}
+
+
+@pytest.mark.parametrize("damage", ["none", "file", "footers"])
+def test_receipts_of_files_that_are_gone_are_forgotten(finished: Margin, damage: str) -> None:
+    names = finished.plan.reduce_names
+    receipts = [finished.files.receipt(name) for name in names]
+    if damage == "file":
+        first_file(finished).unlink()
+    if damage == "footers":
+        finished.files.footers(names[0]).unlink()
+    forget_false_receipts(finished)
+    lost = [receipt for receipt in receipts if not receipt.exists()]
+    assert len(lost) == (0 if damage == "none" else 1)
+    assert not finished.done_file.exists()

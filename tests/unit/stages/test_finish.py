@@ -1,0 +1,98 @@
+"""Finishing puts whole margins into their output directory, and nothing else."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from margin_cache.errors import MarginCacheError
+from margin_cache.stages.existing_output import is_complete
+from margin_cache.stages.finish import finish_margin
+from margin_cache.stages.margin import Margin
+from margin_cache.storage.files import file_digest
+from support.margins import remains
+from support.stages import run_map_jobs, run_reduce_jobs
+
+
+@pytest.fixture
+def reduced(prepare: Callable[..., Margin]) -> Margin:
+    margin = prepare(margin_threshold=300.0)
+    run_map_jobs(margin)
+    run_reduce_jobs(margin)
+    return margin
+
+
+def test_a_finished_margin_is_complete_and_leaves_nothing(reduced: Margin, tmp_path: Path) -> None:
+    assert not is_complete(reduced)
+    summary = finish_margin(reduced)
+    assert is_complete(reduced)
+    assert remains(tmp_path) == []
+    assert json.loads(reduced.done_file.read_text()) == summary
+    files = list(reduced.files.output_dir.rglob("Npix=*"))
+    assert summary == {
+        "output_dir": str(reduced.files.output_dir),
+        "rows": sum(pq.read_metadata(file).num_rows for file in files),
+        "files": len(files),
+    }
+
+
+def test_provenance_lists_all_files_and_what_made_them(reduced: Margin) -> None:
+    finish_margin(reduced)
+    output_dir = reduced.files.output_dir
+    tool = json.loads((output_dir / "provenance_info.json").read_text())["tool_args"]
+    arguments = tool["runtime_args"]
+    assert arguments["files"] == {
+        path.relative_to(output_dir).as_posix(): [path.stat().st_size, file_digest(path)]
+        for path in output_dir.rglob("*")
+        if path.is_file() and path.name != "provenance_info.json"
+    }
+    assert arguments["margin_threshold"] == 300.0
+    assert arguments["margin_order_used"] == reduced.plan.parameters.margin_order
+    assert arguments["library"] == reduced.plan.library
+    assert arguments["packages"]["snakemake"] == reduced.versions["snakemake"]
+
+
+def test_metadata_has_the_footers_in_the_order_of_the_pixels(reduced: Margin) -> None:
+    finish_margin(reduced)
+    output_dir = reduced.files.output_dir
+    metadata = pq.read_metadata(output_dir / "_metadata")
+    paths = [metadata.row_group(i).column(0).file_path for i in range(metadata.num_row_groups)]
+    lines = (output_dir / "partition_info.csv").read_text().split()[1:]
+    expected = [line.split(",") for line in lines]
+    assert paths == [f"/Norder={k}/Dir={d}/Npix={n}.parquet" for k, n, d in expected]
+
+
+@pytest.mark.parametrize("missing", ["receipt", "file"])
+def test_what_is_missing_is_named_and_nothing_is_moved(reduced: Margin, missing: str) -> None:
+    path = reduced.files.receipt(reduced.plan.reduce_names[0])
+    if missing == "file":
+        path = reduced.files.staging_dir / next(iter(json.loads(path.read_text())["files"]))
+    path.unlink()
+    with pytest.raises(MarginCacheError, match=f"{path}: is missing"):
+        finish_margin(reduced)
+    assert not reduced.files.output_dir.exists()
+
+
+def test_a_file_of_another_content_is_not_taken(reduced: Margin) -> None:
+    path = next(reduced.files.staging_dir.rglob("*.parquet"))
+    path.write_bytes(bytes(path.stat().st_size))
+    with pytest.raises(MarginCacheError, match=f"{path}: was made from another state"):
+        finish_margin(reduced)
+    assert not reduced.files.output_dir.exists()
+
+
+def test_columns_that_change_before_the_end_make_no_margin(catalog: Path, reduced: Margin) -> None:
+    common = catalog / "_common_metadata"
+    pq.write_metadata(pq.read_schema(common).append(pa.field("new", pa.int8())), common)
+    with pytest.raises(MarginCacheError, match=f"{common}: the catalog's columns were changed"):
+        finish_margin(reduced)
+    assert not reduced.files.output_dir.exists()
+
+
+def test_a_second_copy_finds_the_margin_complete(reduced: Margin) -> None:
+    first = finish_margin(reduced)
+    written = (reduced.files.output_dir / "provenance_info.json").stat().st_ino
+    assert finish_margin(reduced) == first
+    assert (reduced.files.output_dir / "provenance_info.json").stat().st_ino == written

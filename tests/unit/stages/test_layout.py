@@ -1,0 +1,50 @@
+"""All paths of a margin follow from four words, and stay apart."""
+
+from pathlib import Path
+
+import pytest
+from margin_cache.stages import layout
+from margin_cache.stages.layout import PlanFiles, intermediate_dir, margin_files
+
+
+def test_files_of_a_plan_are_below_its_directory() -> None:
+    files = PlanFiles(Path("tmp/gaia/1234"))
+    assert files.plan == Path("tmp/gaia/1234/plan.npz")
+    assert files.shard("00001-ab") == Path("tmp/gaia/1234/shards/00001-ab.arrow")
+    assert files.receipt("00002-cd") == Path("tmp/gaia/1234/receipts/00002-cd.json")
+    assert files.footers("00002-cd") == Path("tmp/gaia/1234/receipts/00002-cd.parquet")
+    assert files.done("ef") == Path("tmp/gaia/1234/done-ef.json")
+    assert files.shards_dir == Path("tmp/gaia/1234/shards")
+    assert files.receipts_dir == Path("tmp/gaia/1234/receipts")
+
+
+def test_a_margin_is_built_beside_its_output_directory() -> None:
+    files = margin_files("/scratch/me", "/data", "gaia_10arcs", "1234")
+    assert files.plan_dir == Path("/scratch/me/gaia_10arcs/1234")
+    assert files.intermediate_dir == Path("/scratch/me/gaia_10arcs")
+    assert files.margin_file == Path("/scratch/me/gaia_10arcs/margin.json")
+    assert files.output_dir == Path("/data/gaia_10arcs")
+    hidden = {files.staging_dir, files.backup_dir}
+    assert len(hidden) == 2
+    assert all(path.parent == Path("/data") and path.name[0] == "." for path in hidden)
+
+
+def test_without_a_tmp_dir_intermediate_files_are_in_the_working_directory() -> None:
+    assert intermediate_dir("", "gaia") == Path("intermediate/gaia")
+
+
+def test_what_is_left_behind_is_that_of_this_name_and_of_any_plan(tmp_path: Path) -> None:
+    files = margin_files("", str(tmp_path), "gaia", "1234")
+    older = margin_files("", str(tmp_path), "gaia", "5678")
+    for path in (files.staging_dir, older.staging_dir, older.backup_dir):
+        path.mkdir()
+    (tmp_path / ".ztf.1234.staging").mkdir()
+    (tmp_path / "gaia").mkdir()
+    assert set(files.left_behind()) == {files.staging_dir, older.staging_dir, older.backup_dir}
+
+
+@pytest.mark.parametrize("name", ["SHARD", "RECEIPT", "FOOTERS", "DONE", "MAP_LOG", "REDUCE_LOG"])
+def test_patterns_of_rules_have_the_wildcards_that_tell_jobs_apart(name: str) -> None:
+    pattern = getattr(layout, name)
+    assert pattern.startswith("{plan_dir}/")
+    assert ("{fingerprint}" if name == "DONE" else "{job}") in pattern

@@ -1,0 +1,133 @@
+"""A shard has the rows that are in margins, by destination, and nothing of a changed catalog."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from margin_cache.errors import MarginCacheError
+from margin_cache.stages import map as mapping
+from margin_cache.stages.map import map_partitions
+from margin_cache.stages.margin import Margin
+from support import oracle
+from support.margins import configuration
+
+Pairs = set[tuple[int, int]]
+
+
+def pairs_of(margin: Margin) -> Pairs:
+    """The ids of all rows in all shards, each with its destination."""
+    found = []
+    for job, name in enumerate(margin.plan.map_names):
+        shard = margin.files.shard(name)
+        map_partitions(margin.plan, job, shard)
+        table = pa.ipc.open_file(shard).read_all()
+        found += zip(table["id"].to_pylist(), table[0].to_pylist(), strict=True)
+    assert len(found) == len(set(found))
+    return set(found)
+
+
+def expected_pairs(catalog: Path, margin: Margin, threshold: float) -> Pairs:
+    """What brute force finds, by the distance of each row to each destination."""
+    plan = margin.plan
+    pixels = np.stack([plan.destination_orders, plan.destination_pixels], axis=1)
+    found = set()
+    for own, (order, pixel) in enumerate(
+        zip(plan.partitions.orders.tolist(), plan.partitions.pixels.tolist(), strict=True)
+    ):
+        rows = pq.read_table(
+            catalog / f"Norder={order}/Dir=0/Npix={pixel}.parquet", partitioning=None
+        )
+        for destination, other in enumerate(pixels):
+            if plan.destination_partitions[destination] == own:
+                continue
+            count = rows.num_rows
+            distances = oracle.exact_distances(
+                rows["ra"].to_numpy(), rows["dec"].to_numpy(), *np.repeat(other[:, None], count, 1)
+            )
+            near = np.flatnonzero(distances <= threshold)
+            found |= {(rows["id"][int(row)].as_py(), destination) for row in near}
+    return found
+
+
+def test_shards_have_the_rows_that_brute_force_finds(
+    catalog: Path, prepare: Callable[..., Margin]
+) -> None:
+    margin = prepare(margin_threshold=300.0)
+    found = pairs_of(margin)
+    assert found == expected_pairs(catalog, margin, 300.0)
+    assert len(found) > 50
+
+
+def test_without_the_exact_filter_shards_have_more(prepare: Callable[..., Margin]) -> None:
+    assert pairs_of(prepare(fine_filtering=False, margin_order=6)) > pairs_of(prepare())
+
+
+@pytest.mark.parametrize("limit", ["_WINDOW_PAIRS", "_WINDOW_GROUPS", "SHARD_BUFFER_BYTES"])
+def test_batches_do_not_change_the_rows(
+    prepare: Callable[..., Margin], monkeypatch: pytest.MonkeyPatch, limit: str
+) -> None:
+    margin = prepare()
+    whole = pairs_of(margin)
+    monkeypatch.setattr(mapping, limit, 1)
+    assert pairs_of(margin) == whole
+
+
+def test_batches_of_a_shard_are_sorted_by_destination(prepare: Callable[..., Margin]) -> None:
+    margin = prepare(margin_threshold=300.0)
+    pairs_of(margin)
+    for shard in margin.files.shards_dir.iterdir():
+        reader = pa.ipc.open_file(shard)
+        for number in range(reader.num_record_batches):
+            assert (np.diff(reader.get_batch(number).column(0).to_numpy().astype(int)) >= 0).all()
+
+
+def test_a_partition_that_changes_after_planning_makes_no_shard(
+    catalog: Path, prepare: Callable[..., Margin]
+) -> None:
+    margin = prepare()
+    path = min(catalog.rglob("Npix=*.parquet"))
+    path.write_bytes(path.read_bytes() + b"PAR1")
+    shards = [margin.files.shard(name) for name in margin.plan.map_names]
+    with pytest.raises(MarginCacheError, match="was changed after the run began"):
+        for job, shard in enumerate(shards):
+            map_partitions(margin.plan, job, shard)
+    assert not all(shard.exists() for shard in shards)
+
+
+def test_columns_that_change_after_planning_make_no_shard(
+    catalog: Path, prepare: Callable[..., Margin]
+) -> None:
+    margin = prepare()
+    common = catalog / "_common_metadata"
+    pq.write_metadata(pq.read_schema(common).with_metadata({"a": "b"}), common)
+    shard = margin.files.shard(margin.plan.map_names[0])
+    with pytest.raises(MarginCacheError, match=f"{common}: the catalog's columns were changed"):
+        map_partitions(margin.plan, 0, shard)
+    assert not shard.exists()
+
+
+def test_nulls_that_the_catalog_rules_out_are_refused(
+    catalog: Path, prepare: Callable[..., Margin]
+) -> None:
+    common = catalog / "_common_metadata"
+    schema = pq.read_schema(common)
+    strict = pa.schema([field.with_nullable(field.name != "mag") for field in schema])
+    pq.write_metadata(strict.with_metadata(schema.metadata), common)
+    for path in catalog.rglob("Npix=*.parquet"):
+        table = pq.read_table(path, partitioning=None)
+        nulls = pa.nulls(table.num_rows, table["mag"].type)
+        table = table.set_column(table.schema.get_field_index("mag"), "mag", nulls)
+        pq.write_table(table, path)
+    margin = prepare()
+    with pytest.raises(MarginCacheError, match="the column mag has nulls"):
+        pairs_of(margin)
+
+
+def test_configuration_of_these_tests_has_rows_in_margins(
+    catalog: Path, prepare: Callable[..., Margin]
+) -> None:
+    assert len(pairs_of(prepare())) > 20
+    assert configuration(catalog)["margin_threshold"] == 60.0

@@ -1,0 +1,72 @@
+"""A margin is loaded by other processes as the main process has saved it."""
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import pytest
+from margin_cache.catalog.formats import read_catalog_info
+from margin_cache.errors import MarginCacheError
+from margin_cache.stages.margin import (
+    Margin,
+    load_margin,
+    load_margins,
+    margin_name,
+    save_margin,
+    settings_as_json,
+)
+
+
+def test_a_margin_is_loaded_as_it_was_saved(prepare: Callable[..., Margin]) -> None:
+    margin = prepare(debug_filter_pixel_list=[[0, 3], [0, 5]])
+    for loaded in (load_margin(margin.files.margin_file), *load_margins([margin.settings])):
+        assert loaded.settings == margin.settings
+        assert (loaded.name, loaded.versions) == (margin.name, margin.versions)
+        assert loaded.plan.plan_id == margin.plan.plan_id
+        assert loaded.files == margin.files
+        assert loaded.done_file == margin.done_file
+
+
+def test_a_margin_that_is_there_is_not_written_again(prepare: Callable[..., Margin]) -> None:
+    margin = prepare()
+    before = margin.files.margin_file.stat().st_ino
+    save_margin(margin)
+    assert margin.files.margin_file.stat().st_ino == before
+    save_margin(replace(margin, versions={"snakemake": "1"}))
+    assert margin.files.margin_file.stat().st_ino != before
+
+
+def test_a_margin_that_was_planned_otherwise_meanwhile_is_refused(
+    prepare: Callable[..., Margin],
+) -> None:
+    margin = prepare()
+    with pytest.raises(MarginCacheError, match="planned with another configuration meanwhile"):
+        load_margins([replace(margin.settings, overwrite=True)])
+
+
+@pytest.mark.parametrize(
+    ("given", "threshold", "name"),
+    [
+        ("", 10.0, "sky_10arcs"),
+        ("", 0.5, "sky_0.5arcs"),
+        ("", 1e-3, "sky_0.001arcs"),
+        ("wide", 10.0, "wide"),
+    ],
+)
+def test_a_margin_is_named_after_the_catalog_and_the_threshold(
+    prepare: Callable[..., Margin], given: str, threshold: float, name: str
+) -> None:
+    margin = prepare()
+    settings = replace(margin.settings, output_artifact_name=given, margin_threshold=threshold)
+    assert margin_name(margin.plan.parameters.catalog, settings) == name
+
+
+def test_a_catalog_whose_name_makes_none_needs_one(prepare: Callable[..., Margin]) -> None:
+    margin = prepare()
+    info = replace(read_catalog_info(margin.settings.input_catalog_path), name="a/b")
+    with pytest.raises(MarginCacheError, match=r"output_artifact_name: .*'a/b'"):
+        margin_name(info, replace(margin.settings, output_artifact_name=""))
+
+
+def test_settings_are_as_json_has_them(prepare: Callable[..., Margin]) -> None:
+    margin = prepare(debug_filter_pixel_list=[[0, 3]])
+    assert settings_as_json(margin.settings)["debug_filter_pixel_list"] == [[0, 3]]

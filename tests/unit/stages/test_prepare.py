@@ -1,0 +1,114 @@
+"""Preparing refuses what is unfit, and keeps the jobs of a plan when partitions change."""
+
+import os
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+from margin_cache.config.validation import settings_of_margins
+from margin_cache.errors import MarginCacheError
+from margin_cache.planning.model import load_plan
+from margin_cache.stages.margin import Margin
+from margin_cache.stages.prepare import prepare_margins
+from support.margins import configuration
+from support.small_skies import small_catalog
+
+
+def test_parameters_are_those_of_the_settings_and_of_the_primary(
+    catalog: Path, prepare: Callable[..., Margin]
+) -> None:
+    parameters = prepare(margin_threshold=60, margin_order=5, fine_filtering=False).plan.parameters
+    assert (parameters.threshold, parameters.margin_order) == (60.0, 5)
+    assert not parameters.fine_filtering
+    first = pq.read_metadata(min(catalog.rglob("Npix=*.parquet"))).row_group(0).column(0)
+    assert parameters.compression == first.compression.lower()
+
+
+def test_the_plan_has_the_schema_of_the_catalog(
+    catalog: Path, prepare: Callable[..., Margin]
+) -> None:
+    expected = pq.read_schema(catalog / "_common_metadata")
+    assert prepare().plan.schema.equals(expected, check_metadata=True)
+
+
+@pytest.mark.parametrize("groups", [1, 3])
+def test_row_groups_are_as_large_as_those_of_the_primary(
+    tmp_path: Path, prepare: Callable[..., Margin], groups: int
+) -> None:
+    rows = 1 << 20 if groups == 1 else 10
+    options = {} if groups == 1 else {"row_group_size": 10}
+    catalog = small_catalog(tmp_path / "groups", rows=600, max_rows=120)
+    for path in catalog.rglob("Npix=*.parquet"):
+        pq.write_table(pq.read_table(path, partitioning=None), path, **options)
+    assert prepare(input_catalog_path=catalog).plan.parameters.row_group_rows == rows
+
+
+def test_a_plan_that_is_there_keeps_its_jobs_when_a_partition_changes(
+    catalog: Path, prepare: Callable[..., Margin]
+) -> None:
+    older = prepare()
+    path = min(catalog.rglob("Npix=*.parquet"))
+    os.utime(path, ns=(1, 1))
+    newer = prepare()
+    assert newer.plan.plan_id == older.plan.plan_id
+    assert newer.plan.input_fingerprint != older.plan.input_fingerprint
+    assert (newer.plan.map_bounds == older.plan.map_bounds).all()
+    assert load_plan(newer.files.plan).input_fingerprint == newer.plan.input_fingerprint
+
+
+def test_a_plan_file_that_is_damaged_is_made_again(prepare: Callable[..., Margin]) -> None:
+    margin = prepare()
+    margin.files.plan.write_bytes(b"no archive")
+    assert prepare().plan.plan_id == margin.plan.plan_id
+    assert load_plan(margin.files.plan).plan_id == margin.plan.plan_id
+
+
+def test_another_version_of_the_library_makes_another_plan(
+    prepare: Callable[..., Margin], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    older = prepare()
+    monkeypatch.setattr("margin_cache.stages.prepare.library_version", lambda: "9.9.dev0+1")
+    newer = prepare()
+    assert newer.plan.plan_id != older.plan.plan_id
+    assert newer.plan.content_id == older.plan.content_id
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"output_path": "{sky}", "output_artifact_name": "x"}, "output_path: .* lies inside"),
+        ({"output_path": "{up}", "output_artifact_name": "sky"}, "output_path: .* is the input"),
+        ({"tmp_dir": "{sky}"}, "tmp_dir: .* lies inside the input catalog"),
+        ({"output_path": "{file}"}, "output_path: .* is a file, not a directory"),
+        ({"tmp_dir": "{up}/results"}, "tmp_dir: .* is the margin of"),
+    ],
+)
+def test_directories_that_get_in_the_way_are_refused(
+    catalog: Path, prepare: Callable[..., Margin], changes: dict[str, str], said: str
+) -> None:
+    (catalog.parent / "file").touch()
+    words = {"sky": catalog, "up": catalog.parent, "file": catalog.parent / "file"}
+    changes = {key: value.format(**words) for key, value in changes.items()}
+    with pytest.raises(MarginCacheError, match=said):
+        prepare(**changes)
+
+
+def test_a_link_in_place_of_the_output_directory_is_refused(
+    tmp_path: Path, prepare: Callable[..., Margin]
+) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "results").mkdir()
+    (tmp_path / "results/margin").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(MarginCacheError, match="output_path: results/margin is a link"):
+        prepare()
+
+
+def test_two_margins_of_one_name_are_refused(
+    catalog: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    config = configuration(str(catalog), margins=[{"margin_threshold": 5}, {"overwrite": True}])
+    with pytest.raises(MarginCacheError, match=re.escape("two margins have the name margin")):
+        prepare_margins(settings_of_margins(config))

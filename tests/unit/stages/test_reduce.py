@@ -1,0 +1,98 @@
+"""A reduce job writes a file for each destination with rows, and a receipt that lists them."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from margin_cache.errors import MarginCacheError
+from margin_cache.stages.margin import Margin
+from margin_cache.stages.reduce import reduce_margins
+from margin_cache.storage.files import file_digest
+from support.margins import tree_digest
+from support.stages import run_map_jobs, run_reduce_jobs
+
+
+@pytest.fixture
+def mapped(prepare: Callable[..., Margin]) -> Margin:
+    margin = prepare(margin_threshold=300.0)
+    run_map_jobs(margin)
+    return margin
+
+
+def rows_in_shards(margin: Margin) -> dict[str, list[int]]:
+    """The ids in the shards, by the path of the file that they belong into."""
+    found: dict[str, list[int]] = {}
+    for shard in sorted(margin.files.shards_dir.iterdir()):
+        table = pa.ipc.open_file(shard).read_all()
+        for destination, identity in zip(table[0].to_pylist(), table["id"].to_pylist()):
+            found.setdefault(margin.plan.margin_path(destination), []).append(identity)
+    return found
+
+
+def test_files_have_the_rows_of_the_shards_sorted_by_the_index(mapped: Margin) -> None:
+    run_reduce_jobs(mapped)
+    expected = rows_in_shards(mapped)
+    assert tree_digest(mapped.files.staging_dir).keys() == expected.keys()
+    for path, ids in expected.items():
+        table = pq.read_table(mapped.files.staging_dir / path, partitioning=None)
+        assert sorted(table["id"].to_pylist()) == sorted(ids)
+        assert (np.diff(table["_hipscat_index"].to_numpy().astype(object)) >= 0).all()
+
+
+def test_receipts_list_rows_size_and_digest_of_all_files(mapped: Margin) -> None:
+    run_reduce_jobs(mapped)
+    listed = {}
+    for name in mapped.plan.reduce_names:
+        receipt = json.loads(mapped.files.receipt(name).read_text())
+        assert receipt["footers"] == mapped.files.footers(name).stat().st_size
+        listed |= receipt["files"]
+        footers = pq.read_metadata(mapped.files.footers(name))
+        assert footers.num_rows == sum(rows for rows, _, _ in receipt["files"].values())
+    files = [path for path in mapped.files.staging_dir.rglob("*") if path.is_file()]
+    assert listed == {
+        path.relative_to(mapped.files.staging_dir).as_posix(): [
+            pq.read_metadata(path).num_rows,
+            path.stat().st_size,
+            file_digest(path),
+        ]
+        for path in files
+    }
+
+
+def test_receipts_of_an_older_state_are_forgotten(mapped: Margin) -> None:
+    older = mapped.files.receipt("00000-0123456789")
+    older.parent.mkdir()
+    older.touch()
+    reduce_margins(mapped.plan, 0, mapped.files, mapped.files.staging_dir)
+    assert not older.exists()
+    assert mapped.files.receipt(mapped.plan.reduce_names[0]).exists()
+
+
+def test_a_shard_that_is_not_whole_is_named(mapped: Margin) -> None:
+    shard = mapped.files.shard(mapped.plan.map_names[0])
+    shard.write_bytes(shard.read_bytes()[:100])
+    with pytest.raises(MarginCacheError, match=f"{shard}: is not a whole shard"):
+        run_reduce_jobs(mapped)
+
+
+def test_columns_that_change_between_two_jobs_end_the_second(catalog: Path, mapped: Margin) -> None:
+    reduce_margins(mapped.plan, 0, mapped.files, mapped.files.staging_dir)
+    common = catalog / "_common_metadata"
+    pq.write_metadata(pq.read_schema(common).append(pa.field("new", pa.int8())), common)
+    with pytest.raises(MarginCacheError, match=f"{common}: the catalog's columns were changed"):
+        reduce_margins(mapped.plan, 1, mapped.files, mapped.files.staging_dir)
+    assert not mapped.files.receipt(mapped.plan.reduce_names[1]).exists()
+
+
+def test_columns_of_floats_have_no_dictionaries(mapped: Margin) -> None:
+    run_reduce_jobs(mapped)
+    path = next(path for path in mapped.files.staging_dir.rglob("*.parquet"))
+    group = pq.read_metadata(path).row_group(0)
+    for number in range(group.num_columns):
+        column = group.column(number)
+        is_float = column.physical_type in ("FLOAT", "DOUBLE")
+        assert column.has_dictionary_page != is_float, column.path_in_schema
