@@ -4,59 +4,15 @@ import os
 import random
 import shutil
 import socket
-import subprocess
 import tempfile
-import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from slurm_cluster import Cluster
 
-SCRIPT = Path(__file__).with_name("slurm-cluster.sh")
 PROGRAMS = ("munged", "munge", "slurmctld", "slurmd", "sbatch", "srun", "squeue", "scontrol")
 NODES = ("n1", "n2")
-TIME_LIMIT = 120  # of whatever is waited for [s]
-
-
-@dataclass(frozen=True)
-class Cluster:
-    """A running cluster; this process's environment is that of its users."""
-
-    environment: dict[str, str]
-
-    def do(self, *command: str) -> None:
-        subprocess.run([SCRIPT, *command], env=self.environment, check=True)
-
-    def jobs(self, *states: str) -> list[dict[str, str]]:
-        """Jobs, old ones as well, in the order in which they were submitted."""
-        wanted = f"--states={','.join(states) or 'all'}"
-        form = "--Format=JobID:20,State:20,MinMemory:20,NodeList:20,WorkDir:500"
-        listed = subprocess.run(
-            ["squeue", "--noheader", "--sort=i", wanted, form],
-            check=True,
-            capture_output=True,
-            encoding="utf-8",
-        ).stdout
-        names = ("id", "state", "memory", "node", "directory")
-        # A job that waits has no node.
-        fields = [
-            [line[at : at + 20].strip() for at in (0, 20, 40, 60)] + [line[80:].strip()]
-            for line in listed.splitlines()
-        ]
-        return [dict(zip(names, values)) for values in fields]
-
-    def jobs_of(self, directory: Path, *states: str) -> list[dict[str, str]]:
-        return [job for job in self.jobs(*states) if job["directory"] == str(directory)]
-
-
-def wait_for(condition: Callable[[], object], what: str) -> object:
-    """Wait until something is true, and return it."""
-    end = time.monotonic() + TIME_LIMIT
-    while not (found := condition()):
-        assert time.monotonic() < end, f"there is no {what} after {TIME_LIMIT} s"
-        time.sleep(0.1)
-    return found
 
 
 def free_ports() -> int:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import Cluster, wait_for
+from slurm_cluster import Cluster, wait_for
 from workflow_runs import ROOT, SNAKEMAKE, run_workflow, small_catalog, tree_digest, write_config
 
 RESUME = ROOT / "scripts/resume_run.py"
