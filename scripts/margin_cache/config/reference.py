@@ -4,6 +4,7 @@
 """
 
 import json
+import re
 import textwrap
 from collections.abc import Mapping
 from dataclasses import is_dataclass
@@ -106,12 +107,12 @@ def _readme(text: str, rules: Mapping[type, Mapping[str, Any]]) -> str:
                     default = key_of(annotation).default or f"`{_as_yaml(rule)}`"
                     values = _values(rule, key_of(annotation).takes)
                     lines.append(f"| `{key}` | {default} | {values} | {rule['description']} |")
-        start, end = f"<!-- keys: {table} -->\n", "<!-- end -->"
-        before, _, after = text.partition(start)
-        _, _, after = after.partition(end)
-        if not after:
-            raise ValueError(f"{README} lacks {start.strip()} or the {end} after it")
-        text = "".join([before, start, *(f"{line}\n" for line in lines), end, after])
+        start, end = f"<!-- keys: {table} -->", "<!-- end -->"
+        found = re.search(rf"{start}\n((?:\|.*\n)*){end}", text)
+        if not found:
+            raise ValueError(f"{README} lacks {start}, or {end} right below its table")
+        made = "".join(f"{line}\n" for line in lines)
+        text = text[: found.start(1)] + made + text[found.end(1) :]
     return text
 
 

@@ -1,64 +1,62 @@
-"""Each key of the configuration has its default, its limits, and a message that names it."""
+"""Each key of a margin has its limits, and a message that names it where they are not kept."""
 
 import json
-from dataclasses import asdict
-from pathlib import Path
+from dataclasses import asdict, fields
 from typing import Any
 
 import pytest
-import yaml
-from margin_cache.config.model import MarginSettings
+from margin_cache.config.model import MarginSettings, RunSettings
 from margin_cache.config.validation import settings_of_margins
 from margin_cache.errors import MarginCacheError
 
-ROOT = Path(__file__).resolve().parent.parent
-SCHEMA = ROOT / "workflow/schemas/config.schema.yaml"
-OF_THE_RUN = ("margins", "completion_email_address", "smtp")
+KEYS_OF_MARGIN = [field.name for field in fields(MarginSettings)]
+KEYS = KEYS_OF_MARGIN + [field.name for field in fields(RunSettings)]
 NAN, INFINITY = float("nan"), float("inf")
+# One for each key of a margin, other than its default.
+VALUES = {
+    "input_catalog_path": "/sky/gaia",
+    "output_path": "margins",
+    "output_artifact_name": "gaia_margin",
+    "margin_threshold": 2.5,
+    "margin_order": 3,
+    "fine_filtering": False,
+    "debug_filter_pixel_list": [[0, 4]],
+    "create_metadata": False,
+    "overwrite": True,
+    "tmp_dir": "/scratch",
+    "delete_intermediate_parquet_files": False,
+    "partitions_per_job": 7,
+    "job_size_mb": 40000,
+}
 
 
 def only_margin(**config: Any) -> MarginSettings:
-    (settings,) = settings_of_margins(config, SCHEMA)
+    (settings,) = settings_of_margins(config)
     return settings
 
 
 def refusal(config: dict[str, Any]) -> str:
     """The message that a configuration is refused with: one line."""
     with pytest.raises(MarginCacheError) as caught:
-        settings_of_margins(config, SCHEMA)
+        settings_of_margins(config)
     message = str(caught.value)
     assert "\n" not in message
     return message
 
 
-def schema_properties() -> dict[str, Any]:
-    return yaml.safe_load(SCHEMA.read_text(encoding="utf-8"))["properties"]
+# --- margins ---------------------------------------------------------------------------------
 
 
-# --- defaults and margins --------------------------------------------------------------------
+def test_empty_configuration_is_one_margin_with_every_default():
+    assert settings_of_margins({}) == [MarginSettings()]
 
 
-def test_empty_configuration_has_every_default():
-    defaults = {key: entry["default"] for key, entry in schema_properties().items()}
-    assert [defaults.pop(key) for key in OF_THE_RUN] == [[], "", {}]
-    settings = asdict(only_margin())
-    assert settings == {**defaults, "debug_filter_pixel_list": ()}
-
-
-def test_delivered_configuration_is_the_defaults():
-    config = yaml.safe_load((ROOT / "config/config.yaml").read_text(encoding="utf-8"))
-    assert config.keys() == schema_properties().keys()
-    assert only_margin(**config) == only_margin()
-
-
-def test_every_key_of_a_margin_can_stand_in_an_entry_of_margins():
-    properties = schema_properties()
-    entry = properties["margins"]["items"]["properties"]
-    for key in OF_THE_RUN:
-        del properties[key]
-    assert list(entry) == list(properties)
-    for key, value in entry.items():
-        assert properties[key]["$ref"] == value["$ref"]
+@pytest.mark.parametrize("key", KEYS_OF_MARGIN)
+def test_every_key_of_a_margin_can_stand_in_an_entry_of_margins(key):
+    value = VALUES[key]
+    common, alone = settings_of_margins({"margins": [{}, {key: value}]})
+    assert common == MarginSettings()
+    assert alone == only_margin(**{key: value}) != common
 
 
 def test_margins_override_the_common_keys():
@@ -67,7 +65,7 @@ def test_margins_override_the_common_keys():
         "margin_threshold": 10,
         "margins": [{"margin_threshold": 2.5}, {}, {"output_path": "elsewhere"}],
     }
-    settings = settings_of_margins(config, SCHEMA)
+    settings = settings_of_margins(config)
     assert [margin.margin_threshold for margin in settings] == [2.5, 10.0, 10.0]
     assert [margin.output_path for margin in settings] == ["results", "results", "elsewhere"]
     assert {margin.input_catalog_path for margin in settings} == {"sky"}
@@ -76,7 +74,7 @@ def test_margins_override_the_common_keys():
 def test_configuration_is_not_changed():
     config = {"margins": [{"margin_threshold": 2}], "margin_threshold": 1}
     before = {"margins": [{"margin_threshold": 2}], "margin_threshold": 1}
-    settings_of_margins(config, SCHEMA)
+    settings_of_margins(config)
     assert config == before
 
 
@@ -110,12 +108,13 @@ def test_order_of_a_whole_float_is_that_of_its_integer():
         {"partitions_per_job": "auto"},
         {"job_size_mb": 0.001},
         {"output_artifact_name": "-A_z.0-"},
+        {"output_artifact_name": "x" * 128},
         {"debug_filter_pixel_list": [[0, 11], [29, 12 * 4**29 - 1]]},
     ],
     ids=str,
 )
 def test_value_at_its_limit_is_taken(config):
-    settings = json.loads(json.dumps(asdict(only_margin(**config))))
+    settings = json.loads(json.dumps(asdict(only_margin(**config))))  # tuples become lists
     assert {key: settings[key] for key in config} == config
 
 
@@ -134,7 +133,13 @@ def test_value_at_its_limit_is_taken(config):
         ("margin_order", -2, ("-2", "-1")),
         ("margin_order", 30, ("30", "29")),
         ("margin_order", 2.5, ("2.5", "integer")),
-        ("margin_order", 29, ("too fine", "5 arcsec", "-1")),
+        ("margin_order", NAN, ("integer",)),
+        ("margin_order", True, ("true", "integer")),
+        ("margin_order", 10**400, ("29",)),
+        ("margin_order", 29, ("margin_order: 29 is too fine", "5 arcsec", "14", "-1")),
+        ("margin_threshold", 10**400, ("number",)),
+        ("job_size_mb", 10**400, ("number",)),
+        ("partitions_per_job", True, ("true", "auto", "whole number")),
         ("margin_order", "finest", ('"finest"', "integer")),
         ("fine_filtering", "perhaps", ('"perhaps"', "boolean")),
         ("fine_filtering", 1, ("1", "boolean")),
@@ -155,12 +160,19 @@ def test_value_at_its_limit_is_taken(config):
         ("output_artifact_name", "two words", ('"two words"', "letters, digits")),
         ("output_artifact_name", "línea", ('"línea"', "letters, digits")),
         ("output_artifact_name", "line\n", ("letters, digits",)),
+        ("output_artifact_name", "../small", ('"../small"', "letters, digits")),
+        ("output_artifact_name", "x" * 129, ("longer than 128",)),
         ("debug_filter_pixel_list", [[0]], ("[order, pixel]",)),
         ("debug_filter_pixel_list", [[0, 1, 2]], ("[order, pixel]",)),
         ("debug_filter_pixel_list", [5], ("5", "[order, pixel]")),
         ("debug_filter_pixel_list", [[-1, 0]], ("-1",)),
         ("debug_filter_pixel_list", [[30, 0]], ("30", "29")),
+        ("debug_filter_pixel_list", [[0, -1]], ("[0][1]: -1", "0")),
+        ("debug_filter_pixel_list", [[0, 4], [0, True]], ("[1][1]: true", "integer")),
+        ("debug_filter_pixel_list", [[0, 12]], ("no pixel 12 at order 0", "11")),
         ("debug_filter_pixel_list", [[1, 48]], ("no pixel 48 at order 1", "47")),
+        ("tmp_dir", "a{x}", ("a{x}", "braces")),
+        ("tmp_dir", "a\0b", ("NUL",)),
         ("debug_filter_pixel_list", {"0": 1}, ("array",)),
         ("margins", {"margin_threshold": 5}, ("array",)),
         ("margins", 5, ("5", "array")),
@@ -176,7 +188,7 @@ def test_unfit_value_is_refused(key, value, words):
         assert word in message
 
 
-@pytest.mark.parametrize("key", schema_properties())
+@pytest.mark.parametrize("key", KEYS)
 def test_key_without_a_value_is_refused(key):
     message = refusal({key: None})
     assert message.startswith(f"{key}: has no value")
@@ -204,7 +216,7 @@ def test_unknown_key_is_refused_with_the_nearest(key, nearest):
 def test_unknown_key_of_a_margin_is_refused_with_the_nearest():
     message = refusal({"margins": [{}, {"fine_filter": True}]})
     assert message.startswith("margins[1]: fine_filter: ")
-    assert "the nearest is fine_filtering " in message
+    assert "no such key; the nearest is fine_filtering " in message
 
 
 def test_margins_inside_margins_are_refused():
@@ -249,23 +261,58 @@ def test_message_says_which_margin_is_unfit(margin, words):
         assert word in message
 
 
-# --- the coarse filter's order ---------------------------------------------------------------
+# --- values as they are typed on the command line --------------------------------------------
 
 
 @pytest.mark.parametrize(
-    ("config", "order"),
+    ("key", "typed", "meant"),
     [
-        ({"margin_threshold": 36000}, 1),
-        ({"margin_threshold": 0.001}, 19),
-        ({"margin_order": 7}, 7),
-        ({"margin_order": 0}, 0),
+        # Of [[0,4],[0,5]] Snakemake makes lists of text, and of true (but not True) text as well.
+        ("debug_filter_pixel_list", [["0", "4"], ["0", "5"]], ((0, 4), (0, 5))),
+        ("debug_filter_pixel_list", "[[0,4],[0,5]]", ((0, 4), (0, 5))),
+        ("debug_filter_pixel_list", [[0, 4.0]], ((0, 4),)),
+        ("overwrite", "true", True),
+        ("margin_threshold", "60", 60.0),
+        ("margin_order", "3.0", 3),
+        ("partitions_per_job", "8", 8),
+        ("partitions_per_job", 8.0, 8),
+        ("output_artifact_name", 2024, "2024"),
+        ("output_path", 1.5, "1.5"),
     ],
     ids=str,
 )
-def test_coarse_order_is_the_given_one_or_the_finest(config, order):
-    assert only_margin(**config).cell_order(19) == order
+def test_value_typed_on_the_command_line_is_understood(key, typed, meant):
+    value = getattr(only_margin(**{key: typed}), key)
+    assert (value, type(value)) == (meant, type(meant))
 
 
-def test_order_finer_than_the_index_is_refused():
-    with pytest.raises(MarginCacheError, match=r"margin_order: 20 is too fine .* from 0 to 19"):
-        only_margin(margin_threshold=0.001, margin_order=20).cell_order(19)
+@pytest.mark.parametrize(
+    "typed",
+    [
+        [{"margin_threshold": "60", "fine_filtering": "true"}, {"output_artifact_name": "2024"}],
+        "[{margin_threshold: 60, fine_filtering: true}, {output_artifact_name: 2024}]",
+    ],
+)
+def test_margins_typed_on_the_command_line_are_understood(typed):
+    first, second = settings_of_margins({"margins": typed})
+    assert (first.margin_threshold, first.fine_filtering) == (60.0, True)
+    assert second.output_artifact_name == "2024"
+
+
+@pytest.mark.parametrize(
+    ("key", "typed", "words"),
+    [
+        ("margin_threshold", NAN, ("nan", "finite")),
+        ("margin_threshold", "five", ('"five"', "number")),
+        ("margin_threshold", "2024-13-45", ("number",)),  # an impossible date
+        ("partitions_per_job", "many", ('"many"', "neither auto")),
+        ("output_path", None, ("has no value",)),
+        ("overwrite", "", ("has no value",)),
+        ("fine_filtering", "1", ("1", "boolean")),
+    ],
+)
+def test_fault_typed_on_the_command_line_is_refused(key, typed, words):
+    message = refusal({key: typed})
+    assert message.startswith(key)
+    for word in words:
+        assert word in message

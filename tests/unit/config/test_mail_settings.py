@@ -1,0 +1,142 @@
+"""The keys about mail: whom one goes to and how, and messages that name what is wrong."""
+
+from typing import Any
+
+import pytest
+from margin_cache.config.model import SMTP_PASSWORD, SMTP_USER, MailSettings
+from margin_cache.config.validation import mail_settings, settings_of_margins
+from margin_cache.errors import MarginCacheError
+
+PASSWORD = "hunter2-s3cret"
+ALL = ("one@example.org", "two@example.org")
+
+
+def settings_for(smtp: dict[str, Any] | str, recipients: tuple[str, ...] = ALL) -> MailSettings:
+    config = {"completion_email_address": ", ".join(recipients), "smtp": smtp}
+    settings = mail_settings(config)
+    assert settings is not None
+    return settings
+
+
+def refusal(config: dict[str, Any]) -> str:
+    """The line that a configuration is refused with, by whatever reads it."""
+    with pytest.raises(MarginCacheError) as caught:
+        mail_settings(config)
+    with pytest.raises(MarginCacheError) as again:
+        settings_of_margins(config)
+    message = str(caught.value)
+    assert str(again.value) == message
+    assert len(message.splitlines()) == 1
+    return message
+
+
+@pytest.mark.parametrize("config", [{}, {"completion_email_address": ""}, {"smtp": {"port": 26}}])
+def test_no_address_means_no_mail(config):
+    assert mail_settings(config) is None
+
+
+def test_defaults_of_the_server():
+    settings = mail_settings({"completion_email_address": "one@example.org"})
+    assert settings == MailSettings(("one@example.org",), "localhost", 25, "none", "")
+
+
+@pytest.mark.parametrize(("security", "port"), [("none", 25), ("starttls", 587), ("ssl", 465)])
+def test_port_goes_by_the_security(security, port):
+    assert settings_for({"security": security}).port == port
+    assert settings_for({"security": security, "port": 2525}).port == 2525
+
+
+@pytest.mark.parametrize("smtp", ["{port: 26}", {"port": "26"}])
+def test_server_is_understood_as_snakemake_hands_it_on_from_the_command_line(smtp):
+    assert settings_for(smtp).port == 26
+
+
+def test_addresses_are_separated_by_commas_and_counted_once():
+    text = "one@example.org,two@example.org ,  one@example.org, a.b+c@localhost"
+    settings = mail_settings({"completion_email_address": text})
+    assert settings.recipients == (*ALL, "a.b+c@localhost")
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "somebody",
+        "one@example.org;two@example.org",
+        "one@example.org two@example.org",
+        "one@example.org,",
+        ",",
+        "One <one@example.org>",
+        "one@@example.org",
+        "one@-example.org",
+        "one@example..org",
+        ".one@example.org",
+        "one@[127.0.0.1]",
+        "ö@example.org",
+        "one@example.org\n",
+        "one@example.org\nBcc: two@example.org",
+        "one@example.org\r\nBcc: two@example.org",
+        "one@example.org,\ntwo@example.org",
+        "one@example.org\u2028",
+        "one\0@example.org",
+        "one@example.org\r\nDATA",
+        f"{'x' * 250}@example.org",
+    ],
+)
+def test_what_is_no_address_is_refused(address):
+    config = {"completion_email_address": address}
+    assert refusal(config).startswith("completion_email_address: ")
+    if "," not in address:
+        assert refusal({"smtp": {"sender": address}}).startswith("smtp.sender: ")
+
+
+@pytest.mark.parametrize(
+    ("config", "words"),
+    [
+        ({"completion_email_address": "somebody"}, ('"somebody"', "is not an address", "commas")),
+        ({"completion_email_address": None}, ("completion_email_address", "has no value")),
+        ({"completion_email_address": ["a@example.org"]}, ("completion_email_address", "string")),
+        ({"smtp": "mail.example.org"}, ("smtp", "object")),
+        ({"smtp": None}, ("smtp", "has no value")),
+        ({"smtp": {"host": ""}}, ("smtp.host", "empty")),
+        ({"smtp": {"host": None}}, ("smtp.host", "has no value")),
+        ({"smtp": {"host": "mail server"}}, ("smtp.host", '"mail server"', "host")),
+        ({"smtp": {"host": "localhost\n"}}, ("smtp.host", "host")),
+        ({"smtp": {"port": 0}}, ("smtp.port: 0", "least")),
+        ({"smtp": {"port": 65536}}, ("smtp.port: 65536", "65535")),
+        ({"smtp": {"port": "smtp"}}, ("smtp.port", "integer")),
+        ({"smtp": {"port": "99999"}}, ("smtp.port: 99999", "65535")),
+        ({"smtp": {"port": float("inf")}}, ("smtp.port",)),
+        ({"smtp": {"security": "tls"}}, ("smtp.security", '"tls"', "none, starttls, ssl")),
+        ({"smtp": {"security": False}}, ("smtp.security", "none, starttls, ssl")),
+        ({"smtp": {"prot": 25}}, ("smtp.prot", "no such key", "port")),
+        ({"margins": [{"smtp": {}}]}, ("margins[0]: smtp", "outside margins")),
+        (
+            {"margins": [{}, {"completion_email_address": ""}]},
+            ("margins[1]: completion_email_address", "outside margins"),
+        ),
+    ],
+)
+def test_faulty_configuration_is_refused(config, words):
+    try:
+        message = refusal(config)
+    except pytest.fail.Exception:  # mail_settings does not look at margins
+        with pytest.raises(MarginCacheError) as caught:
+            settings_of_margins(config)
+        message = str(caught.value)
+    for word in words:
+        assert word in message
+
+
+@pytest.mark.parametrize(
+    ("key", "variable"), [("user", SMTP_USER), ("password", SMTP_PASSWORD), ("Pass", SMTP_PASSWORD)]
+)
+def test_secret_in_the_configuration_is_refused_and_not_repeated(key, variable):
+    message = refusal({"smtp": {key: PASSWORD}})
+    assert f"smtp.{key}" in message
+    assert variable in message
+    assert PASSWORD not in message
+
+
+def test_mail_is_no_part_of_the_settings_of_a_margin():
+    config = {"completion_email_address": "one@example.org", "smtp": {"port": 2525}}
+    assert settings_of_margins(config) == settings_of_margins({})
