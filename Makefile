@@ -70,7 +70,7 @@ lock: ## make requirements.lock from requirements.in (ARGS=--upgrade for newer v
 	rm -rf .venv-lock
 
 clean: ## delete .venv and the tools' caches; results and intermediate files stay
-	rm -rf .venv .venv-lock .pytest_cache .hypothesis .ruff_cache
+	rm -rf .venv .venv-lock .pytest_cache .hypothesis .ruff_cache .mypy_cache .import_linter_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(MADE): requirements.lock

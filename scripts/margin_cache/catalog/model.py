@@ -15,7 +15,7 @@ class CatalogInfo:
     """What a catalog says about itself.
 
     Attributes:
-        format: "hipscat" or "hats".
+        format: name of the format, hipscat or hats.
         path: directory of the catalog, as the user gave it; of a collection, its primary table's.
         name: name of the catalog.
         epoch: epoch of the coordinates, None if not given.

@@ -1,0 +1,91 @@
+"""The code keeps to the structure that docs/development.md describes."""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from importlib.metadata import version
+from pathlib import Path
+
+import pytest
+from support.paths import ROOT
+
+LIBRARY = ROOT / "scripts/margin_cache"
+INSIDES = re.compile(
+    r"workflow\.scheduler|threading|\bgc\b|locks|deployment_settings|overwrite_workdir"
+    r"|from snakemake(?!\.utils import min_version)"
+)
+
+
+def lint_imports(scripts: Path) -> subprocess.CompletedProcess[str]:
+    command = [Path(sys.executable).with_name("lint-imports"), "--no-cache"]
+    return subprocess.run(
+        [*command, "--config", ROOT / "pyproject.toml"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        encoding="utf-8",
+        env={**os.environ, "PYTHONPATH": str(scripts)},
+        cwd=scripts,
+    )
+
+
+def test_type_hints_are_right() -> None:
+    mypy = [sys.executable, "-m", "mypy"]
+    checked = subprocess.run(mypy, cwd=ROOT, capture_output=True, encoding="utf-8")
+    assert checked.returncode == 0, checked.stdout + checked.stderr
+
+
+def test_imports_point_downwards() -> None:
+    checked = lint_imports(ROOT / "scripts")
+    assert checked.returncode == 0, checked.stdout
+
+
+@pytest.mark.parametrize(
+    ("module", "line"),
+    [
+        ("healpix/nested.py", "from margin_cache.catalog.model import CatalogInfo"),
+        ("catalog/hats.py", "from margin_cache.stages.layout import PROVENANCE"),
+        ("storage/files.py", "from margin_cache.healpix.nested import MAX_ORDER"),
+    ],
+)
+def test_an_import_that_points_upwards_is_found(module: str, line: str, tmp_path: Path) -> None:
+    shutil.copytree(LIBRARY, tmp_path / "margin_cache")
+    path = tmp_path / "margin_cache" / module
+    path.write_text(f"{line}\n{path.read_text(encoding='utf-8')}", encoding="utf-8")
+    checked = lint_imports(tmp_path)
+    assert checked.returncode != 0
+    assert "BROKEN" in checked.stdout
+
+
+@pytest.mark.parametrize("folder", ["scripts", "tests", "benchmarks", "workflow"])
+def test_modules_are_short(folder: str) -> None:
+    most = {"scripts": 350, "workflow": 350}.get(folder, 500)
+    files = [path for path in (ROOT / folder).rglob("*") if path.suffix in (".py", ".smk")]
+    lengths = {path: len(path.read_text(encoding="utf-8").splitlines()) for path in files}
+    assert lengths
+    assert {path.name: length for path, length in lengths.items() if length > most} == {}
+    if folder == "workflow":
+        assert lengths[ROOT / "workflow/rules/common.smk"] <= 90
+
+
+def test_snakemakes_insides_are_in_one_file() -> None:
+    files = [ROOT / "Snakefile", *(ROOT / "workflow").rglob("*.smk")]
+    assert {path.name for path in files if INSIDES.search(path.read_text())} == {"handlers.smk"}
+
+
+def test_the_version_that_snakemakes_insides_were_tried_with_is_the_one_installed() -> None:
+    handlers = (ROOT / "workflow/rules/handlers.smk").read_text()
+    (tried,) = re.findall(r'TRIED_WITH = "(.*)"', handlers)
+    (least,) = re.findall(r'min_version\("(.*)"\)', (ROOT / "Snakefile").read_text())
+    assert tried == version("snakemake")
+    assert tried.startswith(f"{least}.")
+
+
+def test_nobody_but_the_formats_asks_for_the_format() -> None:
+    asking = [
+        path.relative_to(LIBRARY).as_posix()
+        for path in LIBRARY.rglob("*.py")
+        if re.search(r"\.format\b(?! ?\()|\"hipscat\"|'hipscat'", path.read_text())
+    ]
+    assert sorted(asking) == ["catalog/formats.py", "catalog/hipscat.py"]
