@@ -58,7 +58,7 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as name:
         skies = Path(name, "skies")
         for sky in ("survey", "border"):
-            make_sky = [sys.executable, ROOT / "benchmarks/make_sky.py", sky, skies]
+            make_sky = [sys.executable, ROOT / "benchmarks/skies.py", sky, skies]
             subprocess.run(make_sky, check=True, stdout=subprocess.DEVNULL)
         for catalog, threshold in (
             (ROOT / "demo/hipparcos", 5),

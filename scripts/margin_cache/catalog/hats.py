@@ -4,17 +4,19 @@ import re
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
-from jproperties import Properties
 from numpy.typing import NDArray
 
 from margin_cache import __version__
 from margin_cache.catalog.model import CatalogInfo, MarginSummary
 from margin_cache.errors import MarginCacheError
 from margin_cache.storage.files import atomic_path, exclusive_lock, write_text
+
+if TYPE_CHECKING:
+    from jproperties import Properties
 
 INFO = ("hats.properties", "properties")
 """Files that hold the properties of a table, the one to be preferred first."""
@@ -31,7 +33,7 @@ def read_properties(path: Path) -> dict[str, str]:
     Raises:
         MarginCacheError: it cannot be read.
     """
-    properties = Properties(process_escapes_in_values=False)
+    properties = _properties()
     try:
         with path.open("rb") as file:
             properties.load(file, "utf-8")
@@ -170,11 +172,18 @@ def _primary_url(info: CatalogInfo, output_dir: Path) -> str:
 
 
 def _write_properties(path: Path, values: Mapping[str, Any], comment: str | None) -> None:
-    properties = Properties(process_escapes_in_values=False)
+    properties = _properties()
     for key, value in values.items():
         properties[key] = value
     with atomic_path(path) as temporary, temporary.open("wb") as file:
         properties.store(file, initial_comments=comment, encoding="utf-8", timestamp=False)
+
+
+def _properties() -> "Properties":
+    # Map and reduce jobs have no use for it, and would start later.
+    from jproperties import Properties
+
+    return Properties(process_escapes_in_values=False)
 
 
 def is_registered(info: CatalogInfo, output_dir: Path) -> bool:

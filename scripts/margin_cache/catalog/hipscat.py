@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Iterable
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -164,6 +163,9 @@ def partition_list(pixels: Iterable[tuple[int, int]]) -> str:
 
 def format_version() -> str:
     """Return the version of hipscat, whose format this is."""
+    # Only the main process asks, and jobs would start later for it.
+    from importlib.metadata import version
+
     return version("hipscat")
 
 

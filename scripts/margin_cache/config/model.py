@@ -10,8 +10,6 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Annotated, Any, ClassVar, Literal
 
-from annotated_types import Ge, Le, MaxLen, MinLen
-
 from margin_cache.errors import MarginCacheError
 from margin_cache.healpix.nested import MAX_ORDER, finest_margin_order
 
@@ -54,17 +52,25 @@ def key_of(annotation: Any) -> Key:
     return next(note for note in annotation.__metadata__ if isinstance(note, Key))
 
 
-@dataclass(frozen=True)
-class Matches:
-    """The regular expression that a text has to match; an annotation for pydantic."""
+class Limits:
+    """Limits of a value: an annotation that pydantic adds to its schema of the type.
 
-    pattern: str
+    Not annotated_types', whose import takes as long as those of all modules of a job.
+    """
+
+    def __init__(self, **limits: Any) -> None:
+        """Take limits by the names in pydantic's core schemas: ge, le, min_length, pattern, ..."""
+        self.limits = limits
 
     def __get_pydantic_core_schema__(
         self, source: Any, handler: Callable[[Any], dict[str, Any]]
     ) -> dict[str, Any]:
-        """Return pydantic's schema of the annotated type, with the expression added."""
-        return {**handler(source), "pattern": re.compile(self.pattern)}
+        """Return pydantic's schema of the annotated type, with the limits added."""
+        schema = {**handler(source), **self.limits}
+        if "pattern" in schema:
+            # Or pydantic would take it for one in Rust's syntax, which cannot look ahead.
+            schema["pattern"] = re.compile(schema["pattern"])
+        return schema
 
 
 _FOR_PYDANTIC = {"extra": "forbid", "use_attribute_docstrings": True}
@@ -76,20 +82,19 @@ class MarginSettings:
 
     __pydantic_config__: ClassVar[dict[str, Any]] = _FOR_PYDANTIC
 
-    input_catalog_path: Annotated[str, MinLen(1), Key(Table.WHAT, default="the demo sky")] = (
-        "demo/hipparcos"
-    )
+    input_catalog_path: Annotated[
+        str, Limits(min_length=1), Key(Table.WHAT, default="the demo sky")
+    ] = "demo/hipparcos"
     """Directory of a HiPSCat or HATS catalog of objects or sources, or of a HATS collection, whose
     primary table is meant."""
 
-    output_path: Annotated[str, MinLen(1), Key(Table.WHAT)] = "results"
+    output_path: Annotated[str, Limits(min_length=1), Key(Table.WHAT)] = "results"
     """Directory in which the directory of the margin is made. It may be the one that the catalog
     lies in, or the collection, but not the catalog itself."""
 
     output_artifact_name: Annotated[
         str,
-        MaxLen(128),
-        Matches(r"^([A-Za-z0-9_-][A-Za-z0-9._-]*)?$(?!\n)"),
+        Limits(max_length=128, pattern=r"^([A-Za-z0-9_-][A-Za-z0-9._-]*)?$(?!\n)"),
         Key(
             Table.WHAT,
             takes='a name of letters, digits, ".", "_" and "-" that does not begin with "."',
@@ -98,11 +103,11 @@ class MarginSettings:
     """Name of the margin. Empty: the catalog's name and the threshold, as `gaia_10arcs` or
     `gaia_0.5arcs`."""
 
-    margin_threshold: Annotated[float, Ge(0.001), Le(36000), Key(Table.WHAT)] = 5.0
+    margin_threshold: Annotated[float, Limits(ge=0.001, le=36000), Key(Table.WHAT)] = 5.0
     """Rows within this many arcsec of a pixel are in its margin. It may be larger than the
     partitions."""
 
-    margin_order: Annotated[int, Ge(-1), Le(MAX_ORDER), Key(Table.WHAT)] = -1
+    margin_order: Annotated[int, Limits(ge=-1, le=MAX_ORDER), Key(Table.WHAT)] = -1
     """Order of the cells by which candidates are found. `-1`: the finest that the threshold allows.
     With exact filtering it makes no difference to the result; with `fine_filtering: false` it
     does."""
@@ -112,7 +117,7 @@ class MarginSettings:
     that touch the pixel, as hats-import writes."""
 
     debug_filter_pixel_list: Annotated[
-        tuple[tuple[Annotated[int, Ge(0), Le(MAX_ORDER)], Annotated[int, Ge(0)]], ...],
+        tuple[tuple[Annotated[int, Limits(ge=0, le=MAX_ORDER)], Annotated[int, Limits(ge=0)]], ...],
         Key(Table.WHAT, takes="an array of [order, pixel] pairs of whole numbers"),
     ] = ()
     """Only these partitions; the catalog is restricted to them first, so that the rest of the sky
@@ -136,13 +141,13 @@ class MarginSettings:
     map jobs that these read."""
 
     partitions_per_job: Annotated[
-        Annotated[int, Ge(1)] | Literal["auto"],
+        Annotated[int, Limits(ge=1)] | Literal["auto"],
         Key(Table.HOW, takes="auto or a whole number of 1 or more"),
     ] = "auto"
     """How many partitions a map job and how many pixels a reduce job covers. `auto`: as many as
     their sizes suggest."""
 
-    job_size_mb: Annotated[float, Ge(0.001), Key(Table.HOW)] = 1000.0
+    job_size_mb: Annotated[float, Limits(ge=0.001), Key(Table.HOW)] = 1000.0
     """The Parquet, in MB, that an auto map job covers, about."""
 
 
@@ -154,14 +159,13 @@ class SmtpSettings:
 
     host: Annotated[
         str,
-        MinLen(1),
-        Matches(r"^[A-Za-z0-9._:%-]+$(?!\n)"),
+        Limits(min_length=1, pattern=r"^[A-Za-z0-9._:%-]+$(?!\n)"),
         Key(Table.SMTP, takes="a name of a host or an IP address"),
     ] = "localhost"
     """The mail server."""
 
     port: Annotated[
-        Annotated[int, Ge(1), Le(65535)] | None,
+        Annotated[int, Limits(ge=1, le=65535)] | None,
         Key(Table.SMTP, default=", ".join(f"{port} ({name})" for name, port in PORTS.items())),
     ] = None
     """Its port. The default goes by `security`."""

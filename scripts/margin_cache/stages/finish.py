@@ -8,11 +8,11 @@ import platform
 import shutil
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 
 from margin_cache import __version__
@@ -40,9 +40,6 @@ from margin_cache.storage.files import (
     write_json,
     write_text,
 )
-
-_PACKAGES = ("numpy", "pyarrow", "hpgeom")
-"""Packages that jobs use, whose versions are asked where the last of them runs."""
 
 
 def finish_margin(margin: Margin) -> dict[str, Any]:
@@ -181,7 +178,7 @@ def _provenance(
     plan = margin.plan
     return {
         **description,
-        "version": margin.versions["format"],
+        "version": margin.format_version,
         "generation_date": datetime.now(UTC).strftime("%Y.%m.%d"),
         "tool_args": {
             "tool_name": TOOL_NAME,
@@ -192,8 +189,9 @@ def _provenance(
                 "margin_order_used": plan.parameters.margin_order,
                 "packages": {
                     "python": platform.python_version(),
-                    "snakemake": margin.versions["snakemake"],
-                    **{name: version(name) for name in _PACKAGES},
+                    **margin.versions,
+                    "numpy": np.__version__,
+                    "pyarrow": pa.__version__,
                 },
                 "library": plan.library,
                 "content_id": plan.content_id,

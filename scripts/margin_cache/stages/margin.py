@@ -33,12 +33,14 @@ class Margin:
         settings: its settings.
         name: its name.
         plan: its plan.
-        versions: versions of programs that only the main process knows, by their names.
+        format_version: version of the format that it is written in.
+        versions: versions of packages that only the main process asks for, by their names.
     """
 
     settings: MarginSettings
     name: str
     plan: Plan
+    format_version: str
     versions: Mapping[str, str]
 
     @cached_property
@@ -59,6 +61,7 @@ def save_margin(margin: Margin) -> None:
         "name": margin.name,
         "plan_id": margin.plan.plan_id,
         "settings": settings_as_json(margin.settings),
+        "format_version": margin.format_version,
         "versions": dict(margin.versions),
     }
     if read_json(margin.files.margin_file) != record:
@@ -72,7 +75,7 @@ def load_margin(path: Path) -> Margin:
     pixels = tuple(tuple(pixel) for pixel in values["debug_filter_pixel_list"])
     settings = MarginSettings(**{**values, "debug_filter_pixel_list": pixels})
     plan = load_plan(PlanFiles(path.parent / record["plan_id"]).plan)
-    return Margin(settings, record["name"], plan, record["versions"])
+    return Margin(settings, record["name"], plan, record["format_version"], record["versions"])
 
 
 def load_margins(all_settings: Iterable[MarginSettings]) -> list[Margin]:

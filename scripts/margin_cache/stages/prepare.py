@@ -32,6 +32,9 @@ from margin_cache.stages.layout import intermediate_dir, margin_files
 from margin_cache.stages.margin import Margin, margin_name, save_margin
 from margin_cache.storage.parquet_file import open_parquet
 
+_PACKAGES = ("snakemake", "hpgeom")
+"""Packages whose versions the provenance has, beside those that the last job knows."""
+
 _WHOLE_FILE_ROWS = 1 << 20
 """Rows of a row group in the margin of a catalog that has one row group a file."""
 
@@ -148,8 +151,8 @@ def _prepare(info: CatalogInfo, settings: MarginSettings, name: str) -> Margin:
     except (OSError, ValueError, KeyError):
         changed = np.ones(len(partitions.orders), dtype=bool)
         plan = make_plan(parameters, schema, partitions, library)
-    versions = {"snakemake": version("snakemake"), "format": catalog_format.format_version()}
-    margin = Margin(settings, name, plan, versions)
+    versions = {package: version(package) for package in _PACKAGES}
+    margin = Margin(settings, name, plan, catalog_format.format_version(), versions)
     try:
         if changed.any():
             check_whole(info, partitions.take(np.flatnonzero(changed)))

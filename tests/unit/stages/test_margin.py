@@ -21,6 +21,7 @@ def test_a_margin_is_loaded_as_it_was_saved(prepare: Callable[..., Margin]) -> N
     for loaded in (load_margin(margin.files.margin_file), *load_margins([margin.settings])):
         assert loaded.settings == margin.settings
         assert (loaded.name, loaded.versions) == (margin.name, margin.versions)
+        assert loaded.format_version == margin.format_version
         assert loaded.plan.plan_id == margin.plan.plan_id
         assert loaded.files == margin.files
         assert loaded.done_file == margin.done_file
