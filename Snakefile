@@ -19,6 +19,7 @@ if Path("config/config.yaml").exists():
 
 
 include: "workflow/rules/common.smk"
+include: "workflow/rules/handlers.smk"
 include: "workflow/rules/map.smk"
 include: "workflow/rules/reduce.smk"
 include: "workflow/rules/finish.smk"
@@ -31,12 +32,12 @@ rule all:
 
 
 onsuccess:
-    print(summary(), flush=True)
+    print(finished_margins(margin_reports()), flush=True)
     notify(MAIL, lambda: write_success(log))
     end_at_once()
 
 
 onerror:
-    print(what_failed(log), flush=True)
+    print(failure_summary(log), flush=True)
     notify(MAIL, lambda: write_failure(log))
     end_at_once()

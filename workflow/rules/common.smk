@@ -1,20 +1,15 @@
-import gc
 import shlex
-import threading
 import time
 from functools import cache
 
 from margin_cache.config.validation import mail_settings, settings_of_margins
 from margin_cache.errors import MarginCacheError
-from margin_cache.notification.mail import (
-    ErrorRecords,
-    RunReport,
-    command_line,
-    failed_job,
-    failure_letter,
-    margin_report,
-    notify,
-    success_letter,
+from margin_cache.notification.messages import (
+    MarginReport,
+    failure_message,
+    resume_command,
+    run_details,
+    success_message,
 )
 from margin_cache.stages.layout import load_margins
 from margin_cache.stages.prepare import prepare_margins
@@ -31,7 +26,6 @@ from margin_cache.stages.existing_output import (
     is_complete,
 )
 from margin_cache.storage.files import read_json
-from snakemake.logging import logger
 from snakemake.settings.types import DeploymentMethod
 
 SCHEMA = BASE / "workflow/schemas/config.schema.yaml"
@@ -46,12 +40,9 @@ def plan_mail():
     if not workflow.is_main_process:
         return None
     try:
-        settings = mail_settings(config, SCHEMA)
+        return mail_settings(config, SCHEMA)
     except MarginCacheError as error:
         sys.exit(f"error: {error}")
-    if settings:
-        logger.addHandler(ERRORS)
-    return settings
 
 
 def plan_margins():
@@ -158,18 +149,6 @@ def asked(name, request):
     return lambda wildcards, input, attempt: getattr(request(wildcards, input).at(attempt), name)
 
 
-def end_at_once():
-    """Let the process end as soon as all is said.
-
-    Snakemake's timers would look for further jobs a second after the last one, and have the process
-    wait for that; and Python would search all that is left for garbage.
-    """
-    for thread in threading.enumerate():
-        if isinstance(thread, threading.Timer):
-            thread.cancel()
-    gc.freeze()
-
-
 def is_finished_locally():
     """Tell whether all margins are so small that finishing them is not worth a job on a cluster.
 
@@ -191,59 +170,41 @@ def script(name):
     return lambda wildcards, output: command
 
 
-def summary():
-    """Say where each margin is and how large it is."""
-    return "\n".join(
-        f"{made['place']}: {made['rows']} rows in {made['files']} files, "
-        f"within {margin.settings.margin_threshold:g} arcsec"
-        for margin in MARGINS.values()
-        if (made := read_json(margin.finished))
-    )
-
-
-def what_failed(logs):
-    """Repeat the errors of failed jobs, which Snakemake's own lines surround, and say how to go on."""
-    errors = {
-        line.rstrip(): None
-        for path in logs
-        for line in Path(path).read_text(encoding="utf-8", errors="replace").splitlines()
-        if line.startswith("error: ")
-    }
-    if not errors:
-        errors = {
-            "error: a job failed; its log, which stands above or is named there, says more": None
-        }
-    advice = "What is done is kept. Correct the above, then give the same command again to go on."
-    return "\n".join([*errors, advice])
-
-
-def report(logs):
-    """Return what a mail tells of the run, be it done or failed."""
-    return RunReport(
-        margins=[margin_report(margin, work in PENDING) for work, margin in MARGINS.items()],
-        seconds=time.monotonic() - STARTED,
-        command=command_line(sys.argv),
-        start=None if workflow.overwrite_workdir else Path.cwd(),
-        logs=logs,
-    )
+def margin_reports():
+    """Return what is said about each margin."""
+    reports = []
+    for work, margin in MARGINS.items():
+        made = read_json(margin.finished)
+        reports.append(
+            MarginReport(
+                name=margin.name,
+                output_dir=margin.place,
+                catalog=Path(margin.settings.input_catalog_path),
+                threshold=margin.settings.margin_threshold,
+                is_complete=made is not None or work not in PENDING,
+                is_older=work not in PENDING,
+                rows=made["rows"] if made else None,
+                files=made["files"] if made else None,
+            )
+        )
+    return reports
 
 
 def write_success(logs):
-    """Return the letter that a run is done, or None if it has only touched files."""
-    return None if workflow.touch else success_letter(report(logs))
+    """Return the mail about a run that has succeeded, or None if it has only touched files."""
+    if workflow.touch:
+        return None
+    return success_message(margin_reports(), run_details(time.monotonic() - STARTED, logs))
 
 
 def write_failure(logs):
-    """Return the letter that a run has failed."""
-    failed = [
-        failed_job(job.rule.name, job.wildcards_dict, job.log, ERRORS.by_job.get(job.jobid))
-        for jobs in workflow.scheduler.failed
-        for job in (jobs.jobs if jobs.is_group() else [jobs])
-    ]
-    return failure_letter(report(logs), sorted(failed, key=lambda job: (job.rule, job.logs)))
+    """Return the mail about a run that has failed."""
+    start = None if workflow.overwrite_workdir else Path.cwd()
+    command = resume_command(sys.orig_argv, start)
+    details = run_details(time.monotonic() - STARTED, logs)
+    return failure_message(margin_reports(), failed_jobs(), command, details)
 
 
-ERRORS = ErrorRecords()
 MAIL = plan_mail()
 MARGINS = plan_margins()
 PENDING = pending_margins()
