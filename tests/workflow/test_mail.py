@@ -167,13 +167,17 @@ from snakemake_interface_executor_plugins.executors.remote import RemoteExecutor
 from snakemake_interface_executor_plugins.settings import CommonSettings
 
 common_settings = CommonSettings(
-    non_local_exec=True, implies_no_shared_fs=False, job_deploy_sources=False
+    non_local_exec=True,
+    implies_no_shared_fs=False,
+    job_deploy_sources=False,
+    init_seconds_before_status_checks=0,
 )
 
 
 class Executor(RemoteExecutor):
     def run_job(self, job):
-        self.report_job_error(SubmittedJobInfo(job), msg="out of\\nmemory", aux_logs=["cluster.log"])
+        info = SubmittedJobInfo(job)
+        self.report_job_error(info, msg="out of\\nmemory. ", aux_logs=["cluster.log"])
 
     async def check_active_jobs(self, active_jobs):
         for job in ():
@@ -191,7 +195,7 @@ def test_mail_tells_what_a_cluster_says_about_a_failed_job(tmp_path, catalog, mo
     plugin.write_text(EXECUTOR)
     monkeypatch.setenv("PYTHONPATH", str(plugin.parent.parent))
     with mail_server() as (inbox, smtp):
-        options = ("--executor", "refusing", "--jobs", "1")
+        options = ("--executor", "refusing", "--jobs", "1", "--seconds-between-status-checks", "1")
         config = config_of(catalog, smtp)
         failed = run_workflow(tmp_path / "run", *options, config=config, fresh=True)
     assert failed.returncode == 1
@@ -199,7 +203,7 @@ def test_mail_tells_what_a_cluster_says_about_a_failed_job(tmp_path, catalog, mo
     assert "error: a job failed; its log" in failed.stdout
     (received,) = inbox.mails
     lines = received.text.splitlines()
-    assert "    message: out of memory" in lines
+    assert any(line.startswith("    message: out of memory. ") for line in lines)
     assert "    end of cluster.log:" in lines
     logs = [line for line in lines if line.startswith("    end of ")]
     assert len(logs) == len(set(logs)) == 2
