@@ -39,7 +39,7 @@ def notify(settings: MailSettings | None, write: Callable[[], EmailMessage | Non
 
     def work() -> None:
         try:
-            if message := write():
+            if (message := write()) is not None:
                 _deliver(settings, message, outcomes.append)
             outcomes.append(None)
         except BaseException as error:
@@ -93,12 +93,12 @@ def _log_in(smtp: smtplib.SMTP, is_private: bool) -> None:
     if not user and not password:
         return
     if not user or not password:
-        missing = SMTP_PASSWORD if user else SMTP_USER
-        reason = f"only one of {SMTP_USER} and {SMTP_PASSWORD} is set; {missing} is missing"
-        raise smtplib.SMTPException(reason)
+        present, missing = (SMTP_USER, SMTP_PASSWORD) if user else (SMTP_PASSWORD, SMTP_USER)
+        raise smtplib.SMTPException(f"{present} is set, but {missing} is not")
     if not is_private:
-        reason = "the password would go there unencrypted; set smtp.security, or unset "
-        raise smtplib.SMTPException(reason + SMTP_PASSWORD)
+        raise smtplib.SMTPException(
+            f"the password would go there unencrypted; set smtp.security, or unset {SMTP_PASSWORD}"
+        )
     try:
         smtp.login(user, password)
     except smtplib.SMTPResponseException as error:

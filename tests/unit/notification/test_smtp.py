@@ -209,7 +209,7 @@ def test_half_a_login_is_told(send, monkeypatch, name):
     with mail_server() as (inbox, server):
         warning = send(**server)
     missing = SMTP_PASSWORD if name == SMTP_USER else SMTP_USER
-    assert_is_one_warning(warning, SMTP_USER, SMTP_PASSWORD, f"{missing} is missing")
+    assert_is_one_warning(warning, f"{name} is set, but {missing} is not")
     assert "hemi7" not in warning
     assert not inbox.mails
 
