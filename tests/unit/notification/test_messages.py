@@ -177,6 +177,7 @@ def test_mail_has_short_lines_of_ascii_characters():
     margin = MARGIN._replace(name="☆" * 100)
     content = success_message([margin], "é\udcff\x00\x1b[31m ☆\n" + "x" * 5000).as_bytes()
     assert content.isascii()
+    assert success_message([MARGIN], "Grüße").as_bytes().isascii()
     assert max(map(len, content.split(b"\r\n"))) < 999
     message = message_from_bytes(content, policy=default)
     assert "é???[31m ☆" in message.get_content().splitlines()
