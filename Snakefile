@@ -27,12 +27,8 @@ rule all:
 
 
 onsuccess:
-    print(summary(), flush=True)
-    notify(MAIL, lambda: write_success(log))
-    end_at_once()
+    end_of_success(log)
 
 
 onerror:
-    print(what_failed(log), flush=True)
-    notify(MAIL, lambda: write_failure(log))
-    end_at_once()
+    end_of_failure(log)

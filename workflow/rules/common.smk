@@ -15,9 +15,6 @@ from margin_cache.stages.existing_output import check_output, forget_false_recei
 from margin_cache.stages.margin import load_margins
 from margin_cache.stages.prepare import prepare_margins
 
-# The most destinations of a margin that is finished where Snakemake runs, in a few seconds.
-MOST_FINISHED_LOCALLY = 5000
-
 
 def plan_margins():
     """Return the margins by their plan's directory, or end with a line that says what is wrong."""
@@ -69,7 +66,7 @@ def for_reduce(wildcards, input):
 
 
 def for_finish(wildcards, input):
-    """Return what the job asks for that finishes a margin."""
+    """Return what the job that finishes a margin asks for."""
     return finish_request(margin_of(wildcards).plan, row_group_of(wildcards.plan_dir))
 
 
@@ -80,10 +77,8 @@ def asked(name, request):
 
 MARGINS = plan_margins()
 PENDING = pending_margins()
-# A rule is local or not for all its jobs.
-FINISHED_LOCALLY = all(
-    len(margin.plan.destination_orders) <= MOST_FINISHED_LOCALLY for margin in MARGINS.values()
-)
+# A margin of no more pixels is finished in seconds, where Snakemake runs; if all are, the rule is local.
+FINISHED_LOCALLY = all(len(m.plan.destination_orders) <= 5000 for m in MARGINS.values())
 
 
 wildcard_constraints:

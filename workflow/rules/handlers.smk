@@ -1,32 +1,63 @@
-# All that relies on Snakemake's insides, which its documentation does not promise: what the process
-# holds, which jobs have failed, and how a run ends. Tried with the version below; before another one
-# is pinned in requirements.in, run the whole workflow tests with it, and look at this file.
+# All that relies on Snakemake's insides, which its documentation does not promise: its lock, its
+# log records, its scheduler and its threads. Tried with the version below: before another one is
+# pinned in requirements.in, run all tests with it, and look at this file.
 import gc
+import logging
 import shlex
 import threading
 import time
 
 from margin_cache.config.validation import mail_settings
 from margin_cache.errors import MarginCacheError
-from margin_cache.notification.mail import (
-    ErrorRecords,
-    RunReport,
-    command_line,
-    failed_job,
-    failure_letter,
-    margin_report,
-    notify,
-    success_letter,
+from margin_cache.notification.messages import (
+    FailedJob,
+    MarginReport,
+    failure_message,
+    failure_summary,
+    finished_margins,
+    resume_command,
+    run_details,
+    success_message,
 )
+from margin_cache.notification.smtp import notify
 from margin_cache.storage.files import read_json
 from snakemake.logging import logger
 from snakemake.settings.types import DeploymentMethod
+from snakemake_interface_logger_plugins.common import LogEvent
 
 TRIED_WITH = "9.27.1"
 STARTED = time.monotonic()
 
 # Or Python would look for garbage among all that Snakemake has imported, again and again.
 gc.freeze()
+
+
+class ErrorRecords(logging.Handler):
+    """Keeps the last log record about each failed job, by the job's number.
+
+    Nothing else has the log of a job on a cluster and what the executor says about its failure.
+    """
+
+    def __init__(self):
+        super().__init__(logging.ERROR)
+        self.by_job = {}
+
+    def emit(self, record):
+        if getattr(record, "event", None) == LogEvent.JOB_ERROR:
+            self.by_job[record.jobid] = record
+
+
+def plan_mail():
+    """Return whom a mail goes to at the end and how, or None; or end with a line on what is wrong."""
+    if not workflow.is_main_process:
+        return None
+    try:
+        settings = mail_settings(config)
+    except MarginCacheError as error:
+        sys.exit(f"error: {error}")
+    if settings:
+        logger.addHandler(ERRORS)
+    return settings
 
 
 def is_locked():
@@ -46,17 +77,53 @@ def script(name):
     return lambda wildcards, output: command
 
 
-def plan_mail():
-    """Return whom a mail goes to at the end and how, or None; or end with a line on what is wrong."""
-    if not workflow.is_main_process:
+def failed_jobs():
+    """Return the jobs that have failed, in order of their rules and logs."""
+    failed = []
+    for group in workflow.scheduler.failed:
+        for job in group.jobs if group.is_group() else [group]:
+            record = ERRORS.by_job.get(job.jobid)
+            logs = [*job.log, *(getattr(record, "log", None) or [])]
+            reason = getattr(record, "rule_msg", None) or ""
+            failed.append(
+                FailedJob(job.rule.name, job.wildcards_dict, list(map(str, logs)), reason)
+            )
+    return sorted(failed, key=lambda job: (job.rule, job.logs))
+
+
+def margin_reports():
+    """Return what is said about each margin."""
+    reports = []
+    for plan_dir, margin in MARGINS.items():
+        done = read_json(margin.done_file)
+        reports.append(
+            MarginReport(
+                name=margin.name,
+                output_dir=margin.files.output_dir,
+                catalog=Path(margin.settings.input_catalog_path),
+                threshold=margin.settings.margin_threshold,
+                is_complete=done is not None or plan_dir not in PENDING,
+                is_older=plan_dir not in PENDING,
+                rows=done["rows"] if done else None,
+                files=done["files"] if done else None,
+            )
+        )
+    return reports
+
+
+def write_success(logs):
+    """Return the mail about a run that has succeeded, or None if it has only touched files."""
+    if workflow.touch:
         return None
-    try:
-        settings = mail_settings(config)
-    except MarginCacheError as error:
-        sys.exit(f"error: {error}")
-    if settings:
-        logger.addHandler(ERRORS)
-    return settings
+    return success_message(margin_reports(), run_details(time.monotonic() - STARTED, logs))
+
+
+def write_failure(logs):
+    """Return the mail about a run that has failed."""
+    start = None if workflow.overwrite_workdir else Path.cwd()
+    command = resume_command(sys.orig_argv, start)
+    details = run_details(time.monotonic() - STARTED, logs)
+    return failure_message(margin_reports(), failed_jobs(), command, details)
 
 
 def end_at_once():
@@ -71,56 +138,18 @@ def end_at_once():
     gc.freeze()
 
 
-def summary():
-    """Say where each margin is and how large it is."""
-    return "\n".join(
-        f"{made['output_dir']}: {made['rows']} rows in {made['files']} files, "
-        f"within {margin.settings.margin_threshold:g} arcsec"
-        for margin in MARGINS.values()
-        if (made := read_json(margin.done_file))
-    )
+def end_of_success(logs):
+    """Say where the margins are, and let the process end."""
+    print(finished_margins(margin_reports()), flush=True)
+    notify(MAIL, lambda: write_success(logs))
+    end_at_once()
 
 
-def what_failed(logs):
-    """Repeat the errors of failed jobs, which Snakemake's own lines surround, and say how to go on."""
-    errors = {
-        line.rstrip(): None
-        for path in logs
-        for line in Path(path).read_text(encoding="utf-8", errors="replace").splitlines()
-        if line.startswith("error: ")
-    }
-    if not errors:
-        errors = {
-            "error: a job failed; its log, which stands above or is named there, says more": None
-        }
-    advice = "What is done is kept. Correct the above, then give the same command again to go on."
-    return "\n".join([*errors, advice])
-
-
-def report(logs):
-    """Return what a mail tells of the run, be it done or failed."""
-    return RunReport(
-        margins=[margin_report(margin, key in PENDING) for key, margin in MARGINS.items()],
-        seconds=time.monotonic() - STARTED,
-        command=command_line(sys.argv),
-        start=None if workflow.overwrite_workdir else Path.cwd(),
-        logs=logs,
-    )
-
-
-def write_success(logs):
-    """Return the letter that a run is done, or None if it has only touched files."""
-    return None if workflow.touch else success_letter(report(logs))
-
-
-def write_failure(logs):
-    """Return the letter that a run has failed."""
-    failed = [
-        failed_job(job.rule.name, job.wildcards_dict, job.log, ERRORS.by_job.get(job.jobid))
-        for jobs in workflow.scheduler.failed
-        for job in (jobs.jobs if jobs.is_group() else [jobs])
-    ]
-    return failure_letter(report(logs), sorted(failed, key=lambda job: (job.rule, job.logs)))
+def end_of_failure(logs):
+    """Say what has failed and how to go on, and let the process end."""
+    print(failure_summary(logs), flush=True)
+    notify(MAIL, lambda: write_failure(logs))
+    end_at_once()
 
 
 ERRORS = ErrorRecords()

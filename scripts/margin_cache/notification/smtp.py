@@ -1,0 +1,130 @@
+"""Delivery of a message by SMTP, which costs a limited time and never changes how a run ends."""
+
+import ipaddress
+import os
+import re
+import smtplib
+import socket
+import ssl
+import sys
+import threading
+from collections.abc import Callable
+from contextlib import suppress
+from email.message import EmailMessage
+from email.utils import formatdate, make_msgid
+
+from margin_cache.config.model import SMTP_PASSWORD, SMTP_USER, MailSettings
+from margin_cache.notification.messages import printable
+
+DEADLINE = 30.0
+"""Time limit of a delivery, from the text of the message to the end of the connection [s]."""
+
+_QUIT_TIMEOUT = 2.0  # for the answer of a server that has accepted the message [s]
+
+
+def notify(settings: MailSettings | None, write: Callable[[], EmailMessage | None]) -> None:
+    """Send a message within ``DEADLINE`` seconds, or print one line of warning; raise nothing.
+
+    A socket timeout limits neither a DNS look-up nor a server that sends a byte now and then.
+    Therefore a daemon thread does the work, and is abandoned when its time is up.
+
+    Args:
+        settings: recipients and server; None to send nothing.
+        write: returns the message without addresses, or None if there is nothing to send.
+    """
+    if settings is None:
+        return
+    outcomes: list[BaseException | None] = []  # of which the first counts
+
+    def work() -> None:
+        try:
+            if (message := write()) is not None:
+                _deliver(settings, message, outcomes.append)
+            outcomes.append(None)
+        except BaseException as error:
+            outcomes.append(error)
+
+    problem: BaseException | None = TimeoutError()
+    try:
+        thread = threading.Thread(target=work, name="mail", daemon=True)
+        thread.start()
+        thread.join(DEADLINE)
+    except (Exception, KeyboardInterrupt) as error:
+        problem = error
+    if problem := outcomes[0] if outcomes else problem:
+        with suppress(Exception):
+            print(f"warning: {_warning(settings, problem)}", file=sys.stderr, flush=True)
+
+
+def _deliver(
+    settings: MailSettings, message: EmailMessage, report: Callable[[Exception | None], None]
+) -> None:
+    """Hand a message to the server; report whom it has refused before the connection is closed."""
+    domain = socket.getfqdn()
+    if not re.fullmatch(r"[A-Za-z0-9-]+(\.[A-Za-z0-9-]+)*", domain):
+        domain = "localhost"
+    message["From"] = settings.sender or f"margin-cache@{domain}"
+    message["To"] = ", ".join(settings.recipients)
+    message["Date"] = formatdate(localtime=True)
+    message["Message-ID"] = make_msgid(domain=message["From"].rpartition("@")[2])
+    message["Auto-Submitted"] = "auto-generated"
+    context = ssl.create_default_context()
+    greeting = domain if "." in domain else "[127.0.0.1]"  # some servers refuse a short name
+    server = (settings.host, settings.port, greeting)
+    with (
+        smtplib.SMTP_SSL(*server, timeout=DEADLINE, context=context)
+        if settings.security == "ssl"
+        else smtplib.SMTP(*server, timeout=DEADLINE)
+    ) as smtp:
+        assert smtp.sock is not None
+        if settings.security == "starttls":
+            smtp.starttls(context=context)
+        peer = ipaddress.ip_address(smtp.sock.getpeername()[0])
+        _log_in(smtp, is_private=settings.security != "none" or peer.is_loopback)
+        refused = smtp.send_message(message)
+        report(smtplib.SMTPRecipientsRefused(refused) if refused else None)
+        smtp.sock.settimeout(_QUIT_TIMEOUT)
+
+
+def _log_in(smtp: smtplib.SMTP, is_private: bool) -> None:
+    """Log in if the environment has a login; send it over private connections only."""
+    user, password = os.environ.get(SMTP_USER, ""), os.environ.get(SMTP_PASSWORD, "")
+    if not user and not password:
+        return
+    if not user or not password:
+        present, missing = (SMTP_USER, SMTP_PASSWORD) if user else (SMTP_PASSWORD, SMTP_USER)
+        raise smtplib.SMTPException(f"{present} is set, but {missing} is not")
+    if not is_private:
+        raise smtplib.SMTPException(
+            f"the password would go there unencrypted; set smtp.security, or unset {SMTP_PASSWORD}"
+        )
+    try:
+        smtp.login(user, password)
+    except smtplib.SMTPResponseException as error:
+        raise smtplib.SMTPException(f"the login was refused ({error.smtp_code})") from None
+    except ValueError:
+        raise smtplib.SMTPException("the user or the password has odd characters") from None
+
+
+def _warning(settings: MailSettings, error: BaseException) -> str:
+    """Return one line about who gets no mail and why, without the login."""
+    recipients = settings.recipients
+    match error:
+        case smtplib.SMTPRecipientsRefused(recipients=refused):
+            recipients = tuple(refused)
+            reason = "; ".join(f"{to} was refused: {_answer(*refused[to])}" for to in refused)
+        case smtplib.SMTPResponseException():
+            reason = _answer(error.smtp_code, error.smtp_error)
+        case TimeoutError():
+            reason = f"no answer within {DEADLINE:g} s"
+        case _:
+            reason = getattr(error, "strerror", None) or str(error)
+    for secret in filter(None, map(os.environ.get, (SMTP_PASSWORD, SMTP_USER))):
+        reason = reason.replace(secret, "***")
+    reason = " ".join(printable(reason).split())[:500] or type(error).__name__
+    server = f"{settings.host}, port {settings.port}"
+    return f"no mail was sent to {', '.join(recipients)} by {server}: {reason}"
+
+
+def _answer(code: int, text: bytes | str) -> str:
+    return f"{code} {text.decode('utf-8', 'replace') if isinstance(text, bytes) else text}"

@@ -1,0 +1,188 @@
+"""Mails and the terminal tell what a run has made, or what has failed and how to go on."""
+
+import socket
+from email import message_from_bytes
+from email.message import EmailMessage
+from email.policy import default
+from pathlib import Path
+
+import pytest
+from margin_cache.notification.messages import (
+    FailedJob,
+    MarginReport,
+    failure_message,
+    failure_summary,
+    finished_margins,
+    printable,
+    resume_command,
+    run_details,
+    success_message,
+)
+
+MARGIN = MarginReport(
+    "gaia_10arcs", Path("/out/gaia_10arcs"), Path("/sky/gaia"), 10.0, True, False, 1234, 56
+)
+INCOMPLETE = MarginReport("x_1arcs", Path("/out/x_1arcs"), Path("/sky/x"), 1.0, False, False)
+COMMAND = "cd '/a dir'\nsnakemake --cores 2"
+
+
+def text(message: EmailMessage) -> str:
+    return message.get_content().replace("\r\n", "\n")
+
+
+def test_success_tells_what_was_made():
+    message = success_message([MARGIN], run_details(3725.4, ["run.log"]))
+    assert message["Subject"] == "Margin cache done: gaia_10arcs"
+    for line in (
+        "The run is done.",
+        "Margin gaia_10arcs",
+        "    output: /out/gaia_10arcs",
+        "    input: /sky/gaia",
+        "    threshold: 10 arcsec",
+        "    rows: 1234",
+        "    files: 56",
+        "Wall time: 1:02:05",
+        f"Host: {socket.gethostname()}",
+        f"Directory: {Path.cwd()}",
+        "Log: run.log",
+    ):
+        assert line in text(message).splitlines()
+
+
+def test_relative_paths_are_told_in_full():
+    margin = MARGIN._replace(output_dir=Path("results/m"), catalog=Path("demo/sky"))
+    lines = text(success_message([margin], "")).splitlines()
+    assert f"    output: {Path.cwd()}/results/m" in lines
+    assert f"    input: {Path.cwd()}/demo/sky" in lines
+
+
+def test_success_tells_apart_what_was_not_made():
+    older = MARGIN._replace(name="older", is_older=True, rows=None, files=None)
+    message = success_message([older, INCOMPLETE], "")
+    assert message["Subject"] == "Margin cache done: older"
+    assert "made by an earlier run" in text(message)
+    assert "Margin x_1arcs, which is not finished" in text(message)
+    assert "rows" not in text(message)
+    assert success_message([INCOMPLETE], "")["Subject"] == "Margin cache run done, none made"
+
+
+def test_subject_names_a_few_margins_only():
+    message = success_message([MARGIN._replace(name=f"m{number}") for number in range(5)], "")
+    assert message["Subject"] == "Margin cache done: m0, m1, m2 and 2 more"
+    assert "Margin m4" in text(message)
+
+
+def test_failure_tells_where_and_how_to_go_on(tmp_path):
+    log = tmp_path / "job.log"
+    log.write_bytes(b"".join(b"line %d\n" % number for number in range(100)) + b"\xff\x1b[31m\n")
+    job = FailedJob("map_partitions", {"work": "w", "job": "00000-ab"}, [str(log), "gone"])
+    message = failure_message([MARGIN, INCOMPLETE], [job], COMMAND, "Wall time: 0:01:00")
+    assert message["Subject"] == "Margin cache failed: x_1arcs in map_partitions"
+    lines = text(message).splitlines()
+    assert "What is done is kept." in lines[0]
+    assert lines[2:4] == ["    cd '/a dir'", "    snakemake --cores 2"]
+    for line in (
+        "Failed: rule map_partitions",
+        "    work: w",
+        "    job: 00000-ab",
+        f"    end of {log}:",
+        "        line 99",
+        "    end of gone:",
+        "        (No such file or directory)",
+        "Margin gaia_10arcs",
+        "Wall time: 0:01:00",
+    ):
+        assert line in lines
+    assert "        line 80" not in lines
+    assert "message:" not in text(message)
+
+
+def test_failure_without_a_failed_job_is_a_run_that_was_stopped():
+    message = failure_message([MARGIN], [], COMMAND, "")
+    assert message["Subject"] == "Margin cache failed: gaia_10arcs"
+    assert "the run was stopped" in text(message)
+
+
+def test_failure_stays_short_however_many_jobs_have_failed(tmp_path):
+    log = tmp_path / "job.log"
+    log.write_text("x" * 10_000_000 + "\n" + "y" * 10_000_000)
+    job = FailedJob("map_partitions", {"job": "1"}, [str(log)])
+    message = failure_message([MARGIN], [job] * 1000, COMMAND, "")
+    assert len(text(message)) < 10_000
+    assert "995 more jobs have failed" in text(message)
+
+
+def test_failure_tells_each_log_once_and_what_the_executor_says(tmp_path):
+    log = tmp_path / "empty.log"
+    log.touch()
+    job = FailedJob("map", {}, [str(log), "slurm.log", str(log)], "SLURM status\nOUT_OF_MEMORY")
+    lines = text(failure_message([MARGIN], [job], COMMAND, "")).splitlines()
+    assert "    message: SLURM status OUT_OF_MEMORY" in lines
+    assert [line for line in lines if "end of" in line] == [
+        f"    end of {log}:",
+        "    end of slurm.log:",
+    ]
+    assert "        (nothing)" in lines
+
+
+def test_command_is_quoted_and_has_its_directory_if_that_is_known():
+    words = ["snakemake", "--config", "a=b c"]
+    assert resume_command(words, None) == "snakemake --config 'a=b c'"
+    assert resume_command(words, Path("/a dir")) == "cd '/a dir'\nsnakemake --config 'a=b c'"
+
+
+def test_terminal_has_a_line_for_each_finished_margin():
+    assert finished_margins(
+        [MARGIN, INCOMPLETE, MARGIN._replace(output_dir=Path("results/m"))]
+    ) == (
+        "/out/gaia_10arcs: 1234 rows in 56 files, within 10 arcsec\n"
+        "results/m: 1234 rows in 56 files, within 10 arcsec"
+    )
+    assert finished_margins([INCOMPLETE]) == ""
+
+
+def test_terminal_repeats_each_error_once_and_tells_how_to_go_on(tmp_path):
+    logs = [tmp_path / "1.log", tmp_path / "2.log"]
+    logs[0].write_bytes(b"Error in rule\nerror: no such file \xff \nerror: one\nan error: no\n")
+    logs[1].write_text("error: one\nerror: two")
+    *errors, advice = failure_summary(map(str, logs)).splitlines()
+    assert errors == ["error: no such file \ufffd", "error: one", "error: two"]
+    assert "What is done is kept." in advice
+    assert "the same command again" in advice
+
+
+def test_terminal_refers_to_the_log_of_a_job_that_tells_no_error(tmp_path):
+    log = tmp_path / "1.log"
+    log.write_text("Error in rule map\n")
+    for logs in ([str(log)], []):
+        error, _ = failure_summary(logs).splitlines()
+        assert error.startswith("error: a job failed; its log")
+
+
+@pytest.mark.parametrize("newline", ["\n", "\r", "\r\n", "\u2028", "\x85", "\n\n"])
+def test_nothing_that_a_mail_tells_gets_into_its_header(newline):
+    evil = f"x{newline}Bcc: evil@example.org{newline}{newline}Body"
+    content = success_message([MARGIN._replace(name=evil)], "").as_bytes()
+    message = message_from_bytes(content, policy=default)
+    assert set(message.keys()) == {
+        "Subject",
+        "Content-Type",
+        "Content-Transfer-Encoding",
+        "MIME-Version",
+    }
+    assert message["Subject"].startswith("Margin cache done: x")
+
+
+def test_mail_has_short_lines_of_ascii_characters():
+    margin = MARGIN._replace(name="☆" * 100)
+    content = success_message([margin], "é\udcff\x00\x1b[31m ☆\n" + "x" * 5000).as_bytes()
+    assert content.isascii()
+    assert success_message([MARGIN], "Grüße").as_bytes().isascii()
+    assert max(map(len, content.split(b"\r\n"))) < 999
+    message = message_from_bytes(content, policy=default)
+    assert "é???[31m ☆" in message.get_content().splitlines()
+
+
+def test_what_is_printable_stays():
+    assert printable("a\tb\nc é☆") == "a\tb\nc é☆"
+    assert printable("\x1b[31m\r\x7f\u2028\udc80") == "?[31m????"

@@ -1,0 +1,357 @@
+"""Mail is delivered safely, in a limited time; whatever goes wrong is one line of warning."""
+
+import io
+import signal
+import socket
+import sys
+import threading
+import time
+from collections.abc import Callable
+from email.message import EmailMessage
+from pathlib import Path
+
+import pytest
+from margin_cache.config.model import SMTP_PASSWORD, SMTP_USER, MailSettings
+from margin_cache.notification import smtp
+from margin_cache.notification.messages import MarginReport, success_message
+from support.smtp_server import (
+    ALL,
+    HERE,
+    PASSWORD,
+    SHORT,
+    SPARE,
+    USER,
+    assert_is_one_warning,
+    dribble,
+    free_port,
+    mail_server,
+    make_certificate,
+    mute,
+    mute_once_the_mail_is_there,
+    odd_server,
+)
+
+MARGIN = MarginReport("small", Path("/out/small"), Path("/sky"), 1.0, True, False)
+
+# aiosmtpd does not know that a line is encrypted from the start, or that it stays on one machine.
+without_tls = pytest.mark.filterwarnings("ignore:Requiring AUTH while not requiring TLS")
+
+
+@pytest.fixture(scope="module")
+def certificate(tmp_path_factory):
+    return make_certificate(tmp_path_factory.mktemp("certificate"), f"subjectAltName=IP:{HERE}")
+
+
+@pytest.fixture
+def trusted(certificate, monkeypatch):
+    """The certificate, which the machine trusts."""
+    monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
+    return certificate
+
+
+@pytest.fixture(autouse=True)
+def without_login(monkeypatch):
+    for name in (SMTP_USER, SMTP_PASSWORD):
+        monkeypatch.delenv(name, raising=False)
+
+
+@pytest.fixture
+def login(monkeypatch):
+    monkeypatch.setenv(SMTP_USER, USER)
+    monkeypatch.setenv(SMTP_PASSWORD, PASSWORD)
+
+
+@pytest.fixture
+def send(capsys) -> Callable[..., str]:
+    """A function that sends a message and returns what is printed."""
+
+    def send(text: str = "Grüße, ☆", recipients: tuple[str, ...] = ALL, **server) -> str:
+        settings = MailSettings(
+            recipients=recipients,
+            host=server.get("host", HERE),
+            port=server.get("port", 25),
+            security=server.get("security", "none"),
+            sender=server.get("sender", ""),
+        )
+        smtp.notify(settings, lambda: success_message([MARGIN], text))
+        captured = capsys.readouterr()
+        assert captured.out == ""
+        return captured.err
+
+    return send
+
+
+def test_mail_is_sent_in_the_clear_without_security(send):
+    with mail_server() as (inbox, server):
+        assert send(**server, sender="me@example.org") == ""
+    (received,) = inbox.mails
+    assert received.recipients == list(ALL)
+    assert received.message["From"] == "me@example.org"
+    assert received.message["Message-ID"].endswith("@example.org>")
+    assert received.message["Subject"] == "Margin cache done: small"
+    assert received.text.splitlines()[-1] == "Grüße, ☆"
+    assert not received.encrypted
+    assert received.user is None
+
+
+def test_mail_has_all_headers_that_servers_expect_and_no_others(send):
+    with mail_server() as (inbox, server):
+        assert send("Bcc: evil@example.org\r\n", **server) == ""
+    (received,) = inbox.mails
+    assert set(received.message) == {
+        "Subject",
+        "From",
+        "To",
+        "Date",
+        "Message-ID",
+        "Auto-Submitted",
+        "Content-Type",
+        "Content-Transfer-Encoding",
+        "MIME-Version",
+    }
+    assert received.message["To"] == "one@example.org, two@example.org"
+
+
+def test_mail_has_short_lines_of_ascii_characters(send):
+    recipients = tuple(f"number.{number}@example.org" for number in range(120))
+    with mail_server() as (inbox, server):
+        assert send("☆" * 5000, recipients, **server) == ""
+    (received,) = inbox.mails
+    assert received.recipients == list(recipients)
+    assert received.content.isascii()
+    assert max(map(len, received.content.split(b"\r\n"))) < 999
+
+
+@pytest.mark.parametrize("key", ["sender", "recipients"])
+def test_mail_with_a_newline_in_an_address_is_not_sent(send, key):
+    evil = "one@example.org\nBcc: evil@example.org"
+    with mail_server() as (inbox, server):
+        warning = send(**{**server, key: evil if key == "sender" else (evil,)})
+    assert_is_one_warning(warning.replace(evil, ""), "linefeed")
+    assert not inbox.mails
+
+
+@pytest.mark.parametrize("name", ["sky.example.org", "bad name\nBcc: x@example.org", ""])
+def test_sender_is_named_after_the_machine_if_that_makes_an_address(send, monkeypatch, name):
+    monkeypatch.setattr(socket, "getfqdn", lambda *_: name)
+    with mail_server() as (inbox, server):
+        assert send(**server) == ""
+    host = name if name == "sky.example.org" else "localhost"
+    assert inbox.mails[0].message["From"] == f"margin-cache@{host}"
+    assert "Bcc" not in inbox.mails[0].message
+
+
+@without_tls
+@pytest.mark.parametrize("security", ["starttls", "ssl"])
+def test_mail_is_sent_encrypted_and_with_a_login(send, trusted, login, security):
+    with mail_server(certificate=trusted, security=security, login=True) as (inbox, server):
+        assert send(**server) == ""
+    (received,) = inbox.mails
+    assert received.encrypted or security == "ssl"
+    assert received.user == USER.encode()
+
+
+@pytest.mark.parametrize("security", ["starttls", "ssl"])
+def test_certificate_that_nobody_vouches_for_is_refused(send, certificate, security):
+    with mail_server(certificate=certificate, security=security) as (inbox, server):
+        assert_is_one_warning(send(**server), "certificate", "self-signed")
+    assert not inbox.mails
+
+
+@pytest.mark.parametrize("security", ["starttls", "ssl"])
+def test_certificate_of_another_host_is_refused(send, tmp_path, monkeypatch, security):
+    other = make_certificate(tmp_path, "subjectAltName=DNS:other.example.org")
+    monkeypatch.setenv("SSL_CERT_FILE", str(other))
+    with mail_server(certificate=other, security=security) as (inbox, server):
+        assert_is_one_warning(send(**server), "certificate", f"not valid for '{HERE}'")
+    assert not inbox.mails
+
+
+def test_nothing_is_sent_in_the_clear_if_encryption_is_asked_for(send, login):
+    with mail_server() as (inbox, server):
+        assert_is_one_warning(send(**{**server, "security": "starttls"}), "STARTTLS")
+    assert not inbox.mails
+
+
+def test_refused_login_is_told_without_the_login(send, trusted, login, monkeypatch):
+    monkeypatch.setenv(SMTP_PASSWORD, "another")
+    with mail_server(certificate=trusted, security="starttls", login=True) as (inbox, server):
+        warning = send(**server)
+    assert_is_one_warning(warning, "login was refused (535)")
+    assert "another" not in warning
+    assert USER not in warning
+    assert not inbox.mails
+
+
+def test_login_that_a_server_does_not_know_of_is_told(send, login):
+    with mail_server() as (inbox, server):
+        assert_is_one_warning(send(**server), "AUTH", "not supported")
+    assert not inbox.mails
+
+
+@without_tls
+def test_password_is_sent_in_the_clear_to_this_machine_only(send, login, monkeypatch):
+    with mail_server(login=True) as (inbox, server):
+        assert send(**server) == ""
+        assert inbox.mails.pop().user == USER.encode()
+        monkeypatch.setattr(socket.socket, "getpeername", lambda _: ("192.0.2.1", 25))
+        warning = send(**server)
+    assert_is_one_warning(warning, "unencrypted", "smtp.security", SMTP_PASSWORD)
+    assert PASSWORD not in warning
+    assert inbox.logins == [USER.encode()]
+    assert not inbox.mails
+
+
+@pytest.mark.parametrize("name", [SMTP_USER, SMTP_PASSWORD])
+def test_half_a_login_is_told(send, monkeypatch, name):
+    monkeypatch.setenv(name, "hemi7")
+    with mail_server() as (inbox, server):
+        warning = send(**server)
+    missing = SMTP_PASSWORD if name == SMTP_USER else SMTP_USER
+    assert_is_one_warning(warning, f"{name} is set, but {missing} is not")
+    assert "hemi7" not in warning
+    assert not inbox.mails
+
+
+def test_password_that_smtp_cannot_take_is_not_shown(send, trusted, login, monkeypatch):
+    monkeypatch.setenv(SMTP_PASSWORD, "geheimnisvöll")
+    with mail_server(certificate=trusted, security="starttls", login=True) as (_, server):
+        warning = send(**server)
+    assert_is_one_warning(warning, "password")
+    assert "geheim" not in warning
+    assert "ö" not in warning
+
+
+def test_login_is_not_shown_even_if_a_server_repeats_it(send, trusted, login):
+    refusal = f"550 no mail from {USER} with {PASSWORD}\x1b[31m"
+    with mail_server(
+        certificate=trusted, security="starttls", login=True, refused=ALL, refusal=refusal
+    ) as (_, server):
+        warning = send(**server)
+    assert_is_one_warning(warning, "550 no mail from *** with ***")
+    assert "\x1b" not in warning
+
+
+def test_refused_recipients_are_told_and_the_others_get_the_mail(send):
+    with mail_server(refused=ALL[:1]) as (inbox, server):
+        warning = send(**server)
+    assert_is_one_warning(warning, "one@example.org was refused: 550", "no one@example.org here")
+    assert "two@example.org" not in warning
+    assert inbox.mails[0].recipients == [ALL[1]]
+    with mail_server(refused=ALL) as (inbox, server):
+        warning = send(**server)
+    assert_is_one_warning(warning, "one@example.org was refused", "two@example.org was refused")
+    assert not inbox.mails
+
+
+def test_server_that_does_not_want_a_connection_is_told(send):
+    def turn_away(connection: socket.socket, stopped: threading.Event):
+        connection.sendall(b"554 5.3.2 not today\r\n")
+
+    with odd_server(turn_away) as port:
+        assert_is_one_warning(send(port=port), ": 554 5.3.2 not today\n", *ALL)
+
+
+def test_server_that_is_down_is_told(send):
+    assert_is_one_warning(send(port=free_port()), HERE, "Connection refused", *ALL)
+
+
+@pytest.mark.parametrize("host", ["no-such-host.invalid", "a..b", "-", "%"])
+def test_host_that_does_not_exist_is_told(send, host, monkeypatch):
+    monkeypatch.setattr(smtp, "DEADLINE", SHORT)
+    assert_is_one_warning(send(host=host), host)
+
+
+@pytest.mark.parametrize("security", ["none", "starttls", "ssl"])
+@pytest.mark.parametrize("talk", [mute, dribble])
+def test_server_that_does_not_come_to_an_end_costs_a_limited_time(
+    send, monkeypatch, talk, security
+):
+    monkeypatch.setattr(smtp, "DEADLINE", SHORT)
+    with odd_server(talk) as port:
+        start = time.monotonic()
+        warning = send(port=port, security=security)
+        took = time.monotonic() - start
+    # With "ssl", what dribbles in is no TLS at all, which shows at once.
+    told = "" if (talk, security) == (dribble, "ssl") else f"no answer within {SHORT:g} s"
+    assert_is_one_warning(warning, told)
+    assert took < SHORT + SPARE
+
+
+@pytest.mark.parametrize("look_up", ["getfqdn", "getaddrinfo"])
+def test_look_up_that_does_not_come_to_an_end_costs_a_limited_time(send, monkeypatch, look_up):
+    monkeypatch.setattr(smtp, "DEADLINE", SHORT)
+    awake = threading.Event()
+
+    def sleep(*_):
+        awake.wait()
+        raise OSError("too late")
+
+    monkeypatch.setattr(socket, look_up, sleep)
+    start = time.monotonic()
+    warning = send(port=free_port())
+    assert time.monotonic() - start < SHORT + SPARE
+    abandoned = [thread for thread in threading.enumerate() if thread.name == "mail"]
+    assert abandoned and all(thread.daemon for thread in abandoned)  # and do not keep the process
+    awake.set()
+    assert_is_one_warning(warning, f"no answer within {SHORT:g} s")
+
+
+def test_text_that_does_not_come_to_an_end_costs_a_limited_time(capsys, monkeypatch):
+    monkeypatch.setattr(smtp, "DEADLINE", SHORT)
+    awake = threading.Event()
+    smtp.notify(MailSettings(ALL, HERE, 25, "none", ""), lambda: awake.wait() and None)
+    awake.set()
+    assert_is_one_warning(capsys.readouterr().err, f"no answer within {SHORT:g} s")
+
+
+def test_mail_counts_as_sent_once_the_server_has_it(send, monkeypatch):
+    monkeypatch.setattr(smtp, "_QUIT_TIMEOUT", SHORT)
+    start = time.monotonic()
+    with odd_server(mute_once_the_mail_is_there) as port:
+        assert send(port=port) == ""
+    assert time.monotonic() - start < SHORT + SPARE
+
+
+def test_whole_delay_is_half_a_minute():
+    assert smtp.DEADLINE == 30
+
+
+@pytest.mark.parametrize(
+    "error", [ValueError("a\nb"), OSError(), KeyboardInterrupt(), KeyError(1), SystemExit(3)]
+)
+def test_whatever_happens_is_one_line_of_warning(capsys, error):
+    def write() -> EmailMessage:
+        raise error
+
+    smtp.notify(MailSettings(ALL, HERE, 25, "none", ""), write)
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err.startswith("warning: ")
+    assert_is_one_warning(captured.err)
+
+
+def test_interrupted_wait_is_one_line_of_warning(capsys):
+    interrupted = threading.Event()
+
+    def write() -> None:
+        signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
+        interrupted.wait()
+
+    smtp.notify(MailSettings(ALL, HERE, 25, "none", ""), write)
+    interrupted.set()
+    assert_is_one_warning(capsys.readouterr().err, "KeyboardInterrupt")
+
+
+def test_warning_that_cannot_be_printed_does_no_harm(monkeypatch):
+    closed = io.StringIO()
+    closed.close()
+    monkeypatch.setattr(sys, "stderr", closed)
+    settings = MailSettings(ALL, HERE, free_port(), "none", "")
+    smtp.notify(settings, lambda: success_message([MARGIN], ""))
+
+
+def test_nothing_is_sent_or_said_without_settings_or_a_message(capsys):
+    smtp.notify(None, lambda: pytest.fail("nobody wants a message"))
+    smtp.notify(MailSettings(ALL, HERE, free_port(), "none", ""), lambda: None)
+    assert capsys.readouterr() == ("", "")
