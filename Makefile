@@ -19,10 +19,10 @@ CHECK_PYTHON = $(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit( \
 export NUMBA_DISABLE_JIT := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo resume picture test benchmark reference lint format lock clean
+.PHONY: help venv demo resume picture test test-fast benchmark reference lint format lock clean
 
 help: ## list these targets
-	@sed -n 's/^\([a-z][a-z]*\):[^#]*## \(.*\)/\1|\2/p' Makefile | \
+	@sed -n 's/^\([a-z][a-z-]*\):[^#]*## \(.*\)/\1|\2/p' Makefile | \
 	while IFS='|' read -r target what; do printf 'make %-9s %s\n' "$$target" "$$what"; done
 	@echo "Variables: PYTHON=$(PYTHON), CORES=$(CORES), ARGS= for snakemake or pytest."
 
@@ -41,6 +41,9 @@ picture: venv ## draw docs/margin.png, the picture in README.md
 
 test: venv ## run all tests, those of the style too
 	$(BIN)/python -m pytest -n $$(( $(CORES) + 1 )) --dist worksteal tests $(ARGS)
+
+test-fast: venv ## run the unit tests and check the style (a minute)
+	$(BIN)/python -m pytest -n $(CORES) --dist worksteal tests/unit $(ARGS)
 
 benchmark: venv ## time the workflow and its peers on the same skies (minutes; ARGS=--help)
 	$(BIN)/python benchmarks/compare.py $(ARGS)

@@ -1,5 +1,6 @@
 """Skies, and the rows that the oracle finds in their margins."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property, partial
 from pathlib import Path
@@ -9,7 +10,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pytest
 
-from support import oracle, skies
+from support import oracle, skies, sky_catalogs
 from support.once import once
 
 THRESHOLDS = (0.05, 1.0, 10.0, 60.0, 1800.0)
@@ -62,11 +63,18 @@ def pair_codes(sky: Sky, ids: Ints, destinations: Ints) -> Ints:
 
 def true_pairs(sky: Sky, threshold: float) -> Truth:
     """The pairs that the oracle finds, sorted, and how many it calls ambiguous."""
-    rows, destinations, ambiguous = oracle.brute_force_margin(
-        *sky.position, sky.row_partition, sky.partitions, sky.destinations, threshold
-    )
-    ids = sky.table["id"].to_numpy()[rows]
-    return np.sort(pair_codes(sky, ids, destinations)), len(ambiguous)
+    return truths_at(sky, [threshold])[0]
+
+
+def truths_at(sky: Sky, thresholds: Sequence[float]) -> list[Truth]:
+    """The true pairs for each of several thresholds, which takes little more time than one."""
+    ids = sky.table["id"].to_numpy()
+    return [
+        (np.sort(pair_codes(sky, ids[rows], destinations)), len(ambiguous))
+        for rows, destinations, ambiguous in oracle.brute_force_margins(
+            *sky.position, sky.row_partition, sky.partitions, sky.destinations, thresholds
+        )
+    ]
 
 
 def without_ambiguous(sky: Sky, codes: Ints, threshold: float) -> Ints:
@@ -81,24 +89,18 @@ def without_ambiguous(sky: Sky, codes: Ints, threshold: float) -> Ints:
 @cache
 def large_sky(name: str) -> Sky:
     if name == "border":
-        return Sky(*skies.border_sky())
-    table = skies.survey_sky(columns=3)
-    return Sky(table, skies.survey_partitions(table))
+        return Sky(*sky_catalogs.border_sky())
+    table = sky_catalogs.survey_sky(columns=3)
+    return Sky(table, sky_catalogs.survey_partitions(table))
 
 
 def make_truths(name: str, directory: Path) -> None:
-    """Save the true pairs of a large sky, from the largest threshold down.
-
-    A row within a threshold is also within the larger ones, so only those rows are asked about.
-    """
+    """Save the true pairs of a large sky, for all thresholds."""
     directory.mkdir()
     sky = large_sky(name)
-    rows = np.arange(sky.table.num_rows)
-    for threshold in sorted({*THRESHOLDS, *THRESHOLDS_OF_HATS}, reverse=True):
-        few = Sky(sky.table.take(pa.array(rows)), sky.partitions)
-        codes, ambiguous = true_pairs(few, threshold)
+    thresholds = sorted({*THRESHOLDS, *THRESHOLDS_OF_HATS})
+    for threshold, (codes, ambiguous) in zip(thresholds, truths_at(sky, thresholds), strict=True):
         np.savez(directory / f"{threshold:g}.npz", codes=codes, ambiguous=ambiguous)
-        rows = sky.rows_of(np.unique(codes // len(sky.destinations)))
 
 
 def truth_of(name: str, threshold: float, factory: pytest.TempPathFactory) -> Truth:

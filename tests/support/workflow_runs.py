@@ -71,7 +71,7 @@ def snakemake_server() -> subprocess.Popen[str]:
 
 def environment() -> dict[str, str]:
     """The environment of runs, without what makes them other than those of most users."""
-    unusual = {"SNAKEMAKE_PROFILE", "PYTHONUNBUFFERED"}
+    unusual = {"SNAKEMAKE_PROFILE", "PYTHONUNBUFFERED", "OPENBLAS_NUM_THREADS"}
     return {name: value for name, value in os.environ.items() if name not in unusual}
 
 

@@ -1,12 +1,8 @@
 """A margin is a HiPSCat margin catalog, and has the columns of its primary as they were."""
 
 import csv
-import json
 import re
-from collections.abc import Iterator
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -14,14 +10,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from support import skies
+from support.described_margins import MARGINS, description, files, make_margins
 from support.once import once
 from support.paths import ROOT
 from support.small_skies import small_catalog
-from support.typed_tables import typed_table
 from support.workflow_runs import run_workflow
-from support.write_hipscat import write_hipscat
 
-MARGINS = {"plain": 60.0, "typed": 20_000.0, "empty": 0.001, "zstd": 1800.0, "indexless": 60.0}
 FILLED = [name for name in MARGINS if name != "empty"]
 INFO_KEYS = [
     "catalog_name",
@@ -38,101 +32,12 @@ MARGIN_FIELDS = [pa.field(f"margin_{name}", kind) for name, kind in PIXEL_TYPES.
 
 
 @pytest.fixture(scope="module")
-def hipscat() -> SimpleNamespace:
-    """What is used of hipscat, imported without compiling, which takes 13 s otherwise."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("NUMBA_DISABLE_JIT", "1")
-        from hipscat import read_from_hipscat
-        from hipscat.catalog.margin_cache.margin_catalog import MarginCatalog
-        from hipscat.io.validation import is_valid_catalog
-    return SimpleNamespace(
-        MarginCatalog=MarginCatalog,
-        is_valid_catalog=is_valid_catalog,
-        read_from_hipscat=read_from_hipscat,
-    )
-
-
-def typed_sky() -> tuple[pa.Table, skies.IntArray]:
-    """Rows with every type, with NaN, and with metadata of fields and of the schema."""
-    table = typed_table(1500, seed=8)
-    strange = np.where(np.arange(1500) % 3 == 0, np.nan, -0.0)
-    table = table.append_column("nan", pa.array(strange, from_pandas=False))
-    table = table.append_column("id", pa.array(np.arange(1500)))
-    described = table.schema.field("float32").with_metadata({b"unit": b"mag", b"ucd": b"phot"})
-    schema = table.schema.set(table.schema.get_field_index("float32"), described)
-    table = table.cast(schema.with_metadata({b"survey": "Übersicht".encode()}))
-    return table, skies.adaptive_partitions(*positions(table), max_rows=200)
-
-
-def lonely_sky() -> tuple[pa.Table, skies.IntArray]:
-    """Twelve stars, each in the middle of a pixel of order 0."""
-    partitions = np.column_stack([np.zeros(12, dtype=np.int64), np.arange(12)])
-    ra, dec = skies.pixel_positions(partitions, np.full(12, 0.5), np.full(12, 0.5))
-    return pa.table({"ra": ra, "dec": dec, "id": np.arange(12)}), partitions
-
-
-def positions(table: pa.Table) -> tuple[skies.FloatArray, skies.FloatArray]:
-    return table["ra"].to_numpy(), table["dec"].to_numpy()
-
-
-def make_margins(out: Path) -> None:
-    small_catalog(out / "plain")
-    small_catalog(out / "zstd", rows=6000, max_rows=1500, compression="zstd", row_group_size=70)
-    small_catalog(out / "indexless", index_is_pandas_index=False)
-    write_hipscat(out, "typed", *typed_sky(), row_group_size=40, compression="gzip")
-    write_hipscat(out, "empty", *lonely_sky(), compression="none", epoch="J1991.25")
-    margins = [
-        {"input_catalog_path": name, "output_artifact_name": name, "margin_threshold": threshold}
-        for name, threshold in MARGINS.items()
-    ]
-    run_workflow(out, config={"output_path": "margins", "margins": margins}, check=True)
-
-
-@pytest.fixture(scope="module")
 def directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A directory with the catalogs, by name, and their margins, in margins."""
     return once(tmp_path_factory, "format", make_margins)
 
 
-def files(catalog: Path) -> Iterator[tuple[int, int, pq.ParquetFile]]:
-    """Order, pixel and content of each file, in no particular order."""
-    for path in catalog.rglob("*.parquet"):
-        match = re.fullmatch(
-            r"Norder=(\d+)/Dir=(\d+)/Npix=(\d+)\.parquet", path.relative_to(catalog).as_posix()
-        )
-        assert match, path
-        order, group, pixel = (int(part) for part in match.groups())
-        assert group == pixel // 10000 * 10000
-        yield order, pixel, pq.ParquetFile(path)
-
-
-def description(margin: Path, name: str) -> dict[str, Any]:
-    return json.loads((margin / name).read_text(encoding="utf-8"))
-
-
-# --- as hipscat sees it ---------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("name", MARGINS)
-def test_hipscat_opens_it_as_a_margin(name: str, directory: Path, hipscat: SimpleNamespace) -> None:
-    margin = directory / "margins" / name
-    loaded = hipscat.read_from_hipscat(str(margin))
-    assert isinstance(loaded, hipscat.MarginCatalog)
-    info = loaded.catalog_info
-    assert (info.catalog_name, info.catalog_type) == (name, "margin")
-    assert info.margin_threshold == MARGINS[name]
-    assert info.primary_catalog == name
-    assert info.total_rows == sum(file.metadata.num_rows for *_, file in files(margin))
-    pixels = {(pixel.order, pixel.pixel) for pixel in loaded.get_healpix_pixels()}
-    assert pixels == {(order, pixel) for order, pixel, _ in files(margin)}
-
-
-# Not the typed one: pyarrow, by which hipscat reads statistics, fails at those of float16. And
-# hipscat finds no catalog valid that has no partitions.
-@pytest.mark.parametrize("name", ["plain", "zstd", "indexless"])
-def test_hipscat_finds_it_valid(name: str, directory: Path, hipscat: SimpleNamespace) -> None:
-    path = str(directory / "margins" / name)
-    assert hipscat.is_valid_catalog(path, strict=True, fail_fast=True, verbose=False)
+# --- as pandas sees it ----------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("name", ["plain", "zstd"])

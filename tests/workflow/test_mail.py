@@ -141,7 +141,7 @@ def test_run_that_fails_sends_one_mail_and_its_command_goes_on(tmp_path):
         (plan_dir,) = (directory / "intermediate" / NAME).glob("*/")
         assert f"    plan_dir: {plan_dir.relative_to(directory)}" in lines
         (job,) = [line for line in lines if line.startswith("    job: ")]
-        assert (work / "logs" / "map_partitions" / f"{job.split()[1]}.log").is_file()
+        assert (plan_dir / "logs" / "map_partitions" / f"{job.split()[1]}.log").is_file()
         assert f"    input: {catalog}" in lines
         mend()
         (command,) = [line.strip() for line in lines if "bin/snakemake" in line]

@@ -10,6 +10,7 @@ from support.oracle.margins import (
     AMBIGUOUS_ARCSEC,
     boundary_samples,
     brute_force_margin,
+    brute_force_margins,
     half_gap,
     negative_pixels,
 )
@@ -23,6 +24,7 @@ __all__ = [
     "angles_between",
     "boundary_samples",
     "brute_force_margin",
+    "brute_force_margins",
     "exact_distance",
     "exact_distances",
     "half_gap",

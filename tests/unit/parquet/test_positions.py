@@ -1,112 +1,204 @@
 """Positions of rows are read with no other columns; what is wrong with them is said."""
 
+import os
 import re
-import shutil
-from dataclasses import replace
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from margin_cache.catalog.model import CatalogInfo, pixel_path
+from margin_cache.catalog.model import CatalogInfo
 from margin_cache.catalog.partitions import partition_state
 from margin_cache.errors import MarginCacheError
 from margin_cache.parquet import positions
-from margin_cache.parquet.positions import open_row_groups, read_positions
+from margin_cache.parquet.positions import RowGroup, open_row_groups
 from margin_cache.parquet.row_selection import select_rows
+from support import skies
+from support.catalog_infos import HATS, HIPSCAT, write_partition
 from support.row_groups import group_of
 
 ROWS = 1000
-
-INFO = CatalogInfo(
-    format="hats",
-    path="sky",
-    name="sky",
-    epoch=None,
-    ra_column="ra",
-    dec_column="dec",
-    index_column="_healpix_29",
-    index_order=29,
-    index_shift=0,
-    dataset="dataset",
-)
-PIXEL = (1, 17)
+PIXEL = (1, 5)
 
 
-def write_partition(directory: Path, **changes: Any) -> tuple[CatalogInfo, pa.Table]:
-    """A catalog of one partition, in two row groups; its rows are spread over its pixel."""
-    rng = np.random.default_rng(2)
-    columns = {
-        "_healpix_29": np.sort((17 << 56) + rng.integers(0, 1 << 56, 100)),
-        "ra": rng.uniform(-360, 720, 100),
-        "dec": rng.uniform(-90, 90, 100),
-    } | changes
-    table = pa.table(columns)
-    info = replace(INFO, path=str(directory / "sky"))
-    path = info.partition_path(*PIXEL)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    pq.write_table(table, path, row_group_size=60)
-    return info, table
+@dataclass
+class Catalog:
+    """A catalog of one partition, of PIXEL, which is to be read after planning."""
+
+    info: CatalogInfo
+    table: pa.Table
+
+    @cached_property
+    def path(self) -> Path:
+        return write_partition(self.info, *PIXEL, self.table)
+
+    @cached_property
+    def state(self) -> tuple[int, int]:
+        assert self.path.exists()
+        return partition_state(self.info, *PIXEL)
+
+    def groups(self, schema: pa.Schema | None = None) -> list[RowGroup]:
+        return list(open_row_groups(self.info, PIXEL, self.state, schema or self.table.schema))
+
+    def batches(self, group: RowGroup) -> Iterator[pa.Table]:
+        return positions.read_positions(self.info, PIXEL, group, 1)
+
+    def read(self) -> pa.Table:
+        """The positions of all rows."""
+        groups = self.groups()
+        return pa.concat_tables(t for g in groups for t in self.batches(g))
+
+    def refused(self) -> str:
+        """What is said of rows that are wrong, after the name of the file."""
+        with pytest.raises(MarginCacheError) as caught:
+            self.read()
+        file, _, said = str(caught.value).partition(": ")
+        assert file == str(self.path)
+        return said
 
 
-def read_all(info: CatalogInfo, table: pa.Table) -> pa.Table:
-    groups = open_row_groups(info, PIXEL, partition_state(info, *PIXEL), table.schema)
-    return pa.concat_tables(
-        [batch for group in groups for batch in read_positions(info, PIXEL, group, 1)]
-    )
+@pytest.fixture(params=[HIPSCAT, HATS], ids=["hipscat", "hats"])
+def catalog(request: pytest.FixtureRequest, tmp_path: Path) -> Catalog:
+    rng = np.random.default_rng(1)
+    at = np.tile(PIXEL, (ROWS, 1))
+    ra, dec = skies.pixel_positions(at, *rng.uniform(0.1, 0.9, (2, ROWS)))
+    columns = {"ra": ra, "dec": dec.astype(np.float32), "id": np.arange(ROWS)}
+    if request.param is HIPSCAT:
+        columns["_hipscat_index"] = skies.nested_pixels(ra, dec).astype(np.uint64) << np.uint64(22)
+    return Catalog(replace(request.param, path=str(tmp_path)), pa.table(columns))
 
 
-def test_positions_of_all_row_groups_are_those_of_the_file(tmp_path: Path) -> None:
-    info, table = write_partition(tmp_path, mag=np.ones(100))
-    assert read_all(info, table).equals(table.drop_columns("mag"))
+def with_values(table: pa.Table, name: str, values: dict[int, float | None]) -> pa.Table:
+    """A table with some other values, by row, in a column."""
+    column = table[name].to_pylist()
+    for row, value in values.items():
+        column[row] = value
+    kind = table.schema.field(name).type
+    return table.set_column(table.column_names.index(name), name, pa.array(column, kind))
 
 
-@pytest.mark.parametrize(
-    ("column", "value", "said"),
-    [
-        ("ra", np.nan, "1 rows have a null, NaN or impossible ra or dec"),
-        ("ra", 720.1, "1 rows have a null, NaN or impossible ra or dec"),
-        ("dec", -90.1, "1 rows have a null, NaN or impossible ra or dec"),
-        ("dec", None, "1 rows have a null, NaN or impossible ra or dec"),
-        ("_healpix_29", None, "1 rows have a null _healpix_29"),
-        ("_healpix_29", (17 << 56) - 1, "1 rows have a _healpix_29 outside the partition's pixel"),
-        ("_healpix_29", 18 << 56, "1 rows have a _healpix_29 outside the partition's pixel"),
-    ],
-)
-def test_rows_without_a_position_in_the_partition_are_counted(
-    column: str, value: float | None, said: str, tmp_path: Path
+# --- what is read ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("batch", [1 << 16, 300])
+def test_index_and_coordinates_of_all_rows_are_read_batch_by_batch(
+    batch: int, catalog: Catalog, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    info, table = write_partition(tmp_path)
-    values = table[column].to_pylist()
-    values[70] = value
-    info, table = write_partition(tmp_path, **{column: pa.array(values, table[column].type)})
-    with pytest.raises(MarginCacheError, match=re.escape(said)):
-        read_all(info, table)
+    monkeypatch.setattr(positions, "BATCH_ROWS", batch)
+    found = catalog.read()
+    names = [name for name in ("_hipscat_index", "ra", "dec") if name in catalog.table.schema.names]
+    assert found.equals(catalog.table.select(names))
+    (group,) = catalog.groups()
+    sizes = [part.num_rows for part in catalog.batches(group)]
+    assert max(sizes) <= batch and sum(sizes) == ROWS
 
 
-def test_a_partition_that_has_changed_is_refused(tmp_path: Path) -> None:
-    info, table = write_partition(tmp_path)
-    size, time = partition_state(info, *PIXEL)
-    path = info.partition_path(*PIXEL)
-    for state in ((size + 1, time), (size, time - 1)):
-        with pytest.raises(MarginCacheError, match=f"{path}: was changed after the run began"):
-            list(open_row_groups(info, PIXEL, state, table.schema))
-    shutil.rmtree(path.parent)
-    with pytest.raises(MarginCacheError, match=f"{path}: was changed after the run began"):
-        list(open_row_groups(info, PIXEL, (size, time), table.schema))
+def test_row_groups_are_given_in_order_with_their_file_and_number(catalog: Catalog) -> None:
+    pq.write_table(catalog.table, catalog.path, row_group_size=300)
+    found = catalog.groups()
+    assert [(group.path, group.number) for group in found] == [
+        (catalog.path, number) for number in range(4)
+    ]
+    assert catalog.read()["ra"].equals(catalog.table["ra"])
 
 
-def test_a_partition_of_other_columns_than_the_catalog_is_refused(tmp_path: Path) -> None:
-    info, table = write_partition(tmp_path)
-    state = partition_state(info, *PIXEL)
-    for schema in (
-        table.schema.append(pa.field("mag", pa.float32())),
-        table.schema.set(1, pa.field("ra", pa.float32())),
-    ):
-        with pytest.raises(MarginCacheError, match=pixel_path(*PIXEL)):
-            list(open_row_groups(info, PIXEL, state, schema))
+def test_the_spatial_index_is_the_column_or_made_of_the_coordinates(catalog: Catalog) -> None:
+    found = positions.spatial_index(catalog.info, catalog.read())
+    ra, dec = (catalog.table[name].to_numpy().astype(np.float64) for name in ("ra", "dec"))
+    expected = (
+        skies.nested_pixels(ra, dec, 29)
+        if catalog.info.index_column is None
+        else catalog.table["_hipscat_index"].to_numpy()
+    )
+    np.testing.assert_array_equal(found, expected)
+
+
+def test_coordinates_are_doubles_and_nan_where_they_are_null() -> None:
+    table = pa.table({"ra": pa.array([1.5, None], pa.float32()), "dec": [None, -2.5]})
+    lon, lat = positions.coordinates(HATS, table)
+    assert lon.dtype == lat.dtype == np.float64
+    np.testing.assert_array_equal(lon, [1.5, np.nan])
+    np.testing.assert_array_equal(lat, [np.nan, -2.5])
+
+
+# --- what is wrong --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["ra", "dec"])
+@pytest.mark.parametrize("value", [None, np.nan, np.inf, -np.inf, 1e300, 721.0])
+def test_rows_without_a_position_are_counted_in_the_whole_file(
+    name: str, value: float | None, catalog: Catalog
+) -> None:
+    if name == "dec" and value == 1e300:
+        value = 90.001
+    catalog.table = with_values(catalog.table, name, {3: value, 999: value})
+    pq.write_table(catalog.table, catalog.path, row_group_size=300)
+    assert catalog.refused().startswith("2 rows have a null, NaN or impossible ra or dec")
+
+
+def test_more_than_a_whole_turn_and_the_poles_are_positions(catalog: Catalog) -> None:
+    """Where no index says otherwise: whether it fits the position is not asked."""
+    table = with_values(catalog.table, "ra", {0: -720.0, 1: 720.0, 2: 359.9})
+    catalog.table = with_values(table, "dec", {0: 90.0, 1: -90.0})
+    assert catalog.read().num_rows == ROWS
+
+
+@pytest.mark.parametrize("catalog", [HIPSCAT], indirect=True)
+@pytest.mark.parametrize("beyond", ["before", "behind"])
+def test_rows_of_another_pixel_are_counted(beyond: str, catalog: Catalog) -> None:
+    order, pixel = PIXEL
+    shift = 22 + 2 * (19 - order)
+    ends = {0: pixel << shift, 1: ((pixel + 1) << shift) - 1}
+    catalog.table = with_values(catalog.table, "_hipscat_index", ends)
+    assert catalog.read().num_rows == ROWS
+    outside = (pixel << shift) - 1 if beyond == "before" else (pixel + 1) << shift
+    table = with_values(catalog.table, "_hipscat_index", {7: outside, 8: outside, 9: outside})
+    other = Catalog(catalog.info, table)
+    assert other.refused().startswith("3 rows have a _hipscat_index outside the partition's pixel")
+
+
+@pytest.mark.parametrize("catalog", [HIPSCAT], indirect=True)
+def test_rows_without_an_index_are_counted(catalog: Catalog) -> None:
+    catalog.table = with_values(catalog.table, "_hipscat_index", {7: None, 500: None})
+    assert catalog.refused().startswith("2 rows have a null _hipscat_index")
+
+
+def test_an_index_coarser_than_the_partition_is_not_asked(tmp_path: Path) -> None:
+    """Since it cannot tell that a row is in the pixel."""
+    info = replace(HIPSCAT, path=str(tmp_path), index_order=0, index_shift=0)
+    table = pa.table({"ra": [1.0], "dec": [2.0], "_hipscat_index": pa.array([7], pa.int64())})
+    assert Catalog(info, table).read().num_rows == 1
+
+
+@pytest.mark.parametrize("change", ["size", "time", "gone"])
+def test_a_partition_that_changed_after_planning_is_refused(change: str, catalog: Catalog) -> None:
+    assert len(catalog.groups()) == 1
+    stat = catalog.path.stat()
+    if change == "gone":
+        catalog.path.unlink()
+    else:
+        rows = catalog.table.slice(500) if change == "size" else catalog.table
+        pq.write_table(rows, catalog.path)
+        later = 0 if change == "size" else 10**9
+        os.utime(catalog.path, ns=(stat.st_mtime_ns, stat.st_mtime_ns + later))
+    assert catalog.refused() == "was changed after the run began; start the run again"
+
+
+def test_a_partition_of_another_schema_is_refused(catalog: Catalog) -> None:
+    schema = catalog.table.schema.append(pa.field("more", pa.int8()))
+    with pytest.raises(MarginCacheError, match="lacks the column more"):
+        catalog.groups(schema)
+
+
+def test_a_damaged_row_group_is_named(catalog: Catalog) -> None:
+    content = bytearray(catalog.path.read_bytes())
+    content[4 : len(content) // 2] = b"\xff" * (len(content) // 2 - 4)
+    catalog.path.write_bytes(content)
+    assert catalog.refused().startswith("cannot be read (")
 
 
 def test_positions_are_no_more_than_their_columns(tmp_path: Path) -> None:
@@ -117,8 +209,8 @@ def test_positions_are_no_more_than_their_columns(tmp_path: Path) -> None:
     path = tmp_path / "table.parquet"
     pq.write_table(table, path)
     group = group_of(path)
-    info = replace(INFO, ra_column="coord.ra", index_column=None)
-    (taken,) = read_positions(info, (0, 0), group, 1)
+    info = replace(HATS, ra_column="coord.ra", dec_column="dec", index_column=None)
+    (taken,) = positions.read_positions(info, (0, 0), group, 1)
     assert taken.schema.names == ["coord.ra", "dec"]
     assert select_rows(group, taken, np.arange(10), table.schema, 1).equals(table)
 

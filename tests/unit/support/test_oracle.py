@@ -7,6 +7,7 @@ from support import oracle
 from support.boundary_pairs import (
     ARCSEC_PER_RADIAN,
     PAIR_CLASSES,
+    FloatArray,
     IntArray,
     belt_pixels,
     cap_pixels,
@@ -106,25 +107,32 @@ def test_negative_pixels_of_an_empty_and_a_full_sky() -> None:
     assert oracle.negative_pixels(full).shape == (0, 2)
 
 
-@pytest.mark.parametrize("threshold", [0.05, 60.0, 1800.0, 36000.0])
-def test_brute_force_margin_against_all_pairs(threshold: float) -> None:
+THRESHOLDS = (0.05, 60.0, 1800.0, 36000.0)
+Sky = tuple[FloatArray, FloatArray, IntArray, IntArray, IntArray]
+
+
+def random_sky(thresholds: tuple[float, ...]) -> Sky:
+    """Rows about as far as the thresholds from borders, as brute_force_margin takes them."""
     rng = np.random.default_rng(24)
     partitions = random_partitions(rng, 3)
     destinations = np.concatenate((partitions, oracle.negative_pixels(partitions)))
     chosen = partitions[rng.integers(0, len(partitions), 50)]
     start = edge_points(rng, chosen[:, 0], chosen[:, 1])
-    distance = threshold * rng.uniform(0, 1.5, start.shape[1]) / ARCSEC_PER_RADIAN
+    distance = np.resize(thresholds, 50) * rng.uniform(0, 1.5, 50) / ARCSEC_PER_RADIAN
     lon, lat = displaced(rng, start, distance)
     row_partition = np.full(lon.size, -1)
     for index, (order, pixel) in enumerate(partitions):
         inside = healpy.ang2pix(2**order, lon, lat, nest=True, lonlat=True) == pixel
         row_partition[inside] = index
     occupied = row_partition >= 0
-    lon, lat, row_partition = lon[occupied], lat[occupied], row_partition[occupied]
+    return lon[occupied], lat[occupied], row_partition[occupied], partitions, destinations
 
-    rows, targets, ambiguous = oracle.brute_force_margin(
-        lon, lat, row_partition, partitions, destinations, threshold
-    )
+
+@pytest.mark.parametrize("threshold", THRESHOLDS)
+def test_brute_force_margin_against_all_pairs(threshold: float) -> None:
+    sky = random_sky((threshold,))
+    lon, lat, row_partition, _, destinations = sky
+    rows, targets, ambiguous = oracle.brute_force_margin(*sky, threshold)
     row, target = np.divmod(np.arange(lon.size * len(destinations)), len(destinations))
     other = row_partition[row] != target
     row, target = row[other], target[other]
@@ -134,6 +142,16 @@ def test_brute_force_margin_against_all_pairs(threshold: float) -> None:
     assert list(zip(rows, targets)) == list(
         zip(row[distances <= threshold], target[distances <= threshold])
     )
+
+
+def test_brute_force_margins_of_several_thresholds_are_those_of_each_alone() -> None:
+    sky = random_sky(THRESHOLDS)
+    together = oracle.brute_force_margins(*sky, THRESHOLDS)
+    sizes = [len(rows) for rows, *_ in together]
+    assert 0 < sizes[0] < sizes[1] < sizes[2] < sizes[3]
+    for threshold, margin in zip(THRESHOLDS, together, strict=True):
+        for found, alone in zip(margin, oracle.brute_force_margin(*sky, threshold), strict=True):
+            np.testing.assert_array_equal(found, alone)
 
 
 def test_brute_force_margin_reports_ambiguous_pairs() -> None:

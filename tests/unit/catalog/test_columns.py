@@ -1,0 +1,196 @@
+"""What differs between the columns of two files is noticed, and types lose dictionaries alone."""
+
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from margin_cache.catalog.columns import (
+    DESTINATION,
+    SOURCE,
+    check_columns,
+    check_schema,
+    read_schema,
+    schema_without_dictionaries,
+    shard_schema,
+    without_dictionaries,
+)
+from margin_cache.errors import MarginCacheError
+from support.catalog_infos import HATS, HIPSCAT, some_partitions
+
+PATH = Path("a.parquet")
+WORDS = pa.dictionary(pa.int8(), pa.string())
+SCHEMA = pa.schema(
+    [
+        ("_hipscat_index", pa.uint64()),
+        ("ra", pa.float64()),
+        ("dec", pa.float32()),
+        ("mag", pa.float32()),
+    ]
+)
+
+
+def changed(name: str, kind: pa.DataType) -> pa.Schema:
+    return SCHEMA.set(SCHEMA.get_field_index(name), pa.field(name, kind))
+
+
+# --- types ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("kind", "plain"),
+    [
+        (WORDS, pa.string()),
+        (pa.dictionary(pa.int32(), pa.float64()), pa.float64()),
+        (pa.string_view(), pa.string()),
+        (pa.binary_view(), pa.binary()),
+        (pa.list_(WORDS), pa.list_(pa.string())),
+        (pa.large_list(WORDS), pa.large_list(pa.string())),
+        (pa.list_(WORDS, 3), pa.list_(pa.string(), 3)),
+        (pa.map_(pa.string(), WORDS), pa.map_(pa.string(), pa.string())),
+        (
+            pa.struct([("a", pa.list_(pa.struct([("b", WORDS)])))]),
+            pa.struct([("a", pa.list_(pa.struct([("b", pa.string())])))]),
+        ),
+    ],
+    ids=str,
+)
+def test_dictionaries_and_views_become_plain_at_any_depth(
+    kind: pa.DataType, plain: pa.DataType
+) -> None:
+    assert without_dictionaries(kind) == plain
+    assert without_dictionaries(plain) == plain
+
+
+def test_fields_keep_their_names_and_whether_they_may_be_null() -> None:
+    struct = pa.struct([pa.field("f", WORDS, nullable=False), pa.field("g", pa.int16())])
+    schema = pa.schema([pa.field("s", struct, nullable=False), pa.field("t", pa.timestamp("us"))])
+    found = schema_without_dictionaries(schema.with_metadata({"a": "b"}))
+    inner = pa.struct([pa.field("f", pa.string(), nullable=False), pa.field("g", pa.int16())])
+    expected = pa.schema([pa.field("s", inner, nullable=False), pa.field("t", pa.timestamp("us"))])
+    assert found.equals(expected, check_metadata=True)
+
+
+def test_shards_say_first_where_rows_go_to_and_come_from() -> None:
+    found = shard_schema(pa.schema([("word", WORDS)]))
+    assert found.names == [DESTINATION, SOURCE, "word"]
+    assert found.types == [pa.uint32(), pa.uint32(), pa.string()]
+
+
+# --- what a margin needs --------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("index", [pa.int64(), pa.uint64()])
+@pytest.mark.parametrize("kind", [pa.float16(), pa.float32(), pa.float64()])
+def test_columns_of_the_right_types_are_enough(index: pa.DataType, kind: pa.DataType) -> None:
+    schema = pa.schema([("ra", kind), ("dec", kind), ("_hipscat_index", index)])
+    check_columns(HIPSCAT, schema, PATH)
+
+
+@pytest.mark.parametrize("name", ["_hipscat_index", "ra", "dec"])
+def test_a_column_that_is_needed_and_missing_is_named(name: str) -> None:
+    schema = SCHEMA.remove(SCHEMA.get_field_index(name))
+    with pytest.raises(MarginCacheError, match=f"a.parquet: has no column {name}, which"):
+        check_columns(HIPSCAT, schema, PATH)
+
+
+@pytest.mark.parametrize(
+    ("name", "kind", "wanted"),
+    [
+        ("_hipscat_index", pa.float64(), "a 64-bit integer"),
+        ("_hipscat_index", pa.int32(), "a 64-bit integer"),
+        ("ra", pa.int64(), "a floating-point"),
+        ("dec", pa.string(), "a floating-point"),
+    ],
+)
+def test_a_column_of_a_wrong_type_is_named(name: str, kind: pa.DataType, wanted: str) -> None:
+    said = f"a.parquet: the column {name} has the type {kind}, not {wanted} one"
+    with pytest.raises(MarginCacheError, match=said):
+        check_columns(HIPSCAT, changed(name, kind), PATH)
+
+
+def test_a_catalog_without_an_index_needs_none() -> None:
+    check_columns(HATS, pa.schema([("ra", pa.float64()), ("dec", pa.float64())]), PATH)
+
+
+def test_a_name_that_two_columns_have_is_named() -> None:
+    with pytest.raises(MarginCacheError, match="has several columns mag"):
+        check_columns(HIPSCAT, SCHEMA.append(pa.field("mag", pa.float32())), PATH)
+
+
+# --- all partitions alike -------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("schema", "said"),
+    [
+        (SCHEMA.remove(3), "lacks the column mag"),
+        (
+            SCHEMA.append(pa.field("more", pa.int8())),
+            "has a column more more than the catalog",
+        ),
+        (pa.schema([SCHEMA.field(at) for at in (0, 2, 1, 3)]), "are in another order"),
+    ],
+    ids=["lacks", "more", "order"],
+)
+def test_columns_that_differ_are_named(schema: pa.Schema, said: str) -> None:
+    with pytest.raises(MarginCacheError, match=f"a.parquet: .*{said}; all partitions need"):
+        check_schema(schema, SCHEMA, PATH)
+
+
+TYPES = (
+    pa.float32(),
+    pa.float64(),
+    pa.int32(),
+    pa.uint32(),
+    pa.bool_(),
+    pa.string(),
+    pa.large_string(),
+    WORDS,
+    pa.binary(),
+    pa.binary(4),
+    pa.date32(),
+    pa.timestamp("us"),
+    pa.timestamp("ns"),
+    pa.timestamp("us", tz="UTC"),
+    pa.decimal128(9, 2),
+    pa.decimal128(9, 3),
+    pa.list_(pa.float32()),
+    pa.list_(pa.float64()),
+    pa.list_(pa.float32(), 2),
+    pa.struct([("a", pa.float32())]),
+    pa.struct([("b", pa.float32())]),
+    pa.struct([("a", pa.float32()), ("b", pa.float32())]),
+)
+
+
+@pytest.mark.parametrize("kind", TYPES, ids=str)
+def test_every_other_type_is_noticed(kind: pa.DataType) -> None:
+    check_schema(changed("mag", kind), changed("mag", kind), PATH)
+    for other in TYPES:
+        if other is not kind:
+            with pytest.raises(MarginCacheError, match="the column mag has the type"):
+                check_schema(changed("mag", kind), changed("mag", other), PATH)
+
+
+def test_nullability_and_metadata_may_differ() -> None:
+    schema = pa.schema([field.with_nullable(False) for field in SCHEMA], {"who": "another"})
+    check_schema(schema, SCHEMA, PATH)
+
+
+# --- the schema of a catalog ----------------------------------------------------------------
+
+
+def test_the_schema_is_that_of_common_metadata_or_else_of_the_first_partition(
+    tmp_path: Path,
+) -> None:
+    info, partitions = some_partitions(tmp_path, [(1, 5), (1, 9)], SCHEMA)
+    assert read_schema(info, partitions).equals(SCHEMA)
+    common = changed("mag", pa.float64()).with_metadata({"a": "b"})
+    pq.write_metadata(common, tmp_path / "_common_metadata")
+    assert read_schema(info, partitions).equals(common, check_metadata=True)
+    pq.write_metadata(changed("ra", pa.int64()), tmp_path / "_common_metadata")
+    with pytest.raises(
+        MarginCacheError, match="_common_metadata: the column ra has the type int64"
+    ):
+        read_schema(info, partitions)

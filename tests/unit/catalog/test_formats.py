@@ -1,0 +1,90 @@
+"""The format of a catalog is found out; what is no catalog is refused with what is missing."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from margin_cache.catalog import hats, hipscat
+from margin_cache.catalog.formats import format_of, read_catalog_info
+from margin_cache.errors import MarginCacheError
+from support.catalog_infos import HATS, HIPSCAT
+
+HIPSCAT_INFO = {
+    "catalog_name": "stars",
+    "catalog_type": "object",
+    "ra_column": "RA",
+    "dec_column": "DE",
+}
+HATS_PROPERTIES = "obs_collection=stars\ndataproduct_type=object\nhats_col_ra=RA\nhats_col_dec=DE\n"
+
+
+def make_hipscat(path: Path) -> Path:
+    path.mkdir(parents=True, exist_ok=True)
+    (path / "catalog_info.json").write_text(json.dumps(HIPSCAT_INFO))
+    return path
+
+
+def make_hats(path: Path, name: str = "hats.properties") -> Path:
+    path.mkdir(parents=True, exist_ok=True)
+    (path / name).write_text(HATS_PROPERTIES)
+    return path
+
+
+def test_each_format_has_its_module() -> None:
+    assert format_of(HIPSCAT) is hipscat
+    assert format_of(HATS) is hats
+    with pytest.raises(KeyError):
+        format_of(replace(HATS, format="fits"))
+
+
+def test_a_hipscat_catalog_is_known_by_its_info(tmp_path: Path) -> None:
+    info = read_catalog_info(str(make_hipscat(tmp_path / "sky")))
+    assert (info.format, info.path, info.name) == ("hipscat", str(tmp_path / "sky"), "stars")
+
+
+@pytest.mark.parametrize("name", ["hats.properties", "properties"])
+def test_a_hats_catalog_is_known_by_either_of_its_files(name: str, tmp_path: Path) -> None:
+    info = read_catalog_info(str(make_hats(tmp_path / "sky", name)))
+    assert (info.format, info.path, info.name) == ("hats", str(tmp_path / "sky"), "stars")
+
+
+def test_a_catalog_that_has_both_is_read_as_hats(tmp_path: Path) -> None:
+    make_hipscat(tmp_path)
+    assert read_catalog_info(str(make_hats(tmp_path))).format == "hats"
+
+
+@pytest.mark.parametrize("make", [make_hats, make_hipscat])
+def test_of_a_collection_the_primary_is_meant(make, tmp_path: Path) -> None:
+    (tmp_path / "collection.properties").write_text("hats_primary_table_url=inner\n")
+    make(tmp_path / "inner")
+    make_hats(tmp_path / "margin")
+    assert read_catalog_info(str(tmp_path)).path == str(tmp_path / "inner")
+
+
+def test_a_primary_that_is_not_there_is_named(tmp_path: Path) -> None:
+    (tmp_path / "collection.properties").write_text("hats_primary_table_url=inner\n")
+    with pytest.raises(MarginCacheError, match=r"names the primary table .*inner, which is not"):
+        read_catalog_info(str(tmp_path))
+
+
+def test_what_is_no_catalog_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    for path, said in (
+        (tmp_path / "none", "there is no such directory"),
+        (tmp_path / "file", "is a file"),
+        (tmp_path, "is neither a HiPSCat catalog, which has a catalog_info.json, nor a HATS one"),
+    ):
+        with pytest.raises(MarginCacheError, match=said) as caught:
+            read_catalog_info(str(path))
+        assert str(caught.value).startswith(f"input_catalog_path: {path}: ")
+
+
+@pytest.mark.parametrize("module", [hats, hipscat])
+def test_both_modules_have_all_of_the_interface(module) -> None:
+    """Which nothing else checks before a margin of the format is made."""
+    from margin_cache.catalog.formats import CatalogFormat
+
+    wanted = {name for name in vars(CatalogFormat) if not name.startswith("_")}
+    assert len(wanted) >= 9
+    assert wanted <= {name for name in vars(module) if callable(getattr(module, name))}

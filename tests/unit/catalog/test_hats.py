@@ -1,0 +1,319 @@
+"""HATS: properties are read as Java writes them, and those of a collection stay but for margins."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from margin_cache.catalog import hats
+from margin_cache.catalog.model import CatalogInfo, MarginSummary
+from margin_cache.errors import MarginCacheError
+from support.catalog_infos import HATS
+
+PROPERTIES = {
+    "obs_collection": "stars",
+    "dataproduct_type": "object",
+    "hats_col_ra": "RA",
+    "hats_col_dec": "DE",
+}
+
+
+def write(path: Path, values: dict[str, str | None]) -> Path:
+    lines = [f"{key}={value}\n" for key, value in values.items() if value is not None]
+    path.write_text("".join(lines), encoding="utf-8")
+    return path
+
+
+def read(directory: Path, **changes: str | None) -> CatalogInfo:
+    write(directory / "hats.properties", PROPERTIES | changes)
+    return hats.read_info(str(directory))
+
+
+# --- properties -----------------------------------------------------------------------------
+
+
+def test_properties_are_read_as_java_writes_them(tmp_path: Path) -> None:
+    (tmp_path / "properties").write_text(
+        "# a comment\n"
+        "! another\n"
+        "\n"
+        "plain=value\n"
+        "spaces  =  in between \n"
+        "colon: also\n"
+        "equal=a=b\n"
+        "empty=\n"
+        "umlaut=ö☆\n"
+        "last=no end of line",
+        encoding="utf-8",
+    )
+    assert hats.read_properties(tmp_path / "properties") == {
+        "plain": "value",
+        "spaces": "in between",
+        "colon": "also",
+        "equal": "a=b",
+        "empty": "",
+        "umlaut": "ö☆",
+        "last": "no end of line",
+    }
+
+
+CONTINUED = pytest.mark.xfail(
+    strict=True, reason="read_properties takes a line that goes on for two lines"
+)
+
+
+@CONTINUED
+def test_a_line_that_ends_with_a_backslash_goes_on_in_the_next_one(tmp_path: Path) -> None:
+    path = tmp_path / "properties"
+    path.write_text("continued=one \\\n    two \\\n    three\nlast=x\n")
+    assert hats.read_properties(path) == {"continued": "one two three", "last": "x"}
+
+
+@pytest.mark.parametrize("content", [None, b"obs_title=\xff\xfe\n"])
+def test_properties_that_cannot_be_read_are_named(content: bytes | None, tmp_path: Path) -> None:
+    path = tmp_path / "properties"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(MarginCacheError, match=f"{path}: cannot be read as properties"):
+        hats.read_properties(path)
+
+
+# --- catalogs -------------------------------------------------------------------------------
+
+
+def test_a_catalog_is_read_with_what_hats_takes_for_granted(tmp_path: Path) -> None:
+    assert read(tmp_path) == CatalogInfo(
+        format="hats",
+        path=str(tmp_path),
+        name="stars",
+        epoch=None,
+        ra_column="RA",
+        dec_column="DE",
+        index_column=None,
+        index_order=29,
+        index_shift=0,
+        dataset="dataset",
+        npix_suffix=".parquet",
+    )
+
+
+def test_a_catalog_is_read_with_what_it_says(tmp_path: Path) -> None:
+    found = read(
+        tmp_path,
+        dataproduct_type="source",
+        hats_col_healpix="_healpix_13",
+        hats_col_healpix_order="13",
+        hats_npix_suffix="/",
+    )
+    assert (found.index_column, found.index_order, found.npix_suffix) == ("_healpix_13", 13, "/")
+
+
+def test_the_newer_name_of_the_file_is_preferred(tmp_path: Path) -> None:
+    write(tmp_path / "properties", PROPERTIES | {"obs_collection": "older"})
+    assert hats.read_info(str(tmp_path)).name == "older"
+    assert read(tmp_path).name == "stars"
+
+
+@pytest.mark.parametrize("key", PROPERTIES)
+@pytest.mark.parametrize("value", [None, ""])
+def test_a_property_that_is_missing_or_empty_is_named(
+    key: str, value: str | None, tmp_path: Path
+) -> None:
+    with pytest.raises(MarginCacheError, match=f"its hats.properties .*lacks {key}"):
+        read(tmp_path, **{key: value})
+
+
+@pytest.mark.parametrize("kind", ["margin", "association", "map"])
+def test_a_catalog_of_another_type_is_refused(kind: str, tmp_path: Path) -> None:
+    with pytest.raises(MarginCacheError, match=f"is a catalog of type {kind}; a margin is made"):
+        read(tmp_path, dataproduct_type=kind)
+
+
+@pytest.mark.parametrize("order", ["30", "-1", "x", "2.5"])
+def test_an_index_of_an_impossible_order_is_refused(order: str, tmp_path: Path) -> None:
+    with pytest.raises(MarginCacheError, match=f"hats_col_healpix_order in its .* is {order}"):
+        read(tmp_path, hats_col_healpix_order=order)
+
+
+def test_the_primary_of_a_collection_lies_in_it(tmp_path: Path) -> None:
+    path = write(tmp_path / "collection.properties", {"hats_primary_table_url": "inner"})
+    assert hats.primary_of(str(tmp_path)) == str(tmp_path / "inner")
+    write(path, {"obs_collection": "x"})
+    with pytest.raises(MarginCacheError, match=f"{path}: lacks hats_primary_table_url"):
+        hats.primary_of(str(tmp_path))
+
+
+# --- margins --------------------------------------------------------------------------------
+
+
+def summary_of(info: CatalogInfo, output_dir: Path) -> MarginSummary:
+    return MarginSummary(
+        primary=info,
+        output_dir=output_dir,
+        rows=77,
+        threshold=0.5,
+        order=3,
+        sky_fraction=1 / 3,
+        size=5000,
+    )
+
+
+@pytest.mark.parametrize("index", ["_healpix_13", None])
+def test_a_margin_describes_itself_in_both_files(index: str | None, tmp_path: Path) -> None:
+    info = replace(HATS, path="a=b: ö/sky", index_column=index, index_order=13)
+    description, names = hats.write_description(tmp_path, summary_of(info, tmp_path / "my_margin"))
+    assert names == ["hats.properties", "properties"]
+    for name in names:
+        assert hats.read_properties(tmp_path / name) == description
+    assert description["obs_collection"] == "my_margin"
+    assert description["dataproduct_type"] == "margin"
+    assert description["hats_nrows"] == "77"
+    assert description["hats_margin_threshold"] == "0.5"
+    assert description["hats_primary_table_url"] == "a=b: ö/sky"
+    assert description["hats_npix_suffix"] == ".parquet"
+    assert description["hats_order"] == "3"
+    assert description["moc_sky_fraction"] == "0.33333"
+    assert description["hats_estsize"] == "4"
+    there = {"hats_col_healpix", "hats_col_healpix_order"} & description.keys()
+    assert len(there) == (0 if index is None else 2)
+    # It is no primary, which reading it as one has to say.
+    with pytest.raises(MarginCacheError, match="is a catalog of type margin"):
+        hats.read_info(str(tmp_path))
+
+
+def test_columns_partitions_and_footers_are_those_of_hats() -> None:
+    schema = pa.schema([("ra", pa.float64())], {"a": "b"})
+    assert hats.margin_schema(schema).equals(schema, check_metadata=True)
+    assert hats.pixel_columns(1, 2, np.array([1]), np.array([3])) == {}
+    assert hats.partition_list([(1, 47), (9, 123_456)]) == "Norder,Npix\n1,47\n9,123456\n"
+    assert hats.partition_list([]) == "Norder,Npix\n"
+    assert hats.footer_path(HATS, "dataset/Norder=1/x.parquet") == "Norder=1/x.parquet"
+
+
+# --- collections ----------------------------------------------------------------------------
+
+
+class Collection:
+    """A collection on disk, with a primary table called sky."""
+
+    def __init__(self, directory: Path) -> None:
+        self.path = directory / "collection"
+        (self.path / "sky").mkdir(parents=True)
+        self.file = self.path / "collection.properties"
+        self.info = replace(HATS, path=str(self.path / "sky"))
+        self.write("hats_primary_table_url=sky\n")
+
+    def write(self, text: str) -> None:
+        self.file.write_text(text, encoding="utf-8")
+
+    def register(self, name: str) -> str:
+        """List a margin; return the text of the properties."""
+        hats.register(self.info, self.path / name)
+        return self.file.read_text(encoding="utf-8")
+
+
+@pytest.fixture
+def collection(tmp_path: Path) -> Collection:
+    return Collection(tmp_path)
+
+
+def test_a_margin_in_its_collection_is_listed_once_and_the_first_is_the_default(
+    collection: Collection,
+) -> None:
+    assert not hats.is_registered(collection.info, collection.path / "one")
+    collection.register("one")
+    assert hats.is_registered(collection.info, collection.path / "one")
+    assert not hats.is_registered(collection.info, collection.path / "on")
+    collection.register("two")
+    assert collection.register("one") == collection.register("two")
+    values = hats.read_properties(collection.file)
+    assert (values["all_margins"], values["default_margin"]) == ("one two", "one")
+
+
+@pytest.mark.parametrize("separator", [" ", ",", ", ", ";", "  "])
+def test_margins_of_others_stay_listed_however_they_are_separated(
+    separator: str, collection: Collection
+) -> None:
+    collection.write(f"hats_primary_table_url=sky\nall_margins=a{separator}b\ndefault_margin=b\n")
+    assert hats.is_registered(collection.info, collection.path / "a")
+    collection.register("c")
+    values = hats.read_properties(collection.file)
+    assert (values["all_margins"], values["default_margin"]) == ("a b c", "b")
+
+
+BEFORE = """\
+# all_margins=in a comment
+!default_margin=in another
+
+hats_primary_table_url : sky
+obs_title = A sky: with = and ö \\
+    all_margins=in a line that goes on \\
+    and on
+  all_margins = a b
+obs_path=C:\\\\
+all_margins_note=kept
+"""
+
+
+def test_all_other_lines_stay_as_they_are(collection: Collection) -> None:
+    """Also those that look like the list of margins, and one that ends with a backslash."""
+    collection.write(BEFORE)
+    text = collection.register("c")
+    expected = BEFORE.replace("  all_margins = a b\n", "all_margins=a b c\n")
+    assert text == expected + "default_margin=c\n"
+    values = hats.read_properties(collection.file)
+    assert values["all_margins"] == "a b c"
+    assert values["all_margins_note"] == "kept"
+
+
+@CONTINUED
+def test_margins_in_a_line_that_goes_on_stay_listed(collection: Collection) -> None:
+    collection.write("hats_primary_table_url=sky\nall_margins=a \\\n    b\n")
+    assert hats.is_registered(collection.info, collection.path / "b")
+    text = collection.register("c")
+    assert text == "hats_primary_table_url=sky\nall_margins=a b c\ndefault_margin=c\n"
+
+
+def test_a_last_line_without_an_end_gets_one(collection: Collection) -> None:
+    collection.write("hats_primary_table_url=sky\nobs_title=x")
+    assert collection.register("c").splitlines()[1:] == [
+        "obs_title=x",
+        "all_margins=c",
+        "default_margin=c",
+    ]
+
+
+def test_a_list_that_is_there_twice_is_there_once_afterwards(collection: Collection) -> None:
+    collection.write("all_margins=a\nhats_primary_table_url=sky\nall_margins=b\n")
+    text = collection.register("c")
+    assert text.count("all_margins=") == 1
+    assert "c" in hats.read_properties(collection.file)["all_margins"].split()
+
+
+def test_a_margin_elsewhere_or_of_another_catalog_is_not_listed(
+    collection: Collection, tmp_path: Path
+) -> None:
+    before = collection.file.read_bytes()
+    other = replace(collection.info, path=str(collection.path / "other"))
+    for info, place in ((collection.info, tmp_path / "margin"), (other, collection.path / "m")):
+        assert hats.is_registered(info, place)
+        hats.register(info, place)
+    assert collection.file.read_bytes() == before
+    assert not (tmp_path / "collection.properties").exists()
+
+
+def test_the_primary_is_named_relative_in_its_collection_and_as_given_elsewhere(
+    collection: Collection, tmp_path: Path
+) -> None:
+    for output_dir, url in (
+        (collection.path / "margin", "../sky"),
+        (tmp_path / "margin", collection.info.path),
+    ):
+        description, _ = hats.write_description(tmp_path, summary_of(collection.info, output_dir))
+        assert description["hats_primary_table_url"] == url
+    collection.file.unlink()
+    description, _ = hats.write_description(
+        tmp_path, summary_of(collection.info, collection.path / "margin")
+    )
+    assert description["hats_primary_table_url"] == collection.info.path

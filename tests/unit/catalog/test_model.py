@@ -1,0 +1,31 @@
+"""Names of the files of pixels, and parts of lists of partitions."""
+
+import numpy as np
+import pytest
+from margin_cache.catalog.model import Partitions, pixel_dir, pixel_path
+
+
+@pytest.mark.parametrize(
+    ("pixel", "group"), [(0, 0), (9_999, 0), (10_000, 10_000), (123_456, 120_000)]
+)
+def test_directories_hold_ten_thousand_pixels(pixel: int, group: int) -> None:
+    assert pixel_dir(pixel) == group
+    np.testing.assert_array_equal(pixel_dir(np.array([pixel, 20_001])), [group, 20_000])
+    assert pixel_path(9, pixel) == f"Norder=9/Dir={group}/Npix={pixel}.parquet"
+
+
+@pytest.mark.parametrize("suffix", [".parq", "/", ""])
+def test_paths_end_as_the_catalog_s_do(suffix: str) -> None:
+    assert pixel_path(2, 7, suffix) == f"Norder=2/Dir=0/Npix=7{suffix}"
+    assert pixel_path(np.int64(2), np.int64(7), suffix) == f"Norder=2/Dir=0/Npix=7{suffix}"
+
+
+def test_chosen_partitions_keep_all_that_belongs_to_them() -> None:
+    partitions = Partitions(*(np.arange(4) + 10 * row for row in range(4)))
+    for chosen in (np.array([3, 1]), np.array([False, True, False, True])):
+        part = partitions.take(chosen)
+        rows = np.arange(4)[chosen]
+        np.testing.assert_array_equal(part.orders, rows)
+        np.testing.assert_array_equal(part.pixels, rows + 10)
+        np.testing.assert_array_equal(part.sizes, rows + 20)
+        np.testing.assert_array_equal(part.times, rows + 30)

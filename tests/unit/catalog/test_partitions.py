@@ -1,0 +1,216 @@
+"""Partitions are found as they are on disk, and what is wrong with them is said."""
+
+import os
+import re
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from margin_cache.catalog.model import CatalogInfo, pixel_path
+from margin_cache.catalog.partitions import (
+    check_whole,
+    partition_files,
+    partition_state,
+    read_partitions,
+    restrict,
+)
+from margin_cache.errors import MarginCacheError
+from support.catalog_infos import HATS, HIPSCAT, write_partition
+
+TABLE = pa.table({"ra": [1.0], "dec": [2.0]})
+# In nested order, which is not that of their orders or numbers; with two directories of pixels.
+PIXELS = [(1, 0), (2, 5), (0, 1), (7, 2 * 4**7), (6, 2 * 4**6 + 4000), (0, 11)]
+
+
+@pytest.fixture(params=["hipscat", "hats", "parq", "directories"])
+def info(request: pytest.FixtureRequest, tmp_path: Path) -> CatalogInfo:
+    """A catalog of PIXELS, in one of the ways in which files are named."""
+    info = {
+        "hipscat": HIPSCAT,
+        "hats": HATS,
+        "parq": replace(HATS, npix_suffix=".parq"),
+        "directories": replace(HATS, npix_suffix="/"),
+    }[request.param]
+    info = replace(info, path=str(tmp_path))
+    for order, pixel in PIXELS[::-1]:
+        for name in ("b", "a") if info.npix_suffix == "/" else ("",):
+            write_partition(info, order, pixel, TABLE, name)
+    return info
+
+
+def file_of(info: CatalogInfo, number: int) -> Path:
+    return partition_files(info, *PIXELS[number])[0]
+
+
+# --- finding --------------------------------------------------------------------------------
+
+
+def test_partitions_are_found_in_nested_order_with_the_state_of_their_files(
+    info: CatalogInfo,
+) -> None:
+    os.utime(file_of(info, 3), ns=(1, 987_654_321))
+    if info.npix_suffix == "/":
+        os.utime(file_of(info, 3).with_name("b"), ns=(1, 5))
+    found = read_partitions(info)
+    assert list(zip(found.orders.tolist(), found.pixels.tolist(), strict=True)) == PIXELS
+    assert found.times[3] == 987_654_321
+    for at, pixel in enumerate(PIXELS):
+        files = partition_files(info, *pixel)
+        assert found.sizes[at] == sum(file.stat().st_size for file in files)
+        assert (found.sizes[at], found.times[at]) == partition_state(info, *pixel)
+    assert {values.dtype for values in vars(found).values()} == {np.dtype(np.int64)}
+
+
+def test_files_in_a_directory_are_given_by_name_and_without_hidden_ones(tmp_path: Path) -> None:
+    info = replace(HATS, path=str(tmp_path), npix_suffix="/")
+    for name in ("2", "10", ".hidden", "_SUCCESS"):
+        write_partition(info, 1, 3, TABLE, name)
+    files = partition_files(info, 1, 3)
+    assert [file.name for file in files] == ["10", "2"]
+    assert partition_state(info, 1, 3)[0] == 2 * files[0].stat().st_size
+
+
+def test_what_is_not_a_partition_in_its_place_is_not_taken_for_one(info: CatalogInfo) -> None:
+    root = Path(info.path, info.dataset)
+    suffix = info.npix_suffix.rstrip("/")
+    for name in (
+        f"Norder=1/Dir=0/Npix=3{suffix}.tmp",
+        f"Norder=1/Dir=0/.Npix=3{suffix}",
+        f"Norder=1/Dir=0/Npix=x{suffix}",
+        f"Norder=1/Dir=10000/Npix=3{suffix}",  # in the directory of others
+        f"Norder=30/Dir=0/Npix=3{suffix}",
+        f"Norder=x/Dir=0/Npix=3{suffix}",
+        f"Npix=3{suffix}",
+    ):
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).touch()
+    assert len(read_partitions(info).orders) == len(PIXELS)
+
+
+def test_a_partition_that_is_gone_has_no_state(info: CatalogInfo) -> None:
+    with pytest.raises(OSError, match="Npix=7"):
+        partition_state(info, 3, 7)
+
+
+# --- what is wrong --------------------------------------------------------------------------
+
+
+def test_a_catalog_without_partitions_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(MarginCacheError, match="the catalog has no partitions"):
+        read_partitions(replace(HIPSCAT, path=str(tmp_path)))
+
+
+@pytest.mark.parametrize(
+    ("pixel", "with_"),
+    [((0, 0), (1, 0)), ((9, 5 << 14), (2, 5)), ((8, (12 << 16) - 1), (0, 11)), ((5, 0), (1, 0))],
+)
+def test_partitions_that_overlap_are_named(
+    pixel: tuple[int, int], with_: tuple[int, int], info: CatalogInfo
+) -> None:
+    write_partition(info, *pixel, TABLE, "a" if info.npix_suffix == "/" else "")
+    with pytest.raises(MarginCacheError, match="overlap") as caught:
+        read_partitions(info)
+    assert {pixel_path(*pixel), pixel_path(*with_)} == set(
+        re.findall(r"Norder\S+", str(caught.value))
+    )
+
+
+@pytest.mark.parametrize(("order", "last"), [(0, 11), (3, 767)])
+def test_pixels_that_there_are_not_are_named(order: int, last: int, tmp_path: Path) -> None:
+    info = replace(HIPSCAT, path=str(tmp_path))
+    write_partition(info, order, last, TABLE)
+    assert len(read_partitions(info).orders) == 1
+    write_partition(info, order, last + 1, TABLE)
+    with pytest.raises(
+        MarginCacheError, match=f"no such pixel as that of .*Npix={last + 1}.parquet"
+    ):
+        read_partitions(info)
+
+
+def write_list(info: CatalogInfo, pixels: list[tuple[int, int]]) -> None:
+    lines = "".join(f"{order},{pixel}\n" for order, pixel in pixels)
+    Path(info.path, "partition_info.csv").write_text("Norder,Npix\n" + lines)
+
+
+def test_a_list_that_agrees_in_any_order_is_fine(info: CatalogInfo) -> None:
+    write_list(info, PIXELS[::-1])
+    assert len(read_partitions(info).orders) == len(PIXELS)
+
+
+@pytest.mark.parametrize(
+    ("pixels", "said"),
+    [
+        ([*PIXELS, (3, 100)], r"lists Norder=3/Dir=0/Npix=100\S*, which is missing \(1 listed"),
+        (PIXELS[1:], r"does not list Norder=1/Dir=0/Npix=0\S*, which is there .*1 there and not"),
+    ],
+)
+def test_a_list_that_does_not_agree_with_the_files_is_refused(
+    pixels: list[tuple[int, int]], said: str, info: CatalogInfo
+) -> None:
+    write_list(info, pixels)
+    with pytest.raises(MarginCacheError, match=f"partition_info.csv {said}"):
+        read_partitions(info)
+
+
+@pytest.mark.parametrize(
+    "content", ["", "Norder,Dir\n1,0\n", "Norder,Npix\n1,x\n", "Norder,Npix\n1\n", "\0"]
+)
+def test_a_damaged_list_is_refused(content: str, info: CatalogInfo) -> None:
+    Path(info.path, "partition_info.csv").write_text(content)
+    with pytest.raises(MarginCacheError, match=r"partition_info\.csv"):
+        read_partitions(info)
+
+
+@pytest.mark.parametrize("size", [0, 8, 100])
+def test_files_that_are_cut_off_are_named(size: int, info: CatalogInfo) -> None:
+    partitions = read_partitions(info)
+    check_whole(info, partitions)
+    file = file_of(info, 4)
+    file.write_bytes(file.read_bytes()[:size])
+    state = "truncated or not Parquet" if size else "empty"
+    with pytest.raises(MarginCacheError) as caught:
+        check_whole(info, partitions)
+    assert str(caught.value) == f"{file}: is {state} ({size} bytes); copy it again"
+
+
+def test_a_file_that_is_gone_after_the_list_was_made_is_named(info: CatalogInfo) -> None:
+    partitions = read_partitions(info)
+    files = partition_files(info, *PIXELS[2])
+    for file in files:
+        file.unlink()
+    with pytest.raises(MarginCacheError, match=str(pixel_path(*PIXELS[2], ""))):
+        check_whole(info, partitions)
+
+
+def test_among_many_partitions_a_single_broken_one_is_found(tmp_path: Path) -> None:
+    """Also where threads take several of them each."""
+    info = replace(HIPSCAT, path=str(tmp_path))
+    content = write_partition(info, 4, 0, TABLE).read_bytes()
+    for pixel in range(600):
+        (tmp_path / pixel_path(4, pixel)).write_bytes(content)
+    partitions = read_partitions(info)
+    check_whole(info, partitions)
+    for pixel in (0, 299, 599):
+        broken = tmp_path / pixel_path(4, pixel)
+        broken.write_bytes(b"")
+        with pytest.raises(MarginCacheError, match=re.escape(f"{broken}: is empty")):
+            check_whole(info, partitions)
+        broken.write_bytes(content)
+
+
+# --- some of them ---------------------------------------------------------------------------
+
+
+def test_wanted_partitions_are_kept_in_nested_order(info: CatalogInfo) -> None:
+    partitions = read_partitions(info)
+    found = restrict(partitions, ((0, 11), (2, 5)))
+    assert found.orders.tolist() == [2, 0] and found.pixels.tolist() == [5, 11]
+    assert found.sizes.tolist() == partitions.sizes[[1, 5]].tolist()
+
+
+def test_a_wanted_partition_that_there_is_not_is_named(info: CatalogInfo) -> None:
+    # A pixel of the number of another order's partition is not that partition.
+    with pytest.raises(MarginCacheError, match=re.escape("has no partition [1, 5]")):
+        restrict(read_partitions(info), ((2, 5), (1, 5)))

@@ -1,0 +1,239 @@
+"""Files are whole or not there, locks are held, and directories are replaced, not merged."""
+
+import fcntl
+import os
+import select
+import stat
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from margin_cache.storage import files
+from margin_cache.storage.files import (
+    atomic_path,
+    exclusive_lock,
+    file_digest,
+    has_size,
+    is_temporary,
+    link_or_copy,
+    read_json,
+    replace_directory,
+    write_json,
+    write_text,
+)
+from support.paths import ROOT
+
+
+def names_in(directory: Path) -> list[str]:
+    return sorted(path.name for path in directory.iterdir())
+
+
+# --- atomic_path ----------------------------------------------------------------------------
+
+
+def test_a_file_appears_only_when_it_is_whole(tmp_path: Path) -> None:
+    path = tmp_path / "deep" / "er" / "file"
+    with atomic_path(path) as temporary:
+        temporary.write_text("half")
+        assert not path.exists()
+        assert temporary.parent == path.parent and is_temporary(temporary.name)
+        temporary.write_text("whole")
+    assert path.read_text() == "whole"
+    assert names_in(path.parent) == ["file"]
+
+
+@pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt])
+def test_a_write_that_fails_leaves_the_file_of_before_and_nothing_else(
+    error: type[BaseException], tmp_path: Path
+) -> None:
+    path = tmp_path / "file"
+    path.write_text("before")
+    with pytest.raises(error), atomic_path(path) as temporary:
+        temporary.write_text("half")
+        raise error
+    assert path.read_text() == "before"
+    assert names_in(tmp_path) == ["file"]
+
+
+def test_a_block_that_writes_nothing_makes_no_file(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError), atomic_path(tmp_path / "file"):
+        pass
+    assert names_in(tmp_path) == []
+
+
+def test_two_writers_of_one_file_do_not_meet(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    with atomic_path(path) as one, atomic_path(path) as other:
+        assert one != other
+        one.write_text("one")
+        other.write_text("other")
+    assert path.read_text() == "one"  # which ended last
+    assert names_in(tmp_path) == ["file"]
+
+
+def test_a_file_is_on_disk_before_it_gets_its_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, synced = tmp_path / "file", []
+
+    def fsync(descriptor: int) -> None:
+        assert not path.exists()
+        synced.append(os.fstat(descriptor).st_size)
+
+    monkeypatch.setattr(files.os, "fsync", fsync)
+    write_text(path, "content")
+    assert synced == [7] and path.exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "temporary"),
+    [(".a.0123.tmp", True), ("a.tmp", False), (".a", False), (".notes.txt", False), ("a", False)],
+)
+def test_only_hidden_tmp_files_are_temporary(name: str, temporary: bool) -> None:
+    assert is_temporary(name) == temporary
+
+
+# --- text, JSON, digests --------------------------------------------------------------------
+
+
+def test_text_is_utf_8_and_json_is_read_as_it_was_written(tmp_path: Path) -> None:
+    write_text(tmp_path / "text", "ö☆\n")
+    assert (tmp_path / "text").read_bytes() == "ö☆\n".encode()
+    value = {"name": "é☆", "list": [1, 2.5, None], "deep": {"x": True}}
+    write_json(tmp_path / "json", value)
+    text = (tmp_path / "json").read_text(encoding="utf-8")
+    assert text.startswith('{\n    "name": "é☆",\n') and text.endswith("}\n")
+    assert read_json(tmp_path / "json") == value
+
+
+@pytest.mark.parametrize("content", [None, b"", b'{"half": ', b"\xff\xfe{}"])
+def test_json_that_is_missing_or_damaged_is_none(content: bytes | None, tmp_path: Path) -> None:
+    if content is not None:
+        (tmp_path / "file").write_bytes(content)
+    assert read_json(tmp_path / "file") is None
+    assert read_json(tmp_path / "file" / "below") is None
+
+
+def test_size_is_compared_and_a_missing_file_has_none(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"123")
+    assert has_size(tmp_path / "file", 3)
+    assert not has_size(tmp_path / "file", 2)
+    assert not has_size(tmp_path / "none", 0)
+
+
+def test_digest_is_that_of_the_content_alone(tmp_path: Path) -> None:
+    large = bytes(3_000_000)
+    for name, content in {
+        "a": large,
+        "b": large,
+        "c": large[:-1] + b"x",
+        "d": large + b"x",
+    }.items():
+        (tmp_path / name).write_bytes(content)
+    found = [file_digest(tmp_path / name) for name in "abcd"]
+    assert found[0] == found[1] and len(set(found)) == 3
+    # As b2sum -l 64 has it: digests are in receipts, which later versions have to understand.
+    (tmp_path / "e").write_bytes(b"abc")
+    assert file_digest(tmp_path / "e") == "d8bb14d833d59559"
+
+
+@pytest.mark.parametrize("links", [True, False])
+def test_a_second_name_has_the_same_content_with_and_without_hard_links(
+    links: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source, target = tmp_path / "source", tmp_path / "deep" / "target"
+    source.write_text("content")
+
+    def no_links(*paths: Path) -> None:
+        raise PermissionError("no hard links here")
+
+    if not links:
+        monkeypatch.setattr(files.os, "link", no_links)
+    target.parent.mkdir()
+    target.write_text("older")
+    link_or_copy(source, target)
+    assert target.read_text() == source.read_text() == "content"
+    assert target.samefile(source) == links
+    assert names_in(target.parent) == ["target"]
+
+
+# --- directories ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("before", [False, True])
+@pytest.mark.parametrize("left_over", [False, True])
+def test_a_directory_takes_the_place_of_another_and_is_not_merged_with_it(
+    before: bool, left_over: bool, tmp_path: Path
+) -> None:
+    new, target, old = (tmp_path / name for name in ("new", "target", "old"))
+    for directory, there in ((new, True), (target, before), (old, before and left_over)):
+        if there:
+            directory.mkdir()
+            (directory / directory.name).touch()
+    replace_directory(new, target, old)
+    assert names_in(tmp_path) == ["target"]
+    assert names_in(target) == ["new"]
+
+
+def test_what_was_there_stays_if_there_is_nothing_to_replace_it_with(tmp_path: Path) -> None:
+    target = tmp_path / "target"
+    target.mkdir()
+    (target / "file").touch()
+    with pytest.raises(FileNotFoundError, match="new"):
+        replace_directory(tmp_path / "new", target, tmp_path / "old")
+    assert names_in(tmp_path) == ["target"] and names_in(target) == ["file"]
+
+
+# --- locks ----------------------------------------------------------------------------------
+
+
+TAKE_LOCK = """
+import sys
+from pathlib import Path
+from margin_cache.storage.files import exclusive_lock
+print("started", flush=True)
+with exclusive_lock(Path(sys.argv[1])):
+    print("taken", flush=True)
+"""
+
+
+@pytest.mark.parametrize("kind", ["file", "directory"])
+def test_a_lock_keeps_another_process_out_until_it_is_released(kind: str, tmp_path: Path) -> None:
+    path = tmp_path / "locked"
+    path.mkdir() if kind == "directory" else path.touch()
+    command = [sys.executable, "-c", TAKE_LOCK, path]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT / "scripts")}
+    with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) as other:
+        try:
+            with exclusive_lock(path):
+                assert other.stdout.readline() == "started\n"
+                assert not select.select([other.stdout], [], [], 0.2)[0], "two hold the lock"
+            assert select.select([other.stdout], [], [], 20)[0], "it is not released"
+            assert other.stdout.readline() == "taken\n"
+        finally:
+            other.kill()
+
+
+def test_a_lock_is_released_when_its_block_fails(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="in the block"), exclusive_lock(tmp_path):
+        raise ValueError("in the block")
+    descriptor = os.open(tmp_path, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    finally:
+        os.close(descriptor)
+
+
+def test_what_is_not_there_cannot_be_locked(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError), exclusive_lock(tmp_path / "none"):
+        pass
+
+
+def test_files_that_are_written_may_be_read_by_whom_the_umask_lets(tmp_path: Path) -> None:
+    old = os.umask(0o022)
+    try:
+        write_text(tmp_path / "file", "")
+    finally:
+        os.umask(old)
+    assert stat.S_IMODE((tmp_path / "file").stat().st_mode) == 0o644

@@ -1,0 +1,51 @@
+"""A Parquet file is opened, or what is wrong with it is said in one line with its name."""
+
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from margin_cache.errors import MarginCacheError
+from margin_cache.storage.parquet_file import open_parquet, unreadable
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    path = tmp_path / "file.parquet"
+    pq.write_table(pa.table({"x": [1, 2, 3]}), path)
+    return path
+
+
+def test_a_file_is_opened_by_its_path_or_as_it_is_open(path: Path) -> None:
+    assert open_parquet(path).read()["x"].to_pylist() == [1, 2, 3]
+    with pa.OSFile(str(path)) as source:
+        # The name may mean another file by now.
+        path.write_bytes(path.read_bytes())
+        path.unlink()
+        assert open_parquet(path, source).read()["x"].to_pylist() == [1, 2, 3]
+
+
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(MarginCacheError) as caught:
+        open_parquet(tmp_path / "none.parquet")
+    assert str(caught.value) == f"{tmp_path / 'none.parquet'}: there is no such file"
+
+
+@pytest.mark.parametrize("size", [0, 4, 11, -1])
+def test_a_file_that_is_not_whole_is_named_in_one_line(size: int, path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:size])
+    with pytest.raises(MarginCacheError) as caught:
+        open_parquet(path)
+    message = str(caught.value)
+    assert message.startswith(f"{path}: cannot be read (") and message.endswith("; copy it again")
+    assert "\n" not in message
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [(OSError("first\nsecond"), "first"), (OSError(), "OSError"), (pa.ArrowInvalid(" x "), "x")],
+)
+def test_the_reason_is_the_first_line_or_the_kind_of_error(error: Exception, reason: str) -> None:
+    said = unreadable(Path("a.parquet"), error)
+    assert isinstance(said, MarginCacheError)
+    assert str(said) == f"a.parquet: cannot be read ({reason}); copy it again"
