@@ -45,16 +45,20 @@ def is_complete(margin: Margin) -> bool:
 
 def read_provenance(path: Path) -> Mapping[str, Any] | None:
     """Return the arguments that a margin was made with, or None if it is not one of ours."""
+    arguments = _arguments_of_this_tool(path)
+    if {"content_id", "input_fingerprint", "library", "files"} <= arguments.keys():
+        return arguments
+    return None
+
+
+def _arguments_of_this_tool(path: Path) -> Mapping[str, Any]:
+    """Return what a provenance says of this workflow, be it of any version; nothing of others."""
     try:
         tool = read_json(path)["tool_args"]
-        if tool["tool_name"] != TOOL_NAME:
-            return None
-        arguments = tool["runtime_args"]
-        if {"content_id", "input_fingerprint", "library", "files"} <= arguments.keys():
-            return arguments
+        arguments = tool["runtime_args"] if tool["tool_name"] == TOOL_NAME else {}
     except (TypeError, KeyError, AttributeError):
-        pass
-    return None
+        return {}
+    return arguments if isinstance(arguments, Mapping) else {}
 
 
 def existing_files(margin: Margin) -> dict[str, list[Any]]:
@@ -93,9 +97,11 @@ def check_output(margin: Margin) -> None:
         return
     provenance = read_provenance(output_dir / PROVENANCE)
     if provenance is None and not existing_files(margin):
+        is_ours = bool(_arguments_of_this_tool(output_dir / PROVENANCE))
         raise MarginCacheError(
-            f"output_path: {output_dir} exists and was not made by this workflow; choose another "
-            "output_path or output_artifact_name, or set overwrite: true"
+            f"output_path: {output_dir} exists and was "
+            f"{'made by an older version of' if is_ours else 'not made by'} this workflow; choose "
+            "another output_path or output_artifact_name, or set overwrite: true"
         )
     if provenance is not None and provenance["content_id"] != margin.plan.content_id:
         difference = _difference(provenance, margin.settings)

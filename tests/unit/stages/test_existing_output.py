@@ -78,6 +78,28 @@ def test_what_was_not_made_by_this_workflow_may_not_be_replaced(finished: Margin
     check_output(replace(finished, settings=replace(finished.settings, overwrite=True)))
 
 
+def test_what_an_older_version_has_made_may_not_be_replaced(finished: Margin) -> None:
+    path = finished.files.output_dir / "provenance_info.json"
+    provenance = json.loads(path.read_text())
+    del provenance["tool_args"]["runtime_args"]["content_id"]
+    path.write_text(json.dumps(provenance))
+    finished.files.provenance_copy.unlink()
+    assert not is_complete(finished)
+    with pytest.raises(MarginCacheError, match="was made by an older version of this workflow"):
+        check_output(finished)
+
+
+@pytest.mark.parametrize(
+    "content", ["[]", '{"tool_args": []}', '{"tool_args": {"tool_name": "snakemake-margin-cache"}}']
+)
+def test_a_provenance_that_is_none_is_no_traceback(finished: Margin, content: str) -> None:
+    (finished.files.output_dir / "provenance_info.json").write_text(content)
+    (finished.files.output_dir / "notes.txt").touch()
+    assert not is_complete(finished)
+    with pytest.raises(MarginCacheError, match="was not made by this workflow"):
+        check_output(finished)
+
+
 def test_what_was_made_with_other_parameters_may_not_be_replaced(finished: Margin) -> None:
     settings = replace(finished.settings, margin_threshold=61.0)
     parameters = replace(finished.plan.parameters, threshold=61.0)
