@@ -83,7 +83,7 @@ def fields(**values: int | bytes) -> bytes:
     return found + b"\0"
 
 
-DATA = fields(f1=300, f2=8, f3=3, f4=3)
+DATA = fields(f1=300, f2=8, f3=3, f4=4)
 
 
 @pytest.mark.parametrize("position", [0, 13])
