@@ -42,8 +42,8 @@ picture: venv ## draw docs/margin.png, the picture in README.md
 test: venv ## run all tests, those of the style too
 	$(BIN)/python -m pytest -n $$(( $(CORES) + 1 )) --dist worksteal tests $(ARGS)
 
-test-fast: venv ## run the unit tests and check the style (a minute)
-	$(BIN)/python -m pytest -n $(CORES) --dist worksteal tests/unit $(ARGS)
+test-fast: venv ## run the unit tests of the library, and check the style (a minute)
+	$(BIN)/python -m pytest -n $(CORES) --dist worksteal tests/unit --ignore=tests/unit/support $(ARGS)
 
 benchmark: venv ## time the workflow and its peers on the same skies (minutes; ARGS=--help)
 	$(BIN)/python benchmarks/compare.py $(ARGS)

@@ -10,6 +10,7 @@ from margin_cache.catalog.columns import (
     SOURCE,
     check_columns,
     check_schema,
+    check_unchanged,
     read_schema,
     schema_without_dictionaries,
     shard_schema,
@@ -194,3 +195,19 @@ def test_the_schema_is_that_of_common_metadata_or_else_of_the_first_partition(
         MarginCacheError, match="_common_metadata: the column ra has the type int64"
     ):
         read_schema(info, partitions)
+
+
+@pytest.mark.parametrize("has_common", [True, False])
+def test_a_schema_that_changes_is_noticed_with_its_metadata(
+    has_common: bool, tmp_path: Path
+) -> None:
+    planned = SCHEMA.with_metadata({"unit": "deg"})
+    info, partitions = some_partitions(tmp_path, [(0, 3), (0, 4)], planned)
+    source = tmp_path / "_common_metadata" if has_common else info.partition_path(0, 3)
+    for schema in (planned, planned.append(pa.field("new", pa.int8())), SCHEMA):
+        pq.write_table(schema.empty_table(), source)
+        if schema is planned:
+            check_unchanged(info, partitions, planned)
+            continue
+        with pytest.raises(MarginCacheError, match=f"{source}: the catalog's columns were changed"):
+            check_unchanged(info, partitions, planned)

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
-from margin_cache.healpix.neighbors import cells_and_neighbours
+from margin_cache.healpix.neighbors import cells_and_neighbours, centres, pixels_at
 from margin_cache.healpix.nested import (
     ARCSEC_PER_RADIAN,
     finest_margin_order,
@@ -66,3 +66,22 @@ def test_points_within_the_threshold_are_in_touching_cells(
     cells = healpy.ang2pix(1 << order, lon, lat, nest=True, lonlat=True)
     others = healpy.ang2pix(1 << order, *there, nest=True, lonlat=True)
     assert (cells_and_neighbours(order, cells) == others[:, None]).any(axis=1).all()
+
+
+@pytest.mark.parametrize("order", [0, 5, 19, 29])
+def test_pixels_of_points_are_those_of_healpy_whatever_the_turn(order: int) -> None:
+    rng = np.random.default_rng(order)
+    lon, lat = rng.uniform(0, 360, 1000), np.degrees(np.arcsin(rng.uniform(-1, 1, 1000)))
+    expected = healpy.ang2pix(1 << order, lon, lat, nest=True, lonlat=True)
+    np.testing.assert_array_equal(pixels_at(order, lon, lat), expected)
+    # A whole turn costs some bits, which matter at fine orders only.
+    for turns in (-2, -1, 1, 2) if order < 10 else ():
+        np.testing.assert_array_equal(pixels_at(order, lon + 360 * turns, lat), expected)
+
+
+@pytest.mark.parametrize("order", [0, 5, 19, 29])
+def test_centres_are_those_of_healpy(order: int) -> None:
+    pixels = some_pixels(np.random.default_rng(order), order)
+    found = centres(np.full(len(pixels), order), pixels)
+    expected = healpy.pix2ang(1 << order, pixels, nest=True, lonlat=True)
+    np.testing.assert_allclose(np.stack(found), np.stack(expected), rtol=1e-12, atol=1e-12)
