@@ -34,7 +34,7 @@ Differentiating the formulas above gives
 Polar edges on the border of a face (``|x - centre| = sigma``) are meridians.
 These are great circles, the only edges that can be equally far from a point
 everywhere, and get a closed formula; only they reach the pole
-(``sigma_min = 0``).  ``tests/unit/support/test_oracle.py`` checks both
+(``sigma_min = 0``).  ``tests/workflow/test_oracle.py`` checks both
 bounds by finite differences.
 """
 
