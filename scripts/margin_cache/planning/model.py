@@ -6,6 +6,7 @@ that exists is one that is still right, whatever was changed in the meantime.
 """
 
 import hashlib
+import io
 import json
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
@@ -13,6 +14,7 @@ from pathlib import Path, PurePosixPath
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 
 from margin_cache.catalog.model import CatalogInfo, Partitions, pixel_path
 from margin_cache.catalog.partitions import partition_files
@@ -217,9 +219,16 @@ def save_plan(plan: Plan, path: Path) -> None:
             file,
             library=np.array(plan.library),
             parameters=np.array(json.dumps(asdict(plan.parameters))),
-            schema=np.frombuffer(plan.schema.serialize(), dtype=np.uint8),
+            schema=np.frombuffer(_as_parquet(plan.schema), dtype=np.uint8),
             **arrays,
         )
+
+
+def _as_parquet(schema: pa.Schema) -> bytes:
+    """Return a schema as Parquet has it: Arrow's own format loses names inside maps."""
+    file = io.BytesIO()
+    pq.write_metadata(schema, file)
+    return file.getvalue()
 
 
 def load_plan(path: Path) -> Plan:
@@ -235,7 +244,7 @@ def load_plan(path: Path) -> Plan:
     return Plan(
         library=str(values.pop("library")),
         parameters=MarginParameters(**parameters),
-        schema=pa.ipc.read_schema(pa.py_buffer(values.pop("schema"))),
+        schema=pq.read_schema(pa.BufferReader(values.pop("schema"))),
         partitions=Partitions(**{name: values.pop(name) for name in Partitions.__annotations__}),
         **values,
     )

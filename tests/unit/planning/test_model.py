@@ -6,10 +6,12 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from margin_cache.catalog.model import CatalogInfo
 from margin_cache.planning.model import MarginParameters, Plan, load_plan, save_plan
 from support.plans import PARAMETERS, make_plan, partitions_of
+from support.typed_tables import typed_table
 
 
 def test_plan_is_read_as_it_was_written(tmp_path: Path) -> None:
@@ -51,6 +53,15 @@ def test_plan_id_depends_on_all_of_the_catalog(name: str) -> None:
     plan = make_plan(PARAMETERS, partitions_of(2))
     catalog = replace(PARAMETERS.catalog, **{name: changed(getattr(PARAMETERS.catalog, name))})
     assert replace(plan, parameters=replace(PARAMETERS, catalog=catalog)).plan_id != plan.plan_id
+
+
+def test_a_schema_of_any_types_is_read_as_it_was_written(tmp_path: Path) -> None:
+    pq.write_table(typed_table(10, 1), tmp_path / "typed.parquet")
+    schema = pq.read_schema(tmp_path / "typed.parquet").with_metadata({"who": "nobody"})
+    save_plan(make_plan(PARAMETERS, partitions_of(1), schema=schema), tmp_path / "plan.npz")
+    read = load_plan(tmp_path / "plan.npz")
+    assert read.schema.equals(schema, check_metadata=True)
+    assert read.content_id == make_plan(PARAMETERS, partitions_of(1), schema=schema).content_id
 
 
 def test_plan_id_depends_on_the_library_and_the_schema_with_its_metadata() -> None:
