@@ -23,7 +23,7 @@ include: "workflow/rules/finish.smk"
 rule all:
     default_target: True
     input:
-        [job_inputs.target(margin, key in PENDING) for key, margin in MARGINS.items()],
+        lambda wildcards: targets(),
 
 
 onsuccess:

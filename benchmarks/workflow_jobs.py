@@ -45,9 +45,11 @@ def jobs_of(directory: Path, config: Mapping[str, Any], stage: str) -> list[Job]
     os.chdir(directory)
     from margin_cache.config.validation import settings_of_margins
     from margin_cache.planning import resources
+    from margin_cache.stages.margin import save_margin
     from margin_cache.stages.prepare import prepare_margins
 
     (margin,) = prepare_margins(settings_of_margins(config))
+    save_margin(margin)
     plan = margin.plan
     group = resources.largest_row_group(plan)
     margin_file = str(margin.files.margin_file)

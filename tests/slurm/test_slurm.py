@@ -139,7 +139,7 @@ def test_the_job_size_of_the_profile_stands_beside_other_settings(tmp_path: Path
     config = {"input_catalog_path": catalog, "job_size_mb": 100}
     arguments = ("-n", "--workflow-profile", ROOT / "profiles/slurm")
     run_workflow(tmp_path, *arguments, "--config", "margin_threshold=7", config=config, check=True)
-    (note,) = tmp_path.glob("intermediate/*/margin.json")
+    (note,) = tmp_path.glob("intermediate/*/*/margin.json")
     assert note.parent.name == "sky_7arcs"
     assert '"job_size_mb": 40000' in note.read_text()
 

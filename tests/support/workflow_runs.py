@@ -15,7 +15,7 @@ from typing import Any
 import yaml
 from margin_cache.config.validation import settings_of_margins
 from margin_cache.stages.map import map_partitions
-from margin_cache.stages.margin import Margin
+from margin_cache.stages.margin import Margin, save_margin
 from margin_cache.stages.prepare import prepare_margins
 from margin_cache.stages.reduce import reduce_margins
 
@@ -127,6 +127,7 @@ def without_snakemake(config: Mapping[str, Any]) -> Iterator[Margin]:
     be finished, before the next is begun.
     """
     for margin in prepare_margins(settings_of_margins(plain(config))):
+        save_margin(margin)
         plan = margin.plan
         for job, name in enumerate(plan.map_names):
             map_partitions(plan, job, margin.files.shard(name))

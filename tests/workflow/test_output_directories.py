@@ -100,8 +100,17 @@ def test_foreign_directory_of_the_margins_name_is_kept(site):
     )
 
 
-def test_foreign_directory_of_the_margins_name_is_replaced_on_demand(site, finished):
+def test_foreign_directory_of_the_margins_name_is_not_replaced_on_demand(site):
     foreign_directory(site)
+    site.config = {"overwrite": True}
+    assert_refused_before_any_job(
+        site, "output_path", str(site.output / NAME), "does not say of itself that it is a margin"
+    )
+
+
+def test_margin_of_another_tool_is_replaced_on_demand(site, finished):
+    foreign_directory(site)
+    (site.output / NAME / "catalog_info.json").write_text('{"catalog_type": "margin"}')
     site.config = {"overwrite": True}
     assert site.run().returncode == 0
     assert [path.name for path in site.output.iterdir()] == [NAME]

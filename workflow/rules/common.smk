@@ -11,7 +11,7 @@ from margin_cache.planning.resources import (
     reduce_request,
 )
 from margin_cache.stages import job_inputs, layout
-from margin_cache.stages.existing_output import check_output, forget_false_receipts, is_complete
+from margin_cache.stages.existing_output import check_output, is_complete
 from margin_cache.stages.margin import load_margins
 from margin_cache.stages.prepare import prepare_margins
 
@@ -24,7 +24,8 @@ def plan_margins():
         if workflow.is_main_process:
             margins = prepare_margins(all_settings)
             for margin in margins:
-                check_output(margin)
+                if not is_complete(margin):
+                    check_output(margin)
         else:
             margins = load_margins(all_settings)
     except MarginCacheError as error:
@@ -32,17 +33,15 @@ def plan_margins():
     return {str(margin.files.plan_dir): margin for margin in margins}
 
 
-def pending_margins():
-    """Return the plan directories of the margins that are not complete."""
-    pending = [plan_dir for plan_dir, margin in MARGINS.items() if not is_complete(margin)]
-    if workflow.is_main_process and not is_locked():
-        for plan_dir in pending:
-            forget_false_receipts(MARGINS[plan_dir])
-    return pending
+def targets():
+    """Return the files that this run is done with, one a margin."""
+    begin_run()
+    return [job_inputs.target(margin, key in PENDING) for key, margin in MARGINS.items()]
 
 
 def margin_of(wildcards):
     """Return the margin that a job works at."""
+    begin_run()
     return MARGINS[wildcards.plan_dir]
 
 
@@ -76,7 +75,7 @@ def asked(name, request):
 
 
 MARGINS = plan_margins()
-PENDING = pending_margins()
+PENDING = [plan_dir for plan_dir, margin in MARGINS.items() if not is_complete(margin)]
 # A margin of no more pixels is finished in seconds, where Snakemake runs; if all are, the rule is local.
 FINISHED_LOCALLY = all(len(m.plan.destination_orders) <= 5000 for m in MARGINS.values())
 

@@ -3,9 +3,11 @@
 # pinned in requirements.in, run all tests with it, and look at this file.
 import gc
 import logging
+import os
 import shlex
 import threading
 import time
+from functools import cache
 
 from margin_cache.config.validation import mail_settings
 from margin_cache.errors import MarginCacheError
@@ -20,6 +22,7 @@ from margin_cache.notification.messages import (
     success_message,
 )
 from margin_cache.notification.smtp import notify
+from margin_cache.stages.begin import begin_margin
 from margin_cache.storage.files import read_json
 from snakemake.logging import logger
 from snakemake.settings.types import DeploymentMethod
@@ -60,9 +63,22 @@ def plan_mail():
     return settings
 
 
-def is_locked():
-    """Tell whether another run is at work in this directory."""
-    return any(Path(".snakemake/locks").glob("*.lock"))
+@cache
+def begin_run():
+    """Lock the margins and write what jobs need, if this process is going to run jobs.
+
+    Called by functions of rules. While the Snakefile is parsed, Snakemake does not tell whether it
+    is for a dry run, a summary or the like, none of which may write anything.
+    """
+    if not workflow.is_main_process or workflow.dryrun or workflow.execution_settings is None:
+        return
+    try:
+        for margin in MARGINS.values():
+            begin_margin(margin)
+    except MarginCacheError as error:
+        # Snakemake would make a page of any exception. It holds no lock yet.
+        print(f"error: {error}", file=sys.stderr, flush=True)
+        os._exit(1)
 
 
 def script(name):

@@ -20,6 +20,10 @@ class CatalogFormat(Protocol):
         """Read what a catalog in a directory says about itself."""
         ...
 
+    def says_it_is_a_margin(self, path: Path) -> bool:
+        """Tell whether a directory has a description of a margin."""
+        ...
+
     def margin_schema(self, primary: pa.Schema) -> pa.Schema:
         """Return the schema of the margins of a primary catalog."""
         ...
@@ -96,3 +100,8 @@ def read_catalog_info(path: str) -> CatalogInfo:
         f"{where}: is neither a HiPSCat catalog, which has a {hipscat.INFO}, nor a HATS "
         f"one, which has a {hats.INFO[0]}"
     )
+
+
+def says_it_is_a_margin(path: Path) -> bool:
+    """Tell whether a directory says of itself, in either format, that it is a margin."""
+    return any(each.says_it_is_a_margin(path) for each in _FORMATS.values())

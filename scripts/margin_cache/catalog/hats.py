@@ -2,9 +2,10 @@
 
 import re
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -14,9 +15,6 @@ from margin_cache import __version__
 from margin_cache.catalog.model import CatalogInfo, MarginSummary
 from margin_cache.errors import MarginCacheError
 from margin_cache.storage.files import atomic_path, exclusive_lock, write_text
-
-if TYPE_CHECKING:
-    from jproperties import Properties
 
 INFO = ("hats.properties", "properties")
 """Files that hold the properties of a table, the one to be preferred first."""
@@ -33,13 +31,14 @@ def read_properties(path: Path) -> dict[str, str]:
     Raises:
         MarginCacheError: it cannot be read.
     """
-    properties = _properties()
+    # Map and reduce jobs have no use for it, and would start later.
+    import javaproperties
+
     try:
-        with path.open("rb") as file:
-            properties.load(file, "utf-8")
-    except (OSError, ValueError, UnicodeError) as error:
+        values = javaproperties.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
         raise MarginCacheError(f"{path}: cannot be read as properties: {error}") from None
-    return {key: str(value).strip() for key, value in properties.properties.items()}
+    return {key: value.strip() for key, value in values.items()}
 
 
 def primary_of(collection: str) -> str:
@@ -95,6 +94,15 @@ def read_info(path: str) -> CatalogInfo:
         dataset="dataset",
         npix_suffix=values.get("hats_npix_suffix") or ".parquet",
     )
+
+
+def says_it_is_a_margin(path: Path) -> bool:
+    """Tell whether a directory has the description of a HATS margin."""
+    for name in INFO:
+        with suppress(MarginCacheError):
+            if read_properties(path / name).get("dataproduct_type") == "margin":
+                return True
+    return False
 
 
 def margin_schema(primary: pa.Schema) -> pa.Schema:
@@ -172,18 +180,13 @@ def _primary_url(info: CatalogInfo, output_dir: Path) -> str:
 
 
 def _write_properties(path: Path, values: Mapping[str, Any], comment: str | None) -> None:
-    properties = _properties()
+    from jproperties import Properties
+
+    properties = Properties(process_escapes_in_values=False)
     for key, value in values.items():
         properties[key] = value
     with atomic_path(path) as temporary, temporary.open("wb") as file:
         properties.store(file, initial_comments=comment, encoding="utf-8", timestamp=False)
-
-
-def _properties() -> "Properties":
-    # Map and reduce jobs have no use for it, and would start later.
-    from jproperties import Properties
-
-    return Properties(process_escapes_in_values=False)
 
 
 def is_registered(info: CatalogInfo, output_dir: Path) -> bool:
@@ -218,25 +221,19 @@ def register(info: CatalogInfo, output_dir: Path) -> None:
         changed = {"all_margins": " ".join(dict.fromkeys(margins))}
         if not values.get("default_margin"):
             changed["default_margin"] = output_dir.name
-        write_text(path, _with_values(path.read_text(encoding="utf-8"), changed))
+        # Bytes, or Python would turn every end of a line into its own.
+        write_text(path, _with_values(path.read_bytes().decode("utf-8"), changed))
 
 
 def _with_values(text: str, values: Mapping[str, str]) -> str:
     """Return properties with the values of some keys replaced, or added at the end.
 
-    A line that ends with a backslash goes on in the next one.
+    All other lines stay as they are, and so does what ends a line.
     """
-    lines = re.findall(r"(?:\\.|[^\\\n])*(?:\\\n(?:\\.|[^\\\n])*)*\n?", text, re.DOTALL)
-    left = dict(values)
-    edited = []
-    for line in lines:
-        key = re.match(r"\s*([^\s=:#!]+)\s*[=:]", line)
-        if key and key[1] in values:
-            if key[1] in left:
-                edited.append(f"{key[1]}={left.pop(key[1])}\n")
-        else:
-            edited.append(line)
-    body = "".join(edited)
-    if body and not body.endswith("\n"):
-        body += "\n"
-    return body + "".join(f"{key}={value}\n" for key, value in left.items())
+    from javaproperties import PropertiesFile
+
+    properties = PropertiesFile.loads(text)
+    for key, value in values.items():
+        properties[key] = value
+    edited = properties.dumps(separator="=")
+    return re.sub(r"\r?\n", "\r\n", edited) if "\r\n" in text else edited

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from margin_cache.catalog.model import CatalogInfo, MarginSummary, pixel_dir
 from margin_cache.errors import MarginCacheError
-from margin_cache.storage.files import write_json
+from margin_cache.storage.files import read_json, write_json
 
 INFO = "catalog_info.json"
 
@@ -55,6 +55,12 @@ def read_info(path: str) -> CatalogInfo:
         index_order=19,
         index_shift=22,
     )
+
+
+def says_it_is_a_margin(path: Path) -> bool:
+    """Tell whether a directory has the description of a HiPSCat margin."""
+    info = read_json(path / INFO)
+    return isinstance(info, dict) and info.get("catalog_type") == "margin"
 
 
 def margin_schema(primary: pa.Schema) -> pa.Schema:

@@ -4,13 +4,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from margin_cache.catalog.formats import format_of
+from margin_cache.catalog.formats import format_of, says_it_is_a_margin
+from margin_cache.catalog.partitions import partition_files
 from margin_cache.config.model import MarginSettings
 from margin_cache.errors import MarginCacheError
 from margin_cache.planning.identity import is_as_good
 from margin_cache.stages.layout import PROVENANCE
 from margin_cache.stages.margin import Margin, settings_as_json
-from margin_cache.storage.files import has_size, read_json
+from margin_cache.storage.files import file_digest, has_size, read_json
 
 TOOL_NAME = "snakemake-margin-cache"
 
@@ -65,38 +66,47 @@ def existing_files(margin: Margin) -> dict[str, list[Any]]:
     """Return size and digest of the files that the margin in the output directory was made with.
 
     Empty if the margin there was not made by this workflow. Where its own provenance is lost, the
-    copy among the intermediate files serves, if nothing else has come into the directory.
+    copy among the intermediate files serves, if all that is there has the size and digest in it.
     """
     output_dir = margin.files.output_dir
     provenance = read_provenance(output_dir / PROVENANCE)
+    if provenance is not None:
+        return provenance["files"]
+    provenance = read_provenance(margin.files.provenance_copy)
     if provenance is None:
-        provenance = read_provenance(margin.files.provenance_copy)
-        if provenance is None or not set(_files_below(output_dir)) <= {
-            *provenance["files"],
-            PROVENANCE,
-        }:
+        return {}
+    listed = provenance["files"]
+    for path in _files_below(output_dir):
+        if path == PROVENANCE:
+            continue
+        file = output_dir / path
+        if path not in listed or [file.stat().st_size, file_digest(file)] != listed[path]:
             return {}
-    return provenance["files"]
+    return listed
 
 
 def _files_below(directory: Path) -> list[str]:
-    return [
+    return sorted(
         path.relative_to(directory).as_posix() for path in directory.rglob("*") if path.is_file()
-    ]
+    )
 
 
 def check_output(margin: Margin) -> None:
     """Check that what is in a margin's output directory may be replaced.
 
     Raises:
-        MarginCacheError: it was made with other parameters or by another tool, and ``overwrite`` is
-            false.
+        MarginCacheError: it is no margin, or the input; or, if ``overwrite`` is false, it was made
+            with other parameters or by another tool, or has files that are not the margin's.
     """
     output_dir = margin.files.output_dir
-    if margin.settings.overwrite or not output_dir.exists() or not any(output_dir.iterdir()):
+    if not output_dir.exists() or not any(output_dir.iterdir()):
+        return
+    if margin.settings.overwrite:
+        _check_overwrite(margin)
         return
     provenance = read_provenance(output_dir / PROVENANCE)
-    if provenance is None and not existing_files(margin):
+    listed = existing_files(margin)
+    if provenance is None and not listed:
         is_ours = bool(_arguments_of_this_tool(output_dir / PROVENANCE))
         raise MarginCacheError(
             f"output_path: {output_dir} exists and was "
@@ -109,6 +119,51 @@ def check_output(margin: Margin) -> None:
             f"output_path: {output_dir} exists and was made {difference}; "
             "choose another output_artifact_name, or set overwrite: true"
         )
+    foreign = [path for path in _files_below(output_dir) if path not in {*listed, PROVENANCE}]
+    if foreign:
+        raise MarginCacheError(
+            f"output_path: {output_dir / foreign[0]} is none of the margin's files, of which some "
+            f"are made again ({len(foreign)} such files); move it elsewhere, or set overwrite: "
+            "true, which deletes it"
+        )
+
+
+def _check_overwrite(margin: Margin) -> None:
+    """Check that what is to be replaced on demand says of itself that it is a margin."""
+    output_dir = margin.files.output_dir
+    is_ours = bool(_arguments_of_this_tool(output_dir / PROVENANCE)) or existing_files(margin)
+    if not is_ours and not says_it_is_a_margin(output_dir):
+        raise MarginCacheError(
+            f"output_path: {output_dir} exists and does not say of itself that it is a margin, "
+            "and overwrite replaces nothing else; choose another output_path or "
+            "output_artifact_name"
+        )
+    info = margin.plan.parameters.catalog
+    primary = {_identity(path) for path in (Path(info.path), info.parquet_dir)} - {None}
+    primary |= {
+        _identity(file)
+        for order, pixel in zip(
+            margin.plan.partitions.orders.tolist(),
+            margin.plan.partitions.pixels.tolist(),
+            strict=True,
+        )
+        for file in partition_files(info, order, pixel)
+    }
+    for path in (output_dir, *output_dir.rglob("*")):
+        if _identity(path) in primary:
+            raise MarginCacheError(
+                f"output_path: {path} is, by a mount or a link, a part of the input catalog "
+                f"{info.path}; choose another place"
+            )
+
+
+def _identity(path: Path) -> tuple[int, int] | None:
+    """Return what tells a file or directory from all others, or None of a broken link."""
+    try:
+        state = path.stat()
+    except OSError:
+        return None
+    return state.st_dev, state.st_ino
 
 
 def _difference(provenance: Mapping[str, Any], settings: MarginSettings) -> str:

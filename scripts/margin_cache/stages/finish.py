@@ -27,12 +27,13 @@ from margin_cache.stages.existing_output import (
     find_file,
     is_complete,
 )
-from margin_cache.stages.layout import PROVENANCE, PlanFiles
+from margin_cache.stages.layout import PROVENANCE, PlanFiles, plan_dirs, staging_lock
 from margin_cache.stages.margin import Margin, settings_as_json
 from margin_cache.storage.files import (
     atomic_path,
     exclusive_lock,
     file_digest,
+    is_held,
     is_temporary,
     link_or_copy,
     read_json,
@@ -66,10 +67,10 @@ def finish_margin(margin: Margin) -> dict[str, Any]:
             check_output(margin)
             _gather(margin, files)
             _write_metadata(margin, files, rows)
+            paths.staging_lock.unlink(missing_ok=True)
             replace_directory(paths.staging_dir, paths.output_dir, paths.backup_dir)
             format_of(info).register(info, paths.output_dir)
-        if margin.settings.delete_intermediate_parquet_files:
-            _delete_remains(margin)
+        delete_remains(margin)
         summary = {"output_dir": str(paths.output_dir), "rows": rows, "files": len(files)}
         write_json(margin.done_file, summary)
     return summary
@@ -114,7 +115,8 @@ def _gather(margin: Margin, files: Mapping[str, list[Any]]) -> None:
         )
     staging_dir.mkdir(parents=True, exist_ok=True)
     for other in list(staging_dir.rglob("*")):
-        if other.is_file() and other.relative_to(staging_dir).as_posix() not in files:
+        is_listed = other.relative_to(staging_dir).as_posix() in files
+        if other.is_file() and not is_listed and other != margin.files.staging_lock:
             other.unlink()
     for directory in sorted(staging_dir.rglob("*"), reverse=True):
         if directory.is_dir() and not any(directory.iterdir()):
@@ -202,14 +204,21 @@ def _provenance(
     }
 
 
-def _delete_remains(margin: Margin) -> None:
-    """Delete the shards, and what earlier plans and interrupted runs have left behind."""
+def delete_remains(margin: Margin) -> None:
+    """Delete what interrupted runs have left behind, and, if wanted, shards and earlier plans.
+
+    What a run at work has locked stays.
+    """
     paths = margin.files
-    for other in paths.intermediate_dir.iterdir():
-        if other.is_dir() and other != paths.plan_dir and PlanFiles(other).plan.exists():
+    for directory in paths.left_behind():
+        if directory == paths.staging_dir or not is_held(staging_lock(directory)):
+            shutil.rmtree(directory, ignore_errors=True)
+    if not margin.settings.delete_intermediate_parquet_files:
+        return
+    for other in plan_dirs(paths.intermediate_dir):
+        if other != paths.plan_dir and not is_held(PlanFiles(other).plan_lock):
             shutil.rmtree(other, ignore_errors=True)
-    for other in [*paths.left_behind(), paths.shards_dir]:
-        shutil.rmtree(other, ignore_errors=True)
+    shutil.rmtree(paths.shards_dir, ignore_errors=True)
     for directory in (paths.intermediate_dir, paths.plan_dir, paths.receipts_dir):
         for path in directory.glob(".*"):
             if is_temporary(path.name):

@@ -1,10 +1,10 @@
 """Where all files of a margin lie, for the rules of the workflow and for the stages.
 
-The settings and the id of the plan, for processes that the main one starts, are in
-``tmp_dir/NAME/margin.json``; all else of a plan is in ``tmp_dir/NAME/PLAN_ID``. The margin is built
-in a hidden directory beside its output directory, and moved there when it is whole.
+All files of a plan are in ``tmp_dir/NAME/PLAN_ID``. The margin is built in a hidden directory
+beside its output directory, and moved there when it is whole.
 """
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -34,6 +34,16 @@ class PlanFiles:
     def plan(self) -> Path:
         """The plan itself."""
         return self._path(PLAN)
+
+    @property
+    def margin_file(self) -> Path:
+        """What the main process tells other processes of the margin."""
+        return self.plan_dir / "margin.json"
+
+    @property
+    def plan_lock(self) -> Path:
+        """The file that a run at work at this plan has locked."""
+        return self.plan_dir / "run.lock"
 
     @property
     def shards_dir(self) -> Path:
@@ -86,11 +96,6 @@ class MarginFiles(PlanFiles):
         return self.plan_dir.parent
 
     @property
-    def margin_file(self) -> Path:
-        """What the main process tells other processes of the margin."""
-        return margin_file(self.intermediate_dir)
-
-    @property
     def staging_dir(self) -> Path:
         """The directory in which the margin is built."""
         return self._beside("staging")
@@ -100,12 +105,27 @@ class MarginFiles(PlanFiles):
         """Where an older margin is in the moment in which it is replaced."""
         return self._beside("backup")
 
+    @property
+    def staging_lock(self) -> Path:
+        """The file that a run at work at this margin has locked."""
+        return staging_lock(self.staging_dir)
+
     def left_behind(self) -> list[Path]:
-        """Return what interrupted runs have left beside the output directory."""
+        """Return the staging and backup directories of this margin, be they of any plan."""
+        # In full, or those of a margin whose name begins with this one's would be among them.
+        pattern = re.compile(
+            rf"\.{re.escape(self.output_dir.name)}\.[0-9a-f]{{16}}\.(staging|backup)"
+        )
+        if not self.output_dir.parent.is_dir():
+            return []
+        return [path for path in self.output_dir.parent.iterdir() if pattern.fullmatch(path.name)]
+
+    def other_staging_locks(self) -> list[Path]:
+        """Return the locks of the staging directories of other plans for this margin."""
         return [
-            path
-            for use in ("staging", "backup")
-            for path in self.output_dir.parent.glob(f".{self.output_dir.name}.*.{use}")
+            staging_lock(path)
+            for path in self.left_behind()
+            if path != self.staging_dir and path.name.endswith(".staging")
         ]
 
     def _beside(self, use: str) -> Path:
@@ -117,9 +137,16 @@ def intermediate_dir(tmp_dir: str, name: str) -> Path:
     return Path(tmp_dir or "intermediate") / name
 
 
-def margin_file(directory: Path) -> Path:
-    """Return what the main process tells others of a margin, by its intermediate directory."""
-    return directory / "margin.json"
+def plan_dirs(directory: Path) -> list[Path]:
+    """Return the directories of plans in the intermediate directory of a name."""
+    if not directory.is_dir():
+        return []
+    return sorted(path for path in directory.iterdir() if PlanFiles(path).plan.exists())
+
+
+def staging_lock(staging_dir: Path) -> Path:
+    """Return the file in a staging directory that a run at work there has locked."""
+    return staging_dir / ".run.lock"
 
 
 def margin_files(tmp_dir: str, output_path: str, name: str, plan_id: str) -> MarginFiles:

@@ -14,13 +14,13 @@ from margin_cache.catalog.formats import read_catalog_info
 from margin_cache.catalog.model import CatalogInfo
 from margin_cache.config.model import MarginSettings
 from margin_cache.errors import MarginCacheError
-from margin_cache.planning.model import Plan, load_plan
+from margin_cache.planning.model import Plan, load_plan, save_plan
 from margin_cache.stages.layout import (
     MarginFiles,
     PlanFiles,
     intermediate_dir,
-    margin_file,
     margin_files,
+    plan_dirs,
 )
 from margin_cache.storage.files import read_json, write_json
 
@@ -35,6 +35,7 @@ class Margin:
         plan: its plan.
         format_version: version of the format that it is written in.
         versions: versions of packages that only the main process asks for, by their names.
+        is_plan_new: whether the plan is not the one on disk.
     """
 
     settings: MarginSettings
@@ -42,6 +43,7 @@ class Margin:
     plan: Plan
     format_version: str
     versions: Mapping[str, str]
+    is_plan_new: bool = False
 
     @cached_property
     def files(self) -> MarginFiles:
@@ -56,10 +58,11 @@ class Margin:
 
 
 def save_margin(margin: Margin) -> None:
-    """Write what other processes need to load a margin, besides its plan, if it is not there."""
+    """Write what other processes need to load a margin, as far as it is not there."""
+    if margin.is_plan_new:
+        save_plan(margin.plan, margin.files.plan)
     record = {
         "name": margin.name,
-        "plan_id": margin.plan.plan_id,
         "settings": settings_as_json(margin.settings),
         "format_version": margin.format_version,
         "versions": dict(margin.versions),
@@ -74,27 +77,34 @@ def load_margin(path: Path) -> Margin:
     values = record["settings"]
     pixels = tuple(tuple(pixel) for pixel in values["debug_filter_pixel_list"])
     settings = MarginSettings(**{**values, "debug_filter_pixel_list": pixels})
-    plan = load_plan(PlanFiles(path.parent / record["plan_id"]).plan)
+    plan = load_plan(PlanFiles(path.parent).plan)
     return Margin(settings, record["name"], plan, record["format_version"], record["versions"])
 
 
 def load_margins(all_settings: Iterable[MarginSettings]) -> list[Margin]:
     """Load the margins that the main process has prepared, without a look at the partitions.
 
+    Plans of the same settings, of which one is at work and others are older, are all given.
+
     Raises:
-        MarginCacheError: one was prepared with other settings meanwhile.
+        MarginCacheError: one has not been prepared with these settings, as far as can be seen here.
     """
-    margins = []
+    margins: list[Margin] = []
     for settings in all_settings:
         name = margin_name(read_catalog_info(settings.input_catalog_path), settings)
         directory = intermediate_dir(settings.tmp_dir, name)
-        record = read_json(margin_file(directory))
-        if record is None or record["settings"] != settings_as_json(settings):
+        found = [
+            path
+            for plan_dir in plan_dirs(directory)
+            for path in [PlanFiles(plan_dir).margin_file]
+            if (record := read_json(path)) and record["settings"] == settings_as_json(settings)
+        ]
+        if not found:
             raise MarginCacheError(
-                f"{directory}: was planned with another configuration meanwhile; start the run "
-                "again"
+                f"{directory}: has no plan of this configuration; is tmp_dir on a file system that "
+                "this machine sees? If so, start the run again"
             )
-        margins.append(load_margin(margin_file(directory)))
+        margins += map(load_margin, found)
     return margins
 
 

@@ -1,6 +1,6 @@
 """Preparing of margins in the main process: catalogs and paths are checked, and jobs planned."""
 
-import tempfile
+import os
 from collections.abc import Iterable
 from dataclasses import replace
 from importlib.metadata import version
@@ -26,10 +26,9 @@ from margin_cache.planning.model import (
     content_id,
     load_plan,
     plan_id,
-    save_plan,
 )
 from margin_cache.stages.layout import intermediate_dir, margin_files
-from margin_cache.stages.margin import Margin, margin_name, save_margin
+from margin_cache.stages.margin import Margin, margin_name
 from margin_cache.storage.parquet_file import open_parquet
 
 _PACKAGES = ("snakemake", "hpgeom")
@@ -108,12 +107,9 @@ def _check_writable(key: str, path: Path) -> None:
         existing = existing.parent
     if not existing.is_dir():
         raise MarginCacheError(f"{key}: {existing} is a file, not a directory")
-    try:
-        Path(tempfile.mkdtemp(prefix=".margin-cache-", dir=existing)).rmdir()
-    except OSError as error:
-        raise MarginCacheError(
-            f"{key}: {existing} cannot be written to ({error.strerror}); choose another place"
-        ) from None
+    # A try would be a change; what this does not show is found when the run begins.
+    if not os.access(existing, os.W_OK | os.X_OK):
+        raise MarginCacheError(f"{key}: {existing} cannot be written to; choose another place")
 
 
 def _prepare(info: CatalogInfo, settings: MarginSettings, name: str) -> Margin:
@@ -151,18 +147,12 @@ def _prepare(info: CatalogInfo, settings: MarginSettings, name: str) -> Margin:
     except (OSError, ValueError, KeyError):
         changed = np.ones(len(partitions.orders), dtype=bool)
         plan = make_plan(parameters, schema, partitions, library)
+    if changed.any():
+        check_whole(info, partitions.take(np.flatnonzero(changed)))
     versions = {package: version(package) for package in _PACKAGES}
-    margin = Margin(settings, name, plan, catalog_format.format_version(), versions)
-    try:
-        if changed.any():
-            check_whole(info, partitions.take(np.flatnonzero(changed)))
-            save_plan(plan, files.plan)
-        save_margin(margin)
-    except OSError as error:
-        raise MarginCacheError(
-            f"tmp_dir: {files.intermediate_dir} cannot be written to: {error.strerror}"
-        ) from None
-    return margin
+    return Margin(
+        settings, name, plan, catalog_format.format_version(), versions, bool(changed.any())
+    )
 
 
 def _writer_options(info: CatalogInfo, partitions: Partitions) -> tuple[str, int]:

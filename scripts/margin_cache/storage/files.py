@@ -88,6 +88,8 @@ def link_or_copy(source: Path, target: Path) -> None:
 def replace_directory(new: Path, target: Path, old: Path) -> None:
     """Replace a directory by another; the old one is deleted once the new one is there.
 
+    If the new one cannot be moved, the old one is put back.
+
     Args:
         new: the directory that replaces it.
         target: the directory that is replaced; need not exist.
@@ -102,7 +104,12 @@ def replace_directory(new: Path, target: Path, old: Path) -> None:
         if old.exists():
             shutil.rmtree(old)
         target.rename(old)
-    new.rename(target)
+    try:
+        new.rename(target)
+    except OSError:
+        if old.exists() and not target.exists():
+            old.rename(target)
+        raise
     shutil.rmtree(old, ignore_errors=True)
 
 
@@ -122,3 +129,45 @@ def exclusive_lock(path: Path) -> Iterator[None]:
         yield
     finally:
         os.close(descriptor)
+
+
+def hold_lock(path: Path, text: str) -> int | None:
+    """Lock a file until this process ends, and write into it who has it.
+
+    Without effect on a network file system that has no locks.
+
+    Args:
+        path: the file, made if it is missing; its directory exists.
+        text: what is written into it.
+
+    Returns:
+        The file's descriptor, to be kept open; None if another process has the lock.
+    """
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(descriptor)
+        return None
+    except OSError:
+        pass
+    os.ftruncate(descriptor, 0)
+    os.write(descriptor, text.encode())
+    return descriptor
+
+
+def is_held(path: Path) -> bool:
+    """Tell whether a process has locked a file; also if that cannot be known."""
+    try:
+        descriptor = os.open(path, os.O_RDWR)
+    except FileNotFoundError:
+        return False
+    except OSError:
+        return True
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return True
+    finally:
+        os.close(descriptor)
+    return False

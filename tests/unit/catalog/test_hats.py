@@ -58,12 +58,6 @@ def test_properties_are_read_as_java_writes_them(tmp_path: Path) -> None:
     }
 
 
-CONTINUED = pytest.mark.xfail(
-    strict=True, reason="read_properties takes a line that goes on for two lines"
-)
-
-
-@CONTINUED
 def test_a_line_that_ends_with_a_backslash_goes_on_in_the_next_one(tmp_path: Path) -> None:
     path = tmp_path / "properties"
     path.write_text("continued=one \\\n    two \\\n    three\nlast=x\n")
@@ -267,7 +261,6 @@ def test_all_other_lines_stay_as_they_are(collection: Collection) -> None:
     assert values["all_margins_note"] == "kept"
 
 
-@CONTINUED
 def test_margins_in_a_line_that_goes_on_stay_listed(collection: Collection) -> None:
     collection.write("hats_primary_table_url=sky\nall_margins=a \\\n    b\n")
     assert hats.is_registered(collection.info, collection.path / "b")

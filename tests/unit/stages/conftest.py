@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 from margin_cache.config.validation import settings_of_margins
-from margin_cache.stages.margin import Margin
+from margin_cache.stages.margin import Margin, save_margin
 from margin_cache.stages.prepare import prepare_margins
 from support.margins import configuration
 from support.small_skies import small_catalog
@@ -21,13 +21,14 @@ def catalog(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def prepare(catalog: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> PreparedMargin:
-    """Prepares a margin of the catalog; what is given changes the configuration."""
+    """Prepares a margin of the catalog and saves it; what is given changes the configuration."""
     monkeypatch.chdir(tmp_path)
 
     def prepared(**changes: Any) -> Margin:
         config = configuration(catalog, partitions_per_job=6) | changes
         config["input_catalog_path"] = str(config["input_catalog_path"])
         (margin,) = prepare_margins(settings_of_margins(config))
+        save_margin(margin)
         return margin
 
     return prepared

@@ -1,6 +1,8 @@
 """What is on disk is believed only as far as size, digest and provenance agree."""
 
 import json
+import os
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -25,6 +27,10 @@ def finished(prepare: Callable[..., Margin]) -> Margin:
     run_reduce_jobs(margin)
     finish_margin(margin)
     return margin
+
+
+def overwriting(margin: Margin) -> Margin:
+    return replace(margin, settings=replace(margin.settings, overwrite=True))
 
 
 def first_file(margin: Margin) -> Path:
@@ -75,7 +81,7 @@ def test_what_was_not_made_by_this_workflow_may_not_be_replaced(finished: Margin
     (finished.files.output_dir / "notes.txt").touch()
     with pytest.raises(MarginCacheError, match="was not made by this workflow"):
         check_output(finished)
-    check_output(replace(finished, settings=replace(finished.settings, overwrite=True)))
+    check_output(overwriting(finished))
 
 
 def test_what_an_older_version_has_made_may_not_be_replaced(finished: Margin) -> None:
@@ -128,3 +134,68 @@ def test_receipts_of_files_that_are_gone_are_forgotten(finished: Margin, damage:
     lost = [receipt for receipt in receipts if not receipt.exists()]
     assert len(lost) == (0 if damage == "none" else 1)
     assert not finished.done_file.exists()
+
+
+def test_foreign_files_among_the_margins_are_not_deleted_without_asking(finished: Margin) -> None:
+    notes = finished.files.output_dir / "Norder=0" / "NOTES.txt"
+    notes.write_text("mine")
+    with pytest.raises(MarginCacheError, match=f"{notes} is none of the margin's files"):
+        check_output(finished)
+    check_output(overwriting(finished))
+
+
+def test_files_of_the_same_names_from_another_tool_are_not_taken_for_ours(
+    finished: Margin,
+) -> None:
+    """Where the margin's own provenance is lost, and the copy of it would vouch for them."""
+    (finished.files.output_dir / "provenance_info.json").unlink()
+    check_output(finished)
+    path = first_file(finished)
+    path.write_bytes(bytes(path.stat().st_size))
+    assert existing_files(finished) == {}
+    with pytest.raises(MarginCacheError, match="was not made by this workflow"):
+        check_output(finished)
+
+
+@pytest.mark.parametrize("name", ["catalog_info.json", "photograph.jpg"])
+def test_only_margins_are_replaced_on_demand(finished: Margin, catalog: Path, name: str) -> None:
+    output_dir = finished.files.output_dir
+    shutil.rmtree(output_dir)
+    output_dir.mkdir()
+    finished.files.provenance_copy.unlink()
+    content = (catalog / name).read_bytes() if (catalog / name).exists() else b"picture"
+    (output_dir / name).write_bytes(content)
+    with pytest.raises(MarginCacheError, match="does not say of itself that it is a margin"):
+        check_output(overwriting(finished))
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("catalog_info.json", '{"catalog_type": "margin"}'),
+        ("properties", "dataproduct_type=margin\n"),
+        ("hats.properties", "dataproduct_type=margin\n"),
+    ],
+)
+def test_margins_of_other_tools_are_replaced_on_demand(
+    finished: Margin, name: str, content: str
+) -> None:
+    output_dir = finished.files.output_dir
+    shutil.rmtree(output_dir)
+    output_dir.mkdir()
+    finished.files.provenance_copy.unlink()
+    (output_dir / name).write_text(content)
+    check_output(overwriting(finished))
+
+
+def test_the_input_is_never_replaced_whatever_it_says(finished: Margin, catalog: Path) -> None:
+    """Here a file of it has a second name in the margin's directory."""
+    partition = min(catalog.rglob("Npix=*"))
+    (finished.files.output_dir / "link.parquet").symlink_to(partition)
+    with pytest.raises(MarginCacheError, match="a part of the input catalog"):
+        check_output(overwriting(finished))
+    (finished.files.output_dir / "link.parquet").unlink()
+    check_output(overwriting(finished))
+    os.link(partition, finished.files.output_dir / "link.parquet")
+    with pytest.raises(MarginCacheError, match="a part of the input catalog"):
+        check_output(overwriting(finished))

@@ -4,7 +4,12 @@ from pathlib import Path
 
 import pytest
 from margin_cache.stages import layout
-from margin_cache.stages.layout import PlanFiles, intermediate_dir, margin_files
+from margin_cache.stages.layout import (
+    PlanFiles,
+    intermediate_dir,
+    margin_files,
+    staging_lock,
+)
 
 
 def test_files_of_a_plan_are_below_its_directory() -> None:
@@ -22,7 +27,7 @@ def test_a_margin_is_built_beside_its_output_directory() -> None:
     files = margin_files("/scratch/me", "/data", "gaia_10arcs", "1234")
     assert files.plan_dir == Path("/scratch/me/gaia_10arcs/1234")
     assert files.intermediate_dir == Path("/scratch/me/gaia_10arcs")
-    assert files.margin_file == Path("/scratch/me/gaia_10arcs/margin.json")
+    assert files.margin_file == Path("/scratch/me/gaia_10arcs/1234/margin.json")
     assert files.output_dir == Path("/data/gaia_10arcs")
     hidden = {files.staging_dir, files.backup_dir}
     assert len(hidden) == 2
@@ -34,13 +39,18 @@ def test_without_a_tmp_dir_intermediate_files_are_in_the_working_directory() -> 
 
 
 def test_what_is_left_behind_is_that_of_this_name_and_of_any_plan(tmp_path: Path) -> None:
-    files = margin_files("", str(tmp_path), "gaia", "1234")
-    older = margin_files("", str(tmp_path), "gaia", "5678")
+    ids = "0123456789abcdef", "fedcba9876543210"
+    files, older = (margin_files("", str(tmp_path), "gaia", plan_id) for plan_id in ids)
+    assert files.left_behind() == []
     for path in (files.staging_dir, older.staging_dir, older.backup_dir):
         path.mkdir()
-    (tmp_path / ".ztf.1234.staging").mkdir()
+    # Of margins whose names begin or end with this one's, also such that look like a plan's id.
+    for name in ("ztf", "gaia.wide", "my.gaia", f"gaia.{ids[1]}"):
+        margin_files("", str(tmp_path), name, ids[0]).staging_dir.mkdir()
     (tmp_path / "gaia").mkdir()
     assert set(files.left_behind()) == {files.staging_dir, older.staging_dir, older.backup_dir}
+    assert files.other_staging_locks() == [staging_lock(older.staging_dir)]
+    assert margin_files("", str(tmp_path / "none"), "gaia", ids[0]).left_behind() == []
 
 
 @pytest.mark.parametrize("name", ["SHARD", "RECEIPT", "FOOTERS", "DONE", "MAP_LOG", "REDUCE_LOG"])

@@ -36,11 +36,11 @@ def test_a_margin_that_is_there_is_not_written_again(prepare: Callable[..., Marg
     assert margin.files.margin_file.stat().st_ino != before
 
 
-def test_a_margin_that_was_planned_otherwise_meanwhile_is_refused(
+def test_a_margin_without_a_plan_of_these_settings_is_refused(
     prepare: Callable[..., Margin],
 ) -> None:
     margin = prepare()
-    with pytest.raises(MarginCacheError, match="planned with another configuration meanwhile"):
+    with pytest.raises(MarginCacheError, match="has no plan of this configuration"):
         load_margins([replace(margin.settings, overwrite=True)])
 
 

@@ -1,5 +1,6 @@
 """Files are whole or not there, locks are held, and directories are replaced, not merged."""
 
+import errno
 import fcntl
 import os
 import select
@@ -183,6 +184,26 @@ def test_what_was_there_stays_if_there_is_nothing_to_replace_it_with(tmp_path: P
     with pytest.raises(FileNotFoundError, match="new"):
         replace_directory(tmp_path / "new", target, tmp_path / "old")
     assert names_in(tmp_path) == ["target"] and names_in(target) == ["file"]
+
+
+def test_what_was_there_is_put_back_if_the_new_one_cannot_be_moved(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    target, new, old = (tmp_path / name for name in ("target", "new", "old"))
+    for directory in (target, new):
+        directory.mkdir()
+        (directory / directory.name).touch()
+    rename = Path.rename
+
+    def refuse(self: Path, to: Path) -> Path:
+        if self == new:
+            raise OSError(errno.EIO, "Input/output error")
+        return rename(self, to)
+
+    monkeypatch.setattr(Path, "rename", refuse)
+    with pytest.raises(OSError, match="Input/output error"):
+        replace_directory(new, target, old)
+    assert names_in(tmp_path) == ["new", "target"] and names_in(target) == ["target"]
 
 
 # --- locks ----------------------------------------------------------------------------------

@@ -1,0 +1,75 @@
+"""The beginning of a run that has jobs: all that is written and deleted before the first of them.
+
+While the Snakefile is parsed nothing is written, so that a dry run cannot disturb a run at work.
+"""
+
+import json
+import os
+import platform
+from pathlib import Path
+
+from margin_cache.errors import MarginCacheError
+from margin_cache.stages.existing_output import forget_false_receipts, is_complete
+from margin_cache.stages.finish import delete_remains
+from margin_cache.stages.margin import Margin, save_margin
+from margin_cache.storage.files import hold_lock, is_held, read_json
+
+_held: list[int] = []
+"""Descriptors of the locks of this process, which last as long as it does."""
+
+
+def begin_margin(margin: Margin) -> None:
+    """Lock a margin for this run, and write what its jobs need; or tidy up, if it is complete.
+
+    Raises:
+        MarginCacheError: another run is at work at it, or a directory cannot be written to.
+    """
+    if is_complete(margin):
+        if not is_held(margin.files.plan_lock):
+            delete_remains(margin)
+        return
+    try:
+        lock_margin(margin)
+        save_margin(margin)
+        forget_false_receipts(margin)
+    except OSError as error:
+        raise MarginCacheError(
+            f"{error.filename or margin.files.plan_dir}: cannot be written to ({error.strerror}); "
+            "choose another tmp_dir or output_path, or make room"
+        ) from None
+
+
+def lock_margin(margin: Margin) -> None:
+    """Lock a margin for this process: its plan's directory, and its staging directory.
+
+    Raises:
+        MarginCacheError: another run has locked one of them, or another staging directory for the
+            same output directory.
+    """
+    files = margin.files
+    for path in (files.plan_lock, files.staging_lock):
+        for other in files.other_staging_locks():
+            if is_held(other):
+                raise _in_use(margin, other)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        descriptor = hold_lock(path, json.dumps(_this_run()))
+        if descriptor is None:
+            raise _in_use(margin, path)
+        _held.append(descriptor)
+
+
+def _this_run() -> dict[str, str | int]:
+    return {"process": os.getpid(), "host": platform.node(), "directory": str(Path.cwd())}
+
+
+def _in_use(margin: Margin, lock: Path) -> MarginCacheError:
+    run = read_json(lock)
+    which = (
+        f"process {run['process']} on {run['host']}, started in {run['directory']}"
+        if isinstance(run, dict) and {"process", "host", "directory"} <= run.keys()
+        else "which does not say who it is"
+    )
+    return MarginCacheError(
+        f"output_path: {margin.files.output_dir} is being made by another run ({which}); wait "
+        "until it has ended, or choose another output_artifact_name"
+    )

@@ -1,0 +1,128 @@
+"""A run locks the margins that it makes, and tidies up after those that are complete."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from margin_cache.errors import MarginCacheError
+from margin_cache.stages import begin
+from margin_cache.stages.begin import begin_margin
+from margin_cache.stages.finish import delete_remains, finish_margin
+from margin_cache.stages.margin import Margin, load_margin
+from support.paths import ROOT
+from support.stages import run_map_jobs, run_reduce_jobs
+
+BEGIN = """
+import sys
+sys.path.insert(0, sys.argv[1])
+from pathlib import Path
+from margin_cache.stages.begin import begin_margin
+from margin_cache.stages.margin import load_margin
+begin_margin(load_margin(Path(sys.argv[2])))
+print("begun", flush=True)
+sys.stdin.read()
+"""
+
+
+@pytest.fixture(autouse=True)
+def released() -> Iterator[None]:
+    """Locks of a test end with it."""
+    yield
+    for descriptor in begin._held:
+        os.close(descriptor)
+    begin._held.clear()
+
+
+@contextmanager
+def another_run(margin: Margin) -> Iterator[subprocess.Popen[str]]:
+    """Another process that has begun to make a margin."""
+    command = [sys.executable, "-c", BEGIN, ROOT / "scripts", margin.files.margin_file]
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, encoding="utf-8"
+    ) as run:
+        assert run.stdout is not None and run.stdout.readline() == "begun\n"
+        try:
+            yield run
+        finally:
+            run.kill()
+
+
+def test_a_margin_that_another_run_makes_is_refused_with_a_line_that_names_it(
+    prepare: Callable[..., Margin], tmp_path: Path
+) -> None:
+    margin = prepare()
+    with another_run(margin) as run:
+        with pytest.raises(MarginCacheError, match=f"another run .process {run.pid} on ") as caught:
+            begin_margin(margin)
+        assert str(tmp_path) in str(caught.value)
+    begin_margin(margin)
+
+
+def test_the_same_margin_with_other_parameters_is_refused_too(
+    prepare: Callable[..., Margin], tmp_path: Path
+) -> None:
+    """Also with a tmp_dir of its own."""
+    margin = prepare()
+    other = prepare(margin_threshold=61, tmp_dir=str(tmp_path / "own"))
+    assert other.files.output_dir == margin.files.output_dir
+    with another_run(margin) as run:
+        with pytest.raises(MarginCacheError, match=f"another run .process {run.pid} on "):
+            begin_margin(other)
+        assert not other.files.staging_dir.exists()
+    begin_margin(other)
+
+
+def test_another_margin_is_none_of_its_business(prepare: Callable[..., Margin]) -> None:
+    with another_run(prepare()):
+        begin_margin(prepare(output_artifact_name="margin.wide"))
+
+
+def test_what_another_run_has_locked_is_not_deleted(
+    prepare: Callable[..., Margin], tmp_path: Path
+) -> None:
+    """Of one with the same tmp_dir and name, and another output directory."""
+    margin = prepare()
+    other = prepare(margin_threshold=61, output_path=str(tmp_path / "elsewhere"))
+    assert other.files.intermediate_dir == margin.files.intermediate_dir
+    with another_run(other):
+        delete_remains(margin)
+        assert load_margin(other.files.margin_file).name == other.name
+    delete_remains(margin)
+    assert not other.files.plan_dir.exists()
+
+
+def test_locks_of_a_killed_run_hold_nobody_up(prepare: Callable[..., Margin]) -> None:
+    margin = prepare()
+    with another_run(margin) as run:
+        run.kill()
+    assert margin.files.plan_lock.exists()
+    begin_margin(margin)
+
+
+def test_leftovers_of_a_complete_margin_are_deleted(prepare: Callable[..., Margin]) -> None:
+    margin = prepare()
+    run_map_jobs(margin)
+    run_reduce_jobs(margin)
+    finish_margin(margin)
+    older = replace(margin.plan, library="0.0")
+    other = replace(margin, plan=older, is_plan_new=True)
+    begin_margin(other)
+    (margin.files.backup_dir / "Norder=0").mkdir(parents=True)
+    margin.files.shards_dir.mkdir()
+    margin.files.shard("half").touch()
+    begin_margin(margin)
+    assert other.files.plan_dir.exists() and other.files.staging_dir.exists()
+    assert not margin.files.backup_dir.exists()
+    assert not margin.files.shards_dir.exists()
+
+
+def test_a_directory_that_cannot_be_made_is_named(prepare: Callable[..., Margin]) -> None:
+    margin = prepare()
+    Path("results").touch()
+    with pytest.raises(MarginCacheError, match=r"results.*: cannot be written to \("):
+        begin_margin(margin)
