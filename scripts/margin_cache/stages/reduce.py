@@ -6,12 +6,14 @@ metadata file, from which the margin's ``_metadata`` is put together.
 """
 
 import io
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from numpy.typing import NDArray
 
 from margin_cache.catalog.columns import DESTINATION, SOURCE, check_unchanged
 from margin_cache.catalog.formats import format_of
@@ -126,10 +128,37 @@ def _write_margin(
         pq.ParquetWriter(temporary, schema, metadata_collector=footer, **writer_options) as writer,
     ):
         for start in range(0, len(order), parameters.row_group_rows):
-            taken = rows.take(pa.array(order[start : start + parameters.row_group_rows]))
-            table = _margin_columns(plan, destination, taken, schema)
-            writer.write_table(table, row_group_size=parameters.row_group_rows)
+            part = order[start : start + parameters.row_group_rows]
+            for table in _row_groups(plan, destination, rows, part, schema):
+                writer.write_table(table, row_group_size=parameters.row_group_rows)
     return footer[0]
+
+
+def _row_groups(
+    plan: Plan, destination: int, rows: pa.Table, order: NDArray[np.int64], schema: pa.Schema
+) -> Iterator[pa.Table]:
+    """Yield rows of a shard as tables with the columns of a margin file, one for a row group.
+
+    One table, but where partitions have so many categories together that their codes do not fit
+    the catalog's type of them. A row group has a dictionary of its own, so that halves may fit.
+
+    Args:
+        plan: the plan.
+        destination: index of the destination that the rows are for.
+        rows: rows of shards.
+        order: indices of those wanted, in their order.
+        schema: schema of the tables.
+    """
+    try:
+        # Taken, not sliced, since a cast of lists takes what is outside of a slice as well.
+        table = _margin_columns(plan, destination, rows.take(pa.array(order)), schema)
+    except pa.ArrowInvalid:
+        if len(order) < 2:
+            raise
+        for half in np.array_split(order, 2):
+            yield from _row_groups(plan, destination, rows, half, schema)
+    else:
+        yield table
 
 
 def _writer_options(parameters: MarginParameters, schema: pa.Schema) -> dict[str, Any]:

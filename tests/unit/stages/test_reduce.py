@@ -12,6 +12,7 @@ from margin_cache.errors import MarginCacheError
 from margin_cache.stages.margin import Margin
 from margin_cache.stages.reduce import reduce_margins
 from margin_cache.storage.files import file_digest
+from support.changed_catalogs import rewrite_partitions
 from support.margins import tree_digest
 from support.stages import run_map_jobs, run_reduce_jobs
 
@@ -96,3 +97,41 @@ def test_columns_of_floats_have_no_dictionaries(mapped: Margin) -> None:
         column = group.column(number)
         is_float = column.physical_type in ("FLOAT", "DOUBLE")
         assert column.has_dictionary_page != is_float, column.path_in_schema
+
+
+WORDS = pa.dictionary(pa.int8(), pa.string())
+
+
+@pytest.mark.parametrize("kind", [WORDS, pa.list_(WORDS), pa.struct({"word": WORDS})], ids=str)
+def test_categories_that_are_too_many_together_for_their_codes_are_kept(
+    kind: pa.DataType, catalog: Path, prepare: Callable[..., Margin]
+) -> None:
+    """Each partition has 100 of its own, of which at most 128 fit into one dictionary."""
+
+    def value(row: int, number: int) -> object:
+        word = f"{number} {row % 100}"
+        nested = {"list": [word, None], "struct": {"word": word}}
+        return nested.get(str(kind).partition("<")[0], word)
+
+    def edit(rows: pa.Table, number: int) -> pa.Table:
+        values = [value(row, number) for row in rows["id"].to_pylist()]
+        return rows.append_column("words", pa.array(values, kind))
+
+    expected = {
+        row["id"]: row["words"]
+        for path in rewrite_partitions(catalog, edit)
+        for row in pq.ParquetFile(path).read(["id", "words"]).to_pylist()
+    }
+    margin = prepare(fine_filtering=False, margin_order=0)
+    run_map_jobs(margin)
+    run_reduce_jobs(margin)
+    divided = 0
+    for path in margin.files.staging_dir.rglob("*.parquet"):
+        file = pq.ParquetFile(path)
+        assert file.schema_arrow.field("words").type == kind
+        # One by one: PyArrow reads nested dictionaries of no two at once, be it of the primary.
+        rows = pa.concat_tables(map(file.read_row_group, range(file.num_row_groups)))
+        assert rows["words"].to_pylist() == [expected[row] for row in rows["id"].to_pylist()]
+        assert (np.diff(rows["_hipscat_index"].to_numpy().astype(object)) >= 0).all()
+        divided += file.num_row_groups > 1
+    assert divided
