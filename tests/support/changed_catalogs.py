@@ -26,3 +26,14 @@ def rewrite_partitions(
     for name in ("_metadata", "_common_metadata"):
         (catalog / name).unlink(missing_ok=True)
     return paths
+
+
+def say_other_codec(path: Path, codec: int) -> None:
+    """Have the footer of a file that is compressed with LZ4_RAW name another codec."""
+    content = path.read_bytes()
+    start = len(content) - 8 - int.from_bytes(content[-8:-4], "little")
+    # The fields of a column's metadata: an integer with the codec, twice, and the next one's head.
+    before, after = b"\x15\x0e\x16", b"\x15" + bytes([2 * codec]) + b"\x16"
+    footer = content[start:]
+    assert footer.count(before) >= pq.ParquetFile(path).metadata.num_columns
+    path.write_bytes(content[:start] + footer.replace(before, after))

@@ -1,5 +1,6 @@
 """Preparing of margins in the main process: catalogs and paths are checked, and jobs planned."""
 
+import sys
 import tempfile
 from collections.abc import Iterable
 from dataclasses import replace
@@ -7,6 +8,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 
 from margin_cache.catalog.columns import read_schema
 from margin_cache.catalog.formats import format_of, read_catalog_info
@@ -34,6 +36,9 @@ from margin_cache.storage.parquet_file import open_parquet
 
 _PACKAGES = ("snakemake", "hpgeom")
 """Packages whose versions the provenance has, beside those that the last job knows."""
+
+_LZ4_OF_HADOOP = "UNKNOWN"
+"""PyArrow's name of it: of the codecs that it reads, the only one that it does not write."""
 
 _WHOLE_FILE_ROWS = 1 << 20
 """Rows of a row group in the margin of a catalog that has one row group a file."""
@@ -175,10 +180,32 @@ def _writer_options(info: CatalogInfo, partitions: Partitions) -> tuple[str, int
         metadata = open_parquet(file).metadata
         if not metadata.num_rows:
             continue
-        compression = metadata.row_group(0).column(0).compression.lower()
-        if compression == "uncompressed":
-            compression = "none"
+        compression = _codec_like(metadata.row_group(0).column(0).compression, file)
         groups = [metadata.row_group(group) for group in range(metadata.num_row_groups)]
         rows = max(group.num_rows for group in groups) if len(groups) > 1 else _WHOLE_FILE_ROWS
         return compression, rows
     return "snappy", _WHOLE_FILE_ROWS
+
+
+def _codec_like(compression: str, file: Path) -> str:
+    """Return the codec that margins of a primary are written with, by PyArrow's name of its own.
+
+    Raises:
+        MarginCacheError: PyArrow does not read it.
+    """
+    if compression == "UNCOMPRESSED":
+        return "none"
+    if compression == _LZ4_OF_HADOOP:
+        print(
+            f"{file}: is compressed with the LZ4 of Hadoop, which nothing shall write any more; "
+            "the margin gets LZ4_RAW, which has taken its place",
+            file=sys.stderr,
+        )
+        return "lz4"
+    codec = compression.lower()
+    if codec == "lzo" or not pa.Codec.is_available(codec):
+        raise MarginCacheError(
+            f"{file}: is compressed with {compression}, which PyArrow does not read; write the "
+            "catalog again with another codec"
+        )
+    return codec

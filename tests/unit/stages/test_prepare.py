@@ -12,8 +12,10 @@ from margin_cache.errors import MarginCacheError
 from margin_cache.planning.model import load_plan
 from margin_cache.stages.margin import Margin
 from margin_cache.stages.prepare import prepare_margins
+from support.changed_catalogs import rewrite_partitions, say_other_codec
 from support.margins import configuration
 from support.small_skies import small_catalog
+from support.stages import run_map_jobs, run_reduce_jobs
 
 
 def test_parameters_are_those_of_the_settings_and_of_the_primary(
@@ -31,6 +33,33 @@ def test_the_plan_has_the_schema_of_the_catalog(
 ) -> None:
     expected = pq.read_schema(catalog / "_common_metadata")
     assert prepare().plan.schema.equals(expected, check_metadata=True)
+
+
+LZO, LZ4_OF_HADOOP = 3, 5
+"""Their numbers in footers."""
+
+
+def test_the_lz4_of_hadoop_becomes_what_has_replaced_it(
+    catalog: Path, prepare: Callable[..., Margin], capsys: pytest.CaptureFixture[str]
+) -> None:
+    paths = rewrite_partitions(catalog, lambda rows, number: rows, compression="lz4")
+    for path in paths:
+        say_other_codec(path, LZ4_OF_HADOOP)
+    margin = prepare(margin_threshold=300.0)
+    said = capsys.readouterr().err
+    assert "Npix=" in said and "parquet: is compressed with the LZ4 of Hadoop" in said
+    run_map_jobs(margin)
+    run_reduce_jobs(margin)
+    made = next(margin.files.staging_dir.rglob("Npix=*"))
+    assert pq.read_metadata(made).row_group(0).column(0).compression == "LZ4"
+
+
+def test_a_codec_that_is_not_read_is_refused(catalog: Path, prepare: Callable[..., Margin]) -> None:
+    paths = rewrite_partitions(catalog, lambda rows, number: rows, compression="lz4")
+    for path in paths:
+        say_other_codec(path, LZO)
+    with pytest.raises(MarginCacheError, match=r"Npix=\d+.parquet: is compressed with LZO, which"):
+        prepare()
 
 
 @pytest.mark.parametrize("groups", [1, 3])
