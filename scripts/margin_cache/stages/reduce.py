@@ -83,21 +83,27 @@ def _pieces(shards: list[Path], first: int, stop: int) -> dict[int, list[pa.Tabl
     pieces: dict[int, list[pa.Table]] = {}
     for shard in shards:
         try:
-            reader = pa.ipc.open_file(pa.memory_map(str(shard)))
+            _take_pieces(pa.ipc.open_file(pa.memory_map(str(shard))), first, stop, pieces)
         except (pa.ArrowException, OSError):
             raise MarginCacheError(
                 f"{shard}: is not a whole shard; delete it and start the run again"
             ) from None
-        for number in range(reader.num_record_batches):
-            batch = reader.get_batch(number)
-            destinations = batch.column(DESTINATION).to_numpy()
-            low, high = np.searchsorted(destinations, [first, stop])
-            found, starts = np.unique(destinations[low:high], return_index=True)
-            bounds = np.append(starts, high - low) + low
-            for destination, start, end in zip(found, bounds[:-1], bounds[1:], strict=True):
-                piece = pa.Table.from_batches([batch.slice(start, end - start)])
-                pieces.setdefault(int(destination), []).append(piece)
     return pieces
+
+
+def _take_pieces(
+    reader: pa.RecordBatchFileReader, first: int, stop: int, pieces: dict[int, list[pa.Table]]
+) -> None:
+    """Add the rows of each destination in a range that a shard has to those of other shards."""
+    for number in range(reader.num_record_batches):
+        batch = reader.get_batch(number)
+        destinations = batch.column(DESTINATION).to_numpy()
+        low, high = np.searchsorted(destinations, [first, stop])
+        found, starts = np.unique(destinations[low:high], return_index=True)
+        bounds = np.append(starts, high - low) + low
+        for destination, start, end in zip(found, bounds[:-1], bounds[1:], strict=True):
+            piece = pa.Table.from_batches([batch.slice(start, end - start)])
+            pieces.setdefault(int(destination), []).append(piece)
 
 
 def _write_margin(
@@ -122,16 +128,16 @@ def _write_margin(
     """
     parameters = plan.parameters
     order = np.argsort(spatial_index(parameters.catalog, rows), kind="stable")
-    footer: list[pq.FileMetaData] = []
+    # Without a collector of footers: PyArrow asks for it after a failure too, and hides that.
     with (
         atomic_path(path) as temporary,
-        pq.ParquetWriter(temporary, schema, metadata_collector=footer, **writer_options) as writer,
+        pq.ParquetWriter(temporary, schema, **writer_options) as writer,
     ):
         for start in range(0, len(order), parameters.row_group_rows):
             part = order[start : start + parameters.row_group_rows]
             for table in _row_groups(plan, destination, rows, part, schema):
                 writer.write_table(table, row_group_size=parameters.row_group_rows)
-    return footer[0]
+    return writer.writer.metadata
 
 
 def _row_groups(

@@ -13,6 +13,7 @@ from margin_cache.stages.margin import Margin
 from margin_cache.stages.reduce import reduce_margins
 from margin_cache.storage.files import file_digest
 from support.changed_catalogs import rewrite_partitions
+from support.full_disks import files_end_at
 from support.margins import tree_digest
 from support.stages import run_map_jobs, run_reduce_jobs
 
@@ -78,6 +79,30 @@ def test_a_shard_that_is_not_whole_is_named(mapped: Margin) -> None:
     shard.write_bytes(shard.read_bytes()[:100])
     with pytest.raises(MarginCacheError, match=f"{shard}: is not a whole shard"):
         run_reduce_jobs(mapped)
+
+
+def test_a_shard_with_a_damaged_batch_is_named(mapped: Margin) -> None:
+    shard = mapped.files.shard(mapped.plan.map_names[0])
+    content = bytearray(shard.read_bytes())
+    reader = pa.ipc.open_file(shard)
+    assert reader.num_record_batches
+    footer = 10 + int.from_bytes(content[-10:-6], "little")
+    content[8 : len(content) - footer] = bytes(len(content) - footer - 8)
+    shard.write_bytes(content)
+    with pytest.raises(MarginCacheError, match=f"{shard}: is not a whole shard"):
+        run_reduce_jobs(mapped)
+
+
+@pytest.mark.parametrize("size", [0, 1000, 4000])
+def test_a_file_that_the_disk_has_no_room_for_is_named(size: int, mapped: Margin) -> None:
+    """At its beginning, and later."""
+    with pytest.raises(OSError) as caught, files_end_at(size):
+        run_reduce_jobs(mapped)
+    assert Path(caught.value.filename).is_relative_to(mapped.files.staging_dir)
+    assert Path(caught.value.filename).suffix == ".parquet"
+    assert caught.value.strerror == "File too large"
+    assert not mapped.files.receipt(mapped.plan.reduce_names[0]).exists()
+    run_reduce_jobs(mapped)
 
 
 def test_columns_that_change_between_two_jobs_end_the_second(catalog: Path, mapped: Margin) -> None:
