@@ -128,7 +128,11 @@ def _write_metadata(margin: Margin, files: Mapping[str, list[Any]], rows: int) -
     catalog_format = format_of(info)
     dataset = staging_dir / info.dataset
     with atomic_path(dataset / "_common_metadata") as temporary:
-        pq.write_metadata(catalog_format.margin_schema(plan.schema), temporary)
+        pq.write_metadata(
+            catalog_format.margin_schema(plan.schema),
+            temporary,
+            write_time_adjusted_to_utc=plan.parameters.utc_times,
+        )
     names = [f"{info.dataset}/_common_metadata".lstrip("/"), "partition_info.csv"]
     if plan.parameters.create_metadata:
         _write_footers(margin, dataset / "_metadata")

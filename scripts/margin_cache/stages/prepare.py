@@ -13,6 +13,7 @@ import pyarrow as pa
 from margin_cache.catalog.columns import read_schema
 from margin_cache.catalog.formats import format_of, read_catalog_info
 from margin_cache.catalog.model import CatalogInfo, Partitions
+from margin_cache.catalog.parquet_types import check_types, has_utc_times
 from margin_cache.catalog.partitions import (
     check_whole,
     partition_files,
@@ -129,7 +130,7 @@ def _prepare(info: CatalogInfo, settings: MarginSettings, name: str) -> Margin:
     schema = read_schema(info, partitions)
     catalog_format = format_of(info)
     catalog_format.margin_schema(schema)
-    compression, row_group_rows = _writer_options(info, partitions)
+    compression, row_group_rows, utc_times = _writer_options(info, partitions)
     parameters = MarginParameters(
         catalog=info,
         threshold=settings.margin_threshold,
@@ -139,6 +140,7 @@ def _prepare(info: CatalogInfo, settings: MarginSettings, name: str) -> Margin:
         fine_filtering=settings.fine_filtering,
         compression=compression,
         row_group_rows=row_group_rows,
+        utc_times=utc_times,
         partitions_per_job=settings.partitions_per_job,
         job_size_mb=settings.job_size_mb,
         create_metadata=settings.create_metadata,
@@ -170,21 +172,23 @@ def _prepare(info: CatalogInfo, settings: MarginSettings, name: str) -> Margin:
     return margin
 
 
-def _writer_options(info: CatalogInfo, partitions: Partitions) -> tuple[str, int]:
-    """Return the codec of a primary, and how many rows its row groups have at most.
+def _writer_options(info: CatalogInfo, partitions: Partitions) -> tuple[str, int, bool]:
+    """Return a primary's codec, the most rows of its row groups, and whether its times are in UTC.
 
     They are those of its first file that has any rows.
     """
     pixels = zip(partitions.orders.tolist(), partitions.pixels.tolist(), strict=True)
     for file in (file for pixel in pixels for file in partition_files(info, *pixel)):
-        metadata = open_parquet(file).metadata
+        opened = open_parquet(file)
+        metadata = opened.metadata
+        check_types(opened.schema, file)
         if not metadata.num_rows:
             continue
         compression = _codec_like(metadata.row_group(0).column(0).compression, file)
         groups = [metadata.row_group(group) for group in range(metadata.num_row_groups)]
         rows = max(group.num_rows for group in groups) if len(groups) > 1 else _WHOLE_FILE_ROWS
-        return compression, rows
-    return "snappy", _WHOLE_FILE_ROWS
+        return compression, rows, has_utc_times(opened.schema, file)
+    return "snappy", _WHOLE_FILE_ROWS, False
 
 
 def _codec_like(compression: str, file: Path) -> str:

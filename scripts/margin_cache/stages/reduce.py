@@ -70,7 +70,12 @@ def reduce_margins(
         collected.append(metadata)
         written[relative] = (metadata.num_rows, path.stat().st_size, file_digest(path))
     with atomic_path(footers) as temporary:
-        pq.write_metadata(schema, temporary, metadata_collector=collected)
+        pq.write_metadata(
+            schema,
+            temporary,
+            metadata_collector=collected,
+            write_time_adjusted_to_utc=plan.parameters.utc_times,
+        )
     write_json(receipt, {"footers": footers.stat().st_size, "files": written})
     return written
 
@@ -178,6 +183,7 @@ def _writer_options(parameters: MarginParameters, schema: pa.Schema) -> dict[str
     columns = pq.read_metadata(file).schema
     return {
         "compression": parameters.compression,
+        "write_time_adjusted_to_utc": parameters.utc_times,
         "use_dictionary": [
             column.path for column in columns if column.physical_type not in ("FLOAT", "DOUBLE")
         ],

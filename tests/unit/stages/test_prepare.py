@@ -5,6 +5,7 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from margin_cache.config.validation import settings_of_margins
@@ -12,7 +13,7 @@ from margin_cache.errors import MarginCacheError
 from margin_cache.planning.model import load_plan
 from margin_cache.stages.margin import Margin
 from margin_cache.stages.prepare import prepare_margins
-from support.changed_catalogs import rewrite_partitions, say_other_codec
+from support.changed_catalogs import declare_interval, rewrite_partitions, say_other_codec
 from support.full_disks import files_end_at
 from support.margins import configuration
 from support.small_skies import small_catalog
@@ -60,6 +61,18 @@ def test_a_codec_that_is_not_read_is_refused(catalog: Path, prepare: Callable[..
     for path in paths:
         say_other_codec(path, LZO)
     with pytest.raises(MarginCacheError, match=r"Npix=\d+.parquet: is compressed with LZO, which"):
+        prepare()
+
+
+def test_a_type_that_is_not_written_is_refused(
+    catalog: Path, prepare: Callable[..., Margin]
+) -> None:
+    def edit(rows: pa.Table, number: int) -> pa.Table:
+        return rows.append_column("span", pa.array([bytes(12)] * len(rows), pa.binary(12)))
+
+    for path in rewrite_partitions(catalog, edit):
+        declare_interval(path, "span")
+    with pytest.raises(MarginCacheError, match="column span has the Parquet type INTERVAL, which"):
         prepare()
 
 
