@@ -43,6 +43,22 @@ def keep_memory() -> None:
             library.mallopt(parameter, value)
 
 
+def one_line(error: MarginCacheError | OSError) -> str:
+    """Return what is said of an error, as the last line of what a script or a run says."""
+    if isinstance(error, MarginCacheError):
+        return f"error: {error}"
+    return f"error: {error.filename or 'a file'}: {error.strerror or error}"
+
+
+def _end(line: str) -> NoReturn:
+    """End a script that has failed, with a line; on stdout if its log is on a full disk."""
+    try:
+        print(line, file=sys.stderr, flush=True)
+    except OSError:
+        print(line, flush=True)
+    sys.exit(1)
+
+
 def run(main: Callable[[], str]) -> NoReturn:
     """Run a script's work, print what it says, or its error in one line, and end the process.
 
@@ -54,9 +70,7 @@ def run(main: Callable[[], str]) -> NoReturn:
     keep_memory()
     try:
         print(main(), file=sys.stderr, flush=True)
-    except MarginCacheError as error:
-        sys.exit(f"error: {error}")
-    except OSError as error:
-        sys.exit(f"error: {error.filename or 'a file'}: {error.strerror or error}")
+    except (MarginCacheError, OSError) as error:
+        _end(one_line(error))
     # Python would now take all modules apart, one after the other.
     os._exit(0)

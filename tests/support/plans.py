@@ -27,6 +27,7 @@ PARAMETERS = MarginParameters(
     fine_filtering=True,
     compression="snappy",
     row_group_rows=1 << 20,
+    utc_times=False,
     partitions_per_job="auto",
     job_size_mb=256.0,
     create_metadata=True,

@@ -80,6 +80,20 @@ def test_scripts_keep_what_is_freed(tmp_path: Path) -> None:
     assert int(kilobytes) > 15_000
 
 
+def test_a_script_whose_log_is_on_a_full_disk_says_elsewhere_what_is_wrong() -> None:
+    work = "    raise MarginCacheError('a.parquet: is damaged')"
+    with Path("/dev/full").open("w") as full:
+        ended = subprocess.run(
+            [sys.executable, "-c", RUN.format(work), str(SCRIPTS)],
+            stdout=subprocess.PIPE,
+            stderr=full,
+            encoding="utf-8",
+            check=False,
+        )
+    assert ended.returncode != 0
+    assert ended.stdout == "error: a.parquet: is damaged\n"
+
+
 def test_a_script_that_cannot_say_how_it_ended_fails() -> None:
     with Path("/dev/full").open("w") as full:
         ended = subprocess.run(

@@ -10,6 +10,7 @@ from margin_cache.planning.resources import (
     map_request,
     reduce_request,
 )
+from margin_cache.process import one_line
 from margin_cache.stages import job_inputs, layout
 from margin_cache.stages.existing_output import check_output, is_complete
 from margin_cache.stages.margin import load_margins
@@ -17,19 +18,16 @@ from margin_cache.stages.prepare import prepare_margins
 
 
 def plan_margins():
-    """Return the margins by their plan's directory, or end with a line that says what is wrong."""
+    """Return the margins by their plan's directory."""
     config.setdefault("input_catalog_path", str(BASE / "demo/hipparcos"))
-    try:
-        all_settings = settings_of_margins(config)
-        if workflow.is_main_process:
-            margins = prepare_margins(all_settings)
-            for margin in margins:
-                if not is_complete(margin):
-                    check_output(margin)
-        else:
-            margins = load_margins(all_settings)
-    except MarginCacheError as error:
-        sys.exit(f"error: {error}")
+    all_settings = settings_of_margins(config)
+    if workflow.is_main_process:
+        margins = prepare_margins(all_settings)
+        for margin in margins:
+            if not is_complete(margin):
+                check_output(margin)
+    else:
+        margins = load_margins(all_settings)
     return {str(margin.files.plan_dir): margin for margin in margins}
 
 
@@ -74,8 +72,11 @@ def asked(name, request):
     return lambda wildcards, input, attempt: getattr(request(wildcards, input).at(attempt), name)
 
 
-MARGINS = plan_margins()
-PENDING = [plan_dir for plan_dir, margin in MARGINS.items() if not is_complete(margin)]
+try:
+    MARGINS = plan_margins()
+    PENDING = [plan_dir for plan_dir, margin in MARGINS.items() if not is_complete(margin)]
+except (MarginCacheError, OSError) as error:
+    sys.exit(one_line(error))
 # A margin of no more pixels is finished in seconds, where Snakemake runs; if all are, the rule is local.
 FINISHED_LOCALLY = all(len(m.plan.destination_orders) <= 5000 for m in MARGINS.values())
 

@@ -22,6 +22,7 @@ from margin_cache.notification.messages import (
     success_message,
 )
 from margin_cache.notification.smtp import notify
+from margin_cache.process import one_line
 from margin_cache.stages.begin import begin_margin
 from margin_cache.storage.files import read_json
 from snakemake.logging import logger
@@ -75,9 +76,9 @@ def begin_run():
     try:
         for margin in MARGINS.values():
             begin_margin(margin)
-    except MarginCacheError as error:
+    except (MarginCacheError, OSError) as error:
         # Snakemake would make a page of any exception. It holds no lock yet.
-        print(f"error: {error}", file=sys.stderr, flush=True)
+        print(one_line(error), file=sys.stderr, flush=True)
         os._exit(1)
 
 

@@ -14,7 +14,7 @@ from margin_cache.catalog.model import CatalogInfo, Partitions, pixel_dir, pixel
 from margin_cache.errors import MarginCacheError
 from margin_cache.healpix.nested import MAX_ORDER, pixel_ranges
 
-_MAGIC = b"PAR1"
+_MAGIC, _MAGIC_OF_ENCRYPTED = b"PAR1", b"PARE"
 
 
 def partition_files(info: CatalogInfo, order: int, pixel: int) -> list[Path]:
@@ -156,6 +156,11 @@ def _first_problem(info: CatalogInfo, pixels: list[tuple[int, int]]) -> str | No
                     os.close(descriptor)
             except OSError as error:
                 return f"{path}: cannot be read: {error.strerror}"
+            if end == _MAGIC_OF_ENCRYPTED:
+                return (
+                    f"{path}: is encrypted, which is not read here; write the catalog again "
+                    "without encryption"
+                )
             if size <= 2 * len(_MAGIC) or end != _MAGIC:
                 state = "truncated or not Parquet" if size else "empty"
                 return f"{path}: is {state} ({size} bytes); copy it again"

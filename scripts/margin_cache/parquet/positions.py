@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from margin_cache.catalog.columns import check_columns, check_schema
 from margin_cache.catalog.model import CatalogInfo
+from margin_cache.catalog.parquet_types import check_types
 from margin_cache.catalog.partitions import partition_files, partition_state
 from margin_cache.errors import MarginCacheError
 from margin_cache.healpix.neighbors import pixels_at
@@ -77,6 +78,7 @@ def open_row_groups(
         found = file.schema_arrow
         check_columns(info, found, path)
         check_schema(found, schema, path)
+        check_types(file.schema, path)
         for number in range(file.num_row_groups):
             yield RowGroup(path, source, file, number)
 

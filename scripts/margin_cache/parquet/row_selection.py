@@ -12,6 +12,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from margin_cache.catalog.parquet_types import int96_columns
+from margin_cache.errors import MarginCacheError
 from margin_cache.parquet.column_chunks import DICTIONARIES, ENCODINGS, find_chunk
 from margin_cache.parquet.page_headers import NotTaken
 from margin_cache.parquet.pages import RowTaker
@@ -59,7 +61,38 @@ def select_rows(
     file = _open_with_dictionaries(group, encoded) if encoded else group.file
     for columns in _column_groups(group, rest):
         taken |= _select_columns(group, file, columns, rows, threads)
+    for name in int96_columns(group.file):
+        if name in taken:
+            _check_int96(group, schema.field(name), rows, threads)
     return pa.Table.from_arrays([taken[name] for name in schema.names], schema=schema)
+
+
+def _check_int96(group: RowGroup, field: pa.Field, rows: NDArray[np.int64], threads: int) -> None:
+    """Check that timestamps of the deprecated INT96 fit nanoseconds, as which PyArrow reads them.
+
+    So does whoever reads the primary, hence the margin has that type; but of values that do not fit
+    PyArrow makes others, without a word.
+
+    Raises:
+        MarginCacheError: some do not fit.
+    """
+    try:
+        file = pq.ParquetFile(
+            group.source,
+            metadata=group.file.metadata,
+            coerce_int96_timestamp_unit="s",
+            pre_buffer=False,
+        )
+        seconds = pa.schema([file.schema_arrow.field(field.name)])
+        _select_columns(group, file, seconds, rows, threads)[field.name].cast(field.type)
+    except pa.ArrowInvalid:
+        raise MarginCacheError(
+            f"{group.path}: the column {field.name} has timestamps of type INT96 beyond the years "
+            "1678 to 2261, which do not fit nanoseconds, as which they are read; write the catalog "
+            "again with timestamps in microseconds"
+        ) from None
+    except OSError as error:
+        raise unreadable(group.path, error) from None
 
 
 def _without(schema: pa.Schema, taken: dict[str, pa.ChunkedArray]) -> pa.Schema:

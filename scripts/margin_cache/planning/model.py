@@ -33,6 +33,7 @@ class MarginParameters:
         fine_filtering: whether the exact filter follows the coarse one.
         compression: codec of the primary's files, which the margin's files have too.
         row_group_rows: most rows of a row group of the margin's files.
+        utc_times: whether times of day are declared to be in UTC, as in the primary's files.
         partitions_per_job: "auto" or a number.
         job_size_mb: Parquet of an auto job, in MB, about.
         create_metadata: whether the margin gets a _metadata file.
@@ -44,6 +45,7 @@ class MarginParameters:
     fine_filtering: bool
     compression: str
     row_group_rows: int
+    utc_times: bool
     partitions_per_job: int | str
     job_size_mb: float
     create_metadata: bool

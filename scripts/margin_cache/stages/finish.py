@@ -130,7 +130,11 @@ def _write_metadata(margin: Margin, files: Mapping[str, list[Any]], rows: int) -
     catalog_format = format_of(info)
     dataset = staging_dir / info.dataset
     with atomic_path(dataset / "_common_metadata") as temporary:
-        pq.write_metadata(catalog_format.margin_schema(plan.schema), temporary)
+        pq.write_metadata(
+            catalog_format.margin_schema(plan.schema),
+            temporary,
+            write_time_adjusted_to_utc=plan.parameters.utc_times,
+        )
     names = [f"{info.dataset}/_common_metadata".lstrip("/"), "partition_info.csv"]
     if plan.parameters.create_metadata:
         _write_footers(margin, dataset / "_metadata")
@@ -166,11 +170,20 @@ def _write_metadata(margin: Margin, files: Mapping[str, list[Any]], rows: int) -
 def _write_footers(margin: Margin, path: Path) -> None:
     """Write the footers of all files as one, from what the reduce jobs have kept of them."""
     first, *others = (margin.files.footers(job) for job in margin.plan.reduce_names)
-    footers = pq.read_metadata(first)
+    footers = _read_footers(first)
     for other in others:
-        footers.append_row_groups(pq.read_metadata(other))
+        footers.append_row_groups(_read_footers(other))
     with atomic_path(path) as temporary:
         footers.write_metadata_file(temporary)
+
+
+def _read_footers(path: Path) -> pq.FileMetaData:
+    try:
+        return pq.read_metadata(path)
+    except (pa.ArrowException, OSError):
+        raise MarginCacheError(
+            f"{path}: is damaged; delete it and start the run again, which makes it again"
+        ) from None
 
 
 def _provenance(

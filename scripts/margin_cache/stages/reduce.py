@@ -6,12 +6,14 @@ metadata file, from which the margin's ``_metadata`` is put together.
 """
 
 import io
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from numpy.typing import NDArray
 
 from margin_cache.catalog.columns import DESTINATION, SOURCE, check_unchanged
 from margin_cache.catalog.formats import format_of
@@ -68,7 +70,12 @@ def reduce_margins(
         collected.append(metadata)
         written[relative] = (metadata.num_rows, path.stat().st_size, file_digest(path))
     with atomic_path(footers) as temporary:
-        pq.write_metadata(schema, temporary, metadata_collector=collected)
+        pq.write_metadata(
+            schema,
+            temporary,
+            metadata_collector=collected,
+            write_time_adjusted_to_utc=plan.parameters.utc_times,
+        )
     write_json(receipt, {"footers": footers.stat().st_size, "files": written})
     return written
 
@@ -81,21 +88,27 @@ def _pieces(shards: list[Path], first: int, stop: int) -> dict[int, list[pa.Tabl
     pieces: dict[int, list[pa.Table]] = {}
     for shard in shards:
         try:
-            reader = pa.ipc.open_file(pa.memory_map(str(shard)))
+            _take_pieces(pa.ipc.open_file(pa.memory_map(str(shard))), first, stop, pieces)
         except (pa.ArrowException, OSError):
             raise MarginCacheError(
                 f"{shard}: is not a whole shard; delete it and start the run again"
             ) from None
-        for number in range(reader.num_record_batches):
-            batch = reader.get_batch(number)
-            destinations = batch.column(DESTINATION).to_numpy()
-            low, high = np.searchsorted(destinations, [first, stop])
-            found, starts = np.unique(destinations[low:high], return_index=True)
-            bounds = np.append(starts, high - low) + low
-            for destination, start, end in zip(found, bounds[:-1], bounds[1:], strict=True):
-                piece = pa.Table.from_batches([batch.slice(start, end - start)])
-                pieces.setdefault(int(destination), []).append(piece)
     return pieces
+
+
+def _take_pieces(
+    reader: pa.RecordBatchFileReader, first: int, stop: int, pieces: dict[int, list[pa.Table]]
+) -> None:
+    """Add the rows of each destination in a range that a shard has to those of other shards."""
+    for number in range(reader.num_record_batches):
+        batch = reader.get_batch(number)
+        destinations = batch.column(DESTINATION).to_numpy()
+        low, high = np.searchsorted(destinations, [first, stop])
+        found, starts = np.unique(destinations[low:high], return_index=True)
+        bounds = np.append(starts, high - low) + low
+        for destination, start, end in zip(found, bounds[:-1], bounds[1:], strict=True):
+            piece = pa.Table.from_batches([batch.slice(start, end - start)])
+            pieces.setdefault(int(destination), []).append(piece)
 
 
 def _write_margin(
@@ -120,16 +133,43 @@ def _write_margin(
     """
     parameters = plan.parameters
     order = np.argsort(spatial_index(parameters.catalog, rows), kind="stable")
-    footer: list[pq.FileMetaData] = []
+    # Without a collector of footers: PyArrow asks for it after a failure too, and hides that.
     with (
         atomic_path(path) as temporary,
-        pq.ParquetWriter(temporary, schema, metadata_collector=footer, **writer_options) as writer,
+        pq.ParquetWriter(temporary, schema, **writer_options) as writer,
     ):
         for start in range(0, len(order), parameters.row_group_rows):
-            taken = rows.take(pa.array(order[start : start + parameters.row_group_rows]))
-            table = _margin_columns(plan, destination, taken, schema)
-            writer.write_table(table, row_group_size=parameters.row_group_rows)
-    return footer[0]
+            part = order[start : start + parameters.row_group_rows]
+            for table in _row_groups(plan, destination, rows, part, schema):
+                writer.write_table(table, row_group_size=parameters.row_group_rows)
+    return writer.writer.metadata
+
+
+def _row_groups(
+    plan: Plan, destination: int, rows: pa.Table, order: NDArray[np.int64], schema: pa.Schema
+) -> Iterator[pa.Table]:
+    """Yield rows of a shard as tables with the columns of a margin file, one for a row group.
+
+    One table, but where partitions have so many categories together that their codes do not fit
+    the catalog's type of them. A row group has a dictionary of its own, so that halves may fit.
+
+    Args:
+        plan: the plan.
+        destination: index of the destination that the rows are for.
+        rows: rows of shards.
+        order: indices of those wanted, in their order.
+        schema: schema of the tables.
+    """
+    try:
+        # Taken, not sliced, since a cast of lists takes what is outside of a slice as well.
+        table = _margin_columns(plan, destination, rows.take(pa.array(order)), schema)
+    except pa.ArrowInvalid:
+        if len(order) < 2:
+            raise
+        for half in np.array_split(order, 2):
+            yield from _row_groups(plan, destination, rows, half, schema)
+    else:
+        yield table
 
 
 def _writer_options(parameters: MarginParameters, schema: pa.Schema) -> dict[str, Any]:
@@ -143,6 +183,7 @@ def _writer_options(parameters: MarginParameters, schema: pa.Schema) -> dict[str
     columns = pq.read_metadata(file).schema
     return {
         "compression": parameters.compression,
+        "write_time_adjusted_to_utc": parameters.utc_times,
         "use_dictionary": [
             column.path for column in columns if column.physical_type not in ("FLOAT", "DOUBLE")
         ],

@@ -12,6 +12,10 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+
+from margin_cache.errors import MarginCacheError
+
 
 @contextmanager
 def atomic_path(path: Path) -> Iterator[Path]:
@@ -22,20 +26,46 @@ def atomic_path(path: Path) -> Iterator[Path]:
 
     Args:
         path: the file to write; its directory is made if it is missing.
+
+    Raises:
+        OSError: it cannot be written; the error names it.
+        MarginCacheError: PyArrow cannot make its content.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:12]}.tmp")
     try:
-        yield temporary
-        descriptor = os.open(temporary, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
-        temporary.replace(path)
+        with naming(path, temporary):
+            yield temporary
+            descriptor = os.open(temporary, os.O_RDONLY)
+            try:
+                os.fsync(descriptor)
+            finally:
+                os.close(descriptor)
+            temporary.replace(path)
+    except pa.ArrowException as error:
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise MarginCacheError(f"{path}: cannot be written ({reason})") from error
     finally:
-        with suppress(FileNotFoundError):
+        with suppress(OSError):
             temporary.unlink()
+
+
+@contextmanager
+def naming(path: Path, temporary: Path | None = None) -> Iterator[None]:
+    """Have errors of the system that name no file, as of a full disk, name one.
+
+    Args:
+        path: the file that is read or written.
+        temporary: what it is called meanwhile, which errors shall not name either.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.filename is not None and str(error.filename) != str(temporary):
+            raise
+        # PyArrow's own words for an error of the system are longer than those of the system.
+        reason = os.strerror(error.errno) if error.errno else str(error).strip()
+        raise OSError(error.errno or errno.EIO, reason, str(path)) from error
 
 
 def write_text(path: Path, text: str) -> None:
@@ -52,7 +82,8 @@ def write_json(path: Path, value: Any) -> None:
 def read_json(path: Path) -> Any:
     """Return the content of a JSON file, or None if it is missing or not JSON."""
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        with naming(path):
+            return json.loads(path.read_text(encoding="utf-8"))
     except (FileNotFoundError, NotADirectoryError, ValueError):
         return None
 
@@ -72,7 +103,7 @@ def has_size(path: Path, size: int) -> bool:
 
 def file_digest(path: Path) -> str:
     """Return a digest of a file's content."""
-    with path.open("rb") as file:
+    with naming(path), path.open("rb") as file:
         return hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=8)).hexdigest()
 
 

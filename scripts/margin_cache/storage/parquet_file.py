@@ -6,6 +6,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from margin_cache.errors import MarginCacheError
+from margin_cache.storage.parquet_footer import problem_of_columns
+
+_ENCRYPTED = "encrypted metadata"
+"""What PyArrow says of an encrypted footer."""
 
 
 def open_parquet(path: Path, source: pa.NativeFile | None = None) -> pq.ParquetFile:
@@ -16,14 +20,25 @@ def open_parquet(path: Path, source: pa.NativeFile | None = None) -> pq.ParquetF
         source: the same, if it is open already.
 
     Raises:
-        MarginCacheError: it is missing, unreadable, or not a whole Parquet file.
+        MarginCacheError: it is missing, unreadable, not a whole Parquet file, encrypted, or
+            compressed in an unknown way.
     """
     try:
-        return pq.ParquetFile(source or path, pre_buffer=False)
+        source = source or pa.OSFile(str(path))
+        file = pq.ParquetFile(source, pre_buffer=False)
+        problem = problem_of_columns(source, file)
     except FileNotFoundError:
         raise MarginCacheError(f"{path}: there is no such file") from None
     except (pa.ArrowException, OSError) as error:
+        if _ENCRYPTED in str(error):
+            raise MarginCacheError(
+                f"{path}: is encrypted, which is not read here; write the catalog again without "
+                "encryption"
+            ) from None
         raise unreadable(path, error) from None
+    if problem:
+        raise MarginCacheError(f"{path}: {problem}; write the catalog again in another way")
+    return file
 
 
 def unreadable(path: Path, error: BaseException) -> MarginCacheError:

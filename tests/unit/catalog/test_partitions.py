@@ -18,6 +18,7 @@ from margin_cache.catalog.partitions import (
 )
 from margin_cache.errors import MarginCacheError
 from support.catalog_infos import HATS, HIPSCAT, write_partition
+from support.encrypted_files import write_encrypted
 
 TABLE = pa.table({"ra": [1.0], "dec": [2.0]})
 # In nested order, which is not that of their orders or numbers; with two directories of pixels.
@@ -214,3 +215,9 @@ def test_a_wanted_partition_that_there_is_not_is_named(info: CatalogInfo) -> Non
     # A pixel of the number of another order's partition is not that partition.
     with pytest.raises(MarginCacheError, match=re.escape("has no partition [1, 5]")):
         restrict(read_partitions(info), ((2, 5), (1, 5)))
+
+
+def test_an_encrypted_file_is_not_called_truncated(info: CatalogInfo) -> None:
+    write_encrypted(TABLE, file_of(info, 2), "ra", plain_footer=False)
+    with pytest.raises(MarginCacheError, match=f"{file_of(info, 2)}: is encrypted, which is not"):
+        check_whole(info, read_partitions(info))

@@ -1,5 +1,6 @@
 """Rows are taken with all columns and as they are, however they are read."""
 
+from datetime import datetime
 from itertools import pairwise
 from pathlib import Path
 from types import SimpleNamespace
@@ -9,6 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from margin_cache.catalog.columns import schema_without_dictionaries
+from margin_cache.errors import MarginCacheError
 from margin_cache.parquet import positions, row_selection
 from margin_cache.parquet.row_selection import select_rows
 from support.row_groups import group_of
@@ -179,6 +181,23 @@ def test_a_file_that_is_replaced_meanwhile_is_read_as_it_was(
     (tmp_path / "other.parquet").replace(path)
     found = select_rows(group, table.select([]), np.array([1, 998]), table.schema, 1)
     assert found.to_pylist() == [{"x": 1, "few": "a"}, {"x": 998, "few": "b"}]
+
+
+@pytest.mark.parametrize("nested", [False, True])
+def test_timestamps_of_int96_are_as_they_are_read_or_refused(nested: bool, tmp_path: Path) -> None:
+    """Of those beyond the range of nanoseconds PyArrow makes others."""
+    kind = pa.list_(pa.timestamp("us")) if nested else pa.timestamp("us")
+    times = [datetime(2020, 1, 1, 1, 2, 3, 456_789), None, datetime(1000, 1, 1), datetime.max]
+    table = pa.table({"t": pa.array([[time] if nested else time for time in times], kind)})
+    path = tmp_path / "table.parquet"
+    pq.write_table(table, path, use_deprecated_int96_timestamps=True)
+    schema = pq.ParquetFile(path).schema_arrow
+    found = select_rows(group_of(path), table.select([]), np.array([0, 0, 1]), schema, 1)
+    assert found.cast(table.schema).equals(table.take(pa.array([0, 0, 1])))
+    for row in (2, 3):
+        said = f"{path}: the column t has timestamps of type INT96 beyond the years 1678 to 2261"
+        with pytest.raises(MarginCacheError, match=said):
+            select_rows(group_of(path), table.select([]), np.array([0, row]), schema, 1)
 
 
 def test_strings_that_are_codes_in_part_and_deltas_in_part_are_read_as_they_are() -> None:

@@ -12,6 +12,7 @@ from margin_cache.stages.existing_output import is_complete
 from margin_cache.stages.finish import finish_margin
 from margin_cache.stages.margin import Margin
 from margin_cache.storage.files import file_digest
+from support.full_disks import files_end_at
 from support.margins import remains
 from support.stages import run_map_jobs, run_reduce_jobs
 
@@ -71,6 +72,22 @@ def test_what_is_missing_is_named_and_nothing_is_moved(reduced: Margin, missing:
         path = reduced.files.staging_dir / next(iter(json.loads(path.read_text())["files"]))
     path.unlink()
     with pytest.raises(MarginCacheError, match=f"{path}: is missing"):
+        finish_margin(reduced)
+    assert not reduced.files.output_dir.exists()
+
+
+def test_metadata_that_the_disk_has_no_room_for_are_named(reduced: Margin) -> None:
+    with pytest.raises(OSError) as caught, files_end_at(100):
+        finish_margin(reduced)
+    assert caught.value.filename == str(reduced.files.staging_dir / "_common_metadata")
+    assert not reduced.files.output_dir.exists()
+    assert finish_margin(reduced)["rows"]
+
+
+def test_footers_that_are_damaged_are_named(reduced: Margin) -> None:
+    footers = reduced.files.footers(reduced.plan.reduce_names[0])
+    footers.write_bytes(bytes(footers.stat().st_size))
+    with pytest.raises(MarginCacheError, match=f"{footers}: is damaged; delete it and start"):
         finish_margin(reduced)
     assert not reduced.files.output_dir.exists()
 

@@ -12,6 +12,7 @@ from margin_cache.stages import map as mapping
 from margin_cache.stages.map import map_partitions
 from margin_cache.stages.margin import Margin
 from support import oracle
+from support.full_disks import files_end_at
 from support.margins import configuration
 
 Pairs = set[tuple[int, int]]
@@ -95,6 +96,15 @@ def test_a_partition_that_changes_after_planning_makes_no_shard(
         for job, shard in enumerate(shards):
             map_partitions(margin.plan, job, shard)
     assert not all(shard.exists() for shard in shards)
+
+
+def test_a_shard_that_the_disk_has_no_room_for_is_named(prepare: Callable[..., Margin]) -> None:
+    margin = prepare(margin_threshold=300.0)
+    shard = margin.files.shard(margin.plan.map_names[0])
+    with pytest.raises(OSError) as caught, files_end_at(2000):
+        map_partitions(margin.plan, 0, shard)
+    assert (caught.value.filename, caught.value.strerror) == (str(shard), "File too large")
+    assert not shard.exists()
 
 
 def test_columns_that_change_after_planning_make_no_shard(

@@ -5,6 +5,7 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from margin_cache.config.validation import settings_of_margins
@@ -12,8 +13,11 @@ from margin_cache.errors import MarginCacheError
 from margin_cache.planning.model import load_plan
 from margin_cache.stages.margin import Margin
 from margin_cache.stages.prepare import prepare_margins
+from support.changed_catalogs import declare_interval, rewrite_partitions, say_other_codec
+from support.full_disks import files_end_at
 from support.margins import configuration
 from support.small_skies import small_catalog
+from support.stages import run_map_jobs, run_reduce_jobs
 
 
 def test_parameters_are_those_of_the_settings_and_of_the_primary(
@@ -31,6 +35,45 @@ def test_the_plan_has_the_schema_of_the_catalog(
 ) -> None:
     expected = pq.read_schema(catalog / "_common_metadata")
     assert prepare().plan.schema.equals(expected, check_metadata=True)
+
+
+LZO, LZ4_OF_HADOOP = 3, 5
+"""Their numbers in footers."""
+
+
+def test_the_lz4_of_hadoop_becomes_what_has_replaced_it(
+    catalog: Path, prepare: Callable[..., Margin], capsys: pytest.CaptureFixture[str]
+) -> None:
+    paths = rewrite_partitions(catalog, lambda rows, number: rows, compression="lz4")
+    for path in paths:
+        say_other_codec(path, LZ4_OF_HADOOP)
+    margin = prepare(margin_threshold=300.0)
+    said = capsys.readouterr().err
+    assert "Npix=" in said and "parquet: is compressed with the LZ4 of Hadoop" in said
+    run_map_jobs(margin)
+    run_reduce_jobs(margin)
+    made = next(margin.files.staging_dir.rglob("Npix=*"))
+    assert pq.read_metadata(made).row_group(0).column(0).compression == "LZ4"
+
+
+def test_a_codec_that_is_not_read_is_refused(catalog: Path, prepare: Callable[..., Margin]) -> None:
+    paths = rewrite_partitions(catalog, lambda rows, number: rows, compression="lz4")
+    for path in paths:
+        say_other_codec(path, LZO)
+    with pytest.raises(MarginCacheError, match=r"Npix=\d+.parquet: is compressed with LZO, which"):
+        prepare()
+
+
+def test_a_type_that_is_not_written_is_refused(
+    catalog: Path, prepare: Callable[..., Margin]
+) -> None:
+    def edit(rows: pa.Table, number: int) -> pa.Table:
+        return rows.append_column("span", pa.array([bytes(12)] * len(rows), pa.binary(12)))
+
+    for path in rewrite_partitions(catalog, edit):
+        declare_interval(path, "span")
+    with pytest.raises(MarginCacheError, match="column span has the Parquet type INTERVAL, which"):
+        prepare()
 
 
 @pytest.mark.parametrize("groups", [1, 3])
@@ -63,6 +106,15 @@ def test_a_plan_file_that_is_damaged_is_made_again(prepare: Callable[..., Margin
     margin.files.plan.write_bytes(b"no archive")
     assert prepare().plan.plan_id == margin.plan.plan_id
     assert load_plan(margin.files.plan).plan_id == margin.plan.plan_id
+
+
+def test_a_plan_that_the_disk_has_no_room_for_is_refused(
+    catalog: Path, prepare: Callable[..., Margin]
+) -> None:
+    said = "tmp_dir: intermediate/margin cannot be written to: File too large"
+    with pytest.raises(MarginCacheError, match=said), files_end_at(1000):
+        prepare()
+    assert prepare().files.plan.exists()
 
 
 def test_another_version_of_the_library_makes_another_plan(

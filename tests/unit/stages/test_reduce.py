@@ -9,9 +9,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from margin_cache.errors import MarginCacheError
+from margin_cache.stages.finish import finish_margin
 from margin_cache.stages.margin import Margin
 from margin_cache.stages.reduce import reduce_margins
 from margin_cache.storage.files import file_digest
+from support.changed_catalogs import rewrite_partitions
+from support.full_disks import files_end_at
 from support.margins import tree_digest
 from support.stages import run_map_jobs, run_reduce_jobs
 
@@ -79,6 +82,30 @@ def test_a_shard_that_is_not_whole_is_named(mapped: Margin) -> None:
         run_reduce_jobs(mapped)
 
 
+def test_a_shard_with_a_damaged_batch_is_named(mapped: Margin) -> None:
+    shard = mapped.files.shard(mapped.plan.map_names[0])
+    content = bytearray(shard.read_bytes())
+    reader = pa.ipc.open_file(shard)
+    assert reader.num_record_batches
+    footer = 10 + int.from_bytes(content[-10:-6], "little")
+    content[8 : len(content) - footer] = bytes(len(content) - footer - 8)
+    shard.write_bytes(content)
+    with pytest.raises(MarginCacheError, match=f"{shard}: is not a whole shard"):
+        run_reduce_jobs(mapped)
+
+
+@pytest.mark.parametrize("size", [0, 1000, 4000])
+def test_a_file_that_the_disk_has_no_room_for_is_named(size: int, mapped: Margin) -> None:
+    """At its beginning, and later."""
+    with pytest.raises(OSError) as caught, files_end_at(size):
+        run_reduce_jobs(mapped)
+    assert Path(caught.value.filename).is_relative_to(mapped.files.staging_dir)
+    assert Path(caught.value.filename).suffix == ".parquet"
+    assert caught.value.strerror == "File too large"
+    assert not mapped.files.receipt(mapped.plan.reduce_names[0]).exists()
+    run_reduce_jobs(mapped)
+
+
 def test_columns_that_change_between_two_jobs_end_the_second(catalog: Path, mapped: Margin) -> None:
     reduce_margins(mapped.plan, 0, mapped.files, mapped.files.staging_dir)
     common = catalog / "_common_metadata"
@@ -96,3 +123,57 @@ def test_columns_of_floats_have_no_dictionaries(mapped: Margin) -> None:
         column = group.column(number)
         is_float = column.physical_type in ("FLOAT", "DOUBLE")
         assert column.has_dictionary_page != is_float, column.path_in_schema
+
+
+WORDS = pa.dictionary(pa.int8(), pa.string())
+
+
+@pytest.mark.parametrize("kind", [WORDS, pa.list_(WORDS), pa.struct({"word": WORDS})], ids=str)
+def test_categories_that_are_too_many_together_for_their_codes_are_kept(
+    kind: pa.DataType, catalog: Path, prepare: Callable[..., Margin]
+) -> None:
+    """Each partition has 100 of its own, of which at most 128 fit into one dictionary."""
+
+    def value(row: int, number: int) -> object:
+        word = f"{number} {row % 100}"
+        nested = {"list": [word, None], "struct": {"word": word}}
+        return nested.get(str(kind).partition("<")[0], word)
+
+    def edit(rows: pa.Table, number: int) -> pa.Table:
+        values = [value(row, number) for row in rows["id"].to_pylist()]
+        return rows.append_column("words", pa.array(values, kind))
+
+    expected = {
+        row["id"]: row["words"]
+        for path in rewrite_partitions(catalog, edit)
+        for row in pq.ParquetFile(path).read(["id", "words"]).to_pylist()
+    }
+    margin = prepare(fine_filtering=False, margin_order=0)
+    run_map_jobs(margin)
+    run_reduce_jobs(margin)
+    divided = 0
+    for path in margin.files.staging_dir.rglob("*.parquet"):
+        file = pq.ParquetFile(path)
+        assert file.schema_arrow.field("words").type == kind
+        # One by one: PyArrow reads nested dictionaries of no two at once, be it of the primary.
+        rows = pa.concat_tables(map(file.read_row_group, range(file.num_row_groups)))
+        assert rows["words"].to_pylist() == [expected[row] for row in rows["id"].to_pylist()]
+        assert (np.diff(rows["_hipscat_index"].to_numpy().astype(object)) >= 0).all()
+        divided += file.num_row_groups > 1
+    assert divided
+
+
+def test_times_of_day_in_utc_stay_so(catalog: Path, prepare: Callable[..., Margin]) -> None:
+    def edit(rows: pa.Table, number: int) -> pa.Table:
+        return rows.append_column("time", rows["id"].cast(pa.time64("us")))
+
+    rewrite_partitions(catalog, edit, write_time_adjusted_to_utc=True)
+    margin = prepare(margin_threshold=300.0)
+    run_map_jobs(margin)
+    run_reduce_jobs(margin)
+    finish_margin(margin)
+    for path in margin.files.output_dir.rglob("*"):
+        if path.suffix == ".parquet" or path.name.endswith("metadata"):
+            schema = pq.ParquetFile(path).schema
+            (column,) = (c for c in map(schema.column, range(len(schema))) if c.path == "time")
+            assert "isAdjustedToUTC=true" in str(column.logical_type)

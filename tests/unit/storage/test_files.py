@@ -9,7 +9,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
+from margin_cache.errors import MarginCacheError
 from margin_cache.storage import files
 from margin_cache.storage.files import (
     atomic_path,
@@ -18,11 +22,13 @@ from margin_cache.storage.files import (
     has_size,
     is_temporary,
     link_or_copy,
+    naming,
     read_json,
     replace_directory,
     write_json,
     write_text,
 )
+from support.full_disks import files_end_at
 from support.paths import ROOT
 
 
@@ -42,6 +48,44 @@ def test_a_file_appears_only_when_it_is_whole(tmp_path: Path) -> None:
         temporary.write_text("whole")
     assert path.read_text() == "whole"
     assert names_in(path.parent) == ["file"]
+
+
+def test_what_cannot_be_written_is_named_by_its_final_name(tmp_path: Path) -> None:
+    """A system that has no room, as PyArrow and as Python say it, names no file."""
+    path = tmp_path / "file"
+    table = pa.table({"x": np.arange(10_000)})
+    with pytest.raises(OSError) as caught, atomic_path(path) as temporary, files_end_at(1000):
+        pq.write_table(table, temporary)
+    assert (caught.value.filename, caught.value.errno) == (str(path), errno.EFBIG)
+    assert caught.value.strerror == "File too large"
+    with pytest.raises(OSError) as caught, files_end_at(1000):
+        write_text(path, "x" * 2000)
+    assert (caught.value.filename, caught.value.strerror) == (str(path), "File too large")
+    with pytest.raises(FileNotFoundError) as caught, atomic_path(path) as temporary:
+        temporary.read_text()
+    assert caught.value.filename == str(path)
+    assert names_in(tmp_path) == []
+
+
+def test_errors_that_name_another_file_do_so(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError) as caught, atomic_path(tmp_path / "file"):
+        (tmp_path / "other").read_text()
+    assert caught.value.filename == str(tmp_path / "other")
+
+
+def test_errors_of_reading_name_the_file(tmp_path: Path) -> None:
+    with pytest.raises(OSError) as caught, naming(tmp_path / "file"):
+        raise OSError("the disk is on fire")
+    assert caught.value.filename == str(tmp_path / "file")
+    assert caught.value.strerror == "the disk is on fire"
+
+
+def test_what_pyarrow_cannot_make_names_the_file_in_one_line(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    with pytest.raises(MarginCacheError) as caught, atomic_path(path):
+        raise pa.ArrowInvalid("no such value\nat all")
+    assert str(caught.value) == f"{path}: cannot be written (no such value)"
+    assert names_in(tmp_path) == []
 
 
 @pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt])

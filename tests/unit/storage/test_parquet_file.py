@@ -7,6 +7,8 @@ import pyarrow.parquet as pq
 import pytest
 from margin_cache.errors import MarginCacheError
 from margin_cache.storage.parquet_file import open_parquet, unreadable
+from support.changed_catalogs import say_other_codec
+from support.encrypted_files import write_encrypted
 
 
 @pytest.fixture
@@ -49,3 +51,17 @@ def test_the_reason_is_the_first_line_or_the_kind_of_error(error: Exception, rea
     said = unreadable(Path("a.parquet"), error)
     assert isinstance(said, MarginCacheError)
     assert str(said) == f"a.parquet: cannot be read ({reason}); copy it again"
+
+
+@pytest.mark.parametrize("plain_footer", [True, False])
+def test_a_file_with_encrypted_columns_is_refused(plain_footer: bool, path: Path) -> None:
+    write_encrypted(pa.table({"x": [1, 2, 3]}), path, "x", plain_footer)
+    with pytest.raises(MarginCacheError, match=f"{path}: .*is encrypted, which is not read here;"):
+        open_parquet(path)
+
+
+def test_a_file_of_an_unknown_codec_is_refused(path: Path) -> None:
+    pq.write_table(pa.table({"x": [1, 2, 3]}), path, compression="lz4")
+    say_other_codec(path, 9)
+    with pytest.raises(MarginCacheError, match="column x is compressed with an unknown codec"):
+        open_parquet(path)

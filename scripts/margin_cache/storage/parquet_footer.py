@@ -1,0 +1,134 @@
+"""What of a Parquet file's footer would end the process, were PyArrow asked for it.
+
+PyArrow's objects for columns of row groups are made without a way for errors out of C++: of a
+column that is encrypted, or compressed in an unknown way, the interpreter aborts. So the footer is
+read here before. That takes Python long, so it is done only if a quick look finds a reason.
+
+Source: https://github.com/apache/parquet-format/blob/master/src/main/thrift/parquet.thrift
+"""
+
+import re
+import struct
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+_TAIL = 8
+"""Bytes behind the footer: its length and the format's name."""
+
+_STRANGE_CODEC = re.compile(
+    rb"\x15(?:[^\x00\x02\x04\x06\x08\x0a\x0c\x0e\x80-\xff]|[\x80-\xff]+[\x00-\x7f])"
+    rb"(?:\x16[\x80-\xff]*[\x00-\x7f]){3}[\x19\x26]",
+    re.DOTALL,
+)
+"""A codec that is none of the eight known ones, behind the head of its field and before three
+numbers, which are always there."""
+
+_CODECS = range(8)
+
+_ROW_GROUPS, _COLUMNS, _METADATA, _CODEC = 4, 1, 3, 4
+_CRYPTO_METADATA, _ENCRYPTED_METADATA = 8, 9
+"""Numbers of fields of the file's, a row group's, and a column's metadata."""
+
+_TRUE, _FALSE, _BYTE, _DOUBLE, _BYTES, _LIST, _SET, _MAP, _STRUCT, _UUID = (
+    *(1, 2, 3, 7, 8, 9, 10, 11, 12, 13),
+)
+_INTEGERS = (4, 5, 6)
+
+
+def problem_of_columns(source: pa.NativeFile, file: pq.ParquetFile) -> str:
+    """Say which column PyArrow must not be asked about, and why; nothing if there is none.
+
+    Args:
+        source: the file, open.
+        file: the same, as Parquet, which PyArrow has found whole.
+    """
+    end = source.size() - _TAIL
+    length = int.from_bytes(source.read_at(4, end), "little")
+    # The footer of a file with encrypted columns is signed, which PyArrow does not count.
+    is_signed = file.metadata.serialized_size != length
+    footer = source.read_at(length, end - length)
+    if not is_signed and not _STRANGE_CODEC.search(footer):
+        return ""
+    try:
+        groups = _Reader(footer).structure().get(_ROW_GROUPS, [])
+        for group in groups:
+            for number, column in enumerate(group.get(_COLUMNS, [])):
+                problem = _problem(column)
+                if problem:
+                    return f"the column {file.schema.column(number).path} {problem}"
+    except (LookupError, AttributeError, TypeError, struct.error, RecursionError):
+        return "its footer is damaged"
+    return ""
+
+
+def _problem(column: dict[int, Any]) -> str:
+    if _CRYPTO_METADATA in column or _ENCRYPTED_METADATA in column:
+        return "is encrypted, which is not read here"
+    codec = column.get(_METADATA, {}).get(_CODEC, 0)
+    return "" if codec in _CODECS else f"is compressed with an unknown codec, number {codec}"
+
+
+class _Reader:
+    """Reads values in Thrift's compact protocol.
+
+    Source: https://github.com/apache/thrift/blob/master/doc/specs/thrift-compact-protocol.md
+    """
+
+    def __init__(self, data: bytes) -> None:
+        self._data = data
+        self._position = 0
+
+    def structure(self) -> dict[int, Any]:
+        """Read a structure; return its fields by their numbers."""
+        fields: dict[int, Any] = {}
+        number = 0
+        while head := self._byte():
+            number = number + (head >> 4) if head >> 4 else self._integer()
+            kind = head & 15
+            fields[number] = kind == _TRUE if kind in (_TRUE, _FALSE) else self._value(kind)
+        return fields
+
+    def _value(self, kind: int) -> Any:
+        if kind in _INTEGERS:
+            return self._integer()
+        if kind == _BYTES:
+            return self._bytes(self._number())
+        if kind == _STRUCT:
+            return self.structure()
+        if kind in (_LIST, _SET):
+            head = self._byte()
+            count = head >> 4 if head >> 4 < 15 else self._number()
+            return [self._value(head & 15) for _ in range(count)]
+        if kind == _MAP:
+            count = self._number()
+            kinds = self._byte() if count else 0
+            return [(self._value(kinds >> 4), self._value(kinds & 15)) for _ in range(count)]
+        if kind in (_TRUE, _FALSE, _BYTE):
+            return self._byte()
+        if kind in (_DOUBLE, _UUID):
+            return self._bytes(8 if kind == _DOUBLE else 16)
+        raise LookupError(f"field of kind {kind}")
+
+    def _byte(self) -> int:
+        self._position += 1
+        return self._data[self._position - 1]
+
+    def _bytes(self, count: int) -> bytes:
+        self._position += count
+        if self._position > len(self._data):
+            raise LookupError("a value that goes on beyond the footer")
+        return self._data[self._position - count : self._position]
+
+    def _number(self) -> int:
+        """Read an unsigned integer of seven bits a byte (ULEB128)."""
+        number = shift = 0
+        while (byte := self._byte()) > 127:
+            number |= (byte & 127) << shift
+            shift += 7
+        return number | byte << shift
+
+    def _integer(self) -> int:
+        number = self._number()
+        return number >> 1 ^ -(number & 1)
