@@ -14,6 +14,7 @@ from margin_cache.stages import begin
 from margin_cache.stages.begin import begin_margin
 from margin_cache.stages.finish import delete_remains, finish_margin
 from margin_cache.stages.margin import Margin, load_margin
+from support.full_disks import files_end_at
 from support.paths import ROOT
 from support.stages import run_map_jobs, run_reduce_jobs
 
@@ -119,6 +120,15 @@ def test_leftovers_of_a_complete_margin_are_deleted(prepare: Callable[..., Margi
     assert other.files.plan_dir.exists() and other.files.staging_dir.exists()
     assert not margin.files.backup_dir.exists()
     assert not margin.files.shards_dir.exists()
+
+
+def test_a_plan_that_the_disk_has_no_room_for_is_refused(prepare: Callable[..., Margin]) -> None:
+    margin = replace(prepare(), is_plan_new=True)
+    margin.files.plan.unlink()
+    said = f"{margin.files.plan}: cannot be written to .File too large."
+    with pytest.raises(MarginCacheError, match=said), files_end_at(1000):
+        begin_margin(margin)
+    assert not margin.files.plan.exists()
 
 
 def test_a_directory_that_cannot_be_made_is_named(prepare: Callable[..., Margin]) -> None:
