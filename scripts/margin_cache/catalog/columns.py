@@ -95,7 +95,8 @@ def check_unchanged(info: CatalogInfo, partitions: Partitions, planned: pa.Schem
 def _schema_source(info: CatalogInfo, partitions: Partitions) -> Path:
     """Return the file whose schema is that of the catalog."""
     common = info.parquet_dir / "_common_metadata"
-    if common.exists():
+    # A link that leads nowhere is not there, but was to be.
+    if common.exists() or common.is_symlink():
         return common
     return partition_files(info, int(partitions.orders[0]), int(partitions.pixels[0]))[0]
 

@@ -76,33 +76,68 @@ def read_partitions(info: CatalogInfo) -> Partitions:
 def _scan_partitions(info: CatalogInfo) -> Iterator[tuple[tuple[int, int], tuple[int, int]]]:
     """Yield pixel and state of each partition that has a file in the directory of its pixel."""
     pattern = re.compile(r"Npix=(\d+)" + re.escape(info.npix_suffix.rstrip("/")))
-    for order in range(MAX_ORDER + 1):
-        directory = info.parquet_dir / f"Norder={order}"
-        if not directory.is_dir():
+    for order, directory in _numbered(info.parquet_dir, "Norder"):
+        if order > MAX_ORDER:
             continue
-        for group in directory.glob("Dir=*"):
-            with os.scandir(group) as entries:
-                for entry in entries:
-                    match = pattern.fullmatch(entry.name)
-                    if not match or group.name != f"Dir={pixel_dir(int(match[1]))}":
-                        continue
-                    pixel = int(match[1])
+        for number, group in _numbered(directory, "Dir"):
+            for entry in _entries(group):
+                match = pattern.fullmatch(entry.name)
+                if not match or number != pixel_dir(int(match[1])):
+                    continue
+                pixel = int(match[1])
+                try:
                     if info.npix_suffix == "/":
                         yield (order, pixel), partition_state(info, order, pixel)
                     else:
-                        yield (order, pixel), (entry.stat().st_size, entry.stat().st_mtime_ns)
+                        state = entry.stat()
+                        yield (order, pixel), (state.st_size, state.st_mtime_ns)
+                except OSError as error:
+                    raise _unlisted(Path(error.filename or entry.path), error) from None
+
+
+def _numbered(directory: Path, word: str) -> Iterator[tuple[int, Path]]:
+    """Yield number and path of what is in a directory under names like ``Norder=7``."""
+    for entry in _entries(directory):
+        if match := re.fullmatch(rf"{word}=(\d+)", entry.name):
+            yield int(match[1]), Path(entry.path)
+
+
+def _entries(directory: Path) -> list[os.DirEntry[str]]:
+    """List a directory, since nobody would miss the partitions in one that is left out.
+
+    Raises:
+        MarginCacheError: it cannot be listed, or is none.
+    """
+    try:
+        with os.scandir(directory) as entries:
+            return list(entries)
+    except OSError as error:
+        raise _unlisted(directory, error) from None
+
+
+def _unlisted(path: Path, error: OSError) -> MarginCacheError:
+    return MarginCacheError(
+        f"{path}: partitions are looked for here, and it cannot be read ({error.strerror}); allow "
+        "that, put what is due in its place, or remove it"
+    )
 
 
 def _listed_partitions(info: CatalogInfo) -> set[tuple[int, int]] | None:
+    """Return the partitions that partition_info.csv lists, or None if there is no such file."""
+    where, path = f"input_catalog_path: {info.path}", Path(info.path, "partition_info.csv")
     try:
-        with Path(info.path, "partition_info.csv").open(newline="", encoding="utf-8") as file:
+        with path.open(newline="", encoding="utf-8") as file:
             return {(int(row["Norder"]), int(row["Npix"])) for row in csv.DictReader(file)}
-    except FileNotFoundError:
-        return None
-    except (KeyError, TypeError, ValueError, OSError, csv.Error):
+    except OSError as error:
+        if isinstance(error, FileNotFoundError) and not path.is_symlink():
+            return None
         raise MarginCacheError(
-            f"input_catalog_path: {info.path}: partition_info.csv is damaged; it needs whole "
-            "numbers in the columns Norder and Npix"
+            f"{where}: {path.name} cannot be read ({error.strerror}); allow that, or remove it"
+        ) from None
+    except (KeyError, TypeError, ValueError, csv.Error):
+        raise MarginCacheError(
+            f"{where}: {path.name} is damaged; it needs whole numbers in the columns Norder and "
+            "Npix"
         ) from None
 
 

@@ -194,3 +194,10 @@ def test_the_schema_is_that_of_common_metadata_or_else_of_the_first_partition(
         MarginCacheError, match="_common_metadata: the column ra has the type int64"
     ):
         read_schema(info, partitions)
+
+
+def test_a_common_metadata_that_is_a_link_to_nowhere_is_named(tmp_path: Path) -> None:
+    info, partitions = some_partitions(tmp_path, [(1, 5)], SCHEMA)
+    (tmp_path / "_common_metadata").symlink_to("gone")
+    with pytest.raises(MarginCacheError, match="_common_metadata: there is no such file"):
+        read_schema(info, partitions)

@@ -1,7 +1,9 @@
 """Partitions are found as they are on disk, and what is wrong with them is said."""
 
+import errno
 import os
 import re
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,6 +20,7 @@ from margin_cache.catalog.partitions import (
 )
 from margin_cache.errors import MarginCacheError
 from support.catalog_infos import HATS, HIPSCAT, write_partition
+from support.unprivileged import public_directory, raised_to_nobody
 
 TABLE = pa.table({"ra": [1.0], "dec": [2.0]})
 # In nested order, which is not that of their orders or numbers; with two directories of pixels.
@@ -95,6 +98,83 @@ def test_a_partition_that_is_gone_has_no_state(info: CatalogInfo) -> None:
 
 
 # --- what is wrong --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("mode", [0, 0o111, 0o444])
+@pytest.mark.parametrize("place", ["", "dataset", "dataset/Norder=0", "dataset/Norder=0/Dir=0"])
+def test_a_directory_that_may_not_be_listed_is_named(place: str, mode: int) -> None:
+    with public_directory() as directory:
+        info = replace(HATS, path=str(directory / "sky"))
+        for order, pixel in PIXELS:
+            write_partition(info, order, pixel, TABLE)
+        assert raised_to_nobody(lambda: read_partitions(info)) == ""
+        closed = directory / "sky" / place
+        closed.chmod(mode)
+        said = raised_to_nobody(lambda: read_partitions(info))
+    if not place and mode == 0o111:
+        assert said == ""  # what is in it is found by name
+    else:
+        assert said.startswith(f"margin_cache.errors.MarginCacheError: {closed}")
+        assert "cannot be read (Permission denied)" in said
+        assert len(said.splitlines()) == 1
+
+
+@pytest.mark.parametrize("place", [".", "Norder=0", "Norder=1/Dir=0"])
+def test_a_file_system_that_fails_leaves_no_partition_out(
+    place: str, info: CatalogInfo, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    failing, scandir = Path(info.path, info.dataset, place), os.scandir
+
+    def scandir_or_fail(path: Path) -> Iterator[os.DirEntry[str]]:
+        if Path(path) == failing:
+            raise OSError(errno.EIO, os.strerror(errno.EIO), str(path))
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", scandir_or_fail)
+    with pytest.raises(MarginCacheError, match=re.escape(f"{failing}: ")):
+        read_partitions(info)
+
+
+@pytest.mark.parametrize("what", ["file", "loop", "broken"])
+@pytest.mark.parametrize("place", [".", "Norder=0", "Norder=1/Dir=0", "Norder=3/Dir=0/Npix=7"])
+def test_what_is_no_directory_where_one_is_due_is_named(
+    place: str, what: str, tmp_path: Path
+) -> None:
+    info = replace(HATS, path=str(tmp_path), npix_suffix="/")
+    for order, pixel in PIXELS:
+        write_partition(info, order, pixel, TABLE, "a")
+    path = Path(info.path, info.dataset, place)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if path.exists():
+        path.rename(tmp_path / "elsewhere")
+    if what == "file":
+        path.touch()
+    else:
+        path.symlink_to(path.name if what == "loop" else "gone")
+    with pytest.raises(MarginCacheError, match=re.escape(f"{path}: partitions are looked for")):
+        read_partitions(info)
+
+
+def test_links_are_followed(info: CatalogInfo, tmp_path: Path) -> None:
+    for place in ("Norder=2/Dir=0/Npix=5" + info.npix_suffix.rstrip("/"), "Norder=1"):
+        path = Path(info.path, info.dataset, place)
+        path.symlink_to(path.rename(tmp_path / f"elsewhere-{path.name}"))
+    assert len(read_partitions(info).orders) == len(PIXELS)
+
+
+@pytest.mark.parametrize("target", ["gone", "loop"])
+def test_a_partition_that_is_a_link_to_nowhere_is_named(target: str, info: CatalogInfo) -> None:
+    file = file_of(info, 2)
+    file.unlink()
+    file.symlink_to(file.name if target == "loop" else target)
+    with pytest.raises(MarginCacheError, match=re.escape(f"{file}: partitions are looked for")):
+        read_partitions(info)
+
+
+def test_a_list_that_is_a_link_to_nowhere_is_named(info: CatalogInfo) -> None:
+    Path(info.path, "partition_info.csv").symlink_to("gone")
+    with pytest.raises(MarginCacheError, match=r"partition_info\.csv cannot be read \(No such"):
+        read_partitions(info)
 
 
 def test_a_catalog_without_partitions_is_refused(tmp_path: Path) -> None:
