@@ -20,6 +20,10 @@ class CatalogFormat(Protocol):
         """Read what a catalog in a directory says about itself."""
         ...
 
+    def stated_rows(self, info: CatalogInfo) -> tuple[str, int] | None:
+        """Return the key of the number of rows that a catalog says it has, and the number."""
+        ...
+
     def margin_schema(self, primary: pa.Schema) -> pa.Schema:
         """Return the schema of the margins of a primary catalog."""
         ...

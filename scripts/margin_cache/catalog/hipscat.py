@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from margin_cache.catalog.model import CatalogInfo, MarginSummary, pixel_dir
 from margin_cache.errors import MarginCacheError
-from margin_cache.storage.files import write_json
+from margin_cache.storage.files import read_json, write_json
 
 INFO = "catalog_info.json"
 
@@ -55,6 +55,23 @@ def read_info(path: str) -> CatalogInfo:
         index_order=19,
         index_shift=22,
     )
+
+
+def stated_rows(info: CatalogInfo) -> tuple[str, int] | None:
+    """Return the key of the number of rows that a catalog says it has, and the number.
+
+    Raises:
+        MarginCacheError: it is no number.
+    """
+    rows = (read_json(Path(info.path, INFO)) or {}).get("total_rows")
+    if rows is None:
+        return None
+    if type(rows) is not int:
+        raise MarginCacheError(
+            f"input_catalog_path: {info.path}: total_rows in its {INFO} is {rows!r}, not a whole "
+            "number; correct or remove it"
+        )
+    return f"total_rows in its {INFO}", rows
 
 
 def margin_schema(primary: pa.Schema) -> pa.Schema:

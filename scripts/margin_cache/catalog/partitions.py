@@ -14,6 +14,9 @@ from margin_cache.catalog.model import CatalogInfo, Partitions, pixel_dir, pixel
 from margin_cache.errors import MarginCacheError
 from margin_cache.healpix.nested import MAX_ORDER, pixel_ranges
 
+LIST = "partition_info.csv"
+"""The list of its partitions that a catalog may have."""
+
 _MAGIC = b"PAR1"
 
 
@@ -52,17 +55,13 @@ def read_partitions(info: CatalogInfo) -> Partitions:
         problem = "lists" if missing else "does not list"
         order, pixel = (missing or unlisted)[0]
         raise MarginCacheError(
-            f"{where}: partition_info.csv {problem} {pixel_path(order, pixel, info.npix_suffix)}, "
+            f"{where}: {LIST} {problem} {pixel_path(order, pixel, info.npix_suffix)}, "
             f"which is {'missing' if missing else 'there'} ({len(missing)} listed and missing, "
             f"{len(unlisted)} there and not listed); bring them into agreement"
         )
     if not found:
         raise MarginCacheError(f"{where}: the catalog has no partitions")
     orders, pixels = np.array(list(found), dtype=np.int64).T
-    impossible = np.flatnonzero(pixels >= 12 * 4**orders)
-    if len(impossible):
-        name = pixel_path(orders[impossible[0]], pixels[impossible[0]], info.npix_suffix)
-        raise MarginCacheError(f"{where}: there is no such pixel as that of {name}; remove it")
     sizes, times = np.array(list(found.values()), dtype=np.int64).T
     starts, ends = pixel_ranges(orders, pixels)
     nested = np.argsort(starts)
@@ -74,17 +73,31 @@ def read_partitions(info: CatalogInfo) -> Partitions:
 
 
 def _scan_partitions(info: CatalogInfo) -> Iterator[tuple[tuple[int, int], tuple[int, int]]]:
-    """Yield pixel and state of each partition that has a file in the directory of its pixel."""
-    pattern = re.compile(r"Npix=(\d+)" + re.escape(info.npix_suffix.rstrip("/")))
+    """Yield pixel and state of each partition.
+
+    Raises:
+        MarginCacheError: a directory cannot be listed, there is no such pixel as that of a
+            partition, or it is in another place than its own.
+    """
+    suffix = info.npix_suffix.rstrip("/")
+    pattern = re.compile(r"Npix=([0-9]+)" + re.escape(suffix))
     for order, directory in _numbered(info.parquet_dir, "Norder"):
-        if order > MAX_ORDER:
-            continue
-        for number, group in _numbered(directory, "Dir"):
+        for _, group in _numbered(directory, "Dir"):
             for entry in _entries(group):
                 match = pattern.fullmatch(entry.name)
-                if not match or number != pixel_dir(int(match[1])):
+                if not match:
                     continue
                 pixel = int(match[1])
+                if order > MAX_ORDER or pixel >= 12 * 4**order:
+                    raise MarginCacheError(
+                        f"{entry.path}: there is no such pixel as that of this file; remove it"
+                    )
+                own = (f"Norder={order}", f"Dir={pixel_dir(pixel)}", f"Npix={pixel}{suffix}")
+                if (directory.name, group.name, entry.name) != own:
+                    raise MarginCacheError(
+                        f"{entry.path}: is not where a partition of its pixel is due, in "
+                        f"{pixel_path(order, pixel, suffix)}; move it there, or remove it"
+                    )
                 try:
                     if info.npix_suffix == "/":
                         yield (order, pixel), partition_state(info, order, pixel)
@@ -98,7 +111,7 @@ def _scan_partitions(info: CatalogInfo) -> Iterator[tuple[tuple[int, int], tuple
 def _numbered(directory: Path, word: str) -> Iterator[tuple[int, Path]]:
     """Yield number and path of what is in a directory under names like ``Norder=7``."""
     for entry in _entries(directory):
-        if match := re.fullmatch(rf"{word}=(\d+)", entry.name):
+        if match := re.fullmatch(rf"{word}=([0-9]+)", entry.name):
             yield int(match[1]), Path(entry.path)
 
 
@@ -124,7 +137,7 @@ def _unlisted(path: Path, error: OSError) -> MarginCacheError:
 
 def _listed_partitions(info: CatalogInfo) -> set[tuple[int, int]] | None:
     """Return the partitions that partition_info.csv lists, or None if there is no such file."""
-    where, path = f"input_catalog_path: {info.path}", Path(info.path, "partition_info.csv")
+    where, path = f"input_catalog_path: {info.path}", Path(info.path, LIST)
     try:
         with path.open(newline="", encoding="utf-8") as file:
             return {(int(row["Norder"]), int(row["Npix"])) for row in csv.DictReader(file)}
@@ -132,12 +145,11 @@ def _listed_partitions(info: CatalogInfo) -> set[tuple[int, int]] | None:
         if isinstance(error, FileNotFoundError) and not path.is_symlink():
             return None
         raise MarginCacheError(
-            f"{where}: {path.name} cannot be read ({error.strerror}); allow that, or remove it"
+            f"{where}: {LIST} cannot be read ({error.strerror}); allow that, or remove it"
         ) from None
     except (KeyError, TypeError, ValueError, csv.Error):
         raise MarginCacheError(
-            f"{where}: {path.name} is damaged; it needs whole numbers in the columns Norder and "
-            "Npix"
+            f"{where}: {LIST} is damaged; it needs whole numbers in the columns Norder and Npix"
         ) from None
 
 

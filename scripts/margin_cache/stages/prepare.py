@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from margin_cache.catalog.agreement import check_agreement
 from margin_cache.catalog.columns import read_schema
 from margin_cache.catalog.formats import format_of, read_catalog_info
 from margin_cache.catalog.model import CatalogInfo, Partitions
@@ -117,7 +118,7 @@ def _check_writable(key: str, path: Path) -> None:
 
 
 def _prepare(info: CatalogInfo, settings: MarginSettings, name: str) -> Margin:
-    partitions = read_partitions(info)
+    partitions = all_partitions = read_partitions(info)
     if settings.debug_filter_pixel_list:
         partitions = restrict(partitions, settings.debug_filter_pixel_list)
     check_whole(info, partitions.take(np.array([0])))
@@ -156,6 +157,7 @@ def _prepare(info: CatalogInfo, settings: MarginSettings, name: str) -> Margin:
     try:
         if changed.any():
             check_whole(info, partitions.take(np.flatnonzero(changed)))
+            check_agreement(info, all_partitions)
             save_plan(plan, files.plan)
         save_margin(margin)
     except OSError as error:

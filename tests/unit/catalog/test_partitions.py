@@ -82,8 +82,6 @@ def test_what_is_not_a_partition_in_its_place_is_not_taken_for_one(info: Catalog
         f"Norder=1/Dir=0/Npix=3{suffix}.tmp",
         f"Norder=1/Dir=0/.Npix=3{suffix}",
         f"Norder=1/Dir=0/Npix=x{suffix}",
-        f"Norder=1/Dir=10000/Npix=3{suffix}",  # in the directory of others
-        f"Norder=30/Dir=0/Npix=3{suffix}",
         f"Norder=x/Dir=0/Npix=3{suffix}",
         f"Npix=3{suffix}",
     ):
@@ -204,8 +202,30 @@ def test_pixels_that_there_are_not_are_named(order: int, last: int, tmp_path: Pa
     assert len(read_partitions(info).orders) == 1
     write_partition(info, order, last + 1, TABLE)
     with pytest.raises(
-        MarginCacheError, match=f"no such pixel as that of .*Npix={last + 1}.parquet"
+        MarginCacheError, match=rf"Npix={last + 1}\.parquet: there is no such pixel"
     ):
+        read_partitions(info)
+
+
+@pytest.mark.parametrize("number", ["Norder=3/Dir=0/Npix=" + "9" * 23, "Norder=30/Dir=0/Npix=3"])
+def test_numbers_of_no_pixel_are_named(number: str, info: CatalogInfo) -> None:
+    path = Path(info.path, info.dataset, number + info.npix_suffix.rstrip("/"))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.touch()
+    with pytest.raises(MarginCacheError, match=re.escape(f"{path}: there is no such pixel")):
+        read_partitions(info)
+
+
+@pytest.mark.parametrize(
+    "place", ["Norder=3/Dir=10000/Npix=7", "Norder=03/Dir=0/Npix=7", "Norder=3/Dir=0/Npix=007"]
+)
+def test_a_partition_in_another_place_than_its_own_is_named(place: str, info: CatalogInfo) -> None:
+    suffix = info.npix_suffix.rstrip("/")
+    path = Path(info.path, info.dataset, place + suffix)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.touch()
+    said = f"{path}: is not where a partition of its pixel is due, in Norder=3/Dir=0/Npix=7{suffix}"
+    with pytest.raises(MarginCacheError, match=re.escape(f"{said};")):
         read_partitions(info)
 
 
