@@ -20,6 +20,7 @@ from margin_cache.healpix.boundary import is_within
 from margin_cache.healpix.margin_filter import find_candidates
 from margin_cache.parquet.positions import (
     RowGroup,
+    check_coordinates,
     coordinates,
     open_row_groups,
     read_positions,
@@ -75,7 +76,8 @@ def map_partitions(plan: Plan, job: int, shard: Path, threads: int = 1) -> MapRe
 
     Raises:
         MarginCacheError: a partition is damaged, has other columns than the catalog, or has rows
-            without coordinates; or the catalog has changed since the margin was planned.
+            without coordinates, or with such as contradict the spatial index; or the catalog has
+            changed since the margin was planned.
     """
     check_unchanged(plan.parameters.catalog, plan.partitions, plan.schema)
     schema = shard_schema(plan.schema)
@@ -132,13 +134,10 @@ def _candidates_of(plan: Plan, job: int, threads: int) -> Iterator[_Candidates]:
                 positions.append(table.take(pa.array(near)))
                 rows_read += table.num_rows
             if rows_read:
+                found = pa.concat_tables(positions)
+                check_coordinates(info, pixel, group, found)
                 yield _Candidates(
-                    partition,
-                    group,
-                    rows_read,
-                    np.concatenate(rows),
-                    np.concatenate(around),
-                    pa.concat_tables(positions),
+                    partition, group, rows_read, np.concatenate(rows), np.concatenate(around), found
                 )
 
 

@@ -1,5 +1,6 @@
 """A shard has the rows that are in margins, by destination, and nothing of a changed catalog."""
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -124,6 +125,20 @@ def test_nulls_that_the_catalog_rules_out_are_refused(
     margin = prepare()
     with pytest.raises(MarginCacheError, match="the column mag has nulls"):
         pairs_of(margin)
+
+
+@pytest.mark.parametrize("fine", [True, False])
+def test_coordinates_that_contradict_the_index_make_no_shard(
+    catalog: Path, prepare: Callable[..., Margin], fine: bool
+) -> None:
+    path = catalog / "catalog_info.json"
+    info = json.loads(path.read_text())
+    path.write_text(json.dumps({**info, "dec_column": "mag"}))
+    margin = prepare(fine_filtering=fine)
+    shard = margin.files.shard(margin.plan.map_names[0])
+    with pytest.raises(MarginCacheError, match="are these the right columns"):
+        map_partitions(margin.plan, 0, shard)
+    assert not shard.exists()
 
 
 def test_configuration_of_these_tests_has_rows_in_margins(
