@@ -1,5 +1,6 @@
 """What differs between the columns of two files is noticed, and types lose dictionaries alone."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pyarrow as pa
@@ -201,3 +202,9 @@ def test_a_common_metadata_that_is_a_link_to_nowhere_is_named(tmp_path: Path) ->
     (tmp_path / "_common_metadata").symlink_to("gone")
     with pytest.raises(MarginCacheError, match="_common_metadata: there is no such file"):
         read_schema(info, partitions)
+
+
+def test_one_column_for_both_coordinates_is_refused() -> None:
+    info = replace(HIPSCAT, dec_column="ra")
+    with pytest.raises(MarginCacheError, match="gives the column ra both as right ascension and"):
+        check_columns(info, SCHEMA, PATH)
