@@ -1,6 +1,7 @@
 """Partitions of a catalog on disk: their files, and whether these are there and whole."""
 
 import csv
+import hashlib
 import os
 import re
 from collections.abc import Iterator
@@ -10,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from margin_cache.catalog.model import CatalogInfo, Partitions, pixel_dir, pixel_path
+from margin_cache.catalog.model import CatalogInfo, Partitions, State, pixel_dir, pixel_path
 from margin_cache.errors import MarginCacheError
 from margin_cache.healpix.nested import MAX_ORDER, pixel_ranges
 
@@ -28,17 +29,43 @@ def partition_files(info: CatalogInfo, order: int, pixel: int) -> list[Path]:
     return sorted(file for file in path.iterdir() if file.name[0] not in "._")
 
 
-def partition_state(info: CatalogInfo, order: int, pixel: int) -> tuple[int, int]:
-    """Return the size of a partition in bytes and the time of its last change in ns.
+def partition_state(info: CatalogInfo, order: int, pixel: int) -> State:
+    """Return the state of the files of a partition.
 
     Raises:
         OSError: it is not there.
     """
-    states = [file.stat() for file in partition_files(info, order, pixel)]
+    files = partition_files(info, order, pixel)
+    states = [file.stat() for file in files]
     return (
         sum(state.st_size for state in states),
         max((state.st_mtime_ns for state in states), default=0),
+        _digest_of_parts(files, states) if info.npix_suffix == "/" else 0,
     )
+
+
+def _digest_of_parts(files: list[Path], states: list[os.stat_result]) -> int:
+    """Return a number that changes as soon as one of the files of a partition does."""
+    digest = hashlib.blake2b(digest_size=8)
+    for file, state in zip(files, states, strict=True):
+        digest.update(os.fsencode(f"{file.name}/{state.st_size}/{state.st_mtime_ns}/"))
+    return int.from_bytes(digest.digest(), "little", signed=True)
+
+
+def check_state(info: CatalogInfo, pixel: tuple[int, int], state: State) -> None:
+    """Check that a partition is still as it was when the margin was planned.
+
+    Raises:
+        MarginCacheError: it has changed, or is not there any more.
+    """
+    try:
+        is_unchanged = partition_state(info, *pixel) == state
+    except OSError:
+        is_unchanged = False
+    if not is_unchanged:
+        raise MarginCacheError(
+            f"{info.partition_path(*pixel)}: was changed after the run began; start the run again"
+        )
 
 
 def read_partitions(info: CatalogInfo) -> Partitions:
@@ -62,17 +89,17 @@ def read_partitions(info: CatalogInfo) -> Partitions:
     if not found:
         raise MarginCacheError(f"{where}: the catalog has no partitions")
     orders, pixels = np.array(list(found), dtype=np.int64).T
-    sizes, times = np.array(list(found.values()), dtype=np.int64).T
+    sizes, times, parts = np.array(list(found.values()), dtype=np.int64).T
     starts, ends = pixel_ranges(orders, pixels)
     nested = np.argsort(starts)
     overlap = np.flatnonzero(ends[nested][:-1] > starts[nested][1:])
     if len(overlap):
         one, two = (pixel_path(orders[i], pixels[i]) for i in nested[overlap[0] : overlap[0] + 2])
         raise MarginCacheError(f"{where}: the partitions {one} and {two} overlap")
-    return Partitions(orders, pixels, sizes, times).take(nested)
+    return Partitions(orders, pixels, sizes, times, parts).take(nested)
 
 
-def _scan_partitions(info: CatalogInfo) -> Iterator[tuple[tuple[int, int], tuple[int, int]]]:
+def _scan_partitions(info: CatalogInfo) -> Iterator[tuple[tuple[int, int], State]]:
     """Yield pixel and state of each partition.
 
     Raises:
@@ -103,7 +130,7 @@ def _scan_partitions(info: CatalogInfo) -> Iterator[tuple[tuple[int, int], tuple
                         yield (order, pixel), partition_state(info, order, pixel)
                     else:
                         state = entry.stat()
-                        yield (order, pixel), (state.st_size, state.st_mtime_ns)
+                        yield (order, pixel), (state.st_size, state.st_mtime_ns, 0)
                 except OSError as error:
                     raise _unlisted(Path(error.filename or entry.path), error) from None
 

@@ -14,8 +14,8 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from margin_cache.catalog.columns import check_columns, check_schema
-from margin_cache.catalog.model import CatalogInfo
-from margin_cache.catalog.partitions import partition_files, partition_state
+from margin_cache.catalog.model import CatalogInfo, State
+from margin_cache.catalog.partitions import check_state, partition_files
 from margin_cache.errors import MarginCacheError
 from margin_cache.healpix.boundary import is_within
 from margin_cache.healpix.neighbors import pixels_at
@@ -55,29 +55,21 @@ class RowGroup:
 
 
 def open_row_groups(
-    info: CatalogInfo, pixel: tuple[int, int], state: tuple[int, int], schema: pa.Schema
+    info: CatalogInfo, pixel: tuple[int, int], state: State, schema: pa.Schema
 ) -> Iterator[RowGroup]:
     """Yield the row groups of a partition.
 
     Args:
         info: the catalog.
         pixel: order and nested number of the partition's pixel.
-        state: size of the partition in bytes and time of its last change in ns, when the margin
-            was planned.
+        state: state of the partition when the margin was planned.
         schema: the Arrow schema of the catalog.
 
     Raises:
         MarginCacheError: the partition is damaged, has other columns than the catalog, or has
             changed since the margin was planned.
     """
-    try:
-        is_unchanged = partition_state(info, *pixel) == state
-    except OSError:
-        is_unchanged = False
-    if not is_unchanged:
-        raise MarginCacheError(
-            f"{info.partition_path(*pixel)}: was changed after the run began; start the run again"
-        )
+    check_state(info, pixel, state)
     for path in partition_files(info, *pixel):
         try:
             source = pa.OSFile(str(path))

@@ -144,9 +144,7 @@ def _prepare(info: CatalogInfo, settings: MarginSettings, name: str) -> Margin:
     files = margin_files(settings.tmp_dir, settings.output_path, name, wanted)
     try:
         known = load_plan(files.plan)
-        changed = (known.partitions.sizes != partitions.sizes) | (
-            known.partitions.times != partitions.times
-        )
+        changed = partitions.changed_from(known.partitions)
         # Jobs keep their partitions though sizes may have changed, or all would be done again.
         plan = replace(known, partitions=partitions)
     except (OSError, ValueError, KeyError):

@@ -12,6 +12,7 @@ import pyarrow as pa
 import pytest
 from margin_cache.catalog.model import CatalogInfo, pixel_path
 from margin_cache.catalog.partitions import (
+    check_state,
     check_whole,
     partition_files,
     partition_state,
@@ -62,7 +63,8 @@ def test_partitions_are_found_in_nested_order_with_the_state_of_their_files(
     for at, pixel in enumerate(PIXELS):
         files = partition_files(info, *pixel)
         assert found.sizes[at] == sum(file.stat().st_size for file in files)
-        assert (found.sizes[at], found.times[at]) == partition_state(info, *pixel)
+        assert found.state_of(at) == partition_state(info, *pixel)
+    assert found.parts.any() == (info.npix_suffix == "/")
     assert {values.dtype for values in vars(found).values()} == {np.dtype(np.int64)}
 
 
@@ -88,6 +90,33 @@ def test_what_is_not_a_partition_in_its_place_is_not_taken_for_one(info: Catalog
         (root / name).parent.mkdir(parents=True, exist_ok=True)
         (root / name).touch()
     assert len(read_partitions(info).orders) == len(PIXELS)
+
+
+@pytest.mark.parametrize("change", ["older part", "sizes", "name", "times"])
+def test_a_part_that_is_replaced_changes_the_state(change: str, tmp_path: Path) -> None:
+    """Though neither the sum of the sizes nor the newest time says so."""
+    info = replace(HATS, path=str(tmp_path), npix_suffix="/")
+    paths = [write_partition(info, 1, 3, TABLE, name) for name in ("a", "b", "c")]
+    for time, path in enumerate(paths, 1):
+        os.utime(path, ns=(1, time))
+    size, newest, parts = partition_state(info, 1, 3)
+    check_state(info, (1, 3), (size, newest, parts))
+    if change == "older part":
+        os.utime(paths[0], ns=(1, 2))
+    elif change == "times":
+        os.utime(paths[0], ns=(1, 2))
+        os.utime(paths[1], ns=(1, 1))
+    elif change == "name":
+        paths[1].rename(paths[1].with_name("d"))
+    else:
+        paths[0].write_bytes(paths[0].read_bytes() + b"x")
+        paths[1].write_bytes(paths[1].read_bytes()[:-1])
+        for time, path in enumerate(paths, 1):
+            os.utime(path, ns=(1, time))
+    assert partition_state(info, 1, 3)[:2] == (size, newest)
+    assert partition_state(info, 1, 3)[2] != parts
+    with pytest.raises(MarginCacheError, match="Npix=3: was changed after the run began"):
+        check_state(info, (1, 3), (size, newest, parts))
 
 
 def test_a_partition_that_is_gone_has_no_state(info: CatalogInfo) -> None:

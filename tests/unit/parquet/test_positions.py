@@ -12,7 +12,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from margin_cache.catalog.model import CatalogInfo
+from margin_cache.catalog.model import CatalogInfo, State
 from margin_cache.catalog.partitions import partition_state
 from margin_cache.errors import MarginCacheError
 from margin_cache.parquet import positions
@@ -40,7 +40,7 @@ class Catalog:
         return write_partition(self.info, *PIXEL, self.table)
 
     @cached_property
-    def state(self) -> tuple[int, int]:
+    def state(self) -> State:
         assert self.path.exists()
         return partition_state(self.info, *PIXEL)
 

@@ -98,6 +98,35 @@ def test_a_partition_that_changes_after_planning_makes_no_shard(
     assert not all(shard.exists() for shard in shards)
 
 
+@pytest.mark.parametrize("reading", ["all", "selected"])
+@pytest.mark.parametrize("is_damaged", [False, True])
+def test_a_partition_that_is_rewritten_while_it_is_read_makes_no_shard(
+    catalog: Path,
+    prepare: Callable[..., Margin],
+    monkeypatch: pytest.MonkeyPatch,
+    reading: str,
+    is_damaged: bool,
+) -> None:
+    """Also if it is read later than the next ones are, and if it cannot be read any more."""
+    margin = prepare()
+    first = margin.plan.files_of(0)[0]
+    name = "find_candidates" if reading == "all" else "select_rows"
+    original = getattr(mapping, name)
+
+    def and_rewrite(*arguments: object) -> object:
+        with Path(first).open("r+b") as file:
+            content = file.read()
+            file.seek(0)
+            file.write(bytes(len(content)) if is_damaged else content)
+        return original(*arguments)
+
+    monkeypatch.setattr(mapping, name, and_rewrite)
+    shard = margin.files.shard(margin.plan.map_names[0])
+    with pytest.raises(MarginCacheError, match=f"{first}: was changed after the run began"):
+        map_partitions(margin.plan, 0, shard)
+    assert list(shard.parent.iterdir()) == []
+
+
 def test_columns_that_change_after_planning_make_no_shard(
     catalog: Path, prepare: Callable[..., Margin]
 ) -> None:
