@@ -50,4 +50,5 @@ def partitions_of(seed: int, largest: int = 10**8, targets: int = 20) -> Partiti
     rng = np.random.default_rng(seed)
     pixels = random_partitions(rng, 6, targets)
     sizes = rng.integers(1, largest, len(pixels))
-    return Partitions(*pixels.T.copy(), sizes, rng.integers(1, 10**18, len(pixels)))
+    times = rng.integers(1, 10**18, len(pixels))
+    return Partitions(*pixels.T.copy(), sizes, times, np.zeros_like(sizes))

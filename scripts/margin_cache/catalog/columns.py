@@ -95,7 +95,8 @@ def check_unchanged(info: CatalogInfo, partitions: Partitions, planned: pa.Schem
 def _schema_source(info: CatalogInfo, partitions: Partitions) -> Path:
     """Return the file whose schema is that of the catalog."""
     common = info.parquet_dir / "_common_metadata"
-    if common.exists():
+    # A link that leads nowhere is not there, but was to be.
+    if common.exists() or common.is_symlink():
         return common
     return partition_files(info, int(partitions.orders[0]), int(partitions.pixels[0]))[0]
 
@@ -109,6 +110,11 @@ def check_columns(info: CatalogInfo, schema: pa.Schema, source: Path) -> None:
     for name, times in Counter(schema.names).most_common(1):
         if times > 1:
             raise MarginCacheError(f"{source}: has several columns {name}; rename all but one")
+    if info.ra_column == info.dec_column:
+        raise MarginCacheError(
+            f"input_catalog_path: {info.path}: its metadata gives the column {info.ra_column} both "
+            "as right ascension and as declination; correct it"
+        )
     index = (
         [] if info.index_column is None else [(info.index_column, _is_index, "a 64-bit integer")]
     )

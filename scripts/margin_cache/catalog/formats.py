@@ -24,6 +24,10 @@ class CatalogFormat(Protocol):
         """Tell whether a directory has a description of a margin."""
         ...
 
+    def stated_rows(self, info: CatalogInfo) -> tuple[str, int] | None:
+        """Return the key of the number of rows that a catalog says it has, and the number."""
+        ...
+
     def margin_schema(self, primary: pa.Schema) -> pa.Schema:
         """Return the schema of the margins of a primary catalog."""
         ...
@@ -83,8 +87,20 @@ def read_catalog_info(path: str) -> CatalogInfo:
         MarginCacheError: it is missing, not a catalog, or not one of objects or sources.
     """
     where = f"input_catalog_path: {path}"
+    try:
+        return _read_catalog_info(path, where)
+    except OSError as error:
+        raise MarginCacheError(
+            f"{where}: {error.filename or path} cannot be read ({error.strerror}); allow that"
+        ) from None
+
+
+def _read_catalog_info(path: str, where: str) -> CatalogInfo:
     if not Path(path).is_dir():
-        problem = "is a file" if Path(path).exists() else "there is no such directory"
+        if Path(path).is_symlink():
+            problem = "is a link that does not lead to a directory"
+        else:
+            problem = "is a file" if Path(path).exists() else "there is no such directory"
         raise MarginCacheError(f"{where}: {problem}; give the directory of a catalog")
     if Path(path, hats.COLLECTION).exists():
         path = hats.primary_of(path)

@@ -64,7 +64,7 @@ def read_info(path: str) -> CatalogInfo:
         MarginCacheError: the file is damaged, or the catalog not one of objects or sources.
     """
     where = f"input_catalog_path: {path}"
-    source = next(name for name in INFO if Path(path, name).exists())
+    source = _info_file(path)
     values = read_properties(Path(path, source))
     for key in ("obs_collection", "dataproduct_type"):
         if not values.get(key):
@@ -103,6 +103,28 @@ def says_it_is_a_margin(path: Path) -> bool:
             if read_properties(path / name).get("dataproduct_type") == "margin":
                 return True
     return False
+
+
+def _info_file(path: str) -> str:
+    return next(name for name in INFO if Path(path, name).exists())
+
+
+def stated_rows(info: CatalogInfo) -> tuple[str, int] | None:
+    """Return the key of the number of rows that a catalog says it has, and the number.
+
+    Raises:
+        MarginCacheError: it is no number.
+    """
+    source = _info_file(info.path)
+    rows = read_properties(Path(info.path, source)).get("hats_nrows")
+    if not rows:
+        return None
+    if not rows.isascii() or not rows.isdigit():
+        raise MarginCacheError(
+            f"input_catalog_path: {info.path}: hats_nrows in its {source} is {rows}, not a number; "
+            "correct or remove it"
+        )
+    return f"hats_nrows in its {source}", int(rows)
 
 
 def margin_schema(primary: pa.Schema) -> pa.Schema:

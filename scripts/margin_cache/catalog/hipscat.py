@@ -63,6 +63,23 @@ def says_it_is_a_margin(path: Path) -> bool:
     return isinstance(info, dict) and info.get("catalog_type") == "margin"
 
 
+def stated_rows(info: CatalogInfo) -> tuple[str, int] | None:
+    """Return the key of the number of rows that a catalog says it has, and the number.
+
+    Raises:
+        MarginCacheError: it is no number.
+    """
+    rows = (read_json(Path(info.path, INFO)) or {}).get("total_rows")
+    if rows is None:
+        return None
+    if type(rows) is not int:
+        raise MarginCacheError(
+            f"input_catalog_path: {info.path}: total_rows in its {INFO} is {rows!r}, not a whole "
+            "number; correct or remove it"
+        )
+    return f"total_rows in its {INFO}", rows
+
+
 def margin_schema(primary: pa.Schema) -> pa.Schema:
     """Return the schema of a margin: the primary's, then the pixel that each row comes from.
 

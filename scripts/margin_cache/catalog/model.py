@@ -9,6 +9,9 @@ from numpy.typing import NDArray
 
 Pixels = TypeVar("Pixels", int, NDArray[np.int64])
 
+State = tuple[int, int, int]
+"""Size of a partition in bytes, time of its last change in ns, and digest of its parts."""
+
 
 @dataclass(frozen=True)
 class CatalogInfo:
@@ -81,12 +84,32 @@ class Partitions:
         orders, pixels: the pixels, int64 of shape (n,).
         sizes: sizes of the files in bytes, int64 of shape (n,).
         times: times of the files' last change in ns, int64 of shape (n,).
+        parts: digests of names, sizes and times of the files of partitions that are directories, 0
+            of those that are files, int64 of shape (n,).
     """
 
     orders: NDArray[np.int64]
     pixels: NDArray[np.int64]
     sizes: NDArray[np.int64]
     times: NDArray[np.int64]
+    parts: NDArray[np.int64]
+
+    def state_of(self, number: int) -> State:
+        """Return the state of the files of a partition."""
+        return int(self.sizes[number]), int(self.times[number]), int(self.parts[number])
+
+    def changed_from(self, other: "Partitions") -> NDArray[np.bool_]:
+        """Tell which partitions have another state than among others of the same pixels."""
+        return (
+            (self.sizes != other.sizes) | (self.times != other.times) | (self.parts != other.parts)
+        )
+
+    def state_bytes(self, start: int, stop: int) -> bytes:
+        """Return the states of some partitions, from the first to before the last, for digests."""
+        part = slice(start, stop)
+        state = self.sizes[part].tobytes() + self.times[part].tobytes()
+        # Of files, sizes and times say all.
+        return state + self.parts[part].tobytes() if self.parts[part].any() else state
 
     def take(self, chosen: NDArray[np.integer]) -> "Partitions":
         """Return some of the partitions."""

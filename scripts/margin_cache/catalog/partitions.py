@@ -1,6 +1,7 @@
 """Partitions of a catalog on disk: their files, and whether these are there and whole."""
 
 import csv
+import hashlib
 import os
 import re
 from collections.abc import Iterator
@@ -10,9 +11,12 @@ from pathlib import Path
 
 import numpy as np
 
-from margin_cache.catalog.model import CatalogInfo, Partitions, pixel_dir, pixel_path
+from margin_cache.catalog.model import CatalogInfo, Partitions, State, pixel_dir, pixel_path
 from margin_cache.errors import MarginCacheError
 from margin_cache.healpix.nested import MAX_ORDER, pixel_ranges
+
+LIST = "partition_info.csv"
+"""The list of its partitions that a catalog may have."""
 
 _MAGIC, _MAGIC_OF_ENCRYPTED = b"PAR1", b"PARE"
 
@@ -25,17 +29,43 @@ def partition_files(info: CatalogInfo, order: int, pixel: int) -> list[Path]:
     return sorted(file for file in path.iterdir() if file.name[0] not in "._")
 
 
-def partition_state(info: CatalogInfo, order: int, pixel: int) -> tuple[int, int]:
-    """Return the size of a partition in bytes and the time of its last change in ns.
+def partition_state(info: CatalogInfo, order: int, pixel: int) -> State:
+    """Return the state of the files of a partition.
 
     Raises:
         OSError: it is not there.
     """
-    states = [file.stat() for file in partition_files(info, order, pixel)]
+    files = partition_files(info, order, pixel)
+    states = [file.stat() for file in files]
     return (
         sum(state.st_size for state in states),
         max((state.st_mtime_ns for state in states), default=0),
+        _digest_of_parts(files, states) if info.npix_suffix == "/" else 0,
     )
+
+
+def _digest_of_parts(files: list[Path], states: list[os.stat_result]) -> int:
+    """Return a number that changes as soon as one of the files of a partition does."""
+    digest = hashlib.blake2b(digest_size=8)
+    for file, state in zip(files, states, strict=True):
+        digest.update(os.fsencode(f"{file.name}/{state.st_size}/{state.st_mtime_ns}/"))
+    return int.from_bytes(digest.digest(), "little", signed=True)
+
+
+def check_state(info: CatalogInfo, pixel: tuple[int, int], state: State) -> None:
+    """Check that a partition is still as it was when the margin was planned.
+
+    Raises:
+        MarginCacheError: it has changed, or is not there any more.
+    """
+    try:
+        is_unchanged = partition_state(info, *pixel) == state
+    except OSError:
+        is_unchanged = False
+    if not is_unchanged:
+        raise MarginCacheError(
+            f"{info.partition_path(*pixel)}: was changed after the run began; start the run again"
+        )
 
 
 def read_partitions(info: CatalogInfo) -> Partitions:
@@ -52,57 +82,101 @@ def read_partitions(info: CatalogInfo) -> Partitions:
         problem = "lists" if missing else "does not list"
         order, pixel = (missing or unlisted)[0]
         raise MarginCacheError(
-            f"{where}: partition_info.csv {problem} {pixel_path(order, pixel, info.npix_suffix)}, "
+            f"{where}: {LIST} {problem} {pixel_path(order, pixel, info.npix_suffix)}, "
             f"which is {'missing' if missing else 'there'} ({len(missing)} listed and missing, "
             f"{len(unlisted)} there and not listed); bring them into agreement"
         )
     if not found:
         raise MarginCacheError(f"{where}: the catalog has no partitions")
     orders, pixels = np.array(list(found), dtype=np.int64).T
-    impossible = np.flatnonzero(pixels >= 12 * 4**orders)
-    if len(impossible):
-        name = pixel_path(orders[impossible[0]], pixels[impossible[0]], info.npix_suffix)
-        raise MarginCacheError(f"{where}: there is no such pixel as that of {name}; remove it")
-    sizes, times = np.array(list(found.values()), dtype=np.int64).T
+    sizes, times, parts = np.array(list(found.values()), dtype=np.int64).T
     starts, ends = pixel_ranges(orders, pixels)
     nested = np.argsort(starts)
     overlap = np.flatnonzero(ends[nested][:-1] > starts[nested][1:])
     if len(overlap):
         one, two = (pixel_path(orders[i], pixels[i]) for i in nested[overlap[0] : overlap[0] + 2])
         raise MarginCacheError(f"{where}: the partitions {one} and {two} overlap")
-    return Partitions(orders, pixels, sizes, times).take(nested)
+    return Partitions(orders, pixels, sizes, times, parts).take(nested)
 
 
-def _scan_partitions(info: CatalogInfo) -> Iterator[tuple[tuple[int, int], tuple[int, int]]]:
-    """Yield pixel and state of each partition that has a file in the directory of its pixel."""
-    pattern = re.compile(r"Npix=(\d+)" + re.escape(info.npix_suffix.rstrip("/")))
-    for order in range(MAX_ORDER + 1):
-        directory = info.parquet_dir / f"Norder={order}"
-        if not directory.is_dir():
-            continue
-        for group in directory.glob("Dir=*"):
-            with os.scandir(group) as entries:
-                for entry in entries:
-                    match = pattern.fullmatch(entry.name)
-                    if not match or group.name != f"Dir={pixel_dir(int(match[1]))}":
-                        continue
-                    pixel = int(match[1])
+def _scan_partitions(info: CatalogInfo) -> Iterator[tuple[tuple[int, int], State]]:
+    """Yield pixel and state of each partition.
+
+    Raises:
+        MarginCacheError: a directory cannot be listed, there is no such pixel as that of a
+            partition, or it is in another place than its own.
+    """
+    suffix = info.npix_suffix.rstrip("/")
+    pattern = re.compile(r"Npix=([0-9]+)" + re.escape(suffix))
+    for order, directory in _numbered(info.parquet_dir, "Norder"):
+        for _, group in _numbered(directory, "Dir"):
+            for entry in _entries(group):
+                match = pattern.fullmatch(entry.name)
+                if not match:
+                    continue
+                pixel = int(match[1])
+                if order > MAX_ORDER or pixel >= 12 * 4**order:
+                    raise MarginCacheError(
+                        f"{entry.path}: there is no such pixel as that of this file; remove it"
+                    )
+                own = (f"Norder={order}", f"Dir={pixel_dir(pixel)}", f"Npix={pixel}{suffix}")
+                if (directory.name, group.name, entry.name) != own:
+                    raise MarginCacheError(
+                        f"{entry.path}: is not where a partition of its pixel is due, in "
+                        f"{pixel_path(order, pixel, suffix)}; move it there, or remove it"
+                    )
+                try:
                     if info.npix_suffix == "/":
                         yield (order, pixel), partition_state(info, order, pixel)
                     else:
-                        yield (order, pixel), (entry.stat().st_size, entry.stat().st_mtime_ns)
+                        state = entry.stat()
+                        yield (order, pixel), (state.st_size, state.st_mtime_ns, 0)
+                except OSError as error:
+                    raise _unlisted(Path(error.filename or entry.path), error) from None
+
+
+def _numbered(directory: Path, word: str) -> Iterator[tuple[int, Path]]:
+    """Yield number and path of what is in a directory under names like ``Norder=7``."""
+    for entry in _entries(directory):
+        if match := re.fullmatch(rf"{word}=([0-9]+)", entry.name):
+            yield int(match[1]), Path(entry.path)
+
+
+def _entries(directory: Path) -> list[os.DirEntry[str]]:
+    """List a directory, since nobody would miss the partitions in one that is left out.
+
+    Raises:
+        MarginCacheError: it cannot be listed, or is none.
+    """
+    try:
+        with os.scandir(directory) as entries:
+            return list(entries)
+    except OSError as error:
+        raise _unlisted(directory, error) from None
+
+
+def _unlisted(path: Path, error: OSError) -> MarginCacheError:
+    return MarginCacheError(
+        f"{path}: partitions are looked for here, and it cannot be read ({error.strerror}); allow "
+        "that, put what is due in its place, or remove it"
+    )
 
 
 def _listed_partitions(info: CatalogInfo) -> set[tuple[int, int]] | None:
+    """Return the partitions that partition_info.csv lists, or None if there is no such file."""
+    where, path = f"input_catalog_path: {info.path}", Path(info.path, LIST)
     try:
-        with Path(info.path, "partition_info.csv").open(newline="", encoding="utf-8") as file:
+        with path.open(newline="", encoding="utf-8") as file:
             return {(int(row["Norder"]), int(row["Npix"])) for row in csv.DictReader(file)}
-    except FileNotFoundError:
-        return None
-    except (KeyError, TypeError, ValueError, OSError, csv.Error):
+    except OSError as error:
+        if isinstance(error, FileNotFoundError) and not path.is_symlink():
+            return None
         raise MarginCacheError(
-            f"input_catalog_path: {info.path}: partition_info.csv is damaged; it needs whole "
-            "numbers in the columns Norder and Npix"
+            f"{where}: {LIST} cannot be read ({error.strerror}); allow that, or remove it"
+        ) from None
+    except (KeyError, TypeError, ValueError, csv.Error):
+        raise MarginCacheError(
+            f"{where}: {LIST} is damaged; it needs whole numbers in the columns Norder and Npix"
         ) from None
 
 

@@ -14,10 +14,11 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from margin_cache.catalog.columns import check_columns, check_schema
-from margin_cache.catalog.model import CatalogInfo
+from margin_cache.catalog.model import CatalogInfo, State
 from margin_cache.catalog.parquet_types import check_types
-from margin_cache.catalog.partitions import partition_files, partition_state
+from margin_cache.catalog.partitions import check_state, partition_files
 from margin_cache.errors import MarginCacheError
+from margin_cache.healpix.boundary import is_within
 from margin_cache.healpix.neighbors import pixels_at
 from margin_cache.storage.parquet_file import open_parquet, unreadable
 
@@ -26,6 +27,15 @@ BATCH_ROWS = 1 << 16
 
 _MOST_LONGITUDE = 720.0
 """Right ascensions may be negative, or beyond a whole turn; more than two are a mistake."""
+
+_CELL_ORDER = 12
+"""Coordinates are compared with the spatial index in cells of this order, or of the partition's if
+that is finer: 51 arcsec wide, so that few rows are near the border of one."""
+
+_TOLERANCE = 5.0
+"""Most arcsec between a row and the cell of its index. Coordinates that are stored as floats of 32
+bits are rounded by up to 0.06 arcsec, those with four decimals by 0.18, and the index may have been
+made before; the fastest stars move 10 arcsec in a year."""
 
 
 @dataclass(frozen=True)
@@ -46,29 +56,21 @@ class RowGroup:
 
 
 def open_row_groups(
-    info: CatalogInfo, pixel: tuple[int, int], state: tuple[int, int], schema: pa.Schema
+    info: CatalogInfo, pixel: tuple[int, int], state: State, schema: pa.Schema
 ) -> Iterator[RowGroup]:
     """Yield the row groups of a partition.
 
     Args:
         info: the catalog.
         pixel: order and nested number of the partition's pixel.
-        state: size of the partition in bytes and time of its last change in ns, when the margin
-            was planned.
+        state: state of the partition when the margin was planned.
         schema: the Arrow schema of the catalog.
 
     Raises:
         MarginCacheError: the partition is damaged, has other columns than the catalog, or has
             changed since the margin was planned.
     """
-    try:
-        is_unchanged = partition_state(info, *pixel) == state
-    except OSError:
-        is_unchanged = False
-    if not is_unchanged:
-        raise MarginCacheError(
-            f"{info.partition_path(*pixel)}: was changed after the run began; start the run again"
-        )
+    check_state(info, pixel, state)
     for path in partition_files(info, *pixel):
         try:
             source = pa.OSFile(str(path))
@@ -200,3 +202,43 @@ def _check_index(
             f"{group.path}: {outside} rows have a {info.index_column} outside the partition's "
             "pixel; the catalog is damaged, or its index of another kind"
         )
+
+
+def check_coordinates(
+    info: CatalogInfo, pixel: tuple[int, int], group: RowGroup, positions: pa.Table
+) -> None:
+    """Check that rows lie where their spatial index says, if that is a column.
+
+    Args:
+        info: the catalog.
+        pixel: order and nested number of the partition's pixel.
+        group: the row group.
+        positions: spatial index and coordinates of some of its rows.
+
+    Raises:
+        MarginCacheError: some lie elsewhere; the whole file is read to say how many.
+    """
+    if info.index_column is None or not _are_elsewhere(info, pixel[0], positions).any():
+        return
+    table = _whole(group, positions.schema.names).drop_null()
+    table = table.filter(pa.array(_are_positions(*coordinates(info, table))))
+    count = np.count_nonzero(_are_elsewhere(info, pixel[0], table))
+    raise MarginCacheError(
+        f"{group.path}: {count} rows have a {info.ra_column} and {info.dec_column} more than "
+        f"{_TOLERANCE:g} arcsec from where their {info.index_column} says; are these the right "
+        "columns, in degrees, and in the frame of the index (ICRS)?"
+    )
+
+
+def _are_elsewhere(info: CatalogInfo, order: int, table: pa.Table) -> NDArray[np.bool_]:
+    """Tell which rows of a partition of an order are not in the cell of their spatial index."""
+    lon, lat = coordinates(info, table)
+    order = min(max(order, _CELL_ORDER), info.index_order)
+    index = spatial_index(info, table)
+    shift = info.index_shift + 2 * (info.index_order - order)
+    cells = (index >> index.dtype.type(shift)).astype(np.int64)
+    elsewhere = pixels_at(order, lon, lat) != cells
+    # Few are left, whose distance takes fifty times as long.
+    beyond = np.flatnonzero(elsewhere)
+    elsewhere[beyond] = ~is_within(lon[beyond], lat[beyond], order, cells[beyond], _TOLERANCE)
+    return elsewhere

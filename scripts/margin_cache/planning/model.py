@@ -128,18 +128,14 @@ class Plan:
 
     @cached_property
     def input_fingerprint(self) -> str:
-        """Digest of the state of all partition files: their sizes and times of change."""
-        return _digest(self.partitions.sizes.tobytes() + self.partitions.times.tobytes())
+        """Digest of the state of all partition files."""
+        return _digest(self.partitions.state_bytes(0, len(self.partitions.orders)))
 
     @cached_property
     def map_names(self) -> list[str]:
         """Names of the map jobs: number and state of the partitions covered."""
         return [
-            f"{job:05d}-"
-            + _digest(
-                self.partitions.sizes[start:stop].tobytes()
-                + self.partitions.times[start:stop].tobytes()
-            )
+            f"{job:05d}-" + _digest(self.partitions.state_bytes(start, stop))
             for job, (start, stop) in enumerate(
                 zip(self.map_bounds[:-1], self.map_bounds[1:], strict=True)
             )

@@ -7,6 +7,7 @@ destination the rows keep the order of their partitions.
 """
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -15,11 +16,13 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from margin_cache.catalog.columns import DESTINATION, check_unchanged, shard_schema
+from margin_cache.catalog.partitions import check_state
 from margin_cache.errors import MarginCacheError
 from margin_cache.healpix.boundary import is_within
 from margin_cache.healpix.margin_filter import find_candidates
 from margin_cache.parquet.positions import (
     RowGroup,
+    check_coordinates,
     coordinates,
     open_row_groups,
     read_positions,
@@ -75,7 +78,8 @@ def map_partitions(plan: Plan, job: int, shard: Path, threads: int = 1) -> MapRe
 
     Raises:
         MarginCacheError: a partition is damaged, has other columns than the catalog, or has rows
-            without coordinates; or the catalog has changed since the margin was planned.
+            without coordinates, or with such as contradict the spatial index; or the catalog has
+            changed since the margin was planned.
     """
     check_unchanged(plan.parameters.catalog, plan.partitions, plan.schema)
     schema = shard_schema(plan.schema)
@@ -87,18 +91,41 @@ def map_partitions(plan: Plan, job: int, shard: Path, threads: int = 1) -> MapRe
         pa.OSFile(str(temporary), "wb") as sink,
         pa.ipc.new_file(sink, schema) as writer,
     ):
-        for found in _rows_in_margins(plan, _candidates_of(plan, job, threads)):
-            read += found.rows_read
-            written += len(found.rows)
-            if len(found.rows):
-                waiting.append(_shard_rows(found, schema, threads))
-                waiting_bytes += waiting[-1].nbytes
-            if waiting_bytes > SHARD_BUFFER_BYTES:
-                _flush(writer, waiting)
-                waiting, waiting_bytes = [], 0
+        with _unchanged_partitions(plan, job):
+            for found in _rows_in_margins(plan, _candidates_of(plan, job, threads)):
+                read += found.rows_read
+                written += len(found.rows)
+                if len(found.rows):
+                    waiting.append(_shard_rows(found, schema, threads))
+                    waiting_bytes += waiting[-1].nbytes
+                if waiting_bytes > SHARD_BUFFER_BYTES:
+                    _flush(writer, waiting)
+                    waiting, waiting_bytes = [], 0
         if waiting:
             _flush(writer, waiting)
     return MapResult(read, written)
+
+
+@contextmanager
+def _unchanged_partitions(plan: Plan, job: int) -> Iterator[None]:
+    """Check, after a block that reads the partitions of a map job, that none was changed meanwhile.
+
+    What else is wrong with one may come of the change, which is then what is said.
+
+    Raises:
+        MarginCacheError: one has another state than when the margin was planned.
+    """
+    failed: MarginCacheError | None = None
+    try:
+        yield
+    except MarginCacheError as error:
+        failed = error
+    partitions = plan.partitions
+    for partition in range(plan.map_bounds[job], plan.map_bounds[job + 1]):
+        pixel = int(partitions.orders[partition]), int(partitions.pixels[partition])
+        check_state(plan.parameters.catalog, pixel, partitions.state_of(partition))
+    if failed:
+        raise failed
 
 
 def _flush(writer: pa.RecordBatchFileWriter, tables: list[pa.Table]) -> None:
@@ -115,8 +142,7 @@ def _candidates_of(plan: Plan, job: int, threads: int) -> Iterator[_Candidates]:
     destinations = (plan.destination_orders, plan.destination_pixels)
     for partition in range(plan.map_bounds[job], plan.map_bounds[job + 1]):
         pixel = int(partitions.orders[partition]), int(partitions.pixels[partition])
-        state = int(partitions.sizes[partition]), int(partitions.times[partition])
-        for group in open_row_groups(info, pixel, state, plan.schema):
+        for group in open_row_groups(info, pixel, partitions.state_of(partition), plan.schema):
             rows_read = 0
             rows, around, positions = [], [], []
             for table in read_positions(info, pixel, group, threads):
@@ -132,13 +158,10 @@ def _candidates_of(plan: Plan, job: int, threads: int) -> Iterator[_Candidates]:
                 positions.append(table.take(pa.array(near)))
                 rows_read += table.num_rows
             if rows_read:
+                found = pa.concat_tables(positions)
+                check_coordinates(info, pixel, group, found)
                 yield _Candidates(
-                    partition,
-                    group,
-                    rows_read,
-                    np.concatenate(rows),
-                    np.concatenate(around),
-                    pa.concat_tables(positions),
+                    partition, group, rows_read, np.concatenate(rows), np.concatenate(around), found
                 )
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
+from margin_cache.catalog.agreement import check_agreement
 from margin_cache.catalog.columns import read_schema
 from margin_cache.catalog.formats import format_of, read_catalog_info
 from margin_cache.catalog.model import CatalogInfo, Partitions
@@ -119,7 +120,7 @@ def _check_writable(key: str, path: Path) -> None:
 
 
 def _prepare(info: CatalogInfo, settings: MarginSettings, name: str) -> Margin:
-    partitions = read_partitions(info)
+    partitions = all_partitions = read_partitions(info)
     if settings.debug_filter_pixel_list:
         partitions = restrict(partitions, settings.debug_filter_pixel_list)
     check_whole(info, partitions.take(np.array([0])))
@@ -146,9 +147,7 @@ def _prepare(info: CatalogInfo, settings: MarginSettings, name: str) -> Margin:
     files = margin_files(settings.tmp_dir, settings.output_path, name, wanted)
     try:
         known = load_plan(files.plan)
-        changed = (known.partitions.sizes != partitions.sizes) | (
-            known.partitions.times != partitions.times
-        )
+        changed = partitions.changed_from(known.partitions)
         # Jobs keep their partitions though sizes may have changed, or all would be done again.
         plan = replace(known, partitions=partitions)
     except (OSError, ValueError, KeyError):
@@ -156,6 +155,7 @@ def _prepare(info: CatalogInfo, settings: MarginSettings, name: str) -> Margin:
         plan = make_plan(parameters, schema, partitions, library)
     if changed.any():
         check_whole(info, partitions.take(np.flatnonzero(changed)))
+        check_agreement(info, all_partitions)
     versions = {package: version(package) for package in _PACKAGES}
     return Margin(
         settings, name, plan, catalog_format.format_version(), versions, bool(changed.any())

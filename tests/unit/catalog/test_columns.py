@@ -1,5 +1,6 @@
 """What differs between the columns of two files is noticed, and types lose dictionaries alone."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pyarrow as pa
@@ -211,3 +212,16 @@ def test_a_schema_that_changes_is_noticed_with_its_metadata(
             continue
         with pytest.raises(MarginCacheError, match=f"{source}: the catalog's columns were changed"):
             check_unchanged(info, partitions, planned)
+
+
+def test_a_common_metadata_that_is_a_link_to_nowhere_is_named(tmp_path: Path) -> None:
+    info, partitions = some_partitions(tmp_path, [(1, 5)], SCHEMA)
+    (tmp_path / "_common_metadata").symlink_to("gone")
+    with pytest.raises(MarginCacheError, match="_common_metadata: there is no such file"):
+        read_schema(info, partitions)
+
+
+def test_one_column_for_both_coordinates_is_refused() -> None:
+    info = replace(HIPSCAT, dec_column="ra")
+    with pytest.raises(MarginCacheError, match="gives the column ra both as right ascension and"):
+        check_columns(info, SCHEMA, PATH)

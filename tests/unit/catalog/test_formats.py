@@ -9,6 +9,7 @@ from margin_cache.catalog import hats, hipscat
 from margin_cache.catalog.formats import format_of, read_catalog_info
 from margin_cache.errors import MarginCacheError
 from support.catalog_infos import HATS, HIPSCAT
+from support.unprivileged import public_directory, raised_to_nobody
 
 HIPSCAT_INFO = {
     "catalog_name": "stars",
@@ -78,6 +79,24 @@ def test_what_is_no_catalog_is_refused(tmp_path: Path) -> None:
         with pytest.raises(MarginCacheError, match=said) as caught:
             read_catalog_info(str(path))
         assert str(caught.value).startswith(f"input_catalog_path: {path}: ")
+
+
+def test_a_link_that_leads_nowhere_is_called_one(tmp_path: Path) -> None:
+    for name, target in (("loop", "loop"), ("broken", "gone")):
+        (tmp_path / name).symlink_to(target)
+        with pytest.raises(MarginCacheError, match="is a link that does not lead to a directory"):
+            read_catalog_info(str(tmp_path / name))
+
+
+@pytest.mark.parametrize("closed", [".", "sky"])
+def test_a_catalog_that_may_not_be_read_is_named(closed: str) -> None:
+    with public_directory() as directory:
+        sky = make_hipscat(directory / "sky")
+        assert raised_to_nobody(lambda: read_catalog_info(str(sky))) == ""
+        (directory / closed).chmod(0)
+        said = raised_to_nobody(lambda: read_catalog_info(str(sky)))
+        assert said.startswith(f"margin_cache.errors.MarginCacheError: input_catalog_path: {sky}: ")
+        assert "cannot be read (Permission denied)" in said
 
 
 @pytest.mark.parametrize("module", [hats, hipscat])

@@ -1,5 +1,7 @@
 """Names of the files of pixels, and parts of lists of partitions."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from margin_cache.catalog.model import Partitions, pixel_dir, pixel_path
@@ -21,7 +23,7 @@ def test_paths_end_as_the_catalog_s_do(suffix: str) -> None:
 
 
 def test_chosen_partitions_keep_all_that_belongs_to_them() -> None:
-    partitions = Partitions(*(np.arange(4) + 10 * row for row in range(4)))
+    partitions = Partitions(*(np.arange(4) + 10 * row for row in range(5)))
     for chosen in (np.array([3, 1]), np.array([False, True, False, True])):
         part = partitions.take(chosen)
         rows = np.arange(4)[chosen]
@@ -29,3 +31,23 @@ def test_chosen_partitions_keep_all_that_belongs_to_them() -> None:
         np.testing.assert_array_equal(part.pixels, rows + 10)
         np.testing.assert_array_equal(part.sizes, rows + 20)
         np.testing.assert_array_equal(part.times, rows + 30)
+        np.testing.assert_array_equal(part.parts, rows + 40)
+        assert part.state_of(0) == (rows[0] + 20, rows[0] + 30, rows[0] + 40)
+
+
+@pytest.mark.parametrize("name", ["sizes", "times", "parts"])
+def test_a_partition_of_another_state_is_told_apart(name: str) -> None:
+    partitions = Partitions(*(np.arange(4) + 10 * row for row in range(5)))
+    values = getattr(partitions, name).copy()
+    values[2] += 1
+    other = replace(partitions, **{name: values})
+    assert partitions.changed_from(other).tolist() == [False, False, True, False]
+    assert partitions.state_bytes(0, 2) == other.state_bytes(0, 2)
+    assert partitions.state_bytes(1, 3) != other.state_bytes(1, 3)
+
+
+def test_of_files_the_state_is_sizes_and_times_alone() -> None:
+    """So that intermediate files keep their names, though directories have more of a state."""
+    one, two = np.arange(4), np.arange(4) + 7
+    partitions = Partitions(one, one, one, two, np.zeros(4, dtype=np.int64))
+    assert partitions.state_bytes(0, 4) == one.tobytes() + two.tobytes()

@@ -1,7 +1,9 @@
 """Partitions are found as they are on disk, and what is wrong with them is said."""
 
+import errno
 import os
 import re
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,6 +12,7 @@ import pyarrow as pa
 import pytest
 from margin_cache.catalog.model import CatalogInfo, pixel_path
 from margin_cache.catalog.partitions import (
+    check_state,
     check_whole,
     partition_files,
     partition_state,
@@ -19,6 +22,7 @@ from margin_cache.catalog.partitions import (
 from margin_cache.errors import MarginCacheError
 from support.catalog_infos import HATS, HIPSCAT, write_partition
 from support.encrypted_files import write_encrypted
+from support.unprivileged import public_directory, raised_to_nobody
 
 TABLE = pa.table({"ra": [1.0], "dec": [2.0]})
 # In nested order, which is not that of their orders or numbers; with two directories of pixels.
@@ -60,7 +64,8 @@ def test_partitions_are_found_in_nested_order_with_the_state_of_their_files(
     for at, pixel in enumerate(PIXELS):
         files = partition_files(info, *pixel)
         assert found.sizes[at] == sum(file.stat().st_size for file in files)
-        assert (found.sizes[at], found.times[at]) == partition_state(info, *pixel)
+        assert found.state_of(at) == partition_state(info, *pixel)
+    assert found.parts.any() == (info.npix_suffix == "/")
     assert {values.dtype for values in vars(found).values()} == {np.dtype(np.int64)}
 
 
@@ -80,8 +85,6 @@ def test_what_is_not_a_partition_in_its_place_is_not_taken_for_one(info: Catalog
         f"Norder=1/Dir=0/Npix=3{suffix}.tmp",
         f"Norder=1/Dir=0/.Npix=3{suffix}",
         f"Norder=1/Dir=0/Npix=x{suffix}",
-        f"Norder=1/Dir=10000/Npix=3{suffix}",  # in the directory of others
-        f"Norder=30/Dir=0/Npix=3{suffix}",
         f"Norder=x/Dir=0/Npix=3{suffix}",
         f"Npix=3{suffix}",
     ):
@@ -90,12 +93,116 @@ def test_what_is_not_a_partition_in_its_place_is_not_taken_for_one(info: Catalog
     assert len(read_partitions(info).orders) == len(PIXELS)
 
 
+@pytest.mark.parametrize("change", ["older part", "sizes", "name", "times"])
+def test_a_part_that_is_replaced_changes_the_state(change: str, tmp_path: Path) -> None:
+    """Though neither the sum of the sizes nor the newest time says so."""
+    info = replace(HATS, path=str(tmp_path), npix_suffix="/")
+    paths = [write_partition(info, 1, 3, TABLE, name) for name in ("a", "b", "c")]
+    for time, path in enumerate(paths, 1):
+        os.utime(path, ns=(1, time))
+    size, newest, parts = partition_state(info, 1, 3)
+    check_state(info, (1, 3), (size, newest, parts))
+    if change == "older part":
+        os.utime(paths[0], ns=(1, 2))
+    elif change == "times":
+        os.utime(paths[0], ns=(1, 2))
+        os.utime(paths[1], ns=(1, 1))
+    elif change == "name":
+        paths[1].rename(paths[1].with_name("d"))
+    else:
+        paths[0].write_bytes(paths[0].read_bytes() + b"x")
+        paths[1].write_bytes(paths[1].read_bytes()[:-1])
+        for time, path in enumerate(paths, 1):
+            os.utime(path, ns=(1, time))
+    assert partition_state(info, 1, 3)[:2] == (size, newest)
+    assert partition_state(info, 1, 3)[2] != parts
+    with pytest.raises(MarginCacheError, match="Npix=3: was changed after the run began"):
+        check_state(info, (1, 3), (size, newest, parts))
+
+
 def test_a_partition_that_is_gone_has_no_state(info: CatalogInfo) -> None:
     with pytest.raises(OSError, match="Npix=7"):
         partition_state(info, 3, 7)
 
 
 # --- what is wrong --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("mode", [0, 0o111, 0o444])
+@pytest.mark.parametrize("place", ["", "dataset", "dataset/Norder=0", "dataset/Norder=0/Dir=0"])
+def test_a_directory_that_may_not_be_listed_is_named(place: str, mode: int) -> None:
+    with public_directory() as directory:
+        info = replace(HATS, path=str(directory / "sky"))
+        for order, pixel in PIXELS:
+            write_partition(info, order, pixel, TABLE)
+        assert raised_to_nobody(lambda: read_partitions(info)) == ""
+        closed = directory / "sky" / place
+        closed.chmod(mode)
+        said = raised_to_nobody(lambda: read_partitions(info))
+    if not place and mode == 0o111:
+        assert said == ""  # what is in it is found by name
+    else:
+        assert said.startswith(f"margin_cache.errors.MarginCacheError: {closed}")
+        assert "cannot be read (Permission denied)" in said
+        assert len(said.splitlines()) == 1
+
+
+@pytest.mark.parametrize("place", [".", "Norder=0", "Norder=1/Dir=0"])
+def test_a_file_system_that_fails_leaves_no_partition_out(
+    place: str, info: CatalogInfo, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    failing, scandir = Path(info.path, info.dataset, place), os.scandir
+
+    def scandir_or_fail(path: Path) -> Iterator[os.DirEntry[str]]:
+        if Path(path) == failing:
+            raise OSError(errno.EIO, os.strerror(errno.EIO), str(path))
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", scandir_or_fail)
+    with pytest.raises(MarginCacheError, match=re.escape(f"{failing}: ")):
+        read_partitions(info)
+
+
+@pytest.mark.parametrize("what", ["file", "loop", "broken"])
+@pytest.mark.parametrize("place", [".", "Norder=0", "Norder=1/Dir=0", "Norder=3/Dir=0/Npix=7"])
+def test_what_is_no_directory_where_one_is_due_is_named(
+    place: str, what: str, tmp_path: Path
+) -> None:
+    info = replace(HATS, path=str(tmp_path), npix_suffix="/")
+    for order, pixel in PIXELS:
+        write_partition(info, order, pixel, TABLE, "a")
+    path = Path(info.path, info.dataset, place)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if path.exists():
+        path.rename(tmp_path / "elsewhere")
+    if what == "file":
+        path.touch()
+    else:
+        path.symlink_to(path.name if what == "loop" else "gone")
+    with pytest.raises(MarginCacheError, match=re.escape(f"{path}: partitions are looked for")):
+        read_partitions(info)
+
+
+def test_links_are_followed(info: CatalogInfo, tmp_path: Path) -> None:
+    for place in ("Norder=2/Dir=0/Npix=5" + info.npix_suffix.rstrip("/"), "Norder=1"):
+        path = Path(info.path, info.dataset, place)
+        path.symlink_to(path.rename(tmp_path / f"elsewhere-{path.name}"))
+    assert len(read_partitions(info).orders) == len(PIXELS)
+
+
+@pytest.mark.parametrize("target", ["gone", "loop"])
+def test_a_partition_that_is_a_link_to_nowhere_is_named(target: str, info: CatalogInfo) -> None:
+    file = file_of(info, 2)
+    file.unlink()
+    file.symlink_to(file.name if target == "loop" else target)
+    with pytest.raises(MarginCacheError, match=re.escape(f"{file}: partitions are looked for")):
+        read_partitions(info)
+
+
+def test_a_list_that_is_a_link_to_nowhere_is_named(info: CatalogInfo) -> None:
+    Path(info.path, "partition_info.csv").symlink_to("gone")
+    with pytest.raises(MarginCacheError, match=r"partition_info\.csv cannot be read \(No such"):
+        read_partitions(info)
 
 
 def test_a_catalog_without_partitions_is_refused(tmp_path: Path) -> None:
@@ -125,8 +232,30 @@ def test_pixels_that_there_are_not_are_named(order: int, last: int, tmp_path: Pa
     assert len(read_partitions(info).orders) == 1
     write_partition(info, order, last + 1, TABLE)
     with pytest.raises(
-        MarginCacheError, match=f"no such pixel as that of .*Npix={last + 1}.parquet"
+        MarginCacheError, match=rf"Npix={last + 1}\.parquet: there is no such pixel"
     ):
+        read_partitions(info)
+
+
+@pytest.mark.parametrize("number", ["Norder=3/Dir=0/Npix=" + "9" * 23, "Norder=30/Dir=0/Npix=3"])
+def test_numbers_of_no_pixel_are_named(number: str, info: CatalogInfo) -> None:
+    path = Path(info.path, info.dataset, number + info.npix_suffix.rstrip("/"))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.touch()
+    with pytest.raises(MarginCacheError, match=re.escape(f"{path}: there is no such pixel")):
+        read_partitions(info)
+
+
+@pytest.mark.parametrize(
+    "place", ["Norder=3/Dir=10000/Npix=7", "Norder=03/Dir=0/Npix=7", "Norder=3/Dir=0/Npix=007"]
+)
+def test_a_partition_in_another_place_than_its_own_is_named(place: str, info: CatalogInfo) -> None:
+    suffix = info.npix_suffix.rstrip("/")
+    path = Path(info.path, info.dataset, place + suffix)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.touch()
+    said = f"{path}: is not where a partition of its pixel is due, in Norder=3/Dir=0/Npix=7{suffix}"
+    with pytest.raises(MarginCacheError, match=re.escape(f"{said};")):
         read_partitions(info)
 
 

@@ -2,16 +2,17 @@
 
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from margin_cache.catalog.model import CatalogInfo
+from margin_cache.catalog.model import CatalogInfo, State
 from margin_cache.catalog.partitions import partition_state
 from margin_cache.errors import MarginCacheError
 from margin_cache.parquet import positions
@@ -20,6 +21,8 @@ from margin_cache.parquet.row_selection import select_rows
 from support import skies
 from support.catalog_infos import HATS, HIPSCAT, write_partition
 from support.row_groups import group_of
+
+Doubles = npt.NDArray[np.float64]
 
 ROWS = 1000
 PIXEL = (1, 5)
@@ -37,7 +40,7 @@ class Catalog:
         return write_partition(self.info, *PIXEL, self.table)
 
     @cached_property
-    def state(self) -> tuple[int, int]:
+    def state(self) -> State:
         assert self.path.exists()
         return partition_state(self.info, *PIXEL)
 
@@ -51,6 +54,12 @@ class Catalog:
         """The positions of all rows."""
         groups = self.groups()
         return pa.concat_tables(t for g in groups for t in self.batches(g))
+
+    def check_coordinates(self) -> None:
+        """Check the rows of the last row group, as a job does with candidates."""
+        group = self.groups()[-1]
+        table = pa.concat_tables(self.batches(group))
+        positions.check_coordinates(self.info, PIXEL, group, table)
 
     def refused(self) -> str:
         """What is said of rows that are wrong, after the name of the file."""
@@ -172,6 +181,81 @@ def test_an_index_coarser_than_the_partition_is_not_asked(tmp_path: Path) -> Non
     info = replace(HIPSCAT, path=str(tmp_path), index_order=0, index_shift=0)
     table = pa.table({"ra": [1.0], "dec": [2.0], "_hipscat_index": pa.array([7], pa.int64())})
     assert Catalog(info, table).read().num_rows == 1
+
+
+def in_galactic(ra: Doubles, dec: Doubles) -> tuple[Doubles, Doubles]:
+    """What another frame makes of positions: those around another pole."""
+    pole = skies.vectors_from_sky(np.array([192.859]), np.array([27.128]))[0]
+    axes = np.stack([np.cross([0, 0, 1], pole), np.cross(pole, np.cross([0, 0, 1], pole)), pole])
+    axes /= np.linalg.norm(axes, axis=1)[:, None]
+    return skies.sky_from_vectors(skies.vectors_from_sky(ra, dec) @ axes.T)
+
+
+@pytest.mark.parametrize("catalog", [HIPSCAT], indirect=True)
+@pytest.mark.parametrize(
+    "mistake",
+    [
+        lambda ra, dec: (dec, ra % 90),
+        lambda ra, dec: (np.deg2rad(ra), np.deg2rad(dec)),
+        lambda ra, dec: (ra / 15, dec),
+        lambda ra, dec: (ra, -dec),
+        lambda ra, dec: (ra, dec + 20 / 3600),
+        in_galactic,
+    ],
+    ids=["swapped", "radians", "hours", "sign", "shifted", "frame"],
+)
+def test_coordinates_that_contradict_the_index_are_counted(
+    mistake: Callable[[Doubles, Doubles], tuple[Doubles, Doubles]], catalog: Catalog
+) -> None:
+    catalog.check_coordinates()
+    ra, dec = mistake(*positions.coordinates(catalog.info, catalog.table))
+    table = catalog.table.set_column(0, "ra", pa.array(ra)).set_column(1, "dec", pa.array(dec))
+    wrong = Catalog(catalog.info, table)
+    pq.write_table(with_values(table, "ra", {3: None}), wrong.path, row_group_size=300)
+    with pytest.raises(MarginCacheError) as caught:
+        wrong.check_coordinates()
+    count = re.fullmatch(
+        re.escape(str(wrong.path)) + r": (\d+) rows have a ra and dec more than 5 arcsec from "
+        r"where their _hipscat_index says; are these the right columns, in degrees, .*",
+        str(caught.value),
+    )
+    # After a small shift, many rows are still in their cell of 51 arcsec, or near it.
+    least = 200 if np.abs(dec - catalog.table["dec"].to_numpy()).max() < 0.1 else 900
+    assert count and least < int(count[1]) < ROWS
+
+
+@pytest.mark.parametrize("catalog", [HIPSCAT], indirect=True)
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_coordinates_may_be_rounded(dtype: type, catalog: Catalog) -> None:
+    """Rows lie at the border of the partition, and at those of cells, where rounding tells."""
+    rng = np.random.default_rng(2)
+    u, v = rng.integers(0, 2049, (2, ROWS)) / 2048
+    ra, dec = skies.pixel_positions(np.tile(PIXEL, (ROWS, 1)), u * 0.999999 + 5e-7, v * 0.98 + 0.01)
+    index = skies.nested_pixels(ra, dec).astype(np.uint64) << np.uint64(22)
+    off = skies.offset_positions(ra, dec, np.full(ROWS, 4.8 * skies.ARCSEC), rng)
+    for shift, (lon, lat) in enumerate(((ra, dec), off)):
+        kind = np.float64 if shift else dtype
+        columns = {"ra": lon.astype(kind), "dec": lat.astype(kind), "_hipscat_index": index}
+        catalog.table = pa.table({**columns, "id": np.arange(ROWS)})
+        catalog.__dict__.pop("path", None)
+        catalog.__dict__.pop("state", None)
+        catalog.check_coordinates()
+
+
+def test_coordinates_are_compared_in_cells_no_finer_than_the_index(tmp_path: Path) -> None:
+    info = replace(HIPSCAT, path=str(tmp_path), index_order=3, index_shift=0)
+    (ra,), (dec,) = skies.pixel_positions(np.array([[3, 81]]), np.array([0.5]), np.array([0.5]))
+    catalog = Catalog(info, pa.table({"ra": [ra], "dec": [dec], "_hipscat_index": [81]}))
+    catalog.check_coordinates()
+    catalog = Catalog(info, with_values(catalog.table, "_hipscat_index", {0: 82}))
+    with pytest.raises(MarginCacheError, match="1 rows have a ra and dec"):
+        catalog.check_coordinates()
+
+
+@pytest.mark.parametrize("catalog", [HATS], indirect=True)
+def test_without_an_index_nothing_can_contradict_it(catalog: Catalog) -> None:
+    catalog.table = with_values(catalog.table, "ra", {row: 7.0 for row in range(ROWS)})
+    catalog.check_coordinates()
 
 
 @pytest.mark.parametrize("change", ["size", "time", "gone"])

@@ -57,7 +57,7 @@ def test_auto_jobs_are_of_about_the_size_wanted_and_equal(
     sizes = np.random.default_rng(wanted).integers(1, 10**6, len(pixels))
     weights = sizes + 250_000
     job_size = weights.sum() / (wanted + more)
-    partitions = Partitions(np.full(len(pixels), 5), pixels, sizes, np.ones_like(sizes))
+    partitions = Partitions(np.full(len(pixels), 5), pixels, sizes, np.ones_like(sizes), 0 * sizes)
     plan = make_plan(replace(PARAMETERS, job_size_mb=job_size / 1e6), partitions)
     loads = np.add.reduceat(weights, plan.map_bounds[:-1])
     assert len(loads) == jobs
@@ -70,7 +70,9 @@ def test_a_partition_of_another_size_moves_few_of_the_jobs_bounds() -> None:
     sizes = rng.integers(1, 10**6, len(pixels))
 
     def bounds_of(sizes: np.ndarray) -> set[int]:
-        partitions = Partitions(np.full(len(pixels), 4), pixels, sizes, np.ones_like(sizes))
+        partitions = Partitions(
+            np.full(len(pixels), 4), pixels, sizes, np.ones_like(sizes), 0 * sizes
+        )
         return set(make_plan(replace(PARAMETERS, job_size_mb=8.0), partitions).map_bounds.tolist())
 
     before = bounds_of(sizes)
@@ -91,7 +93,7 @@ def test_reduce_jobs_of_a_name_have_the_same_destinations() -> None:
     seen = 0
     for _ in range(30):
         sizes[-1] += 10**5
-        partitions = Partitions(np.full(len(pixels), 4), pixels, sizes.copy(), pixels)
+        partitions = Partitions(np.full(len(pixels), 4), pixels, sizes.copy(), pixels, 0 * sizes)
         plan = make_plan(replace(PARAMETERS, job_size_mb=8.0), partitions)
         for job, name in enumerate(plan.reduce_names):
             part = slice(*plan.reduce_bounds[job : job + 2])
@@ -106,7 +108,7 @@ def test_reduce_jobs_of_a_name_have_the_same_destinations() -> None:
 def test_auto_jobs_are_never_too_many_for_snakemake(job_size_mb: float, count: int) -> None:
     pixels = np.arange(count)
     sizes = np.full(len(pixels), 10**6)
-    partitions = Partitions(np.full(len(pixels), 6), pixels, sizes, np.ones_like(sizes))
+    partitions = Partitions(np.full(len(pixels), 6), pixels, sizes, np.ones_like(sizes), 0 * sizes)
     plan = make_plan(replace(PARAMETERS, job_size_mb=job_size_mb), partitions)
     # Jobs are not made larger than they need be, either.
     assert min(1300, count / job_size_mb) < len(plan.map_names) <= 4096
@@ -116,14 +118,16 @@ def test_auto_jobs_are_never_too_many_for_snakemake(job_size_mb: float, count: i
 def test_reduce_jobs_are_several_where_there_is_work_for_them(order: int, jobs: int) -> None:
     pixels = np.arange(12 << 2 * order)
     sizes = np.full(len(pixels), 1000)
-    partitions = Partitions(np.full(len(pixels), order), pixels, sizes, np.ones_like(sizes))
+    partitions = Partitions(
+        np.full(len(pixels), order), pixels, sizes, np.ones_like(sizes), 0 * sizes
+    )
     assert len(make_plan(replace(PARAMETERS, margin_order=6), partitions).reduce_names) == jobs
 
 
 def test_many_tiny_partitions_are_not_one_job() -> None:
     pixels = np.arange(12 << 2 * 4)
     sizes = np.full(len(pixels), 1000)
-    partitions = Partitions(np.full(len(pixels), 4), pixels, sizes, np.ones_like(sizes))
+    partitions = Partitions(np.full(len(pixels), 4), pixels, sizes, np.ones_like(sizes), 0 * sizes)
     covered = np.diff(make_plan(PARAMETERS, partitions).map_bounds)
     # Each counts as a quarter of a MB and its 1000 bytes.
     np.testing.assert_array_equal(covered, np.full(4, len(pixels) // 4))

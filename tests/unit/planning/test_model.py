@@ -87,7 +87,7 @@ def test_plan_id_depends_on_which_partitions_there_are_and_not_on_their_state() 
     plan = make_plan(PARAMETERS, partitions_of(2))
     fewer = plan.partitions.take(np.arange(len(plan.partitions.orders) - 1))
     assert replace(plan, partitions=fewer).plan_id != plan.plan_id
-    for name in ("sizes", "times"):
+    for name in ("sizes", "times", "parts"):
         other = with_change(plan, name, 3)
         assert other.plan_id == plan.plan_id
         assert other.input_fingerprint != plan.input_fingerprint
@@ -99,7 +99,7 @@ def with_change(plan: Plan, name: str, partition: int) -> Plan:
     return replace(plan, partitions=replace(plan.partitions, **{name: values}))
 
 
-@pytest.mark.parametrize("name", ["sizes", "times"])
+@pytest.mark.parametrize("name", ["sizes", "times", "parts"])
 def test_only_jobs_that_read_a_partition_are_named_anew_when_it_changes(name: str) -> None:
     plan = make_plan(replace(PARAMETERS, partitions_per_job=2), partitions_of(3))
     other = with_change(plan, name, 5)

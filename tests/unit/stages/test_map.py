@@ -1,5 +1,6 @@
 """A shard has the rows that are in margins, by destination, and nothing of a changed catalog."""
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -107,6 +108,35 @@ def test_a_shard_that_the_disk_has_no_room_for_is_named(prepare: Callable[..., M
     assert not shard.exists()
 
 
+@pytest.mark.parametrize("reading", ["all", "selected"])
+@pytest.mark.parametrize("is_damaged", [False, True])
+def test_a_partition_that_is_rewritten_while_it_is_read_makes_no_shard(
+    catalog: Path,
+    prepare: Callable[..., Margin],
+    monkeypatch: pytest.MonkeyPatch,
+    reading: str,
+    is_damaged: bool,
+) -> None:
+    """Also if it is read later than the next ones are, and if it cannot be read any more."""
+    margin = prepare()
+    first = margin.plan.files_of(0)[0]
+    name = "find_candidates" if reading == "all" else "select_rows"
+    original = getattr(mapping, name)
+
+    def and_rewrite(*arguments: object) -> object:
+        with Path(first).open("r+b") as file:
+            content = file.read()
+            file.seek(0)
+            file.write(bytes(len(content)) if is_damaged else content)
+        return original(*arguments)
+
+    monkeypatch.setattr(mapping, name, and_rewrite)
+    shard = margin.files.shard(margin.plan.map_names[0])
+    with pytest.raises(MarginCacheError, match=f"{first}: was changed after the run began"):
+        map_partitions(margin.plan, 0, shard)
+    assert list(shard.parent.iterdir()) == []
+
+
 def test_columns_that_change_after_planning_make_no_shard(
     catalog: Path, prepare: Callable[..., Margin]
 ) -> None:
@@ -134,6 +164,20 @@ def test_nulls_that_the_catalog_rules_out_are_refused(
     margin = prepare()
     with pytest.raises(MarginCacheError, match="the column mag has nulls"):
         pairs_of(margin)
+
+
+@pytest.mark.parametrize("fine", [True, False])
+def test_coordinates_that_contradict_the_index_make_no_shard(
+    catalog: Path, prepare: Callable[..., Margin], fine: bool
+) -> None:
+    path = catalog / "catalog_info.json"
+    info = json.loads(path.read_text())
+    path.write_text(json.dumps({**info, "dec_column": "mag"}))
+    margin = prepare(fine_filtering=fine)
+    shard = margin.files.shard(margin.plan.map_names[0])
+    with pytest.raises(MarginCacheError, match="are these the right columns"):
+        map_partitions(margin.plan, 0, shard)
+    assert not shard.exists()
 
 
 def test_configuration_of_these_tests_has_rows_in_margins(

@@ -1,5 +1,6 @@
 """Preparing refuses what is unfit, and keeps the jobs of a plan when partitions change."""
 
+import json
 import os
 import re
 from collections.abc import Callable
@@ -98,6 +99,25 @@ def test_a_plan_that_is_there_keeps_its_jobs_when_a_partition_changes(
     assert newer.plan.input_fingerprint != older.plan.input_fingerprint
     assert (newer.plan.map_bounds == older.plan.map_bounds).all()
     assert load_plan(newer.files.plan).input_fingerprint == newer.plan.input_fingerprint
+
+
+def test_a_catalog_that_contradicts_itself_is_refused_when_it_is_planned(
+    catalog: Path, prepare: Callable[..., Margin], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of all its partitions, though a margin of some is wanted, and not again for the same plan."""
+    info = catalog / "catalog_info.json"
+    content = info.read_text()
+    rows = json.loads(content)["total_rows"]
+    order, pixel = map(int, (catalog / "partition_info.csv").read_text().split()[1].split(",")[:2])
+    wanted = {"debug_filter_pixel_list": [[order, pixel]]}
+    info.write_text(content.replace(f"{rows}", f"{rows + 1}"))
+    for _ in range(2):
+        with pytest.raises(MarginCacheError, match=f"total_rows .* is {rows + 1}, but .* {rows} r"):
+            prepare(**wanted)
+    info.write_text(content)
+    prepare(**wanted)
+    monkeypatch.delattr("margin_cache.stages.prepare.check_agreement")
+    prepare(**wanted)
 
 
 def test_a_plan_file_that_is_damaged_is_made_again(prepare: Callable[..., Margin]) -> None:
