@@ -11,13 +11,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from margin_cache.config.validation import settings_of_margins
 from margin_cache.stages import finish
 from margin_cache.stages.finish import finish_margin
+from margin_cache.stages.margin import save_margin
+from margin_cache.stages.prepare import prepare_margins
 from margin_cache.storage.files import atomic_path
 from support.killed_runs import SCRIPTS, resume, run_of
 from support.margins import NAME, Digests, configuration, margin_digests, remains
 from support.small_skies import small_catalog
-from support.workflow_runs import TIME_LIMIT, run_workflow, without_snakemake, write_config
+from support.workflow_runs import TIME_LIMIT, plain, run_workflow, without_snakemake, write_config
 
 KILLS = 20
 TESTS_OF_KILLS = 4
@@ -183,9 +186,16 @@ def test_shards_are_kept_if_wanted_and_those_of_older_plans_are_deleted_if_not(
 
 
 def test_two_copies_of_a_job_at_once_do_no_harm(
-    tmp_path: Path, catalog: Path, whole: tuple[Digests, float]
+    tmp_path: Path,
+    catalog: Path,
+    whole: tuple[Digests, float],
+    monkeypatch: pytest.MonkeyPatch,
 ):
     config = configuration(catalog, partitions_per_job=30)
+    with monkeypatch.context() as context:
+        context.chdir(tmp_path)
+        for margin in prepare_margins(settings_of_margins(plain(config))):
+            save_margin(margin)
     listed = run_workflow(tmp_path, "-n", "--printshellcmds", config=config, check=True).stdout
     for script in SCRIPTS[:2]:
         lines = sorted({line for line in listed.splitlines() if f"{script} --plan" in line})

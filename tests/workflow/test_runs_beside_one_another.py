@@ -13,7 +13,7 @@ COMMANDS = (["-n"], ["--summary"], ["--lint"], ["--unlock"], ["--list-rules"], [
 
 @pytest.fixture(scope="module")
 def catalog(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return small_catalog(tmp_path_factory.mktemp("sky") / "sky", rows=3000, max_rows=200)
+    return small_catalog(tmp_path_factory.mktemp("sky") / "sky", rows=1500, max_rows=200)
 
 
 def files_of(directory: Path) -> dict[str, str]:
