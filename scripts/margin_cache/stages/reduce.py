@@ -15,10 +15,10 @@ import pyarrow.parquet as pq
 
 from margin_cache.catalog.columns import DESTINATION, SOURCE, check_unchanged
 from margin_cache.catalog.formats import format_of
-from margin_cache.errors import MarginCacheError
 from margin_cache.parquet.positions import spatial_index
 from margin_cache.planning.model import MarginParameters, Plan
 from margin_cache.stages.layout import PlanFiles
+from margin_cache.stages.shard import read_rows
 from margin_cache.storage.files import atomic_path, file_digest, is_temporary, write_json
 
 
@@ -39,7 +39,7 @@ def reduce_margins(
         the size of the footers.
 
     Raises:
-        MarginCacheError: a shard is not whole, or the catalog's columns have changed since the
+        MarginCacheError: a shard is damaged, or the catalog's columns have changed since the
             margin was planned.
     """
     info = plan.parameters.catalog
@@ -74,20 +74,10 @@ def reduce_margins(
 
 
 def _pieces(shards: list[Path], first: int, stop: int) -> dict[int, list[pa.Table]]:
-    """Return the rows of each destination in a range, in the order of their partitions.
-
-    The shards are mapped into memory, so only what is taken of them is read.
-    """
+    """Return the rows of each destination in a range, in the order of their partitions."""
     pieces: dict[int, list[pa.Table]] = {}
     for shard in shards:
-        try:
-            reader = pa.ipc.open_file(pa.memory_map(str(shard)))
-        except (pa.ArrowException, OSError):
-            raise MarginCacheError(
-                f"{shard}: is not a whole shard; delete it and start the run again"
-            ) from None
-        for number in range(reader.num_record_batches):
-            batch = reader.get_batch(number)
+        for batch in read_rows(shard, first, stop):
             destinations = batch.column(DESTINATION).to_numpy()
             low, high = np.searchsorted(destinations, [first, stop])
             found, starts = np.unique(destinations[low:high], return_index=True)
