@@ -26,7 +26,7 @@ PARTS = {
     "exact filter": ("healpix/boundary.py", "is_within"),
     "numbers of wanted rows": ("parquet/row_selection.py", "_select_from_pages"),
     "other columns": ("parquet/row_selection.py", "_select_columns"),
-    "writing": ("stages/map.py", "_flush"),
+    "writing": ("stages/shard.py", "write_rows"),
     "all": ("stages/map.py", "map_partitions"),
 }
 

@@ -1,9 +1,7 @@
 """Mapping: from the partitions of a job to one shard with the rows that are in a margin.
 
-A shard is an Arrow IPC file. Its columns are the primary's, after two of its own: ``destination``
-and ``source``, indices into the plan's destinations and partitions. A row is there once for
-each destination whose margin it is in. Each record batch is sorted by destination; inside a
-destination the rows keep the order of their partitions.
+A row is there once for each destination whose margin it is in; those of a destination keep the
+order of their partitions.
 """
 
 from collections.abc import Iterator
@@ -15,7 +13,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from margin_cache.catalog.columns import DESTINATION, check_unchanged, shard_schema
+from margin_cache.catalog.columns import check_unchanged, shard_schema
 from margin_cache.catalog.partitions import check_state
 from margin_cache.errors import MarginCacheError
 from margin_cache.healpix.boundary import is_within
@@ -31,6 +29,7 @@ from margin_cache.parquet.positions import (
 from margin_cache.parquet.row_selection import select_rows
 from margin_cache.planning.model import Plan
 from margin_cache.planning.resources import SHARD_BUFFER_BYTES
+from margin_cache.stages.shard import write_rows
 from margin_cache.storage.files import atomic_path
 
 _WINDOW_PAIRS, _WINDOW_GROUPS = 1 << 14, 64
@@ -99,10 +98,10 @@ def map_partitions(plan: Plan, job: int, shard: Path, threads: int = 1) -> MapRe
                     waiting.append(_shard_rows(found, schema, threads))
                     waiting_bytes += waiting[-1].nbytes
                 if waiting_bytes > SHARD_BUFFER_BYTES:
-                    _flush(writer, waiting)
+                    write_rows(writer, waiting, plan.reduce_bounds)
                     waiting, waiting_bytes = [], 0
         if waiting:
-            _flush(writer, waiting)
+            write_rows(writer, waiting, plan.reduce_bounds)
     return MapResult(read, written)
 
 
@@ -126,13 +125,6 @@ def _unchanged_partitions(plan: Plan, job: int) -> Iterator[None]:
         check_state(plan.parameters.catalog, pixel, partitions.state_of(partition))
     if failed:
         raise failed
-
-
-def _flush(writer: pa.RecordBatchFileWriter, tables: list[pa.Table]) -> None:
-    table = pa.concat_tables(tables)
-    order = np.argsort(table[DESTINATION].to_numpy(), kind="stable")
-    for batch in table.take(pa.array(order)).combine_chunks().to_batches():
-        writer.write_batch(batch)
 
 
 def _candidates_of(plan: Plan, job: int, threads: int) -> Iterator[_Candidates]:

@@ -17,10 +17,10 @@ from numpy.typing import NDArray
 
 from margin_cache.catalog.columns import DESTINATION, SOURCE, check_unchanged
 from margin_cache.catalog.formats import format_of
-from margin_cache.errors import MarginCacheError
 from margin_cache.parquet.positions import spatial_index
 from margin_cache.planning.model import MarginParameters, Plan
 from margin_cache.stages.layout import PlanFiles
+from margin_cache.stages.shard import read_rows
 from margin_cache.storage.files import atomic_path, file_digest, is_temporary, write_json
 
 
@@ -41,7 +41,7 @@ def reduce_margins(
         the size of the footers.
 
     Raises:
-        MarginCacheError: a shard is not whole, or the catalog's columns have changed since the
+        MarginCacheError: a shard is damaged, or the catalog's columns have changed since the
             margin was planned.
     """
     info = plan.parameters.catalog
@@ -81,34 +81,18 @@ def reduce_margins(
 
 
 def _pieces(shards: list[Path], first: int, stop: int) -> dict[int, list[pa.Table]]:
-    """Return the rows of each destination in a range, in the order of their partitions.
-
-    The shards are mapped into memory, so only what is taken of them is read.
-    """
+    """Return the rows of each destination in a range, in the order of their partitions."""
     pieces: dict[int, list[pa.Table]] = {}
     for shard in shards:
-        try:
-            _take_pieces(pa.ipc.open_file(pa.memory_map(str(shard))), first, stop, pieces)
-        except (pa.ArrowException, OSError):
-            raise MarginCacheError(
-                f"{shard}: is not a whole shard; delete it and start the run again"
-            ) from None
+        for batch in read_rows(shard, first, stop):
+            destinations = batch.column(DESTINATION).to_numpy()
+            low, high = np.searchsorted(destinations, [first, stop])
+            found, starts = np.unique(destinations[low:high], return_index=True)
+            bounds = np.append(starts, high - low) + low
+            for destination, start, end in zip(found, bounds[:-1], bounds[1:], strict=True):
+                piece = pa.Table.from_batches([batch.slice(start, end - start)])
+                pieces.setdefault(int(destination), []).append(piece)
     return pieces
-
-
-def _take_pieces(
-    reader: pa.RecordBatchFileReader, first: int, stop: int, pieces: dict[int, list[pa.Table]]
-) -> None:
-    """Add the rows of each destination in a range that a shard has to those of other shards."""
-    for number in range(reader.num_record_batches):
-        batch = reader.get_batch(number)
-        destinations = batch.column(DESTINATION).to_numpy()
-        low, high = np.searchsorted(destinations, [first, stop])
-        found, starts = np.unique(destinations[low:high], return_index=True)
-        bounds = np.append(starts, high - low) + low
-        for destination, start, end in zip(found, bounds[:-1], bounds[1:], strict=True):
-            piece = pa.Table.from_batches([batch.slice(start, end - start)])
-            pieces.setdefault(int(destination), []).append(piece)
 
 
 def _write_margin(

@@ -90,7 +90,7 @@ def test_a_shard_with_a_damaged_batch_is_named(mapped: Margin) -> None:
     footer = 10 + int.from_bytes(content[-10:-6], "little")
     content[8 : len(content) - footer] = bytes(len(content) - footer - 8)
     shard.write_bytes(content)
-    with pytest.raises(MarginCacheError, match=f"{shard}: is not a whole shard"):
+    with pytest.raises(MarginCacheError, match=f"{shard}: is (not a whole shard|damaged)"):
         run_reduce_jobs(mapped)
 
 
@@ -104,6 +104,28 @@ def test_a_file_that_the_disk_has_no_room_for_is_named(size: int, mapped: Margin
     assert caught.value.strerror == "File too large"
     assert not mapped.files.receipt(mapped.plan.reduce_names[0]).exists()
     run_reduce_jobs(mapped)
+
+
+def test_a_shard_with_zeroed_rows_makes_no_files_of_them(mapped: Margin) -> None:
+    whole = run_and_digest(mapped)
+    shard = max(mapped.files.shards_dir.iterdir(), key=lambda path: path.stat().st_size)
+    content = shard.read_bytes()
+    # Of each batch of the shard in turn: the destinations, which are its first buffer.
+    reader = pa.ipc.open_file(pa.py_buffer(content))
+    for number in range(reader.num_record_batches):
+        needle = reader.get_batch(number).column(0).buffers()[1].to_pybytes()
+        assert needle.strip(b"\0")
+        start = content.index(needle)
+        shard.write_bytes(content[:start] + bytes(len(needle)) + content[start + len(needle) :])
+        with pytest.raises(MarginCacheError, match=f"{shard}: is damaged; delete it and start"):
+            run_reduce_jobs(mapped)
+    shard.write_bytes(content)
+    assert run_and_digest(mapped) == whole
+
+
+def run_and_digest(margin: Margin) -> dict[str, str]:
+    run_reduce_jobs(margin)
+    return tree_digest(margin.files.staging_dir)
 
 
 def test_columns_that_change_between_two_jobs_end_the_second(catalog: Path, mapped: Margin) -> None:

@@ -1,0 +1,84 @@
+"""Shards: Arrow IPC files with the rows of a map job, of which each batch can be checked by itself.
+
+The columns of a shard are the primary's, after two of its own: ``destination`` and ``source``,
+indices into the plan's destinations and partitions. Each record batch is sorted by destination, and
+has rows for one reduce job, so that no job reads, to check it, what it does not need. With each
+batch go its first and last destination, and a checksum of its buffers.
+"""
+
+import zlib
+from collections.abc import Iterator, Sequence
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from margin_cache.catalog.columns import DESTINATION
+from margin_cache.errors import MarginCacheError
+
+_CONTENT = b"margin_cache:content"
+"""Key of first destination, last destination and checksum of a batch, in the metadata with it."""
+
+
+def write_rows(
+    writer: pa.RecordBatchFileWriter, tables: Sequence[pa.Table], bounds: NDArray[np.integer]
+) -> None:
+    """Write rows to a shard, sorted by destination; those of one destination keep their order.
+
+    Args:
+        writer: the shard.
+        tables: the rows, at least one.
+        bounds: a reduce job's destinations are those from one of these to before the next one.
+    """
+    table = pa.concat_tables(tables)
+    order = np.argsort(table[DESTINATION].to_numpy(), kind="stable")
+    table = table.take(pa.array(order)).combine_chunks()
+    cuts = np.searchsorted(table[DESTINATION].to_numpy(), bounds)
+    for start, stop in pairwise(np.unique(cuts).tolist()):
+        for batch in table.slice(start, stop - start).to_batches():
+            destinations = batch.column(DESTINATION)
+            # Buffers are in the file as they are in a message, without what is around a slice.
+            stored = pa.ipc.read_record_batch(batch.serialize(), batch.schema)
+            content = f"{destinations[0]} {destinations[-1]} {_checksum(stored)}"
+            writer.write_batch(batch, {_CONTENT: content.encode()})
+
+
+def read_rows(shard: Path, first: int, stop: int) -> Iterator[pa.RecordBatch]:
+    """Yield the batches of a shard that have rows of some destinations, and perhaps of others.
+
+    The shard is mapped into memory, so only those are read.
+
+    Args:
+        shard: the file.
+        first: the first destination.
+        stop: one past the last destination.
+
+    Raises:
+        MarginCacheError: the shard is not whole, or one of these batches is damaged.
+    """
+    try:
+        reader = pa.ipc.open_file(pa.memory_map(str(shard)))
+        for number in range(reader.num_record_batches):
+            found = reader.get_batch_with_custom_metadata(number)
+            low, high, checksum = map(int, found.custom_metadata[_CONTENT].split())
+            if low >= stop or high < first:
+                continue
+            if _checksum(found.batch) != checksum:
+                raise MarginCacheError(f"{shard}: is damaged; delete it and start the run again")
+            yield found.batch
+    except (pa.ArrowException, OSError, KeyError, TypeError, ValueError):
+        raise MarginCacheError(
+            f"{shard}: is not a whole shard; delete it and start the run again"
+        ) from None
+
+
+def _checksum(batch: pa.RecordBatch) -> int:
+    """Return a checksum of all buffers of a batch: quick, against damage, not against intent."""
+    checksum: int = batch.num_rows
+    for column in batch.columns:
+        for buffer in column.buffers():
+            if buffer is not None:
+                checksum = zlib.crc32(buffer, checksum)
+    return checksum

@@ -1,0 +1,145 @@
+"""What is read of a shard is what was written, or the shard is named."""
+
+import datetime
+import re
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from margin_cache.catalog.columns import DESTINATION, SOURCE
+from margin_cache.errors import MarginCacheError
+from margin_cache.stages.shard import read_rows, write_rows
+
+BOUNDS = np.array([0, 3, 7, 8, 12])
+ROWS = 1200
+
+
+def some_rows(seed: int = 1) -> pa.Table:
+    """Rows for the destinations 0 to 8 and 10, in no order, of types with buffers of all kinds."""
+    rng = np.random.default_rng(seed)
+    destinations = rng.choice([0, 1, 2, 3, 5, 6, 7, 8, 10], ROWS)
+    words = [None if value < 0.1 else "x" * int(20 * value) for value in rng.random(ROWS)]
+    return pa.table(
+        {
+            DESTINATION: pa.array(destinations, pa.uint32()),
+            SOURCE: pa.array(rng.integers(0, 9, ROWS), pa.uint32()),
+            "id": np.arange(ROWS),
+            "flag": pa.array([word is None for word in words]),
+            "word": words,
+            "list": [[word, "y"] if word else None for word in words],
+            "struct": [{"a": number, "b": words[number]} for number in range(ROWS)],
+            "nothing": pa.nulls(ROWS),
+            "time": pa.array([datetime.datetime(2026, 1, 1)] * ROWS),
+        }
+    )
+
+
+@pytest.fixture
+def shard(tmp_path: Path) -> Path:
+    """A shard that was written in two turns."""
+    path = tmp_path / "shard.arrow"
+    table = some_rows()
+    with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_file(sink, table.schema) as writer:
+        write_rows(writer, [table.slice(0, 100), table.slice(100, 800)], BOUNDS)
+        write_rows(writer, [table.slice(900)], BOUNDS)
+    return path
+
+
+def ids(shard: Path, first: int, stop: int) -> dict[int, list[int]]:
+    """The ids of rows by their destination, of those from the first to before the last."""
+    found: dict[int, list[int]] = {}
+    for batch in read_rows(shard, first, stop):
+        for destination, identity in zip(batch[0].to_pylist(), batch["id"].to_pylist()):
+            if first <= destination < stop:
+                found.setdefault(destination, []).append(identity)
+    return found
+
+
+@pytest.mark.parametrize(("first", "stop"), [(0, 3), (3, 7), (7, 8), (8, 12), (0, 12), (2, 4)])
+def test_rows_of_destinations_are_read_in_the_order_in_which_they_were_given(
+    first: int, stop: int, shard: Path
+) -> None:
+    expected: dict[int, list[int]] = {}
+    for identity, destination in enumerate(some_rows()[DESTINATION].to_pylist()):
+        if first <= destination < stop:
+            expected.setdefault(destination, []).append(identity)
+    assert ids(shard, first, stop) == expected
+
+
+def test_all_columns_are_read_as_they_were(shard: Path) -> None:
+    table = pa.Table.from_batches(read_rows(shard, 0, 12))
+    expected = some_rows()
+    assert table.num_rows == ROWS
+    assert table.sort_by("id").equals(expected)
+
+
+def test_a_batch_is_for_one_job(shard: Path) -> None:
+    reader = pa.ipc.open_file(shard)
+    assert reader.num_record_batches == 8
+    for number in range(reader.num_record_batches):
+        destinations = reader.get_batch(number).column(DESTINATION).to_numpy()
+        assert len(set(np.searchsorted(BOUNDS, destinations, side="right"))) == 1
+        assert (np.diff(destinations.astype(int)) >= 0).all()
+    assert len(list(read_rows(shard, 3, 7))) == 2
+
+
+def test_no_rows_are_no_batch(tmp_path: Path) -> None:
+    path = tmp_path / "shard.arrow"
+    with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_file(sink, some_rows().schema):
+        pass
+    assert list(read_rows(path, 0, 12)) == []
+
+
+@pytest.mark.parametrize("with_", [b"\0", b"\xff"])
+def test_a_damaged_block_is_found_wherever_it_is(with_: bytes, shard: Path) -> None:
+    """By one job at least; what the others read is as it was."""
+    content = shard.read_bytes()
+    jobs = list(zip(BOUNDS[:-1].tolist(), BOUNDS[1:].tolist(), strict=True))
+    whole = {job: ids(shard, *job) for job in jobs}
+    size = 512
+    for start in range(0, len(content), size):
+        block = content[start : start + size]
+        if not block.strip(b"\0"):
+            continue
+        shard.write_bytes(content[:start] + with_ * len(block) + content[start + len(block) :])
+        found = 0
+        for job in jobs:
+            try:
+                assert ids(shard, *job) == whole[job]
+            except MarginCacheError as error:
+                found += 1
+                assert re.fullmatch(
+                    re.escape(str(shard)) + ": is (damaged|not a whole shard); delete it and .*",
+                    str(error),
+                )
+        assert found or start == 0, start
+
+
+def test_damage_in_rows_of_others_is_left_to_them(shard: Path) -> None:
+    """Whose batches are not read."""
+    reader = pa.ipc.open_file(pa.memory_map(str(shard)))
+    number = next(n for n in range(8) if reader.get_batch(n).column(0)[0].as_py() == 7)
+    needle = reader.get_batch(number)["id"].buffers()[1].to_pybytes()
+    content = bytearray(shard.read_bytes())
+    start = content.index(needle)
+    content[start : start + 64] = bytes(64)
+    shard.write_bytes(content)
+    for job in ((0, 3), (3, 7), (8, 12)):
+        assert ids(shard, *job)
+    with pytest.raises(MarginCacheError, match="is damaged; delete it"):
+        ids(shard, 7, 8)
+
+
+@pytest.mark.parametrize("kind", ["cut off", "no checksums", "gone"])
+def test_what_is_no_shard_is_named(kind: str, shard: Path) -> None:
+    if kind == "gone":
+        shard.unlink()
+    elif kind == "cut off":
+        shard.write_bytes(shard.read_bytes()[:-20])
+    else:
+        table = some_rows()
+        with pa.OSFile(str(shard), "wb") as sink, pa.ipc.new_file(sink, table.schema) as writer:
+            writer.write_table(table)
+    with pytest.raises(MarginCacheError, match=f"{shard}: is not a whole shard"):
+        ids(shard, 0, 12)
