@@ -101,9 +101,23 @@ def test_a_plan_that_is_there_keeps_its_jobs_when_a_partition_changes(
     assert load_plan(newer.files.plan).input_fingerprint == newer.plan.input_fingerprint
 
 
-def test_a_plan_file_that_is_damaged_is_made_again(prepare: Callable[..., Margin]) -> None:
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda content: b"no archive",
+        lambda content: b"",
+        lambda content: content[: len(content) // 2],
+        lambda content: bytes(len(content)),
+        lambda content: content[:1000] + bytes(500) + content[1500:],
+    ],
+)
+def test_a_plan_file_that_is_damaged_is_made_again(
+    prepare: Callable[..., Margin], damage: Callable[[bytes], bytes]
+) -> None:
     margin = prepare()
-    margin.files.plan.write_bytes(b"no archive")
+    margin.files.plan.write_bytes(damage(margin.files.plan.read_bytes()))
+    with pytest.raises(MarginCacheError, match=r"plan\.npz: is damaged; start the run again"):
+        load_plan(margin.files.plan)
     assert prepare().plan.plan_id == margin.plan.plan_id
     assert load_plan(margin.files.plan).plan_id == margin.plan.plan_id
 
