@@ -69,13 +69,23 @@ def save_margin(margin: Margin) -> None:
 
 
 def load_margin(path: Path) -> Margin:
-    """Load the margin that a ``margin.json`` tells of."""
+    """Load the margin that a ``margin.json`` tells of.
+
+    Raises:
+        MarginCacheError: it, or its plan, is missing or damaged.
+    """
     record = read_json(path)
-    values = record["settings"]
-    pixels = tuple(tuple(pixel) for pixel in values["debug_filter_pixel_list"])
-    settings = MarginSettings(**{**values, "debug_filter_pixel_list": pixels})
-    plan = load_plan(PlanFiles(path.parent / record["plan_id"]).plan)
-    return Margin(settings, record["name"], plan, record["format_version"], record["versions"])
+    try:
+        values = record["settings"]
+        pixels = tuple(tuple(pixel) for pixel in values["debug_filter_pixel_list"])
+        settings = MarginSettings(**{**values, "debug_filter_pixel_list": pixels})
+        plan_file = PlanFiles(path.parent / record["plan_id"]).plan
+        name, version, versions = (record[key] for key in ("name", "format_version", "versions"))
+    except (TypeError, KeyError):
+        raise MarginCacheError(
+            f"{path}: is missing or damaged; start the run again, which makes it again"
+        ) from None
+    return Margin(settings, name, load_plan(plan_file), version, versions)
 
 
 def load_margins(all_settings: Iterable[MarginSettings]) -> list[Margin]:
@@ -89,7 +99,7 @@ def load_margins(all_settings: Iterable[MarginSettings]) -> list[Margin]:
         name = margin_name(read_catalog_info(settings.input_catalog_path), settings)
         directory = intermediate_dir(settings.tmp_dir, name)
         record = read_json(margin_file(directory))
-        if record is None or record["settings"] != settings_as_json(settings):
+        if not isinstance(record, dict) or record.get("settings") != settings_as_json(settings):
             raise MarginCacheError(
                 f"{directory}: was planned with another configuration meanwhile; start the run "
                 "again"
