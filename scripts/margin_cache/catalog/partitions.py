@@ -3,7 +3,7 @@
 import csv
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -15,6 +15,9 @@ from margin_cache.errors import MarginCacheError
 from margin_cache.healpix.nested import MAX_ORDER, pixel_ranges
 
 _MAGIC, _MAGIC_OF_ENCRYPTED = b"PAR1", b"PARE"
+
+_GREATEST = 2**63 - 1
+"""The greatest number that arrays hold."""
 
 
 def partition_files(info: CatalogInfo, order: int, pixel: int) -> list[Path]:
@@ -58,6 +61,7 @@ def read_partitions(info: CatalogInfo) -> Partitions:
         )
     if not found:
         raise MarginCacheError(f"{where}: the catalog has no partitions")
+    _check_range(info, found)
     orders, pixels = np.array(list(found), dtype=np.int64).T
     impossible = np.flatnonzero(pixels >= 12 * 4**orders)
     if len(impossible):
@@ -73,6 +77,26 @@ def read_partitions(info: CatalogInfo) -> Partitions:
     return Partitions(orders, pixels, sizes, times).take(nested)
 
 
+def _check_range(info: CatalogInfo, found: Mapping[tuple[int, int], tuple[int, int]]) -> None:
+    """Check that the numbers and times of partitions are such that 64 bits hold them.
+
+    Raises:
+        MarginCacheError: one is not.
+    """
+    for (order, pixel), (_, time) in found.items():
+        if pixel > _GREATEST:
+            name = pixel_path(order, pixel, info.npix_suffix)
+            raise MarginCacheError(
+                f"input_catalog_path: {info.path}: there is no such pixel as that of {name}; "
+                "remove it"
+            )
+        if not -_GREATEST <= time <= _GREATEST:
+            raise MarginCacheError(
+                f"{info.partition_path(order, pixel)}: is dated before 1678 or after 2261; give it "
+                "another date, with touch"
+            )
+
+
 def _scan_partitions(info: CatalogInfo) -> Iterator[tuple[tuple[int, int], tuple[int, int]]]:
     """Yield pixel and state of each partition that has a file in the directory of its pixel."""
     pattern = re.compile(r"Npix=(\d+)" + re.escape(info.npix_suffix.rstrip("/")))
@@ -80,7 +104,8 @@ def _scan_partitions(info: CatalogInfo) -> Iterator[tuple[tuple[int, int], tuple
         directory = info.parquet_dir / f"Norder={order}"
         if not directory.is_dir():
             continue
-        for group in directory.glob("Dir=*"):
+        # Not glob, to which a directory that may not be read is an empty one.
+        for group in (path for path in directory.iterdir() if path.name.startswith("Dir=")):
             with os.scandir(group) as entries:
                 for entry in entries:
                     match = pattern.fullmatch(entry.name)

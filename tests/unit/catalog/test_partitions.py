@@ -19,6 +19,7 @@ from margin_cache.catalog.partitions import (
 from margin_cache.errors import MarginCacheError
 from support.catalog_infos import HATS, HIPSCAT, write_partition
 from support.encrypted_files import write_encrypted
+from support.other_users import as_nobody
 
 TABLE = pa.table({"ra": [1.0], "dec": [2.0]})
 # In nested order, which is not that of their orders or numbers; with two directories of pixels.
@@ -221,3 +222,32 @@ def test_an_encrypted_file_is_not_called_truncated(info: CatalogInfo) -> None:
     write_encrypted(TABLE, file_of(info, 2), "ra", plain_footer=False)
     with pytest.raises(MarginCacheError, match=f"{file_of(info, 2)}: is encrypted, which is not"):
         check_whole(info, read_partitions(info))
+
+
+def test_a_number_beyond_all_pixels_is_named(info: CatalogInfo) -> None:
+    name = "a" if info.npix_suffix == "/" else ""
+    path = write_partition(info, 3, 12345678901234567890123, TABLE, name)
+    with pytest.raises(MarginCacheError, match=r"no such pixel as that of Norder=3/.*567890123"):
+        read_partitions(info)
+    assert path.exists()
+
+
+def test_a_date_beyond_64_bits_is_named_and_one_before_1970_is_none_the_worse(
+    info: CatalogInfo,
+) -> None:
+    path = file_of(info, 1)
+    os.utime(path, ns=(-(10**18),) * 2)
+    assert -(10**18) in read_partitions(info).times or info.npix_suffix == "/"
+    os.utime(path, ns=(10_413_792_000 * 10**9,) * 2)
+    said = f"{info.partition_path(*PIXELS[1])}: is dated before 1678 or after 2261"
+    with pytest.raises(MarginCacheError, match=re.escape(said)):
+        read_partitions(info)
+
+
+def test_a_directory_that_may_not_be_read_is_not_an_empty_one(info: CatalogInfo) -> None:
+    directory = info.parquet_dir / "Norder=2"
+    directory.chmod(0)
+    error = as_nobody(Path(info.path), lambda: read_partitions(info))
+    directory.chmod(0o755)
+    assert isinstance(error, PermissionError)
+    assert error.filename == str(directory)
