@@ -100,6 +100,12 @@ def no_partitions(site: Site):
     edit_partition_info(lambda lines: lines[:1])(site)
 
 
+def broken_link(site: Site):
+    path = site.partition(3)
+    path.unlink()
+    path.symlink_to("nowhere")
+
+
 def overlapping_partitions(site: Site):
     inside = site.catalog / "Norder=2/Dir=0/Npix=70.parquet"  # inside pixel 4 of order 0
     inside.parent.mkdir(parents=True)
@@ -174,6 +180,7 @@ def rewrite(path: Path, edit: Callable[[pa.Table], pa.Table], **options: Any):
                 garbage_in("partition_info.csv", b"x" * 200_000),
                 ("partition_info.csv", "damaged"),
             ),
+            ("broken-link", broken_link, ("Npix=", "No such file or directory")),
             ("no-partitions", no_partitions, ("no partitions",)),
             ("overlap", overlapping_partitions, ("Npix=4.parquet", "Npix=70.parquet", "overlap")),
             ("common", garbage_in("_common_metadata", b"PAR1"), ("_common_metadata", "read")),

@@ -105,7 +105,8 @@ def check_columns(info: CatalogInfo, schema: pa.Schema, source: Path) -> None:
     """Check that a file has the spatial index and the coordinates, and each column once.
 
     Raises:
-        MarginCacheError: one is missing or has a wrong type, or two have the same name.
+        MarginCacheError: one is missing or has a wrong type, two have the same name, or one has a
+            name that shards need.
     """
     for name, times in Counter(schema.names).most_common(1):
         if times > 1:
@@ -115,6 +116,11 @@ def check_columns(info: CatalogInfo, schema: pa.Schema, source: Path) -> None:
             f"input_catalog_path: {info.path}: its metadata gives the column {info.ra_column} both "
             "as right ascension and as declination; correct it"
         )
+    for name in (DESTINATION, SOURCE):
+        if name in schema.names:
+            raise MarginCacheError(
+                f"{source}: has a column {name}, which only intermediate files have; rename it"
+            )
     index = (
         [] if info.index_column is None else [(info.index_column, _is_index, "a 64-bit integer")]
     )

@@ -79,7 +79,7 @@ def read_info(path: str) -> CatalogInfo:
         if not values.get(key):
             raise MarginCacheError(f"{where}: its {source} lacks {key}")
     order = values.get("hats_col_healpix_order") or "29"
-    if not order.isdigit() or int(order) > 29:
+    if not re.fullmatch("[0-9]{1,2}", order) or int(order) > 29:
         raise MarginCacheError(f"{where}: hats_col_healpix_order in its {source} is {order}")
     return CatalogInfo(
         format="hats",

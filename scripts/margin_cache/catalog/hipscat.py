@@ -86,7 +86,7 @@ def margin_schema(primary: pa.Schema) -> pa.Schema:
     The pandas metadata, where there is any, tells of the new columns as well.
 
     Raises:
-        MarginCacheError: the primary has such columns itself.
+        MarginCacheError: the primary has such columns itself, or damaged metadata of pandas.
     """
     taken = [f"margin_{name}" for name in PIXEL_COLUMNS if f"margin_{name}" in primary.names]
     if taken:
@@ -99,8 +99,14 @@ def margin_schema(primary: pa.Schema) -> pa.Schema:
         schema = schema.append(pa.field(f"margin_{name}", arrow_type))
     metadata = dict(schema.metadata or {})
     if b"pandas" in metadata:
-        pandas = _with_pandas_columns(json.loads(metadata[b"pandas"]))
-        metadata[b"pandas"] = json.dumps(pandas).encode()
+        try:
+            pandas = json.dumps(_with_pandas_columns(json.loads(metadata[b"pandas"])))
+        except (ValueError, TypeError, AttributeError, RecursionError):
+            raise MarginCacheError(
+                "input_catalog_path: what the catalog's columns say to pandas is damaged; write "
+                "its files again, with or without that"
+            ) from None
+        metadata[b"pandas"] = pandas.encode()
     return schema.with_metadata(metadata or None)
 
 

@@ -4,7 +4,7 @@ import csv
 import hashlib
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -19,6 +19,9 @@ LIST = "partition_info.csv"
 """The list of its partitions that a catalog may have."""
 
 _MAGIC, _MAGIC_OF_ENCRYPTED = b"PAR1", b"PARE"
+
+_GREATEST = 2**63 - 1
+"""The greatest number that arrays hold."""
 
 
 def partition_files(info: CatalogInfo, order: int, pixel: int) -> list[Path]:
@@ -88,6 +91,7 @@ def read_partitions(info: CatalogInfo) -> Partitions:
         )
     if not found:
         raise MarginCacheError(f"{where}: the catalog has no partitions")
+    _check_range(info, found)
     orders, pixels = np.array(list(found), dtype=np.int64).T
     sizes, times, parts = np.array(list(found.values()), dtype=np.int64).T
     starts, ends = pixel_ranges(orders, pixels)
@@ -97,6 +101,20 @@ def read_partitions(info: CatalogInfo) -> Partitions:
         one, two = (pixel_path(orders[i], pixels[i]) for i in nested[overlap[0] : overlap[0] + 2])
         raise MarginCacheError(f"{where}: the partitions {one} and {two} overlap")
     return Partitions(orders, pixels, sizes, times, parts).take(nested)
+
+
+def _check_range(info: CatalogInfo, found: Mapping[tuple[int, int], State]) -> None:
+    """Check that the dates of partitions are such that 64 bits hold them.
+
+    Raises:
+        MarginCacheError: one is not.
+    """
+    for (order, pixel), (_, time, _) in found.items():
+        if not -_GREATEST <= time <= _GREATEST:
+            raise MarginCacheError(
+                f"{info.partition_path(order, pixel)}: is dated before 1678 or after 2261; give it "
+                "another date, with touch"
+            )
 
 
 def _scan_partitions(info: CatalogInfo) -> Iterator[tuple[tuple[int, int], State]]:

@@ -178,4 +178,8 @@ def _as_words(context: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _as_json(value: Any) -> str:
-    return json.dumps(value, ensure_ascii=False, default=str)
+    try:
+        return json.dumps(value, ensure_ascii=False, default=str)
+    except (ValueError, RecursionError):
+        # It holds itself, which Python's own way of writing it shows.
+        return repr(value)

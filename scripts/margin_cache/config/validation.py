@@ -4,7 +4,10 @@ import json
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
+
+import yaml
 
 from margin_cache.config.key_values import annotations_of, check_keys, check_values
 from margin_cache.config.model import (
@@ -91,6 +94,37 @@ def mail_settings(config: Mapping[str, Any]) -> MailSettings | None:
         security=smtp.security,
         sender=smtp.sender,
     )
+
+
+def check_config_file(path: Path) -> None:
+    """Check that Snakemake can read a file of configuration, if it is there.
+
+    Of one that is no YAML, Snakemake itself says so.
+
+    Raises:
+        MarginCacheError: it has a number of thousands of digits, or a value that holds itself.
+    """
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeError, yaml.YAMLError):
+        return
+    except (ValueError, RecursionError) as error:
+        reason = str(error).partition(";")[0]
+        raise MarginCacheError(f"{path}: has a value that cannot be read ({reason})") from None
+    if _holds_itself(values, ()):
+        raise MarginCacheError(
+            f"{path}: has a value that holds itself, by an anchor and an alias; write it without"
+        )
+
+
+def _holds_itself(value: Any, around: tuple[int, ...]) -> bool:
+    """Tell whether a value is in itself, or in one of those around it."""
+    if not isinstance(value, dict | list):
+        return False
+    if id(value) in around:
+        return True
+    inner = value.values() if isinstance(value, dict) else value
+    return any(_holds_itself(part, (*around, id(value))) for part in inner)
 
 
 def _part(config: Mapping[str, Any], keys: Iterable[str]) -> dict[str, Any]:

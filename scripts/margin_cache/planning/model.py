@@ -8,9 +8,11 @@ that exists is one that is still right, whatever was changed in the meantime.
 import hashlib
 import io
 import json
+import zlib
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path, PurePosixPath
+from zipfile import BadZipFile
 
 import numpy as np
 import pyarrow as pa
@@ -18,8 +20,12 @@ import pyarrow.parquet as pq
 
 from margin_cache.catalog.model import CatalogInfo, Partitions, pixel_path
 from margin_cache.catalog.partitions import partition_files
+from margin_cache.errors import MarginCacheError
 from margin_cache.healpix.nested import Ints
-from margin_cache.storage.files import atomic_path
+from margin_cache.storage.files import atomic_path, naming
+
+_DAMAGES = (ValueError, TypeError, LookupError, EOFError, BadZipFile, zlib.error)
+"""What is raised at archives of arrays that make no sense."""
 
 
 @dataclass(frozen=True)
@@ -234,8 +240,18 @@ def load_plan(path: Path) -> Plan:
 
     Raises:
         FileNotFoundError: there is none.
+        MarginCacheError: it is damaged.
     """
-    with np.load(path) as file:
+    try:
+        return _load_plan(path)
+    except (*_DAMAGES, pa.ArrowException):
+        raise MarginCacheError(
+            f"{path}: is damaged; start the run again, which makes it again"
+        ) from None
+
+
+def _load_plan(path: Path) -> Plan:
+    with naming(path), path.open("rb") as opened, np.load(opened) as file:
         values = dict(file)
     parameters = json.loads(str(values.pop("parameters")))
     parameters["catalog"] = CatalogInfo(**parameters["catalog"])

@@ -11,6 +11,7 @@ from margin_cache.errors import MarginCacheError
 from margin_cache.planning.identity import is_as_good
 from margin_cache.stages.layout import PROVENANCE
 from margin_cache.stages.margin import Margin, settings_as_json
+from margin_cache.stages.receipts import read_receipt
 from margin_cache.storage.files import file_digest, has_size, read_json
 
 TOOL_NAME = "snakemake-margin-cache"
@@ -207,13 +208,13 @@ def forget_false_receipts(margin: Margin) -> None:
     margin.done_file.unlink(missing_ok=True)
     existing = existing_files(margin)
     for job in margin.plan.reduce_names:
-        receipt = read_json(margin.files.receipt(job))
+        receipt = read_receipt(margin.files.receipt(job))
         if (
             receipt is None
-            or not has_size(margin.files.footers(job), receipt["footers"])
+            or not has_size(margin.files.footers(job), receipt.footers)
             or not all(
                 find_file(margin, path, size, digest, existing)
-                for path, (_, size, digest) in receipt["files"].items()
+                for path, (_, size, digest) in receipt.files.items()
             )
         ):
             margin.files.receipt(job).unlink(missing_ok=True)

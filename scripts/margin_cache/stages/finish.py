@@ -29,6 +29,7 @@ from margin_cache.stages.existing_output import (
 )
 from margin_cache.stages.layout import PROVENANCE, PlanFiles, plan_dirs, staging_lock
 from margin_cache.stages.margin import Margin, settings_as_json
+from margin_cache.stages.receipts import read_receipt
 from margin_cache.storage.files import (
     atomic_path,
     exclusive_lock,
@@ -36,7 +37,6 @@ from margin_cache.storage.files import (
     is_held,
     is_temporary,
     link_or_copy,
-    read_json,
     replace_directory,
     write_json,
     write_text,
@@ -76,21 +76,21 @@ def finish_margin(margin: Margin) -> dict[str, Any]:
     return summary
 
 
-def _listed_files(margin: Margin) -> dict[str, list[Any]]:
+def _listed_files(margin: Margin) -> dict[str, tuple[int, int, str]]:
     """Return rows, size and digest of each file that the receipts list."""
-    files: dict[str, list[Any]] = {}
+    files: dict[str, tuple[int, int, str]] = {}
     for job in margin.plan.reduce_names:
-        receipt = read_json(margin.files.receipt(job))
+        receipt = read_receipt(margin.files.receipt(job))
         if receipt is None:
             raise MarginCacheError(
-                f"{margin.files.receipt(job)}: is missing; start the run again, which makes it "
-                "again"
+                f"{margin.files.receipt(job)}: is missing or damaged; start the run again, which "
+                "makes it again"
             )
-        files.update(receipt["files"])
+        files.update(receipt.files)
     return files
 
 
-def _gather(margin: Margin, files: Mapping[str, list[Any]]) -> None:
+def _gather(margin: Margin, files: Mapping[str, tuple[int, int, str]]) -> None:
     """Make the staging directory hold the listed files and no others."""
     staging_dir = margin.files.staging_dir
     existing = existing_files(margin)
@@ -123,7 +123,7 @@ def _gather(margin: Margin, files: Mapping[str, list[Any]]) -> None:
             directory.rmdir()
 
 
-def _write_metadata(margin: Margin, files: Mapping[str, list[Any]], rows: int) -> None:
+def _write_metadata(margin: Margin, files: Mapping[str, tuple[int, int, str]], rows: int) -> None:
     """Write the metadata files of a margin into the staging directory."""
     plan, staging_dir = margin.plan, margin.files.staging_dir
     info = plan.parameters.catalog

@@ -72,13 +72,22 @@ def save_margin(margin: Margin) -> None:
 
 
 def load_margin(path: Path) -> Margin:
-    """Load the margin that a ``margin.json`` tells of."""
+    """Load the margin that a ``margin.json`` tells of.
+
+    Raises:
+        MarginCacheError: it, or its plan, is missing or damaged.
+    """
     record = read_json(path)
-    values = record["settings"]
-    pixels = tuple(tuple(pixel) for pixel in values["debug_filter_pixel_list"])
-    settings = MarginSettings(**{**values, "debug_filter_pixel_list": pixels})
-    plan = load_plan(PlanFiles(path.parent).plan)
-    return Margin(settings, record["name"], plan, record["format_version"], record["versions"])
+    try:
+        values = record["settings"]
+        pixels = tuple(tuple(pixel) for pixel in values["debug_filter_pixel_list"])
+        settings = MarginSettings(**{**values, "debug_filter_pixel_list": pixels})
+        name, version, versions = (record[key] for key in ("name", "format_version", "versions"))
+    except (TypeError, KeyError):
+        raise MarginCacheError(
+            f"{path}: is missing or damaged; start the run again, which makes it again"
+        ) from None
+    return Margin(settings, name, load_plan(PlanFiles(path.parent).plan), version, versions)
 
 
 def load_margins(all_settings: Iterable[MarginSettings]) -> list[Margin]:
@@ -97,7 +106,8 @@ def load_margins(all_settings: Iterable[MarginSettings]) -> list[Margin]:
             path
             for plan_dir in plan_dirs(directory)
             for path in [PlanFiles(plan_dir).margin_file]
-            if (record := read_json(path)) and record["settings"] == settings_as_json(settings)
+            if isinstance(record := read_json(path), dict)
+            and record.get("settings") == settings_as_json(settings)
         ]
         if not found:
             raise MarginCacheError(

@@ -150,7 +150,7 @@ def _prepare(info: CatalogInfo, settings: MarginSettings, name: str) -> Margin:
         changed = partitions.changed_from(known.partitions)
         # Jobs keep their partitions though sizes may have changed, or all would be done again.
         plan = replace(known, partitions=partitions)
-    except (OSError, ValueError, KeyError):
+    except (OSError, MarginCacheError):
         changed = np.ones(len(partitions.orders), dtype=bool)
         plan = make_plan(parameters, schema, partitions, library)
     if changed.any():

@@ -15,7 +15,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from margin_cache.catalog.columns import DESTINATION, SOURCE, check_unchanged
+from margin_cache.catalog.columns import (
+    DESTINATION,
+    SOURCE,
+    check_unchanged,
+    without_dictionaries,
+)
 from margin_cache.catalog.formats import format_of
 from margin_cache.parquet.positions import spatial_index
 from margin_cache.planning.model import MarginParameters, Plan
@@ -184,7 +189,10 @@ def _margin_columns(plan: Plan, destination: int, rows: pa.Table, schema: pa.Sch
         plan.partitions.pixels[source],
     )
     columns = [
-        pa.array(pixel_values[field.name]) if field.name in pixel_values else rows[field.name]
+        # There is no cast from numbers to a dictionary of text.
+        pa.array(pixel_values[field.name]).cast(without_dictionaries(field.type))
+        if field.name in pixel_values
+        else rows[field.name]
         for field in schema
     ]
     return pa.Table.from_arrays(columns, schema=schema)

@@ -120,6 +120,12 @@ def test_a_name_that_two_columns_have_is_named() -> None:
         check_columns(HIPSCAT, SCHEMA.append(pa.field("mag", pa.float32())), PATH)
 
 
+@pytest.mark.parametrize("name", [DESTINATION, SOURCE])
+def test_a_name_that_shards_need_is_refused(name: str) -> None:
+    with pytest.raises(MarginCacheError, match=f"a.parquet: has a column {name}, which only"):
+        check_columns(HIPSCAT, SCHEMA.append(pa.field(name, pa.int8())), PATH)
+
+
 # --- all partitions alike -------------------------------------------------------------------
 
 

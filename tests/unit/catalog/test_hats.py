@@ -124,7 +124,9 @@ def test_a_catalog_of_another_type_is_refused(kind: str, tmp_path: Path) -> None
         read(tmp_path, dataproduct_type=kind)
 
 
-@pytest.mark.parametrize("order", ["30", "-1", "x", "2.5"])
+@pytest.mark.parametrize(
+    "order", ["30", "-1", "x", "2.5", "²", "9" * 5000], ids=lambda text: text[:9]
+)
 def test_an_index_of_an_impossible_order_is_refused(order: str, tmp_path: Path) -> None:
     with pytest.raises(MarginCacheError, match=f"hats_col_healpix_order in its .* is {order}"):
         read(tmp_path, hats_col_healpix_order=order)

@@ -99,6 +99,21 @@ def test_other_metadata_stay_and_none_are_made_up() -> None:
     assert hipscat.margin_schema(plain.with_metadata({"a": "b"})).metadata == {b"a": b"b"}
 
 
+@pytest.mark.parametrize(
+    "pandas",
+    [
+        *("{", "[]", "null", '"x"', '{"columns": 3}', '{"columns": [3]}', '{"columns": {"a": 1}}'),
+        *('{"columns": [{}], "index_columns": 5}', "9" * 5000, "[" * 100_000),
+        '{"columns": [{"field_name": {}}], "index_columns": ["a"]}',
+    ],
+    ids=lambda text: text[:50],
+)
+def test_damaged_metadata_of_pandas_are_refused(pandas: str) -> None:
+    schema = pa.schema([("ra", pa.float64())], {"pandas": pandas})
+    with pytest.raises(MarginCacheError, match="columns say to pandas is damaged; write its files"):
+        hipscat.margin_schema(schema)
+
+
 def test_a_margin_is_not_taken_for_a_primary() -> None:
     schema = pa.schema([("ra", pa.float64()), ("margin_Npix", pa.uint64())])
     with pytest.raises(MarginCacheError, match="has a column margin_Npix, which only margins"):

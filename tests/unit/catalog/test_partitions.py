@@ -350,3 +350,15 @@ def test_an_encrypted_file_is_not_called_truncated(info: CatalogInfo) -> None:
     write_encrypted(TABLE, file_of(info, 2), "ra", plain_footer=False)
     with pytest.raises(MarginCacheError, match=f"{file_of(info, 2)}: is encrypted, which is not"):
         check_whole(info, read_partitions(info))
+
+
+def test_a_date_beyond_64_bits_is_named_and_one_before_1970_is_none_the_worse(
+    info: CatalogInfo,
+) -> None:
+    path = file_of(info, 1)
+    os.utime(path, ns=(-(10**18),) * 2)
+    assert -(10**18) in read_partitions(info).times or info.npix_suffix == "/"
+    os.utime(path, ns=(10_413_792_000 * 10**9,) * 2)
+    said = f"{info.partition_path(*PIXELS[1])}: is dated before 1678 or after 2261"
+    with pytest.raises(MarginCacheError, match=re.escape(said)):
+        read_partitions(info)

@@ -2,11 +2,12 @@
 
 import json
 from dataclasses import asdict, fields
+from pathlib import Path
 from typing import Any
 
 import pytest
 from margin_cache.config.model import MarginSettings, RunSettings
-from margin_cache.config.validation import settings_of_margins
+from margin_cache.config.validation import check_config_file, settings_of_margins
 from margin_cache.errors import MarginCacheError
 
 KEYS_OF_MARGIN = [field.name for field in fields(MarginSettings)]
@@ -316,3 +317,38 @@ def test_fault_typed_on_the_command_line_is_refused(key, typed, words):
     assert message.startswith(key)
     for word in words:
         assert word in message
+
+
+# --- what Snakemake cannot read -------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("margins: &m [*m]", "holds itself"),
+        ("smtp: &s {host: {port: *s}}", "holds itself"),
+        (f"margin_threshold: {'9' * 5000}", "cannot be read (Exceeds the limit (4300 digits)"),
+        ("a: " + "[" * 5000, "cannot be read ("),
+    ],
+    ids=["list", "mapping", "digits", "depth"],
+)
+def test_a_file_that_snakemake_cannot_read_is_named(text: str, said: str, tmp_path: Path) -> None:
+    path = tmp_path / "config.yaml"
+    path.write_text(text)
+    with pytest.raises(MarginCacheError) as caught:
+        check_config_file(path)
+    assert str(caught.value).startswith(f"{path}: has a value that ")
+    assert said in str(caught.value) and "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("text", ["", "a: &x [1]\nb: *x\nc: [*x, *x]", "{", None])
+def test_other_files_are_left_to_snakemake(text: str | None, tmp_path: Path) -> None:
+    if text is not None:
+        (tmp_path / "config.yaml").write_text(text)
+    check_config_file(tmp_path / "config.yaml")
+
+
+def test_a_value_that_holds_itself_is_shown() -> None:
+    value: list[Any] = []
+    value.append(value)
+    assert "debug_filter_pixel_list" in refusal({"debug_filter_pixel_list": value})

@@ -122,7 +122,7 @@ def test_a_copy_of_the_provenance_serves_if_nothing_else_has_come(finished: Marg
     assert existing_files(finished) == {}
 
 
-@pytest.mark.parametrize("damage", ["none", "file", "footers"])
+@pytest.mark.parametrize("damage", ["none", "file", "footers", "{}", "[]", '{"footers": 1}'])
 def test_receipts_of_files_that_are_gone_are_forgotten(finished: Margin, damage: str) -> None:
     names = finished.plan.reduce_names
     receipts = [finished.files.receipt(name) for name in names]
@@ -130,6 +130,8 @@ def test_receipts_of_files_that_are_gone_are_forgotten(finished: Margin, damage:
         first_file(finished).unlink()
     if damage == "footers":
         finished.files.footers(names[0]).unlink()
+    if damage[0] in "[{":
+        receipts[0].write_text(damage)
     forget_false_receipts(finished)
     lost = [receipt for receipt in receipts if not receipt.exists()]
     assert len(lost) == (0 if damage == "none" else 1)

@@ -92,6 +92,14 @@ def test_footers_that_are_damaged_are_named(reduced: Margin) -> None:
     assert not reduced.files.output_dir.exists()
 
 
+def test_a_receipt_of_another_shape_is_named(reduced: Margin) -> None:
+    receipt = reduced.files.receipt(reduced.plan.reduce_names[0])
+    receipt.write_text("{}")
+    with pytest.raises(MarginCacheError, match=f"{receipt}: is missing or damaged; start"):
+        finish_margin(reduced)
+    assert not reduced.files.output_dir.exists()
+
+
 def test_a_file_of_another_content_is_not_taken(reduced: Margin) -> None:
     path = next(reduced.files.staging_dir.rglob("*.parquet"))
     path.write_bytes(bytes(path.stat().st_size))

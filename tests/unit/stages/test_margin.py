@@ -71,3 +71,14 @@ def test_a_catalog_whose_name_makes_none_needs_one(prepare: Callable[..., Margin
 def test_settings_are_as_json_has_them(prepare: Callable[..., Margin]) -> None:
     margin = prepare(debug_filter_pixel_list=[[0, 3]])
     assert settings_as_json(margin.settings)["debug_filter_pixel_list"] == [[0, 3]]
+
+
+@pytest.mark.parametrize("content", ["", "{", "{}", "[]", "null", '{"settings": {}}'])
+def test_a_record_of_another_shape_is_named(prepare: Callable[..., Margin], content: str) -> None:
+    margin = prepare()
+    margin.files.margin_file.write_text(content)
+    with pytest.raises(MarginCacheError, match=r"margin\.json: is missing or damaged; start"):
+        load_margin(margin.files.margin_file)
+    with pytest.raises(MarginCacheError, match="has no plan of this configuration"):
+        load_margins([margin.settings])
+    assert load_margin(prepare().files.margin_file).name == margin.name

@@ -120,9 +120,23 @@ def test_a_catalog_that_contradicts_itself_is_refused_when_it_is_planned(
     prepare(**wanted)
 
 
-def test_a_plan_file_that_is_damaged_is_made_again(prepare: Callable[..., Margin]) -> None:
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda content: b"no archive",
+        lambda content: b"",
+        lambda content: content[: len(content) // 2],
+        lambda content: bytes(len(content)),
+        lambda content: content[:1000] + bytes(500) + content[1500:],
+    ],
+)
+def test_a_plan_file_that_is_damaged_is_made_again(
+    prepare: Callable[..., Margin], damage: Callable[[bytes], bytes]
+) -> None:
     margin = prepare()
-    margin.files.plan.write_bytes(b"no archive")
+    margin.files.plan.write_bytes(damage(margin.files.plan.read_bytes()))
+    with pytest.raises(MarginCacheError, match=r"plan\.npz: is damaged; start the run again"):
+        load_plan(margin.files.plan)
     assert prepare().plan.plan_id == margin.plan.plan_id
     assert load_plan(margin.files.plan).plan_id == margin.plan.plan_id
 

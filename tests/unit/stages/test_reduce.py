@@ -199,3 +199,25 @@ def test_times_of_day_in_utc_stay_so(catalog: Path, prepare: Callable[..., Margi
             schema = pq.ParquetFile(path).schema
             (column,) = (c for c in map(schema.column, range(len(schema))) if c.path == "time")
             assert "isAdjustedToUTC=true" in str(column.logical_type)
+
+
+@pytest.mark.parametrize(
+    "kind", [pa.string(), pa.dictionary(pa.int32(), pa.string()), pa.int64()], ids=str
+)
+def test_pixels_are_named_in_the_type_of_the_primary(
+    kind: pa.DataType, catalog: Path, prepare: Callable[..., Margin]
+) -> None:
+    def edit(rows: pa.Table, number: int) -> pa.Table:
+        place = rows.schema.get_field_index("Npix")
+        words = rows["Npix"].cast(pa.string() if pa.types.is_dictionary(kind) else kind)
+        column = words.dictionary_encode() if pa.types.is_dictionary(kind) else words
+        return rows.set_column(place, "Npix", column)
+
+    rewrite_partitions(catalog, edit)
+    margin = prepare(margin_threshold=300.0)
+    run_map_jobs(margin)
+    run_reduce_jobs(margin)
+    for path in margin.files.staging_dir.rglob("*.parquet"):
+        rows = pq.ParquetFile(path).read()
+        assert rows.schema.field("Npix").type == kind
+        assert {str(pixel) for pixel in rows["Npix"].to_pylist()} == {path.stem.split("=")[1]}

@@ -1,0 +1,31 @@
+"""Receipts of reduce jobs, as they are read."""
+
+from pathlib import Path
+from typing import NamedTuple
+
+from margin_cache.storage.files import read_json
+
+
+class Receipt(NamedTuple):
+    """What a reduce job says that it has written.
+
+    Attributes:
+        footers: size of its footers in bytes.
+        files: for each file's path in the catalog its rows, bytes and digest.
+    """
+
+    footers: int
+    files: dict[str, tuple[int, int, str]]
+
+
+def read_receipt(path: Path) -> Receipt | None:
+    """Return a receipt, or None if it is missing or damaged."""
+    try:
+        record = read_json(path)
+        files = {
+            str(name): (int(rows), int(size), str(digest))
+            for name, (rows, size, digest) in record["files"].items()
+        }
+        return Receipt(int(record["footers"]), files)
+    except (TypeError, KeyError, ValueError, AttributeError):
+        return None
