@@ -129,7 +129,7 @@ class MarginSettings:
 
     overwrite: Annotated[bool, Key(Table.WHAT)] = False
     """Whether to replace a margin of the same name that was made with other parameters or by
-    another tool. The old one stands until the new one is whole."""
+    another tool. The old one stays until the new one is whole. Nothing but a margin is replaced."""
 
     tmp_dir: Annotated[str, Key(Table.HOW)] = ""
     """Directory of the intermediate files, which lie in `tmp_dir/NAME`. Empty: `intermediate` in
