@@ -6,6 +6,9 @@ import pytest
 from support import oracle
 from support.boundary_pairs import (
     ARCSEC_PER_RADIAN,
+
+# The oracle changes rarely, and is slow to be doubted.
+pytestmark = pytest.mark.long
     PAIR_CLASSES,
     FloatArray,
     IntArray,

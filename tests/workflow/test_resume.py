@@ -77,7 +77,10 @@ def kill_once(directory: Path, config: dict[str, Any], seconds: float, rng: rand
         assert margin_digests(directory) == directly
 
 
-@pytest.mark.parametrize("seed", range(TESTS_OF_KILLS))
+@pytest.mark.parametrize(
+    "seed",
+    [0, *(pytest.param(seed, marks=pytest.mark.long) for seed in range(1, TESTS_OF_KILLS))],
+)
 def test_a_run_killed_at_random_moments_makes_the_same_bytes(
     tmp_path: Path, config: dict[str, Any], whole: tuple[Digests, float], seed: int
 ):

