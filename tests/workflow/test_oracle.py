@@ -6,9 +6,6 @@ import pytest
 from support import oracle
 from support.boundary_pairs import (
     ARCSEC_PER_RADIAN,
-
-# The oracle changes rarely, and is slow to be doubted.
-pytestmark = pytest.mark.long
     PAIR_CLASSES,
     FloatArray,
     IntArray,
@@ -22,6 +19,9 @@ pytestmark = pytest.mark.long
     pole_pixels,
     random_pixels,
 )
+
+# The oracle changes rarely, and is slow to be doubted.
+pytestmark = pytest.mark.long
 
 
 # The oracle itself
