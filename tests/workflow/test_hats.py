@@ -116,6 +116,7 @@ def make_large_margins(name: str, directory: Path) -> None:
     shutil.rmtree(directory / name)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", ["border", "survey"])
 @pytest.mark.parametrize("threshold", THRESHOLDS)
 def test_rows_of_a_large_sky_are_those_of_brute_force(
@@ -303,7 +304,14 @@ def test_bytes_do_not_depend_on_cores_and_jobs(
     assert margin_bytes(tmp_path / "results" / "usual_600arcs") == expected
 
 
-@pytest.mark.parametrize("script", ["map_partitions.py", "reduce_margins.py", "finish_margin.py"])
+@pytest.mark.parametrize(
+    "script",
+    [
+        pytest.param("map_partitions.py", marks=pytest.mark.long),
+        "reduce_margins.py",
+        pytest.param("finish_margin.py", marks=pytest.mark.long),
+    ],
+)
 def test_bytes_are_the_same_after_a_kill(
     script: str, layouts: Path, bytes_config: dict[str, Any], tmp_path: Path
 ) -> None:

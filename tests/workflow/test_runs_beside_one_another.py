@@ -47,7 +47,7 @@ def test_a_dry_run_does_not_disturb_a_run_at_work(tmp_path: Path, catalog: Path)
     assert (tmp_path / "results" / NAME / "provenance_info.json").exists()
 
 
-@pytest.mark.parametrize("shared", ["tmp_dir", "output_path"])
+@pytest.mark.parametrize("shared", [pytest.param("tmp_dir", marks=pytest.mark.long), "output_path"])
 def test_a_second_run_for_the_same_margin_is_refused_and_names_the_first(
     tmp_path: Path, catalog: Path, shared: str
 ) -> None:
