@@ -137,11 +137,12 @@ def test_without_the_profile_an_account_and_a_partition_are_enough(
 
 def test_the_job_size_of_the_profile_stands_beside_other_settings(tmp_path: Path, catalog: Path):
     config = {"input_catalog_path": catalog, "job_size_mb": 100}
-    arguments = ("-n", "--workflow-profile", ROOT / "profiles/slurm")
+    arguments = ("--workflow-profile", ROOT / "profiles/slurm", "--executor", "local")
+    arguments += ("--until", "map_partitions")
     run_workflow(tmp_path, *arguments, "--config", "margin_threshold=7", config=config, check=True)
-    (note,) = tmp_path.glob("intermediate/*/*/margin.json")
-    assert note.parent.name == "sky_7arcs"
-    assert '"job_size_mb": 40000' in note.read_text()
+    (record,) = tmp_path.glob("intermediate/*/*/margin.json")
+    assert record.parent.parent.name == "sky_7arcs"
+    assert '"job_size_mb": 40000' in record.read_text()
 
 
 def test_a_run_begun_locally_is_finished_on_the_cluster(
