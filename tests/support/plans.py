@@ -4,24 +4,15 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-from margin_cache.catalog.model import CatalogInfo, Partitions
+from margin_cache.catalog.model import Partitions
 from margin_cache.planning import jobs
 from margin_cache.planning.model import MarginParameters, Plan
 
+from support.catalog_infos import HIPSCAT
 from support.tilings import random_partitions
 
 PARAMETERS = MarginParameters(
-    catalog=CatalogInfo(
-        format="hipscat",
-        path="sky",
-        name="sky",
-        epoch="J2000",
-        ra_column="ra",
-        dec_column="dec",
-        index_column="_hipscat_index",
-        index_order=19,
-        index_shift=22,
-    ),
+    catalog=HIPSCAT,
     threshold=10.0,
     margin_order=13,
     fine_filtering=True,

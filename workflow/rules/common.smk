@@ -20,15 +20,17 @@ from margin_cache.stages.prepare import prepare_margins
 def plan_margins():
     """Return the margins by their plan's directory."""
     config.setdefault("input_catalog_path", str(BASE / "demo/hipparcos"))
-    all_settings = settings_of_margins(config)
+    find = prepare_margins if workflow.is_main_process else load_margins
+    return {str(margin.files.plan_dir): margin for margin in find(settings_of_margins(config))}
+
+
+def pending_margins():
+    """Return the plan directories of the margins that are not complete, and may be made."""
+    pending = [plan_dir for plan_dir, margin in MARGINS.items() if not is_complete(margin)]
     if workflow.is_main_process:
-        margins = prepare_margins(all_settings)
-        for margin in margins:
-            if not is_complete(margin):
-                check_output(margin)
-    else:
-        margins = load_margins(all_settings)
-    return {str(margin.files.plan_dir): margin for margin in margins}
+        for plan_dir in pending:
+            check_output(MARGINS[plan_dir])
+    return pending
 
 
 def targets():
@@ -74,7 +76,7 @@ def asked(name, request):
 
 try:
     MARGINS = plan_margins()
-    PENDING = [plan_dir for plan_dir, margin in MARGINS.items() if not is_complete(margin)]
+    PENDING = pending_margins()
 except (MarginCacheError, OSError) as error:
     sys.exit(one_line(error))
 # A margin of no more pixels is finished in seconds, where Snakemake runs; if all are, the rule is local.

@@ -74,8 +74,8 @@ def begin_run():
     if not workflow.is_main_process or workflow.dryrun or workflow.execution_settings is None:
         return
     try:
-        for margin in MARGINS.values():
-            begin_margin(margin)
+        for plan_dir, margin in MARGINS.items():
+            begin_margin(margin, plan_dir in PENDING)
     except (MarginCacheError, OSError) as error:
         # Snakemake would make a page of any exception. It holds no lock yet.
         print(one_line(error), file=sys.stderr, flush=True)

@@ -55,7 +55,7 @@ def key_of(annotation: Any) -> Key:
 class Limits:
     """Limits of a value: an annotation that pydantic adds to its schema of the type.
 
-    Not annotated_types', whose import takes as long as those of all modules of a job.
+    Not those of annotated_types, which all jobs would import without using them.
     """
 
     def __init__(self, **limits: Any) -> None:

@@ -9,7 +9,7 @@ import platform
 from pathlib import Path
 
 from margin_cache.errors import MarginCacheError
-from margin_cache.stages.existing_output import forget_false_receipts, is_complete
+from margin_cache.stages.existing_output import forget_false_receipts
 from margin_cache.stages.finish import delete_remains
 from margin_cache.stages.margin import Margin, save_margin
 from margin_cache.storage.files import hold_lock, is_held, read_json
@@ -18,13 +18,17 @@ _held: list[int] = []
 """Descriptors of the locks of this process, which last as long as it does."""
 
 
-def begin_margin(margin: Margin) -> None:
+def begin_margin(margin: Margin, is_pending: bool) -> None:
     """Lock a margin for this run, and write what its jobs need; or tidy up, if it is complete.
+
+    Args:
+        margin: the margin.
+        is_pending: whether it was not complete when the jobs of this run were chosen.
 
     Raises:
         MarginCacheError: another run is at work at it, or a directory cannot be written to.
     """
-    if is_complete(margin):
+    if not is_pending:
         if not is_held(margin.files.plan_lock):
             delete_remains(margin)
         return

@@ -312,3 +312,12 @@ def test_the_primary_is_named_relative_in_its_collection_and_as_given_elsewhere(
         tmp_path, summary_of(collection.info, collection.path / "margin")
     )
     assert description["hats_primary_table_url"] == collection.info.path
+
+
+def test_lines_of_a_collection_end_as_they_did(collection: Collection) -> None:
+    path = collection.path / hats.COLLECTION
+    path.write_bytes(b"#mine\r\nhats_primary_table_url=sky\r\nall_margins=a\r\nx : y\r\n")
+    hats.register(collection.info, collection.path / "b")
+    assert path.read_bytes() == (
+        b"#mine\r\nhats_primary_table_url=sky\r\nall_margins=a b\r\nx : y\r\ndefault_margin=b\r\n"
+    )

@@ -24,7 +24,7 @@ sys.path.insert(0, sys.argv[1])
 from pathlib import Path
 from margin_cache.stages.begin import begin_margin
 from margin_cache.stages.margin import load_margin
-begin_margin(load_margin(Path(sys.argv[2])))
+begin_margin(load_margin(Path(sys.argv[2])), True)
 print("begun", flush=True)
 sys.stdin.read()
 """
@@ -59,9 +59,9 @@ def test_a_margin_that_another_run_makes_is_refused_with_a_line_that_names_it(
     margin = prepare()
     with another_run(margin) as run:
         with pytest.raises(MarginCacheError, match=f"another run .process {run.pid} on ") as caught:
-            begin_margin(margin)
+            begin_margin(margin, True)
         assert str(tmp_path) in str(caught.value)
-    begin_margin(margin)
+    begin_margin(margin, True)
 
 
 def test_the_same_margin_with_other_parameters_is_refused_too(
@@ -73,14 +73,14 @@ def test_the_same_margin_with_other_parameters_is_refused_too(
     assert other.files.output_dir == margin.files.output_dir
     with another_run(margin) as run:
         with pytest.raises(MarginCacheError, match=f"another run .process {run.pid} on "):
-            begin_margin(other)
+            begin_margin(other, True)
         assert not other.files.staging_dir.exists()
-    begin_margin(other)
+    begin_margin(other, True)
 
 
 def test_another_margin_is_none_of_its_business(prepare: Callable[..., Margin]) -> None:
     with another_run(prepare()):
-        begin_margin(prepare(output_artifact_name="margin.wide"))
+        begin_margin(prepare(output_artifact_name="margin.wide"), True)
 
 
 def test_what_another_run_has_locked_is_not_deleted(
@@ -102,7 +102,7 @@ def test_locks_of_a_killed_run_hold_nobody_up(prepare: Callable[..., Margin]) ->
     with another_run(margin) as run:
         run.kill()
     assert margin.files.plan_lock.exists()
-    begin_margin(margin)
+    begin_margin(margin, True)
 
 
 def test_leftovers_of_a_complete_margin_are_deleted(prepare: Callable[..., Margin]) -> None:
@@ -112,11 +112,11 @@ def test_leftovers_of_a_complete_margin_are_deleted(prepare: Callable[..., Margi
     finish_margin(margin)
     older = replace(margin.plan, library="0.0")
     other = replace(margin, plan=older, is_plan_new=True)
-    begin_margin(other)
+    begin_margin(other, True)
     (margin.files.backup_dir / "Norder=0").mkdir(parents=True)
     margin.files.shards_dir.mkdir()
     margin.files.shard("half").touch()
-    begin_margin(margin)
+    begin_margin(margin, False)
     assert other.files.plan_dir.exists() and other.files.staging_dir.exists()
     assert not margin.files.backup_dir.exists()
     assert not margin.files.shards_dir.exists()
@@ -127,7 +127,7 @@ def test_a_plan_that_the_disk_has_no_room_for_is_refused(prepare: Callable[..., 
     margin.files.plan.unlink()
     said = f"{margin.files.plan}: cannot be written to .File too large."
     with pytest.raises(MarginCacheError, match=said), files_end_at(1000):
-        begin_margin(margin)
+        begin_margin(margin, True)
     assert not margin.files.plan.exists()
 
 
@@ -135,4 +135,4 @@ def test_a_directory_that_cannot_be_made_is_named(prepare: Callable[..., Margin]
     margin = prepare()
     Path("results").touch()
     with pytest.raises(MarginCacheError, match=r"results.*: cannot be written to \("):
-        begin_margin(margin)
+        begin_margin(margin, True)
