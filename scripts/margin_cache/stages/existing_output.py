@@ -9,7 +9,7 @@ from margin_cache.catalog.partitions import partition_files
 from margin_cache.config.model import MarginSettings
 from margin_cache.errors import MarginCacheError
 from margin_cache.planning.identity import is_as_good
-from margin_cache.stages.layout import PROVENANCE
+from margin_cache.stages.layout import PROVENANCE, staging_lock
 from margin_cache.stages.margin import Margin, settings_as_json
 from margin_cache.stages.receipts import read_receipt
 from margin_cache.storage.files import file_digest, has_size, read_json
@@ -87,8 +87,12 @@ def existing_files(margin: Margin) -> dict[str, list[Any]]:
 
 
 def _files_below(directory: Path) -> list[str]:
+    """Return the paths of all files but the lock that a killed run may have left."""
+    lock = staging_lock(directory)
     return sorted(
-        path.relative_to(directory).as_posix() for path in directory.rglob("*") if path.is_file()
+        path.relative_to(directory).as_posix()
+        for path in directory.rglob("*")
+        if path.is_file() and path != lock
     )
 
 

@@ -4,6 +4,7 @@ Until the move the margin is in a hidden directory, so a catalog that is not who
 loaded, and one that it replaces stays until then.
 """
 
+import os
 import platform
 import shutil
 from collections.abc import Mapping
@@ -27,13 +28,20 @@ from margin_cache.stages.existing_output import (
     find_file,
     is_complete,
 )
-from margin_cache.stages.layout import PROVENANCE, PlanFiles, plan_dirs, staging_lock
+from margin_cache.stages.layout import (
+    PROVENANCE,
+    MarginFiles,
+    PlanFiles,
+    plan_dirs,
+    staging_lock,
+)
 from margin_cache.stages.margin import Margin, settings_as_json
 from margin_cache.stages.receipts import read_receipt
 from margin_cache.storage.files import (
     atomic_path,
     exclusive_lock,
     file_digest,
+    hold_lock,
     is_held,
     is_temporary,
     link_or_copy,
@@ -67,7 +75,7 @@ def finish_margin(margin: Margin) -> dict[str, Any]:
             check_output(margin)
             _gather(margin, files)
             _write_metadata(margin, files, rows)
-            paths.staging_lock.unlink(missing_ok=True)
+            # With its lock, or another run would take what is about to be moved for remains.
             replace_directory(paths.staging_dir, paths.output_dir, paths.backup_dir)
             format_of(info).register(info, paths.output_dir)
         delete_remains(margin)
@@ -220,12 +228,12 @@ def _provenance(
 def delete_remains(margin: Margin) -> None:
     """Delete what interrupted runs have left behind, and, if wanted, shards and earlier plans.
 
-    What a run at work has locked stays.
+    What a run at work has locked stays, and then all that lies beside the margin does: an older
+    margin may have been moved there while a new one takes its place.
     """
     paths = margin.files
-    for directory in paths.left_behind():
-        if directory == paths.staging_dir or not is_held(staging_lock(directory)):
-            shutil.rmtree(directory, ignore_errors=True)
+    _delete_left_behind(paths)
+    paths.moved_lock.unlink(missing_ok=True)
     if not margin.settings.delete_intermediate_parquet_files:
         return
     for other in plan_dirs(paths.intermediate_dir):
@@ -236,3 +244,22 @@ def delete_remains(margin: Margin) -> None:
         for path in directory.glob(".*"):
             if is_temporary(path.name):
                 path.unlink(missing_ok=True)
+
+
+def _delete_left_behind(paths: MarginFiles) -> None:
+    """Delete staging and backup directories of a margin, unless one of them is another run's."""
+    directories = paths.left_behind()
+    others = [staging_lock(path) for path in directories if path != paths.staging_dir]
+    held: list[int] = []
+    try:
+        for lock in others:
+            if lock.exists():
+                descriptor = hold_lock(lock, "")
+                if descriptor is None:
+                    return
+                held.append(descriptor)
+        for directory in directories:
+            shutil.rmtree(directory, ignore_errors=True)
+    finally:
+        for descriptor in held:
+            os.close(descriptor)
