@@ -22,6 +22,7 @@ from margin_cache.catalog.formats import format_of
 from margin_cache.catalog.model import MarginSummary
 from margin_cache.errors import MarginCacheError
 from margin_cache.stages.existing_output import (
+    CATALOG_PLACE,
     TOOL_NAME,
     check_output,
     existing_files,
@@ -78,7 +79,7 @@ def finish_margin(margin: Margin) -> dict[str, Any]:
             # With its lock, or another run would take what is about to be moved for remains.
             replace_directory(paths.staging_dir, paths.output_dir, paths.backup_dir)
             format_of(info).register(info, paths.output_dir)
-        delete_remains(margin)
+        delete_remains(margin, paths.staging_lock)
         summary = {"output_dir": str(paths.output_dir), "rows": rows, "files": len(files)}
         write_json(margin.done_file, summary)
     return summary
@@ -218,6 +219,7 @@ def _provenance(
                 },
                 "library": plan.library,
                 "content_id": plan.content_id,
+                CATALOG_PLACE: str(Path(plan.parameters.catalog.path).absolute()),
                 "input_fingerprint": plan.input_fingerprint,
                 "files": files,
             },
@@ -225,14 +227,18 @@ def _provenance(
     }
 
 
-def delete_remains(margin: Margin) -> None:
+def delete_remains(margin: Margin, own: Path | None = None) -> None:
     """Delete what interrupted runs have left behind, and, if wanted, shards and earlier plans.
 
     What a run at work has locked stays, and then all that lies beside the margin does: an older
     margin may have been moved there while a new one takes its place.
+
+    Args:
+        margin: the margin, complete.
+        own: the lock of this run itself, if it has one.
     """
     paths = margin.files
-    _delete_left_behind(paths)
+    _delete_left_behind(paths, own)
     paths.moved_lock.unlink(missing_ok=True)
     if not margin.settings.delete_intermediate_parquet_files:
         return
@@ -246,14 +252,14 @@ def delete_remains(margin: Margin) -> None:
                 path.unlink(missing_ok=True)
 
 
-def _delete_left_behind(paths: MarginFiles) -> None:
-    """Delete staging and backup directories of a margin, unless one of them is another run's."""
+def _delete_left_behind(paths: MarginFiles, own: Path | None) -> None:
+    """Delete staging and backup directories of a margin, unless a run has locked one of them."""
     directories = paths.left_behind()
-    others = [staging_lock(path) for path in directories if path != paths.staging_dir]
     held: list[int] = []
     try:
-        for lock in others:
-            if lock.exists():
+        for lock in map(staging_lock, directories):
+            if lock.exists() and lock != own:
+                # Held while the directory is deleted, so that no run begins in it meanwhile.
                 descriptor = hold_lock(lock, "")
                 if descriptor is None:
                     return

@@ -93,6 +93,20 @@ def test_what_another_run_has_locked_is_not_deleted(
     assert not other.files.plan_dir.exists()
 
 
+def test_what_a_run_of_the_same_plan_elsewhere_has_locked_is_not_deleted(
+    prepare: Callable[..., Margin], tmp_path: Path
+) -> None:
+    """It has another tmp_dir, and so another lock of the plan, but the same staging directory."""
+    margin = prepare()
+    other = prepare(tmp_dir=str(tmp_path / "own"))
+    assert other.files.staging_dir == margin.files.staging_dir
+    with another_run(other):
+        begin_margin(margin, False)
+        assert margin.files.staging_lock.exists()
+    begin_margin(margin, False)
+    assert not margin.files.staging_dir.exists()
+
+
 def test_locks_of_a_killed_run_hold_nobody_up(prepare: Callable[..., Margin]) -> None:
     margin = prepare()
     with another_run(margin) as run:
