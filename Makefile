@@ -19,7 +19,7 @@ CHECK_PYTHON = $(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit( \
 export NUMBA_DISABLE_JIT := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo resume picture test test-fast benchmark reference lint format lock clean
+.PHONY: help venv demo resume picture test test-fast benchmark faults reference lint format lock clean
 
 help: ## list these targets
 	@sed -n 's/^\([a-z][a-z-]*\):[^#]*## \(.*\)/\1|\2/p' Makefile | \
@@ -47,6 +47,10 @@ test-fast: venv ## run the unit tests of the library, and check the style (a min
 
 benchmark: venv ## time the workflow and its peers on the same skies (minutes; ARGS=--help)
 	$(BIN)/python benchmarks/compare.py $(ARGS)
+
+faults: venv ## inject thousands of faults, and print what became of them (an hour)
+	FAULTS_LONG=1 FAULTS_TABLE=docs/faults.md \
+	    $(BIN)/python -m pytest -n $(CORES) --dist worksteal tests/faults $(ARGS)
 
 reference: venv ## write the JSON schema, config/config.yaml and config/README.md's tables
 	PYTHONPATH=scripts $(BIN)/python -m margin_cache.config.reference

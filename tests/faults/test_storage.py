@@ -48,7 +48,7 @@ def test_files_that_end_early_make_no_wrong_margin(
 ) -> None:
     counted = tally("storage, no room for a file")
     sizes = [int(10 * 1.25**step) for step in range(40)]
-    for size in sample(sizes, 10, "sizes"):
+    for size in sample(sizes, 4, "sizes"):
         site = whole[0].copy(tmp_path / "site")
 
         def end_early(site: Site = site, size: int = size) -> None:
@@ -98,7 +98,7 @@ def test_a_disk_that_is_full_makes_no_wrong_margin(
     entries = len(list(whole[0].directory.rglob("*"))) + 4
     least = 4 * pages if kind == "size" else entries
     step = 12 if kind == "size" else 3
-    for more in sample([step * number for number in range(30)], 5, kind):
+    for more in sample([step * number for number in range(30)], 2, kind):
         with mounted(tmp_path / "disk", f"{kind}={few.format(least + more)}") as remount:
             site = whole[0].copy(tmp_path / "disk" / "site")
             outcome = outcome_of_end(*run_in_child(lambda site=site: make_margin(site)))
@@ -154,7 +154,7 @@ def test_a_partition_that_changes_during_a_run_makes_no_wrong_margin(
     """The margin is that of before, or there is none; and the next run knows of the change."""
     counted = tally("storage, a partition changes during the run")
     cases = [(how, stage) for how in CHANGES for stage in STAGES[1:]]
-    for how, stage in sample(cases, 10, "changes"):
+    for how, stage in sample(cases, 4, "changes"):
         site = whole[0].copy(tmp_path / "site")
         partition = sorted((site.directory / "sky" / "Norder=1").rglob("Npix=*"))[2]
         change = partial(CHANGES[how], partition)

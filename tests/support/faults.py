@@ -62,11 +62,12 @@ def _row(kind: str, counts: Counter[str]) -> str:
     return f"| {kind} | {' | '.join(f'{counts[column]:,}' for column in COLUMNS)} |"
 
 
-def sample(cases: Sequence, short: int, kind: str) -> list:
-    """All cases in the long form; in the short one a few, chosen by the seed."""
-    if LONG or len(cases) <= short:
+def sample(cases: Sequence, short: int, kind: str, long: int | None = None) -> list:
+    """All cases, or as many as wanted, in the long form; a few in the short one, by the seed."""
+    wanted = (long or len(cases)) if LONG else short
+    if len(cases) <= wanted:
         return list(cases)
-    return random.Random(f"{SEED} {kind}").sample(list(cases), short)
+    return random.Random(f"{SEED} {kind}").sample(list(cases), wanted)
 
 
 def number(short: int, long: int) -> int:

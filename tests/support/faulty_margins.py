@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 from margin_cache.config.validation import settings_of_margins
 from margin_cache.errors import MarginCacheError
 from margin_cache.process import one_line
@@ -211,3 +213,48 @@ def made(site: Site, right: dict[str, str]) -> None:
     assert code == 0, said
     assert site.results() == right
     assert site.remains() == []
+
+
+def rows_of(site: Site) -> dict[str, pa.Table]:
+    """The rows of a margin's files, in their order."""
+    margin = site.directory / "results" / NAME
+    files = sorted(margin.rglob("Npix=*.parquet"))
+    return {str(file.relative_to(margin)): pq.ParquetFile(file).read() for file in files}
+
+
+def as_pyarrow_reads(site: Site, scratch: Path, *partitions: Path) -> None:
+    """Assert that the margin is that of a catalog which PyArrow has read and written again.
+
+    Args:
+        site: the site, with its margin.
+        scratch: a directory for the other catalog.
+        partitions: those that are written again; all, if none is given.
+    """
+    other = Site(scratch / "again", site.config)
+    shutil.copytree(site.directory / "sky", other.directory / "sky")
+    for partition in partitions or site.directory.glob("sky/**/Npix=*.parquet"):
+        copy = other.directory / partition.relative_to(site.directory)
+        table = pq.ParquetFile(partition).read()
+        pq.write_table(table, copy, compression="none", use_dictionary=False)
+    code, said = run_in_child(lambda: make_margin(other))
+    assert code == 0, said
+    same = equal_bits(rows_of(site), rows_of(other))
+    shutil.rmtree(other.directory)
+    assert same
+
+
+def equal_bits(first: dict[str, pa.Table], second: dict[str, pa.Table]) -> bool:
+    """Whether tables are the same; NaN is, if it has the same bits."""
+    return first.keys() == second.keys() and all(
+        first[name].schema.equals(second[name].schema)
+        and plainly_written(first[name]) == plainly_written(second[name])
+        for name in first
+    )
+
+
+def plainly_written(table: pa.Table) -> bytes:
+    """A table as a file that has all its values as they are, and nothing under its nulls."""
+    sink = pa.BufferOutputStream()
+    options = {"compression": "none", "use_dictionary": False, "write_statistics": False}
+    pq.write_table(table.combine_chunks(), sink, **options)
+    return sink.getvalue().to_pybytes()
