@@ -357,7 +357,7 @@ def test_a_value_that_holds_itself_is_shown() -> None:
 @pytest.mark.parametrize("key", ["input_catalog_path", "output_path", "tmp_dir"])
 def test_a_path_may_begin_with_a_home_directory(key: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Snakemake puts it into the paths of rules, so all others must have it too."""
-    monkeypatch.setenv("HOME", "/home/of a user")
-    assert getattr(only_margin(**{key: "~/sky"}), key) == "/home/of a user/sky"
+    monkeypatch.setenv("HOME", "/users/of a name")
+    assert getattr(only_margin(**{key: "~/sky"}), key) == "/users/of a name/sky"
     assert getattr(only_margin(**{key: "sky~"}), key) == "sky~"
     assert refusal({key: "~nobody-of-this-name/sky"}).startswith(f"{key}: ~nobody-of-this-name/sky")
