@@ -77,8 +77,8 @@ def _check_directories(margins: list[tuple[CatalogInfo, MarginSettings, str]]) -
                 "lie in"
             )
         for key, path in (
-            ("output_path", output_dir.resolve()),
-            ("tmp_dir", intermediate_dir(settings.tmp_dir, name).resolve()),
+            ("output_path", _resolved("output_path", output_dir)),
+            ("tmp_dir", _resolved("tmp_dir", intermediate_dir(settings.tmp_dir, name))),
         ):
             for primary in primaries:
                 if relation := _relation(path, primary):
@@ -97,6 +97,16 @@ def _check_directories(margins: list[tuple[CatalogInfo, MarginSettings, str]]) -
                     f"{key}: {path} is a file, not a directory; choose another place"
                 )
             _check_writable(key, path.parent)
+
+
+def _resolved(key: str, path: Path) -> Path:
+    """Return where a path leads to, by all links in it."""
+    try:
+        return path.resolve()
+    except (OSError, RuntimeError):  # the latter of a loop, until Python 3.12
+        raise MarginCacheError(
+            f"{key}: {path} has a link that leads nowhere; choose another place"
+        ) from None
 
 
 def _relation(path: Path, other: Path) -> str:

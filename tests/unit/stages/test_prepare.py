@@ -181,6 +181,15 @@ def test_a_link_in_place_of_the_output_directory_is_refused(
         prepare()
 
 
+@pytest.mark.parametrize("key", ["output_path", "tmp_dir"])
+def test_a_link_that_leads_to_itself_is_named(
+    tmp_path: Path, prepare: Callable[..., Margin], key: str
+) -> None:
+    (tmp_path / "loop").symlink_to("loop")
+    with pytest.raises(MarginCacheError, match=f"{key}: {tmp_path}/loop/inner/.* leads nowhere"):
+        prepare(**{key: str(tmp_path / "loop" / "inner")})
+
+
 def test_two_margins_of_one_name_are_refused(
     catalog: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
