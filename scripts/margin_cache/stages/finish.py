@@ -23,9 +23,9 @@ from margin_cache.errors import MarginCacheError
 from margin_cache.stages.existing_output import (
     TOOL_NAME,
     check_output,
-    existing_files,
     find_file,
     is_complete,
+    reusable_files,
 )
 from margin_cache.stages.layout import PROVENANCE, PlanFiles, plan_dirs, staging_lock
 from margin_cache.stages.margin import Margin, settings_as_json
@@ -68,6 +68,8 @@ def finish_margin(margin: Margin) -> dict[str, Any]:
             _gather(margin, files)
             _write_metadata(margin, files, rows)
             paths.staging_lock.unlink(missing_ok=True)
+            # A kill after this leaves the older margin, which then counts as complete again.
+            paths.again_file.unlink(missing_ok=True)
             replace_directory(paths.staging_dir, paths.output_dir, paths.backup_dir)
             format_of(info).register(info, paths.output_dir)
         delete_remains(margin)
@@ -93,7 +95,7 @@ def _listed_files(margin: Margin) -> dict[str, tuple[int, int, str]]:
 def _gather(margin: Margin, files: Mapping[str, tuple[int, int, str]]) -> None:
     """Make the staging directory hold the listed files and no others."""
     staging_dir = margin.files.staging_dir
-    existing = existing_files(margin)
+    existing = reusable_files(margin)
     stale = []
     for path, (_, size, digest) in files.items():
         found = find_file(margin, path, size, digest, existing)

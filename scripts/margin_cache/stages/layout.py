@@ -46,6 +46,11 @@ class PlanFiles:
         return self.plan_dir / "run.lock"
 
     @property
+    def again_file(self) -> Path:
+        """What is there while a finished margin is made again, until it has been replaced."""
+        return self.plan_dir / "again.json"
+
+    @property
     def shards_dir(self) -> Path:
         """The directory of the shards."""
         return self.shard("").parent
