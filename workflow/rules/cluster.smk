@@ -42,7 +42,7 @@ class JobErrors(logging.Filter):
         if event == LogEvent.JOB_FINISHED:
             self.has_come_back = True
         if event != LogEvent.JOB_ERROR:
-            return True
+            return not record.getMessage().startswith("Exception in run_job")  # said again below
         self.by_job[record.jobid] = record
         message = record.rule_msg or ""
         if self.why_hopeless(record) or is_final(message, record.log, self.has_come_back):
@@ -170,9 +170,8 @@ def heed_signals():
                 signal.signal(number, stop)
 
 
-def before_jobs():
-    """Do what has to be done when the first job is about to start."""
-    check_requests()
+def watch_over_jobs():
+    """Watch over the jobs that are about to start."""
     heed_signals()
     if is_on_slurm():
         threading.Thread(target=watch_queue, name="queue", daemon=True).start()

@@ -47,6 +47,7 @@ def targets():
 def margin_of(wildcards):
     """Return the margin that a job works at."""
     begin_run()
+    begin_job(wildcards.plan_dir, wildcards.get("job"))
     return MARGINS[wildcards.plan_dir]
 
 

@@ -25,6 +25,7 @@ from margin_cache.notification.smtp import notify, take_login
 from margin_cache.process import one_line
 from margin_cache.stages.again import Again, what_to_make_again
 from margin_cache.stages.begin import begin_margin
+from margin_cache.stages.seen import check_seen
 from margin_cache.storage.files import read_json
 from snakemake.settings.types import DeploymentMethod
 
@@ -60,6 +61,19 @@ def begin_run():
             begin_margin(margin, plan_dir in pending_margins(), again=to_make_again())
     except (MarginCacheError, OSError) as error:
         # Snakemake would make a page of any exception. It holds no lock yet.
+        print(one_line(error), file=sys.stderr, flush=True)
+        os._exit(1)
+
+
+@cache
+def begin_job(plan_dir, job):
+    """End this process with a line if it is for a job whose files its machine does not see."""
+    if workflow.is_main_process:
+        return
+    margin = MARGINS[plan_dir]
+    try:
+        check_seen(margin.files, job_inputs.first_partition(margin, job) if job else None)
+    except (MarginCacheError, OSError) as error:
         print(one_line(error), file=sys.stderr, flush=True)
         os._exit(1)
 
@@ -185,10 +199,11 @@ def end_of_failure(logs):
 
 
 def begin_jobs():
-    """Say what is made, and get ready for what can happen to jobs."""
+    """Check what jobs ask for, say what is made, and watch over the jobs."""
+    check_requests()
     reports = [report for report in margin_reports() if not report.is_older]
     print(margins_to_make(reports), file=sys.stderr, flush=True)
-    before_jobs()
+    watch_over_jobs()
 
 
 MAIL = plan_mail()

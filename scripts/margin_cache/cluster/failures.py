@@ -15,6 +15,12 @@ _TEMPORARY = re.compile(
 )
 """What SLURM says if it cannot take a job just now."""
 
+_REFUSAL = re.compile(
+    r"sbatch failed\. The error message was '(.*?)'\.\s*(?:\n|$)"
+    r"|Job submission failed with exception: (.*?)(?:For further error details|$)",
+    re.DOTALL,
+)
+
 _MEMORY = re.compile(
     r"oom.?kill|out.of.memory|exceeded (job|step)? ?memory|memory limit|MemoryError", re.IGNORECASE
 )
@@ -26,13 +32,13 @@ UNSEEN = "is not seen by"
 
 
 def refusal(message: str) -> str:
-    """Return what SLURM said when it refused a job; empty if it has taken it.
+    """Return what was said when a job could not be handed to SLURM; empty if it was.
 
     Args:
         message: what the executor says of a failure.
     """
-    found = re.search(r"sbatch failed\. The error message was '(.*?)'\.\s*\n", message + "\n", re.S)
-    return " ".join(found[1].split()) if found else ""
+    found = _REFUSAL.search(message)
+    return " ".join((found[1] or found[2]).split()) if found else ""
 
 
 def never(reason: str) -> str:

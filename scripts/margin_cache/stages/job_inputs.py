@@ -21,6 +21,12 @@ def partitions_read(margin: Margin, job: str) -> list[str]:
     return [file for file in plan.files_of(number) if not set("{}") & set(file)]
 
 
+def first_partition(margin: Margin, job: str) -> str | None:
+    """Return a partition file that a job reads; None if it is no map job."""
+    plan = margin.plan
+    return plan.files_of(plan.map_job_of(job))[0] if job in plan.map_names else None
+
+
 def shards_read(margin: Margin, job: str) -> list[str]:
     """Return the shards that a reduce job reads."""
     plan = margin.plan
