@@ -19,7 +19,7 @@ from margin_cache.stages.prepare import prepare_margins
 
 def plan_margins():
     """Return the margins by their plan's directory."""
-    config.setdefault("input_catalog_path", str(BASE / "demo/hipparcos"))
+    check_call()
     find = prepare_margins if workflow.is_main_process else load_margins
     return {str(margin.files.plan_dir): margin for margin in find(settings_of_margins(config))}
 

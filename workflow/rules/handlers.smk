@@ -8,6 +8,7 @@ import threading
 import time
 from functools import cache
 
+from margin_cache.config.command_line import check_catalog_given, check_command
 from margin_cache.config.validation import mail_settings
 from margin_cache.errors import MarginCacheError
 from margin_cache.notification.messages import (
@@ -44,6 +45,16 @@ def plan_mail():
         return mail_settings(config)
     except MarginCacheError as error:
         sys.exit(one_line(error))
+
+
+def check_call():
+    """Check what Snakemake was called with for what it would leave out or fill in silently."""
+    if not workflow.is_main_process:
+        return
+    if Path(sys.argv[0]).name in ("snakemake", "__main__.py"):
+        places = [BASE, Path(workflow.main_snakefile).parent]
+        check_command(sys.argv[1:], Path(workflow.workdir_init), places)
+    check_catalog_given(config, Path.cwd(), BASE)
 
 
 @cache
