@@ -98,6 +98,13 @@ def to_make_again():
     return what_to_make_again(settings.forceall, map(str, settings.forcerun))
 
 
+def with_done_jobs():
+    """Tell whether jobs that are done belong into the DAG: to be done again, or to be counted."""
+    if not workflow.is_main_process:
+        return False
+    return to_make_again() >= Again.FILES or workflow.dag_settings.batch is not None
+
+
 def check_batch():
     """Check that a batch is one of files that there are."""
     batch = workflow.dag_settings.batch

@@ -2,7 +2,6 @@
 
 import time
 
-from margin_cache.stages.again import Again
 from margin_cache.stages.layout import PROVENANCE
 from margin_cache.stages.margin import Margin
 
@@ -34,14 +33,14 @@ def shards_read(margin: Margin, job: str) -> list[str]:
     return [str(margin.files.shard(plan.map_names[need])) for need in needs]
 
 
-def missing_receipts(margin: Margin, again: Again = Again.NOTHING) -> list[str]:
-    """Return the receipts that are still to be made: all if the margin's files are made again.
+def missing_receipts(margin: Margin, with_done: bool = False) -> list[str]:
+    """Return the receipts that are still to be made, or all.
 
     A reduce job that has its receipt stays out of the DAG. In it, Snakemake would run it again as
     soon as a neighbour that has changed asks for one of its shards, and so on around the sky.
     """
     receipts = map(margin.files.receipt, margin.plan.reduce_names)
-    return [str(receipt) for receipt in receipts if again >= Again.FILES or not receipt.exists()]
+    return [str(receipt) for receipt in receipts if with_done or not receipt.exists()]
 
 
 def target(margin: Margin, is_pending: bool) -> str:

@@ -97,10 +97,3 @@ def test_files_once_refused_stay_so_until_they_are_made(finished: Margin) -> Non
     start_again(finished, Again.FILES)
     start_again(finished, Again.METADATA)
     assert not reuses_files(finished)
-
-
-def test_all_receipts_are_missing_if_files_are_made_again(finished: Margin) -> None:
-    assert missing_receipts(finished) == missing_receipts(finished, Again.METADATA) == []
-    receipts = len(finished.plan.reduce_names)
-    assert len(missing_receipts(finished, Again.FILES)) == receipts
-    assert len(missing_receipts(finished, Again.SHARDS)) == receipts
