@@ -324,14 +324,14 @@ def test_a_job_that_runs_out_of_memory_gets_more_but_not_more_than_there_is(
     output = run_workflow(
         tmp_path,
         *profile("tight"),
-        *("--set-resources", "map_partitions:mem_mb=300"),
+        *("--set-resources", "map_partitions:mem_mb=200", "reduce_margins:mem_mb=350"),
         config=configuration(catalog),
         check=True,
     ).stdout
     assert margin_digests(tmp_path) == local_margin
     first, second, _ = cluster.jobs_of(tmp_path)
-    assert (first["state"], first["memory"]) == ("FAILED", "300M"), output
-    assert (second["state"], second["memory"]) == ("COMPLETED", "520M")
+    assert (first["state"], first["memory"]) == ("FAILED", "200M"), output
+    assert (second["state"], second["memory"]) == ("COMPLETED", "380M")
 
 
 def test_a_run_whose_main_process_was_killed_is_resumed(

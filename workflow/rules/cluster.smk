@@ -9,17 +9,19 @@ import threading
 import time
 from contextlib import suppress
 from functools import cache
+from itertools import chain, repeat
 
 from margin_cache.cluster.failures import is_final, never, refusal
 from margin_cache.cluster.limits import ask_slurm, check_request, most_of
 from margin_cache.cluster.queue import cancel, cancel_run, hopeless_jobs
 from margin_cache.errors import MarginCacheError
 from margin_cache.process import one_line
+from margin_cache.stages.layout import is_of_this_run
 from snakemake.logging import logger
 from snakemake.resources import Resource
 from snakemake_interface_logger_plugins.common import LogEvent
 
-LOOKS = 5, 10  # seconds until the first look at the queue, and between looks
+LOOKS = chain((5, 10, 20), repeat(60))  # seconds before each look at the queue
 STOPPED_BY = []
 
 
@@ -45,7 +47,8 @@ class JobErrors(logging.Filter):
             return not record.getMessage().startswith("Exception in run_job")  # said again below
         self.by_job[record.jobid] = record
         message = record.rule_msg or ""
-        if self.why_hopeless(record) or is_final(message, record.log, self.has_come_back):
+        logs = filter(is_of_this_run, record.log)
+        if self.why_hopeless(record) or is_final(message, logs, self.has_come_back):
             stop_attempts(record.jobid)
         words = record.rule_name, refusal(message)
         is_repeated = words in self.refusals
@@ -137,14 +140,13 @@ def check_requests():
 
 def watch_queue():
     """Cancel jobs that would wait in SLURM's queue for ever, until this process ends."""
-    time.sleep(LOOKS[0])
-    while True:
+    for seconds in LOOKS:
+        time.sleep(seconds)
         for job, reason in hopeless_jobs(slurm_run()).items():
             if job not in ERRORS.hopeless:
                 ERRORS.hopeless[job] = never(reason)
                 logger.error(f"{never(reason)}: {job}, which is cancelled")
                 cancel(job)
-        time.sleep(LOOKS[1])
 
 
 def slurm_run():

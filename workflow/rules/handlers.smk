@@ -140,7 +140,7 @@ def failed_jobs():
                 FailedJob(
                     job.rule.name,
                     job.wildcards_dict,
-                    list(map(str, logs)),
+                    list(filter(is_of_this_run, map(str, logs))),
                     ERRORS.why_hopeless(record) or reason,
                     number_or_zero(job.resources.get("mem_mb")),
                     number_or_zero(job.resources.get("runtime")),

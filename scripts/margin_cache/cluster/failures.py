@@ -123,7 +123,8 @@ def cause(
             f"error: {rule}: a job failed ({ended}) before it wrote a line; do the nodes see the "
             f"working directory {Path.cwd()} and the Python that this run was started with?"
         )
-    return ""
+    said = " ".join(message.partition("For further error details")[0].split())
+    return f"error: {rule}: a job failed: {said[:_MAX_LENGTH]}" if said else ""
 
 
 def causes(lines: Iterable[str]) -> list[str]:

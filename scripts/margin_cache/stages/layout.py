@@ -149,6 +149,18 @@ def plan_dirs(directory: Path) -> list[Path]:
     return sorted(path for path in directory.iterdir() if PlanFiles(path).plan.exists())
 
 
+def is_of_this_run(log: str) -> bool:
+    """Tell whether a log was written since the run at work began; not if it was by an earlier one.
+
+    By the clock of the file system that both the log and the lock of the plan are on.
+    """
+    try:
+        began = PlanFiles(Path(log).parents[2]).plan_lock.stat().st_mtime
+        return Path(log).stat().st_mtime >= began
+    except (IndexError, OSError):
+        return True  # a log of something else
+
+
 def staging_lock(staging_dir: Path) -> Path:
     """Return the file in a staging directory that a run at work there has locked."""
     return staging_dir / ".run.lock"

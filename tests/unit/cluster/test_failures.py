@@ -98,6 +98,7 @@ def test_a_path_that_no_job_has_seen_is_final(logs: list[str]) -> None:
         ("MissingOutputException", (), ("all nodes see", "--latency-wait")),
         (ENDED.format("FAILED"), (), ("before it wrote a line", str(Path.cwd()))),
         (ENDED.format("FAILED"), ("Traceback", "ValueError: no"), ("ValueError: no",)),
+        ("exit code 9. For further error details see", (), ("a job failed: exit code 9.",)),
         (never("PartitionTimeLimit"), (), ("never start", "PartitionTimeLimit")),
         ("", (), ("end of its log", "unheard of")),
     ],
@@ -105,7 +106,7 @@ def test_a_path_that_no_job_has_seen_is_final(logs: list[str]) -> None:
 def test_the_cause_is_named(
     message: str, lines: tuple[str, ...], words: tuple[str, ...], logs: list[str]
 ) -> None:
-    say(logs[1], *(lines or (("unheard of",) if not message else ())))
+    say(logs[1], *(lines or (() if message else ("unheard of",))))
     line = cause("map", message, logs, 450, 11)
     assert line.startswith("error: map: ")
     for word in words:
