@@ -36,7 +36,7 @@ resume: venv ## go on with a killed run: cancel its jobs in a queue, unlock (ARG
 	$(BIN)/python scripts/resume_run.py $(ARGS)
 
 picture: venv ## draw docs/margin.png, the picture in README.md
-	$(BIN)/snakemake --cores $(CORES) --config margin_threshold=1800
+	$(BIN)/snakemake --cores $(CORES) --config input_catalog_path=demo/hipparcos margin_threshold=1800
 	$(BIN)/python docs/draw_margin.py demo/hipparcos results/hipparcos_1800arcs 4 1430 docs/margin.png
 
 test: venv ## run all tests, those of the style too

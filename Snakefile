@@ -21,6 +21,7 @@ if Path("config/config.yaml").exists():
     configfile: "config/config.yaml"
 
 
+include: "workflow/rules/cluster.smk"
 include: "workflow/rules/handlers.smk"
 include: "workflow/rules/common.smk"
 include: "workflow/rules/map.smk"
@@ -32,6 +33,10 @@ rule all:
     default_target: True
     input:
         lambda wildcards: targets(),
+
+
+onstart:
+    begin_jobs()
 
 
 onsuccess:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import NoReturn
 
-from margin_cache.errors import MarginCacheError
+from margin_cache.errors import FINAL, MarginCacheError, PassingError
 
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
 _KEPT_MEMORY = {_M_TRIM_THRESHOLD: 1 << 28, _M_MMAP_THRESHOLD: 1 << 25}
@@ -50,12 +50,12 @@ def one_line(error: MarginCacheError | OSError) -> str:
     return f"error: {error.filename or 'a file'}: {error.strerror or error}"
 
 
-def _end(line: str) -> NoReturn:
-    """End a script that has failed, with a line; on stdout if its log is on a full disk."""
+def _end(lines: str) -> NoReturn:
+    """End a script that has failed, with lines; on stdout if its log is on a full disk."""
     try:
-        print(line, file=sys.stderr, flush=True)
+        print(lines, file=sys.stderr, flush=True)
     except OSError:
-        print(line, flush=True)
+        print(lines, flush=True)
     sys.exit(1)
 
 
@@ -71,6 +71,7 @@ def run(main: Callable[[], str]) -> NoReturn:
     try:
         print(main(), file=sys.stderr, flush=True)
     except (MarginCacheError, OSError) as error:
-        _end(one_line(error))
+        is_final = isinstance(error, MarginCacheError) and not isinstance(error, PassingError)
+        _end(f"{FINAL}\n{one_line(error)}" if is_final else one_line(error))
     # Python would now take all modules apart, one after the other.
     os._exit(0)

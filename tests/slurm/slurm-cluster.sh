@@ -30,6 +30,11 @@ SOCK=$DIR/run/munge.sock
 say()  { printf '[slurm-cluster] %s\n' "$*" >&2; }
 die()  { say "error: $*"; exit 1; }
 
+OWN=()
+if unshare --mount true 2>/dev/null; then
+  OWN=(unshare --mount sh -c 'mount -t tmpfs none "$0" && exec "$@"' "$DIR/unseen")
+fi
+
 # --- process bookkeeping: a pid file each, checked against a tag in its environment
 alive() {  # alive NAME
   local f=$DIR/run/$1.pid pid
@@ -66,8 +71,8 @@ wait_for() { # wait_for SECONDS WHAT CMD...   (each try should itself be bounded
 # --- files ---------------------------------------------------------------------
 write_files() {
   umask 022
-  mkdir -p "$DIR"/{bin,etc,run,log,state,spool}
-  chmod 755 "$DIR" "$DIR"/{etc,run,log,state,spool}
+  mkdir -p "$DIR"/{bin,etc,run,log,state,spool,unseen}
+  chmod 755 "$DIR" "$DIR"/{etc,run,log,state,spool,unseen}
   if [[ ! -s $DIR/etc/munge.key ]]; then
     (umask 077; head -c 1024 /dev/urandom >"$DIR/etc/munge.key")
   fi
@@ -127,7 +132,10 @@ CONF
       echo "NodeName=n$i NodeHostname=$HOST NodeAddr=127.0.0.1 Port=$((PORT + 10 + i)) CPUs=$CPUS RealMemory=$MEM State=UNKNOWN"
     done
     echo "PartitionName=main Nodes=ALL Default=YES MaxTime=INFINITE State=UP"
-    echo "PartitionName=short Nodes=ALL Default=NO MaxTime=10 State=UP"
+    # too short, and too small, for any job of the workflow; and one of some memory
+    echo "PartitionName=short Nodes=ALL Default=NO MaxTime=5 State=UP"
+    echo "PartitionName=small Nodes=ALL Default=NO MaxTime=INFINITE MaxMemPerNode=300 State=UP"
+    echo "PartitionName=tight Nodes=ALL Default=NO MaxTime=60 MaxMemPerNode=380 State=UP"
   } >"$DIR/etc/slurm.conf"
   # read only by cgroup plugins, none of which is configured
   echo "CgroupAutomount=no" >"$DIR/etc/cgroup.conf"
@@ -147,7 +155,8 @@ start_munged() {
 }
 start_node() { # start_node n1
   mkdir -p "$DIR/spool/$1"
-  spawn "slurmd-$1" slurmd -D -N "$1" -f "$SLURM_CONF"
+  # nodes have an empty directory of their own in the place of $DIR/unseen, if the machine lets them
+  spawn "slurmd-$1" "${OWN[@]}" slurmd -D -N "$1" -f "$SLURM_CONF"
 }
 start() {
   [[ $(id -u) == 0 ]] || die "must be root"

@@ -1,29 +1,42 @@
 """On a real SLURM cluster, the margin has the bytes of one made locally, whatever goes wrong."""
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
+from margin_cache.config.model import SMTP_PASSWORD
 from support.margins import tree_digest
 from support.paths import ROOT
-from support.slurm_cluster import Cluster, wait_for
+from support.slurm_cluster import TIME_LIMIT, Cluster, wait_for
 from support.small_skies import small_catalog
 from support.workflow_runs import SNAKEMAKE, run_workflow, write_config
 
 RESUME = ROOT / "scripts/resume_run.py"
 ACCOUNT = ("slurm_account=lab", "slurm_partition=main")
-PROFILE = (
-    *("--workflow-profile", ROOT / "profiles/slurm", "--default-resources", *ACCOUNT),
-    *("--slurm-init-seconds-before-status-checks", "1"),
-)
+
+
+def profile(*partition_and_more: str) -> tuple[str | Path, ...]:
+    """Arguments for a run on the cluster: a partition, and further resources of all jobs."""
+    partition, *more = partition_and_more
+    resources = ("slurm_account=lab", f"slurm_partition={partition}", *more)
+    return (
+        *("--workflow-profile", ROOT / "profiles/slurm", "--default-resources", *resources),
+        *("--slurm-init-seconds-before-status-checks", "1"),
+    )
+
+
+PROFILE = profile("main")
 
 Digests = dict[str, str]
+SECRET = "hunter2-s3cret"
 
 
 @pytest.fixture(scope="module")
@@ -106,8 +119,15 @@ def states(cluster: Cluster, directory: Path) -> list[str]:
 
 
 def test_a_margin_of_a_hundred_partitions(
-    cluster: Cluster, tmp_path: Path, catalog: Path, local_margin: Digests
+    cluster: Cluster,
+    tmp_path: Path,
+    catalog: Path,
+    local_margin: Digests,
+    monkeypatch: pytest.MonkeyPatch,
 ):
+    """Made with a secret in the environment that no job needs."""
+    monkeypatch.setenv(SMTP_PASSWORD, SECRET)
+    monkeypatch.setenv("NO_SECRET", "all-the-rest")
     assert len(list(catalog.rglob("Npix=*.parquet"))) >= 100
     config = configuration(catalog, partitions_per_job=60)
     run_workflow(tmp_path, *PROFILE, config=config, check=True)
@@ -117,7 +137,11 @@ def test_a_margin_of_a_hundred_partitions(
     assert {job["state"] for job in jobs} == {"COMPLETED"}
     assert {job["node"] for job in jobs} == {"n1", "n2"}
     # The resources of the rules, and not Snakemake's default.
-    assert {int(job["memory"].rstrip("M")) for job in jobs} <= set(range(450, 600))
+    assert {int(job["memory"].rstrip("M")) for job in jobs} <= set(range(500, 650))
+    # SLURM keeps the environment that a job is handed in with, and gives it to the job.
+    kept = [path.read_bytes() for path in cluster.directory.glob("state/**/environment")]
+    assert sum(b"NO_SECRET=all-the-rest" in text for text in kept) >= len(jobs)
+    assert not [text for text in kept if SECRET.encode() in text]
 
 
 def test_without_the_profile_an_account_and_a_partition_are_enough(
@@ -156,7 +180,112 @@ def test_a_run_begun_locally_is_finished_on_the_cluster(
     assert states(cluster, tmp_path) == ["COMPLETED"]
 
 
+# --- requests that cannot be met ------------------------------------------------------------
+
+
+def last_error(run: subprocess.CompletedProcess[str]) -> str:
+    """The one line at the end of a failed run that says what is wrong."""
+    assert run.returncode == 1, run.stdout
+    assert "Traceback" not in run.stdout
+    errors = [line for line in run.stdout.splitlines()[-8:] if line.startswith("error: ")]
+    assert len(errors) == 1, run.stdout
+    return errors[0]
+
+
+@pytest.mark.parametrize(
+    ("partition", "words"),
+    [
+        ("short", "short takes no job of map_partitions, which asks for 11 minutes, of which it"),
+        ("small", "small takes no job of map_partitions, which asks for 501 MB of memory, of"),
+        ("nosuch", "this cluster has no partition nosuch; it has main, short, small, tight"),
+    ],
+)
+def test_a_request_that_can_never_run_ends_the_run_at_once(
+    cluster: Cluster, tmp_path: Path, catalog: Path, partition: str, words: str
+):
+    start = time.monotonic()
+    run = run_workflow(tmp_path, *profile(partition), config=configuration(catalog))
+    assert last_error(run).startswith(f"error: slurm_partition: {words}")
+    assert time.monotonic() - start < 60
+    assert cluster.jobs_of(tmp_path) == []
+    assert not list((tmp_path / ".snakemake").glob("locks/*"))
+
+
+def test_a_job_that_would_wait_for_ever_is_cancelled(
+    cluster: Cluster, tmp_path: Path, catalog: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """As for a limit that SLURM does not tell of beforehand."""
+    silent = tmp_path / "bin/scontrol"
+    silent.parent.mkdir()
+    real = shutil.which("scontrol")
+    silent.write_text(f'#!/bin/sh\ncase "$*" in *partition*) exit 1 ;; esac\nexec {real} "$@"\n')
+    silent.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{silent.parent}:{os.environ['PATH']}")
+    start = time.monotonic()
+    run = run_workflow(tmp_path, *profile("short"), config=configuration(catalog))
+    assert "SLURM would never start a job (PartitionTimeLimit)" in last_error(run)
+    assert time.monotonic() - start < 60
+    assert states(cluster, tmp_path) == ["CANCELLED"]
+
+
+def test_a_refused_submission_is_said_once(cluster: Cluster, tmp_path: Path, catalog: Path):
+    options = profile("main", "constraint=nosuch")
+    run = run_workflow(tmp_path, *options, config=configuration(catalog, partitions_per_job=40))
+    error = last_error(run)
+    assert error.startswith("error: map_partitions: SLURM refuses the job: sbatch: error: ")
+    assert "Invalid feature specification" in error
+    assert error.endswith(" jobs)")
+    assert run.stdout.count("Error in rule") == 1
+    assert cluster.jobs_of(tmp_path) == []
+
+
 # --- faults ---------------------------------------------------------------------------------
+
+
+def test_a_damaged_file_is_read_once(cluster: Cluster, tmp_path: Path, catalog: Path):
+    damaged = shutil.copytree(catalog, tmp_path / "sky")
+    path = sorted(damaged.rglob("Npix=*.parquet"))[7]
+    content = path.read_bytes()
+    path.write_bytes(content[: len(content) // 4] + content[len(content) // 2 :])
+    run = run_workflow(tmp_path, *PROFILE, config=configuration(damaged))
+    assert last_error(run).startswith(f"error: {path}: cannot be read")
+    assert states(cluster, tmp_path) == ["FAILED"]
+
+
+def test_the_cause_is_named_where_no_script_has_written_a_log(
+    cluster: Cluster, tmp_path: Path, catalog: Path
+):
+    options = ("--retries", "0", "--set-resources", "map_partitions:mem_mb=60")
+    run = run_workflow(tmp_path, *PROFILE, *options, config=configuration(catalog))
+    assert "map_partitions: a job ran out of memory (60 MB asked for)" in last_error(run)
+
+
+def test_a_directory_that_nodes_do_not_see_is_named(
+    cluster: Cluster, tmp_path: Path, catalog: Path
+):
+    if not cluster.nodes_have_a_directory_of_their_own():
+        if os.environ.get("CI") == "true":
+            pytest.fail("this machine gives nodes no file systems of their own")
+        pytest.skip("this machine gives nodes no file systems of their own")
+    config = configuration(catalog) | {"tmp_dir": cluster.directory / "unseen/tmp"}
+    error = last_error(run_workflow(tmp_path, *PROFILE, config=config))
+    assert error.startswith(f"error: tmp_dir: {cluster.directory}/unseen/tmp/margin is not seen by")
+    assert states(cluster, tmp_path) == ["FAILED"]
+
+
+def test_a_run_that_is_stopped_leaves_no_job_and_no_lock(
+    cluster: Cluster, tmp_path: Path, catalog: Path
+):
+    write_config(tmp_path, configuration(catalog))
+    with running(tmp_path) as run:
+        a_job(cluster, tmp_path)
+        run.terminate()
+        assert run.wait(TIME_LIMIT) == 1
+        output = (tmp_path / "first.log").read_text()
+    assert "\nstopped by SIGTERM. What is done is kept; give the same command again" in output
+    assert "error: " not in output
+    wait_for(lambda: states(cluster, tmp_path) == ["CANCELLED"], "end of the job")
+    assert not list((tmp_path / ".snakemake").glob("locks/*"))
 
 
 def test_a_job_that_is_cancelled_is_done_again(
@@ -188,18 +317,21 @@ def test_the_jobs_of_a_node_that_dies_are_done_on_another(
     assert node not in {job["node"] for job in others}
 
 
-def test_a_job_that_runs_out_of_memory_gets_more_at_its_second_attempt(
+def test_a_job_that_runs_out_of_memory_gets_more_but_not_more_than_there_is(
     cluster: Cluster, tmp_path: Path, catalog: Path, local_margin: Digests
 ):
-    little = "map_partitions:mem_mb=60 if attempt == 1 else 600"
-    config = configuration(catalog)
+    """The number given grows as the rules' own do, to what the partition `tight` gives."""
     output = run_workflow(
-        tmp_path, *PROFILE, "--set-resources", little, config=config, check=True
+        tmp_path,
+        *profile("tight"),
+        *("--set-resources", "map_partitions:mem_mb=200", "reduce_margins:mem_mb=350"),
+        config=configuration(catalog),
+        check=True,
     ).stdout
     assert margin_digests(tmp_path) == local_margin
     first, second, _ = cluster.jobs_of(tmp_path)
-    assert (first["state"], first["memory"]) == ("FAILED", "60M"), output
-    assert (second["state"], second["memory"]) == ("COMPLETED", "600M")
+    assert (first["state"], first["memory"]) == ("FAILED", "200M"), output
+    assert (second["state"], second["memory"]) == ("COMPLETED", "380M")
 
 
 def test_a_run_whose_main_process_was_killed_is_resumed(

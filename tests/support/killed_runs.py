@@ -31,8 +31,9 @@ def resume(directory: Path) -> str:
 class Run:
     """A run that can be killed, in a process group of its own."""
 
-    def __init__(self, directory: Path) -> None:
-        command = [SNAKEMAKE, "-s", ROOT / "Snakefile", "--directory", directory, "--cores", "2"]
+    def __init__(self, directory: Path, *arguments: str, before: tuple[str, ...] = ()) -> None:
+        command = [*before, SNAKEMAKE, "-s", ROOT / "Snakefile", "--directory", directory]
+        command += ["--cores", "2", *arguments]
         environment = {k: v for k, v in os.environ.items() if k != "SNAKEMAKE_PROFILE"}
         self.start = time.monotonic()
         with (directory / "killed.log").open("w") as log:
@@ -99,10 +100,12 @@ class Run:
 
 
 @contextmanager
-def run_of(directory: Path, config: Mapping[str, Any]) -> Iterator[Run]:
-    """A run in a directory; nothing of it is left at the end."""
+def run_of(
+    directory: Path, config: Mapping[str, Any], *arguments: str, before: tuple[str, ...] = ()
+) -> Iterator[Run]:
+    """A run in a directory, with the words before its command; nothing of it is left at the end."""
     write_config(directory, config)
-    run = Run(directory)
+    run = Run(directory, *arguments, before=before)
     try:
         yield run
     finally:

@@ -21,6 +21,18 @@ class Cluster:
     def do(self, *command: str) -> None:
         subprocess.run([SCRIPT, *command], env=self.environment, check=True)
 
+    @property
+    def directory(self) -> Path:
+        """Where all of it lies."""
+        return Path(self.environment["SLURMLAB_DIR"])
+
+    def nodes_have_a_directory_of_their_own(self) -> bool:
+        """Tell whether nodes see another directory `unseen` than this process does."""
+        unseen = self.directory / "unseen"
+        (unseen / "here").touch()
+        look = ["srun", "--mem=10", "ls", str(unseen)]
+        return not subprocess.run(look, check=True, capture_output=True).stdout
+
     def jobs(self, *states: str) -> list[dict[str, str]]:
         """Jobs, old ones as well, in the order in which they were submitted."""
         wanted = f"--states={','.join(states) or 'all'}"

@@ -7,6 +7,7 @@ from pathlib import Path
 from textwrap import indent
 
 import pytest
+from margin_cache.errors import FINAL
 from support.paths import ROOT
 
 SCRIPTS = ROOT / "scripts"
@@ -27,7 +28,7 @@ RUN = """
 import atexit, sys
 sys.path.insert(0, sys.argv[1])
 from margin_cache.process import run
-from margin_cache.errors import MarginCacheError
+from margin_cache.errors import MarginCacheError, PassingError
 def main():
 {}
 run(main)
@@ -50,7 +51,12 @@ def run_script(work: str, output: Path) -> tuple[int, str]:
     ("work", "code", "said"),
     [
         ("return 'read 7 rows'", 0, "read 7 rows\n"),
-        ("raise MarginCacheError('a.parquet: is damaged')", 1, "error: a.parquet: is damaged\n"),
+        (
+            "raise MarginCacheError('a.parquet: is damaged')",
+            1,
+            f"{FINAL}\nerror: a.parquet: is damaged\n",
+        ),
+        ("raise PassingError('a.parquet: no answer')", 1, "error: a.parquet: no answer\n"),
         ("open('/not/there')", 1, "error: /not/there: No such file or directory\n"),
         ("atexit.register(print, 'late'); return 'early'", 0, "early\n"),
     ],
@@ -91,7 +97,7 @@ def test_a_script_whose_log_is_on_a_full_disk_says_elsewhere_what_is_wrong() -> 
             check=False,
         )
     assert ended.returncode != 0
-    assert ended.stdout == "error: a.parquet: is damaged\n"
+    assert ended.stdout == f"{FINAL}\nerror: a.parquet: is damaged\n"
 
 
 def test_a_script_that_cannot_say_how_it_ended_fails() -> None:

@@ -65,9 +65,12 @@ def test_modules_are_short() -> None:
     assert lengths["common.smk"] <= 90
 
 
-def test_snakemakes_insides_are_in_one_file() -> None:
+def test_snakemakes_insides_are_in_two_files() -> None:
     files = [ROOT / "Snakefile", *(ROOT / "workflow").rglob("*.smk")]
-    assert {path.name for path in files if INSIDES.search(path.read_text())} == {"handlers.smk"}
+    assert {path.name for path in files if INSIDES.search(path.read_text())} == {
+        "cluster.smk",
+        "handlers.smk",
+    }
 
 
 def test_the_version_that_snakemakes_insides_were_tried_with_is_the_one_installed() -> None:

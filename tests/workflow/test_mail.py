@@ -203,7 +203,7 @@ def test_mail_tells_what_a_cluster_says_about_a_failed_job(tmp_path, catalog, mo
         failed = run_workflow(tmp_path / "run", *options, config=config, fresh=True)
     assert failed.returncode == 1
     assert not warnings_in(failed.stdout)
-    assert "error: a job failed; its log" in failed.stdout
+    assert "error: map_partitions: a job failed: out of memory." in failed.stdout
     (received,) = inbox.mails
     lines = received.text.splitlines()
     assert any(line.startswith("    message: out of memory. ") for line in lines)

@@ -19,29 +19,35 @@ from margin_cache.stages.prepare import prepare_margins
 
 def plan_margins():
     """Return the margins by their plan's directory."""
-    config.setdefault("input_catalog_path", str(BASE / "demo/hipparcos"))
+    check_call()
     find = prepare_margins if workflow.is_main_process else load_margins
     return {str(margin.files.plan_dir): margin for margin in find(settings_of_margins(config))}
 
 
-def pending_margins():
+def incomplete_margins():
     """Return the plan directories of the margins that are not complete, and may be made."""
-    pending = [plan_dir for plan_dir, margin in MARGINS.items() if not is_complete(margin)]
+    incomplete = [plan_dir for plan_dir, margin in MARGINS.items() if not is_complete(margin)]
     if workflow.is_main_process:
-        for plan_dir in pending:
+        for plan_dir in incomplete:
             check_output(MARGINS[plan_dir])
-    return pending
+    return incomplete
+
+
+def pending_margins():
+    """Return the plan directories of the margins that this run makes."""
+    return INCOMPLETE if to_make_again() == Again.NOTHING else list(MARGINS)
 
 
 def targets():
     """Return the files that this run is done with, one a margin."""
     begin_run()
-    return [job_inputs.target(margin, key in PENDING) for key, margin in MARGINS.items()]
+    return [job_inputs.target(margin, key in pending_margins()) for key, margin in MARGINS.items()]
 
 
 def margin_of(wildcards):
     """Return the margin that a job works at."""
     begin_run()
+    begin_job(wildcards.plan_dir, wildcards.get("job"))
     return MARGINS[wildcards.plan_dir]
 
 
@@ -69,14 +75,9 @@ def for_finish(wildcards, input):
     return finish_request(margin_of(wildcards).plan, row_group_of(wildcards.plan_dir))
 
 
-def asked(name, request):
-    """Return a function for `resources` that gives one of those that a job asks for."""
-    return lambda wildcards, input, attempt: getattr(request(wildcards, input).at(attempt), name)
-
-
 try:
     MARGINS = plan_margins()
-    PENDING = pending_margins()
+    INCOMPLETE = incomplete_margins()
 except (MarginCacheError, OSError) as error:
     sys.exit(one_line(error))
 # A margin of no more pixels is finished in seconds, where Snakemake runs; if all are, the rule is local.

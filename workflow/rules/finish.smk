@@ -1,6 +1,6 @@
 rule finish_margin:
     input:
-        lambda wildcards: job_inputs.missing_receipts(margin_of(wildcards)),
+        lambda wildcards: job_inputs.missing_receipts(margin_of(wildcards), with_done_jobs()),
     output:
         layout.DONE,
     log:
@@ -10,9 +10,9 @@ rule finish_margin:
         "../envs/margin_cache.yaml"
     threads: 1
     resources:
-        mem_mb=asked("mem_mb", for_finish),
-        disk_mb=asked("disk_mb", for_finish),
-        runtime=asked("runtime", for_finish),
+        mem_mb=asked("finish_margin", "mem_mb", for_finish),
+        disk_mb=asked("finish_margin", "disk_mb", for_finish),
+        runtime=asked("finish_margin", "runtime", for_finish),
     params:
         name=lambda wildcards: margin_of(wildcards).name,
         margin=lambda wildcards: str(margin_of(wildcards).files.margin_file),

@@ -2,13 +2,13 @@
 # log records, its scheduler and its threads. Tried with the version below: before another one is
 # pinned in requirements.in, run all tests with it, and look at this file.
 import gc
-import logging
 import os
 import shlex
 import threading
 import time
 from functools import cache
 
+from margin_cache.config.command_line import check_catalog_given, check_command
 from margin_cache.config.validation import mail_settings
 from margin_cache.errors import MarginCacheError
 from margin_cache.notification.messages import (
@@ -17,17 +17,18 @@ from margin_cache.notification.messages import (
     failure_message,
     failure_summary,
     finished_margins,
+    margins_to_make,
     resume_command,
     run_details,
     success_message,
 )
-from margin_cache.notification.smtp import notify
+from margin_cache.notification.smtp import notify, take_login
 from margin_cache.process import one_line
+from margin_cache.stages.again import Again, what_to_make_again
 from margin_cache.stages.begin import begin_margin
+from margin_cache.stages.seen import check_seen
 from margin_cache.storage.files import read_json
-from snakemake.logging import logger
 from snakemake.settings.types import DeploymentMethod
-from snakemake_interface_logger_plugins.common import LogEvent
 
 TRIED_WITH = "9.27.1"
 STARTED = time.monotonic()
@@ -36,32 +37,24 @@ STARTED = time.monotonic()
 gc.freeze()
 
 
-class ErrorRecords(logging.Handler):
-    """Keeps the last log record about each failed job, by the job's number.
-
-    Nothing else has the log of a job on a cluster and what the executor says about its failure.
-    """
-
-    def __init__(self):
-        super().__init__(logging.ERROR)
-        self.by_job = {}
-
-    def emit(self, record):
-        if getattr(record, "event", None) == LogEvent.JOB_ERROR:
-            self.by_job[record.jobid] = record
-
-
 def plan_mail():
     """Return whom a mail goes to at the end and how, or None; or end with a line on what is wrong."""
     if not workflow.is_main_process:
         return None
     try:
-        settings = mail_settings(config)
+        return mail_settings(config)
     except MarginCacheError as error:
-        sys.exit(f"error: {error}")
-    if settings:
-        logger.addHandler(ERRORS)
-    return settings
+        sys.exit(one_line(error))
+
+
+def check_call():
+    """Check what Snakemake was called with for what it would leave out or fill in silently."""
+    if not workflow.is_main_process:
+        return
+    if Path(sys.argv[0]).name in ("snakemake", "__main__.py"):
+        places = [BASE, Path(workflow.main_snakefile).parent]
+        check_command(sys.argv[1:], Path(workflow.workdir_init), places)
+    check_catalog_given(config, Path.cwd(), BASE)
 
 
 @cache
@@ -71,15 +64,55 @@ def begin_run():
     Called by functions of rules. While the Snakefile is parsed, Snakemake does not tell whether it
     is for a dry run, a summary or the like, none of which may write anything.
     """
-    if not workflow.is_main_process or workflow.dryrun or workflow.execution_settings is None:
+    if not workflow.is_main_process or workflow.execution_settings is None:
         return
     try:
-        for plan_dir, margin in MARGINS.items():
-            begin_margin(margin, plan_dir in PENDING)
+        check_batch()
+        for plan_dir, margin in {} if workflow.dryrun else MARGINS.items():
+            begin_margin(margin, plan_dir in pending_margins(), again=to_make_again())
     except (MarginCacheError, OSError) as error:
         # Snakemake would make a page of any exception. It holds no lock yet.
         print(one_line(error), file=sys.stderr, flush=True)
         os._exit(1)
+
+
+@cache
+def begin_job(plan_dir, job):
+    """End this process with a line if it is for a job whose files its machine does not see."""
+    if workflow.is_main_process:
+        return
+    margin = MARGINS[plan_dir]
+    try:
+        check_seen(margin.files, job_inputs.first_partition(margin, job) if job else None)
+    except (MarginCacheError, OSError) as error:
+        print(one_line(error), file=sys.stderr, flush=True)
+        os._exit(1)
+
+
+@cache
+def to_make_again():
+    """Return what options like --forceall ask to make again of finished margins."""
+    settings = workflow.dag_settings if workflow.is_main_process else None
+    if settings is None or workflow.touch:
+        return Again.NOTHING
+    return what_to_make_again(settings.forceall, map(str, settings.forcerun))
+
+
+def with_done_jobs():
+    """Tell whether jobs that are done belong into the DAG: to be done again, or to be counted."""
+    if not workflow.is_main_process:
+        return False
+    return to_make_again() >= Again.FILES or workflow.dag_settings.batch is not None
+
+
+def check_batch():
+    """Check that a batch is one of files that there are."""
+    batch = workflow.dag_settings.batch
+    if batch and batch.rulename == "all" and batch.batches > len(MARGINS):
+        raise MarginCacheError(
+            f"--batch: all needs one file a margin, which is less than {batch.batches}; give "
+            f"--batch finish_margin={batch.idx}/{batch.batches}"
+        )
 
 
 def script(name):
@@ -101,11 +134,24 @@ def failed_jobs():
         for job in group.jobs if group.is_group() else [group]:
             record = ERRORS.by_job.get(job.jobid)
             logs = [*job.log, *(getattr(record, "log", None) or [])]
-            reason = getattr(record, "rule_msg", None) or ""
+            # Snakemake says of files alone that they are missing.
+            reason = getattr(record, "rule_msg", "MissingOutputException") or ""
             failed.append(
-                FailedJob(job.rule.name, job.wildcards_dict, list(map(str, logs)), reason)
+                FailedJob(
+                    job.rule.name,
+                    job.wildcards_dict,
+                    list(filter(is_of_this_run, map(str, logs))),
+                    ERRORS.why_hopeless(record) or reason,
+                    number_or_zero(job.resources.get("mem_mb")),
+                    number_or_zero(job.resources.get("runtime")),
+                )
             )
     return sorted(failed, key=lambda job: (job.rule, job.logs))
+
+
+def number_or_zero(value):
+    """Return a number that a job asked for, or 0 if it is none."""
+    return value if isinstance(value, int) else 0
 
 
 def margin_reports():
@@ -119,8 +165,8 @@ def margin_reports():
                 output_dir=margin.files.output_dir,
                 catalog=Path(margin.settings.input_catalog_path),
                 threshold=margin.settings.margin_threshold,
-                is_complete=done is not None or plan_dir not in PENDING,
-                is_older=plan_dir not in PENDING,
+                is_complete=done is not None or plan_dir not in pending_margins(),
+                is_older=plan_dir not in pending_margins(),
                 rows=done["rows"] if done else None,
                 files=done["files"] if done else None,
             )
@@ -140,7 +186,7 @@ def write_failure(logs):
     start = None if workflow.overwrite_workdir else Path.cwd()
     command = resume_command(sys.orig_argv, start)
     details = run_details(time.monotonic() - STARTED, logs)
-    return failure_message(margin_reports(), failed_jobs(), command, details)
+    return failure_message(margin_reports(), failed_jobs(), command, details, STOPPED_BY)
 
 
 def end_at_once():
@@ -158,16 +204,26 @@ def end_at_once():
 def end_of_success(logs):
     """Say where the margins are, and let the process end."""
     print(finished_margins(margin_reports()), flush=True)
-    notify(MAIL, lambda: write_success(logs))
+    notify(MAIL, lambda: write_success(logs), LOGIN)
     end_at_once()
 
 
 def end_of_failure(logs):
     """Say what has failed and how to go on, and let the process end."""
-    print(failure_summary(logs), flush=True)
-    notify(MAIL, lambda: write_failure(logs))
+    cancel_jobs()
+    print(failure_summary(logs, failed_jobs(), STOPPED_BY), flush=True)
+    notify(MAIL, lambda: write_failure(logs), LOGIN)
     end_at_once()
 
 
-ERRORS = ErrorRecords()
+def begin_jobs():
+    """Check what jobs ask for, say what is made, and watch over the jobs."""
+    check_requests()
+    reports = [report for report in margin_reports() if not report.is_older]
+    print(margins_to_make(reports), file=sys.stderr, flush=True)
+    watch_over_jobs()
+
+
 MAIL = plan_mail()
+# In no environment but this object: executors hand their environment to jobs.
+LOGIN = take_login(os.environ) if workflow.is_main_process else None

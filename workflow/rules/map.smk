@@ -9,9 +9,9 @@ rule map_partitions:
         "../envs/margin_cache.yaml"
     threads: 1
     resources:
-        mem_mb=asked("mem_mb", for_map),
-        disk_mb=asked("disk_mb", for_map),
-        runtime=asked("runtime", for_map),
+        mem_mb=asked("map_partitions", "mem_mb", for_map),
+        disk_mb=asked("map_partitions", "disk_mb", for_map),
+        runtime=asked("map_partitions", "runtime", for_map),
     params:
         name=lambda wildcards: margin_of(wildcards).name,
         plan=lambda wildcards: str(margin_of(wildcards).files.plan),

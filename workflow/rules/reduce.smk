@@ -10,9 +10,9 @@ rule reduce_margins:
         "../envs/margin_cache.yaml"
     threads: 1
     resources:
-        mem_mb=asked("mem_mb", for_reduce),
-        disk_mb=asked("disk_mb", for_reduce),
-        runtime=asked("runtime", for_reduce),
+        mem_mb=asked("reduce_margins", "mem_mb", for_reduce),
+        disk_mb=asked("reduce_margins", "disk_mb", for_reduce),
+        runtime=asked("reduce_margins", "runtime", for_reduce),
     params:
         name=lambda wildcards: margin_of(wildcards).name,
         plan=lambda wildcards: str(margin_of(wildcards).files.plan),

@@ -101,7 +101,8 @@ def _as_typed(value: Any, annotation: Any) -> Any:
     brackets as well. What cannot be converted is returned as it came.
     """
     types = _types_of(annotation)
-    if str in types:
+    arrays = [each for each in types if get_origin(each) is tuple]
+    if str in types and not (arrays and isinstance(value, list)):
         return str(value) if type(value) in (int, float) else value
     if isinstance(value, str):
         with suppress(yaml.YAMLError, ValueError):
@@ -110,8 +111,8 @@ def _as_typed(value: Any, annotation: Any) -> Any:
         return int(value)
     if isinstance(value, Mapping):
         return dict(value)
-    if isinstance(value, list) and get_origin(types[0]) is tuple:
-        first, *others = get_args(types[0])
+    if isinstance(value, list) and arrays:
+        first, *others = get_args(arrays[0])
         each = repeat(first) if others == [...] else chain([first, *others], repeat(Any))
         return tuple(map(_as_typed, value, each))
     return value

@@ -185,9 +185,11 @@ class RunSettings:
 
     __pydantic_config__: ClassVar[dict[str, Any]] = _FOR_PYDANTIC
 
-    completion_email_address: Annotated[str, Key(Table.MAIL)] = ""
+    completion_email_address: Annotated[
+        str | tuple[str, ...], Key(Table.MAIL, takes="text or an array of texts")
+    ] = ""
     """Address that gets one mail when a run is done or has failed; several are separated by
-    commas. Empty: no mail."""
+    commas, or stand in a list. Empty: no mail."""
 
     smtp: Annotated[SmtpSettings, Key(Table.MAIL)] = SmtpSettings()
     """The mail server, by its own keys."""

@@ -81,7 +81,8 @@ def mail_settings(config: Mapping[str, Any]) -> MailSettings | None:
     smtp = SmtpSettings(**check_values(keys, SmtpSettings, "smtp."))
     if smtp.sender:
         _check_address("smtp.sender", smtp.sender)
-    addresses = values.get("completion_email_address", "")
+    given = values.get("completion_email_address", "")
+    addresses = ",".join([given] if isinstance(given, str) else given)
     if not addresses.strip(" "):
         return None
     recipients = [part.strip(" ") for part in addresses.split(",")]

@@ -11,13 +11,19 @@ from pathlib import Path
 from textwrap import indent
 from typing import NamedTuple
 
+from margin_cache.cluster.failures import cause, causes
+
 _MAX_NAMES = 3  # of margins in a subject
 _MAX_JOBS = 5  # failed jobs that are described
+_MAX_CAUSES = 5  # lines on the terminal about failed jobs
 _MAX_LINES, _MAX_LINE_LENGTH, _MAX_BYTES = 20, 500, 1 << 16  # of the end of a log
 _INDENT = "    "
 _ADVICE = (
     "What is done is kept. Correct the cause, then give the same command again, from the same "
     "directory, to go on."
+)
+_ADVICE_IF_STOPPED = (
+    "What is done is kept; give the same command again, from the same directory, to go on."
 )
 
 
@@ -35,12 +41,27 @@ class MarginReport(NamedTuple):
 
 
 class FailedJob(NamedTuple):
-    """What is said about a failed job; the reason is the executor's and can be empty."""
+    """What is said about a failed job.
+
+    The reason is the executor's and can be empty; memory in MB and minutes are what the job had
+    asked for, 0 if that is not known.
+    """
 
     rule: str
     wildcards: Mapping[str, str]
     logs: Sequence[str]
     reason: str = ""
+    memory_mb: float = 0
+    minutes: float = 0
+
+
+def margins_to_make(margins: Iterable[MarginReport]) -> str:
+    """Return the lines for the terminal about the margins that a run begins to make."""
+    return "\n".join(
+        f"making margin {margin.name} of {margin.catalog} within {margin.threshold:g} arcsec in "
+        f"{margin.output_dir.parent}"
+        for margin in margins
+    )
 
 
 def finished_margins(margins: Iterable[MarginReport]) -> str:
@@ -53,12 +74,30 @@ def finished_margins(margins: Iterable[MarginReport]) -> str:
     )
 
 
-def failure_summary(logs: Iterable[str]) -> str:
-    """Return the lines for the terminal about a run that has failed, with errors from its logs."""
+def failure_summary(
+    logs: Iterable[str], failed: Iterable[FailedJob] = (), stopped_by: Sequence[str] = ()
+) -> str:
+    """Return the lines for the terminal about a run that has failed or was stopped.
+
+    Args:
+        logs: Snakemake's own, whose errors are repeated.
+        failed: the jobs that have failed.
+        stopped_by: names of the signals that have stopped the run; jobs may have failed of them.
+    """
     text = "\n".join(Path(log).read_text(encoding="utf-8", errors="replace") for log in logs)
     errors = [line.rstrip() for line in text.splitlines() if line.startswith("error: ")]
+    of_jobs = [cause(job.rule, job.reason, job.logs, job.memory_mb, job.minutes) for job in failed]
+    if stopped_by:
+        own = [line for line in of_jobs if line in errors]
+        return "\n".join([*dict.fromkeys(own), f"stopped by {stopped_by[0]}. {_ADVICE_IF_STOPPED}"])
+    found = causes(line for line in of_jobs if line)
+    named = {line for line in of_jobs if line}
+    lines = [*found, *(line for line in dict.fromkeys(errors) if line not in named)]
+    more = len(lines) - _MAX_CAUSES
+    if more > 0:
+        lines = [*lines[:_MAX_CAUSES], f"error: there are {more} more; the log names them"]
     unknown = "error: a job failed; its log, which stands above or is named there, says more"
-    return "\n".join([*(dict.fromkeys(errors) or [unknown]), _ADVICE])
+    return "\n".join([*(lines or [unknown]), _ADVICE])
 
 
 def success_message(margins: Sequence[MarginReport], details: str) -> EmailMessage:
@@ -69,12 +108,19 @@ def success_message(margins: Sequence[MarginReport], details: str) -> EmailMessa
 
 
 def failure_message(
-    margins: Sequence[MarginReport], failed: Sequence[FailedJob], command: str, details: str
+    margins: Sequence[MarginReport],
+    failed: Sequence[FailedJob],
+    command: str,
+    details: str,
+    stopped_by: Sequence[str] = (),
 ) -> EmailMessage:
-    """Return the mail about a run that has failed, without its addresses."""
+    """Return the mail about a run that has failed or was stopped, without its addresses."""
     incomplete = [margin for margin in margins if not margin.is_complete]
     rules = ", ".join(dict.fromkeys(job.rule for job in failed))
-    parts = [f"The run has failed. {_ADVICE}", indent(command, _INDENT)]
+    what = f"The run has failed. {_ADVICE}"
+    if stopped_by:
+        what = f"The run was stopped by {stopped_by[0]}. {_ADVICE_IF_STOPPED}"
+    parts = [what, indent(command, _INDENT)]
     parts += map(_describe_job, failed[:_MAX_JOBS])
     if not failed:
         parts.append("No job has failed by itself: the run was stopped.")

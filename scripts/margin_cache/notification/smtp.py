@@ -1,17 +1,17 @@
 """Delivery of a message by SMTP, which costs a limited time and never changes how a run ends."""
 
 import ipaddress
-import os
 import re
 import smtplib
 import socket
 import ssl
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, MutableMapping
 from contextlib import suppress
 from email.message import EmailMessage
 from email.utils import formatdate, make_msgid
+from typing import NamedTuple
 
 from margin_cache.config.model import SMTP_PASSWORD, SMTP_USER, MailSettings
 from margin_cache.notification.messages import printable
@@ -22,7 +22,31 @@ DEADLINE = 30.0
 _QUIT_TIMEOUT = 2.0  # for the answer of a server that has accepted the message [s]
 
 
-def notify(settings: MailSettings | None, write: Callable[[], EmailMessage | None]) -> None:
+class Login(NamedTuple):
+    """User and password for the mail server; empty if there is none."""
+
+    user: str = ""
+    password: str = ""
+
+    def __repr__(self) -> str:
+        """Return a text without the secrets."""
+        return "Login(***)"
+
+
+NO_LOGIN = Login()
+"""For a server that asks for none."""
+
+
+def take_login(environment: MutableMapping[str, str]) -> Login:
+    """Take user and password out of an environment, so that no other process gets them from it."""
+    return Login(environment.pop(SMTP_USER, ""), environment.pop(SMTP_PASSWORD, ""))
+
+
+def notify(
+    settings: MailSettings | None,
+    write: Callable[[], EmailMessage | None],
+    login: Login = NO_LOGIN,
+) -> None:
     """Send a message within ``DEADLINE`` seconds, or print one line of warning; raise nothing.
 
     A socket timeout limits neither a DNS look-up nor a server that sends a byte now and then.
@@ -31,6 +55,7 @@ def notify(settings: MailSettings | None, write: Callable[[], EmailMessage | Non
     Args:
         settings: recipients and server; None to send nothing.
         write: returns the message without addresses, or None if there is nothing to send.
+        login: for a server that asks for one.
     """
     if settings is None:
         return
@@ -39,7 +64,7 @@ def notify(settings: MailSettings | None, write: Callable[[], EmailMessage | Non
     def work() -> None:
         try:
             if (message := write()) is not None:
-                _deliver(settings, message, outcomes.append)
+                _deliver(settings, message, login, outcomes.append)
             outcomes.append(None)
         except BaseException as error:
             outcomes.append(error)
@@ -53,11 +78,14 @@ def notify(settings: MailSettings | None, write: Callable[[], EmailMessage | Non
         problem = error
     if problem := outcomes[0] if outcomes else problem:
         with suppress(Exception):
-            print(f"warning: {_warning(settings, problem)}", file=sys.stderr, flush=True)
+            print(f"warning: {_warning(settings, problem, login)}", file=sys.stderr, flush=True)
 
 
 def _deliver(
-    settings: MailSettings, message: EmailMessage, report: Callable[[Exception | None], None]
+    settings: MailSettings,
+    message: EmailMessage,
+    login: Login,
+    report: Callable[[Exception | None], None],
 ) -> None:
     """Hand a message to the server; report whom it has refused before the connection is closed."""
     domain = socket.getfqdn()
@@ -80,15 +108,15 @@ def _deliver(
         if settings.security == "starttls":
             smtp.starttls(context=context)
         peer = ipaddress.ip_address(smtp.sock.getpeername()[0])
-        _log_in(smtp, is_private=settings.security != "none" or peer.is_loopback)
+        _log_in(smtp, login, is_private=settings.security != "none" or peer.is_loopback)
         refused = smtp.send_message(message)
         report(smtplib.SMTPRecipientsRefused(refused) if refused else None)
         smtp.sock.settimeout(_QUIT_TIMEOUT)
 
 
-def _log_in(smtp: smtplib.SMTP, is_private: bool) -> None:
-    """Log in if the environment has a login; send it over private connections only."""
-    user, password = os.environ.get(SMTP_USER, ""), os.environ.get(SMTP_PASSWORD, "")
+def _log_in(smtp: smtplib.SMTP, login: Login, is_private: bool) -> None:
+    """Log in if there is a login; send it over private connections only."""
+    user, password = login
     if not user and not password:
         return
     if not user or not password:
@@ -106,7 +134,7 @@ def _log_in(smtp: smtplib.SMTP, is_private: bool) -> None:
         raise smtplib.SMTPException("the user or the password has odd characters") from None
 
 
-def _warning(settings: MailSettings, error: BaseException) -> str:
+def _warning(settings: MailSettings, error: BaseException, login: Login) -> str:
     """Return one line about who gets no mail and why, without the login."""
     recipients = settings.recipients
     match error:
@@ -119,7 +147,7 @@ def _warning(settings: MailSettings, error: BaseException) -> str:
             reason = f"no answer within {DEADLINE:g} s"
         case _:
             reason = getattr(error, "strerror", None) or str(error)
-    for secret in filter(None, map(os.environ.get, (SMTP_PASSWORD, SMTP_USER))):
+    for secret in filter(None, (login.password, login.user)):
         reason = reason.replace(secret, "***")
     reason = " ".join(printable(reason).split())[:500] or type(error).__name__
     server = f"{settings.host}, port {settings.port}"

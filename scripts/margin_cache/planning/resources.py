@@ -21,8 +21,9 @@ from margin_cache.storage.parquet_file import open_parquet
 
 _MB = 10**6
 
-_SNAKEMAKE_MB = 350
-"""A job on a cluster is the script and the two Snakemakes that start it."""
+_SNAKEMAKE_MB = 400
+"""A job on a cluster is the script and the two Snakemakes that start it, with their shells and
+sruns."""
 
 _SCRIPT_MB = 100
 """Python with NumPy and PyArrow, before they do anything."""

@@ -9,7 +9,8 @@ import platform
 from pathlib import Path
 
 from margin_cache.errors import MarginCacheError
-from margin_cache.stages.existing_output import forget_false_receipts
+from margin_cache.stages.again import Again, start_again
+from margin_cache.stages.existing_output import check_output, forget_false_receipts
 from margin_cache.stages.finish import delete_remains
 from margin_cache.stages.margin import Margin, save_margin
 from margin_cache.storage.files import hold_lock, is_held, read_json
@@ -18,12 +19,13 @@ _held: list[int] = []
 """Descriptors of the locks of this process, which last as long as it does."""
 
 
-def begin_margin(margin: Margin, is_pending: bool) -> None:
+def begin_margin(margin: Margin, is_pending: bool, again: Again = Again.NOTHING) -> None:
     """Lock a margin for this run, and write what its jobs need; or tidy up, if it is complete.
 
     Args:
         margin: the margin.
         is_pending: whether it was not complete when the jobs of this run were chosen.
+        again: what of it is made again, though it may be complete.
 
     Raises:
         MarginCacheError: another run is at work at it, or a directory cannot be written to.
@@ -34,6 +36,9 @@ def begin_margin(margin: Margin, is_pending: bool) -> None:
         return
     try:
         lock_margin(margin)
+        if again:
+            check_output(margin)
+            start_again(margin, again)
         save_margin(margin)
         forget_false_receipts(margin)
     except OSError as error:

@@ -9,6 +9,7 @@ from margin_cache.catalog.partitions import partition_files
 from margin_cache.config.model import MarginSettings
 from margin_cache.errors import MarginCacheError
 from margin_cache.planning.identity import is_as_good
+from margin_cache.stages.again import reuses_files
 from margin_cache.stages.layout import PROVENANCE, staging_lock
 from margin_cache.stages.margin import Margin, settings_as_json
 from margin_cache.stages.receipts import read_receipt
@@ -32,11 +33,15 @@ _WITHOUT_INFLUENCE = (
 
 
 def is_complete(margin: Margin) -> bool:
-    """Tell whether the margin in the output directory is whole and that of the catalog as it is."""
+    """Tell whether the margin in the output directory is whole and that of the catalog as it is.
+
+    It is not while it is to be made again.
+    """
     provenance = read_provenance(margin.files.output_dir / PROVENANCE)
     info = margin.plan.parameters.catalog
     return (
         provenance is not None
+        and not margin.files.again_file.exists()
         and provenance["content_id"] == margin.plan.content_id
         and provenance["input_fingerprint"] == margin.plan.input_fingerprint
         and is_as_good(provenance["library"], margin.plan.library)
@@ -205,6 +210,11 @@ def _difference(provenance: Mapping[str, Any], settings: MarginSettings) -> str:
     return "when the catalog had other partitions, columns, compression or row groups"
 
 
+def reusable_files(margin: Margin) -> dict[str, list[Any]]:
+    """Return those of ``existing_files`` that may become files of the new margin."""
+    return existing_files(margin) if reuses_files(margin) else {}
+
+
 def find_file(
     margin: Margin, path: str, size: int, digest: str, existing: Mapping[str, list[Any]]
 ) -> Path | None:
@@ -215,7 +225,7 @@ def find_file(
         path: the file's path in the catalog.
         size: its size in bytes.
         digest: the digest of its content.
-        existing: what ``existing_files`` returned.
+        existing: what ``reusable_files`` returned.
     """
     staging_dir, output_dir = margin.files.staging_dir, margin.files.output_dir
     if has_size(staging_dir / path, size):
@@ -232,7 +242,7 @@ def forget_false_receipts(margin: Margin) -> None:
     lost even if the run that follows is a dry one.
     """
     margin.done_file.unlink(missing_ok=True)
-    existing = existing_files(margin)
+    existing = reusable_files(margin)
     for job in margin.plan.reduce_names:
         receipt = read_receipt(margin.files.receipt(job))
         if (

@@ -25,9 +25,9 @@ from margin_cache.stages.existing_output import (
     CATALOG_PLACE,
     TOOL_NAME,
     check_output,
-    existing_files,
     find_file,
     is_complete,
+    reusable_files,
 )
 from margin_cache.stages.layout import (
     PROVENANCE,
@@ -76,6 +76,8 @@ def finish_margin(margin: Margin) -> dict[str, Any]:
             check_output(margin)
             _gather(margin, files)
             _write_metadata(margin, files, rows)
+            # A kill after this leaves the older margin, which then counts as complete again.
+            paths.again_file.unlink(missing_ok=True)
             # With its lock, or another run would take what is about to be moved for remains.
             replace_directory(paths.staging_dir, paths.output_dir, paths.backup_dir)
             format_of(info).register(info, paths.output_dir)
@@ -102,7 +104,7 @@ def _listed_files(margin: Margin) -> dict[str, tuple[int, int, str]]:
 def _gather(margin: Margin, files: Mapping[str, tuple[int, int, str]]) -> None:
     """Make the staging directory hold the listed files and no others."""
     staging_dir = margin.files.staging_dir
-    existing = existing_files(margin)
+    existing = reusable_files(margin)
     stale = []
     for path, (_, size, digest) in files.items():
         found = find_file(margin, path, size, digest, existing)

@@ -20,6 +20,12 @@ def partitions_read(margin: Margin, job: str) -> list[str]:
     return [file for file in plan.files_of(number) if not set("{}") & set(file)]
 
 
+def first_partition(margin: Margin, job: str) -> str | None:
+    """Return a partition file that a job reads; None if it is no map job."""
+    plan = margin.plan
+    return plan.files_of(plan.map_job_of(job))[0] if job in plan.map_names else None
+
+
 def shards_read(margin: Margin, job: str) -> list[str]:
     """Return the shards that a reduce job reads."""
     plan = margin.plan
@@ -27,14 +33,14 @@ def shards_read(margin: Margin, job: str) -> list[str]:
     return [str(margin.files.shard(plan.map_names[need])) for need in needs]
 
 
-def missing_receipts(margin: Margin) -> list[str]:
-    """Return the receipts that are still to be made.
+def missing_receipts(margin: Margin, with_done: bool = False) -> list[str]:
+    """Return the receipts that are still to be made, or all.
 
     A reduce job that has its receipt stays out of the DAG. In it, Snakemake would run it again as
     soon as a neighbour that has changed asks for one of its shards, and so on around the sky.
     """
     receipts = map(margin.files.receipt, margin.plan.reduce_names)
-    return [str(receipt) for receipt in receipts if not receipt.exists()]
+    return [str(receipt) for receipt in receipts if with_done or not receipt.exists()]
 
 
 def target(margin: Margin, is_pending: bool) -> str:

@@ -46,6 +46,11 @@ class PlanFiles:
         return self.plan_dir / "run.lock"
 
     @property
+    def again_file(self) -> Path:
+        """What is there while a finished margin is made again, until it has been replaced."""
+        return self.plan_dir / "again.json"
+
+    @property
     def shards_dir(self) -> Path:
         """The directory of the shards."""
         return self.shard("").parent
@@ -147,6 +152,18 @@ def plan_dirs(directory: Path) -> list[Path]:
     if not directory.is_dir():
         return []
     return sorted(path for path in directory.iterdir() if PlanFiles(path).plan.exists())
+
+
+def is_of_this_run(log: str) -> bool:
+    """Tell whether a log was written since the run at work began; not if it was by an earlier one.
+
+    By the clock of the file system that both the log and the lock of the plan are on.
+    """
+    try:
+        began = PlanFiles(Path(log).parents[2]).plan_lock.stat().st_mtime
+        return Path(log).stat().st_mtime >= began
+    except (IndexError, OSError):
+        return True  # a log of something else
 
 
 def staging_lock(staging_dir: Path) -> Path:

@@ -22,6 +22,7 @@ from margin_cache.stages.layout import (
     margin_files,
     plan_dirs,
 )
+from margin_cache.stages.seen import unseen, wait_until
 from margin_cache.storage.files import read_json, write_json
 
 
@@ -96,26 +97,37 @@ def load_margins(all_settings: Iterable[MarginSettings]) -> list[Margin]:
     Plans of the same settings, of which one is at work and others are older, are all given.
 
     Raises:
-        MarginCacheError: one has not been prepared with these settings, as far as can be seen here.
+        MarginCacheError: one has not been prepared with these settings, or this machine does not
+            see the catalog or the plan.
     """
-    margins: list[Margin] = []
-    for settings in all_settings:
-        name = margin_name(read_catalog_info(settings.input_catalog_path), settings)
-        directory = intermediate_dir(settings.tmp_dir, name)
-        found = [
-            path
-            for plan_dir in plan_dirs(directory)
-            for path in [PlanFiles(plan_dir).margin_file]
-            if isinstance(record := read_json(path), dict)
-            and record.get("settings") == settings_as_json(settings)
-        ]
-        if not found:
-            raise MarginCacheError(
-                f"{directory}: has no plan of this configuration; is tmp_dir on a file system that "
-                "this machine sees? If so, start the run again"
-            )
-        margins += map(load_margin, found)
-    return margins
+    return [margin for settings in all_settings for margin in _load(settings)]
+
+
+def _load(settings: MarginSettings) -> list[Margin]:
+    catalog = Path(settings.input_catalog_path)
+    if not wait_until(catalog.exists, catalog.parent):
+        raise unseen("input_catalog_path", catalog)
+    name = margin_name(read_catalog_info(settings.input_catalog_path), settings)
+    directory = intermediate_dir(settings.tmp_dir, name)
+    if not wait_until(lambda: bool(_records_of(settings, directory)), directory):
+        if not directory.exists():
+            raise unseen("tmp_dir", directory)
+        raise MarginCacheError(
+            f"{directory}: has no plan of this configuration; was that changed during the run? If "
+            "not, is tmp_dir on a file system that all nodes see?"
+        )
+    return list(map(load_margin, _records_of(settings, directory)))
+
+
+def _records_of(settings: MarginSettings, directory: Path) -> list[Path]:
+    """Return what the main process tells of the margins of some settings in a directory."""
+    return [
+        path
+        for plan_dir in plan_dirs(directory)
+        for path in [PlanFiles(plan_dir).margin_file]
+        if isinstance(record := read_json(path), dict)
+        and record.get("settings") == settings_as_json(settings)
+    ]
 
 
 def settings_as_json(settings: MarginSettings) -> dict[str, Any]:

@@ -1,12 +1,16 @@
 """Opening of Parquet files, and what is said of one that cannot be read."""
 
+import errno
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from margin_cache.errors import MarginCacheError
+from margin_cache.errors import MarginCacheError, PassingError
 from margin_cache.storage.parquet_footer import problem_of_columns
+
+_OF_THE_MACHINE = {errno.EIO, errno.ESTALE, errno.ETIMEDOUT, errno.ENOTCONN, errno.ENOMEM}
+"""Errors of the system that say nothing about the file itself."""
 
 _ENCRYPTED = "encrypted metadata"
 """What PyArrow says of an encrypted footer."""
@@ -44,4 +48,6 @@ def open_parquet(path: Path, source: pa.NativeFile | None = None) -> pq.ParquetF
 def unreadable(path: Path, error: BaseException) -> MarginCacheError:
     """Return the error that says that a file could not be read, and why."""
     reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+    if isinstance(error, OSError) and error.errno in _OF_THE_MACHINE:
+        return PassingError(f"{path}: cannot be read ({reason}); is its disk or server at work?")
     return MarginCacheError(f"{path}: cannot be read ({reason}); copy it again")

@@ -40,6 +40,19 @@ def test_defaults_of_the_server():
     assert settings == MailSettings(("one@example.org",), "localhost", 25, "none", "")
 
 
+@pytest.mark.parametrize(
+    "given",
+    [
+        ["one@example.org", "two@example.org"],
+        ["one@example.org, two@example.org"],
+        "one@example.org,two@example.org",
+    ],
+)
+def test_several_addresses_are_a_list_or_separated_by_commas(given):
+    settings = mail_settings({"completion_email_address": given})
+    assert settings is not None and settings.recipients == ALL
+
+
 @pytest.mark.parametrize(("security", "port"), [("none", 25), ("starttls", 587), ("ssl", 465)])
 def test_port_goes_by_the_security(security, port):
     assert settings_for({"security": security}).port == port
@@ -94,7 +107,9 @@ def test_what_is_no_address_is_refused(address):
     [
         ({"completion_email_address": "somebody"}, ('"somebody"', "is not an address", "commas")),
         ({"completion_email_address": None}, ("completion_email_address", "has no value")),
-        ({"completion_email_address": ["a@example.org"]}, ("completion_email_address", "string")),
+        ({"completion_email_address": {"to": 1}}, ("completion_email_address", "neither text nor")),
+        ({"completion_email_address": ["a@example.org", 5]}, ('"5"', "is not an address")),
+        ({"completion_email_address": [["a@example.org"]]}, ("completion_email_address", "text")),
         ({"smtp": "mail.example.org"}, ("smtp", "object")),
         ({"smtp": None}, ("smtp", "has no value")),
         ({"smtp": {"host": ""}}, ("smtp.host", "empty")),

@@ -126,6 +126,7 @@ GOOD = [
     {"margins": [{}, {"margin_threshold": 10, "overwrite": True}]},
     {"smtp": {"port": 65535, "security": "ssl", "host": "::1"}},
     {"completion_email_address": "one@example.org, two@example.org"},
+    {"completion_email_address": ["one@example.org", "two@example.org"]},
 ]
 BAD = [
     {"margin_treshold": 5},
@@ -161,7 +162,7 @@ BAD = [
     {"smtp": {"port": None}},
     {"smtp": {"security": "tls"}},
     {"smtp": {"host": "mail server"}},
-    {"completion_email_address": ["one@example.org"]},
+    {"completion_email_address": {"to": "one@example.org"}},
 ]
 
 

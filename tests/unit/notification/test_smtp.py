@@ -1,6 +1,7 @@
 """Mail is delivered safely, in a limited time; whatever goes wrong is one line of warning."""
 
 import io
+import os
 import signal
 import socket
 import sys
@@ -73,7 +74,8 @@ def send(capsys) -> Callable[..., str]:
             security=server.get("security", "none"),
             sender=server.get("sender", ""),
         )
-        smtp.notify(settings, lambda: success_message([MARGIN], text))
+        login = smtp.take_login(dict(os.environ))
+        smtp.notify(settings, lambda: success_message([MARGIN], text), login)
         captured = capsys.readouterr()
         assert captured.out == ""
         return captured.err

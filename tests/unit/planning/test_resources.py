@@ -66,7 +66,7 @@ def test_memory_of_a_map_job_grows_with_its_largest_partition_not_with_their_num
 def test_small_row_groups_need_less_memory(tmp_path: Path, catalog: Path):
     plan = plan_of(catalog, tmp_path)
     small = RowGroupSize(columns=100, rows=50_000, size_mb=20.0, read_mb=8.0, expansion=1.5)
-    assert map_request(plan, 0, small).mem_mb < map_request(plan, 0, GROUP).mem_mb / 2
+    assert map_request(plan, 0, small).mem_mb < map_request(plan, 0, GROUP).mem_mb * 0.55
 
 
 def test_a_map_job_asks_for_the_columns_that_it_reads_at_once(tmp_path: Path, catalog: Path):

@@ -53,6 +53,7 @@ def test_receipts_that_are_there_are_not_asked_for(
     for receipt in receipts[:made]:
         receipt.touch()
     assert missing_receipts(margin) == [str(receipt) for receipt in receipts[made:]]
+    assert missing_receipts(margin, with_done=True) == list(map(str, receipts))
 
 
 def test_a_run_ends_with_the_done_file_unless_the_margin_is_complete(

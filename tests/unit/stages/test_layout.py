@@ -1,5 +1,6 @@
 """All paths of a margin follow from four words, and stay apart."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -7,6 +8,7 @@ from margin_cache.stages import layout
 from margin_cache.stages.layout import (
     PlanFiles,
     intermediate_dir,
+    is_of_this_run,
     margin_files,
     staging_lock,
 )
@@ -58,3 +60,17 @@ def test_patterns_of_rules_have_the_wildcards_that_tell_jobs_apart(name: str) ->
     pattern = getattr(layout, name)
     assert pattern.startswith("{plan_dir}/")
     assert ("{fingerprint}" if name == "DONE" else "{job}") in pattern
+
+
+def test_logs_of_earlier_runs_are_told_from_those_of_this_one(tmp_path: Path) -> None:
+    files = PlanFiles(tmp_path)
+    log = tmp_path / "logs/map_partitions/1.log"
+    log.parent.mkdir(parents=True)
+    log.touch()
+    assert is_of_this_run(str(log))  # nothing tells when the run began
+    files.plan_lock.touch()
+    os.utime(log, (0, 0))
+    assert not is_of_this_run(str(log))
+    log.touch()
+    assert is_of_this_run(str(log))
+    assert is_of_this_run("cluster.log") and is_of_this_run("not/there/at/all.log")

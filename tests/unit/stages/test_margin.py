@@ -2,10 +2,12 @@
 
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from margin_cache.catalog.formats import read_catalog_info
 from margin_cache.errors import MarginCacheError
+from margin_cache.stages import seen
 from margin_cache.stages.margin import (
     Margin,
     load_margin,
@@ -36,12 +38,26 @@ def test_a_margin_that_is_there_is_not_written_again(prepare: Callable[..., Marg
     assert margin.files.margin_file.stat().st_ino != before
 
 
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(seen, "PATIENCE", 0.0)
+
+
 def test_a_margin_without_a_plan_of_these_settings_is_refused(
-    prepare: Callable[..., Margin],
+    prepare: Callable[..., Margin], impatient: None
 ) -> None:
     margin = prepare()
     with pytest.raises(MarginCacheError, match="has no plan of this configuration"):
         load_margins([replace(margin.settings, overwrite=True)])
+
+
+@pytest.mark.parametrize("key", ["input_catalog_path", "tmp_dir"])
+def test_a_directory_that_a_job_does_not_see_is_named(
+    prepare: Callable[..., Margin], impatient: None, key: str, tmp_path: Path
+) -> None:
+    settings = replace(prepare().settings, **{key: str(tmp_path / "elsewhere")})
+    with pytest.raises(MarginCacheError, match=f"^{key}: .*/elsewhere.* is not seen by "):
+        load_margins([settings])
 
 
 @pytest.mark.parametrize(
@@ -74,7 +90,9 @@ def test_settings_are_as_json_has_them(prepare: Callable[..., Margin]) -> None:
 
 
 @pytest.mark.parametrize("content", ["", "{", "{}", "[]", "null", '{"settings": {}}'])
-def test_a_record_of_another_shape_is_named(prepare: Callable[..., Margin], content: str) -> None:
+def test_a_record_of_another_shape_is_named(
+    prepare: Callable[..., Margin], impatient: None, content: str
+) -> None:
     margin = prepare()
     margin.files.margin_file.write_text(content)
     with pytest.raises(MarginCacheError, match=r"margin\.json: is missing or damaged; start"):

@@ -1,0 +1,99 @@
+"""A finished margin is made again if that is asked for, and stays until the new one is whole."""
+
+from collections.abc import Callable
+
+import pytest
+from margin_cache.stages import again
+from margin_cache.stages.again import Again, reuses_files, start_again, what_to_make_again
+from margin_cache.stages.existing_output import forget_false_receipts, is_complete
+from margin_cache.stages.finish import finish_margin
+from margin_cache.stages.job_inputs import missing_receipts
+from margin_cache.stages.margin import Margin
+from support.margins import tree_digest
+from support.stages import run_map_jobs, run_reduce_jobs
+
+
+@pytest.fixture
+def finished(prepare: Callable[..., Margin]) -> Margin:
+    margin = prepare(delete_intermediate_parquet_files=False)
+    run_map_jobs(margin)
+    run_reduce_jobs(margin)
+    finish_margin(margin)
+    return margin
+
+
+@pytest.mark.parametrize(
+    ("everything", "rules", "wanted"),
+    [
+        (True, [], Again.SHARDS),
+        (False, [], Again.NOTHING),
+        (False, ["finish_margin"], Again.METADATA),
+        (False, ["reduce_margins", "finish_margin"], Again.FILES),
+        (False, ["margin_map_partitions"], Again.SHARDS),
+        (False, ["all", "results/x"], Again.NOTHING),
+    ],
+)
+def test_what_is_made_again_follows_from_the_options(
+    everything: bool, rules: list[str], wanted: Again
+) -> None:
+    assert what_to_make_again(everything, rules) == wanted
+
+
+@pytest.mark.parametrize("what", [Again.METADATA, Again.FILES, Again.SHARDS])
+def test_the_old_margin_stays_but_does_not_count(finished: Margin, what: Again) -> None:
+    before = tree_digest(finished.files.output_dir)
+    start_again(finished, what)
+    assert not is_complete(finished)
+    assert tree_digest(finished.files.output_dir) == before
+    assert not finished.done_file.exists()
+    assert finished.files.shards_dir.exists() == (what < Again.SHARDS)
+    assert finished.files.receipts_dir.exists() == (what < Again.FILES)
+    assert reuses_files(finished) == (what < Again.FILES)
+
+
+@pytest.mark.parametrize("what", [Again.METADATA, Again.FILES, Again.SHARDS])
+def test_the_new_margin_takes_its_place(finished: Margin, what: Again) -> None:
+    before = tree_digest(finished.files.output_dir)
+    inode = (finished.files.output_dir / "partition_info.csv").stat().st_ino
+    start_again(finished, what)
+    if what >= Again.SHARDS:
+        run_map_jobs(finished)
+    if what >= Again.FILES:
+        run_reduce_jobs(finished)
+    finish_margin(finished)
+    assert is_complete(finished)
+    assert tree_digest(finished.files.output_dir) == before
+    assert (finished.files.output_dir / "partition_info.csv").stat().st_ino != inode
+
+
+def test_a_file_that_rots_with_its_size_does_not_get_into_the_new_margin(finished: Margin) -> None:
+    before = tree_digest(finished.files.output_dir)
+    rotten = next(finished.files.output_dir.rglob("Npix=*.parquet"))
+    rotten.write_bytes(bytes(rotten.stat().st_size))
+    start_again(finished, Again.FILES)
+    run_reduce_jobs(finished)
+    # As if a cleaner had taken it before the run went on.
+    (finished.files.staging_dir / rotten.relative_to(finished.files.output_dir)).unlink()
+    forget_false_receipts(finished)
+    assert len(missing_receipts(finished)) == 1
+    run_reduce_jobs(finished)
+    finish_margin(finished)
+    assert tree_digest(finished.files.output_dir) == before
+
+
+def test_an_interruption_before_all_is_deleted_leaves_the_margin_complete(
+    finished: Margin, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full_disk(path: object, value: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(again, "write_json", full_disk)
+    with pytest.raises(OSError):
+        start_again(finished, Again.SHARDS)
+    assert is_complete(finished)
+
+
+def test_files_once_refused_stay_so_until_they_are_made(finished: Margin) -> None:
+    start_again(finished, Again.FILES)
+    start_again(finished, Again.METADATA)
+    assert not reuses_files(finished)

@@ -1,0 +1,66 @@
+"""A command makes what it seems to make, or says why not."""
+
+from pathlib import Path
+
+import pytest
+from support.margins import margin_digests, tree_digest
+from support.small_skies import small_catalog
+from support.workflow_runs import run_workflow
+
+
+@pytest.fixture(scope="module")
+def catalog(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return small_catalog(tmp_path_factory.mktemp("sky") / "sky", rows=600, max_rows=100)
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (("--config", "margin_threshold=9"), "input_catalog_path: is not given"),
+        (
+            ("--config", "input_catalog_path=/sky", "--config", "margin_threshold=9"),
+            "--config: is given 2 times",
+        ),
+        (
+            ("--workflow-profile", "slrum", "--config", "input_catalog_path=/sky"),
+            "--workflow-profile: there is no profile slrum",
+        ),
+    ],
+)
+def test_nothing_is_made_that_was_not_asked_for(
+    tmp_path: Path, options: tuple[str, ...], words: str
+):
+    run = run_workflow(tmp_path, *options)
+    assert run.returncode == 1
+    assert run.stdout.rstrip().splitlines()[-1].startswith(f"error: {words}"), run.stdout
+    assert "Traceback" not in run.stdout
+    assert not (tmp_path / "results").exists()
+
+
+def test_a_run_says_what_it_makes_before_it_starts(tmp_path: Path, catalog: Path):
+    run = run_workflow(tmp_path, config={"input_catalog_path": catalog}, check=True)
+    line = f"making margin sky_5arcs of {catalog} within 5 arcsec in results"
+    lines = run.stdout.splitlines()
+    assert line in lines
+    assert lines.index(line) < lines.index("Select jobs to execute...")
+    assert "making margin" not in run_workflow(tmp_path, check=True).stdout
+
+
+def test_a_margin_is_made_batch_by_batch(tmp_path: Path, catalog: Path):
+    config = {
+        "input_catalog_path": catalog,
+        "output_artifact_name": "margin",
+        "margin_threshold": 60.0,
+        "partitions_per_job": 4,
+    }
+    refused = run_workflow(tmp_path / "batches", "--batch", "all=1/3", config=config)
+    assert refused.returncode == 1
+    assert "error: --batch: all needs one file a margin" in refused.stdout
+    assert "give --batch finish_margin=1/3" in refused.stdout
+    for number in (1, 2, 3):
+        assert not (tmp_path / "batches/results/margin").exists()
+        batch = f"finish_margin={number}/3"
+        run_workflow(tmp_path / "batches", "--batch", batch, check=True)
+    run_workflow(tmp_path / "whole", config=config, check=True)
+    assert tree_digest(tmp_path / "whole/results/margin")
+    assert margin_digests(tmp_path / "batches") == margin_digests(tmp_path / "whole")

@@ -1,0 +1,77 @@
+"""A finished margin is made again on demand; the old one stays until the new one is whole."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+from support.killed_runs import resume, run_of
+from support.margins import NAME, configuration, margin_digests, remains
+from support.small_skies import small_catalog
+from support.workflow_runs import run_workflow
+
+
+@pytest.fixture(scope="module")
+def config(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    catalog = small_catalog(tmp_path_factory.mktemp("sky") / "sky", rows=2000, max_rows=100)
+    return configuration(catalog, partitions_per_job=10)
+
+
+def jobs(output: str) -> dict[str, int]:
+    """The jobs that a run has announced, by their rules."""
+    return {
+        rule: int(count)
+        for rule, count in re.findall(r"^(\w+_margins?|map_partitions) +(\d+)$", output, re.M)
+    }
+
+
+def a_partition(directory: Path) -> Path:
+    return next((directory / "results" / NAME).rglob("Npix=*.parquet"))
+
+
+def test_options_that_force_make_a_margin_again(tmp_path: Path, config: dict[str, Any]):
+    everything = jobs(run_workflow(tmp_path, config=config, check=True).stdout)
+    assert everything["map_partitions"] > 2 and everything["reduce_margins"] > 2
+    before = margin_digests(tmp_path)
+    for options in (
+        ("--forceall",),
+        ("-F",),
+        ("-R", "map_partitions"),
+        ("-R", "reduce_margins"),
+        ("-R", "finish_margin"),
+    ):
+        wanted = {"finish_margin": 1} if "finish_margin" in options else everything
+        planned = run_workflow(tmp_path, "-n", *options, check=True).stdout
+        assert jobs(planned) == wanted, options
+        assert margin_digests(tmp_path) == before
+        if options in (("--forceall",), ("-R", "reduce_margins")):
+            continue  # it would be done as the others
+        old = a_partition(tmp_path).stat()
+        # With its size: only one that is made again is whole.
+        if "finish_margin" not in options:
+            a_partition(tmp_path).write_bytes(bytes(old.st_size))
+        made = run_workflow(tmp_path, *options, check=True).stdout
+        assert jobs(made) == wanted
+        assert f"rows in {sum('Npix' in name for name in before)} files" in made
+        assert margin_digests(tmp_path) == before
+        assert remains(tmp_path) == []
+        assert "Nothing to be done" in run_workflow(tmp_path).stdout
+
+
+def test_a_forced_run_that_is_killed_leaves_the_old_margin_and_is_gone_on_with(
+    tmp_path: Path, config: dict[str, Any]
+):
+    run_workflow(tmp_path, config=config, check=True)
+    before = margin_digests(tmp_path)
+    inode = (tmp_path / "results" / NAME / "partition_info.csv").stat().st_ino
+    with run_of(tmp_path, config, "-F") as run:
+        run.wait_for(lambda: run.workers("reduce_margins.py"))
+        run.kill_group()
+        assert margin_digests(tmp_path) == before
+        run_workflow(tmp_path, "--unlock", check=True)
+        left = jobs(run_workflow(tmp_path, "-n", check=True).stdout)
+        assert left["finish_margin"] == 1
+        resume(tmp_path)
+    assert margin_digests(tmp_path) == before
+    assert (tmp_path / "results" / NAME / "partition_info.csv").stat().st_ino != inode
+    assert "Nothing to be done" in run_workflow(tmp_path).stdout
