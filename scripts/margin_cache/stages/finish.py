@@ -133,7 +133,7 @@ def _write_metadata(margin: Margin, files: Mapping[str, tuple[int, int, str]], r
         pq.write_metadata(
             catalog_format.margin_schema(plan.schema),
             temporary,
-            write_time_adjusted_to_utc=plan.parameters.utc_times,
+            write_time_adjusted_to_utc=plan.parameters.primary_options.utc_times,
         )
     names = [f"{info.dataset}/_common_metadata".lstrip("/"), "partition_info.csv"]
     if plan.parameters.create_metadata:

@@ -7,7 +7,9 @@ import json
 import os
 import shutil
 import uuid
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -15,6 +17,9 @@ from typing import Any
 import pyarrow as pa
 
 from margin_cache.errors import MarginCacheError
+
+_MOST_WAITING, _MOST_WAITING_BYTES = 8, 32 << 20
+"""How many files, and bytes of them, are written in the background at once."""
 
 
 @contextmanager
@@ -42,12 +47,45 @@ def atomic_path(path: Path) -> Iterator[Path]:
             finally:
                 os.close(descriptor)
             temporary.replace(path)
-    except pa.ArrowException as error:
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise MarginCacheError(f"{path}: cannot be written ({reason})") from error
-    finally:
+    except BaseException as error:
         with suppress(OSError):
             temporary.unlink()
+        if not isinstance(error, pa.ArrowException):
+            raise
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise MarginCacheError(f"{path}: cannot be written ({reason})") from error
+
+
+@contextmanager
+def writing_in_background() -> Iterator[Callable[[Path, pa.Buffer], None]]:
+    """Give a function that writes a file's content atomically while the caller goes on.
+
+    Most of the time of a small file is waiting until it is on the disk, for many at once as for
+    one. When the block ends well, all files are there.
+
+    Raises:
+        OSError: a file cannot be written; the error names it. It is raised by a later call, or at
+            the end of the block.
+    """
+    started: deque[tuple[Future[None], int]] = deque()
+    with ThreadPoolExecutor(_MOST_WAITING) as threads:
+
+        def write(path: Path, content: pa.Buffer) -> None:
+            while started and (
+                len(started) > _MOST_WAITING
+                or sum(size for _, size in started) + content.size > _MOST_WAITING_BYTES
+            ):
+                started.popleft()[0].result()
+            started.append((threads.submit(_write_bytes, path, content), content.size))
+
+        yield write
+        for writing, _ in started:
+            writing.result()
+
+
+def _write_bytes(path: Path, content: pa.Buffer) -> None:
+    with atomic_path(path) as temporary:
+        temporary.write_bytes(content)
 
 
 @contextmanager
@@ -99,6 +137,11 @@ def has_size(path: Path, size: int) -> bool:
         return path.stat().st_size == size
     except OSError:
         return False
+
+
+def content_digest(content: pa.Buffer) -> str:
+    """Return the ``file_digest`` of a file with a content."""
+    return hashlib.blake2b(content, digest_size=8).hexdigest()
 
 
 def file_digest(path: Path) -> str:

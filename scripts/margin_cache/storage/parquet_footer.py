@@ -1,4 +1,4 @@
-"""What of a Parquet file's footer would end the process, were PyArrow asked for it.
+"""What of a Parquet file PyArrow does not say, or would end the process if asked for.
 
 PyArrow's objects for columns of row groups are made without a way for errors out of C++: of a
 column that is encrypted, or compressed in an unknown way, the interpreter aborts. So the footer is
@@ -9,7 +9,8 @@ Source: https://github.com/apache/parquet-format/blob/master/src/main/thrift/par
 
 import re
 import struct
-from typing import Any
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -30,6 +31,15 @@ _CODECS = range(8)
 _ROW_GROUPS, _COLUMNS, _METADATA, _CODEC = 4, 1, 3, 4
 _CRYPTO_METADATA, _ENCRYPTED_METADATA = 8, 9
 """Numbers of fields of the file's, a row group's, and a column's metadata."""
+
+_PAGE_TYPE, _CHECKSUM = 1, 4
+"""Numbers of fields of a page's header."""
+
+_SECOND_VERSION = 3
+"""The type of data pages of version 2."""
+
+_MOST_HEADER = 1 << 16
+"""Bytes that are read of a page's header, which can hold the least and the largest value."""
 
 _TRUE, _FALSE, _BYTE, _DOUBLE, _BYTES, _LIST, _SET, _MAP, _STRUCT, _UUID = (
     *(1, 2, 3, 7, 8, 9, 10, 11, 12, 13),
@@ -68,6 +78,35 @@ def _problem(column: dict[int, Any]) -> str:
         return "is encrypted, which is not read here"
     codec = column.get(_METADATA, {}).get(_CODEC, 0)
     return "" if codec in _CODECS else f"is compressed with an unknown codec, number {codec}"
+
+
+class PageHeader(NamedTuple):
+    """What the header of a data page says.
+
+    Attributes:
+        is_second_version: whether it is a data page of version 2.
+        has_checksum: whether the page has a checksum.
+    """
+
+    is_second_version: bool
+    has_checksum: bool
+
+
+def read_page_header(path: Path, offset: int) -> PageHeader:
+    """Return what the header of a data page says; of one that cannot be read, what most say.
+
+    Args:
+        path: the Parquet file.
+        offset: where the page begins.
+    """
+    with path.open("rb") as file:
+        file.seek(offset)
+        head = file.read(_MOST_HEADER)
+    try:
+        header = _Reader(head).structure()
+    except (LookupError, RecursionError):
+        return PageHeader(is_second_version=False, has_checksum=False)
+    return PageHeader(header.get(_PAGE_TYPE) == _SECOND_VERSION, _CHECKSUM in header)
 
 
 class _Reader:
