@@ -39,7 +39,7 @@ class CatalogFormat(Protocol):
         source_orders: NDArray[np.int64],
         source_pixels: NDArray[np.int64],
     ) -> dict[str, NDArray[np.int64]]:
-        """Return the columns that name the pixels of rows: of their file, and of their partition."""
+        """Return the columns that name the pixels of rows: of their file and of their source."""
         ...
 
     def footer_path(self, info: CatalogInfo, path: str) -> str:

@@ -138,7 +138,7 @@ def pixel_columns(
     source_orders: NDArray[np.int64],
     source_pixels: NDArray[np.int64],
 ) -> dict[str, NDArray[np.int64]]:
-    """Return the columns that name the pixels of rows: of their file, and of their partition.
+    """Return the columns that name the pixels of rows: of their file and of their source.
 
     Args:
         orders: orders of the pixels whose files the rows are for, shape (n,).

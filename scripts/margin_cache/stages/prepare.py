@@ -11,7 +11,7 @@ import numpy as np
 from margin_cache.catalog.agreement import check_agreement
 from margin_cache.catalog.columns import read_schema
 from margin_cache.catalog.formats import format_of, read_catalog_info
-from margin_cache.catalog.model import CatalogInfo, Partitions
+from margin_cache.catalog.model import CatalogInfo
 from margin_cache.catalog.partitions import (
     check_whole,
     read_partitions,

@@ -6,6 +6,7 @@ metadata file, from which the margin's ``_metadata`` is put together.
 """
 
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -28,10 +29,10 @@ from margin_cache.stages.layout import PlanFiles
 from margin_cache.stages.shard import read_rows
 from margin_cache.stages.writer_options import writer_options
 from margin_cache.storage.files import (
+    atomic_files,
     atomic_path,
     content_digest,
     is_temporary,
-    writing_in_background,
     write_json,
 )
 
@@ -74,7 +75,7 @@ def reduce_margins(
             other.unlink(missing_ok=True)
     written: dict[str, tuple[int, int, str]] = {}
     collected: list[pq.FileMetaData] = []
-    with writing_in_background() as write:
+    with atomic_files() as write:
         for destination, rows in _margins(plan, batches, first, stop, schema):
             relative = plan.margin_path(destination)
             content, metadata = _as_parquet(rows, schema, options, plan)
@@ -126,7 +127,7 @@ def _margins(
         order = np.lexsort((spatial_index(plan.parameters.catalog, rows), keys))
         rows = _margin_columns(plan, rows.take(pa.array(order)), schema)
         cuts = np.concatenate([[0], np.cumsum(np.diff(bounds[:, start : end + 1]).sum(axis=0))])
-        for number, (low, high) in enumerate(zip(cuts[:-1], cuts[1:], strict=True)):
+        for number, (low, high) in enumerate(pairwise(cuts.tolist())):
             if low < high:
                 yield first + start + number, rows.slice(low, high - low)
 

@@ -7,9 +7,7 @@ import json
 import os
 import shutil
 import uuid
-from collections import deque
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -18,8 +16,8 @@ import pyarrow as pa
 
 from margin_cache.errors import MarginCacheError
 
-_MOST_WAITING, _MOST_WAITING_BYTES = 8, 32 << 20
-"""How many files, and bytes of them, are written in the background at once."""
+_MOST_STARTED = 128
+"""How many files are open at once, of which systems allow no more than 256 by default."""
 
 
 @contextmanager
@@ -37,7 +35,7 @@ def atomic_path(path: Path) -> Iterator[Path]:
         MarginCacheError: PyArrow cannot make its content.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:12]}.tmp")
+    temporary = _temporary_beside(path, _unique_mark())
     try:
         with naming(path, temporary):
             yield temporary
@@ -57,35 +55,64 @@ def atomic_path(path: Path) -> Iterator[Path]:
 
 
 @contextmanager
-def writing_in_background() -> Iterator[Callable[[Path, pa.Buffer], None]]:
-    """Give a function that writes a file's content atomically while the caller goes on.
+def atomic_files() -> Iterator[Callable[[Path, pa.Buffer], None]]:
+    """Give a function that writes a file of some content as ``atomic_path`` does, yet not at once.
 
-    Most of the time of a small file is waiting until it is on the disk, for many at once as for
-    one. When the block ends well, all files are there.
+    Waiting until one small file is on the disk takes longer than making it, and for many no longer
+    than for one. When the block ends well, all files are there.
 
     Raises:
-        OSError: a file cannot be written; the error names it. It is raised by a later call, or at
-            the end of the block.
+        OSError: a file cannot be written; the error names it.
     """
-    started: deque[tuple[Future[None], int]] = deque()
-    with ThreadPoolExecutor(_MOST_WAITING) as threads:
+    started: list[tuple[Path, Path, int]] = []
+    directories: set[Path] = set()
+    mark = _unique_mark()
 
-        def write(path: Path, content: pa.Buffer) -> None:
-            while started and (
-                len(started) > _MOST_WAITING
-                or sum(size for _, size in started) + content.size > _MOST_WAITING_BYTES
-            ):
-                started.popleft()[0].result()
-            started.append((threads.submit(_write_bytes, path, content), content.size))
+    def write(path: Path, content: pa.Buffer) -> None:
+        if path.parent not in directories:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            directories.add(path.parent)
+        temporary = _temporary_beside(path, mark)
+        with naming(path, temporary):
+            descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
+            started.append((path, temporary, descriptor))
+            view = memoryview(content)
+            while view:
+                view = view[os.write(descriptor, view) :]
+            if hasattr(os, "posix_fadvise"):
+                # Linux begins to write it now.
+                os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
+        if len(started) == _MOST_STARTED:
+            end()
 
+    def end() -> None:
+        for path, temporary, descriptor in started:
+            with naming(path, temporary):
+                os.fsync(descriptor)
+        while started:
+            path, temporary, descriptor = started[-1]
+            with naming(path, temporary):
+                temporary.replace(path)
+            started.pop()
+            os.close(descriptor)
+
+    try:
         yield write
-        for writing, _ in started:
-            writing.result()
+        end()
+    finally:
+        for _, temporary, descriptor in started:
+            os.close(descriptor)
+            with suppress(OSError):
+                temporary.unlink()
 
 
-def _write_bytes(path: Path, content: pa.Buffer) -> None:
-    with atomic_path(path) as temporary:
-        temporary.write_bytes(content)
+def _unique_mark() -> str:
+    return uuid.uuid4().hex[:12]
+
+
+def _temporary_beside(path: Path, mark: str) -> Path:
+    """Return what a file is called until it is whole; another writer of it has another mark."""
+    return path.with_name(f".{path.name}.{mark}.tmp")
 
 
 @contextmanager

@@ -42,9 +42,7 @@ def info(tmp_path: Path) -> CatalogInfo:
     return replace(HATS, path=str(tmp_path), index_column="_healpix_29")
 
 
-def options_of(
-    info: CatalogInfo, *tables: pa.Table, **options: Any
-) -> PrimaryOptions:
+def options_of(info: CatalogInfo, *tables: pa.Table, **options: Any) -> PrimaryOptions:
     """Of a catalog whose partitions have the rows of tables, written with some options."""
     for pixel, table in enumerate(tables):
         path = write_partition(info, 1, pixel, table, "" if info.npix_suffix != "/" else "part")

@@ -221,3 +221,13 @@ def test_pixels_are_named_in_the_type_of_the_primary(
         rows = pq.ParquetFile(path).read()
         assert rows.schema.field("Npix").type == kind
         assert {str(pixel) for pixel in rows["Npix"].to_pylist()} == {path.stem.split("=")[1]}
+
+
+def test_files_are_the_same_however_many_destinations_are_sorted_together(
+    mapped: Margin, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    together = run_and_digest(mapped)
+    for size in (1, 2000):
+        monkeypatch.setattr("margin_cache.stages.reduce._BLOCK_BYTES", size)
+        assert run_and_digest(mapped) == together
+    assert len(together) > 3

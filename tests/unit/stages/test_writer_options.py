@@ -21,7 +21,6 @@ from support.plans import PARAMETERS
 from support.typed_tables import typed_table
 
 
-
 def read_again(table: pa.Table) -> pa.Table:
     """A table as it comes out of a file, where seconds are milliseconds."""
     sink = pa.BufferOutputStream()
