@@ -10,6 +10,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from io import BytesIO
+from itertools import cycle
 from pathlib import Path
 from typing import Any
 
@@ -117,8 +118,8 @@ def read_primary_options(info: CatalogInfo, partitions: Partitions) -> PrimaryOp
     path, first = files[0]
     footers = [file.metadata for _, file in files]
     chunks = _chunks_by_path(files)
-    is_indexed = any(chunk.has_offset_index for chunk in _all(chunks))
-    codec = Counter(chunk.compression for chunk in _all(chunks)).most_common(1)[0][0]
+    is_indexed = any(chunk.has_offset_index for chunk in _chunks_of(first))
+    codec = Counter(chunk.compression for chunk in _chunks_of(first)).most_common(1)[0][0]
     columns = {name: _column_options(found) for name, found in chunks.items()}
     is_from_hats = (
         codec == "ZSTD"
@@ -177,16 +178,17 @@ def _chunks_by_path(
     chunks: dict[str, list[pq.ColumnChunkMetaData]] = defaultdict(list)
     for _, file in files:
         paths = [path for path, _ in leaf_columns(file.schema_arrow)]
-        for number in range(file.metadata.num_row_groups):
-            group = file.metadata.row_group(number)
-            if group.num_rows and group.num_columns == len(paths):
-                for place, path in enumerate(paths):
-                    chunks[path].append(group.column(place))
+        if len(paths) == file.metadata.num_columns:
+            for path, chunk in zip(cycle(paths), _chunks_of(file), strict=False):
+                chunks[path].append(chunk)
     return chunks
 
 
-def _all(chunks: Mapping[str, list[pq.ColumnChunkMetaData]]) -> Iterator[pq.ColumnChunkMetaData]:
-    return (chunk for found in chunks.values() for chunk in found)
+def _chunks_of(file: pq.ParquetFile) -> Iterator[pq.ColumnChunkMetaData]:
+    """Yield the column chunks of a file, row group by row group."""
+    for number in range(file.metadata.num_row_groups):
+        group = file.metadata.row_group(number)
+        yield from map(group.column, range(group.num_columns))
 
 
 def _column_options(chunks: list[pq.ColumnChunkMetaData]) -> ColumnOptions:

@@ -11,7 +11,7 @@ import json
 import zlib
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from zipfile import BadZipFile
 
 import numpy as np
@@ -167,7 +167,8 @@ class Plan:
         name = pixel_path(
             int(self.destination_orders[destination]), int(self.destination_pixels[destination])
         )
-        return str(PurePosixPath(self.parameters.catalog.dataset, name))
+        dataset = self.parameters.catalog.dataset
+        return f"{dataset}/{name}" if dataset else name
 
     def map_job_of(self, name: str) -> int:
         """Return the number of the map job with a name."""
