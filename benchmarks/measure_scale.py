@@ -85,8 +85,9 @@ def make_reduced(directory: Path) -> tuple[int, int]:
             footers[-1].set_file_path("/" + plan.margin_path(destination))
         margin.files.receipt(name).parent.mkdir(parents=True, exist_ok=True)
         pq.write_metadata(schema, margin.files.footers(name), metadata_collector=footers)
-        size = margin.files.footers(name).stat().st_size
-        write_json(margin.files.receipt(name), {"footers": size, "files": files})
+        kept = margin.files.footers(name)
+        record = {"footers": kept.stat().st_size, "footers_digest": file_digest(kept)}
+        write_json(margin.files.receipt(name), {**record, "files": files})
     return len(plan.map_names) + len(plan.reduce_names), len(plan.destination_orders)
 
 

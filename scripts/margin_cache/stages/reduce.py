@@ -32,6 +32,7 @@ from margin_cache.storage.files import (
     atomic_files,
     atomic_path,
     content_digest,
+    file_digest,
     is_temporary,
     write_json,
 )
@@ -54,7 +55,7 @@ def reduce_margins(
 
     Returns:
         For each file's path in the catalog its rows, bytes and digest, which the receipt has with
-        the size of the footers.
+        size and digest of the footers.
 
     Raises:
         MarginCacheError: a shard is damaged, or the catalog's columns have changed since the
@@ -90,7 +91,12 @@ def reduce_margins(
             metadata_collector=collected,
             write_time_adjusted_to_utc=plan.parameters.primary_options.utc_times,
         )
-    write_json(receipt, {"footers": footers.stat().st_size, "files": written})
+    record = {
+        "footers": footers.stat().st_size,
+        "footers_digest": file_digest(footers),
+        "files": written,
+    }
+    write_json(receipt, record)
     return written
 
 

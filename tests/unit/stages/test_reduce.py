@@ -52,6 +52,7 @@ def test_receipts_list_rows_size_and_digest_of_all_files(mapped: Margin) -> None
     for name in mapped.plan.reduce_names:
         receipt = json.loads(mapped.files.receipt(name).read_text())
         assert receipt["footers"] == mapped.files.footers(name).stat().st_size
+        assert receipt["footers_digest"] == file_digest(mapped.files.footers(name))
         listed |= receipt["files"]
         footers = pq.read_metadata(mapped.files.footers(name))
         assert footers.num_rows == sum(rows for rows, _, _ in receipt["files"].values())
