@@ -33,7 +33,7 @@ HATS_GROUP_ROWS, HATS_LEVEL, HATS_PAGE_BYTES = 100_000, 15, 128 << 10
 Source: ``get_parquet_write_table_kwargs`` in hats.io.file_io
 """
 
-_ROWS_WANTED, _MOST_FILES = 100_000, 16
+ROWS_WANTED, MOST_FILES = 100_000, 16
 """How many rows' footers are read, so that one odd partition does not decide, and most files."""
 
 _LZ4_OF_HADOOP = "UNKNOWN"
@@ -167,7 +167,7 @@ def _first_files(
                 continue
             yield path, file
             rows, count = rows + file.metadata.num_rows, count + 1
-            if rows >= _ROWS_WANTED or count == _MOST_FILES:
+            if rows >= ROWS_WANTED or count == MOST_FILES:
                 return
 
 

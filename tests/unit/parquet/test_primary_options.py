@@ -163,7 +163,7 @@ def test_a_partition_of_few_rows_does_not_decide_alone(info: CatalogInfo) -> Non
 def test_no_more_files_are_opened_than_needed(
     info: CatalogInfo, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("margin_cache.parquet.primary_options._MOST_FILES", 2)
+    monkeypatch.setattr("margin_cache.parquet.primary_options.MOST_FILES", 2)
     options_of(info, TABLE, TABLE, TABLE)
     partitions = read_partitions(info)
     (*_, last) = sorted(Path(info.path).rglob("Npix=*.parquet"))
