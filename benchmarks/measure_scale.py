@@ -46,8 +46,10 @@ def make_catalog(directory: Path, count: int) -> None:
     table = table.add_column(1, "ra", [ra]).add_column(2, "dec", [dec])
     write_hipscat(directory, "sky", table, first)
     sky = directory / "sky"
-    for name in ("_metadata", "partition_info.csv"):
-        (sky / name).unlink()
+    (sky / "_metadata").unlink()
+    # Without the list, planning would count the rows of all files.
+    lines = [f"{depth},{pixel},{pixel // 10000 * 10000}\n" for depth, pixel in partitions.tolist()]
+    (sky / "partition_info.csv").write_text("Norder,Npix,Dir\n" + "".join(lines))
     for depth, pixel in partitions[len(first) :].tolist():
         path = sky / pixel_file(depth, pixel)
         path.parent.mkdir(parents=True, exist_ok=True)
