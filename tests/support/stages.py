@@ -1,5 +1,8 @@
 """The stages of a margin, one after the other in this process."""
 
+import os
+
+from margin_cache.stages import begin
 from margin_cache.stages.map import map_partitions
 from margin_cache.stages.margin import Margin
 from margin_cache.stages.reduce import reduce_margins
@@ -15,3 +18,10 @@ def run_reduce_jobs(margin: Margin) -> None:
     """Do all reduce jobs of a margin, whose shards are there."""
     for job in range(len(margin.plan.reduce_names)):
         reduce_margins(margin.plan, job, margin.files, margin.files.staging_dir)
+
+
+def release_locks() -> None:
+    """Release what begun margins have locked, which lasts as long as a process otherwise."""
+    for descriptor in begin._held:
+        os.close(descriptor)
+    begin._held.clear()

@@ -186,7 +186,8 @@ def test_odd_names_of_all_directories_do_not_matter(tmp_path, pristine, finished
 
 
 def test_odd_relative_names_do_not_matter(tmp_path, pristine, finished):
-    places = {name: Path(ODD_NAME, name) for name in ("small", "output", "tmp")}
+    # A script would take what begins with a hyphen for an option.
+    places = {name: Path(f"-x{ODD_NAME}", name) for name in ("small", "output", "tmp")}
     check_odd_names(pristine, finished, {**places, "run": tmp_path / "run"})
 
 

@@ -20,4 +20,4 @@ rule finish_margin:
     message:
         "Finishing {params.name}"
     shell:
-        "{params.script} --margin {params.margin:q} 2> {log:q}"
+        "{params.script} --margin={params.margin:q} 2> {log:q}"

@@ -19,5 +19,5 @@ rule map_partitions:
     message:
         "Mapping {params.name}, job {wildcards.job}"
     shell:
-        "{params.script} --plan {params.plan:q} --job {wildcards.job}"
-        " --threads {threads} --shard {output:q} 2> {log:q}"
+        "{params.script} --plan={params.plan:q} --job {wildcards.job}"
+        " --threads {threads} --shard={output:q} 2> {log:q}"

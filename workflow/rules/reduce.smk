@@ -21,5 +21,5 @@ rule reduce_margins:
     message:
         "Reducing {params.name}, job {wildcards.job}"
     shell:
-        "{params.script} --plan {params.plan:q} --job {wildcards.job}"
-        " --staging-dir {params.staging_dir:q} 2> {log:q}"
+        "{params.script} --plan={params.plan:q} --job {wildcards.job}"
+        " --staging-dir={params.staging_dir:q} 2> {log:q}"

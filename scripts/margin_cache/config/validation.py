@@ -133,7 +133,7 @@ def _part(config: Mapping[str, Any], keys: Iterable[str]) -> dict[str, Any]:
 
 def _margin_settings(values: Mapping[str, Any], where: str) -> MarginSettings:
     """Return the settings of a margin whose keys were checked one by one."""
-    settings = MarginSettings(**values)
+    settings = _with_homes(MarginSettings(**values), where)
     pixels = sorted(set(settings.debug_filter_pixel_list))
     for order, pixel in pixels:
         if pixel >= 12 * 4**order:
@@ -151,6 +151,26 @@ def _margin_settings(values: Mapping[str, Any], where: str) -> MarginSettings:
             "choose another directory"
         )
     return replace(settings, debug_filter_pixel_list=tuple(pixels))
+
+
+def _with_homes(settings: MarginSettings, where: str) -> MarginSettings:
+    """Return settings whose paths begin with a home directory where they were given with `~`.
+
+    Snakemake would put it there, and nothing else would.
+    """
+    paths = {}
+    for key in ("input_catalog_path", "output_path", "tmp_dir"):
+        path = getattr(settings, key)
+        if not path.startswith("~"):
+            continue
+        try:
+            paths[key] = str(Path(path).expanduser())
+        except RuntimeError:
+            raise MarginCacheError(
+                f"{where}{key}: {path} begins with the home directory of a user whom this machine "
+                "does not know; write it in full"
+            ) from None
+    return replace(settings, **paths)
 
 
 def _check_address(key: str, address: str) -> None:

@@ -9,12 +9,15 @@ from margin_cache.catalog.partitions import partition_files
 from margin_cache.config.model import MarginSettings
 from margin_cache.errors import MarginCacheError
 from margin_cache.planning.identity import is_as_good
-from margin_cache.stages.layout import PROVENANCE
+from margin_cache.stages.layout import PROVENANCE, staging_lock
 from margin_cache.stages.margin import Margin, settings_as_json
 from margin_cache.stages.receipts import read_receipt
 from margin_cache.storage.files import file_digest, has_size, read_json
 
 TOOL_NAME = "snakemake-margin-cache"
+
+CATALOG_PLACE = "input_catalog_absolute_path"
+"""Key of a provenance: where the primary was. A path that is given may be relative."""
 
 _WITHOUT_INFLUENCE = (
     "output_path",
@@ -87,8 +90,12 @@ def existing_files(margin: Margin) -> dict[str, list[Any]]:
 
 
 def _files_below(directory: Path) -> list[str]:
+    """Return the paths of all files but the lock that a killed run may have left."""
+    lock = staging_lock(directory)
     return sorted(
-        path.relative_to(directory).as_posix() for path in directory.rglob("*") if path.is_file()
+        path.relative_to(directory).as_posix()
+        for path in directory.rglob("*")
+        if path.is_file() and path != lock
     )
 
 
@@ -120,12 +127,31 @@ def check_output(margin: Margin) -> None:
             f"output_path: {output_dir} exists and was made {difference}; "
             "choose another output_artifact_name, or set overwrite: true"
         )
+    _check_place(provenance, margin)
     foreign = [path for path in _files_below(output_dir) if path not in {*listed, PROVENANCE}]
     if foreign:
         raise MarginCacheError(
             f"output_path: {output_dir / foreign[0]} is none of the margin's files, of which some "
             f"are made again ({len(foreign)} such files); move it elsewhere, or set overwrite: "
             "true, which deletes it"
+        )
+
+
+def _check_place(provenance: Mapping[str, Any] | None, margin: Margin) -> None:
+    """Check that an existing margin is not of a catalog elsewhere that goes by the same path.
+
+    One that was moved as it is has the state that the margin was made of.
+    """
+    here = str(Path(margin.plan.parameters.catalog.path).absolute())
+    there = here if provenance is None else provenance.get(CATALOG_PLACE, here)
+    if (
+        provenance is not None
+        and there != here
+        and provenance["input_fingerprint"] != margin.plan.input_fingerprint
+    ):
+        raise MarginCacheError(
+            f"output_path: {margin.files.output_dir} exists and was made of {there}, not of "
+            f"{here}; choose another output_artifact_name, or set overwrite: true"
         )
 
 

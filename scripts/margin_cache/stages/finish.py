@@ -4,6 +4,7 @@ Until the move the margin is in a hidden directory, so a catalog that is not who
 loaded, and one that it replaces stays until then.
 """
 
+import os
 import platform
 import shutil
 import sys
@@ -23,19 +24,27 @@ from margin_cache.catalog.model import MarginSummary
 from margin_cache.errors import MarginCacheError
 from margin_cache.parquet.joined_footers import MOST_BYTES, join_footers, joined_size
 from margin_cache.stages.existing_output import (
+    CATALOG_PLACE,
     TOOL_NAME,
     check_output,
     existing_files,
     find_file,
     is_complete,
 )
-from margin_cache.stages.layout import PROVENANCE, PlanFiles, plan_dirs, staging_lock
+from margin_cache.stages.layout import (
+    PROVENANCE,
+    MarginFiles,
+    PlanFiles,
+    plan_dirs,
+    staging_lock,
+)
 from margin_cache.stages.margin import Margin, settings_as_json
 from margin_cache.stages.receipts import Receipt, read_receipt
 from margin_cache.storage.files import (
     atomic_path,
     exclusive_lock,
     file_digest,
+    hold_lock,
     is_held,
     is_temporary,
     link_or_copy,
@@ -69,10 +78,10 @@ def finish_margin(margin: Margin) -> dict[str, Any]:
             check_output(margin)
             _gather(margin, files)
             _write_metadata(margin, files, rows)
-            paths.staging_lock.unlink(missing_ok=True)
+            # With its lock, or another run would take what is about to be moved for remains.
             replace_directory(paths.staging_dir, paths.output_dir, paths.backup_dir)
             format_of(info).register(info, paths.output_dir)
-        delete_remains(margin)
+        delete_remains(margin, paths.staging_lock)
         summary = {"output_dir": str(paths.output_dir), "rows": rows, "files": len(files)}
         write_json(margin.done_file, summary)
     return summary
@@ -232,6 +241,7 @@ def _provenance(
                 },
                 "library": plan.library,
                 "content_id": plan.content_id,
+                CATALOG_PLACE: str(Path(plan.parameters.catalog.path).absolute()),
                 "input_fingerprint": plan.input_fingerprint,
                 "files": files,
             },
@@ -239,15 +249,19 @@ def _provenance(
     }
 
 
-def delete_remains(margin: Margin) -> None:
+def delete_remains(margin: Margin, own: Path | None = None) -> None:
     """Delete what interrupted runs have left behind, and, if wanted, shards and earlier plans.
 
-    What a run at work has locked stays.
+    What a run at work has locked stays, and then all that lies beside the margin does: an older
+    margin may have been moved there while a new one takes its place.
+
+    Args:
+        margin: the margin, complete.
+        own: the lock of this run itself, if it has one.
     """
     paths = margin.files
-    for directory in paths.left_behind():
-        if directory == paths.staging_dir or not is_held(staging_lock(directory)):
-            shutil.rmtree(directory, ignore_errors=True)
+    _delete_left_behind(paths, own)
+    paths.moved_lock.unlink(missing_ok=True)
     if not margin.settings.delete_intermediate_parquet_files:
         return
     for other in plan_dirs(paths.intermediate_dir):
@@ -258,3 +272,22 @@ def delete_remains(margin: Margin) -> None:
         for path in directory.glob(".*"):
             if is_temporary(path.name):
                 path.unlink(missing_ok=True)
+
+
+def _delete_left_behind(paths: MarginFiles, own: Path | None) -> None:
+    """Delete staging and backup directories of a margin, unless a run has locked one of them."""
+    directories = paths.left_behind()
+    held: list[int] = []
+    try:
+        for lock in map(staging_lock, directories):
+            if lock.exists() and lock != own:
+                # Held while the directory is deleted, so that no run begins in it meanwhile.
+                descriptor = hold_lock(lock, "")
+                if descriptor is None:
+                    return
+                held.append(descriptor)
+        for directory in directories:
+            shutil.rmtree(directory, ignore_errors=True)
+    finally:
+        for descriptor in held:
+            os.close(descriptor)

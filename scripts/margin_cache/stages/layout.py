@@ -110,6 +110,11 @@ class MarginFiles(PlanFiles):
         """The file that a run at work at this margin has locked."""
         return staging_lock(self.staging_dir)
 
+    @property
+    def moved_lock(self) -> Path:
+        """Where that file is once the staging directory has become the output directory."""
+        return staging_lock(self.output_dir)
+
     def left_behind(self) -> list[Path]:
         """Return the staging and backup directories of this margin, be they of any plan."""
         # In full, or those of a margin whose name begins with this one's would be among them.

@@ -352,3 +352,12 @@ def test_a_value_that_holds_itself_is_shown() -> None:
     value: list[Any] = []
     value.append(value)
     assert "debug_filter_pixel_list" in refusal({"debug_filter_pixel_list": value})
+
+
+@pytest.mark.parametrize("key", ["input_catalog_path", "output_path", "tmp_dir"])
+def test_a_path_may_begin_with_a_home_directory(key: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Snakemake puts it into the paths of rules, so all others must have it too."""
+    monkeypatch.setenv("HOME", "/home/of a user")
+    assert getattr(only_margin(**{key: "~/sky"}), key) == "/home/of a user/sky"
+    assert getattr(only_margin(**{key: "sky~"}), key) == "sky~"
+    assert refusal({key: "~nobody-of-this-name/sky"}).startswith(f"{key}: ~nobody-of-this-name/sky")

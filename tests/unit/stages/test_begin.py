@@ -1,6 +1,5 @@
 """A run locks the margins that it makes, and tidies up after those that are complete."""
 
-import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -10,13 +9,12 @@ from pathlib import Path
 
 import pytest
 from margin_cache.errors import MarginCacheError
-from margin_cache.stages import begin
 from margin_cache.stages.begin import begin_margin
 from margin_cache.stages.finish import delete_remains, finish_margin
 from margin_cache.stages.margin import Margin, load_margin
 from support.full_disks import files_end_at
 from support.paths import ROOT
-from support.stages import run_map_jobs, run_reduce_jobs
+from support.stages import release_locks, run_map_jobs, run_reduce_jobs
 
 BEGIN = """
 import sys
@@ -34,9 +32,7 @@ sys.stdin.read()
 def released() -> Iterator[None]:
     """Locks of a test end with it."""
     yield
-    for descriptor in begin._held:
-        os.close(descriptor)
-    begin._held.clear()
+    release_locks()
 
 
 @contextmanager
@@ -97,6 +93,20 @@ def test_what_another_run_has_locked_is_not_deleted(
     assert not other.files.plan_dir.exists()
 
 
+def test_what_a_run_of_the_same_plan_elsewhere_has_locked_is_not_deleted(
+    prepare: Callable[..., Margin], tmp_path: Path
+) -> None:
+    """It has another tmp_dir, and so another lock of the plan, but the same staging directory."""
+    margin = prepare()
+    other = prepare(tmp_dir=str(tmp_path / "own"))
+    assert other.files.staging_dir == margin.files.staging_dir
+    with another_run(other):
+        begin_margin(margin, False)
+        assert margin.files.staging_lock.exists()
+    begin_margin(margin, False)
+    assert not margin.files.staging_dir.exists()
+
+
 def test_locks_of_a_killed_run_hold_nobody_up(prepare: Callable[..., Margin]) -> None:
     margin = prepare()
     with another_run(margin) as run:
@@ -118,8 +128,13 @@ def test_leftovers_of_a_complete_margin_are_deleted(prepare: Callable[..., Margi
     margin.files.shard("half").touch()
     begin_margin(margin, False)
     assert other.files.plan_dir.exists() and other.files.staging_dir.exists()
-    assert not margin.files.backup_dir.exists()
     assert not margin.files.shards_dir.exists()
+    # The other run may be about to replace the margin, which lies there meanwhile.
+    assert margin.files.backup_dir.exists()
+    release_locks()
+    begin_margin(margin, False)
+    assert not other.files.staging_dir.exists()
+    assert not margin.files.backup_dir.exists()
 
 
 def test_a_plan_that_the_disk_has_no_room_for_is_refused(prepare: Callable[..., Margin]) -> None:

@@ -201,3 +201,31 @@ def test_the_input_is_never_replaced_whatever_it_says(finished: Margin, catalog:
     os.link(partition, finished.files.output_dir / "link.parquet")
     with pytest.raises(MarginCacheError, match="a part of the input catalog"):
         check_output(overwriting(finished))
+
+
+def test_a_margin_of_a_catalog_elsewhere_is_not_replaced(
+    finished: Margin, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Both catalogs may go by the same relative path, each from its own working directory."""
+    plan = finished.plan
+    relative = replace(plan.parameters, catalog=replace(plan.parameters.catalog, path="sky"))
+    other_state = replace(plan.partitions, times=plan.partitions.times + 1)
+    margin = replace(finished, plan=replace(plan, parameters=relative))
+    changed = replace(margin, plan=replace(margin.plan, partitions=other_state))
+    path = finished.files.output_dir / "provenance_info.json"
+    provenance = json.loads(path.read_text())
+    provenance["tool_args"]["runtime_args"]["content_id"] = margin.plan.content_id
+    path.write_text(json.dumps(provenance))
+    output_dir = finished.files.output_dir.absolute()
+    for each in (margin, changed):
+        check_output(
+            replace(each, settings=replace(each.settings, output_path=str(output_dir.parent)))
+        )
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    moved = replace(changed.settings, output_path=str(output_dir.parent))
+    with pytest.raises(MarginCacheError, match=f"made of {tmp_path}/sky, not of {tmp_path}/else"):
+        check_output(replace(changed, settings=moved))
+    # As it is, it may have been moved together with its margin.
+    check_output(replace(margin, settings=moved))
+    check_output(overwriting(replace(changed, settings=moved)))

@@ -2,19 +2,23 @@
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from margin_cache.errors import MarginCacheError
-from margin_cache.stages.existing_output import is_complete
-from margin_cache.stages.finish import finish_margin
+from margin_cache.stages import finish
+from margin_cache.stages.begin import begin_margin
+from margin_cache.stages.existing_output import check_output, is_complete
+from margin_cache.stages.finish import delete_remains, finish_margin
+from margin_cache.stages.layout import staging_lock
 from margin_cache.stages.margin import Margin
-from margin_cache.storage.files import file_digest
+from margin_cache.storage.files import file_digest, is_held
 from support.full_disks import files_end_at
 from support.margins import remains
-from support.stages import run_map_jobs, run_reduce_jobs
+from support.stages import release_locks, run_map_jobs, run_reduce_jobs
 
 
 @pytest.fixture
@@ -145,3 +149,35 @@ def test_a_second_copy_finds_the_margin_complete(reduced: Margin) -> None:
     written = (reduced.files.output_dir / "provenance_info.json").stat().st_ino
     assert finish_margin(reduced) == first
     assert (reduced.files.output_dir / "provenance_info.json").stat().st_ino == written
+
+
+def test_what_is_about_to_be_moved_is_locked_until_it_has_moved(
+    reduced: Margin, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Or a run for the margin that is replaced, which it finds complete, would delete it."""
+    begin_margin(reduced, True)
+    other = replace(reduced, plan=replace(reduced.plan, library="0.0"))
+    move = finish.replace_directory
+
+    def with_another_run(new: Path, target: Path, old: Path) -> None:
+        delete_remains(other)
+        assert len(list(new.rglob("Npix=*"))) > 10
+        move(new, target, old)
+        assert is_held(staging_lock(target))
+
+    monkeypatch.setattr(finish, "replace_directory", with_another_run)
+    files = finish_margin(reduced)["files"]
+    release_locks()
+    assert len(list(reduced.files.output_dir.rglob("Npix=*"))) == files > 10
+    assert not staging_lock(reduced.files.output_dir).exists()
+
+
+def test_a_lock_that_a_killed_run_has_moved_with_its_margin_is_none_of_its_files(
+    reduced: Margin,
+) -> None:
+    finish_margin(reduced)
+    lock = staging_lock(reduced.files.output_dir)
+    lock.touch()
+    check_output(reduced)
+    delete_remains(reduced)
+    assert not lock.exists()

@@ -1,0 +1,208 @@
+"""Bits and blocks of files that are damaged: of a catalog, and of what is between the stages.
+
+A margin of a damaged catalog has the rows and values that PyArrow reads in it, or there is none.
+Each case is a process of its own, so that one which an interpreter does not survive counts too.
+"""
+
+import random
+import shutil
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from support.damage import DAMAGES, damage
+from support.faults import (
+    CLEAR_ERROR,
+    SEED,
+    SURVIVED,
+    Tally,
+    number,
+    outcome_after,
+    outcome_of,
+    outcome_of_end,
+)
+from support.faulty_margins import Site, make_margin, run_in_child, small_site
+from support.margins import NAME
+
+WRITTEN = {
+    "plain": {"compression": "none", "use_dictionary": False},
+    "snappy": {"compression": "snappy", "row_group_size": 25},
+    "as hats": {
+        "compression": "zstd",
+        "use_dictionary": ["mag", "id"],
+        "column_encoding": {
+            "ra": "BYTE_STREAM_SPLIT",
+            "dec": "BYTE_STREAM_SPLIT",
+            "_hipscat_index": "DELTA_BINARY_PACKED",
+        },
+        "write_page_index": True,
+    },
+    "checksums": {"compression": "snappy", "write_page_checksum": True, "data_page_version": "2.0"},
+}
+
+
+def rewrite(site: Site, **options: object) -> None:
+    """Write all partitions of a site's catalog again, by other options."""
+    for path in (site.directory / "sky").rglob("Npix=*.parquet"):
+        pq.write_table(pq.ParquetFile(path).read(), path, **options)
+    for name in ("_metadata", "_common_metadata"):
+        (site.directory / "sky" / name).unlink()
+
+
+@pytest.fixture(scope="module", params=WRITTEN)
+def written(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> Site:
+    site = small_site(tmp_path_factory.mktemp("damaged") / "site", partitions_per_job=50)
+    rewrite(site, **WRITTEN[request.param])
+    return site
+
+
+def rows_of(site: Site) -> dict[str, pa.Table]:
+    """The rows of a margin's files, in their order."""
+    margin = site.directory / "results" / NAME
+    files = sorted(margin.rglob("Npix=*.parquet"))
+    return {str(file.relative_to(margin)): pq.ParquetFile(file).read() for file in files}
+
+
+def assert_as_pyarrow_reads(site: Site, partition: Path, scratch: Path) -> None:
+    """The margin is that of a catalog which PyArrow has read and written again."""
+    other = Site(scratch / "again", site.config)
+    shutil.copytree(site.directory / "sky", other.directory / "sky")
+    copy = other.directory / partition.relative_to(site.directory)
+    table = pq.ParquetFile(partition).read()
+    pq.write_table(table, copy, compression="none", use_dictionary=False)
+    code, said = run_in_child(lambda: make_margin(other))
+    assert code == 0, said
+    assert equal_bits(rows_of(site), rows_of(other))
+    shutil.rmtree(other.directory)
+
+
+def equal_bits(first: dict[str, pa.Table], second: dict[str, pa.Table]) -> bool:
+    """Whether tables are the same; NaN is, if it has the same bits."""
+    return first.keys() == second.keys() and all(
+        first[name].schema.equals(second[name].schema)
+        and str(as_bits(first[name])) == str(as_bits(second[name]))
+        and as_bits(first[name]).equals(as_bits(second[name]))
+        for name in first
+    )
+
+
+def as_bits(table: pa.Table) -> pa.Table:
+    """A table with floats as the integers of their bits."""
+    bits = {pa.float64(): pa.int64(), pa.float32(): pa.int32()}
+    table = table.combine_chunks()
+    columns = [
+        pa.chunked_array([chunk.view(bits.get(chunk.type, chunk.type)) for chunk in column.chunks])
+        if column.num_chunks
+        else column
+        for column in table.columns
+    ]
+    return pa.Table.from_arrays(columns, table.schema.names)
+
+
+def test_damaged_partitions_make_no_wrong_margin(
+    written: Site, tally: Callable[[str], Tally], tmp_path: Path
+) -> None:
+    counted = tally("damaged input, partitions")
+    paths = sorted((written.directory / "sky").rglob("Npix=*.parquet"))
+    rng = random.Random(f"{SEED} partitions")
+    for case in range(number(25, 600)):
+        site = written.copy(tmp_path / "site")
+        partition = site.directory / rng.choice(paths).relative_to(written.directory)
+        how = rng.choice(list(DAMAGES))
+        what = damage(partition, how, rng)
+        code, said = run_in_child(lambda site=site: make_margin(site))
+        outcome = outcome_of_end(code, said)
+        if not outcome:
+            outcome = outcome_of(
+                lambda site=site, path=partition: assert_as_pyarrow_reads(site, path, tmp_path)
+            )
+        elif outcome == CLEAR_ERROR and str(partition.relative_to(site.directory)) not in said:
+            outcome = f"does not name the file: {said[-200:]}"
+        elif (site.directory / "results" / NAME).exists():
+            outcome = "left a margin"
+        counted.add(f"case {case}, {partition.name}, {how} {what}", outcome)
+        shutil.rmtree(site.directory)
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> tuple[Site, Site]:
+    """A site, and the same with its margin; shards are kept."""
+    root = tmp_path_factory.mktemp("whole")
+    site = small_site(root / "site", delete_intermediate_parquet_files=False)
+    done = site.copy(root / "done")
+    code, said = run_in_child(lambda: make_margin(done))
+    assert code == 0, said
+    return site, done
+
+
+def test_damaged_metadata_of_a_catalog_makes_no_wrong_margin(
+    whole: tuple[Site, Site], tally: Callable[[str], Tally], tmp_path: Path
+) -> None:
+    counted = tally("damaged input, metadata")
+    names = ("_metadata", "_common_metadata", "partition_info.csv", "catalog_info.json")
+    rng = random.Random(f"{SEED} metadata")
+    right = rows_of(whole[1])
+    for case in range(number(40, 1000)):
+        site = whole[0].copy(tmp_path / "site")
+        file = site.directory / "sky" / rng.choice(names)
+        how = rng.choice(list(DAMAGES))
+        what = damage(file, how, rng)
+        code, said = run_in_child(lambda site=site: make_margin(site))
+        outcome = outcome_of_end(code, said)
+        if not outcome:
+            rows = rows_of(site)
+            # Metadata of columns may be others then, rows may not.
+            same = rows.keys() == right.keys() and all(
+                rows[name].equals(right[name]) for name in right
+            )
+            outcome = SURVIVED if same else "other rows"
+        counted.add(f"case {case}, {file.name}, {how} {what}", outcome)
+        shutil.rmtree(site.directory)
+
+
+STATES = ("map", "reduce", "finish", "end")
+
+
+@pytest.mark.parametrize("stage", STATES)
+def test_damaged_intermediate_files_make_no_wrong_margin(
+    whole: tuple[Site, Site], tally: Callable[[str], Tally], tmp_path: Path, stage: str
+) -> None:
+    """What a run has before a stage, or has left at its end, is damaged; the next run goes on."""
+    counted = tally("damaged input, intermediate files")
+    before = whole[0].copy(tmp_path / "before")
+    code, said = run_in_child(lambda: make_margin(before, lambda now: stop_at(now, stage)))
+    assert "Stopped" in said or stage == "end", said
+    files = [path for path in (before.directory / "intermediate").rglob("*") if path.is_file()]
+    files += [path for path in (before.directory / "results").rglob(".*/**/*") if path.is_file()]
+    names = sorted(str(path.relative_to(before.directory)) for path in files if path.stat().st_size)
+    rng = random.Random(f"{SEED} intermediate files {stage}")
+    right = whole[1].results()
+    for case in range(number(15, 400)):
+        site = before.copy(tmp_path / "site")
+        file = site.directory / rng.choice(names)
+        how = rng.choice(list(DAMAGES))
+        what = damage(file, how, rng)
+        code, said = run_in_child(lambda site=site: make_margin(site))
+        if f"{file.name}: " in said and "delete it" in said:
+            file.unlink()
+        outcome = outcome_after(outcome_of_end(code, said), partial(made_again, site, right))
+        counted.add(f"{stage}, case {case}, {file.name}, {how} {what}", outcome)
+        shutil.rmtree(site.directory)
+
+
+class Stopped(Exception):
+    """A run that ends before a stage."""
+
+
+def stop_at(now: str, stage: str) -> None:
+    if now == stage:
+        raise Stopped
+
+
+def made_again(site: Site, right: dict[str, str]) -> None:
+    code, said = run_in_child(lambda: make_margin(site))
+    assert code == 0, said
+    assert site.results() == right

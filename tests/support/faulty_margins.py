@@ -1,0 +1,213 @@
+"""A small catalog and its margin, stage by stage, in a directory that faults are injected into."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import traceback
+from collections.abc import Callable, Sequence
+from contextlib import chdir
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from margin_cache.config.validation import settings_of_margins
+from margin_cache.errors import MarginCacheError
+from margin_cache.process import one_line
+from margin_cache.stages.begin import begin_margin
+from margin_cache.stages.existing_output import check_output, is_complete
+from margin_cache.stages.finish import finish_margin
+from margin_cache.stages.map import map_partitions
+from margin_cache.stages.margin import Margin
+from margin_cache.stages.prepare import prepare_margins
+from margin_cache.stages.reduce import reduce_margins
+
+from support.margins import NAME, configuration, remains, tree_digest
+from support.paths import ROOT
+from support.small_skies import small_catalog
+from support.unprivileged import NOBODY
+from support.workflow_runs import TIME_LIMIT, environment, plain
+
+BEGIN = """
+import sys, json
+from margin_cache.process import run
+from margin_cache.config.validation import settings_of_margins
+from margin_cache.stages.prepare import prepare_margins
+from margin_cache.stages.existing_output import is_complete, check_output
+from margin_cache.stages.begin import begin_margin
+def main():
+    (margin,) = prepare_margins(settings_of_margins(json.loads(sys.argv[1])))
+    pending = not is_complete(margin)
+    if pending:
+        check_output(margin)
+    begin_margin(margin, pending)
+    return "begun"
+run(main)
+"""
+"""What the main process of a run does before its first job."""
+
+
+@dataclass(frozen=True)
+class Site:
+    """A directory with a catalog, in which a margin is made.
+
+    Attributes:
+        directory: it; the margin will be in ``results`` there.
+        config: the configuration.
+    """
+
+    directory: Path
+    config: dict[str, Any]
+
+    def margin(self) -> Margin:
+        """The margin of the catalog as it is, planned."""
+        with chdir(self.directory):
+            (margin,) = prepare_margins(settings_of_margins(plain(self.config)))
+            return margin
+
+    def copy(self, directory: Path) -> "Site":
+        """All of it, in another directory that did not exist; times of files are kept."""
+        shutil.copytree(self.directory, directory, symlinks=True)
+        return Site(directory, self.config)
+
+    def results(self) -> dict[str, str]:
+        """Digests of the margin's files but its provenance, which has the date."""
+        digests = tree_digest(self.directory / "results" / NAME)
+        digests.pop("provenance_info.json", None)
+        return digests
+
+    def remains(self) -> list[str]:
+        """What a finished run leaves nothing of."""
+        return remains(self.directory)
+
+
+def small_site(directory: Path, **changes: Any) -> Site:
+    """A site with a catalog of some 20 partitions; what is given changes the configuration."""
+    small_catalog(directory / "sky", rows=600, max_rows=100)
+    config = configuration(Path("sky"), partitions_per_job=12, margin_threshold=600.0)
+    return Site(directory, config | changes)
+
+
+def commands(site: Site) -> dict[str, list[list[str]]]:
+    """The command lines of each stage, in order, as the rules have them; to be run in the site."""
+    margin = site.margin()
+    files, plan = margin.files, margin.plan
+    python = [sys.executable, "-B"]
+
+    def script(name: str, *arguments: object) -> list[str]:
+        return [*python, str(ROOT / "scripts" / name), *map(str, arguments)]
+
+    return {
+        "begin": [[*python, "-c", BEGIN, json.dumps(plain(site.config))]],
+        "map": [
+            script(
+                "map_partitions.py", "--plan", files.plan, "--job", job, "--shard", files.shard(job)
+            )
+            for job in plan.map_names
+        ],
+        "reduce": [
+            script(
+                "reduce_margins.py",
+                *("--plan", files.plan, "--job", job, "--staging-dir", files.staging_dir),
+            )
+            for job in plan.reduce_names
+        ],
+        "finish": [script("finish_margin.py", "--margin", files.margin_file)],
+    }
+
+
+def run_command(
+    command: Sequence[str], directory: Path, *before: str
+) -> subprocess.CompletedProcess[str]:
+    """Run a command line of a stage in a site's directory, perhaps by another command."""
+    return subprocess.run(
+        [*before, *command],
+        cwd=directory,
+        env=environment() | {"PYTHONPATH": str(ROOT / "scripts")},
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        encoding="utf-8",
+        errors="replace",
+        timeout=TIME_LIMIT,
+    )
+
+
+def make_margin(site: Site, pause: Callable[[str], None] = lambda stage: None) -> None:
+    """Do what a run does, without Snakemake: those jobs whose files are not there.
+
+    Args:
+        site: the site.
+        pause: called with a stage's name before it begins.
+    """
+    with chdir(site.directory):
+        pause("begin")
+        margin = site.margin()
+        is_pending = not is_complete(margin)
+        if is_pending:
+            check_output(margin)
+        begin_margin(margin, is_pending)
+        if not is_pending:
+            return
+        plan, files = margin.plan, margin.files
+        missing = [
+            job for job, name in enumerate(plan.reduce_names) if not files.receipt(name).exists()
+        ]
+        pause("map")
+        for need in sorted({int(need) for job in missing for need in plan.needs_of(job)}):
+            shard = files.shard(plan.map_names[need])
+            if not shard.exists():
+                map_partitions(plan, need, shard)
+        pause("reduce")
+        for job in missing:
+            reduce_margins(plan, job, files, files.staging_dir)
+        pause("finish")
+        finish_margin(margin)
+
+
+def run_in_child(call: Callable[[], object]) -> tuple[int, str]:
+    """Call a function in a process of its own; return its exit code and what it has said.
+
+    The code is negative if a signal has ended it, as an abort of the interpreter does.
+    """
+    with tempfile.TemporaryFile() as said:
+        child = os.fork()
+        if not child:
+            code = 1
+            try:
+                os.dup2(said.fileno(), 1)
+                os.dup2(said.fileno(), 2)
+                call()
+                code = 0
+            except (MarginCacheError, OSError) as error:
+                os.write(2, one_line(error).encode(errors="replace"))
+            except BaseException:
+                os.write(2, traceback.format_exc().encode(errors="replace"))
+            finally:
+                os._exit(code)
+        _, status = os.waitpid(child, 0)
+        said.seek(0)
+        return os.waitstatus_to_exitcode(status), said.read().decode(errors="replace")
+
+
+def as_nobody(call: Callable[[], object]) -> tuple[int, str]:
+    """Call a function in a process of a user without privileges, whom permissions apply to."""
+
+    def call_as_nobody() -> None:
+        if os.getuid() == 0:
+            os.setgroups([])
+            os.setgid(NOBODY)
+            os.setuid(NOBODY)
+        call()
+
+    return run_in_child(call_as_nobody)
+
+
+def made(site: Site, right: dict[str, str]) -> None:
+    """Assert that the next run makes a margin with these bytes, and leaves nothing else."""
+    code, said = run_in_child(lambda: make_margin(site))
+    assert code == 0, said
+    assert site.results() == right
+    assert site.remains() == []
