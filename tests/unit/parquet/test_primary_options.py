@@ -21,6 +21,7 @@ from margin_cache.parquet.primary_options import (
     read_primary_options,
 )
 from support.catalog_infos import HATS, write_partition
+from support.hats_options import hats_options
 
 RNG = np.random.default_rng(1)
 ROWS = 200
@@ -50,18 +51,9 @@ def options_of(info: CatalogInfo, *tables: pa.Table, **options: Any) -> PrimaryO
     return read_primary_options(info, read_partitions(info))
 
 
-def hats_options() -> dict[str, Any]:
-    """The options of hats itself."""
-    from hats.io.file_io import get_parquet_write_table_kwargs
-
-    sorting = pq.SortingColumn.from_ordering(TABLE.schema, [("_healpix_29", "ascending")])
-    return get_parquet_write_table_kwargs(
-        TABLE.schema, write_table_kwargs={"sorting_columns": sorting}
-    )
-
-
 def test_files_of_hats_are_recognized(info: CatalogInfo) -> None:
-    wanted = hats_options()
+    sorting = pq.SortingColumn.from_ordering(TABLE.schema, [("_healpix_29", "ascending")])
+    wanted = hats_options(TABLE.schema, sorting_columns=sorting)
     found = options_of(info, TABLE, **wanted)
     assert found.compression == wanted["compression"]
     assert found.compression_level == wanted["compression_level"] == HATS_LEVEL

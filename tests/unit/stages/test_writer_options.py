@@ -17,6 +17,7 @@ from margin_cache.parquet.primary_options import (
 )
 from margin_cache.stages.writer_options import writer_options
 from support.catalog_infos import HATS, write_partition
+from support.hats_options import hats_options
 from support.plans import PARAMETERS
 from support.typed_tables import typed_table
 
@@ -57,12 +58,6 @@ def described(footer: pq.FileMetaData) -> list[dict[str, Any]]:
     ]
 
 
-def hats_options() -> dict[str, Any]:
-    from hats.io.file_io import get_parquet_write_table_kwargs
-
-    return get_parquet_write_table_kwargs(TYPED.schema)
-
-
 @pytest.mark.parametrize(
     "options",
     [
@@ -70,13 +65,15 @@ def hats_options() -> dict[str, Any]:
         {"use_dictionary": False, "compression": "brotli", "data_page_version": "2.0"},
         {"use_dictionary": ["string", "int8"], "write_statistics": ["int8", "float64"]},
         {"use_byte_stream_split": ["int8", "float16"], "use_dictionary": False},
-        hats_options(),
+        None,
     ],
     ids=["plain", "brotli", "some", "split", "hats"],
 )
 def test_columns_of_all_types_are_written_as_in_the_primary(
-    options: dict[str, Any], tmp_path: Path
+    options: dict[str, Any] | None, tmp_path: Path
 ) -> None:
+    if options is None:
+        options = hats_options(TYPED.schema)
     info = replace(HATS, path=str(tmp_path))
     path = write_partition(info, 0, 0, TYPED)
     pq.write_table(TYPED, path, **options)
