@@ -25,6 +25,7 @@ CONFIG = {"input_catalog_path": "sky", "output_artifact_name": "margin", "margin
 def make_catalog(directory: Path, count: int) -> None:
     """Write a catalog of so many partitions or two less, of two orders, all around the sky."""
     import numpy as np
+    from margin_cache.parquet.primary_options import MOST_FILES
     from support import skies
     from support.sky_catalogs import survey_sky
     from support.write_hipscat import pixel_file, write_hipscat
@@ -37,15 +38,19 @@ def make_catalog(directory: Path, count: int) -> None:
     orders = np.repeat([order, order + 1], [len(whole), len(finer)])
     pixels = np.concatenate([whole, finer])
     partitions = skies.nested_sort(np.column_stack([orders, pixels]))
-    first = partitions[:1]
-    ra, dec = skies.pixel_positions(first.repeat(9, 0), np.full(9, 0.5), np.full(9, 0.5))
-    table = survey_sky(9, 31).drop_columns(["ra", "dec"])
+    # As many as planning reads the footers of.
+    first = partitions[:MOST_FILES]
+    rows = 9 * len(first)
+    ra, dec = skies.pixel_positions(first.repeat(9, 0), np.full(rows, 0.5), np.full(rows, 0.5))
+    table = survey_sky(rows, 31).drop_columns(["ra", "dec"])
     table = table.add_column(1, "ra", [ra]).add_column(2, "dec", [dec])
     write_hipscat(directory, "sky", table, first)
     sky = directory / "sky"
-    for name in ("_metadata", "partition_info.csv"):
-        (sky / name).unlink()
-    for depth, pixel in partitions[1:].tolist():
+    (sky / "_metadata").unlink()
+    # Without the list, planning would count the rows of all files.
+    lines = [f"{depth},{pixel},{pixel // 10000 * 10000}\n" for depth, pixel in partitions.tolist()]
+    (sky / "partition_info.csv").write_text("Norder,Npix,Dir\n" + "".join(lines))
+    for depth, pixel in partitions[len(first) :].tolist():
         path = sky / pixel_file(depth, pixel)
         path.parent.mkdir(parents=True, exist_ok=True)
         with path.open("wb") as file:
@@ -85,8 +90,9 @@ def make_reduced(directory: Path) -> tuple[int, int]:
             footers[-1].set_file_path("/" + plan.margin_path(destination))
         margin.files.receipt(name).parent.mkdir(parents=True, exist_ok=True)
         pq.write_metadata(schema, margin.files.footers(name), metadata_collector=footers)
-        size = margin.files.footers(name).stat().st_size
-        write_json(margin.files.receipt(name), {"footers": size, "files": files})
+        kept = margin.files.footers(name)
+        record = {"footers": kept.stat().st_size, "footers_digest": file_digest(kept)}
+        write_json(margin.files.receipt(name), {**record, "files": files})
     return len(plan.map_names) + len(plan.reduce_names), len(plan.destination_orders)
 
 

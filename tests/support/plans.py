@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 from margin_cache.catalog.model import Partitions
+from margin_cache.parquet.primary_options import PrimaryOptions
 from margin_cache.planning import jobs
 from margin_cache.planning.model import MarginParameters, Plan
 
@@ -16,9 +17,7 @@ PARAMETERS = MarginParameters(
     threshold=10.0,
     margin_order=13,
     fine_filtering=True,
-    compression="snappy",
-    row_group_rows=1 << 20,
-    utc_times=False,
+    primary_options=PrimaryOptions(),
     partitions_per_job="auto",
     job_size_mb=256.0,
     create_metadata=True,

@@ -34,12 +34,12 @@ class CatalogFormat(Protocol):
 
     def pixel_columns(
         self,
-        order: int,
-        pixel: int,
+        orders: NDArray[np.int64],
+        pixels: NDArray[np.int64],
         source_orders: NDArray[np.int64],
         source_pixels: NDArray[np.int64],
     ) -> dict[str, NDArray[np.int64]]:
-        """Return the columns that name the pixel of a margin file, and that of each of its rows."""
+        """Return the columns that name the pixels of rows: of their file and of their source."""
         ...
 
     def footer_path(self, info: CatalogInfo, path: str) -> str:

@@ -133,7 +133,10 @@ def margin_schema(primary: pa.Schema) -> pa.Schema:
 
 
 def pixel_columns(
-    order: int, pixel: int, source_orders: NDArray[np.int64], source_pixels: NDArray[np.int64]
+    orders: NDArray[np.int64],
+    pixels: NDArray[np.int64],
+    source_orders: NDArray[np.int64],
+    source_pixels: NDArray[np.int64],
 ) -> dict[str, NDArray[np.int64]]:
     """Return the columns that name pixels: none, in a HATS margin."""
     return {}

@@ -133,24 +133,26 @@ def _are_names(pandas: dict[str, Any]) -> bool:
 
 
 def pixel_columns(
-    order: int, pixel: int, source_orders: NDArray[np.int64], source_pixels: NDArray[np.int64]
+    orders: NDArray[np.int64],
+    pixels: NDArray[np.int64],
+    source_orders: NDArray[np.int64],
+    source_pixels: NDArray[np.int64],
 ) -> dict[str, NDArray[np.int64]]:
-    """Return the columns that name the pixel of a margin file, and that of each of its rows.
+    """Return the columns that name the pixels of rows: of their file and of their source.
 
     Args:
-        order: order of the pixel that the file is for.
-        pixel: its nested number.
+        orders: orders of the pixels whose files the rows are for, shape (n,).
+        pixels: their nested numbers, shape (n,).
         source_orders: orders of the partitions that the rows come from, shape (n,).
         source_pixels: their nested numbers, shape (n,).
 
     Returns:
         Arrays of shape (n,), by the names of their columns.
     """
-    rows = len(source_orders)
     return {
-        "Norder": np.full(rows, order),
-        "Dir": np.full(rows, pixel_dir(pixel)),
-        "Npix": np.full(rows, pixel),
+        "Norder": orders,
+        "Dir": pixel_dir(pixels),
+        "Npix": pixels,
         "margin_Norder": source_orders,
         "margin_Dir": pixel_dir(source_pixels),
         "margin_Npix": source_pixels,

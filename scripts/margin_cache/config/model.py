@@ -125,7 +125,7 @@ class MarginSettings:
 
     create_metadata: Annotated[bool, Key(Table.WHAT)] = True
     """Whether the margin gets a `_metadata` file, which holds the footers of all its files and can
-    be large."""
+    be large. One of more than 2 GB, which nothing could read, is not written."""
 
     overwrite: Annotated[bool, Key(Table.WHAT)] = False
     """Whether to replace a margin of the same name that was made with other parameters or by

@@ -45,7 +45,7 @@ _MOST_JOBS = 4096
 _REDUCE_FACTOR = 32
 """How much more Parquet a reduce job's destinations hold than a map job's partitions."""
 
-_LEAST_PIXELS, _REDUCE_PIXELS = 48, 256
+_LEAST_PIXELS, _REDUCE_PIXELS = 96, 512
 """The destinations of an auto reduce job, about, where they are small: of few and of many."""
 
 

@@ -11,7 +11,7 @@ import json
 import zlib
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from zipfile import BadZipFile
 
 import numpy as np
@@ -22,6 +22,7 @@ from margin_cache.catalog.model import CatalogInfo, Partitions, pixel_path
 from margin_cache.catalog.partitions import partition_files
 from margin_cache.errors import MarginCacheError
 from margin_cache.healpix.nested import Ints
+from margin_cache.parquet.primary_options import PrimaryOptions, options_from_json
 from margin_cache.storage.files import atomic_path, naming
 
 _DAMAGES = (ValueError, TypeError, LookupError, EOFError, BadZipFile, zlib.error)
@@ -37,9 +38,7 @@ class MarginParameters:
         threshold: margin threshold in arcsec.
         margin_order: order of the coarse filter's cells.
         fine_filtering: whether the exact filter follows the coarse one.
-        compression: codec of the primary's files, which the margin's files have too.
-        row_group_rows: most rows of a row group of the margin's files.
-        utc_times: whether times of day are declared to be in UTC, as in the primary's files.
+        primary_options: how the primary's files are written, as the margin's are too.
         partitions_per_job: "auto" or a number.
         job_size_mb: Parquet of an auto job, in MB, about.
         create_metadata: whether the margin gets a _metadata file.
@@ -49,9 +48,7 @@ class MarginParameters:
     threshold: float
     margin_order: int
     fine_filtering: bool
-    compression: str
-    row_group_rows: int
-    utc_times: bool
+    primary_options: PrimaryOptions
     partitions_per_job: int | str
     job_size_mb: float
     create_metadata: bool
@@ -170,7 +167,8 @@ class Plan:
         name = pixel_path(
             int(self.destination_orders[destination]), int(self.destination_pixels[destination])
         )
-        return str(PurePosixPath(self.parameters.catalog.dataset, name))
+        dataset = self.parameters.catalog.dataset
+        return f"{dataset}/{name}" if dataset else name
 
     def map_job_of(self, name: str) -> int:
         """Return the number of the map job with a name."""
@@ -255,6 +253,7 @@ def _load_plan(path: Path) -> Plan:
         values = dict(file)
     parameters = json.loads(str(values.pop("parameters")))
     parameters["catalog"] = CatalogInfo(**parameters["catalog"])
+    parameters["primary_options"] = options_from_json(parameters["primary_options"])
     return Plan(
         library=str(values.pop("library")),
         parameters=MarginParameters(**parameters),

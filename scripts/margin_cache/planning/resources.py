@@ -45,6 +45,12 @@ _WRITE_MB_PER_MINUTE = 2 * 60
 _FILES_PER_MINUTE = 5 * 60
 """Files that a reduce job makes and flushes."""
 
+_FILE_MB = 0.003
+"""What the finishing job holds of each file of the margin."""
+
+_REDUCE_SHARE = 0.05
+"""Of the footers of all files, what one reduce job has, several times."""
+
 
 @dataclass(frozen=True)
 class Request:
@@ -191,13 +197,16 @@ def reduce_request(plan: Plan, job: int, shard_bytes: int) -> Request:
 def finish_request(plan: Plan, group: RowGroupSize) -> Request:
     """Return what the job asks for that finishes a margin.
 
+    It holds what the receipts say of all files, and the footers that one reduce job has kept.
+
     Args:
         plan: the plan.
         group: the largest row group of the catalog.
     """
     files = len(plan.destination_orders)
     footers = files * group.columns / 1000
-    return _request(2 * footers, footers, files / _FILES_PER_MINUTE)
+    memory = files * _FILE_MB + footers * _REDUCE_SHARE
+    return _request(memory, footers, files / _FILES_PER_MINUTE)
 
 
 def _request(memory: float, disk: float, minutes: float) -> Request:

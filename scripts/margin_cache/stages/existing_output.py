@@ -207,7 +207,7 @@ def _difference(provenance: Mapping[str, Any], settings: MarginSettings) -> str:
     ]
     if keys:
         return f"with other parameters ({'; '.join(keys)})"
-    return "when the catalog had other partitions, columns, compression or row groups"
+    return "when the catalog had other partitions, columns, compression, encodings or row groups"
 
 
 def reusable_files(margin: Margin) -> dict[str, list[Any]]:

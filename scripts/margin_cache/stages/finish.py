@@ -7,6 +7,7 @@ loaded, and one that it replaces stays until then.
 import os
 import platform
 import shutil
+import sys
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
@@ -21,6 +22,7 @@ from margin_cache.catalog.columns import check_unchanged
 from margin_cache.catalog.formats import format_of
 from margin_cache.catalog.model import MarginSummary
 from margin_cache.errors import MarginCacheError
+from margin_cache.parquet.joined_footers import MOST_BYTES, join_footers, joined_size
 from margin_cache.stages.existing_output import (
     CATALOG_PLACE,
     TOOL_NAME,
@@ -37,7 +39,7 @@ from margin_cache.stages.layout import (
     staging_lock,
 )
 from margin_cache.stages.margin import Margin, settings_as_json
-from margin_cache.stages.receipts import read_receipt
+from margin_cache.stages.receipts import Receipt, read_receipt
 from margin_cache.storage.files import (
     atomic_path,
     exclusive_lock,
@@ -91,14 +93,18 @@ def _listed_files(margin: Margin) -> dict[str, tuple[int, int, str]]:
     """Return rows, size and digest of each file that the receipts list."""
     files: dict[str, tuple[int, int, str]] = {}
     for job in margin.plan.reduce_names:
-        receipt = read_receipt(margin.files.receipt(job))
-        if receipt is None:
-            raise MarginCacheError(
-                f"{margin.files.receipt(job)}: is missing or damaged; start the run again, which "
-                "makes it again"
-            )
-        files.update(receipt.files)
+        files.update(_receipt(margin, job).files)
     return files
+
+
+def _receipt(margin: Margin, job: str) -> Receipt:
+    receipt = read_receipt(margin.files.receipt(job))
+    if receipt is None:
+        raise MarginCacheError(
+            f"{margin.files.receipt(job)}: is missing or damaged; start the run again, which "
+            "makes it again"
+        )
+    return receipt
 
 
 def _gather(margin: Margin, files: Mapping[str, tuple[int, int, str]]) -> None:
@@ -144,11 +150,10 @@ def _write_metadata(margin: Margin, files: Mapping[str, tuple[int, int, str]], r
         pq.write_metadata(
             catalog_format.margin_schema(plan.schema),
             temporary,
-            write_time_adjusted_to_utc=plan.parameters.utc_times,
+            write_time_adjusted_to_utc=plan.parameters.primary_options.utc_times,
         )
     names = [f"{info.dataset}/_common_metadata".lstrip("/"), "partition_info.csv"]
-    if plan.parameters.create_metadata:
-        _write_footers(margin, dataset / "_metadata")
+    if plan.parameters.create_metadata and _write_footers(margin, dataset):
         names.append(f"{info.dataset}/_metadata".lstrip("/"))
     written = np.array(
         [plan.margin_path(number) in files for number in range(len(plan.destination_orders))]
@@ -178,23 +183,40 @@ def _write_metadata(margin: Margin, files: Mapping[str, tuple[int, int, str]], r
     write_json(margin.files.provenance_copy, provenance)
 
 
-def _write_footers(margin: Margin, path: Path) -> None:
-    """Write the footers of all files as one, from what the reduce jobs have kept of them."""
-    first, *others = (margin.files.footers(job) for job in margin.plan.reduce_names)
-    footers = _read_footers(first)
+def _write_footers(margin: Margin, dataset: Path) -> bool:
+    """Write the footers of all files as one, from what the reduce jobs have kept of them.
+
+    Returns:
+        Whether they were written. Not if there are so many that nothing would read the file.
+    """
+    kept = []
+    for job in margin.plan.reduce_names:
+        kept.append(margin.files.footers(job))
+        if file_digest(kept[-1]) != _receipt(margin, job).footers_digest:
+            raise MarginCacheError(
+                f"{kept[-1]}: is damaged; delete it and start the run again, which makes it again"
+            )
+    size = joined_size(kept)
+    if size > MOST_BYTES:
+        print(
+            f"{margin.files.output_dir}: gets no _metadata, which would have {size / 1e9:.1f} GB, "
+            "more than a reader of Parquet takes; to be without this line, set create_metadata: "
+            "false",
+            file=sys.stderr,
+        )
+        return False
+    with atomic_path(dataset / "_metadata") as temporary:
+        if not join_footers(dataset / "_common_metadata", kept, temporary):
+            _append_footers(kept, temporary)
+    return True
+
+
+def _append_footers(kept: list[Path], path: Path) -> None:
+    """Write footers as one by PyArrow, of whatever versions, which takes far more memory."""
+    first, *others = map(pq.read_metadata, kept)
     for other in others:
-        footers.append_row_groups(_read_footers(other))
-    with atomic_path(path) as temporary:
-        footers.write_metadata_file(temporary)
-
-
-def _read_footers(path: Path) -> pq.FileMetaData:
-    try:
-        return pq.read_metadata(path)
-    except (pa.ArrowException, OSError):
-        raise MarginCacheError(
-            f"{path}: is damaged; delete it and start the run again, which makes it again"
-        ) from None
+        first.append_row_groups(other)
+    first.write_metadata_file(path)
 
 
 def _provenance(

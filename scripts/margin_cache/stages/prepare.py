@@ -1,28 +1,25 @@
 """Preparing of margins in the main process: catalogs and paths are checked, and jobs planned."""
 
 import os
-import sys
 from collections.abc import Iterable
 from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
-import pyarrow as pa
 
 from margin_cache.catalog.agreement import check_agreement
 from margin_cache.catalog.columns import read_schema
 from margin_cache.catalog.formats import format_of, read_catalog_info
-from margin_cache.catalog.model import CatalogInfo, Partitions
-from margin_cache.catalog.parquet_types import check_types, has_utc_times
+from margin_cache.catalog.model import CatalogInfo
 from margin_cache.catalog.partitions import (
     check_whole,
-    partition_files,
     read_partitions,
     restrict,
 )
 from margin_cache.config.model import MarginSettings, choose_margin_order
 from margin_cache.errors import MarginCacheError
+from margin_cache.parquet.primary_options import read_primary_options
 from margin_cache.planning.identity import library_version
 from margin_cache.planning.jobs import make_plan
 from margin_cache.planning.model import (
@@ -33,16 +30,9 @@ from margin_cache.planning.model import (
 )
 from margin_cache.stages.layout import intermediate_dir, margin_files
 from margin_cache.stages.margin import Margin, margin_name
-from margin_cache.storage.parquet_file import open_parquet
 
 _PACKAGES = ("snakemake", "hpgeom")
 """Packages whose versions the provenance has, beside those that the last job knows."""
-
-_LZ4_OF_HADOOP = "UNKNOWN"
-"""PyArrow's name of it: of the codecs that it reads, the only one that it does not write."""
-
-_WHOLE_FILE_ROWS = 1 << 20
-"""Rows of a row group in the margin of a catalog that has one row group a file."""
 
 
 def prepare_margins(all_settings: Iterable[MarginSettings]) -> list[Margin]:
@@ -137,7 +127,6 @@ def _prepare(info: CatalogInfo, settings: MarginSettings, name: str) -> Margin:
     schema = read_schema(info, partitions)
     catalog_format = format_of(info)
     catalog_format.margin_schema(schema)
-    compression, row_group_rows, utc_times = _writer_options(info, partitions)
     parameters = MarginParameters(
         catalog=info,
         threshold=settings.margin_threshold,
@@ -145,9 +134,7 @@ def _prepare(info: CatalogInfo, settings: MarginSettings, name: str) -> Margin:
             settings.margin_order, settings.margin_threshold, info.index_order
         ),
         fine_filtering=settings.fine_filtering,
-        compression=compression,
-        row_group_rows=row_group_rows,
-        utc_times=utc_times,
+        primary_options=read_primary_options(info, partitions),
         partitions_per_job=settings.partitions_per_job,
         job_size_mb=settings.job_size_mb,
         create_metadata=settings.create_metadata,
@@ -170,46 +157,3 @@ def _prepare(info: CatalogInfo, settings: MarginSettings, name: str) -> Margin:
     return Margin(
         settings, name, plan, catalog_format.format_version(), versions, bool(changed.any())
     )
-
-
-def _writer_options(info: CatalogInfo, partitions: Partitions) -> tuple[str, int, bool]:
-    """Return a primary's codec, the most rows of its row groups, and whether its times are in UTC.
-
-    They are those of its first file that has any rows.
-    """
-    pixels = zip(partitions.orders.tolist(), partitions.pixels.tolist(), strict=True)
-    for file in (file for pixel in pixels for file in partition_files(info, *pixel)):
-        opened = open_parquet(file)
-        metadata = opened.metadata
-        check_types(opened.schema, file)
-        if not metadata.num_rows:
-            continue
-        compression = _codec_like(metadata.row_group(0).column(0).compression, file)
-        groups = [metadata.row_group(group) for group in range(metadata.num_row_groups)]
-        rows = max(group.num_rows for group in groups) if len(groups) > 1 else _WHOLE_FILE_ROWS
-        return compression, rows, has_utc_times(opened.schema, file)
-    return "snappy", _WHOLE_FILE_ROWS, False
-
-
-def _codec_like(compression: str, file: Path) -> str:
-    """Return the codec that margins of a primary are written with, by PyArrow's name of its own.
-
-    Raises:
-        MarginCacheError: PyArrow does not read it.
-    """
-    if compression == "UNCOMPRESSED":
-        return "none"
-    if compression == _LZ4_OF_HADOOP:
-        print(
-            f"{file}: is compressed with the LZ4 of Hadoop, which nothing shall write any more; "
-            "the margin gets LZ4_RAW, which has taken its place",
-            file=sys.stderr,
-        )
-        return "lz4"
-    codec = compression.lower()
-    if codec == "lzo" or not pa.Codec.is_available(codec):
-        raise MarginCacheError(
-            f"{file}: is compressed with {compression}, which PyArrow does not read; write the "
-            "catalog again with another codec"
-        )
-    return codec

@@ -11,10 +11,12 @@ class Receipt(NamedTuple):
 
     Attributes:
         footers: size of its footers in bytes.
+        footers_digest: their digest.
         files: for each file's path in the catalog its rows, bytes and digest.
     """
 
     footers: int
+    footers_digest: str
     files: dict[str, tuple[int, int, str]]
 
 
@@ -26,6 +28,6 @@ def read_receipt(path: Path) -> Receipt | None:
             str(name): (int(rows), int(size), str(digest))
             for name, (rows, size, digest) in record["files"].items()
         }
-        return Receipt(int(record["footers"]), files)
+        return Receipt(int(record["footers"]), str(record["footers_digest"]), files)
     except (TypeError, KeyError, ValueError, AttributeError):
         return None

@@ -5,8 +5,8 @@ a receipt, which lists the files with rows, bytes and a digest, and their footer
 metadata file, from which the margin's ``_metadata`` is put together.
 """
 
-import io
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -19,14 +19,26 @@ from margin_cache.catalog.columns import (
     DESTINATION,
     SOURCE,
     check_unchanged,
+    schema_without_dictionaries,
     without_dictionaries,
 )
 from margin_cache.catalog.formats import format_of
 from margin_cache.parquet.positions import spatial_index
-from margin_cache.planning.model import MarginParameters, Plan
+from margin_cache.planning.model import Plan
 from margin_cache.stages.layout import PlanFiles
 from margin_cache.stages.shard import read_rows
-from margin_cache.storage.files import atomic_path, file_digest, is_temporary, write_json
+from margin_cache.stages.writer_options import writer_options
+from margin_cache.storage.files import (
+    atomic_files,
+    atomic_path,
+    content_digest,
+    file_digest,
+    is_temporary,
+    write_json,
+)
+
+_BLOCK_BYTES = 8 << 20
+"""Rows of several destinations are sorted together up to this size: one by one takes far longer."""
 
 
 def reduce_margins(
@@ -43,7 +55,7 @@ def reduce_margins(
 
     Returns:
         For each file's path in the catalog its rows, bytes and digest, which the receipt has with
-        the size of the footers.
+        size and digest of the footers.
 
     Raises:
         MarginCacheError: a shard is damaged, or the catalog's columns have changed since the
@@ -54,137 +66,95 @@ def reduce_margins(
     name = plan.reduce_names[job]
     receipt, footers = files.receipt(name), files.footers(name)
     schema = format_of(info).margin_schema(plan.schema)
-    writer_options = _writer_options(plan.parameters, schema)
-    first, stop = plan.reduce_bounds[job : job + 2]
+    options = writer_options(plan.parameters, schema)
+    first, stop = plan.reduce_bounds[job : job + 2].tolist()
     shards = [files.shard(plan.map_names[need]) for need in plan.needs_of(job)]
-    pieces = _pieces(shards, int(first), int(stop))
+    batches = [batch for shard in shards for batch in read_rows(shard, first, stop)]
     for other in receipt.parent.glob(f"{job:05d}-*"):
         # The files are about to become those of this state of the catalog alone.
         if other not in (receipt, footers) and not is_temporary(other.name):
             other.unlink(missing_ok=True)
     written: dict[str, tuple[int, int, str]] = {}
     collected: list[pq.FileMetaData] = []
-    for destination in range(first, stop):
-        if destination not in pieces:
-            continue
-        relative = plan.margin_path(destination)
-        path = staging_dir / relative
-        table = pa.concat_tables(pieces.pop(destination))
-        metadata = _write_margin(plan, destination, table, schema, writer_options, path)
-        metadata.set_file_path(format_of(info).footer_path(info, relative))
-        collected.append(metadata)
-        written[relative] = (metadata.num_rows, path.stat().st_size, file_digest(path))
+    with atomic_files() as write:
+        for destination, rows in _margins(plan, batches, first, stop, schema):
+            relative = plan.margin_path(destination)
+            content, metadata = _as_parquet(rows, schema, options, plan)
+            write(staging_dir / relative, content)
+            metadata.set_file_path(format_of(info).footer_path(info, relative))
+            collected.append(metadata)
+            written[relative] = (metadata.num_rows, content.size, content_digest(content))
     with atomic_path(footers) as temporary:
         pq.write_metadata(
             schema,
             temporary,
             metadata_collector=collected,
-            write_time_adjusted_to_utc=plan.parameters.utc_times,
+            write_time_adjusted_to_utc=plan.parameters.primary_options.utc_times,
         )
-    write_json(receipt, {"footers": footers.stat().st_size, "files": written})
+    record = {
+        "footers": footers.stat().st_size,
+        "footers_digest": file_digest(footers),
+        "files": written,
+    }
+    write_json(receipt, record)
     return written
 
 
-def _pieces(shards: list[Path], first: int, stop: int) -> dict[int, list[pa.Table]]:
-    """Return the rows of each destination in a range, in the order of their partitions."""
-    pieces: dict[int, list[pa.Table]] = {}
-    for shard in shards:
-        for batch in read_rows(shard, first, stop):
-            destinations = batch.column(DESTINATION).to_numpy()
-            low, high = np.searchsorted(destinations, [first, stop])
-            found, starts = np.unique(destinations[low:high], return_index=True)
-            bounds = np.append(starts, high - low) + low
-            for destination, start, end in zip(found, bounds[:-1], bounds[1:], strict=True):
-                piece = pa.Table.from_batches([batch.slice(start, end - start)])
-                pieces.setdefault(int(destination), []).append(piece)
-    return pieces
+def _margins(
+    plan: Plan, batches: list[pa.RecordBatch], first: int, stop: int, schema: pa.Schema
+) -> Iterator[tuple[int, pa.Table]]:
+    """Yield each destination in a range that has rows, with them, sorted by the spatial index.
 
-
-def _write_margin(
-    plan: Plan,
-    destination: int,
-    rows: pa.Table,
-    schema: pa.Schema,
-    writer_options: dict[str, Any],
-    path: Path,
-) -> pq.FileMetaData:
-    """Write one margin file, sorted by the spatial index, and return its footer.
-
-    Rows of equal index stay in the order of partition and row, in which they come.
+    Rows of equal index stay in the order of partition and row, in which they come. They have the
+    columns of the margin's files, yet no dictionaries.
 
     Args:
         plan: the plan.
-        destination: index of the destination that the file is for.
-        rows: its rows, as they are in shards.
-        schema: schema of the file.
-        writer_options: options of PyArrow's Parquet writer.
-        path: the file.
+        batches: batches of shards, each sorted by destination, in the order of their partitions.
+        first: the first destination.
+        stop: one past the last destination.
+        schema: schema of the margin's files.
     """
-    parameters = plan.parameters
-    order = np.argsort(spatial_index(parameters.catalog, rows), kind="stable")
-    # Without a collector of footers: PyArrow asks for it after a failure too, and hides that.
-    with (
-        atomic_path(path) as temporary,
-        pq.ParquetWriter(temporary, schema, **writer_options) as writer,
-    ):
-        for start in range(0, len(order), parameters.row_group_rows):
-            part = order[start : start + parameters.row_group_rows]
-            for table in _row_groups(plan, destination, rows, part, schema):
-                writer.write_table(table, row_group_size=parameters.row_group_rows)
-    return writer.writer.metadata
+    destinations = [batch.column(DESTINATION).to_numpy() for batch in batches]
+    bounds = np.array([np.searchsorted(each, np.arange(first, stop + 1)) for each in destinations])
+    if not len(bounds):
+        return
+    sizes = np.array([batch.nbytes / batch.num_rows for batch in batches])
+    for start, end in _blocks(sizes @ np.diff(bounds, axis=1)):
+        rows = pa.Table.from_batches(
+            [
+                batch.slice(part[start], part[end] - part[start])
+                for batch, part in zip(batches, bounds, strict=True)
+            ]
+        )
+        if not rows.num_rows:
+            continue
+        keys = rows[DESTINATION].to_numpy()
+        order = np.lexsort((spatial_index(plan.parameters.catalog, rows), keys))
+        rows = _margin_columns(plan, rows.take(pa.array(order)), schema)
+        cuts = np.concatenate([[0], np.cumsum(np.diff(bounds[:, start : end + 1]).sum(axis=0))])
+        for number, (low, high) in enumerate(pairwise(cuts.tolist())):
+            if low < high:
+                yield first + start + number, rows.slice(low, high - low)
 
 
-def _row_groups(
-    plan: Plan, destination: int, rows: pa.Table, order: NDArray[np.int64], schema: pa.Schema
-) -> Iterator[pa.Table]:
-    """Yield rows of a shard as tables with the columns of a margin file, one for a row group.
-
-    One table, but where partitions have so many categories together that their codes do not fit
-    the catalog's type of them. A row group has a dictionary of its own, so that halves may fit.
-
-    Args:
-        plan: the plan.
-        destination: index of the destination that the rows are for.
-        rows: rows of shards.
-        order: indices of those wanted, in their order.
-        schema: schema of the tables.
-    """
-    try:
-        # Taken, not sliced, since a cast of lists takes what is outside of a slice as well.
-        table = _margin_columns(plan, destination, rows.take(pa.array(order)), schema)
-    except pa.ArrowInvalid:
-        if len(order) < 2:
-            raise
-        for half in np.array_split(order, 2):
-            yield from _row_groups(plan, destination, rows, half, schema)
-    else:
-        yield table
+def _blocks(sizes: NDArray[np.float64]) -> Iterator[tuple[int, int]]:
+    """Yield the bounds of runs of destinations of at most a size together, or of one alone."""
+    start, total = 0, 0.0
+    for number, size in enumerate(sizes.tolist()):
+        if number > start and total + size > _BLOCK_BYTES:
+            yield start, number
+            start, total = number, 0.0
+        total += size
+    yield start, len(sizes)
 
 
-def _writer_options(parameters: MarginParameters, schema: pa.Schema) -> dict[str, Any]:
-    """Return the options that margin files are written with.
-
-    Columns whose values may repeat get dictionaries; those of floats hardly do. Parquet knows
-    columns inside others by paths of its own.
-    """
-    file = io.BytesIO()
-    pq.write_metadata(schema, file)
-    columns = pq.read_metadata(file).schema
-    return {
-        "compression": parameters.compression,
-        "write_time_adjusted_to_utc": parameters.utc_times,
-        "use_dictionary": [
-            column.path for column in columns if column.physical_type not in ("FLOAT", "DOUBLE")
-        ],
-    }
-
-
-def _margin_columns(plan: Plan, destination: int, rows: pa.Table, schema: pa.Schema) -> pa.Table:
-    """Return rows of a shard with the columns of a margin file for a destination."""
-    source = rows[SOURCE].to_numpy()
+def _margin_columns(plan: Plan, rows: pa.Table, schema: pa.Schema) -> pa.Table:
+    """Return rows of shards with the columns of a margin's files, without their dictionaries."""
+    source, destination = rows[SOURCE].to_numpy(), rows[DESTINATION].to_numpy()
     pixel_values = format_of(plan.parameters.catalog).pixel_columns(
-        int(plan.destination_orders[destination]),
-        int(plan.destination_pixels[destination]),
+        plan.destination_orders[destination],
+        plan.destination_pixels[destination],
         plan.partitions.orders[source],
         plan.partitions.pixels[source],
     )
@@ -195,4 +165,48 @@ def _margin_columns(plan: Plan, destination: int, rows: pa.Table, schema: pa.Sch
         else rows[field.name]
         for field in schema
     ]
-    return pa.Table.from_arrays(columns, schema=schema)
+    return pa.Table.from_arrays(columns, schema=schema_without_dictionaries(schema))
+
+
+def _as_parquet(
+    rows: pa.Table, schema: pa.Schema, options: dict[str, Any], plan: Plan
+) -> tuple[pa.Buffer, pq.FileMetaData]:
+    """Return a margin file and its footer.
+
+    Args:
+        rows: its rows, sorted, without dictionaries.
+        schema: its schema.
+        options: options of PyArrow's Parquet writer.
+        plan: the plan.
+    """
+    most = plan.parameters.primary_options.row_group_rows
+    sink = pa.BufferOutputStream()
+    # Without a collector of footers: PyArrow asks for it after a failure too, and hides that.
+    with pq.ParquetWriter(sink, schema, **options) as writer:
+        for start in range(0, rows.num_rows, most):
+            for table in _row_groups(rows.slice(start, most), schema):
+                writer.write_table(table, row_group_size=most)
+    return sink.getvalue(), writer.writer.metadata
+
+
+def _row_groups(rows: pa.Table, schema: pa.Schema) -> Iterator[pa.Table]:
+    """Yield rows as tables with the schema of a margin file, one for a row group.
+
+    One table, but where partitions have so many categories together that their codes do not fit
+    the catalog's type of them. A row group has a dictionary of its own, so that halves may fit.
+    """
+    if rows.schema.equals(schema):
+        yield rows.replace_schema_metadata(schema.metadata)
+        return
+    try:
+        # Taken, since a cast of lists takes what is outside of a slice as well.
+        taken = rows.take(pa.array(np.arange(rows.num_rows)))
+        table = pa.Table.from_arrays(taken.columns, schema=schema)
+    except pa.ArrowInvalid:
+        if rows.num_rows < 2:
+            raise
+        half = rows.num_rows // 2
+        yield from _row_groups(rows.slice(0, half), schema)
+        yield from _row_groups(rows.slice(half), schema)
+    else:
+        yield table

@@ -7,7 +7,7 @@ import json
 import os
 import shutil
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,9 @@ from typing import Any
 import pyarrow as pa
 
 from margin_cache.errors import MarginCacheError
+
+_MOST_STARTED = 128
+"""How many files are open at once, of which systems allow no more than 256 by default."""
 
 
 @contextmanager
@@ -32,7 +35,7 @@ def atomic_path(path: Path) -> Iterator[Path]:
         MarginCacheError: PyArrow cannot make its content.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:12]}.tmp")
+    temporary = _temporary_beside(path, _unique_mark())
     try:
         with naming(path, temporary):
             yield temporary
@@ -42,12 +45,74 @@ def atomic_path(path: Path) -> Iterator[Path]:
             finally:
                 os.close(descriptor)
             temporary.replace(path)
-    except pa.ArrowException as error:
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise MarginCacheError(f"{path}: cannot be written ({reason})") from error
-    finally:
+    except BaseException as error:
         with suppress(OSError):
             temporary.unlink()
+        if not isinstance(error, pa.ArrowException):
+            raise
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise MarginCacheError(f"{path}: cannot be written ({reason})") from error
+
+
+@contextmanager
+def atomic_files() -> Iterator[Callable[[Path, pa.Buffer], None]]:
+    """Give a function that writes a file of some content as ``atomic_path`` does, yet not at once.
+
+    Waiting until one small file is on the disk takes longer than making it, and for many no longer
+    than for one. When the block ends well, all files are there.
+
+    Raises:
+        OSError: a file cannot be written; the error names it.
+    """
+    started: list[tuple[Path, Path, int]] = []
+    directories: set[Path] = set()
+    mark = _unique_mark()
+
+    def write(path: Path, content: pa.Buffer) -> None:
+        if path.parent not in directories:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            directories.add(path.parent)
+        temporary = _temporary_beside(path, mark)
+        with naming(path, temporary):
+            descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
+            started.append((path, temporary, descriptor))
+            view = memoryview(content)
+            while view:
+                view = view[os.write(descriptor, view) :]
+            if hasattr(os, "posix_fadvise"):
+                # Linux begins to write it now.
+                os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
+        if len(started) == _MOST_STARTED:
+            end()
+
+    def end() -> None:
+        for path, temporary, descriptor in started:
+            with naming(path, temporary):
+                os.fsync(descriptor)
+        while started:
+            path, temporary, descriptor = started[-1]
+            with naming(path, temporary):
+                temporary.replace(path)
+            started.pop()
+            os.close(descriptor)
+
+    try:
+        yield write
+        end()
+    finally:
+        for _, temporary, descriptor in started:
+            os.close(descriptor)
+            with suppress(OSError):
+                temporary.unlink()
+
+
+def _unique_mark() -> str:
+    return uuid.uuid4().hex[:12]
+
+
+def _temporary_beside(path: Path, mark: str) -> Path:
+    """Return what a file is called until it is whole; another writer of it has another mark."""
+    return path.with_name(f".{path.name}.{mark}.tmp")
 
 
 @contextmanager
@@ -99,6 +164,11 @@ def has_size(path: Path, size: int) -> bool:
         return path.stat().st_size == size
     except OSError:
         return False
+
+
+def content_digest(content: pa.Buffer) -> str:
+    """Return the ``file_digest`` of a file with a content."""
+    return hashlib.blake2b(content, digest_size=8).hexdigest()
 
 
 def file_digest(path: Path) -> str:

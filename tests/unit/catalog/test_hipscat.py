@@ -121,8 +121,9 @@ def test_a_margin_is_not_taken_for_a_primary() -> None:
 
 
 def test_rows_name_the_pixel_they_are_for_and_the_one_they_are_from() -> None:
+    destinations = np.array([9, 9]), np.array([2_345_678, 2_345_678])
     sources = np.array([3, 9]), np.array([7, 123_456])
-    found = hipscat.pixel_columns(9, 2_345_678, *sources)
+    found = hipscat.pixel_columns(*destinations, *sources)
     assert list(found) == [
         "Norder",
         "Dir",

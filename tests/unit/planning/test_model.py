@@ -9,13 +9,16 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from margin_cache.catalog.model import CatalogInfo
+from margin_cache.parquet.primary_options import ColumnOptions, PrimaryOptions
 from margin_cache.planning.model import MarginParameters, Plan, load_plan, save_plan
 from support.plans import PARAMETERS, make_plan, partitions_of
 from support.typed_tables import typed_table
 
 
 def test_plan_is_read_as_it_was_written(tmp_path: Path) -> None:
-    plan = make_plan(PARAMETERS, partitions_of(1))
+    columns = {"ra": ColumnOptions(False, "BYTE_STREAM_SPLIT"), "dec": ColumnOptions()}
+    options = PrimaryOptions(columns=columns, sorting_columns=[["ra", False, True]])
+    plan = make_plan(replace(PARAMETERS, primary_options=options), partitions_of(1))
     save_plan(plan, tmp_path / "deep" / "plan.npz")
     read = load_plan(tmp_path / "deep" / "plan.npz")
     assert read.parameters == plan.parameters
@@ -38,6 +41,8 @@ def test_plan_is_read_as_it_was_written(tmp_path: Path) -> None:
 def changed(value: Any) -> Any:
     if isinstance(value, bool):
         return not value
+    if isinstance(value, PrimaryOptions):
+        return replace(value, columns={"ra": ColumnOptions(encoding="PLAIN")})
     return value + "x" if isinstance(value, str) else value + 1
 
 

@@ -69,6 +69,30 @@ def test_metadata_has_the_footers_in_the_order_of_the_pixels(reduced: Margin) ->
     assert paths == [f"/Norder={k}/Dir={d}/Npix={n}.parquet" for k, n, d in expected]
 
 
+def test_a_metadata_file_that_nothing_could_read_is_not_written(
+    reduced: Margin, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("margin_cache.stages.finish.MOST_BYTES", 1000)
+    finish_margin(reduced)
+    assert not (reduced.files.output_dir / "_metadata").exists()
+    assert f"{reduced.files.output_dir}: gets no _metadata, which would" in capsys.readouterr().err
+    provenance = json.loads((reduced.files.output_dir / "provenance_info.json").read_text())
+    assert "_metadata" not in provenance["tool_args"]["runtime_args"]["files"]
+
+
+def test_footers_of_another_version_are_put_together_as_well(reduced: Margin) -> None:
+    footers = reduced.files.footers(reduced.plan.reduce_names[0])
+    content = footers.read_bytes()
+    version = f"parquet-cpp-arrow version {pa.__version__}".encode()
+    assert content.count(version) == 1
+    footers.write_bytes(content.replace(version, version[:-1] + b"x"))
+    receipt = reduced.files.receipt(reduced.plan.reduce_names[0])
+    record = json.loads(receipt.read_text())
+    receipt.write_text(json.dumps({**record, "footers_digest": file_digest(footers)}))
+    rows = finish_margin(reduced)["rows"]
+    assert pq.read_metadata(reduced.files.output_dir / "_metadata").num_rows == rows
+
+
 @pytest.mark.parametrize("missing", ["receipt", "file"])
 def test_what_is_missing_is_named_and_nothing_is_moved(reduced: Margin, missing: str) -> None:
     path = reduced.files.receipt(reduced.plan.reduce_names[0])

@@ -27,7 +27,7 @@ def test_parameters_are_those_of_the_settings_and_of_the_primary(
     assert (parameters.threshold, parameters.margin_order) == (60.0, 5)
     assert not parameters.fine_filtering
     first = pq.read_metadata(min(catalog.rglob("Npix=*.parquet"))).row_group(0).column(0)
-    assert parameters.compression == first.compression.lower()
+    assert parameters.primary_options.compression == first.compression.lower()
 
 
 def test_the_plan_has_the_schema_of_the_catalog(
@@ -85,7 +85,9 @@ def test_row_groups_are_as_large_as_those_of_the_primary(
     catalog = small_catalog(tmp_path / "groups", rows=600, max_rows=120)
     for path in catalog.rglob("Npix=*.parquet"):
         pq.write_table(pq.read_table(path, partitioning=None), path, **options)
-    assert prepare(input_catalog_path=catalog).plan.parameters.row_group_rows == rows
+    assert (
+        prepare(input_catalog_path=catalog).plan.parameters.primary_options.row_group_rows == rows
+    )
 
 
 def test_a_plan_that_is_there_keeps_its_jobs_when_a_partition_changes(

@@ -7,21 +7,23 @@ from typing import Any
 import pytest
 from margin_cache.stages.receipts import Receipt, read_receipt
 
+FOOTERS = {"footers": 7, "footers_digest": "4567"}
 FILES = {"Norder=0/Dir=0/Npix=1.parquet": [3, 1000, "0123"]}
 
 
 def test_a_receipt_is_read(tmp_path: Path) -> None:
     path = tmp_path / "receipt.json"
-    path.write_text(json.dumps({"footers": 7, "files": FILES}))
-    assert read_receipt(path) == Receipt(7, {name: tuple(v) for name, v in FILES.items()})
+    path.write_text(json.dumps({**FOOTERS, "files": FILES}))
+    assert read_receipt(path) == Receipt(7, "4567", {name: tuple(v) for name, v in FILES.items()})
 
 
 @pytest.mark.parametrize(
     "content",
     [
-        *({}, [], None, 3, {"footers": 7}, {"files": FILES}, {"footers": [], "files": FILES}),
-        *({"footers": 7, "files": files} for files in ([], None, {"a": 3}, {"a": [1, 2]})),
-        {"footers": 7, "files": {"a": [{}, 1, "x"]}},
+        *({}, [], None, 3, FOOTERS, {"files": FILES}, {"footers": 7, "files": FILES}),
+        *({**FOOTERS, "files": files} for files in ([], None, {"a": 3}, {"a": [1, 2]})),
+        {**FOOTERS, "footers": [], "files": FILES},
+        {**FOOTERS, "files": {"a": [{}, 1, "x"]}},
     ],
 )
 def test_one_of_another_shape_is_none(content: Any, tmp_path: Path) -> None:

@@ -52,6 +52,7 @@ def test_receipts_list_rows_size_and_digest_of_all_files(mapped: Margin) -> None
     for name in mapped.plan.reduce_names:
         receipt = json.loads(mapped.files.receipt(name).read_text())
         assert receipt["footers"] == mapped.files.footers(name).stat().st_size
+        assert receipt["footers_digest"] == file_digest(mapped.files.footers(name))
         listed |= receipt["files"]
         footers = pq.read_metadata(mapped.files.footers(name))
         assert footers.num_rows == sum(rows for rows, _, _ in receipt["files"].values())
@@ -221,3 +222,13 @@ def test_pixels_are_named_in_the_type_of_the_primary(
         rows = pq.ParquetFile(path).read()
         assert rows.schema.field("Npix").type == kind
         assert {str(pixel) for pixel in rows["Npix"].to_pylist()} == {path.stem.split("=")[1]}
+
+
+def test_files_are_the_same_however_many_destinations_are_sorted_together(
+    mapped: Margin, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    together = run_and_digest(mapped)
+    for size in (1, 2000):
+        monkeypatch.setattr("margin_cache.stages.reduce._BLOCK_BYTES", size)
+        assert run_and_digest(mapped) == together
+    assert len(together) > 3

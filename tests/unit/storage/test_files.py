@@ -16,7 +16,9 @@ import pytest
 from margin_cache.errors import MarginCacheError
 from margin_cache.storage import files
 from margin_cache.storage.files import (
+    atomic_files,
     atomic_path,
+    content_digest,
     exclusive_lock,
     file_digest,
     has_size,
@@ -129,6 +131,55 @@ def test_a_file_is_on_disk_before_it_gets_its_name(
     monkeypatch.setattr(files.os, "fsync", fsync)
     write_text(path, "content")
     assert synced == [7] and path.exists()
+
+
+def test_many_files_are_there_at_the_end_and_whole(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(files, "_MOST_STARTED", 7)
+    contents = {tmp_path / f"{n % 3}" / f"{n}": pa.py_buffer(bytes([n]) * n) for n in range(20)}
+    with atomic_files() as write:
+        for path, content in contents.items():
+            write(path, content)
+        # All that are open at once, and no others, wait for the end.
+        assert sum(path.exists() for path in contents) == 14
+    for path, content in contents.items():
+        assert path.read_bytes() == content.to_pybytes()
+        assert file_digest(path) == content_digest(content)
+    assert sum(file.is_file() for file in tmp_path.rglob("*")) == len(contents)
+
+
+def test_many_files_are_on_disk_before_they_get_their_names(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synced = []
+
+    def fsync(descriptor: int) -> None:
+        assert not (tmp_path / "0").exists()
+        synced.append(os.fstat(descriptor).st_size)
+
+    monkeypatch.setattr(files.os, "fsync", fsync)
+    with atomic_files() as write:
+        for number in range(3):
+            write(tmp_path / f"{number}", pa.py_buffer(bytes(number)))
+    assert synced == [0, 1, 2] and names_in(tmp_path) == ["0", "1", "2"]
+
+
+def test_one_of_many_files_that_cannot_be_written_is_named(tmp_path: Path) -> None:
+    with pytest.raises(OSError) as caught, files_end_at(1000), atomic_files() as write:
+        for number in range(9):
+            write(tmp_path / f"{number}", pa.py_buffer(bytes(999 + number)))
+    assert Path(caught.value.filename) == tmp_path / "2"
+    assert names_in(tmp_path) == []
+
+
+def test_a_block_that_fails_leaves_none_of_many_files_and_no_descriptors(tmp_path: Path) -> None:
+    open_before = len(names_in(Path("/proc/self/fd")))
+    with pytest.raises(KeyError), atomic_files() as write:
+        write(tmp_path / "0", pa.py_buffer(b"x"))
+        raise KeyError
+    assert names_in(tmp_path) == []
+    assert len(names_in(Path("/proc/self/fd"))) == open_before
 
 
 @pytest.mark.parametrize(

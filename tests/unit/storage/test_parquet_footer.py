@@ -7,7 +7,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from margin_cache.storage import parquet_footer
-from margin_cache.storage.parquet_footer import problem_of_columns
+from margin_cache.storage.parquet_footer import problem_of_columns, read_page_header
 from support.changed_catalogs import say_other_codec
 from support.encrypted_files import write_encrypted
 from support.typed_tables import typed_table
@@ -60,3 +60,22 @@ def test_footers_with_all_kinds_of_fields_are_read(
         for column, wanted in zip(group[1], expected["columns"]):
             assert b".".join(column[3][3]).decode() == wanted["path_in_schema"]
             assert column[3][7] == wanted["total_compressed_size"]
+
+
+@pytest.mark.parametrize("version", ["1.0", "2.0"])
+@pytest.mark.parametrize("checksum", [False, True])
+def test_the_header_of_a_page_says_its_version_and_whether_it_has_a_checksum(
+    version: str, checksum: bool, tmp_path: Path
+) -> None:
+    path = tmp_path / "file"
+    pq.write_table(TABLE, path, data_page_version=version, write_page_checksum=checksum)
+    offset = pq.read_metadata(path).row_group(0).column(1).data_page_offset
+    assert read_page_header(path, offset) == (version == "2.0", checksum)
+
+
+@pytest.mark.parametrize("content", [b"", b"\xff" * 100, b"PAR1"])
+def test_what_is_no_header_of_a_page_is_taken_for_the_usual_one(
+    content: bytes, tmp_path: Path
+) -> None:
+    (tmp_path / "file").write_bytes(content)
+    assert read_page_header(tmp_path / "file", 0) == (False, False)
