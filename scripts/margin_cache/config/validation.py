@@ -159,7 +159,7 @@ def _with_homes(settings: MarginSettings, where: str) -> MarginSettings:
 
     Snakemake would put it there, and nothing else would.
     """
-    paths = {}
+    paths: dict[str, Any] = {}
     for key in ("input_catalog_path", "output_path", "tmp_dir"):
         path = getattr(settings, key)
         if not path.startswith("~"):
