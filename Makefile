@@ -48,7 +48,7 @@ test-fast: venv ## run the unit tests of the library, and check the style (a min
 benchmark: venv ## time the workflow and its peers on the same skies (minutes; ARGS=--help)
 	$(BIN)/python benchmarks/compare.py $(ARGS)
 
-faults: venv ## inject thousands of faults, and print what became of them (an hour)
+faults: venv ## inject thousands of faults, and print what became of them (half an hour)
 	FAULTS_LONG=1 FAULTS_TABLE=docs/faults.md \
 	    $(BIN)/python -m pytest -n $(CORES) --dist worksteal tests/faults $(ARGS)
 

@@ -108,7 +108,7 @@ def test_a_job_that_crashes_anywhere_is_done_again_with_the_same_result(
         for point in points
         if fault != "ENOSPC" or point[0] not in UNWRITTEN
     ]
-    for point, fault in sample(cases, SHORT, f"crash points {stage}", 200):
+    for point, fault in sample(cases, SHORT, f"crash points {stage}", 75):
         site, said = crash(stages[stage], job, point, fault, tmp_path)
         outcome = outcome_after(said, partial(made, site, stages["end"].results()))
         counted.add(f"{fault} at {point[0]} {point[1]}", outcome)

@@ -75,7 +75,7 @@ def test_margins_of_catalogs_by_polars_are_as_pyarrow_reads_them(
 ) -> None:
     counted = tally("types from other writers")
     rng = random.Random(f"{SEED} writers")
-    for case in range(number(4, 300)):
+    for case in range(number(4, 60)):
         copy = site.copy(tmp_path / "site")
         kinds = [pl.DataType.from_python(kind) if kind is str else kind for kind in TYPES]
         kinds = [kind() if isinstance(kind, type) else kind for kind in rng.sample(kinds, 6)]
