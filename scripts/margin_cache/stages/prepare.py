@@ -19,7 +19,7 @@ from margin_cache.catalog.partitions import (
 )
 from margin_cache.config.model import MarginSettings, choose_margin_order
 from margin_cache.errors import MarginCacheError
-from margin_cache.parquet.primary_options import read_primary_options
+from margin_cache.parquet.primary_options import MOST_FILES, read_primary_options
 from margin_cache.planning.identity import library_version
 from margin_cache.planning.jobs import make_plan
 from margin_cache.planning.model import (
@@ -123,7 +123,8 @@ def _prepare(info: CatalogInfo, settings: MarginSettings, name: str) -> Margin:
     partitions = all_partitions = read_partitions(info)
     if settings.debug_filter_pixel_list:
         partitions = restrict(partitions, settings.debug_filter_pixel_list)
-    check_whole(info, partitions.take(np.array([0])))
+    # Those whose footers are about to be read, since what is cut off has a clearer line than those.
+    check_whole(info, partitions.take(np.arange(min(MOST_FILES, len(partitions.orders)))))
     schema = read_schema(info, partitions)
     catalog_format = format_of(info)
     catalog_format.margin_schema(schema)
