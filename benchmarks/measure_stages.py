@@ -58,7 +58,7 @@ def parts_of_mapping(plan_path: Path, shard: Path) -> dict[str, float]:
         map_partitions(plan, job, shard)
     profile.disable()
     totals = {
-        (Path(file).name, function): cumulative
+        ("/".join(Path(file).parts[-2:]), function): cumulative
         for (file, _, function), (_, _, _, cumulative, _) in pstats.Stats(profile).stats.items()
     }
     # A way of taking rows is not gone where no column is of its kind.
