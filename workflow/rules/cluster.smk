@@ -84,9 +84,9 @@ def partitions():
 def most_for(rule, name):
     """Return the most of a resource that a job of a rule gets in its partition."""
     settings = workflow.resource_settings
-    chosen = settings._parsed_overwrite_resources.get(rule, {}).get("slurm_partition")
-    chosen = chosen or settings._parsed_default_resources.get("slurm_partition")
-    most = most_of(str(chosen.raw).strip("'\"") if chosen else "", partitions())
+    given = [settings._parsed_overwrite_resources.get(rule, {}), settings._parsed_default_resources]
+    names = [str(each["slurm_partition"].raw) for each in given if "slurm_partition" in each]
+    most = most_of(names[0].strip("'\"") if names else "", partitions())
     return {"mem_mb": most.memory_mb, "runtime": most.minutes}.get(name, math.inf)
 
 
