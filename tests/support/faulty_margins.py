@@ -96,7 +96,8 @@ def commands(site: Site) -> dict[str, list[list[str]]]:
     """The command lines of each stage, in order, as the rules have them; to be run in the site."""
     margin = site.margin()
     files, plan = margin.files, margin.plan
-    python = [sys.executable, "-B"]
+    # Without the working directory among the places that Python looks for modules in.
+    python = [sys.executable, "-B", "-P"]
 
     def script(name: str, *arguments: object) -> list[str]:
         return [*python, str(ROOT / "scripts" / name), *map(str, arguments)]
