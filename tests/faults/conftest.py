@@ -44,7 +44,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
         return
     made = (
         f"Seed {faults.SEED}, {datetime.now(UTC):%Y-%m-%d}, {os.cpu_count()} cores, "
-        f"{platform.system()} {platform.release()}, Python {platform.python_version()}, "
+        f"{platform.system()} {platform.release().partition('-')[0]}, Python {platform.python_version()}, "
         f"PyArrow {pa.__version__}; the {'long' if faults.LONG else 'short'} form."
     )
     terminalreporter.section("faults")
