@@ -42,6 +42,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     lines = faults.table(properties)
     if not lines:
         return
+    kernel = platform.release().partition("-")[0]
     made = (
         f"Seed {faults.SEED}, {datetime.now(UTC):%Y-%m-%d}, {os.cpu_count()} cores, "
         f"{platform.system()} {platform.release().partition('-')[0]}, Python {platform.python_version()}, "
