@@ -45,7 +45,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     kernel = platform.release().partition("-")[0]
     made = (
         f"Seed {faults.SEED}, {datetime.now(UTC):%Y-%m-%d}, {os.cpu_count()} cores, "
-        f"{platform.system()} {platform.release().partition('-')[0]}, Python {platform.python_version()}, "
+        f"{platform.system()} {kernel}, Python {platform.python_version()}, "
         f"PyArrow {pa.__version__}; the {'long' if faults.LONG else 'short'} form."
     )
     terminalreporter.section("faults")
