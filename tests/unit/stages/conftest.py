@@ -6,10 +6,12 @@ from typing import Any
 
 import pytest
 from margin_cache.config.validation import settings_of_margins
+from margin_cache.stages.finish import finish_margin
 from margin_cache.stages.margin import Margin, save_margin
 from margin_cache.stages.prepare import prepare_margins
 from support.margins import configuration
 from support.small_skies import small_catalog
+from support.stages import run_map_jobs, run_reduce_jobs
 
 PreparedMargin = Callable[..., Margin]
 
@@ -32,3 +34,13 @@ def prepare(catalog: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> P
         return margin
 
     return prepared
+
+
+@pytest.fixture
+def finished(prepare: PreparedMargin) -> Margin:
+    """A margin that is complete, with its intermediate files."""
+    margin = prepare(delete_intermediate_parquet_files=False)
+    run_map_jobs(margin)
+    run_reduce_jobs(margin)
+    finish_margin(margin)
+    return margin

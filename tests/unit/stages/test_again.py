@@ -1,7 +1,5 @@
 """A finished margin is made again if that is asked for, and stays until the new one is whole."""
 
-from collections.abc import Callable
-
 import pytest
 from margin_cache.stages import again
 from margin_cache.stages.again import Again, reuses_files, start_again, what_to_make_again
@@ -11,15 +9,6 @@ from margin_cache.stages.job_inputs import missing_receipts
 from margin_cache.stages.margin import Margin
 from support.margins import tree_digest
 from support.stages import run_map_jobs, run_reduce_jobs
-
-
-@pytest.fixture
-def finished(prepare: Callable[..., Margin]) -> Margin:
-    margin = prepare(delete_intermediate_parquet_files=False)
-    run_map_jobs(margin)
-    run_reduce_jobs(margin)
-    finish_margin(margin)
-    return margin
 
 
 @pytest.mark.parametrize(

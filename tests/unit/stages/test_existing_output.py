@@ -3,7 +3,6 @@
 import json
 import os
 import shutil
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,18 +14,7 @@ from margin_cache.stages.existing_output import (
     forget_false_receipts,
     is_complete,
 )
-from margin_cache.stages.finish import finish_margin
 from margin_cache.stages.margin import Margin
-from support.stages import run_map_jobs, run_reduce_jobs
-
-
-@pytest.fixture
-def finished(prepare: Callable[..., Margin]) -> Margin:
-    margin = prepare(delete_intermediate_parquet_files=False)
-    run_map_jobs(margin)
-    run_reduce_jobs(margin)
-    finish_margin(margin)
-    return margin
 
 
 def overwriting(margin: Margin) -> Margin:
