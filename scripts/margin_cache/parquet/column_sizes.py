@@ -1,6 +1,6 @@
-"""What the columns of a Parquet file take up, by its footer."""
+"""What the columns of a Parquet file take up, and are compressed with, by its footer."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 
 import pyarrow.parquet as pq
@@ -17,10 +17,12 @@ class ColumnSize:
         stored: most bytes in the file that it takes of a row group.
         row: bytes of a row in memory, or about as many: values that dictionaries hold are not
             counted each.
+        codecs: by PyArrow's names, what it is compressed with.
     """
 
     stored: int = 0
     row: float = 0.0
+    codecs: set[str] = field(default_factory=set)
 
 
 @lru_cache(maxsize=1)
@@ -37,6 +39,7 @@ def column_sizes(file: pq.ParquetFile) -> dict[str, ColumnSize]:
             if name:
                 chunk = group.column(leaf)
                 stored[name] += chunk.total_compressed_size
+                sizes[name].codecs.add(chunk.compression)
                 sizes[name].row += (
                     max(
                         chunk.total_uncompressed_size,

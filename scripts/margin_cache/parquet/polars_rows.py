@@ -48,14 +48,25 @@ _ALIKE = (
 _LISTS = (pa.types.is_list, pa.types.is_large_list, pa.types.is_fixed_size_list)
 
 
+_CHECKED = "GZIP"
+"""The codec that has checksums, which PyArrow compares and Polars does not."""
+
+
 class Refused(Exception):
     """Polars does not read rows of a file, or reads others than those that are wanted."""
 
 
-def is_read_alike(field: pa.Field) -> bool:
-    """Tell whether Polars reads a column of a file as PyArrow does, bit by bit."""
+def is_read_alike(file: pq.ParquetFile, field: pa.Field) -> bool:
+    """Tell whether Polars reads a column of a file as PyArrow does, bit by bit.
+
+    Args:
+        file: the file.
+        field: the column, with its type in the file.
+    """
     # Polars takes other names for patterns.
     if field.name == "*" or field.name.startswith("^"):
+        return False
+    if _CHECKED in column_sizes(file)[field.name].codecs:
         return False
     kind = field.type
     if pa.types.is_dictionary(kind):
@@ -76,6 +87,15 @@ def _is_alike(kind: pa.DataType) -> bool:
         return _is_alike(kind.value_type)
     # Not maps, of whose equal keys Polars keeps the last.
     return pa.types.is_struct(kind) and all(_is_alike(field.type) for field in kind)
+
+
+def part_bytes(index_bytes: int) -> int:
+    """Return most bytes that columns which are read together take up of a row group.
+
+    Args:
+        index_bytes: what the spatial index takes up.
+    """
+    return min(max(4 * index_bytes, _LEAST_BYTES), _MOST_BYTES)
 
 
 def read_rows(
@@ -190,8 +210,7 @@ def _parts(
 ) -> Iterator[list[str]]:
     """Divide columns such that each part is small, in the file and in the result."""
     sizes = column_sizes(file)
-    limit = 4 * sizes[index].stored if index is not None else 0
-    limit = min(max(limit, _LEAST_BYTES), _MOST_BYTES)
+    limit = part_bytes(sizes[index].stored if index is not None else 0)
     part: list[str] = []
     in_file, in_result = 0, 0.0
     for name in names:

@@ -26,9 +26,9 @@ COLUMNS_BYTES = 8 * 10**6
 ROWS_BYTES = 32 * 10**6
 """Rows are read together as long as they take up about this in memory."""
 
-_LEAST_ROWS, _FEW_ROWS = 1 << 14, 8
-"""Least rows of a file that Polars reads, and least rows of it for each one wanted; else PyArrow's
-decoding of all rows takes no longer."""
+_LEAST_VALUES, _FEW_ROWS = 1 << 19, 4
+"""Least values of a file that Polars reads, and least rows of it for each one wanted; else decoding
+all rows by PyArrow takes no longer."""
 
 
 def row_batches(part: PartitionFile, rows: int) -> Iterator[slice]:
@@ -65,7 +65,7 @@ def select_rows(
     }
     if _are_few(part, rows):
         values = None
-        if index is not None and is_read_alike(part.file.schema_arrow.field(index)):
+        if index is not None and is_read_alike(part.file, part.file.schema_arrow.field(index)):
             values = index, positions[index].to_numpy()
         taken |= _select_by_polars(part, values, rows, _without(schema, taken), threads)
     for columns in _column_groups(part.file, _without(schema, taken)):
@@ -113,7 +113,9 @@ def _without(schema: pa.Schema, taken: dict[str, pa.ChunkedArray]) -> pa.Schema:
 
 def _are_few(part: PartitionFile, rows: NDArray[np.int64]) -> bool:
     """Tell whether Polars is faster than decoding the whole file."""
-    return part.file.metadata.num_rows >= max(_LEAST_ROWS, _FEW_ROWS * len(rows))
+    footer = part.file.metadata
+    all_values = footer.num_rows * footer.num_columns
+    return all_values >= _LEAST_VALUES and footer.num_rows >= _FEW_ROWS * len(rows)
 
 
 def _select_by_polars(
@@ -130,7 +132,7 @@ def _select_by_polars(
         [
             field
             for field in schema
-            if field.name not in left and is_read_alike(found.field(field.name))
+            if field.name not in left and is_read_alike(part.file, found.field(field.name))
         ]
     )
     distinct, places = np.unique(rows, return_inverse=True)
@@ -182,6 +184,8 @@ def _select_columns(
         if high > low:
             batches = read_batches(part.path, file, [number], schema.names, threads)
             taken += _take_rows(batches, schema, wanted)
+    if sum(map(len, taken)) < len(rows):
+        raise unreadable(part.path, EOFError("it ends before the last of its rows"))
     return {
         field.name: pa.chunked_array(
             [_cast(batch[field.name], field.type) for batch in taken], field.type

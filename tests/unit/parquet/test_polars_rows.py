@@ -74,6 +74,12 @@ def test_names_inside_are_those_of_the_file(tmp_path: Path) -> None:
     assert found.to_pylist() == [[{"a": 1.5}, None], None]
 
 
+def is_alike_in(directory: Path, field: pa.Field) -> bool:
+    """Whether a column is read alike, of a file that has one of its name."""
+    path = written(directory / "table.parquet", pa.table({field.name: [1]}))
+    return is_read_alike(open_file(path).file, field)
+
+
 @pytest.mark.parametrize(
     ("kind", "is_alike"),
     [
@@ -100,14 +106,22 @@ def test_names_inside_are_those_of_the_file(tmp_path: Path) -> None:
     ids=str,
 )
 def test_types_that_polars_may_change_are_left_to_pyarrow(
-    kind: pa.DataType, is_alike: bool
+    kind: pa.DataType, is_alike: bool, tmp_path: Path
 ) -> None:
-    assert is_read_alike(pa.field("x", kind)) is is_alike
+    assert is_alike_in(tmp_path, pa.field("x", kind)) is is_alike
 
 
 @pytest.mark.parametrize("name", ["*", "^x$", "^"])
-def test_names_that_are_patterns_are_left_to_pyarrow(name: str) -> None:
-    assert not is_read_alike(pa.field(name, pa.int8()))
+def test_names_that_are_patterns_are_left_to_pyarrow(name: str, tmp_path: Path) -> None:
+    assert not is_alike_in(tmp_path, pa.field(name, pa.int8()))
+
+
+def test_a_codec_with_checksums_is_left_to_pyarrow(tmp_path: Path) -> None:
+    """Polars does not compare them."""
+    codecs = {"compression": {"index": "gzip", "x": "zstd"}}
+    path = written(tmp_path / "table.parquet", table_of(x=INDEX), row_group_size=300, **codecs)
+    file = open_file(path).file
+    assert [is_read_alike(file, field) for field in file.schema_arrow] == [False, True]
 
 
 def test_columns_whose_names_look_like_others_are_themselves(tmp_path: Path) -> None:

@@ -84,10 +84,10 @@ def test_no_bit_differs(
     read_rows = row_selection.read_rows
 
     def and_count(*arguments: object) -> object:
-        count["columns by Polars"] += len(arguments[3])
         count["files that Polars refuses"] += 1
         found = read_rows(*arguments)
         count["files that Polars refuses"] -= 1
+        count["columns by Polars"] += len(found)
         return found
 
     monkeypatch.setattr(row_selection, "read_rows", and_count)

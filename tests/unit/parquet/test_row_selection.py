@@ -1,5 +1,6 @@
 """Rows are taken with all columns and as they are, however they are read."""
 
+import re
 from datetime import datetime
 from itertools import pairwise
 from pathlib import Path
@@ -115,7 +116,8 @@ def test_polars_is_asked_for_few_of_many_rows(
     path, small = tmp_path / "table.parquet", tmp_path / "small.parquet"
     table = pa.table({"index": np.arange(40_000), "x": np.random.default_rng(4).random(40_000)})
     pq.write_table(table, path, row_group_size=30_000)
-    pq.write_table(table[:10_000], small)
+    pq.write_table(table[:30_000], small)
+    monkeypatch.setattr(row_selection, "_LEAST_VALUES", 80_000)
     asked: list[list[int]] = []
 
     def and_note(*arguments: object) -> object:
@@ -123,7 +125,7 @@ def test_polars_is_asked_for_few_of_many_rows(
         return polars_rows.read_rows(*arguments)
 
     monkeypatch.setattr(row_selection, "read_rows", and_note)
-    for file, count, times in ((path, 5000, 1), (path, 5001, 0), (small, 1, 0)):
+    for file, count, times in ((path, 10_000, 1), (path, 10_001, 0), (small, 1, 0)):
         asked.clear()
         rows = np.arange(count)
         read = table.select(["index"])[:count]
@@ -194,3 +196,17 @@ def test_timestamps_of_int96_are_as_they_are_read_or_refused(nested: bool, tmp_p
         said = f"{path}: the column t has timestamps of type INT96 beyond the years 1678 to 2261"
         with pytest.raises(MarginCacheError, match=said):
             select_rows(open_file(path), table.select([]), None, np.array([0, row]), schema, 1)
+
+
+def test_a_column_that_ends_too_soon_is_an_error_of_the_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As one of a damaged file may, while others have all values."""
+    path = tmp_path / "table.parquet"
+    table = pa.table({"x": np.arange(ROWS)})
+    pq.write_table(table, path)
+    monkeypatch.setattr(row_selection, "read_batches", lambda *arguments: iter(()))
+    with pytest.raises(
+        MarginCacheError, match=re.escape(f"{path}: cannot be read (it ends before")
+    ):
+        select_rows(open_file(path), table.select([]), None, np.array([3]), table.schema, 1)
