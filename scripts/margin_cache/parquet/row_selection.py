@@ -20,15 +20,19 @@ from margin_cache.parquet.polars_rows import Refused, is_read_alike, read_rows
 from margin_cache.parquet.positions import PartitionFile, read_batches
 from margin_cache.storage.parquet_file import READ_BYTES, unreadable
 
-COLUMNS_BYTES = 8 * 10**6
-"""PyArrow reads columns together as long as they take up no more than this in the file."""
+COLUMNS_BYTES, _STREAM_BYTES = 8 * 10**6, 2 * 10**6
+"""PyArrow reads columns together as long as they take up no more than this in the file, of which a
+large column, that is read as a stream, counts as no more than this."""
 
 ROWS_BYTES = 32 * 10**6
 """Rows are read together as long as they take up about this in memory."""
 
-_LEAST_VALUES, _FEW_ROWS = 1 << 19, 4
-"""Least values of a file that Polars reads, and least rows of it for each one wanted; else decoding
-all rows by PyArrow takes no longer."""
+_LEAST_VALUES, _LEAST_COLUMNS, _FEW_ROWS = 1 << 19, 12, 4
+"""Least values and columns of a file that Polars reads, and least rows of it for each one wanted;
+else decoding all rows by PyArrow takes no longer."""
+
+_MOST_ROWS = 1 << 24
+"""Most rows of a row group that Polars reads, whose index it has in memory as a whole."""
 
 
 def row_batches(part: PartitionFile, rows: int) -> Iterator[slice]:
@@ -114,8 +118,13 @@ def _without(schema: pa.Schema, taken: dict[str, pa.ChunkedArray]) -> pa.Schema:
 def _are_few(part: PartitionFile, rows: NDArray[np.int64]) -> bool:
     """Tell whether Polars is faster than decoding the whole file."""
     footer = part.file.metadata
-    all_values = footer.num_rows * footer.num_columns
-    return all_values >= _LEAST_VALUES and footer.num_rows >= _FEW_ROWS * len(rows)
+    groups = map(footer.row_group, range(footer.num_row_groups))
+    return (
+        footer.num_columns >= _LEAST_COLUMNS
+        and footer.num_rows * footer.num_columns >= _LEAST_VALUES
+        and footer.num_rows >= _FEW_ROWS * len(rows)
+        and all(group.num_rows <= _MOST_ROWS for group in groups)
+    )
 
 
 def _select_by_polars(
@@ -151,13 +160,13 @@ def _select_by_polars(
 def _column_groups(file: pq.ParquetFile, schema: pa.Schema) -> list[pa.Schema]:
     """Divide columns of a file such that each part is small in it.
 
-    All columns that are read together are in memory together, with all their pages.
+    All columns that are read together are in memory together, with a page and a batch of each.
     """
     sizes = column_sizes(file)
     groups: list[list[pa.Field]] = []
     room = 0
     for field in schema:
-        size = sizes[field.name].stored
+        size = min(sizes[field.name].stored, _STREAM_BYTES)
         if not groups or size > room:
             groups.append([])
             room = COLUMNS_BYTES
