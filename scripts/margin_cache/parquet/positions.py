@@ -221,8 +221,8 @@ def check_coordinates(
     count = np.count_nonzero(_are_elsewhere(info, pixel[0], table))
     raise MarginCacheError(
         f"{group.path}: {count} rows have a {info.ra_column} and {info.dec_column} more than "
-        f"{INDEX_TOLERANCE:g} arcsec from where their {info.index_column} says; are these the right "
-        "columns, in degrees, and in the frame of the index (ICRS)?"
+        f"{INDEX_TOLERANCE:g} arcsec from where their {info.index_column} says; are these the "
+        "right columns, in degrees, and in the frame of the index (ICRS)?"
     )
 
 
