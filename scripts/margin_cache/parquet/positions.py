@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from margin_cache.catalog.columns import check_columns, check_schema
-from margin_cache.catalog.model import CatalogInfo, State
+from margin_cache.catalog.model import INDEX_TOLERANCE, CatalogInfo, State
 from margin_cache.catalog.parquet_types import check_types
 from margin_cache.catalog.partitions import check_state, partition_files
 from margin_cache.errors import MarginCacheError
@@ -29,14 +29,10 @@ BATCH_ROWS = 1 << 16
 _MOST_LONGITUDE = 720.0
 """Right ascensions may be negative, or beyond a whole turn; more than two are a mistake."""
 
-_CELL_ORDER = 12
+_CELL_ORDER = 15
 """Coordinates are compared with the spatial index in cells of this order, or of the partition's if
-that is finer: 51 arcsec wide, so that few rows are near the border of one."""
-
-_TOLERANCE = 5.0
-"""Most arcsec between a row and the cell of its index. Coordinates that are stored as floats of 32
-bits are rounded by up to 0.06 arcsec, those with four decimals by 0.18, and the index may have been
-made before; the fastest stars move 10 arcsec in a year."""
+that is finer: 6.4 arcsec wide, so that few rows are near the border of one, and none that is
+accepted lies much farther from where its index says than the tolerance."""
 
 
 @dataclass(frozen=True)
@@ -231,8 +227,8 @@ def check_coordinates(
     count = np.count_nonzero(_are_elsewhere(info, pixel[0], table))
     raise MarginCacheError(
         f"{part.path}: {count} rows have a {info.ra_column} and {info.dec_column} more than "
-        f"{_TOLERANCE:g} arcsec from where their {info.index_column} says; are these the right "
-        "columns, in degrees, and in the frame of the index (ICRS)?"
+        f"{INDEX_TOLERANCE:g} arcsec from where their {info.index_column} says; are these the "
+        "right columns, in degrees, and in the frame of the index (ICRS)?"
     )
 
 
@@ -246,5 +242,5 @@ def _are_elsewhere(info: CatalogInfo, order: int, table: pa.Table) -> NDArray[np
     elsewhere = pixels_at(order, lon, lat) != cells
     # Few are left, whose distance takes fifty times as long.
     beyond = np.flatnonzero(elsewhere)
-    elsewhere[beyond] = ~is_within(lon[beyond], lat[beyond], order, cells[beyond], _TOLERANCE)
+    elsewhere[beyond] = ~is_within(lon[beyond], lat[beyond], order, cells[beyond], INDEX_TOLERANCE)
     return elsewhere

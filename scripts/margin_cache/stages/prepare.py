@@ -19,6 +19,7 @@ from margin_cache.catalog.partitions import (
 )
 from margin_cache.config.model import MarginSettings, choose_margin_order
 from margin_cache.errors import MarginCacheError
+from margin_cache.healpix.nested import finest_margin_order
 from margin_cache.parquet.primary_options import MOST_FILES, read_primary_options
 from margin_cache.planning.identity import library_version
 from margin_cache.planning.jobs import make_plan
@@ -128,12 +129,17 @@ def _prepare(info: CatalogInfo, settings: MarginSettings, name: str) -> Margin:
     schema = read_schema(info, partitions)
     catalog_format = format_of(info)
     catalog_format.margin_schema(schema)
+    margin_order = choose_margin_order(
+        settings.margin_order, settings.margin_threshold, info.index_order
+    )
+    if settings.fine_filtering:
+        # Rows of a pixel's exact margin may have an index that says that they are farther from it.
+        reach = settings.margin_threshold + info.index_tolerance
+        margin_order = min(margin_order, finest_margin_order(reach))
     parameters = MarginParameters(
         catalog=info,
         threshold=settings.margin_threshold,
-        margin_order=choose_margin_order(
-            settings.margin_order, settings.margin_threshold, info.index_order
-        ),
+        margin_order=margin_order,
         fine_filtering=settings.fine_filtering,
         primary_options=read_primary_options(info, partitions),
         partitions_per_job=settings.partitions_per_job,

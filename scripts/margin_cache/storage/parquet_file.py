@@ -7,6 +7,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from margin_cache.errors import MarginCacheError, PassingError
+from margin_cache.storage.files import check_ordinary
 from margin_cache.storage.parquet_footer import problem_of_columns
 
 _OF_THE_MACHINE = {errno.EIO, errno.ESTALE, errno.ETIMEDOUT, errno.ENOTCONN, errno.ENOMEM}
@@ -30,6 +31,7 @@ def open_parquet(path: Path, source: pa.NativeFile | None = None) -> pq.ParquetF
         MarginCacheError: it is missing, unreadable, not a whole Parquet file, encrypted, or
             compressed in an unknown way.
     """
+    check_ordinary(path)
     try:
         source = source or pa.OSFile(str(path))
         file = pq.ParquetFile(source, pre_buffer=False, buffer_size=READ_BYTES)
