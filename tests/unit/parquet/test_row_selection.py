@@ -113,11 +113,18 @@ def test_batches_of_rows_are_small_and_all_rows(
 def test_polars_is_asked_for_few_of_many_rows(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    path, small = tmp_path / "table.parquet", tmp_path / "small.parquet"
-    table = pa.table({"index": np.arange(40_000), "x": np.random.default_rng(4).random(40_000)})
+    path, small, narrow = (tmp_path / f"{name}.parquet" for name in ("table", "small", "narrow"))
+    numbers = np.random.default_rng(4).random((2, 40_000))
+    table = pa.table([np.arange(40_000), *numbers], names=["index", "x", "y"])
     pq.write_table(table, path, row_group_size=30_000)
     pq.write_table(table[:30_000], small)
-    monkeypatch.setattr(row_selection, "_LEAST_VALUES", 80_000)
+    twice = pa.concat_tables([table.select(["index", "x"])] * 2)
+    pq.write_table(twice, narrow, row_group_size=30_000)
+    monkeypatch.setattr(row_selection, "_LEAST_VALUES", 120_000)
+    monkeypatch.setattr(row_selection, "_LEAST_COLUMNS", 3)
+    large_groups = tmp_path / "large_groups.parquet"
+    pq.write_table(table, large_groups)
+    monkeypatch.setattr(row_selection, "_MOST_ROWS", 30_000)
     asked: list[list[int]] = []
 
     def and_note(*arguments: object) -> object:
@@ -125,13 +132,15 @@ def test_polars_is_asked_for_few_of_many_rows(
         return polars_rows.read_rows(*arguments)
 
     monkeypatch.setattr(row_selection, "read_rows", and_note)
-    for file, count, times in ((path, 10_000, 1), (path, 10_001, 0), (small, 1, 0)):
+    cases = ((path, 10_000, 1), (path, 10_001, 0), (small, 1, 0), (narrow, 1, 0))
+    for file, count, times in (*cases, (large_groups, 1, 0)):
         asked.clear()
         rows = np.arange(count)
         read = table.select(["index"])[:count]
+        wanted = table.select(pq.read_schema(file).names)[:count]
         for threads in (1, 2):
-            found = select_rows(open_file(file), read, "index", rows, table.schema, threads)
-            assert found.equals(table[:count])
+            found = select_rows(open_file(file), read, "index", rows, wanted.schema, threads)
+            assert found.equals(wanted)
         assert asked == [count] * 2 * times
 
 
