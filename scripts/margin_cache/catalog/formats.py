@@ -28,8 +28,8 @@ class CatalogFormat(Protocol):
         """Return the key of the number of rows that a catalog says it has, and the number."""
         ...
 
-    def margin_schema(self, primary: pa.Schema) -> pa.Schema:
-        """Return the schema of the margins of a primary catalog."""
+    def margin_schema(self, primary: pa.Schema, source: Path) -> pa.Schema:
+        """Return the schema of the margins of a primary catalog, whose own is that of a file."""
         ...
 
     def pixel_columns(

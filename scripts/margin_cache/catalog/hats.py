@@ -128,7 +128,7 @@ def stated_rows(info: CatalogInfo) -> tuple[str, int] | None:
     return f"hats_nrows in its {source}", int(rows)
 
 
-def margin_schema(primary: pa.Schema) -> pa.Schema:
+def margin_schema(primary: pa.Schema, source: Path) -> pa.Schema:
     """Return the schema of a margin: the primary's."""
     return primary
 

@@ -81,10 +81,14 @@ def stated_rows(info: CatalogInfo) -> tuple[str, int] | None:
     return f"total_rows in its {INFO}", rows
 
 
-def margin_schema(primary: pa.Schema) -> pa.Schema:
+def margin_schema(primary: pa.Schema, source: Path) -> pa.Schema:
     """Return the schema of a margin: the primary's, then the pixel that each row comes from.
 
     The pandas metadata, where there is any, tells of the new columns as well.
+
+    Args:
+        primary: schema of the primary, with its metadata.
+        source: the file that it is from.
 
     Raises:
         MarginCacheError: the primary has such columns itself, or damaged metadata of pandas.
@@ -104,8 +108,8 @@ def margin_schema(primary: pa.Schema) -> pa.Schema:
             pandas = json.dumps(_with_pandas_columns(json.loads(metadata[b"pandas"])))
         except (ValueError, TypeError, AttributeError, RecursionError):
             raise MarginCacheError(
-                "input_catalog_path: what the catalog's columns say to pandas is damaged; write "
-                "its files again, with or without that"
+                f"{source}: what its columns say to pandas is damaged; write the catalog's files "
+                "again, with or without that"
             ) from None
         metadata[b"pandas"] = pandas.encode()
     return schema.with_metadata(metadata or None)

@@ -18,7 +18,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from margin_cache import __version__
-from margin_cache.catalog.columns import check_unchanged
+from margin_cache.catalog.columns import check_unchanged, schema_source
 from margin_cache.catalog.formats import format_of
 from margin_cache.catalog.model import MarginSummary
 from margin_cache.errors import MarginCacheError
@@ -160,7 +160,7 @@ def _write_metadata(margin: Margin, files: Mapping[str, tuple[int, int, str]], r
     dataset = staging_dir / info.dataset
     with atomic_path(dataset / "_common_metadata") as temporary:
         pq.write_metadata(
-            catalog_format.margin_schema(plan.schema),
+            catalog_format.margin_schema(plan.schema, schema_source(info, plan.partitions)),
             temporary,
             write_time_adjusted_to_utc=plan.parameters.primary_options.utc_times,
         )

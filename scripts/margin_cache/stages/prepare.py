@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from margin_cache.catalog.agreement import check_agreement
-from margin_cache.catalog.columns import read_schema
+from margin_cache.catalog.columns import read_schema, schema_source
 from margin_cache.catalog.formats import format_of, read_catalog_info
 from margin_cache.catalog.model import CatalogInfo
 from margin_cache.catalog.partitions import (
@@ -128,7 +128,7 @@ def _prepare(info: CatalogInfo, settings: MarginSettings, name: str) -> Margin:
     check_whole(info, partitions.take(np.arange(min(MOST_FILES, len(partitions.orders)))))
     schema = read_schema(info, partitions)
     catalog_format = format_of(info)
-    catalog_format.margin_schema(schema)
+    catalog_format.margin_schema(schema, schema_source(info, partitions))
     margin_order = choose_margin_order(
         settings.margin_order, settings.margin_threshold, info.index_order
     )

@@ -19,7 +19,9 @@ from margin_cache.catalog.columns import (
     DESTINATION,
     SOURCE,
     check_unchanged,
+    schema_source,
     schema_without_dictionaries,
+    shard_schema,
     without_dictionaries,
 )
 from margin_cache.catalog.formats import format_of
@@ -65,11 +67,15 @@ def reduce_margins(
     check_unchanged(info, plan.partitions, plan.schema)
     name = plan.reduce_names[job]
     receipt, footers = files.receipt(name), files.footers(name)
-    schema = format_of(info).margin_schema(plan.schema)
+    schema = format_of(info).margin_schema(plan.schema, schema_source(info, plan.partitions))
     options = writer_options(plan.parameters, schema)
     first, stop = plan.reduce_bounds[job : job + 2].tolist()
     shards = [files.shard(plan.map_names[need]) for need in plan.needs_of(job)]
-    batches = [batch for shard in shards for batch in read_rows(shard, first, stop)]
+    batches = [
+        batch
+        for shard in shards
+        for batch in read_rows(shard, shard_schema(plan.schema), first, stop)
+    ]
     for other in receipt.parent.glob(f"{job:05d}-*"):
         # The files are about to become those of this state of the catalog alone.
         if other not in (receipt, footers) and not is_temporary(other.name):
