@@ -158,17 +158,18 @@ def margin_reports():
     """Return what is said about each margin."""
     reports = []
     for plan_dir, margin in MARGINS.items():
-        done = read_json(margin.done_file)
+        done, parameters = read_json(margin.done_file), margin.plan.parameters
         reports.append(
             MarginReport(
                 name=margin.name,
                 output_dir=margin.files.output_dir,
                 catalog=Path(margin.settings.input_catalog_path),
-                threshold=margin.settings.margin_threshold,
+                threshold=parameters.threshold,
                 is_complete=done is not None or plan_dir not in pending_margins(),
                 is_older=plan_dir not in pending_margins(),
                 rows=done["rows"] if done else None,
                 files=done["files"] if done else None,
+                cell_order=parameters.margin_order if not parameters.fine_filtering else None,
             )
         )
     return reports

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from margin_cache import __version__
 from margin_cache.catalog.model import CatalogInfo, MarginSummary
 from margin_cache.errors import MarginCacheError
-from margin_cache.storage.files import atomic_path, exclusive_lock, write_text
+from margin_cache.storage.files import atomic_path, directory_size, exclusive_lock, write_text
 
 INFO = ("hats.properties", "properties")
 """Files that hold the properties of a table, the one to be preferred first."""
@@ -171,7 +171,7 @@ def write_description(
         "hats_col_ra": info.ra_column,
         "hats_col_dec": info.dec_column,
         **index,
-        "hats_primary_table_url": _primary_url(info, summary.output_dir),
+        "hats_primary_table_url": info.path,
         "hats_margin_threshold": str(summary.threshold),
         "hats_npix_suffix": ".parquet",
         "hats_order": str(summary.order),
@@ -196,14 +196,6 @@ def format_version() -> str:
     return _HATS_VERSION["hats_version"]
 
 
-def _primary_url(info: CatalogInfo, output_dir: Path) -> str:
-    """Return the primary's path, relative where both lie in one collection."""
-    primary = Path(info.path).resolve()
-    if primary.parent == output_dir.parent.resolve() and (output_dir.parent / COLLECTION).exists():
-        return f"../{primary.name}"
-    return info.path
-
-
 def _write_properties(path: Path, values: Mapping[str, Any], comment: str | None) -> None:
     from jproperties import Properties
 
@@ -220,10 +212,16 @@ def is_registered(info: CatalogInfo, output_dir: Path) -> bool:
     True as well if the margin lies in no collection, or in one of another primary table.
     """
     path = output_dir.parent / COLLECTION
-    return (
-        not path.exists()
-        or Path(primary_of(str(output_dir.parent))).resolve() != Path(info.path).resolve()
-        or output_dir.name in _margins(read_properties(path))
+    return not _is_in_collection(info, output_dir) or output_dir.name in _margins(
+        read_properties(path)
+    )
+
+
+def _is_in_collection(info: CatalogInfo, output_dir: Path) -> bool:
+    """Tell whether a margin lies in the collection of its primary."""
+    collection = output_dir.parent
+    return (collection / COLLECTION).exists() and (
+        Path(primary_of(str(collection))).resolve() == Path(info.path).resolve()
     )
 
 
@@ -234,20 +232,31 @@ def _margins(values: Mapping[str, str]) -> list[str]:
 def register(info: CatalogInfo, output_dir: Path) -> None:
     """Add a margin to the collection that it lies in, if that is the one of its primary.
 
-    It becomes the default margin if there was none. All other lines stay as they are.
+    It becomes the default margin if there was none, and the size of the collection is counted
+    anew, if it is given there. All other lines stay as they are.
     """
     path = output_dir.parent / COLLECTION
-    if is_registered(info, output_dir):
+    if not _is_in_collection(info, output_dir):
         return
     # Another process may be finishing a margin of the same collection.
     with exclusive_lock(output_dir.parent):
         values = read_properties(path)
-        margins = [*_margins(values), output_dir.name]
-        changed = {"all_margins": " ".join(dict.fromkeys(margins))}
-        if not values.get("default_margin"):
-            changed["default_margin"] = output_dir.name
+        margins = _margins(values)
+        changed = {}
+        if output_dir.name not in margins:
+            changed["all_margins"] = " ".join(dict.fromkeys([*margins, output_dir.name]))
+            if not values.get("default_margin"):
+                changed["default_margin"] = output_dir.name
         # Bytes, or Python would turn every end of a line into its own.
-        write_text(path, _with_values(path.read_bytes().decode("utf-8"), changed))
+        before = path.read_bytes().decode("utf-8")
+        after = _with_values(before, changed) if changed else before
+        if "hats_estsize" in values:
+            others = directory_size(output_dir.parent) - path.stat().st_size
+            size = (others + len(after.encode())) // 1024
+            if str(size) != values["hats_estsize"]:
+                after = _with_values(after, {"hats_estsize": str(size)})
+        if after != before:
+            write_text(path, after)
 
 
 def _with_values(text: str, values: Mapping[str, str]) -> str:

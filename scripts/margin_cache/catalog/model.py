@@ -64,7 +64,7 @@ class MarginSummary:
         threshold: margin threshold in arcsec.
         order: highest order of the margin's partitions; the primary's, if it has none.
         sky_fraction: share of the sky that the margin's partitions cover.
-        size: size of the margin's Parquet files in bytes.
+        size: size of the margin's directory in bytes.
     """
 
     primary: CatalogInfo

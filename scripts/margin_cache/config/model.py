@@ -11,7 +11,12 @@ from enum import StrEnum
 from typing import Annotated, Any, ClassVar, Literal
 
 from margin_cache.errors import MarginCacheError
-from margin_cache.healpix.nested import MAX_ORDER, finest_margin_order
+from margin_cache.healpix.nested import (
+    COARSE_FACTOR,
+    MAX_ORDER,
+    finest_margin_order,
+    resolution,
+)
 
 SMTP_USER = "MARGIN_CACHE_SMTP_USER"
 """Name of the environment variable with the user for the mail server."""
@@ -105,12 +110,13 @@ class MarginSettings:
 
     margin_threshold: Annotated[float, Limits(ge=0.001, le=36000), Key(Table.WHAT)] = 5.0
     """Rows within this many arcsec of a pixel are in its margin. It may be larger than the
-    partitions."""
+    partitions. A coarse margin with `margin_order` given has the threshold of that order."""
 
     margin_order: Annotated[int, Limits(ge=-1, le=MAX_ORDER), Key(Table.WHAT)] = -1
     """Order of the cells by which candidates are found. `-1`: the finest that the threshold allows.
-    With exact filtering it makes no difference to the result; with `fine_filtering: false` it
-    does."""
+    With exact filtering it makes no difference to the result. With `fine_filtering: false` it must
+    be above the highest order of the catalog's partitions, and one that is given says which
+    threshold the margin has: 8245.17 arcsec for order 4, half as much for each further one."""
 
     fine_filtering: Annotated[bool, Key(Table.WHAT)] = True
     """`true`: rows within the threshold, no others. `false`: all rows in cells of `margin_order`
@@ -120,8 +126,8 @@ class MarginSettings:
         tuple[tuple[Annotated[int, Limits(ge=0, le=MAX_ORDER)], Annotated[int, Limits(ge=0)]], ...],
         Key(Table.WHAT, takes="an array of [order, pixel] pairs of whole numbers"),
     ] = ()
-    """Only these partitions; the catalog is restricted to them first, so that the rest of the sky
-    counts as empty."""
+    """Only the partitions that overlap one of these pixels: that are it, lie in it, or hold it. The
+    catalog is restricted to them first, so that the rest of the sky counts as empty."""
 
     create_metadata: Annotated[bool, Key(Table.WHAT)] = True
     """Whether the margin gets a `_metadata` file, which holds the footers of all its files and can
@@ -215,6 +221,16 @@ class MailSettings:
     port: int
     security: str
     sender: str
+
+
+def guaranteed_threshold(settings: MarginSettings) -> float:
+    """Return the threshold in arcsec within which a margin has all rows.
+
+    That of a coarse margin whose order is given goes by the order, as hats-import computes it.
+    """
+    if settings.fine_filtering or settings.margin_order < 0:
+        return settings.margin_threshold
+    return resolution(settings.margin_order) / COARSE_FACTOR
 
 
 def choose_margin_order(margin_order: int, threshold: float, index_order: int = MAX_ORDER) -> int:

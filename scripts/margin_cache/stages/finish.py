@@ -9,6 +9,7 @@ import platform
 import shutil
 import sys
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -163,6 +164,9 @@ def _write_metadata(margin: Margin, files: Mapping[str, tuple[int, int, str]], r
         staging_dir / "partition_info.csv",
         catalog_format.partition_list(zip(orders.tolist(), pixels.tolist(), strict=True)),
     )
+    fixed = {path: [size, digest] for path, (_, size, digest) in sorted(files.items())} | {
+        name: _size_and_digest(staging_dir / name) for name in names
+    }
     summary = MarginSummary(
         primary=info,
         output_dir=margin.files.output_dir,
@@ -170,17 +174,22 @@ def _write_metadata(margin: Margin, files: Mapping[str, tuple[int, int, str]], r
         threshold=plan.parameters.threshold,
         order=int((orders if rows else plan.partitions.orders).max()),
         sky_fraction=float((1 / (12 * np.exp2(2 * orders))).sum()),
-        size=sum(size for _, size, _ in files.values()),
+        size=sum(size for size, _ in fixed.values()),
     )
-    description, more = catalog_format.write_description(staging_dir, summary)
-    names += more
-    listed = {path: [size, digest] for path, (_, size, digest) in sorted(files.items())} | {
-        name: [(staging_dir / name).stat().st_size, file_digest(staging_dir / name)]
-        for name in names
-    }
-    provenance = _provenance(margin, description, listed)
-    write_json(staging_dir / PROVENANCE, provenance)
+    # The files that tell of the size count as well. Written again, they are as long as before, but
+    # for a digit.
+    for _ in range(3):
+        description, more = catalog_format.write_description(staging_dir, summary)
+        listed = fixed | {name: _size_and_digest(staging_dir / name) for name in more}
+        provenance = _provenance(margin, description, listed)
+        write_json(staging_dir / PROVENANCE, provenance)
+        told = (staging_dir / PROVENANCE).stat().st_size
+        summary = replace(summary, size=told + sum(size for size, _ in listed.values()))
     write_json(margin.files.provenance_copy, provenance)
+
+
+def _size_and_digest(path: Path) -> list[Any]:
+    return [path.stat().st_size, file_digest(path)]
 
 
 def _write_footers(margin: Margin, dataset: Path) -> bool:
@@ -235,6 +244,7 @@ def _provenance(
                 **settings_as_json(margin.settings),
                 "output_artifact_name": margin.name,
                 "margin_order_used": plan.parameters.margin_order,
+                "margin_threshold_used": plan.parameters.threshold,
                 "packages": {
                     "python": platform.python_version(),
                     **margin.versions,

@@ -298,20 +298,32 @@ def test_a_margin_elsewhere_or_of_another_catalog_is_not_listed(
     assert not (tmp_path / "collection.properties").exists()
 
 
-def test_the_primary_is_named_relative_in_its_collection_and_as_given_elsewhere(
+def test_the_primary_is_named_as_given_in_its_collection_too(
     collection: Collection, tmp_path: Path
 ) -> None:
-    for output_dir, url in (
-        (collection.path / "margin", "../sky"),
-        (tmp_path / "margin", collection.info.path),
-    ):
+    for output_dir in (collection.path / "margin", tmp_path / "margin"):
         description, _ = hats.write_description(tmp_path, summary_of(collection.info, output_dir))
-        assert description["hats_primary_table_url"] == url
-    collection.file.unlink()
-    description, _ = hats.write_description(
-        tmp_path, summary_of(collection.info, collection.path / "margin")
+        assert description["hats_primary_table_url"] == collection.info.path
+
+
+def test_the_size_of_a_collection_is_counted_again_where_it_is_given(
+    collection: Collection,
+) -> None:
+    """Of all files in it but hidden ones, as other margins at work."""
+    collection.write("hats_primary_table_url=sky\nhats_estsize = 1\nobs_title=x\n")
+    margin = collection.path / "one"
+    for path, size in ((margin / "a/b", 5000), (collection.path / ".two.staging/c", 9000)):
+        path.parent.mkdir(parents=True)
+        path.write_bytes(bytes(size))
+    text = collection.register("one")
+    assert text == (
+        "hats_primary_table_url=sky\nhats_estsize=4\nobs_title=x\nall_margins=one\n"
+        "default_margin=one\n"
     )
-    assert description["hats_primary_table_url"] == collection.info.path
+    (margin / "a/b").write_bytes(bytes(7 * 1024 - len(text)))
+    assert "hats_estsize=7\n" in collection.register("one")
+    (margin / "a/b").write_bytes(bytes(7 * 1024 - len(text) - 1))
+    assert "hats_estsize=6\n" in collection.register("one")
 
 
 def test_lines_of_a_collection_end_as_they_did(collection: Collection) -> None:

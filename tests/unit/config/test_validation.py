@@ -245,6 +245,28 @@ def test_key_for_dask_is_refused_with_what_snakemake_has(key, equivalent):
 
 
 @pytest.mark.parametrize(
+    ("key", "equivalent"),
+    [
+        ("simple_progress_bar", "--quiet progress"),
+        ("tqdm_kwargs", "--quiet progress"),
+        ("resume_tmp", "give tmp_dir"),
+        ("delete_resume_log_files", "delete the margin's directory in tmp_dir"),
+        ("row_group_kwargs", "write_table_kwargs: {row_group_size: N}"),
+        ("should_write_skymap", "no sky map"),
+        ("skymap_alt_orders", "no sky map"),
+        ("create_skymap_png", "no sky map"),
+        ("catalog_path", "output_path and output_artifact_name"),
+    ],
+)
+def test_argument_of_hats_import_that_does_nothing_here_is_told_what_serves(key, equivalent):
+    for config, start in (({key: 1}, key), ({"margins": [{key: 1}]}, f"margins[0]: {key}")):
+        message = refusal(config)
+        assert message.startswith(f"{start}: ")
+        assert equivalent in message
+        assert "\n" not in message and "no such key" not in message
+
+
+@pytest.mark.parametrize(
     ("margin", "words"),
     [
         ({"margin_threshold": 0}, ("margin_threshold", "0.001")),
