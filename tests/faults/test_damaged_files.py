@@ -71,7 +71,7 @@ def test_damaged_partitions_make_no_wrong_margin(
     counted = tally("damaged input, partitions")
     paths = sorted((written.directory / "sky").rglob("Npix=*.parquet"))
     rng = random.Random(f"{SEED} partitions")
-    for case in range(number(8, 200)):
+    for case in range(number(8, 500)):
         site = written.copy(tmp_path / "site")
         partition = site.directory / rng.choice(paths).relative_to(written.directory)
         how = rng.choice(list(DAMAGES))

@@ -16,6 +16,7 @@ from margin_cache.catalog.formats import format_of
 from margin_cache.catalog.model import CatalogInfo, Partitions
 from margin_cache.catalog.partitions import LIST, partition_files
 from margin_cache.errors import MarginCacheError
+from margin_cache.storage.files import check_ordinary
 from margin_cache.storage.parquet_file import open_parquet, unreadable
 
 _MOST_BYTES = 128 * 10**6
@@ -62,6 +63,7 @@ def check_agreement(info: CatalogInfo, partitions: Partitions) -> None:
 
 def _read_metadata(path: Path) -> pq.FileMetaData | None:
     """Return what ``_metadata`` holds, or None if there is none, or too much of it."""
+    check_ordinary(path)
     try:
         if path.stat().st_size > _MOST_BYTES:
             return None

@@ -14,7 +14,13 @@ from numpy.typing import NDArray
 from margin_cache import __version__
 from margin_cache.catalog.model import CatalogInfo, MarginSummary
 from margin_cache.errors import MarginCacheError
-from margin_cache.storage.files import atomic_path, directory_size, exclusive_lock, write_text
+from margin_cache.storage.files import (
+    atomic_path,
+    check_ordinary,
+    directory_size,
+    exclusive_lock,
+    write_text,
+)
 
 INFO = ("hats.properties", "properties")
 """Files that hold the properties of a table, the one to be preferred first."""
@@ -34,6 +40,7 @@ def read_properties(path: Path) -> dict[str, str]:
     # Map and reduce jobs have no use for it, and would start later.
     import javaproperties
 
+    check_ordinary(path)
     try:
         values = javaproperties.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from margin_cache.catalog.model import CatalogInfo, MarginSummary, pixel_dir
 from margin_cache.errors import MarginCacheError
-from margin_cache.storage.files import read_json, write_json
+from margin_cache.storage.files import check_ordinary, read_json, write_json
 
 INFO = "catalog_info.json"
 
@@ -29,6 +29,7 @@ def read_info(path: str) -> CatalogInfo:
         MarginCacheError: the file is damaged, or the catalog not one of objects or sources.
     """
     where = f"input_catalog_path: {path}"
+    check_ordinary(Path(path, INFO))
     try:
         info = json.loads(Path(path, INFO).read_text(encoding="utf-8"))
         catalog_type, name = info["catalog_type"], info["catalog_name"]

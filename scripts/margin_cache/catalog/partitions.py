@@ -14,6 +14,7 @@ import numpy as np
 from margin_cache.catalog.model import CatalogInfo, Partitions, State, pixel_dir, pixel_path
 from margin_cache.errors import MarginCacheError
 from margin_cache.healpix.nested import MAX_ORDER, pixel_ranges
+from margin_cache.storage.files import check_ordinary, is_ordinary
 
 LIST = "partition_info.csv"
 """The list of its partitions that a catalog may have."""
@@ -37,9 +38,13 @@ def partition_state(info: CatalogInfo, order: int, pixel: int) -> State:
 
     Raises:
         OSError: it is not there.
+        MarginCacheError: one of its files is a pipe, a socket or a device.
     """
     files = partition_files(info, order, pixel)
     states = [file.stat() for file in files]
+    for file, state in zip(files, states, strict=True):
+        if not is_ordinary(state):
+            check_ordinary(file)
     return (
         sum(state.st_size for state in states),
         max((state.st_mtime_ns for state in states), default=0),
@@ -148,6 +153,8 @@ def _scan_partitions(info: CatalogInfo) -> Iterator[tuple[tuple[int, int], State
                         yield (order, pixel), partition_state(info, order, pixel)
                     else:
                         state = entry.stat()
+                        if not is_ordinary(state):
+                            check_ordinary(Path(entry.path))
                         yield (order, pixel), (state.st_size, state.st_mtime_ns, 0)
                 except OSError as error:
                     raise _unlisted(Path(error.filename or entry.path), error) from None
@@ -183,6 +190,7 @@ def _unlisted(path: Path, error: OSError) -> MarginCacheError:
 def _listed_partitions(info: CatalogInfo) -> set[tuple[int, int]] | None:
     """Return the partitions that partition_info.csv lists, or None if there is no such file."""
     where, path = f"input_catalog_path: {info.path}", Path(info.path, LIST)
+    check_ordinary(path)
     try:
         with path.open(newline="", encoding="utf-8") as file:
             return {(int(row["Norder"]), int(row["Npix"])) for row in csv.DictReader(file)}

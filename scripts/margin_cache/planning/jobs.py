@@ -74,7 +74,7 @@ def make_plan(
 
     map_bounds, reduce_bounds = _group(parameters, partitions.sizes, destination_partitions)
     reach = (
-        (parameters.threshold, finest_margin_order(parameters.threshold))
+        (parameters.reach, finest_margin_order(parameters.reach))
         if parameters.fine_filtering
         else (math.inf, parameters.margin_order)
     )

@@ -54,6 +54,11 @@ class MarginParameters:
     create_metadata: bool
 
     @property
+    def reach(self) -> float:
+        """Most arcsec from a pixel to where the index of a row in its exact margin says it is."""
+        return self.threshold + self.catalog.index_tolerance
+
+    @property
     def index_shift(self) -> int:
         """Number of bits to the right of the bits of ``margin_order`` in the spatial index."""
         return self.catalog.index_shift + 2 * (self.catalog.index_order - self.margin_order)

@@ -120,16 +120,15 @@ def _gather(margin: Margin, files: Mapping[str, tuple[int, int, str]]) -> None:
                 f"{staging_dir / path}: is missing or truncated; start the run again, which "
                 "makes it again"
             )
-        if found != staging_dir / path:
+        if file_digest(found) != digest:
+            stale.append(path)
+        elif found != staging_dir / path:
             link_or_copy(found, staging_dir / path)
-        elif file_digest(found) != digest:
-            # By a job that a killed run has left, and that began before a partition was changed.
-            found.unlink()
-            stale.append(found)
     if stale:
+        _forget(margin, stale)
         raise MarginCacheError(
-            f"{stale[0]}: was made from another state of the catalog, as {len(stale) - 1} other "
-            "files; start the run again, which makes them again"
+            f"{staging_dir / stale[0]}: was made from another state of the catalog, or changed "
+            f"since, as {len(stale) - 1} other files; start the run again, which makes them again"
         )
     staging_dir.mkdir(parents=True, exist_ok=True)
     for other in list(staging_dir.rglob("*")):
@@ -139,6 +138,19 @@ def _gather(margin: Margin, files: Mapping[str, tuple[int, int, str]]) -> None:
     for directory in sorted(staging_dir.rglob("*"), reverse=True):
         if directory.is_dir() and not any(directory.iterdir()):
             directory.rmdir()
+
+
+def _forget(margin: Margin, stale: list[str]) -> None:
+    """Delete the receipts that list some files, and the files if they are in the staging directory.
+
+    A job that a killed run has left, and that began before a partition was changed, writes such.
+    Those of an older margin stay in it.
+    """
+    for job in margin.plan.reduce_names:
+        if not _receipt(margin, job).files.keys().isdisjoint(stale):
+            margin.files.receipt(job).unlink()
+    for path in stale:
+        (margin.files.staging_dir / path).unlink(missing_ok=True)
 
 
 def _write_metadata(margin: Margin, files: Mapping[str, tuple[int, int, str]], rows: int) -> None:

@@ -19,6 +19,7 @@ from margin_cache.catalog.partitions import (
 )
 from margin_cache.config.model import MarginSettings, choose_margin_order, guaranteed_threshold
 from margin_cache.errors import MarginCacheError
+from margin_cache.healpix.nested import finest_margin_order
 from margin_cache.parquet.primary_options import MOST_FILES, read_primary_options
 from margin_cache.planning.identity import library_version
 from margin_cache.planning.jobs import make_plan
@@ -128,7 +129,10 @@ def _margin_order(info: CatalogInfo, settings: MarginSettings, highest: int) -> 
     """
     threshold = settings.margin_threshold
     order = choose_margin_order(settings.margin_order, threshold, info.index_order)
-    if settings.fine_filtering or order > highest:
+    if settings.fine_filtering:
+        # Rows of a pixel's exact margin may have an index that says that they are farther from it.
+        return min(order, finest_margin_order(threshold + info.index_tolerance))
+    if order > highest:
         return order
     finest = choose_margin_order(-1, threshold, info.index_order)
     by_threshold = f", by a margin_threshold of {threshold:g} arcsec,"

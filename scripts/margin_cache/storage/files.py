@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import shutil
+import stat
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -144,8 +145,30 @@ def write_json(path: Path, value: Any) -> None:
     write_text(path, json.dumps(value, indent=4, ensure_ascii=False) + "\n")
 
 
+def check_ordinary(path: Path) -> None:
+    """Check that a path does not lead to a pipe, a socket or a device.
+
+    Whoever reads one waits for ever, or never comes to its end.
+
+    Raises:
+        MarginCacheError: it does.
+    """
+    with suppress(OSError):
+        if not is_ordinary(path.stat()):
+            raise MarginCacheError(
+                f"{path}: is a pipe, a socket or a device, not a file; remove it, and copy the "
+                "file that is due there"
+            )
+
+
+def is_ordinary(state: os.stat_result) -> bool:
+    """Tell whether the state of a path is that of a file or a directory."""
+    return stat.S_ISREG(state.st_mode) or stat.S_ISDIR(state.st_mode)
+
+
 def read_json(path: Path) -> Any:
     """Return the content of a JSON file, or None if it is missing or not JSON."""
+    check_ordinary(path)
     try:
         with naming(path):
             return json.loads(path.read_text(encoding="utf-8"))

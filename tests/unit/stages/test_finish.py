@@ -1,8 +1,10 @@
 """Finishing puts whole margins into their output directory, and nothing else."""
 
 import json
+import os
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pyarrow as pa
@@ -15,6 +17,7 @@ from margin_cache.stages.existing_output import check_output, is_complete
 from margin_cache.stages.finish import delete_remains, finish_margin
 from margin_cache.stages.layout import staging_lock
 from margin_cache.stages.margin import Margin
+from margin_cache.stages.reduce import reduce_margins
 from margin_cache.storage.files import file_digest, is_held
 from support.full_disks import files_end_at
 from support.margins import remains
@@ -135,6 +138,36 @@ def test_a_file_of_another_content_is_not_taken(reduced: Margin) -> None:
     with pytest.raises(MarginCacheError, match=f"{path}: was made from another state"):
         finish_margin(reduced)
     assert not reduced.files.output_dir.exists()
+
+
+def test_a_file_of_the_older_margin_that_was_changed_is_not_taken_over(
+    catalog: Path, prepare: Callable[..., Margin]
+) -> None:
+    """It has its size still, and is made again by the next run."""
+    prepare = partial(prepare, partitions_per_job=1, delete_intermediate_parquet_files=False)
+    older = prepare()
+    run_map_jobs(older)
+    run_reduce_jobs(older)
+    finish_margin(older)
+    os.utime(min(catalog.rglob("Npix=*.parquet")), ns=(1, 1))
+    margin = prepare()
+    done = [margin.files.receipt(name).exists() for name in margin.plan.reduce_names]
+    assert any(done) and not all(done)
+    kept = json.loads(margin.files.receipt(margin.plan.reduce_names[done.index(True)]).read_text())
+    path = margin.files.output_dir / next(iter(kept["files"]))
+    content = path.read_bytes()
+    path.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+    run_map_jobs(margin)
+    for job, is_done in enumerate(done):
+        if not is_done:
+            reduce_margins(margin.plan, job, margin.files, margin.files.staging_dir)
+    with pytest.raises(MarginCacheError, match=f"{path.name}: was made from another state .* or"):
+        finish_margin(margin)
+    missing = [not margin.files.receipt(name).exists() for name in margin.plan.reduce_names]
+    assert missing == [job == done.index(True) for job in range(len(done))]
+    reduce_margins(margin.plan, done.index(True), margin.files, margin.files.staging_dir)
+    finish_margin(margin)
+    assert path.read_bytes() == content
 
 
 def test_columns_that_change_before_the_end_make_no_margin(catalog: Path, reduced: Margin) -> None:

@@ -12,9 +12,10 @@ from margin_cache.errors import MarginCacheError
 from margin_cache.stages import map as mapping
 from margin_cache.stages.map import map_partitions
 from margin_cache.stages.margin import Margin
-from support import oracle
+from support import oracle, skies
 from support.full_disks import files_end_at
 from support.margins import configuration
+from support.small_skies import small_catalog
 
 Pairs = set[tuple[int, int]]
 
@@ -63,11 +64,32 @@ def test_shards_have_the_rows_that_brute_force_finds(
     assert len(found) > 50
 
 
+@pytest.mark.parametrize("threshold", [0.5, 2.0])
+def test_rows_whose_index_is_displaced_are_found(
+    tmp_path: Path, prepare: Callable[..., Margin], threshold: float
+) -> None:
+    """By as much as is accepted: their index may be of cells that are far from the border."""
+    sky = small_catalog(tmp_path / "moved", rows=3000)
+    rng = np.random.default_rng(5)
+    for path in sky.rglob("Npix=*.parquet"):
+        table = pq.read_table(path, partitioning=None)
+        off = np.full(table.num_rows, 4.9 * skies.ARCSEC)
+        moved = skies.offset_positions(table["ra"].to_numpy(), table["dec"].to_numpy(), off, rng)
+        for name, values in zip(("ra", "dec"), moved, strict=True):
+            column = table.schema.get_field_index(name)
+            table = table.set_column(column, table.schema.field(column), pa.array(values))
+        pq.write_table(table, path)
+    margin = prepare(input_catalog_path=sky, margin_threshold=threshold)
+    found = pairs_of(margin)
+    assert found == expected_pairs(sky, margin, threshold)
+    assert len(found) > 10
+
+
 def test_without_the_exact_filter_shards_have_more(prepare: Callable[..., Margin]) -> None:
     assert pairs_of(prepare(fine_filtering=False, margin_order=6)) > pairs_of(prepare())
 
 
-@pytest.mark.parametrize("limit", ["_WINDOW_PAIRS", "_WINDOW_GROUPS", "SHARD_BUFFER_BYTES"])
+@pytest.mark.parametrize("limit", ["_WINDOW_PAIRS", "_WINDOW_FILES", "SHARD_BUFFER_BYTES"])
 def test_batches_do_not_change_the_rows(
     prepare: Callable[..., Margin], monkeypatch: pytest.MonkeyPatch, limit: str
 ) -> None:

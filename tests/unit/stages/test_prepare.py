@@ -3,7 +3,8 @@
 import json
 import os
 import re
-from collections.abc import Callable
+import signal
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pyarrow as pa
@@ -16,8 +17,9 @@ from margin_cache.stages.margin import Margin, load_margins, save_margin
 from margin_cache.stages.prepare import prepare_margins
 from support.changed_catalogs import declare_interval, rewrite_partitions, say_other_codec
 from support.margins import configuration
-from support.small_skies import small_catalog
+from support.small_skies import pixels_at, sky_of, small_catalog
 from support.stages import run_map_jobs, run_reduce_jobs
+from support.write_hats import write_hats
 
 
 def test_parameters_are_those_of_the_settings_and_of_the_primary(
@@ -64,6 +66,52 @@ def test_the_plan_has_the_schema_of_the_catalog(
 ) -> None:
     expected = pq.read_schema(catalog / "_common_metadata")
     assert prepare().plan.schema.equals(expected, check_metadata=True)
+
+
+@pytest.fixture
+def _ends() -> Iterator[None]:
+    """Ends a test that waits for what a pipe will never give."""
+    before = signal.signal(signal.SIGALRM, lambda number, frame: pytest.fail("waits for ever"))
+    signal.alarm(20)
+    yield
+    signal.alarm(0)
+    signal.signal(signal.SIGALRM, before)
+
+
+@pytest.mark.usefixtures("_ends")
+@pytest.mark.parametrize(
+    "name",
+    [
+        "catalog_info.json",
+        "partition_info.csv",
+        "_metadata",
+        "_common_metadata",
+        "Norder=0/Dir=0/Npix=4.parquet",
+        "collection.properties",
+        "hats.properties",
+        "properties",
+    ],
+)
+def test_a_pipe_in_the_place_of_a_file_is_named(
+    catalog: Path, prepare: Callable[..., Margin], name: str
+) -> None:
+    path = catalog / name
+    path.unlink(missing_ok=True)
+    os.mkfifo(path)
+    with pytest.raises(MarginCacheError, match=f"{path}: is a pipe, a socket or a device, not a"):
+        prepare()
+
+
+@pytest.mark.usefixtures("_ends")
+def test_a_pipe_among_the_files_of_a_partition_is_named(
+    tmp_path: Path, prepare: Callable[..., Margin]
+) -> None:
+    sky = sky_of(pixels_at(((10.0, 20.0, 0), (200.0, -20.0, 0))), 40, 3000.0, 3)
+    write_hats(tmp_path, "parts", sky.table, sky.partitions, suffix="/")
+    pipe = next((tmp_path / "parts").rglob("Npix=*")) / "part9.parquet"
+    os.mkfifo(pipe)
+    with pytest.raises(MarginCacheError, match=f"{pipe}: is a pipe, a socket or a device, not a"):
+        prepare(input_catalog_path=tmp_path / "parts")
 
 
 LZO, LZ4_OF_HADOOP = 3, 5
