@@ -35,7 +35,7 @@ def incomplete_margins():
 
 def pending_margins():
     """Return the plan directories of the margins that this run makes."""
-    return INCOMPLETE if to_make_again() == Again.NOTHING else list(MARGINS)
+    return [key for key, margin in MARGINS.items() if key in INCOMPLETE or to_make_again(margin)]
 
 
 def targets():
@@ -49,6 +49,11 @@ def margin_of(wildcards):
     begin_run()
     begin_job(wildcards.plan_dir, wildcards.get("job"))
     return MARGINS[wildcards.plan_dir]
+
+
+def receipts(margin):
+    """Return the receipts of the jobs that belong into the DAG."""
+    return job_inputs.missing_receipts(margin, with_done_jobs(margin))
 
 
 @cache

@@ -31,6 +31,31 @@ _HATS_VERSION = {"hats_release_date": "2025-08-22", "hats_version": "v1.0"}
 """The version of the specification that margins are written to."""
 
 
+_LEAST: dict[str, Any] = {
+    "obs_collection": "margin",
+    "dataproduct_type": "margin",
+    "hats_primary_table_url": "primary",
+    "hats_margin_threshold": 1.0,
+}
+"""Properties that hats asks of each margin."""
+
+_SAID_OF_ITSELF = (
+    "obs_collection",
+    "dataproduct_type",
+    "hats_nrows",
+    "hats_col_ra",
+    "hats_col_dec",
+    "hats_col_healpix",
+    "hats_col_healpix_order",
+    "hats_primary_table_url",
+    "hats_margin_threshold",
+    "hats_npix_suffix",
+    "hats_order",
+    "moc_sky_fraction",
+)
+"""Properties that follow from what a margin is."""
+
+
 def read_properties(path: Path) -> dict[str, str]:
     """Return the keys and values of a Java-style properties file.
 
@@ -149,6 +174,41 @@ def pixel_columns(
     return {}
 
 
+def check_hats_keys(info: CatalogInfo, given: Iterable[str]) -> None:
+    """Do nothing: a margin of a HATS catalog may be made with all keys."""
+
+
+def further_properties(given: Mapping[str, Any]) -> dict[str, str]:
+    """Return the lines that ``addl_hats_properties`` adds to a margin's properties, as hats does.
+
+    Raises:
+        MarginCacheError: hats does not take them, or they would contradict what the margin is.
+    """
+    if not given:
+        return {}
+    # Slow to import, and nothing else needs it.
+    from hats.catalog.dataset.table_properties import TableProperties
+
+    aliases = {name: key.alias or name for name, key in TableProperties.model_fields.items()}
+    lines = {aliases.get(name, name): value for name, value in given.items()}
+    for name in given:
+        if not re.fullmatch("[A-Za-z][A-Za-z0-9._-]*", name):
+            raise MarginCacheError(
+                f'addl_hats_properties: {name} is not a name of letters, digits, ".", "_" and "-" '
+                "that begins with a letter"
+            )
+        if aliases.get(name, name) in _SAID_OF_ITSELF:
+            raise MarginCacheError(
+                f"addl_hats_properties: {name} is said of the margin by the workflow; leave it out"
+            )
+    try:
+        values = TableProperties(**_LEAST, **lines).model_dump(by_alias=True, exclude_none=True)
+    except ValueError as error:
+        *_, key, reason = ["", *str(error).splitlines()[1:3]]
+        raise MarginCacheError(f"addl_hats_properties: {key}: {reason.strip()}") from None
+    return {name: str(values[name]) for name in lines if name in values}
+
+
 def footer_path(info: CatalogInfo, path: str) -> str:
     """Return how `_metadata` names a file of the catalog: relative to the dataset, as in hats."""
     return path.removeprefix(f"{info.dataset}/")
@@ -180,7 +240,7 @@ def write_description(
         **index,
         "hats_primary_table_url": info.path,
         "hats_margin_threshold": str(summary.threshold),
-        "hats_npix_suffix": ".parquet",
+        "hats_npix_suffix": summary.npix_suffix,
         "hats_order": str(summary.order),
         "moc_sky_fraction": f"{summary.sky_fraction:.5f}",
         "hats_builder": f"snakemake-margin-cache v{__version__}",
@@ -188,6 +248,7 @@ def write_description(
         "hats_estsize": str(summary.size // 1024),
         **_HATS_VERSION,
     }
+    description = {**summary.properties, **description}
     for name in INFO:
         _write_properties(staging_dir / name, description, "HATS catalog")
     return description, list(INFO)

@@ -21,6 +21,7 @@ import pyarrow.parquet as pq
 from margin_cache import __version__
 from margin_cache.catalog.columns import check_unchanged
 from margin_cache.catalog.formats import format_of
+from margin_cache.catalog.further_files import make_descriptions, make_files_of_rows
 from margin_cache.catalog.model import MarginSummary
 from margin_cache.errors import MarginCacheError
 from margin_cache.parquet.joined_footers import MOST_BYTES, join_footers, joined_size
@@ -168,6 +169,9 @@ def _write_metadata(margin: Margin, files: Mapping[str, tuple[int, int, str]], r
     names = [f"{info.dataset}/_common_metadata".lstrip("/"), "partition_info.csv"]
     if plan.parameters.create_metadata and _write_footers(margin, dataset):
         names.append(f"{info.dataset}/_metadata".lstrip("/"))
+    wanted = plan.parameters.further_files
+    if rows:
+        names += make_files_of_rows(staging_dir, wanted)
     written = np.array(
         [plan.margin_path(number) in files for number in range(len(plan.destination_orders))]
     )
@@ -187,7 +191,14 @@ def _write_metadata(margin: Margin, files: Mapping[str, tuple[int, int, str]], r
         order=int((orders if rows else plan.partitions.orders).max()),
         sky_fraction=float((1 / (12 * np.exp2(2 * orders))).sum()),
         size=sum(size for size, _ in fixed.values()),
+        npix_suffix=plan.parameters.npix_suffix,
+        properties=plan.parameters.properties,
     )
+    if wanted:
+        # What hats describes has to say what it is.
+        catalog_format.write_description(staging_dir, summary)
+        for name in make_descriptions(staging_dir, margin.name, wanted):
+            fixed[name] = _size_and_digest(staging_dir / name)
     # The files that tell of the size count as well. Written again, they are as long as before, but
     # for a digit.
     for _ in range(3):

@@ -11,13 +11,20 @@ import numpy as np
 from margin_cache.catalog.agreement import check_agreement
 from margin_cache.catalog.columns import read_schema
 from margin_cache.catalog.formats import format_of
+from margin_cache.catalog.further_files import FURTHER_FILES
 from margin_cache.catalog.model import CatalogInfo
 from margin_cache.catalog.partitions import (
     check_whole,
     read_partitions,
     restrict,
 )
-from margin_cache.config.model import MarginSettings, choose_margin_order, guaranteed_threshold
+from margin_cache.config.model import (
+    MarginSettings,
+    Table,
+    choose_margin_order,
+    given_keys,
+    guaranteed_threshold,
+)
 from margin_cache.errors import MarginCacheError
 from margin_cache.healpix.nested import finest_margin_order
 from margin_cache.parquet.primary_options import MOST_FILES, read_primary_options
@@ -31,6 +38,7 @@ from margin_cache.planning.model import (
 )
 from margin_cache.stages.layout import margin_files
 from margin_cache.stages.margin import Margin, NamedMargin, name_margins
+from margin_cache.stages.writer_options import check_given
 
 _PACKAGES = ("snakemake", "hpgeom")
 """Packages whose versions the provenance has, beside those that the last job knows."""
@@ -146,14 +154,15 @@ def _margin_order(info: CatalogInfo, settings: MarginSettings, highest: int) -> 
 
 def _prepare(named: NamedMargin) -> Margin:
     info, settings, name, directory = named
+    catalog_format = format_of(info)
+    catalog_format.check_hats_keys(info, given_keys(settings, Table.HATS))
     partitions = all_partitions = read_partitions(info)
     if settings.debug_filter_pixel_list:
         partitions = restrict(partitions, settings.debug_filter_pixel_list)
     # Those whose footers are about to be read, since what is cut off has a clearer line than those.
     check_whole(info, partitions.take(np.arange(min(MOST_FILES, len(partitions.orders)))))
     schema = read_schema(info, partitions)
-    catalog_format = format_of(info)
-    catalog_format.margin_schema(schema)
+    margin_schema = catalog_format.margin_schema(schema)
     parameters = MarginParameters(
         catalog=info,
         threshold=guaranteed_threshold(settings),
@@ -163,7 +172,13 @@ def _prepare(named: NamedMargin) -> Margin:
         partitions_per_job=settings.partitions_per_job,
         job_size_mb=settings.job_size_mb,
         create_metadata=settings.create_metadata,
+        write_table_kwargs=settings.write_table_kwargs,
+        npix_suffix=settings.npix_suffix,
+        npix_parquet_name=settings.npix_parquet_name,
+        properties=catalog_format.further_properties(settings.addl_hats_properties),
+        further_files=[key for key in FURTHER_FILES if getattr(settings, key)],
     )
+    check_given(parameters, margin_schema)
     library = library_version()
     wanted = plan_id(library, parameters, content_id(parameters, schema, partitions))
     files = margin_files(directory, settings.output_path, name, wanted)

@@ -152,6 +152,8 @@ def summary_of(info: CatalogInfo, output_dir: Path) -> MarginSummary:
         order=3,
         sky_fraction=1 / 3,
         size=5000,
+        npix_suffix=".pq",
+        properties={"obs_copyright": "CDS", "hats_builder": "nobody"},
     )
 
 

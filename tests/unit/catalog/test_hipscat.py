@@ -151,6 +151,8 @@ def test_a_margin_describes_itself_in_the_order_of_hipscat(tmp_path: Path) -> No
         order=3,
         sky_fraction=0.5,
         size=1000,
+        npix_suffix=".parquet",
+        properties={},
     )
     description, names = hipscat.write_description(tmp_path, summary)
     assert names == ["catalog_info.json"]
