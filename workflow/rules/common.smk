@@ -51,11 +51,6 @@ def margin_of(wildcards):
     return MARGINS[wildcards.plan_dir]
 
 
-def receipts(margin):
-    """Return the receipts of the jobs that belong into the DAG."""
-    return job_inputs.missing_receipts(margin, with_done_jobs(margin))
-
-
 @cache
 def row_group_of(plan_dir):
     """Return the largest row group of the catalog of a margin."""

@@ -102,11 +102,12 @@ def to_make_again(margin):
     return what_to_make_again(everything, map(str, settings.forcerun))
 
 
-def with_done_jobs(margin):
-    """Tell whether jobs that are done belong into the DAG: to be done again, or to be counted."""
-    if not workflow.is_main_process:
-        return False
-    return to_make_again(margin) >= Again.FILES or workflow.dag_settings.batch is not None
+def receipts(margin):
+    """Return the receipts of jobs that belong into the DAG: missing ones, or all if they count."""
+    with_done = workflow.is_main_process and (
+        to_make_again(margin) >= Again.FILES or workflow.dag_settings.batch is not None
+    )
+    return job_inputs.missing_receipts(margin, with_done)
 
 
 def check_batch():

@@ -1,10 +1,13 @@
-"""The files of a HATS margin that are made on demand, by hats itself.
+"""The files of a HATS margin that are made on demand, by hats itself, in a process of their own.
 
-hats and what it imports take seconds and some hundred MB to start, so nothing is imported before.
+hats and what it imports take seconds and some hundred MB to start, and need pandas, which jobs keep
+out.
 """
 
-from collections.abc import Callable, Collection
-from functools import partial
+import os
+import subprocess
+import sys
+from collections.abc import Iterable
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Literal
@@ -20,72 +23,62 @@ FURTHER_FILES = {
 }
 """The file that each key asks for."""
 
-_OF_THE_ROWS = ("create_thumbnail", "create_per_partition_stats")
+OF_ROWS = ("create_thumbnail", "create_per_partition_stats")
+"""Keys of files that are made of the rows alone."""
+
+WITHOUT_ROWS = ("create_summary_html", "create_summary_md")
+"""Keys of files that a margin without rows has too: of the others hats makes none."""
 
 
-def make_files_of_rows(margin: Path, wanted: Collection[str]) -> list[str]:
-    """Make thumbnail and statistics of a margin, which has rows.
-
-    Args:
-        margin: its directory, with all its Parquet files.
-        wanted: the keys that ask for further files.
-
-    Returns:
-        The names of the files made.
-
-    Raises:
-        MarginCacheError: hats cannot make one.
-    """
-    return [
-        _made(margin, key, partial(_write_metadata, margin, key))
-        for key in _OF_THE_ROWS
-        if key in wanted
-    ]
-
-
-def make_descriptions(margin: Path, name: str, wanted: Collection[str]) -> list[str]:
-    """Make the picture and the summaries of a margin.
+def make_further_files(margin: Path, name: str, keys: Iterable[str]) -> list[str]:
+    """Make files of a margin.
 
     Args:
-        margin: its directory, with all other files.
+        margin: its directory, with all its Parquet files; for all but ``OF_ROWS`` also with what it
+            says of itself.
         name: its name, which the directory may not have yet.
-        wanted: the keys that ask for further files.
+        keys: the keys that ask for the files.
 
     Returns:
-        The names of the files made.
+        The names of the files.
 
     Raises:
         MarginCacheError: hats cannot make one.
     """
-    makers = {
-        "create_partition_info_png": partial(_draw, margin),
-        "create_summary_html": partial(_summarize, margin, name, "html"),
-        "create_summary_md": partial(_summarize, margin, name, "markdown"),
-    }
-    return [_made(margin, key, maker) for key, maker in makers.items() if key in wanted]
-
-
-def _made(margin: Path, key: str, make: Callable[[Path], None]) -> str:
-    """Have a file made in a directory of its own, and move it into the margin; return its name."""
-    name = FURTHER_FILES[key]
-    with TemporaryDirectory(prefix=".", dir=margin) as directory:
-        try:
-            make(Path(directory))
-        except Exception as error:  # of any kind, by hats and what it calls
-            reason = (str(error).splitlines() or [""])[0]
+    for key in keys:
+        command = [sys.executable, "-m", __name__, str(margin), name, key]
+        scripts = str(Path(__file__).parents[2])
+        child = subprocess.run(
+            command, env={**os.environ, "PYTHONPATH": scripts}, stdout=subprocess.PIPE, text=True
+        )
+        if child.returncode:
+            reason = child.stdout.strip() or f"its process ended with {child.returncode}"
             raise MarginCacheError(
-                f"{key}: hats cannot make {name} of this margin ({type(error).__name__}: {reason})"
-                "; leave the key out"
-            ) from None
-        Path(directory, name).replace(margin / name)
-    return name
+                f"{key}: hats cannot make {FURTHER_FILES[key]} of this margin ({reason}); leave "
+                "the key out"
+            )
+    return [FURTHER_FILES[key] for key in keys]
+
+
+def _make(margin: Path, name: str, key: str) -> None:
+    """Have a file made in a directory of its own, and move it into the margin."""
+    with TemporaryDirectory(prefix=".", dir=margin) as directory:
+        made = Path(directory)
+        if key in OF_ROWS:
+            _write_metadata(margin, key, made)
+        elif key == "create_partition_info_png":
+            _draw(margin, made)
+        else:
+            _summarize(margin, name, "html" if key == "create_summary_html" else "markdown", made)
+        (made / FURTHER_FILES[key]).replace(margin / FURTHER_FILES[key])
 
 
 def _write_metadata(margin: Path, key: str, made: Path) -> None:
     from hats.io.parquet_metadata import write_parquet_metadata
 
     # Into another place: it writes _common_metadata as well, which the margin has already.
-    write_parquet_metadata(margin, output_path=made, create_metadata=False, **{key: True})
+    wanted = {each: each == key for each in OF_ROWS}
+    write_parquet_metadata(margin, output_path=made, create_metadata=False, **wanted)
 
 
 def _draw(margin: Path, made: Path) -> None:
@@ -107,3 +100,11 @@ def _summarize(margin: Path, name: str, form: Literal["html", "markdown"], made:
     shown.symlink_to(margin.absolute())
     write_catalog_summary_file(shown, fmt=form, output_dir=made)
     shown.unlink()
+
+
+if __name__ == "__main__":
+    try:
+        _make(Path(sys.argv[1]), *sys.argv[2:])
+    except Exception as error:  # of any kind, by hats and what it calls
+        print(type(error).__name__, *str(error).splitlines()[:1])
+        sys.exit(1)

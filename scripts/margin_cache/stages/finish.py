@@ -21,7 +21,7 @@ import pyarrow.parquet as pq
 from margin_cache import __version__
 from margin_cache.catalog.columns import check_unchanged
 from margin_cache.catalog.formats import format_of
-from margin_cache.catalog.further_files import make_descriptions, make_files_of_rows
+from margin_cache.catalog.further_files import OF_ROWS, WITHOUT_ROWS, make_further_files
 from margin_cache.catalog.model import MarginSummary
 from margin_cache.errors import MarginCacheError
 from margin_cache.parquet.joined_footers import MOST_BYTES, join_footers, joined_size
@@ -169,9 +169,9 @@ def _write_metadata(margin: Margin, files: Mapping[str, tuple[int, int, str]], r
     names = [f"{info.dataset}/_common_metadata".lstrip("/"), "partition_info.csv"]
     if plan.parameters.create_metadata and _write_footers(margin, dataset):
         names.append(f"{info.dataset}/_metadata".lstrip("/"))
-    wanted = plan.parameters.further_files
-    if rows:
-        names += make_files_of_rows(staging_dir, wanted)
+    wanted = [key for key in plan.parameters.further_files if rows or key in WITHOUT_ROWS]
+    of_rows = [key for key in wanted if key in OF_ROWS]
+    names += make_further_files(staging_dir, margin.name, of_rows)
     written = np.array(
         [plan.margin_path(number) in files for number in range(len(plan.destination_orders))]
     )
@@ -194,10 +194,10 @@ def _write_metadata(margin: Margin, files: Mapping[str, tuple[int, int, str]], r
         npix_suffix=plan.parameters.npix_suffix,
         properties=plan.parameters.properties,
     )
-    if wanted:
+    if others := [key for key in wanted if key not in OF_ROWS]:
         # What hats describes has to say what it is.
         catalog_format.write_description(staging_dir, summary)
-        for name in make_descriptions(staging_dir, margin.name, wanted):
+        for name in make_further_files(staging_dir, margin.name, others):
             fixed[name] = _size_and_digest(staging_dir / name)
     # The files that tell of the size count as well. Written again, they are as long as before, but
     # for a digit.

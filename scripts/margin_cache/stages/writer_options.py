@@ -111,9 +111,9 @@ def _with_given(options: dict[str, Any], given: dict[str, Any], paths: list[str]
     encodings = dict(options["column_encoding"] or {}) | changed.pop("column_encoding", {})
     if dictionaries is True:
         dictionaries = [path for path in paths if path not in encodings]
-    elif "use_dictionary" in given:
+    elif dictionaries and "use_dictionary" in given:
         encodings = {path: name for path, name in encodings.items() if path not in dictionaries}
-    else:
+    elif dictionaries:
         dictionaries = [path for path in dictionaries if path not in encodings]
     if "compression" in changed:
         # The level was one for another codec.

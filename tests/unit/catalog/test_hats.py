@@ -169,7 +169,9 @@ def test_a_margin_describes_itself_in_both_files(index: str | None, tmp_path: Pa
     assert description["hats_nrows"] == "77"
     assert description["hats_margin_threshold"] == "0.5"
     assert description["hats_primary_table_url"] == "a=b: ö/sky"
-    assert description["hats_npix_suffix"] == ".parquet"
+    assert description["hats_npix_suffix"] == ".pq"
+    assert description["obs_copyright"] == "CDS"
+    assert description["hats_builder"].startswith("snakemake-margin-cache v")
     assert description["hats_order"] == "3"
     assert description["moc_sky_fraction"] == "0.33333"
     assert description["hats_estsize"] == "4"
@@ -187,6 +189,34 @@ def test_columns_partitions_and_footers_are_those_of_hats() -> None:
     assert hats.partition_list([(1, 47), (9, 123_456)]) == "Norder,Npix\n1,47\n9,123456\n"
     assert hats.partition_list([]) == "Norder,Npix\n"
     assert hats.footer_path(HATS, "dataset/Norder=1/x.parquet") == "Norder=1/x.parquet"
+
+
+# --- further properties ---------------------------------------------------------------------
+
+
+def test_further_properties_are_those_that_hats_would_write() -> None:
+    given = {"obs_copyright": "CDS", "default_columns": ["ra", "dec"], "flag": True, "none": None}
+    assert hats.further_properties({}) == {}
+    assert hats.further_properties(given) == {
+        "obs_copyright": "CDS",
+        "hats_cols_default": "ra dec",
+        "flag": "True",
+    }
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"hats_nrows": 5}, "hats_nrows is said of the margin by the workflow; leave it out"),
+        ({"total_rows": 5}, "total_rows is said of the margin by the workflow; leave it out"),
+        ({"catalog_name": "x"}, "catalog_name is said of the margin"),
+        ({"a b": 1}, "a b is not a name of letters"),
+        ({"hats_max_rows": "many"}, "hats_max_rows: Input should be a valid integer"),
+    ],
+)
+def test_properties_that_cannot_be_are_refused(given: dict[str, object], said: str) -> None:
+    with pytest.raises(MarginCacheError, match=f"^addl_hats_properties: {said}"):
+        hats.further_properties(given)
 
 
 # --- collections ----------------------------------------------------------------------------
