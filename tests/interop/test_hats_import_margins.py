@@ -167,7 +167,7 @@ def test_debug_filter_pixel_list(name: str, partitions: int, directory: Path, da
     left = {
         each
         for each in read_hats(data / SOURCES).get_healpix_pixels()
-        if each.pixel >> 2 * (each.order - order) == pixel
+        if each.order >= order and each.pixel >> 2 * (each.order - order) == pixel
     }
     assert len(left) == partitions
     found = set(read_hats(directory / "made" / name).get_healpix_pixels())
