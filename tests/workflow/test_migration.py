@@ -57,7 +57,11 @@ def test_the_command_makes_the_margin(tmp_path: Path) -> None:
     for path in ("/data", "/scratch"):
         command = command.replace(f"={path}", f"={tmp_path}{path}")
     # No mail: there is no server to send it. And at 10 arcsec there would be no row.
-    words = [word for word in shlex.split(command.replace("\\\n", "")) if not word.startswith("completion_email")]
+    words = [
+        word
+        for word in shlex.split(command.replace("\\\n", ""))
+        if not word.startswith("completion_email")
+    ]
     words[words.index("margin_threshold=10.0")] = "margin_threshold=3600.0"
     assert words[:3] == ["snakemake", "--cores", "4"]
     run_workflow(tmp_path, *words[3:], check=True)
