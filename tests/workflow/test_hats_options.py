@@ -1,6 +1,7 @@
 """Margins with the options of hats-import: what they change, and that hats takes all of them."""
 
 import re
+import shutil
 from pathlib import Path
 
 import pyarrow as pa
@@ -129,17 +130,22 @@ def test_further_files_are_of_the_margin(made: Path) -> None:
 
 
 @pytest.mark.parametrize("key", [name for name in OPTIONS if name not in ("plain", "all_empty")])
-def test_another_option_refuses_or_makes_the_margin_again(key: str, made: Path) -> None:
+def test_another_option_refuses_or_makes_the_margin_again(
+    key: str, made: Path, tmp_path: Path
+) -> None:
+    for part in ("sky", "results/plain"):
+        shutil.copytree(made / part, tmp_path / part)
     config = {
         "input_catalog_path": "sky",
         "margin_threshold": THRESHOLD,
         "output_artifact_name": "plain",
-        **OPTIONS[key],
     }
-    run = run_workflow(made, "-n", config=config)
+    assert "Nothing to be done" in run_workflow(tmp_path, "-n", config=config, check=True).stdout
+    config |= OPTIONS[key]
+    run = run_workflow(tmp_path, "-n", config=config)
     assert run.returncode and "was made with other parameters" in run.stdout
     assert next(iter(OPTIONS[key])) in run.stdout
-    planned = run_workflow(made, "-n", config=config | {"overwrite": True}, check=True).stdout
+    planned = run_workflow(tmp_path, "-n", config=config | {"overwrite": True}, check=True).stdout
     assert re.search(r"^map_partitions +[1-9]", planned, re.M)
 
 

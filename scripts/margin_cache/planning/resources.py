@@ -55,7 +55,7 @@ _FILE_MB = 0.003
 """What the finishing job holds of each file of the margin."""
 
 _HATS_MB, _HATS_MINUTES = 270, 1
-"""The process in which hats makes a further file of a margin, measured, and how long it takes at most, about."""
+"""Memory of the process in which hats makes a further file, measured; minutes for all of them."""
 
 _REDUCE_SHARE = 0.05
 """Of the footers of all files, what one reduce job has, several times."""
