@@ -1,7 +1,7 @@
 """The HiPSCat format: reading what a catalog says about itself, writing a margin's metadata."""
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -162,6 +162,24 @@ def pixel_columns(
         "margin_Dir": pixel_dir(source_pixels),
         "margin_Npix": source_pixels,
     }
+
+
+def check_hats_keys(info: CatalogInfo, given: Iterable[str]) -> None:
+    """Check that no key is given that is for HATS margins.
+
+    Raises:
+        MarginCacheError: one is.
+    """
+    for key in given:
+        raise MarginCacheError(
+            f"{key}: is for margins of HATS catalogs, and {info.path} is a HiPSCat one; leave it "
+            "out"
+        )
+
+
+def further_properties(given: Mapping[str, Any]) -> dict[str, str]:
+    """Return no properties, which only HATS margins have."""
+    return {}
 
 
 def footer_path(info: CatalogInfo, path: str) -> str:

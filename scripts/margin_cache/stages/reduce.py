@@ -29,7 +29,7 @@ from margin_cache.parquet.positions import spatial_index
 from margin_cache.planning.model import Plan
 from margin_cache.stages.layout import PlanFiles
 from margin_cache.stages.shard import read_rows
-from margin_cache.stages.writer_options import writer_options
+from margin_cache.stages.writer_options import row_group_rows, writer_options
 from margin_cache.storage.files import (
     atomic_files,
     atomic_path,
@@ -185,7 +185,7 @@ def _as_parquet(
         options: options of PyArrow's Parquet writer.
         plan: the plan.
     """
-    most = plan.parameters.primary_options.row_group_rows
+    most = row_group_rows(plan.parameters)
     sink = pa.BufferOutputStream()
     # Without a collector of footers: PyArrow asks for it after a failure too, and hides that.
     with pq.ParquetWriter(sink, schema, **options) as writer:

@@ -155,6 +155,8 @@ def test_a_margin_describes_itself_in_the_order_of_hipscat(tmp_path: Path) -> No
         order=3,
         sky_fraction=0.5,
         size=1000,
+        npix_suffix=".parquet",
+        properties={},
     )
     description, names = hipscat.write_description(tmp_path, summary)
     assert names == ["catalog_info.json"]
@@ -185,3 +187,9 @@ def test_nothing_lists_margins_of_hipscat(tmp_path: Path) -> None:
     assert hipscat.is_registered(HIPSCAT, tmp_path / "margin")
     hipscat.register(HIPSCAT, tmp_path / "margin")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_keys_for_hats_margins_are_refused() -> None:
+    hipscat.check_hats_keys(HIPSCAT, [])
+    with pytest.raises(MarginCacheError, match=r"^npix_suffix: is for margins of HATS catalogs"):
+        hipscat.check_hats_keys(HIPSCAT, ["npix_suffix"])
