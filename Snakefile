@@ -22,6 +22,7 @@ if Path("config/config.yaml").exists():
 
 
 include: "workflow/rules/cluster.smk"
+include: "workflow/rules/progress.smk"
 include: "workflow/rules/handlers.smk"
 include: "workflow/rules/common.smk"
 include: "workflow/rules/map.smk"

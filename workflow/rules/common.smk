@@ -86,5 +86,5 @@ FINISHED_LOCALLY = all(len(m.plan.destination_orders) <= 5000 for m in MARGINS.v
 
 wildcard_constraints:
     plan_dir="|".join(re.escape(plan_dir) for plan_dir in MARGINS),
-    job=r"\d{5}-[0-9a-f]+",
+    job=r"\d{5}(?:-o\d+p\d+)+-[0-9a-f]+",
     fingerprint=r"[0-9a-f]+",

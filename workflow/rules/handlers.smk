@@ -70,10 +70,24 @@ def begin_run():
         check_batch()
         for plan_dir, margin in {} if workflow.dryrun else MARGINS.items():
             begin_margin(margin, plan_dir in pending_margins(), again=to_make_again())
+        say_what_is_made()
     except (MarginCacheError, OSError) as error:
         # Snakemake would make a page of any exception. It holds no lock yet.
         print(one_line(error), file=sys.stderr, flush=True)
         os._exit(1)
+
+
+def say_what_is_made():
+    """Say which margins are made and what they will take; end the run if they cannot fit."""
+    margins = [(MARGINS[plan_dir], forecast_margin(MARGINS[plan_dir])) for plan_dir in pending_margins()]
+    reports = [report for report in margin_reports() if not report.is_older]
+    if not margins or workflow.touch:
+        return
+    for report, (_, expected) in zip(reports, margins):
+        print(margins_to_make([report]), forecast_lines(expected), sep="\n", file=sys.stderr)
+    places = places_of(margins)
+    print(room_lines(places), file=sys.stderr, flush=True)
+    check_room(places)
 
 
 @cache
@@ -203,6 +217,7 @@ def end_at_once():
 
 def end_of_success(logs):
     """Say where the margins are, and let the process end."""
+    end_progress()
     print(finished_margins(margin_reports()), flush=True)
     notify(MAIL, lambda: write_success(logs), LOGIN)
     end_at_once()
@@ -210,6 +225,7 @@ def end_of_success(logs):
 
 def end_of_failure(logs):
     """Say what has failed and how to go on, and let the process end."""
+    end_progress()
     cancel_jobs()
     print(failure_summary(logs, failed_jobs(), STOPPED_BY), flush=True)
     notify(MAIL, lambda: write_failure(logs), LOGIN)
@@ -217,11 +233,10 @@ def end_of_failure(logs):
 
 
 def begin_jobs():
-    """Check what jobs ask for, say what is made, and watch over the jobs."""
+    """Check what jobs ask for, watch over the jobs, and show how far they are."""
     check_requests()
-    reports = [report for report in margin_reports() if not report.is_older]
-    print(margins_to_make(reports), file=sys.stderr, flush=True)
     watch_over_jobs()
+    show_progress(time.monotonic() - STARTED)
 
 
 MAIL = plan_mail()
