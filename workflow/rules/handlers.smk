@@ -17,8 +17,10 @@ from margin_cache.notification.messages import (
     failure_message,
     failure_summary,
     finished_margins,
+    forecast_lines,
     margins_to_make,
     resume_command,
+    room_lines,
     run_details,
     success_message,
 )
@@ -26,6 +28,7 @@ from margin_cache.notification.smtp import notify, take_login
 from margin_cache.process import one_line
 from margin_cache.stages.again import Again, what_to_make_again
 from margin_cache.stages.begin import begin_margin
+from margin_cache.stages.room import check_room, forecast_margin, places_of
 from margin_cache.stages.seen import check_seen
 from margin_cache.storage.files import read_json
 from snakemake.settings.types import DeploymentMethod
@@ -79,13 +82,14 @@ def begin_run():
 
 def say_what_is_made():
     """Say which margins are made and what they will take; end the run if they cannot fit."""
-    margins = [(MARGINS[plan_dir], forecast_margin(MARGINS[plan_dir])) for plan_dir in pending_margins()]
-    reports = [report for report in margin_reports() if not report.is_older]
-    if not margins or workflow.touch:
+    if workflow.touch or not pending_margins():
         return
-    for report, (_, expected) in zip(reports, margins):
-        print(margins_to_make([report]), forecast_lines(expected), sep="\n", file=sys.stderr)
-    places = places_of(margins)
+    pending = [MARGINS[plan_dir] for plan_dir in pending_margins()]
+    expected = [forecast_margin(margin) for margin in pending]
+    places = places_of(zip(pending, expected))
+    reports = (report for report in margin_reports() if not report.is_older)
+    for report, each in zip(reports, expected):
+        print(margins_to_make([report]), forecast_lines(each), sep="\n", file=sys.stderr)
     print(room_lines(places), file=sys.stderr, flush=True)
     check_room(places)
 

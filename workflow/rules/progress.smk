@@ -9,6 +9,7 @@ from margin_cache.progress.bars import Bars
 from margin_cache.progress.lines import Lines
 from margin_cache.progress.work import Stage, amount, work_of
 from snakemake.logging import logger
+from snakemake.settings.enums import Quietness
 from snakemake_interface_logger_plugins.common import LogEvent
 
 SHOWN = []
@@ -43,7 +44,8 @@ def show_progress(planned):
     With ``--quiet progress`` Snakemake does not say which jobs have finished.
     """
     inner = handler_of_terminal()
-    if not (WANTS_PROGRESS and inner and workflow.scheduler.print_progress) or workflow.touch:
+    is_quiet = {Quietness.PROGRESS, Quietness.ALL} & set(workflow.output_settings.quiet or ())
+    if not (WANTS_PROGRESS and inner) or is_quiet or workflow.touch:
         return
     names, amounts = {}, {}
     for job in workflow.dag.needrun_jobs():

@@ -17,7 +17,9 @@ rule reduce_margins:
         name=lambda wildcards: margin_of(wildcards).name,
         plan=lambda wildcards: str(margin_of(wildcards).files.plan),
         staging_dir=lambda wildcards: str(margin_of(wildcards).files.staging_dir),
-        covers=lambda wildcards, output: margin_of(wildcards).plan.covered_by_reduce_job(wildcards.job),
+        covers=lambda wildcards, output: margin_of(wildcards).plan.covered_by_reduce_job(
+            wildcards.job
+        ),
         script=script("reduce_margins.py"),
     message:
         "Reducing {params.name}: {params.covers}"

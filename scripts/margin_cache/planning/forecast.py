@@ -15,8 +15,8 @@ from margin_cache.healpix.nested import Ints
 from margin_cache.planning.model import Plan
 from margin_cache.planning.resources import (
     RowGroupSize,
-    margin_shares,
     map_request,
+    margin_shares,
     reduce_request,
 )
 from margin_cache.storage.parquet_file import open_parquet
@@ -25,7 +25,7 @@ _FOOTERS = 16
 """Partitions whose footers are read."""
 
 _COLUMN_BYTES = 100
-"""What a column of a small file takes beside its values and its footer: headers and dictionaries."""
+"""What a column of a small file takes beside its values and its footer: headers, dictionaries."""
 
 _ROW_BYTES, _COLUMNS = 100.0, 20
 """A row of a catalog whose footers cannot be read; the jobs say what is wrong with it."""

@@ -107,6 +107,8 @@ class Bars(Display):
             self._sizes[bar] = done + amount.size, total
             bar.set_postfix_str(_sizes_text(*self._sizes[bar]), refresh=False)
         bar.update(amount.count)
+        if bar.n >= bar.total:
+            bar.refresh()
 
     def aside(self, write: Callable[[], object]) -> None:
         """Have something else written above the bars."""

@@ -1,6 +1,5 @@
 """The room on disks that margins need, compared with what there is."""
 
-import os
 import shutil
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
@@ -62,7 +61,7 @@ def places_of(margins: Iterable[tuple[Margin, Forecast]]) -> list[Place]:
 
 def _existing(path: Path) -> Path:
     """Return the nearest directory around a path that exists, or the path itself."""
-    path = Path(os.path.abspath(path))
+    path = path.absolute()
     while not path.exists() and path != path.parent:
         path = path.parent
     return path
