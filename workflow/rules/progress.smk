@@ -54,8 +54,9 @@ def show_progress(planned):
             names.setdefault(plan_dir, {each: set() for each in Stage})[stage].add(name)
             amounts[job.jobid] = (plan_dir, stage), amount(MARGINS[plan_dir], stage, name)
     works = {
-        plan_dir: work_of(MARGINS[plan_dir], of[Stage.MAPPING], of[Stage.REDUCING])
-        for plan_dir, of in names.items()
+        plan_dir: work_of(margin, of[Stage.MAPPING], of[Stage.REDUCING])
+        for plan_dir, margin in MARGINS.items()
+        if (of := names.get(plan_dir))
     }
     if not works:
         return
