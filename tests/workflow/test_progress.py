@@ -1,5 +1,6 @@
 """How far a run is can be seen: on a terminal by bars, elsewhere by few lines."""
 
+import json
 import re
 import shutil
 from pathlib import Path
@@ -174,3 +175,14 @@ def test_a_margin_that_cannot_fit_is_refused(tmp_path: Path):
         assert line.startswith(f"error: output_path: {disk} has "), run.stdout
         assert line.endswith("needed there; make room, or choose another output_path")
         assert "Job stats" not in run.stdout
+
+
+def test_the_recording_in_docs_is_one_of_a_whole_run():
+    header, *events = map(json.loads, (ROOT / "docs/progress.cast").read_text().splitlines())
+    assert header["version"] == 2
+    times = [time for time, _, _ in events]
+    assert times == sorted(times)
+    seen = Output(0, [(time, text) for time, _, text in events]).screens()
+    assert {percentage for percentage, *_ in bars(seen[-1]).values()} == {100}
+    assert tuple(bars(seen[-1])) == STAGES
+    assert "results/hipparcos_600arcs: 3350 rows in 84 files, within 600 arcsec" in seen[-1]
