@@ -5,6 +5,8 @@ rule map_partitions:
         layout.SHARD,
     log:
         layout.MAP_LOG,
+    benchmark:
+        layout.MAP_BENCHMARK
     conda:
         "../envs/margin_cache.yaml"
     threads: 1

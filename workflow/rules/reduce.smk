@@ -6,6 +6,8 @@ rule reduce_margins:
         layout.FOOTERS,
     log:
         layout.REDUCE_LOG,
+    benchmark:
+        layout.REDUCE_BENCHMARK
     conda:
         "../envs/margin_cache.yaml"
     threads: 1

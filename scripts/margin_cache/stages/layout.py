@@ -16,6 +16,9 @@ DONE = "{plan_dir}/done-{fingerprint}.json"
 MAP_LOG = "{plan_dir}/logs/map_partitions/{job}.log"
 REDUCE_LOG = "{plan_dir}/logs/reduce_margins/{job}.log"
 FINISH_LOG = "{plan_dir}/logs/finish_margin/{fingerprint}.log"
+MAP_BENCHMARK = "{plan_dir}/benchmarks/map_partitions/{job}.tsv"
+REDUCE_BENCHMARK = "{plan_dir}/benchmarks/reduce_margins/{job}.tsv"
+FINISH_BENCHMARK = "{plan_dir}/benchmarks/finish_margin/{fingerprint}.tsv"
 
 PROVENANCE = "provenance_info.json"
 

@@ -208,8 +208,8 @@ def test_terminal_tells_what_a_margin_will_take():
     )
     assert forecast_lines(expected).splitlines() == [
         "  84 partitions, 110 pixels that can have margin rows, of which 26 negative",
-        "  21 map jobs, which read 3.86 MB, and 20 reduce jobs are to be done; the largest asks for "
-        "562 MB of memory",
+        "  21 map jobs, which read 3.86 MB, and 20 reduce jobs are to be done; the largest asks "
+        "for 562 MB of memory",
         "  about 3290 rows and 1.21 MB are expected",
     ]
 
