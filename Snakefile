@@ -28,12 +28,13 @@ include: "workflow/rules/common.smk"
 include: "workflow/rules/map.smk"
 include: "workflow/rules/reduce.smk"
 include: "workflow/rules/finish.smk"
+include: "workflow/rules/report.smk"
 
 
 rule all:
     default_target: True
     input:
-        lambda wildcards: targets(),
+        lambda wildcards: targets() + reports_shown(),
 
 
 onstart:

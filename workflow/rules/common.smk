@@ -41,7 +41,7 @@ def pending_margins():
 def targets():
     """Return the files that this run is done with, one a margin."""
     begin_run()
-    return [job_inputs.target(margin, key in pending_margins()) for key, margin in MARGINS.items()]
+    return [job_inputs.target(margin, has_jobs(key)) for key, margin in MARGINS.items()]
 
 
 def margin_of(wildcards):

@@ -116,10 +116,29 @@ def to_make_again():
     return what_to_make_again(settings.forceall, map(str, settings.forcerun))
 
 
+@cache
+def shows_done_jobs():
+    """Tell whether Snakemake only says what there is, as in its report or its summary.
+
+    Deleting of all output is alike, and shall find none of what is done.
+    """
+    if not workflow.is_main_process or workflow.execution_settings is not None:
+        return False
+    return not any(word.startswith("--delete") for word in sys.argv)
+
+
+def has_jobs(plan_dir):
+    """Tell whether the jobs of a margin belong into the DAG: to be done, or to be shown."""
+    is_shown = shows_done_jobs() and MARGINS[plan_dir].done_file.exists()
+    return plan_dir in pending_margins() or is_shown
+
+
 def with_done_jobs():
     """Tell whether jobs that are done belong into the DAG: to be done again, or to be counted."""
     if not workflow.is_main_process:
         return False
+    if shows_done_jobs():
+        return True
     return to_make_again() >= Again.FILES or workflow.dag_settings.batch is not None
 
 
@@ -222,7 +241,8 @@ def end_at_once():
 def end_of_success(logs):
     """Say where the margins are, and let the process end."""
     end_progress()
-    print(finished_margins(margin_reports()), flush=True)
+    print(finished_margins(margin_reports()))
+    print(reports_drawn(), end="", flush=True)
     notify(MAIL, lambda: write_success(logs), LOGIN)
     end_at_once()
 
