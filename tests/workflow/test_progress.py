@@ -135,7 +135,9 @@ def test_without_bars_lines_say_what_each_job_covers(tmp_path: Path, catalog: Pa
     output = run_on_terminal(tmp_path / "run", config)
     assert output.code == 0
     assert "%|" not in output.text
-    said = re.findall(r": (Mapping|Reducing) sky_60arcs: 3 (\w+), (\d/\d+ to \d/\d+)", output.text)
+    said = re.findall(
+        r": (Mapping|Reducing) sky_60arcs, job \d{5}: 3 (\w+), (\d/\d+ to \d/\d+)", output.text
+    )
     mapped = {f"mapping 3 {what}, {pixels}" for stage, what, pixels in said if stage == "Mapping"}
     assert len(mapped) > 2 and len(said) > len(mapped) + 2, output.text
     assert {what for _, what, _ in said} == {"partitions", "pixels"}

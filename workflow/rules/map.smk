@@ -20,7 +20,7 @@ rule map_partitions:
         covers=lambda wildcards, output: margin_of(wildcards).plan.covered_by_map_job(wildcards.job),
         script=script("map_partitions.py"),
     message:
-        "Mapping {params.name}: {params.covers}"
+        "Mapping {params.name}, job {wildcards.job:.5}: {params.covers}"
     shell:
         "{params.script} --plan={params.plan:q} --job {wildcards.job}"
         " --threads {threads} --shard={output:q} 2> {log:q}"

@@ -24,7 +24,7 @@ rule reduce_margins:
         ),
         script=script("reduce_margins.py"),
     message:
-        "Reducing {params.name}: {params.covers}"
+        "Reducing {params.name}, job {wildcards.job:.5}: {params.covers}"
     shell:
         "{params.script} --plan={params.plan:q} --job {wildcards.job}"
         " --staging-dir={params.staging_dir:q} 2> {log:q}"

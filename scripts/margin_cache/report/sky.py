@@ -5,6 +5,7 @@ from typing import Any
 import healpy
 import numpy as np
 from matplotlib import colormaps
+from matplotlib.cm import ScalarMappable
 from matplotlib.colors import BoundaryNorm, LogNorm, Normalize
 from matplotlib.figure import Figure
 from matplotlib.patches import Ellipse
@@ -90,9 +91,9 @@ def _draw(
 ) -> Drawn:
     figure, panels = new_figure(14, 4.6, len(_FRAMES))
     for axes, (title_of_panel, frame) in zip(panels, _FRAMES.items(), strict=True):
-        image = _panel(axes, contents.orders, contents.pixels, values, norm, frame)
+        mapping = _panel(axes, contents.orders, contents.pixels, values, norm, frame)
         axes.set_title(title_of_panel)
-    _colour_bar(figure, image, panels, norm, title)
+    _colour_bar(figure, mapping, panels, norm, title)
     return drawn(figure, name, title, f"{caption} East is left.")
 
 
@@ -103,27 +104,19 @@ def _panel(
     values: NDArray[np.float64],
     norm: Normalize,
     frame: str,
-) -> Any:
-    """Draw a map of values of pixels that tile the sky."""
+) -> ScalarMappable:
+    """Draw a map of values of pixels that tile the sky; return what its colours say."""
     projection = healpy.projector.MollweideProj(coord=frame, xsize=_WIDTH)
     seen = projected(projection, orders, pixels, values)
-    colours = colormaps[COLOURS].with_extremes(bad=NOTHING)
-    outline = Ellipse((0, 0), 4, 2, facecolor="none", edgecolor="0.3", lw=1.2)
-    axes.add_patch(outline)
-    image = axes.imshow(
-        np.ma.masked_invalid(seen),
-        extent=(-2, 2, -1, 1),
-        origin="lower",
-        norm=norm,
-        cmap=colours,
-        interpolation="nearest",
-        clip_path=outline,
-    )
-    image.set_clip_path(outline)
+    mapping = ScalarMappable(norm, colormaps[COLOURS].with_extremes(bad=NOTHING))
+    colours = mapping.to_rgba(np.ma.masked_invalid(seen))
+    colours[np.isneginf(seen)] = 0  # outside of the sky
+    axes.imshow(colours, extent=(-2, 2, -1, 1), origin="lower", interpolation="nearest")
+    axes.add_patch(Ellipse((0, 0), 4, 2, facecolor="none", edgecolor="0.3", lw=1.6))
     _graticule(axes, projection)
     axes.set(xlim=(-2.03, 2.03), ylim=(-1.03, 1.03), aspect="equal")
     axes.axis("off")
-    return image
+    return mapping
 
 
 def projected(
@@ -169,8 +162,10 @@ def _points(projection: Any, longitude: Any, latitude: Any) -> Any:
     return projection.ang2xy(longitude, latitude, lonlat=True, direct=True)
 
 
-def _colour_bar(figure: Figure, image: Any, panels: list[Any], norm: Normalize, label: str) -> None:
-    bar = figure.colorbar(image, ax=panels, shrink=0.85, pad=0.01, aspect=18)
+def _colour_bar(
+    figure: Figure, mapping: ScalarMappable, panels: list[Any], norm: Normalize, label: str
+) -> None:
+    bar = figure.colorbar(mapping, ax=panels, shrink=0.85, pad=0.01, aspect=18)
     bar.set_label(label.replace(", in", ",\nin"), fontsize=13)
     if isinstance(norm, BoundaryNorm):
         orders = [bound + 0.5 for bound in norm.boundaries[:-1]]
