@@ -31,6 +31,7 @@ from margin_cache.stages.begin import begin_margin
 from margin_cache.stages.room import check_room, forecast_margin, places_of
 from margin_cache.stages.seen import check_seen
 from margin_cache.storage.files import read_json
+from snakemake.io import IOFile
 from snakemake.settings.types import DeploymentMethod
 
 TRIED_WITH = "9.27.1"
@@ -131,6 +132,11 @@ def has_jobs(plan_dir):
     """Tell whether the jobs of a margin belong into the DAG: to be done, or to be shown."""
     is_shown = shows_done_jobs() and MARGINS[plan_dir].done_file.exists()
     return plan_dir in pending_margins() or is_shown
+
+
+def was_made_from(page, file):
+    """Tell whether a file was an input of the job that has made a page, as Snakemake remembers it."""
+    return str(file) in (workflow.persistence.input(IOFile(str(page))) or [])
 
 
 def with_done_jobs():

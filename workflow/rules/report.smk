@@ -14,10 +14,15 @@ def margin_of_report(wildcards):
 
 
 def reported(wildcards):
-    """Return the files that a report is made from, as far as Snakemake has to know of them."""
+    """Return the files that a report is made from, as far as Snakemake has to know of them.
+
+    Of one that is there, those that Snakemake remembers, or it would say that they have changed.
+    """
     plan_dir, margin = margin_of_report(wildcards)
     audits = [str(margin.files.audit_file)] if margin.files.audit_file.exists() else []
-    return [job_inputs.target(margin, has_jobs(plan_dir)), *audits]
+    page, done = margin.files.report_page, margin.done_file
+    is_from_done = has_jobs(plan_dir) and (not shows_done_jobs() or was_made_from(page, done))
+    return [job_inputs.target(margin, is_from_done), *audits]
 
 
 def reports():
