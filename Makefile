@@ -19,7 +19,7 @@ CHECK_PYTHON = $(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit( \
 export NUMBA_DISABLE_JIT := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo resume picture recording test test-fast benchmark faults reference lint format lock clean
+.PHONY: help venv demo resume report picture recording test test-fast benchmark faults reference lint format lock clean
 
 help: ## list these targets
 	@sed -n 's/^\([a-z][a-z-]*\):[^#]*## \(.*\)/\1|\2/p' Makefile | \
@@ -34,6 +34,10 @@ demo: venv ## make the margins of the demo catalog, as HiPSCat and as HATS
 
 resume: venv ## go on with a killed run: cancel its jobs in a queue, unlock (ARGS= as it had)
 	$(BIN)/python scripts/resume_run.py $(ARGS)
+
+report: venv ## make the margin of the demo catalog, and its report
+	$(BIN)/snakemake --cores $(CORES) report $(ARGS) \
+	    --config input_catalog_path=demo/hipparcos margin_threshold=600
 
 picture: venv ## draw docs/margin.png, the picture in README.md
 	$(BIN)/snakemake --cores $(CORES) --config input_catalog_path=demo/hipparcos margin_threshold=1800
