@@ -9,12 +9,14 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from margin_cache.catalog.partitions import partition_files
+from margin_cache.healpix.nested import Ints
 from margin_cache.report.contents import Contents
-from margin_cache.report.style import MARGIN, PRIMARY, Drawn, drawn, new_figure, words_only
+from margin_cache.report.style import MARGIN, OTHER, PRIMARY, Drawn, drawn, new_figure, words_only
 from margin_cache.stages.margin import Margin
 
 _MOST_POINTS = 20_000
 _MOST_NEIGHBOURS = 400
+_MOST_FILES = 16
 _POLAR = 60  # [deg]
 
 Points = NDArray[np.float64]
@@ -60,12 +62,17 @@ def draw_zoom(margin: Margin, contents: Contents, number: int) -> Drawn:
         return np.array([(points[0] - middle + 180) % 360 - 180 + middle, points[1]])
 
     border = beside(border)
-    figure, (axes,) = new_figure(9, 8)
-    axes.plot(*beside(_some(own)), ".", color=PRIMARY, ms=5, label="rows of the partition")
-    axes.plot(*beside(_some(near)), "o", color=MARGIN, ms=5, label="rows of its margin")
     size, centre = np.ptp(border, axis=1), (border.min(axis=1) + border.max(axis=1)) / 2
     margin_width = contents.threshold / 3600 / np.array([np.cos(np.deg2rad(centre[1])), 1])
     half = np.maximum(0.5 * size + 1.6 * margin_width, 0.58 * size)
+    figure, (axes,) = new_figure(9, 8)
+    for file in _files_around(margin, contents, number):
+        points = beside(_positions(file, columns))
+        is_seen = (np.abs(points.T - centre) < half).all(axis=1)
+        axes.plot(*_some(points[:, is_seen]), ".", color=OTHER, ms=4, zorder=1)
+    axes.plot([], [], ".", color=OTHER, ms=4, label="other rows")
+    axes.plot(*beside(_some(own)), ".", color=PRIMARY, ms=5, label="rows of the partition")
+    axes.plot(*beside(_some(near)), "o", color=MARGIN, ms=5, label="rows of its margin")
     for edge in map(beside, _neighbours(contents, number)):
         if np.abs(np.diff(edge[0])).max() < 180:
             axes.plot(*edge, color="0.5", lw=1)
@@ -75,7 +82,7 @@ def draw_zoom(margin: Margin, contents: Contents, number: int) -> Drawn:
     axes.set_aspect(1 / np.cos(np.deg2rad(centre[1])))
     axes.set_xlabel("right ascension (deg)")
     axes.set_ylabel("declination (deg)")
-    axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1), ncols=2, frameon=False, markerscale=2)
+    axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1), ncols=3, frameon=False, markerscale=2)
     title = f"Order {order}, pixel {pixel}, with its margin of {contents.threshold:g} arcsec"
     caption = f"{own.shape[1]} rows, {near.shape[1]} in the margin. Lines: borders of pixels."
     return drawn(figure, "partition", title, caption)
@@ -98,7 +105,24 @@ def _outline(order: int, pixel: int) -> Points:
 
 def _neighbours(contents: Contents, number: int) -> list[Points]:
     """Return the outlines of the pixels whose centres lie nearest."""
+    nearest = _nearest(contents, number)[:_MOST_NEIGHBOURS]
+    return [_outline(int(contents.orders[each]), int(contents.pixels[each])) for each in nearest]
+
+
+def _files_around(margin: Margin, contents: Contents, number: int) -> list[Path]:
+    """Return the files of the partitions whose centres lie nearest, but the partition's own."""
+    nearest = _nearest(contents, number)
+    others = nearest[~contents.is_negative[nearest]][1 : _MOST_FILES + 1]
+    info = margin.plan.parameters.catalog
+    return [
+        file
+        for each in others
+        for file in partition_files(info, int(contents.orders[each]), int(contents.pixels[each]))
+    ]
+
+
+def _nearest(contents: Contents, number: int) -> Ints:
+    """Return the destinations by the distance of their centres from that of one, itself first."""
     places = np.transpose(healpy.pix2vec(2**contents.orders, contents.pixels, nest=True))
     distances = places @ places[number]
-    nearest = np.argsort(-distances)[:_MOST_NEIGHBOURS]
-    return [_outline(int(contents.orders[each]), int(contents.pixels[each])) for each in nearest]
+    return np.argsort(-distances, kind="stable")
