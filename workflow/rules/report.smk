@@ -21,6 +21,8 @@ rule draw_report:
         ),
     log:
         layout.REPORT_LOG,
+    # A job on a cluster finds older plans of the same settings too, which have the same report.
+    localrule: True
     conda:
         "../envs/report.yaml"
     threads: 1

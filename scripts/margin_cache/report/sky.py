@@ -40,6 +40,7 @@ def draw_maps(contents: Contents) -> list[Drawn]:
             _by_order(orders),
             "orders",
             "Orders of the partitions",
+            "order",
             "Grey: outside the catalog.",
         ),
         _draw(
@@ -48,6 +49,7 @@ def draw_maps(contents: Contents) -> list[Drawn]:
             _by_size(rows),
             "margin_rows",
             "Margin rows of each pixel",
+            "margin rows",
             "Grey: pixels without margin rows.",
         ),
         _draw(
@@ -56,6 +58,7 @@ def draw_maps(contents: Contents) -> list[Drawn]:
             _by_size(share),
             "margin_share",
             "Margin rows, in percent of the partition's own",
+            "margin rows, % of own",
             "Grey: pixels without margin rows, or without rows of their own.",
         ),
     ]
@@ -87,13 +90,14 @@ def _draw(
     norm: Normalize,
     name: str,
     title: str,
+    label: str,
     caption: str,
 ) -> Drawn:
     figure, panels = new_figure(14, 4.6, len(_FRAMES))
     for axes, (title_of_panel, frame) in zip(panels, _FRAMES.items(), strict=True):
         mapping = _panel(axes, contents.orders, contents.pixels, values, norm, frame)
         axes.set_title(title_of_panel)
-    _colour_bar(figure, mapping, panels, norm, title)
+    _colour_bar(figure, mapping, panels, norm, label)
     return drawn(figure, name, title, f"{caption} East is left.")
 
 
@@ -166,7 +170,7 @@ def _colour_bar(
     figure: Figure, mapping: ScalarMappable, panels: list[Any], norm: Normalize, label: str
 ) -> None:
     bar = figure.colorbar(mapping, ax=panels, shrink=0.85, pad=0.01, aspect=18)
-    bar.set_label(label.replace(", in", ",\nin"), fontsize=13)
+    bar.set_label(label)
     if isinstance(norm, BoundaryNorm):
         orders = [bound + 0.5 for bound in norm.boundaries[:-1]]
         bar.set_ticks(orders, labels=[f"{order:.0f}" for order in orders])
