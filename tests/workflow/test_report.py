@@ -78,6 +78,17 @@ def test_snakemakes_own_report_shows_the_figures_and_all_jobs(reported: Path):
     assert tree_digest(reported / "results") == before
 
 
+def test_a_report_is_drawn_again_on_demand(reported: Path):
+    margin = tree_digest(reported / "results/sky_600arcs")
+    dry = run_workflow(reported, "report", "-n", "--forcerun", "draw_report", check=True)
+    assert re.search(r"(?m)^draw_report +1$", dry.stdout)
+    assert "finish_margin" not in dry.stdout
+    run = run_workflow(reported, "report", "--forcerun", "draw_report", check=True)
+    assert "report: results/sky_600arcs_report/index.html" in run.stdout.splitlines()
+    assert tree_digest(reported / "results/sky_600arcs") == margin
+    assert NOTHING in run_workflow(reported, "report", check=True).stdout
+
+
 def test_reading_puts_no_job_into_a_run(reported: Path):
     assert NOTHING in run_workflow(reported, "-n", check=True).stdout
     run_workflow(reported, "--summary", check=True)

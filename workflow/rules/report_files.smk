@@ -35,13 +35,19 @@ def reports():
         return targets() + reports_shown()
     files = []
     for plan_dir, margin in MARGINS.items():
-        if plan_dir not in pending_margins() and is_current(margin):
+        if plan_dir not in pending_margins() and is_current(margin) and not draws_again():
             files.append(str(margin.files.report_state))
             continue
         if workflow.is_main_process and not workflow.dryrun:
             save_margin(margin)
         files.append(str(margin.files.report_page))
     return files
+
+
+def draws_again():
+    """Tell whether all reports are drawn again, as with --forcerun draw_report."""
+    settings = workflow.dag_settings if workflow.is_main_process else None
+    return any(str(name).endswith("draw_report") for name in getattr(settings, "forcerun", ()))
 
 
 def reports_shown():
