@@ -78,6 +78,7 @@ def run_in_terminal(
     environment: Mapping[str, str],
     rows: int = 40,
     columns: int = 100,
+    kind: str = "xterm-256color",
     limit: float = 300,
 ) -> Output:
     """Run a command whose input and output are a terminal of some rows and columns."""
@@ -90,7 +91,7 @@ def run_in_terminal(
         stdout=theirs,
         stderr=theirs,
         start_new_session=True,
-        env={**environment, "TERM": "xterm-256color", "LC_ALL": "C.UTF-8"},
+        env={**environment, "TERM": kind, "LC_ALL": "C.UTF-8"},
     )
     os.close(theirs)
     parts, rest = [], b""

@@ -28,11 +28,13 @@ def configuration(catalog: Path, **more: Any) -> dict[str, Any]:
     return {"input_catalog_path": catalog, **threshold, **more}
 
 
-def run_on_terminal(directory: Path, config: dict[str, Any], *arguments: str) -> Output:
+def run_on_terminal(
+    directory: Path, config: dict[str, Any], *arguments: str, kind: str = "xterm-256color"
+) -> Output:
     directory.mkdir(exist_ok=True)
     write_config(directory, config)
     command = [SNAKEMAKE, "-s", ROOT / "Snakefile", "--directory", directory, "--cores", "2"]
-    return run_in_terminal([*command, *arguments], environment(), rows=40)
+    return run_in_terminal([*command, *arguments], environment(), rows=40, kind=kind)
 
 
 def bars(screen: list[str]) -> dict[str, tuple[int, int, int, str]]:
@@ -143,6 +145,12 @@ def test_without_bars_lines_say_what_each_job_covers(tmp_path: Path, catalog: Pa
     assert {what for _, what, _ in said} == {"partitions", "pixels"}
     logs = tmp_path.glob("run/intermediate/*/*/logs/map_partitions/*.log")
     assert mapped <= {log.read_text().splitlines()[0] for log in logs}
+
+
+def test_a_terminal_that_cannot_move_its_cursor_has_no_bars(tmp_path: Path, catalog: Path):
+    output = run_on_terminal(tmp_path / "run", configuration(catalog), kind="dumb")
+    assert output.code == 0
+    assert "%|" not in output.text and "\x1b[A" not in output.text
 
 
 def test_progress_bar_takes_no_other_value(tmp_path: Path, catalog: Path):

@@ -1,6 +1,7 @@
 # Bars of the stages in the place of what Snakemake says of each job, by its log records and its
 # handler of them. Tried with the version that handlers.smk names.
 import logging
+import os
 
 from margin_cache.config.validation import wants_progress_bar
 from margin_cache.errors import MarginCacheError
@@ -60,7 +61,7 @@ def show_progress(planned):
     }
     if not works:
         return
-    is_terminal = inner.stream.isatty()
+    is_terminal = inner.stream.isatty() and os.environ.get("TERM") != "dumb"
     display = Bars(inner.stream, works, planned) if is_terminal else Lines(inner.stream, works)
     SHOWN.append(Progress(inner, amounts, display))
     logger.removeHandler(inner)
