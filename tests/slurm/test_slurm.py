@@ -226,7 +226,7 @@ def last_error(run: subprocess.CompletedProcess[str]) -> str:
     ("partition", "words"),
     [
         ("short", "short takes no job of map_partitions, which asks for 11 minutes, of which it"),
-        ("small", "small takes no job of map_partitions, which asks for 501 MB of memory, of"),
+        ("small", "small takes no job of map_partitions, which asks for 561 MB of memory, of"),
         ("nosuch", "this cluster has no partition nosuch; it has main, short, small, tight"),
     ],
 )
