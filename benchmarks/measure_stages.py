@@ -24,8 +24,9 @@ PARTS = {
     "spatial index and coordinates": ("parquet/positions.py", "read_positions"),
     "coarse filter": ("healpix/margin_filter.py", "find_candidates"),
     "exact filter": ("healpix/boundary.py", "is_within"),
-    "numbers of wanted rows": ("parquet/row_selection.py", "_select_from_pages"),
-    "other columns": ("parquet/row_selection.py", "_select_columns"),
+    "import of Polars": ("parquet/polars_rows.py", "_import_polars"),
+    "wanted rows by Polars": ("parquet/polars_rows.py", "_collect"),
+    "wanted rows by PyArrow": ("parquet/row_selection.py", "_select_columns"),
     "writing": ("stages/shard.py", "write_rows"),
     "all": ("stages/map.py", "map_partitions"),
 }

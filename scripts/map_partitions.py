@@ -15,9 +15,10 @@ def main() -> str:
     parser.add_argument("--plan", type=Path, required=True, help="plan of the margin")
     parser.add_argument("--job", required=True, help="name of the map job")
     parser.add_argument("--shard", type=Path, required=True, help="file to write")
-    parser.add_argument("--threads", type=int, default=1, help="threads that decode columns")
+    parser.add_argument("--threads", type=int, default=1, help="threads that read and decode")
     arguments = parser.parse_args()
-    pa.set_cpu_count(arguments.threads)
+    # One of several works at what the others have decoded.
+    pa.set_cpu_count(max(1, arguments.threads - 1))
     plan = load_plan(arguments.plan)
     job = plan.map_job_of(arguments.job)
     result = map_partitions(plan, job, arguments.shard, arguments.threads)

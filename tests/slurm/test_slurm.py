@@ -320,18 +320,21 @@ def test_the_jobs_of_a_node_that_dies_are_done_on_another(
 def test_a_job_that_runs_out_of_memory_gets_more_but_not_more_than_there_is(
     cluster: Cluster, tmp_path: Path, catalog: Path, local_margin: Digests
 ):
-    """The number given grows as the rules' own do, to what the partition `tight` gives."""
+    """The number given grows as the rules' own do, to what the partition `tight` gives.
+
+    SLURM looks once a second: Snakemake alone takes more than the first number all the time.
+    """
     output = run_workflow(
         tmp_path,
         *profile("tight"),
-        *("--set-resources", "map_partitions:mem_mb=200", "reduce_margins:mem_mb=350"),
+        *("--set-resources", "map_partitions:mem_mb=150", "reduce_margins:mem_mb=280"),
         config=configuration(catalog),
         check=True,
     ).stdout
     assert margin_digests(tmp_path) == local_margin
     first, second, _ = cluster.jobs_of(tmp_path)
-    assert (first["state"], first["memory"]) == ("FAILED", "200M"), output
-    assert (second["state"], second["memory"]) == ("COMPLETED", "380M")
+    assert (first["state"], first["memory"]) == ("FAILED", "150M"), output
+    assert (second["state"], second["memory"]) == ("COMPLETED", "290M")
 
 
 def test_a_run_whose_main_process_was_killed_is_resumed(

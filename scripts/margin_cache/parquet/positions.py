@@ -1,9 +1,10 @@
-"""Row groups of partitions, and the spatial index and coordinates of all their rows.
+"""Files of partitions, and the spatial index and coordinates of all their rows.
 
 Memory is bounded by batches of rows, not by the size of a partition or of its row groups.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,7 +24,7 @@ from margin_cache.healpix.neighbors import pixels_at
 from margin_cache.storage.parquet_file import open_parquet, unreadable
 
 BATCH_ROWS = 1 << 16
-"""Rows of a row group that are decoded at once."""
+"""Rows that are decoded at once."""
 
 _MOST_LONGITUDE = 720.0
 """Right ascensions may be negative, or beyond a whole turn; more than two are a mistake."""
@@ -35,26 +36,24 @@ accepted lies much farther from where its index says than the tolerance."""
 
 
 @dataclass(frozen=True)
-class RowGroup:
-    """A row group of a partition.
+class PartitionFile:
+    """A file of a partition.
 
     Attributes:
-        path: the file.
+        path: its path.
         source: the same, open, so that all that is read is of one state of it.
         file: the same, as Parquet.
-        number: number of the row group in the file.
     """
 
     path: Path
-    source: pa.NativeFile
+    source: pa.OSFile
     file: pq.ParquetFile
-    number: int
 
 
-def open_row_groups(
+def open_files(
     info: CatalogInfo, pixel: tuple[int, int], state: State, schema: pa.Schema
-) -> Iterator[RowGroup]:
-    """Yield the row groups of a partition.
+) -> Iterator[PartitionFile]:
+    """Yield the files of a partition.
 
     Args:
         info: the catalog.
@@ -77,19 +76,18 @@ def open_row_groups(
         check_columns(info, found, path)
         check_schema(found, schema, path)
         check_types(file.schema, path)
-        for number in range(file.num_row_groups):
-            yield RowGroup(path, source, file, number)
+        yield PartitionFile(path, source, file)
 
 
 def read_positions(
-    info: CatalogInfo, pixel: tuple[int, int], group: RowGroup, threads: int
+    info: CatalogInfo, pixel: tuple[int, int], part: PartitionFile, threads: int
 ) -> Iterator[pa.Table]:
-    """Yield the spatial index and the coordinates of a row group's rows, batch by batch.
+    """Yield the spatial index and the coordinates of a file's rows, batch by batch.
 
     Args:
         info: the catalog.
         pixel: order and nested number of the partition's pixel.
-        group: the row group.
+        part: the file.
         threads: threads that decode columns.
 
     Raises:
@@ -98,34 +96,36 @@ def read_positions(
     columns = [info.ra_column, info.dec_column]
     if info.index_column is not None:
         columns.insert(0, info.index_column)
-    for batch in read_batches(group, group.file, columns, threads):
+    batches = read_batches(part.path, part.file, range(part.file.num_row_groups), columns, threads)
+    for batch in batches if threads == 1 else _ahead(batches):
         # By name, since Parquet adds columns inside others whose paths are such names. Without
         # what the file says of nulls, which may differ from one partition to the next.
         table = pa.Table.from_arrays([batch[name] for name in columns], columns)
         if info.index_column is not None and table[info.index_column].null_count:
-            nulls = _whole(group, [info.index_column])[info.index_column].null_count
+            nulls = _whole(part, [info.index_column])[info.index_column].null_count
             raise MarginCacheError(
-                f"{group.path}: {nulls} rows have a null {info.index_column}; "
+                f"{part.path}: {nulls} rows have a null {info.index_column}; "
                 "remove them from the catalog"
             )
         if not _are_positions(*coordinates(info, table)).all():
             raise MarginCacheError(
-                f"{group.path}: {_count_without_position(group, info)} rows have a null, NaN "
+                f"{part.path}: {_count_without_position(part, info)} rows have a null, NaN "
                 f"or impossible {info.ra_column} or {info.dec_column}; remove them from the catalog"
             )
         if info.index_column is not None:
-            _check_index(info, pixel, group, table[info.index_column].to_numpy())
+            _check_index(info, pixel, part, table[info.index_column].to_numpy())
         yield table
 
 
 def read_batches(
-    group: RowGroup, file: pq.ParquetFile, columns: list[str], threads: int
+    path: Path, file: pq.ParquetFile, groups: Sequence[int], columns: list[str], threads: int
 ) -> Iterator[pa.RecordBatch]:
-    """Yield columns of a row group's rows, batch by batch.
+    """Yield columns of the rows of row groups, batch by batch.
 
     Args:
-        group: the row group.
-        file: its file, open.
+        path: the file.
+        file: the same, open.
+        groups: numbers of row groups.
         columns: names of columns.
         threads: threads that decode columns.
 
@@ -134,21 +134,27 @@ def read_batches(
     """
     try:
         yield from file.iter_batches(
-            BATCH_ROWS,
-            row_groups=[group.number],
-            columns=columns,
-            use_threads=threads > 1,
+            BATCH_ROWS, row_groups=groups, columns=columns, use_threads=threads > 1
         )
     except (pa.ArrowException, OSError) as error:
-        raise unreadable(group.path, error) from None
+        raise unreadable(path, error) from None
 
 
-def _whole(group: RowGroup, columns: list[str]) -> pa.Table:
-    """Read columns of all row groups of a file, to say how many rows are wrong."""
+def _ahead(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+    """Yield batches, of which the next is read by another thread while one is worked at."""
+    with ThreadPoolExecutor(1) as pool:
+        coming = pool.submit(next, batches, None)
+        while (batch := coming.result()) is not None:
+            coming = pool.submit(next, batches, None)
+            yield batch
+
+
+def _whole(part: PartitionFile, columns: list[str]) -> pa.Table:
+    """Read columns of a whole file, to say how many rows are wrong."""
     try:
-        return group.file.read(columns=columns, use_threads=False)
+        return part.file.read(columns=columns, use_threads=False)
     except (pa.ArrowException, OSError) as error:
-        raise unreadable(group.path, error) from None
+        raise unreadable(part.path, error) from None
 
 
 def spatial_index(info: CatalogInfo, table: pa.Table) -> NDArray[np.integer]:
@@ -163,8 +169,8 @@ def _are_positions(lon: NDArray[np.float64], lat: NDArray[np.float64]) -> NDArra
     return (np.abs(lon) <= _MOST_LONGITUDE) & (np.abs(lat) <= 90)
 
 
-def _count_without_position(group: RowGroup, info: CatalogInfo) -> int:
-    table = _whole(group, [info.ra_column, info.dec_column])
+def _count_without_position(part: PartitionFile, info: CatalogInfo) -> int:
+    table = _whole(part, [info.ra_column, info.dec_column])
     return int(np.count_nonzero(~_are_positions(*coordinates(info, table))))
 
 
@@ -179,7 +185,7 @@ def coordinates(
 
 
 def _check_index(
-    info: CatalogInfo, pixel: tuple[int, int], group: RowGroup, index: NDArray[np.integer]
+    info: CatalogInfo, pixel: tuple[int, int], part: PartitionFile, index: NDArray[np.integer]
 ) -> None:
     """Check that rows of a partition have the spatial index of its pixel.
 
@@ -192,23 +198,23 @@ def _check_index(
     shift = info.index_shift + 2 * (info.index_order - order)
     low, high = number << shift, ((number + 1) << shift) - 1
     if int(index.min()) < low or int(index.max()) > high:
-        column = _whole(group, [info.index_column])[info.index_column].to_numpy()
+        column = _whole(part, [info.index_column])[info.index_column].to_numpy()
         outside = np.count_nonzero((column < low) | (column > high))
         raise MarginCacheError(
-            f"{group.path}: {outside} rows have a {info.index_column} outside the partition's "
+            f"{part.path}: {outside} rows have a {info.index_column} outside the partition's "
             "pixel; the catalog is damaged, or its index of another kind"
         )
 
 
 def check_coordinates(
-    info: CatalogInfo, pixel: tuple[int, int], group: RowGroup, positions: pa.Table
+    info: CatalogInfo, pixel: tuple[int, int], part: PartitionFile, positions: pa.Table
 ) -> None:
     """Check that rows lie where their spatial index says, if that is a column.
 
     Args:
         info: the catalog.
         pixel: order and nested number of the partition's pixel.
-        group: the row group.
+        part: the file.
         positions: spatial index and coordinates of some of its rows.
 
     Raises:
@@ -216,11 +222,11 @@ def check_coordinates(
     """
     if info.index_column is None or not _are_elsewhere(info, pixel[0], positions).any():
         return
-    table = _whole(group, positions.schema.names).drop_null()
+    table = _whole(part, positions.schema.names).drop_null()
     table = table.filter(pa.array(_are_positions(*coordinates(info, table))))
     count = np.count_nonzero(_are_elsewhere(info, pixel[0], table))
     raise MarginCacheError(
-        f"{group.path}: {count} rows have a {info.ra_column} and {info.dec_column} more than "
+        f"{part.path}: {count} rows have a {info.ra_column} and {info.dec_column} more than "
         f"{INDEX_TOLERANCE:g} arcsec from where their {info.index_column} says; are these the "
         "right columns, in degrees, and in the frame of the index (ICRS)?"
     )

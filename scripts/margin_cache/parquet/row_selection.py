@@ -1,11 +1,12 @@
 """Selection of rows: all columns of those that are in margins.
 
-Memory is bounded by batches of rows, and by groups of columns or the largest column as it is
-stored, not by the size of a row group.
+Few of many rows are read by Polars (`polars_rows.py`); what it does not read as PyArrow does, and
+the rows of small files, by PyArrow, batch by batch. Memory is bounded by batches of rows, and by
+groups of columns or the largest column as it is stored, not by the size of a file; of Polars also
+by the spatial index of a row group.
 """
 
-from collections import Counter
-from functools import lru_cache
+from collections.abc import Iterator
 
 import numpy as np
 import pyarrow as pa
@@ -14,36 +15,49 @@ from numpy.typing import NDArray
 
 from margin_cache.catalog.parquet_types import int96_columns
 from margin_cache.errors import MarginCacheError
-from margin_cache.parquet.column_chunks import DICTIONARIES, ENCODINGS, find_chunk
-from margin_cache.parquet.page_headers import NotTaken
-from margin_cache.parquet.pages import RowTaker
-from margin_cache.parquet.positions import RowGroup, read_batches
-from margin_cache.storage.parquet_file import unreadable
+from margin_cache.parquet.column_sizes import column_sizes
+from margin_cache.parquet.polars_rows import Refused, is_read_alike, read_rows
+from margin_cache.parquet.positions import PartitionFile, read_batches
+from margin_cache.storage.parquet_file import READ_BYTES, unreadable
 
-COLUMNS_BYTES = 8 * 10**6
-"""Columns are read together as long as they take up no more than this in the file."""
+COLUMNS_BYTES, _STREAM_BYTES = 8 * 10**6, 2 * 10**6
+"""PyArrow reads columns together as long as they take up no more than this in the file, of which a
+large column, that is read as a stream, counts as no more than this."""
 
-_LEAST_ROWS, _FEW_ROWS = 1 << 14, 8
-"""Least rows of a row group whose pages are looked into, and least rows of it for each one wanted;
-else PyArrow's decoding of all rows takes no longer."""
+ROWS_BYTES = 32 * 10**6
+"""Rows are read together as long as they take up about this in memory."""
 
-_LENGTH_BYTES = 4
-"""What the length of a string takes in a page of encoding PLAIN."""
+_LEAST_VALUES, _LEAST_COLUMNS, _FEW_ROWS = 1 << 19, 12, 4
+"""Least values and columns of a file that Polars reads, and least rows of it for each one wanted;
+else decoding all rows by PyArrow takes no longer."""
+
+_MOST_ROWS = 1 << 24
+"""Most rows of a row group that Polars reads, whose index it has in memory as a whole."""
+
+
+def row_batches(part: PartitionFile, rows: int) -> Iterator[slice]:
+    """Divide a number of rows such that each batch takes little memory with all columns."""
+    size = sum(column.row for column in column_sizes(part.file).values())
+    step = max(1, int(ROWS_BYTES / max(size, 1)))
+    for start in range(0, rows, step):
+        yield slice(start, min(start + step, rows))
 
 
 def select_rows(
-    group: RowGroup,
+    part: PartitionFile,
     positions: pa.Table,
+    index: str | None,
     rows: NDArray[np.int64],
     schema: pa.Schema,
     threads: int,
 ) -> pa.Table:
-    """Read rows of a row group with all columns.
+    """Read rows of a file with all columns.
 
     Args:
-        group: the row group.
+        part: the file.
         positions: what has been read of these rows already, n rows.
-        rows: indices of the rows in the row group, ascending, shape (n,); they may be repeated.
+        index: name of the spatial index, which is part of that; None if there is none.
+        rows: indices of the rows in the file, ascending, shape (n,); they may be repeated.
         schema: schema of the result, with types that the columns can be cast to.
         threads: threads that decode columns.
 
@@ -53,21 +67,22 @@ def select_rows(
     taken = {
         name: _cast(positions[name], schema.field(name).type) for name in positions.schema.names
     }
-    # With more than one thread, PyArrow decodes columns side by side.
-    if threads == 1 and _are_few(group, rows):
-        taken |= _select_from_pages(group, _without(schema, taken), rows)
-    rest = _without(schema, taken)
-    encoded = _dictionary_columns(group, rest)
-    file = _open_with_dictionaries(group, encoded) if encoded else group.file
-    for columns in _column_groups(group, rest):
-        taken |= _select_columns(group, file, columns, rows, threads)
-    for name in int96_columns(group.file):
+    if _are_few(part, rows):
+        values = None
+        if index is not None and is_read_alike(part.file, part.file.schema_arrow.field(index)):
+            values = index, positions[index].to_numpy()
+        taken |= _select_by_polars(part, values, rows, _without(schema, taken), threads)
+    for columns in _column_groups(part.file, _without(schema, taken)):
+        taken |= _select_columns(part, part.file, columns, rows, threads)
+    for name in int96_columns(part.file):
         if name in taken:
-            _check_int96(group, schema.field(name), rows, threads)
+            _check_int96(part, schema.field(name), rows, threads)
     return pa.Table.from_arrays([taken[name] for name in schema.names], schema=schema)
 
 
-def _check_int96(group: RowGroup, field: pa.Field, rows: NDArray[np.int64], threads: int) -> None:
+def _check_int96(
+    part: PartitionFile, field: pa.Field, rows: NDArray[np.int64], threads: int
+) -> None:
     """Check that timestamps of the deprecated INT96 fit nanoseconds, as which PyArrow reads them.
 
     So does whoever reads the primary, hence the margin has that type; but of values that do not fit
@@ -78,132 +93,90 @@ def _check_int96(group: RowGroup, field: pa.Field, rows: NDArray[np.int64], thre
     """
     try:
         file = pq.ParquetFile(
-            group.source,
-            metadata=group.file.metadata,
+            part.source,
+            metadata=part.file.metadata,
             coerce_int96_timestamp_unit="s",
             pre_buffer=False,
+            buffer_size=READ_BYTES,
         )
         seconds = pa.schema([file.schema_arrow.field(field.name)])
-        _select_columns(group, file, seconds, rows, threads)[field.name].cast(field.type)
+        _select_columns(part, file, seconds, rows, threads)[field.name].cast(field.type)
     except pa.ArrowInvalid:
         raise MarginCacheError(
-            f"{group.path}: the column {field.name} has timestamps of type INT96 beyond the years "
+            f"{part.path}: the column {field.name} has timestamps of type INT96 beyond the years "
             "1678 to 2261, which do not fit nanoseconds, as which they are read; write the catalog "
             "again with timestamps in microseconds"
         ) from None
     except OSError as error:
-        raise unreadable(group.path, error) from None
+        raise unreadable(part.path, error) from None
 
 
 def _without(schema: pa.Schema, taken: dict[str, pa.ChunkedArray]) -> pa.Schema:
     return pa.schema([field for field in schema if field.name not in taken])
 
 
-def _are_few(group: RowGroup, rows: NDArray[np.int64]) -> bool:
-    """Tell whether reading single pages is faster than decoding the whole row group."""
-    all_rows = group.file.metadata.row_group(group.number).num_rows
-    return all_rows >= max(_LEAST_ROWS, _FEW_ROWS * len(rows))
+def _are_few(part: PartitionFile, rows: NDArray[np.int64]) -> bool:
+    """Tell whether Polars is faster than decoding the whole file."""
+    footer = part.file.metadata
+    groups = map(footer.row_group, range(footer.num_row_groups))
+    return (
+        footer.num_columns >= _LEAST_COLUMNS
+        and footer.num_rows * footer.num_columns >= _LEAST_VALUES
+        and footer.num_rows >= _FEW_ROWS * len(rows)
+        and all(group.num_rows <= _MOST_ROWS for group in groups)
+    )
 
 
-def _select_from_pages(
-    group: RowGroup, schema: pa.Schema, rows: NDArray[np.int64]
+def _select_by_polars(
+    part: PartitionFile,
+    index: tuple[str, NDArray[np.integer]] | None,
+    rows: NDArray[np.int64],
+    schema: pa.Schema,
+    threads: int,
 ) -> dict[str, pa.ChunkedArray]:
-    """Read rows of those columns of a schema whose pages can be looked into."""
-    metadata = group.file.metadata.row_group(group.number)
-    columns = _columns_by_path(group.file)
-    taken: dict[str, pa.ChunkedArray] = {}
-    taker = RowTaker(group.source, rows)
-    for field in schema:
-        if field.name not in columns:
-            continue
-        number, column = columns[field.name]
-        chunk = find_chunk(metadata.column(number), column, field.type)
-        if chunk is None:
-            continue
-        try:
-            taken[field.name] = pa.chunked_array([taker.take(chunk)])
-        except NotTaken:
-            continue
-    return taken
-
-
-@lru_cache(maxsize=1)
-def _columns_by_path(file: pq.ParquetFile) -> dict[str, tuple[int, pq.ColumnSchema]]:
-    """Return the columns of a file and their numbers by their paths, but for ambiguous ones.
-
-    A path may be that of a column whose name has dots, and of one inside others as well.
-    """
-    columns = [file.schema.column(number) for number in range(file.metadata.num_columns)]
-    count = Counter(column.path for column in columns)
-    return {
-        column.path: (number, column)
-        for number, column in enumerate(columns)
-        if count[column.path] == 1
-    }
-
-
-def _dictionary_columns(group: RowGroup, schema: pa.Schema) -> list[str]:
-    """Return the names of columns of strings that are dictionary-encoded throughout.
-
-    Writers give up the dictionary where strings are many. Without one, a string takes four bytes
-    at least. Of strings in other encodings, PyArrow cannot make a dictionary.
-    """
-    metadata = group.file.metadata.row_group(group.number)
-    encoded = set()
-    for number in range(metadata.num_columns):
-        column = metadata.column(number)
-        if (
-            column.physical_type == "BYTE_ARRAY"
-            and not DICTIONARIES.isdisjoint(column.encodings)
-            and ENCODINGS.issuperset(column.encodings)
-            and column.total_uncompressed_size < _LENGTH_BYTES * column.num_values
-        ):
-            encoded.add(column.path_in_schema)
-    strings = (pa.string(), pa.large_string())
-    return [field.name for field in schema if field.name in encoded and field.type in strings]
-
-
-def _open_with_dictionaries(group: RowGroup, names: list[str]) -> pq.ParquetFile:
-    """Open a file such that columns of strings are read as dictionary arrays.
-
-    So the strings of rows that are not wanted are never made.
-    """
+    """Read rows of those columns of a schema that Polars reads as PyArrow does."""
+    left = set(int96_columns(part.file))
+    found = part.file.schema_arrow
+    columns = pa.schema(
+        [
+            field
+            for field in schema
+            if field.name not in left and is_read_alike(part.file, found.field(field.name))
+        ]
+    )
+    distinct, places = np.unique(rows, return_inverse=True)
+    if index is not None:
+        index = (index[0], index[1][np.searchsorted(rows, distinct)])
     try:
-        return pq.ParquetFile(
-            group.source, metadata=group.file.metadata, read_dictionary=names, pre_buffer=False
-        )
-    except (pa.ArrowException, OSError) as error:
-        raise unreadable(group.path, error) from None
+        taken = read_rows(part, index, distinct, columns, threads)
+    except Refused:
+        return {}
+    if len(distinct) == len(rows):
+        return taken
+    again = pa.array(places)
+    return {name: column.take(again) for name, column in taken.items()}
 
 
-def _column_groups(group: RowGroup, schema: pa.Schema) -> list[pa.Schema]:
-    """Divide columns of a row group such that each part is small in the file.
+def _column_groups(file: pq.ParquetFile, schema: pa.Schema) -> list[pa.Schema]:
+    """Divide columns of a file such that each part is small in it.
 
-    All columns that are read together are in memory together, with all their pages.
+    All columns that are read together are in memory together, with a page and a batch of each.
     """
-    metadata = group.file.metadata.row_group(group.number)
-    sizes = dict.fromkeys(schema.names, 0)
-    for number in range(metadata.num_columns):
-        column = metadata.column(number)
-        # The name of a column inside others begins with theirs, and names may have dots.
-        path = column.path_in_schema
-        while path and path not in sizes:
-            path = path.rpartition(".")[0]
-        if path:
-            sizes[path] += column.total_compressed_size
+    sizes = column_sizes(file)
     groups: list[list[pa.Field]] = []
     room = 0
-    for name, size in sizes.items():
+    for field in schema:
+        size = min(sizes[field.name].stored, _STREAM_BYTES)
         if not groups or size > room:
             groups.append([])
             room = COLUMNS_BYTES
-        groups[-1].append(schema.field(name))
+        groups[-1].append(field)
         room -= size
     return [pa.schema(fields) for fields in groups]
 
 
 def _select_columns(
-    group: RowGroup,
+    part: PartitionFile,
     file: pq.ParquetFile,
     schema: pa.Schema,
     rows: NDArray[np.int64],
@@ -212,7 +185,30 @@ def _select_columns(
     """Read rows, ascending and perhaps repeated, of the columns of a schema."""
     taken: list[pa.RecordBatch] = []
     start = 0
-    for batch in read_batches(group, file, schema.names, threads):
+    for number in range(file.num_row_groups):
+        end = start + file.metadata.row_group(number).num_rows
+        low, high = np.searchsorted(rows, [start, end])
+        wanted = rows[low:high] - start
+        start = end
+        if high > low:
+            batches = read_batches(part.path, file, [number], schema.names, threads)
+            taken += _take_rows(batches, schema, wanted)
+    if sum(map(len, taken)) < len(rows):
+        raise unreadable(part.path, EOFError("it ends before the last of its rows"))
+    return {
+        field.name: pa.chunked_array(
+            [_cast(batch[field.name], field.type) for batch in taken], field.type
+        )
+        for field in schema
+    }
+
+
+def _take_rows(
+    batches: Iterator[pa.RecordBatch], schema: pa.Schema, rows: NDArray[np.int64]
+) -> Iterator[pa.RecordBatch]:
+    """Take rows, of which the first batch has number 0, from batches."""
+    start = 0
+    for batch in batches:
         low, high = np.searchsorted(rows, [start, start + batch.num_rows])
         if high > low:
             # Cast before, since Arrow cannot take rows of some types; of dictionaries it can.
@@ -222,14 +218,8 @@ def _select_columns(
                 for column in [batch[field.name]]
             ]
             cast = pa.RecordBatch.from_arrays(columns, schema.names)
-            taken.append(cast.take(pa.array(rows[low:high] - start)))
+            yield cast.take(pa.array(rows[low:high] - start))
         start += batch.num_rows
-    return {
-        field.name: pa.chunked_array(
-            [_cast(batch[field.name], field.type) for batch in taken], field.type
-        )
-        for field in schema
-    }
 
 
 def _cast(

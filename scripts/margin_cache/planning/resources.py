@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from margin_cache.catalog.partitions import partition_files
 from margin_cache.errors import MarginCacheError
 from margin_cache.healpix.nested import resolution
+from margin_cache.parquet.polars_rows import part_bytes
 from margin_cache.parquet.positions import BATCH_ROWS
-from margin_cache.parquet.row_selection import COLUMNS_BYTES
 from margin_cache.planning.model import Plan
 from margin_cache.storage.parquet_file import open_parquet
 
@@ -27,6 +27,12 @@ sruns."""
 
 _SCRIPT_MB = 100
 """Python with NumPy and PyArrow, before they do anything."""
+
+_POLARS_MB = 60
+"""What Polars takes more, with its threads."""
+
+_INDEX_BYTES = 8
+"""Bytes of a value of the spatial index."""
 
 _PAGE_MB = 1
 """Most of a column that Parquet writers put into one page."""
@@ -107,27 +113,32 @@ def largest_row_group(plan: Plan) -> RowGroupSize:
         # The job that reads it says what is wrong with it.
         size_mb = int(partitions.sizes[largest]) / _MB
         return RowGroupSize(100, BATCH_ROWS, size_mb, size_mb, 2.0)
-    columns = [group.column(number) for number in range(group.num_columns)]
-    column = max((each.total_compressed_size for each in columns), default=0)
+    stored = {each.path_in_schema: each.total_compressed_size for each in _chunks(group)}
+    index = stored.get(plan.parameters.catalog.index_column or "", 0)
+    together = index + max(part_bytes(index), *stored.values(), 0)
     return RowGroupSize(
         footer.num_columns,
         group.num_rows,
         size / _MB,
-        min(size, max(column, COLUMNS_BYTES)) / _MB,
+        min(size, together) / _MB,
         max(1.0, group.total_byte_size / max(size, 1)),
     )
 
 
+def _chunks(group: pq.RowGroupMetaData) -> list[pq.ColumnChunkMetaData]:
+    return [group.column(number) for number in range(group.num_columns)]
+
+
 def _stored(group: pq.RowGroupMetaData) -> int:
     """Return the bytes that a row group takes in its file."""
-    return sum(group.column(number).total_compressed_size for number in range(group.num_columns))
+    return sum(chunk.total_compressed_size for chunk in _chunks(group))
 
 
 def map_request(plan: Plan, job: int, group: RowGroupSize) -> Request:
     """Return what a map job asks for.
 
-    Of a row group it holds some columns as they are stored, some pages of each of them, and a batch
-    of rows; of the rows that are in margins, all columns.
+    Of a row group it holds the spatial index, some columns as they are stored, some pages of each
+    of them, and a batch of rows; of the rows that are in margins, all columns.
 
     Args:
         plan: the plan.
@@ -144,7 +155,9 @@ def map_request(plan: Plan, job: int, group: RowGroupSize) -> Request:
     batch = read * group.expansion * min(1.0, BATCH_ROWS / max(group.rows, 1))
     taken = decoded * float(shares.max())
     memory = (
-        read
+        _POLARS_MB
+        + _INDEX_BYTES * group.rows / _MB
+        + read
         + 5 * min(read, _PAGE_MB * group.columns)
         + 3 * batch
         + 3 * taken

@@ -14,27 +14,28 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from margin_cache.catalog.columns import check_unchanged, shard_schema
+from margin_cache.catalog.model import CatalogInfo
 from margin_cache.catalog.partitions import check_state
 from margin_cache.errors import MarginCacheError
 from margin_cache.healpix.boundary import is_within
 from margin_cache.healpix.margin_filter import find_candidates
 from margin_cache.parquet.positions import (
-    RowGroup,
+    PartitionFile,
     check_coordinates,
     coordinates,
-    open_row_groups,
+    open_files,
     read_positions,
     spatial_index,
 )
-from margin_cache.parquet.row_selection import select_rows
+from margin_cache.parquet.row_selection import row_batches, select_rows
 from margin_cache.planning.model import Plan
 from margin_cache.planning.resources import SHARD_BUFFER_BYTES
 from margin_cache.stages.shard import write_rows
 from margin_cache.storage.files import atomic_path
 
-_WINDOW_PAIRS, _WINDOW_GROUPS = 1 << 14, 64
-"""Pairs of row and destination, and row groups, that the exact filter takes at once: for few it
-takes as long as for many."""
+_WINDOW_PAIRS, _WINDOW_FILES = 1 << 14, 64
+"""Pairs of row and destination, and files, that the exact filter takes at once: for few it takes as
+long as for many."""
 
 
 @dataclass(frozen=True)
@@ -47,19 +48,19 @@ class MapResult:
 
 @dataclass(frozen=True)
 class _Candidates:
-    """Rows of a row group, once for each destination that they may be in the margin of.
+    """Rows of a file, once for each destination that they may be in the margin of.
 
     Attributes:
         partition: index of the partition in the plan.
-        group: the row group.
+        part: the file.
         rows_read: number of all its rows.
-        rows: indices of the rows in the row group, ascending, shape (n,).
+        rows: indices of the rows in the file, ascending, shape (n,).
         destinations: indices of destinations, shape (n,).
         positions: spatial index and coordinates, n rows.
     """
 
     partition: int
-    group: RowGroup
+    part: PartitionFile
     rows_read: int
     rows: NDArray[np.int64]
     destinations: NDArray[np.int64]
@@ -94,12 +95,12 @@ def map_partitions(plan: Plan, job: int, shard: Path, threads: int = 1) -> MapRe
             for found in _rows_in_margins(plan, _candidates_of(plan, job, threads)):
                 read += found.rows_read
                 written += len(found.rows)
-                if len(found.rows):
-                    waiting.append(_shard_rows(found, schema, threads))
-                    waiting_bytes += waiting[-1].nbytes
-                if waiting_bytes > SHARD_BUFFER_BYTES:
-                    write_rows(writer, waiting, plan.reduce_bounds)
-                    waiting, waiting_bytes = [], 0
+                for table in _shard_rows(found, plan.parameters.catalog, schema, threads):
+                    waiting.append(table)
+                    waiting_bytes += table.nbytes
+                    if waiting_bytes > SHARD_BUFFER_BYTES:
+                        write_rows(writer, waiting, plan.reduce_bounds)
+                        waiting, waiting_bytes = [], 0
         if waiting:
             write_rows(writer, waiting, plan.reduce_bounds)
     return MapResult(read, written)
@@ -128,16 +129,16 @@ def _unchanged_partitions(plan: Plan, job: int) -> Iterator[None]:
 
 
 def _candidates_of(plan: Plan, job: int, threads: int) -> Iterator[_Candidates]:
-    """Yield what the coarse filter leaves of each row group of a map job."""
+    """Yield what the coarse filter leaves of each file of a map job."""
     parameters, partitions = plan.parameters, plan.partitions
     info = parameters.catalog
     destinations = (plan.destination_orders, plan.destination_pixels)
     for partition in range(plan.map_bounds[job], plan.map_bounds[job + 1]):
         pixel = int(partitions.orders[partition]), int(partitions.pixels[partition])
-        for group in open_row_groups(info, pixel, partitions.state_of(partition), plan.schema):
+        for part in open_files(info, pixel, partitions.state_of(partition), plan.schema):
             rows_read = 0
             rows, around, positions = [], [], []
-            for table in read_positions(info, pixel, group, threads):
+            for table in read_positions(info, pixel, part, threads):
                 near, destination = find_candidates(
                     spatial_index(info, table),
                     parameters.index_shift,
@@ -151,9 +152,9 @@ def _candidates_of(plan: Plan, job: int, threads: int) -> Iterator[_Candidates]:
                 rows_read += table.num_rows
             if rows_read:
                 found = pa.concat_tables(positions)
-                check_coordinates(info, pixel, group, found)
+                check_coordinates(info, pixel, part, found)
                 yield _Candidates(
-                    partition, group, rows_read, np.concatenate(rows), np.concatenate(around), found
+                    partition, part, rows_read, np.concatenate(rows), np.concatenate(around), found
                 )
 
 
@@ -167,7 +168,7 @@ def _rows_in_margins(plan: Plan, candidates: Iterator[_Candidates]) -> Iterator[
     for found in candidates:
         window.append(found)
         pairs += len(found.rows)
-        if pairs >= _WINDOW_PAIRS or len(window) >= _WINDOW_GROUPS:
+        if pairs >= _WINDOW_PAIRS or len(window) >= _WINDOW_FILES:
             yield from _within_threshold(plan, window)
             window, pairs = [], 0
     if window:
@@ -196,27 +197,27 @@ def _within_threshold(plan: Plan, window: list[_Candidates]) -> Iterator[_Candid
         )
 
 
-def _shard_rows(found: _Candidates, schema: pa.Schema, threads: int) -> pa.Table:
-    """Read the rows that have been found, with all columns, as they are in a shard.
+def _shard_rows(
+    found: _Candidates, info: CatalogInfo, schema: pa.Schema, threads: int
+) -> Iterator[pa.Table]:
+    """Yield the rows that have been found, with all columns, as they are in a shard.
 
     Raises:
         MarginCacheError: the file is damaged, or has nulls that the catalog's schema rules out.
     """
     columns = pa.schema(list(schema)[2:])
-    rows = select_rows(found.group, found.positions, found.rows, columns, threads)
-    for field in columns:
-        if not field.nullable and rows[field.name].null_count:
-            raise MarginCacheError(
-                f"{found.group.path}: the column {field.name} has nulls, though the catalog's "
-                "_common_metadata, or its first partition if there is none, declares that it has "
-                "none; correct one of them"
-            )
     source = pa.scalar(found.partition, pa.uint32())
-    return pa.Table.from_arrays(
-        [
-            pa.array(found.destinations, pa.uint32()),
-            pa.repeat(source, len(found.rows)),
-            *rows.columns,
-        ],
-        schema=schema,
-    )
+    for batch in row_batches(found.part, len(found.rows)):
+        positions = found.positions.slice(batch.start, batch.stop - batch.start)
+        wanted = found.rows[batch]
+        rows = select_rows(found.part, positions, info.index_column, wanted, columns, threads)
+        for field in columns:
+            if not field.nullable and rows[field.name].null_count:
+                raise MarginCacheError(
+                    f"{found.part.path}: the column {field.name} has nulls, though the catalog's "
+                    "_common_metadata, or its first partition if there is none, declares that it "
+                    "has none; correct one of them"
+                )
+        destinations = pa.array(found.destinations[batch], pa.uint32())
+        repeated = pa.repeat(source, len(wanted))
+        yield pa.Table.from_arrays([destinations, repeated, *rows.columns], schema=schema)

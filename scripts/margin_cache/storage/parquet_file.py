@@ -13,6 +13,9 @@ from margin_cache.storage.parquet_footer import problem_of_columns
 _OF_THE_MACHINE = {errno.EIO, errno.ESTALE, errno.ETIMEDOUT, errno.ENOTCONN, errno.ENOMEM}
 """Errors of the system that say nothing about the file itself."""
 
+READ_BYTES = 1 << 20
+"""What is read of a column at once; PyArrow would have all of a row group's in memory."""
+
 _ENCRYPTED = "encrypted metadata"
 """What PyArrow says of an encrypted footer."""
 
@@ -31,7 +34,7 @@ def open_parquet(path: Path, source: pa.NativeFile | None = None) -> pq.ParquetF
     check_ordinary(path)
     try:
         source = source or pa.OSFile(str(path))
-        file = pq.ParquetFile(source, pre_buffer=False)
+        file = pq.ParquetFile(source, pre_buffer=False, buffer_size=READ_BYTES)
         problem = problem_of_columns(source, file)
     except FileNotFoundError:
         raise MarginCacheError(f"{path}: there is no such file") from None

@@ -16,11 +16,11 @@ from margin_cache.catalog.model import CatalogInfo, State
 from margin_cache.catalog.partitions import partition_state
 from margin_cache.errors import MarginCacheError
 from margin_cache.parquet import positions
-from margin_cache.parquet.positions import RowGroup, open_row_groups
+from margin_cache.parquet.positions import PartitionFile, open_files
 from margin_cache.parquet.row_selection import select_rows
 from support import skies
 from support.catalog_infos import HATS, HIPSCAT, write_partition
-from support.row_groups import group_of
+from support.partition_files import open_file
 
 Doubles = npt.NDArray[np.float64]
 
@@ -44,22 +44,22 @@ class Catalog:
         assert self.path.exists()
         return partition_state(self.info, *PIXEL)
 
-    def groups(self, schema: pa.Schema | None = None) -> list[RowGroup]:
-        return list(open_row_groups(self.info, PIXEL, self.state, schema or self.table.schema))
+    def files(self, schema: pa.Schema | None = None) -> list[PartitionFile]:
+        return list(open_files(self.info, PIXEL, self.state, schema or self.table.schema))
 
-    def batches(self, group: RowGroup) -> Iterator[pa.Table]:
-        return positions.read_positions(self.info, PIXEL, group, 1)
+    def batches(self, part: PartitionFile, threads: int = 1) -> Iterator[pa.Table]:
+        return positions.read_positions(self.info, PIXEL, part, threads)
 
     def read(self) -> pa.Table:
         """The positions of all rows."""
-        groups = self.groups()
-        return pa.concat_tables(t for g in groups for t in self.batches(g))
+        return pa.concat_tables(t for part in self.files() for t in self.batches(part))
 
     def check_coordinates(self) -> None:
-        """Check the rows of the last row group, as a job does with candidates."""
-        group = self.groups()[-1]
-        table = pa.concat_tables(self.batches(group))
-        positions.check_coordinates(self.info, PIXEL, group, table)
+        """Check the last rows, as a job does with candidates."""
+        (part,) = self.files()
+        names = [self.info.index_column] if self.info.index_column else []
+        table = part.file.read(columns=[*names, "ra", "dec"])[-100:]
+        positions.check_coordinates(self.info, PIXEL, part, table)
 
     def refused(self) -> str:
         """What is said of rows that are wrong, after the name of the file."""
@@ -101,18 +101,41 @@ def test_index_and_coordinates_of_all_rows_are_read_batch_by_batch(
     found = catalog.read()
     names = [name for name in ("_hipscat_index", "ra", "dec") if name in catalog.table.schema.names]
     assert found.equals(catalog.table.select(names))
-    (group,) = catalog.groups()
-    sizes = [part.num_rows for part in catalog.batches(group)]
+    (part,) = catalog.files()
+    sizes = [table.num_rows for table in catalog.batches(part)]
     assert max(sizes) <= batch and sum(sizes) == ROWS
 
 
-def test_row_groups_are_given_in_order_with_their_file_and_number(catalog: Catalog) -> None:
+@pytest.mark.parametrize("threads", [1, 2, 4])
+def test_row_groups_are_read_in_order_by_any_number_of_threads(
+    threads: int, catalog: Catalog
+) -> None:
     pq.write_table(catalog.table, catalog.path, row_group_size=300)
-    found = catalog.groups()
-    assert [(group.path, group.number) for group in found] == [
-        (catalog.path, number) for number in range(4)
-    ]
-    assert catalog.read()["ra"].equals(catalog.table["ra"])
+    (part,) = catalog.files()
+    assert (part.path, part.file.num_row_groups) == (catalog.path, 4)
+    found = pa.concat_tables(catalog.batches(part, threads))
+    assert found["ra"].equals(catalog.table["ra"])
+
+
+def test_files_of_a_partition_are_given_in_order(catalog: Catalog) -> None:
+    info = replace(catalog.info, npix_suffix="/")
+    names = ["b.parquet", "a.parquet", "c.parquet"]
+    path = Path(info.parquet_dir) / "Norder=1" / "Dir=0" / "Npix=5"
+    path.mkdir(parents=True)
+    for name in names:
+        pq.write_table(catalog.table, path / name)
+    state = partition_state(info, *PIXEL)
+    found = open_files(info, PIXEL, state, catalog.table.schema)
+    assert [part.path.name for part in found] == sorted(names)
+
+
+def test_an_error_while_several_threads_read_is_said(catalog: Catalog) -> None:
+    content = bytearray(catalog.path.read_bytes())
+    content[4 : len(content) // 2] = b"\xff" * (len(content) // 2 - 4)
+    catalog.path.write_bytes(content)
+    (part,) = catalog.files()
+    with pytest.raises(MarginCacheError, match=re.escape(f"{catalog.path}: cannot be read (")):
+        list(catalog.batches(part, 3))
 
 
 def test_the_spatial_index_is_the_column_or_made_of_the_coordinates(catalog: Catalog) -> None:
@@ -258,7 +281,7 @@ def test_without_an_index_nothing_can_contradict_it(catalog: Catalog) -> None:
 
 @pytest.mark.parametrize("change", ["size", "time", "gone"])
 def test_a_partition_that_changed_after_planning_is_refused(change: str, catalog: Catalog) -> None:
-    assert len(catalog.groups()) == 1
+    assert len(catalog.files()) == 1
     stat = catalog.path.stat()
     if change == "gone":
         catalog.path.unlink()
@@ -273,7 +296,7 @@ def test_a_partition_that_changed_after_planning_is_refused(change: str, catalog
 def test_a_partition_of_another_schema_is_refused(catalog: Catalog) -> None:
     schema = catalog.table.schema.append(pa.field("more", pa.int8()))
     with pytest.raises(MarginCacheError, match="lacks the column more"):
-        catalog.groups(schema)
+        catalog.files(schema)
 
 
 def test_a_damaged_row_group_is_named(catalog: Catalog) -> None:
@@ -290,20 +313,20 @@ def test_positions_are_no_more_than_their_columns(tmp_path: Path) -> None:
     table = pa.table({"coord.ra": numbers, "dec": numbers, "coord": both})
     path = tmp_path / "table.parquet"
     pq.write_table(table, path)
-    group = group_of(path)
+    part = open_file(path)
     info = replace(HATS, ra_column="coord.ra", dec_column="dec", index_column=None)
-    (taken,) = positions.read_positions(info, (0, 0), group, 1)
+    (taken,) = positions.read_positions(info, (0, 0), part, 1)
     assert taken.schema.names == ["coord.ra", "dec"]
-    assert select_rows(group, taken, np.arange(10), table.schema, 1).equals(table)
+    assert select_rows(part, taken, None, np.arange(10), table.schema, 1).equals(table)
 
 
 def test_a_file_that_is_damaged_where_bad_rows_are_counted_is_named(tmp_path: Path) -> None:
     path = tmp_path / "table.parquet"
     pq.write_table(pa.table({"x": np.random.default_rng(1).random(ROWS)}), path, row_group_size=500)
-    group = group_of(path)
-    chunk = group.file.metadata.row_group(1).column(0)
+    part = open_file(path)
+    chunk = part.file.metadata.row_group(1).column(0)
     with path.open("r+b") as file:
         file.seek(chunk.dictionary_page_offset)
         file.write(b"\xff" * chunk.total_compressed_size)
     with pytest.raises(MarginCacheError, match=re.escape(f"{path}: cannot be read")):
-        positions._whole(group, ["x"])
+        positions._whole(part, ["x"])

@@ -1,9 +1,9 @@
 """Rows are taken with all columns and as they are, however they are read."""
 
+import re
 from datetime import datetime
 from itertools import pairwise
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pyarrow as pa
@@ -11,9 +11,9 @@ import pyarrow.parquet as pq
 import pytest
 from margin_cache.catalog.columns import schema_without_dictionaries
 from margin_cache.errors import MarginCacheError
-from margin_cache.parquet import positions, row_selection
-from margin_cache.parquet.row_selection import select_rows
-from support.row_groups import group_of
+from margin_cache.parquet import polars_rows, positions, row_selection
+from margin_cache.parquet.row_selection import row_batches, select_rows
+from support.partition_files import open_file
 from support.typed_tables import typed_table
 
 ROWS = 1000
@@ -35,29 +35,35 @@ def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
     struct = pa.StructArray.from_arrays([numbers, numbers], ["b", "c.d"])
     table = table.append_column("a", struct).append_column("a.x", numbers)
     table = table.append_column("list.element", numbers)
+    # Each three times.
+    table = table.append_column("index", pa.array(np.arange(ROWS) // 3))
     path = tmp_path_factory.mktemp("reading") / "table.parquet"
     pq.write_table(table, path, row_group_size=700)
     return path
 
 
-@pytest.mark.parametrize("at_once", [1, 3000, 10**9])
-@pytest.mark.parametrize("batch", [1, 77, 10**6])
-@pytest.mark.parametrize("from_pages", [True, False])
+@pytest.mark.parametrize(("at_once", "batch"), [(1, 7), (3000, 77), (10**9, 10**6)])
+@pytest.mark.parametrize("by_polars", [True, False])
+@pytest.mark.parametrize("index", ["index", None])
 def test_rows_are_those_of_the_file(
-    at_once: int, batch: int, from_pages: bool, path: Path, monkeypatch: pytest.MonkeyPatch
+    at_once: int,
+    batch: int,
+    by_polars: bool,
+    index: str | None,
+    path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(row_selection, "_are_few", lambda group, rows: from_pages)
+    monkeypatch.setattr(row_selection, "_are_few", lambda part, rows: by_polars)
     monkeypatch.setattr(row_selection, "COLUMNS_BYTES", at_once)
     monkeypatch.setattr(positions, "BATCH_ROWS", batch)
-    file = pq.ParquetFile(path)
-    schema = schema_without_dictionaries(file.schema_arrow)
-    for number, rows in ((0, [0, 0, 5, 76, 77, 400, 699]), (1, [299]), (1, list(range(300)))):
-        group = group_of(path, number)
-        whole = file.read_row_group(number).replace_schema_metadata().cast(schema)
+    part = open_file(path)
+    schema = schema_without_dictionaries(part.file.schema_arrow)
+    whole = part.file.read().replace_schema_metadata().cast(schema)
+    for rows in ([0, 0, 5, 76, 77, 400, 699], [999], [3, 700], list(range(600, 900))):
         expected = whole.take(pa.array(rows))
-        read = expected.select(["ra", "dec"])
-        found = select_rows(group, read, np.array(rows), schema, 1)
-        assert found.schema.equals(schema)
+        read = expected.select(["index", "ra", "dec"])
+        found = select_rows(part, read, index, np.array(rows), schema, 1)
+        assert found.schema.equals(schema, check_metadata=True)
         for name in schema.names:
             assert found[name].to_pylist() == expected[name].to_pylist(), name
 
@@ -68,6 +74,7 @@ def test_columns_that_are_read_at_once_are_small_or_one(
     monkeypatch.setattr(row_selection, "COLUMNS_BYTES", 8000)
     file = pq.ParquetFile(path)
     metadata = file.metadata.row_group(0)
+    assert metadata.num_rows > ROWS / 2, "the larger one"
     sizes: dict[str, int] = {}
     for number, column in enumerate(metadata.column(n) for n in range(metadata.num_columns)):
         # The file's own schema tells which column of the table a part belongs to.
@@ -78,7 +85,7 @@ def test_columns_that_are_read_at_once_are_small_or_one(
         )
         sizes[top] = sizes.get(top, 0) + column.total_compressed_size
     names = file.schema_arrow.names
-    parts = row_selection._column_groups(group_of(path), file.schema_arrow)
+    parts = row_selection._column_groups(file, file.schema_arrow)
     groups = [part.names for part in parts]
     assert [name for group in groups for name in group] == names
     assert len(groups) > 3
@@ -88,98 +95,98 @@ def test_columns_that_are_read_at_once_are_small_or_one(
         assert sum(sizes[name] for name in [*one, two[0]]) > 8000
 
 
-def test_strings_are_read_as_codes_where_they_are_few(tmp_path: Path) -> None:
-    words = [None if number % 11 == 0 else f"word {number % 7}" for number in range(ROWS)]
-    table = pa.table(
-        {
-            "few": words,
-            "few_and_large": pa.array(words, pa.large_string()),
-            "many": [f"word {number}" for number in range(ROWS)],
-            "number": np.arange(ROWS) % 7,
-            "nested": pa.array([[word] for word in words]),
-        }
-    )
+@pytest.mark.parametrize("rows", [0, 1, 9, 10, 1000])
+def test_batches_of_rows_are_small_and_all_rows(
+    rows: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     path = tmp_path / "table.parquet"
-    pq.write_table(table, path)
-    file = pq.ParquetFile(path)
-    group = group_of(path)
-    assert row_selection._dictionary_columns(group, file.schema_arrow) == ["few", "few_and_large"]
-    rows = [0, 3, 3, 11, 999]
-    found = select_rows(group, table.select([]), np.array(rows), table.schema, 1)
-    assert found.equals(table.take(pa.array(rows)))
-    kinds = row_selection._open_with_dictionaries(group, ["few"]).schema_arrow
-    assert [field.name for field in kinds if pa.types.is_dictionary(field.type)] == ["few"]
+    numbers = np.random.default_rng(4).random((2, ROWS))
+    pq.write_table(pa.table(list(numbers), names=["x", "y"]), path)
+    monkeypatch.setattr(row_selection, "ROWS_BYTES", 16 * 10)
+    batches = list(row_batches(open_file(path), rows))
+    covered = [row for batch in batches for row in range(batch.start, batch.stop)]
+    assert covered == list(range(rows))
+    assert all(1 <= batch.stop - batch.start <= 10 for batch in batches)
+    assert len(batches) <= rows // 8 + 1
 
 
-def test_pages_are_looked_into_for_few_of_many_rows(
+def test_polars_is_asked_for_few_of_many_rows(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """By one thread; several decode columns side by side with PyArrow."""
-    path = tmp_path / "table.parquet"
-    numbers = np.random.default_rng(4).random(40_000)
-    pq.write_table(pa.table({"x": numbers}), path, row_group_size=30_000)
-    file = pq.ParquetFile(path)
-    large, small = (group_of(path, number) for number in (0, 1))
-    assert row_selection._are_few(large, np.arange(3000))
-    assert not row_selection._are_few(large, np.arange(4000))
-    assert not row_selection._are_few(small, np.arange(1))
-    rows = np.arange(0, 30_000, 77)
-    found = row_selection._select_from_pages(large, file.schema_arrow, rows)
-    np.testing.assert_array_equal(found["x"], numbers[rows])
-    looked_into = []
-    monkeypatch.setattr(
-        row_selection, "_select_from_pages", lambda *arguments: looked_into.append(arguments) or {}
-    )
-    nothing = pa.table({})
-    for threads, times in ((2, 0), (1, 1)):
-        found = select_rows(large, nothing, rows, file.schema_arrow, threads)
-        np.testing.assert_array_equal(found["x"], numbers[rows])
-        assert len(looked_into) == times
+    path, small, narrow = (tmp_path / f"{name}.parquet" for name in ("table", "small", "narrow"))
+    numbers = np.random.default_rng(4).random((2, 40_000))
+    table = pa.table([np.arange(40_000), *numbers], names=["index", "x", "y"])
+    pq.write_table(table, path, row_group_size=30_000)
+    pq.write_table(table[:30_000], small)
+    twice = pa.concat_tables([table.select(["index", "x"])] * 2)
+    pq.write_table(twice, narrow, row_group_size=30_000)
+    monkeypatch.setattr(row_selection, "_LEAST_VALUES", 120_000)
+    monkeypatch.setattr(row_selection, "_LEAST_COLUMNS", 3)
+    large_groups = tmp_path / "large_groups.parquet"
+    pq.write_table(table, large_groups)
+    monkeypatch.setattr(row_selection, "_MOST_ROWS", 30_000)
+    asked: list[list[int]] = []
+
+    def and_note(*arguments: object) -> object:
+        asked.append(len(arguments[2]))
+        return polars_rows.read_rows(*arguments)
+
+    monkeypatch.setattr(row_selection, "read_rows", and_note)
+    cases = ((path, 10_000, 1), (path, 10_001, 0), (small, 1, 0), (narrow, 1, 0))
+    for file, count, times in (*cases, (large_groups, 1, 0)):
+        asked.clear()
+        rows = np.arange(count)
+        read = table.select(["index"])[:count]
+        wanted = table.select(pq.read_schema(file).names)[:count]
+        for threads in (1, 2):
+            found = select_rows(open_file(file), read, "index", rows, wanted.schema, threads)
+            assert found.equals(wanted)
+        assert asked == [count] * 2 * times
 
 
-def test_a_column_in_another_is_not_taken_for_one_with_a_dot_in_its_name(tmp_path: Path) -> None:
-    numbers = np.random.default_rng(8).random(ROWS)
-    inner = pa.StructArray.from_arrays(
-        [pa.array(numbers)], fields=[pa.field("y", pa.float64(), nullable=False)]
-    )
-    schema = pa.schema(
-        [
-            pa.field("x.y", pa.float64(), nullable=False),
-            pa.field("x", inner.type, nullable=False),
-            pa.field("z", pa.float64()),
-        ]
-    )
-    table = pa.table([pa.array(-numbers), inner, pa.array(numbers)], schema=schema)
-    path = tmp_path / "table.parquet"
-    pq.write_table(table, path)
-    group = group_of(path)
-    assert list(row_selection._select_from_pages(group, schema, np.array([1]))) == ["z"]
+def test_what_polars_refuses_is_read_by_pyarrow(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*arguments: object) -> None:
+        raise polars_rows.Refused("not this one")
+
+    monkeypatch.setattr(row_selection, "_are_few", lambda part, rows: True)
+    monkeypatch.setattr(row_selection, "read_rows", refuse)
+    part = open_file(path)
+    schema = schema_without_dictionaries(part.file.schema_arrow)
+    expected = part.file.read().replace_schema_metadata().cast(schema).take(pa.array([1, 1, 800]))
+    found = select_rows(part, expected.select([]), None, np.array([1, 1, 800]), schema, 1)
+    assert found.equals(expected)
 
 
 @pytest.mark.parametrize("encoding", ["DELTA_BYTE_ARRAY", "DELTA_LENGTH_BYTE_ARRAY", "PLAIN"])
-def test_strings_in_other_encodings_are_read_as_they_are(encoding: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("by_polars", [True, False])
+def test_strings_in_other_encodings_are_read_as_they_are(
+    encoding: str, by_polars: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(row_selection, "_are_few", lambda part, rows: by_polars)
     words = ["" if number % 5 else f"obj {number % 7}" for number in range(ROWS)]
     table = pa.table({"short": words, "null": pa.array([None] * ROWS, pa.string())})
     path = tmp_path / "table.parquet"
     names = dict.fromkeys(table.column_names, encoding)
     pq.write_table(table, path, use_dictionary=False, column_encoding=names)
     rows = [0, 5, 5, 998]
-    found = select_rows(group_of(path), table.select([]), np.array(rows), table.schema, 1)
+    found = select_rows(open_file(path), table.select([]), None, np.array(rows), table.schema, 1)
     assert found.equals(table.take(pa.array(rows)))
 
 
-@pytest.mark.parametrize("from_pages", [True, False])
+@pytest.mark.parametrize("by_polars", [True, False])
 def test_a_file_that_is_replaced_meanwhile_is_read_as_it_was(
-    from_pages: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    by_polars: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(row_selection, "_are_few", lambda group, rows: from_pages)
+    monkeypatch.setattr(row_selection, "_are_few", lambda part, rows: by_polars)
     path = tmp_path / "table.parquet"
     table = pa.table({"x": np.arange(ROWS), "few": np.repeat(["a", "b"], ROWS // 2)})
     pq.write_table(table, path)
-    group = group_of(path)
+    part = open_file(path)
     pq.write_table(table.take(pa.array(np.arange(ROWS)[::-1])), tmp_path / "other.parquet")
     (tmp_path / "other.parquet").replace(path)
-    found = select_rows(group, table.select([]), np.array([1, 998]), table.schema, 1)
+    found = select_rows(part, table.select([]), None, np.array([1, 998]), table.schema, 1)
     assert found.to_pylist() == [{"x": 1, "few": "a"}, {"x": 998, "few": "b"}]
 
 
@@ -192,30 +199,23 @@ def test_timestamps_of_int96_are_as_they_are_read_or_refused(nested: bool, tmp_p
     path = tmp_path / "table.parquet"
     pq.write_table(table, path, use_deprecated_int96_timestamps=True)
     schema = pq.ParquetFile(path).schema_arrow
-    found = select_rows(group_of(path), table.select([]), np.array([0, 0, 1]), schema, 1)
+    found = select_rows(open_file(path), table.select([]), None, np.array([0, 0, 1]), schema, 1)
     assert found.cast(table.schema).equals(table.take(pa.array([0, 0, 1])))
     for row in (2, 3):
         said = f"{path}: the column t has timestamps of type INT96 beyond the years 1678 to 2261"
         with pytest.raises(MarginCacheError, match=said):
-            select_rows(group_of(path), table.select([]), np.array([0, row]), schema, 1)
+            select_rows(open_file(path), table.select([]), None, np.array([0, row]), schema, 1)
 
 
-def test_strings_that_are_codes_in_part_and_deltas_in_part_are_read_as_they_are() -> None:
-    """As writers in Rust store them; PyArrow reads but does not write them."""
-
-    def coded_columns(*encodings: str) -> list[str]:
-        column = SimpleNamespace(
-            physical_type="BYTE_ARRAY",
-            path_in_schema="s",
-            encodings=encodings,
-            total_uncompressed_size=10,
-            num_values=1000,
-        )
-        row_group = SimpleNamespace(num_columns=1, column=lambda number: column)
-        metadata = SimpleNamespace(row_group=lambda number: row_group)
-        group = SimpleNamespace(number=0, file=SimpleNamespace(metadata=metadata))
-        return row_selection._dictionary_columns(group, pa.schema([("s", pa.string())]))
-
-    assert coded_columns("PLAIN", "RLE", "RLE_DICTIONARY") == ["s"]
-    assert coded_columns("PLAIN", "RLE", "RLE_DICTIONARY", "DELTA_BYTE_ARRAY") == []
-    assert coded_columns("PLAIN", "RLE") == []
+def test_a_column_that_ends_too_soon_is_an_error_of_the_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As one of a damaged file may, while others have all values."""
+    path = tmp_path / "table.parquet"
+    table = pa.table({"x": np.arange(ROWS)})
+    pq.write_table(table, path)
+    monkeypatch.setattr(row_selection, "read_batches", lambda *arguments: iter(()))
+    with pytest.raises(
+        MarginCacheError, match=re.escape(f"{path}: cannot be read (it ends before")
+    ):
+        select_rows(open_file(path), table.select([]), None, np.array([3]), table.schema, 1)

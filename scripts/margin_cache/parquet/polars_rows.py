@@ -1,0 +1,254 @@
+"""Few rows of a Parquet file by Polars, which decodes no more than it must.
+
+PyArrow decodes all values of a row group, however few of its rows are wanted. Polars decodes the
+spatial index alone, and of the other columns the values of those rows that are wanted. What comes
+out is what PyArrow would read, bit by bit: types of which that is not sure are left to it, and so
+are files that Polars refuses or reads otherwise. Only this module imports Polars, when rows are
+first asked for, since that takes a tenth of a second.
+"""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cache
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from margin_cache.parquet.column_sizes import column_sizes
+from margin_cache.parquet.positions import PartitionFile
+
+_LEAST_BYTES, _MOST_BYTES = 32 << 20, 256 << 20
+"""Columns are read together as long as those of a row group take up no more than four times what
+the index takes, which is read again for each part of them; but at least and at most this."""
+
+_RESULT_BYTES = 16 << 20
+"""And as long as their wanted values take up no more than this in memory."""
+
+_STDERR = 2
+
+_ALIKE = (
+    pa.types.is_boolean,
+    pa.types.is_integer,
+    pa.types.is_floating,
+    pa.types.is_string,
+    pa.types.is_large_string,
+    pa.types.is_binary,
+    pa.types.is_large_binary,
+    pa.types.is_fixed_size_binary,
+    pa.types.is_decimal128,
+    pa.types.is_date32,
+)
+"""Types without children that Polars reads as PyArrow does."""
+
+_LISTS = (pa.types.is_list, pa.types.is_large_list, pa.types.is_fixed_size_list)
+
+
+_CHECKED = "GZIP"
+"""The codec that has checksums, which PyArrow compares and Polars does not."""
+
+
+class Refused(Exception):
+    """Polars does not read rows of a file, or reads others than those that are wanted."""
+
+
+def is_read_alike(file: pq.ParquetFile, field: pa.Field) -> bool:
+    """Tell whether Polars reads a column of a file as PyArrow does, bit by bit.
+
+    Args:
+        file: the file.
+        field: the column, with its type in the file.
+    """
+    # Polars takes other names for patterns.
+    if field.name == "*" or field.name.startswith("^"):
+        return False
+    if _CHECKED in column_sizes(file)[field.name].codecs:
+        return False
+    kind = field.type
+    if pa.types.is_dictionary(kind):
+        kind = kind.value_type
+        return pa.types.is_string(kind) or pa.types.is_large_string(kind)
+    return _is_alike(kind)
+
+
+def _is_alike(kind: pa.DataType) -> bool:
+    if any(is_of(kind) for is_of in _ALIKE):
+        return True
+    if pa.types.is_timestamp(kind):
+        # Polars converts seconds, and refuses most names of zones.
+        return kind.unit != "s" and kind.tz in (None, "UTC")
+    if pa.types.is_duration(kind):
+        return kind.unit != "s"
+    if any(is_of(kind) for is_of in _LISTS):
+        return _is_alike(kind.value_type)
+    # Not maps, of whose equal keys Polars keeps the last.
+    return pa.types.is_struct(kind) and all(_is_alike(field.type) for field in kind)
+
+
+def part_bytes(index_bytes: int) -> int:
+    """Return most bytes that columns which are read together take up of a row group.
+
+    Args:
+        index_bytes: what the spatial index takes up.
+    """
+    return min(max(4 * index_bytes, _LEAST_BYTES), _MOST_BYTES)
+
+
+def read_rows(
+    part: PartitionFile,
+    index: tuple[str, NDArray[np.integer]] | None,
+    rows: NDArray[np.int64],
+    schema: pa.Schema,
+    threads: int,
+) -> dict[str, pa.ChunkedArray]:
+    """Read rows of a file.
+
+    Args:
+        part: the file.
+        index: name of the spatial index, and its values of the rows, shape (n,); None if the
+            catalog has none.
+        rows: indices of the rows in the file, ascending, none twice, shape (n,).
+        schema: the columns to read, all of which ``is_read_alike``, and the types to cast them to.
+        threads: threads of Polars; of all calls in a process the first decides.
+
+    Returns:
+        The columns, each of n rows.
+
+    Raises:
+        Refused: Polars cannot read the file, or it is not the one that is open.
+    """
+    polars = _import_polars(threads)
+    taken: dict[str, pa.ChunkedArray] = {}
+    if _broken:
+        raise Refused("Polars has failed in a way that it may not recover from")
+    try:
+        for names in _parts(part.file, index and index[0], schema.names, len(rows)):
+            _check_same_file(part)
+            table = _collect(polars, part, index, rows, names)
+            _check_same_file(part)
+            for name in names:
+                taken[name] = _cast(table[name], schema.field(name).type)
+    except (polars.exceptions.PolarsError, pa.ArrowException, OSError, MemoryError) as error:
+        raise Refused(str(error)) from None
+    except polars.exceptions.PanicException as error:
+        _broken.append(str(error))
+        raise Refused(str(error)) from None
+    return taken
+
+
+_broken: list[str] = []
+"""What panics of Polars have said. Whether its threads survive one is not promised."""
+
+
+def _collect(
+    polars: ModuleType,
+    part: PartitionFile,
+    index: tuple[str, NDArray[np.integer]] | None,
+    rows: NDArray[np.int64],
+    names: list[str],
+) -> pa.Table:
+    """Read rows of some columns.
+
+    Raises:
+        Refused: others come out, as if it decodes the index of a damaged file otherwise.
+    """
+    number = _new_name(part.file.schema_arrow.names)
+    # Without the number, rows of equal index would come along.
+    wanted = _is_in(polars, number, rows.astype(np.uint32))
+    if index is not None:
+        wanted = _is_in(polars, index[0], np.unique(index[1])) & wanted
+    scan = polars.scan_parquet(
+        part.path.absolute(),
+        parallel="prefiltered",
+        row_index_name=number,
+        # They may be wrong, and nearly all row groups have wanted rows.
+        use_statistics=False,
+        hive_partitioning=False,
+        glob=False,
+    )
+    with _silent():
+        frame = scan.filter(wanted).select(number, *names).collect()
+    table = frame.to_arrow()
+    if not np.array_equal(table[number].to_numpy(), rows):
+        raise Refused("Polars finds other rows")
+    return table
+
+
+def _cast(column: pa.ChunkedArray, kind: pa.DataType) -> pa.ChunkedArray:
+    """Cast a column to a type, also if it has another only by the names of fields inside."""
+    same = pa.field("", column.type).equals(pa.field("", kind), check_metadata=True)
+    return column if same else column.cast(kind)
+
+
+def _is_in(polars: ModuleType, name: str, values: NDArray) -> Any:
+    return polars.col(name).is_in(polars.Series(values).implode())
+
+
+def _new_name(names: list[str]) -> str:
+    name = "row"
+    while name in names:
+        name += "_"
+    return name
+
+
+def _check_same_file(part: PartitionFile) -> None:
+    """Check that the file of a path is the one that is open, since Polars opens the path.
+
+    Raises:
+        Refused: it is another one, which has been moved there meanwhile.
+    """
+    if not os.path.samestat(os.fstat(part.source.fileno()), part.path.stat()):
+        raise Refused("the file is another one now")
+
+
+def _parts(
+    file: pq.ParquetFile, index: str | None, names: list[str], rows: int
+) -> Iterator[list[str]]:
+    """Divide columns such that each part is small, in the file and in the result."""
+    sizes = column_sizes(file)
+    limit = part_bytes(sizes[index].stored if index is not None else 0)
+    part: list[str] = []
+    in_file, in_result = 0, 0.0
+    for name in names:
+        stored, result = sizes[name].stored, rows * sizes[name].row
+        if part and (in_file + stored > limit or in_result + result > _RESULT_BYTES):
+            yield part
+            part, in_file, in_result = [], 0, 0.0
+        part.append(name)
+        in_file, in_result = in_file + stored, in_result + result
+    if part:
+        yield part
+
+
+@cache
+def _import_polars(threads: int) -> ModuleType:
+    """Import Polars with a number of threads, which it can be told only before."""
+    os.environ |= {
+        "POLARS_MAX_THREADS": str(threads),
+        "POLARS_ASYNC_THREAD_COUNT": str(threads),
+        # Row groups that are in memory before they are decoded.
+        "POLARS_ROW_GROUP_PREFETCH_SIZE": "1",
+        # What the system has in memory anyway is read a column at a time.
+        "POLARS_FILE_DEFER_CACHED_READS": "1",
+    }
+    import polars
+
+    return polars
+
+
+@contextmanager
+def _silent() -> Iterator[None]:
+    """Keep from the terminal what Rust prints about a panic, many lines for one error."""
+    saved = os.dup(_STDERR)
+    try:
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, _STDERR)
+        os.close(nowhere)
+        yield
+    finally:
+        os.dup2(saved, _STDERR)
+        os.close(saved)

@@ -1,0 +1,13 @@
+"""Files that are in no catalog, as those of partitions are opened."""
+
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from margin_cache.parquet.positions import PartitionFile
+
+
+def open_file(path: Path) -> PartitionFile:
+    """A file, open."""
+    source = pa.OSFile(str(path))
+    return PartitionFile(path, source, pq.ParquetFile(source))

@@ -1,0 +1,256 @@
+"""Few rows come from Polars as PyArrow reads them, or it says that it does not read them."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from margin_cache.parquet import polars_rows
+from margin_cache.parquet.polars_rows import Refused, is_read_alike, read_rows
+from support.partition_files import open_file
+from support.paths import ROOT
+from support.same_bits import difference
+
+ROWS = 1000
+INDEX = np.arange(ROWS) // 10
+"""The spatial index: ten rows have the same."""
+
+
+@pytest.fixture(autouse=True)
+def whole_polars() -> Iterator[None]:
+    yield
+    polars_rows._broken.clear()
+
+
+def table_of(**columns: object) -> pa.Table:
+    return pa.table({"index": INDEX, **columns})
+
+
+def written(path: Path, table: pa.Table, **options: object) -> Path:
+    pq.write_table(table, path, **options)
+    return path
+
+
+def read(
+    path: Path, rows: list[int], names: list[str], index: str | None = "index"
+) -> dict[str, pa.ChunkedArray]:
+    part = open_file(path)
+    schema = pa.schema([part.file.schema_arrow.field(name) for name in names])
+    wanted = np.array(rows)
+    return read_rows(part, index and (index, INDEX[wanted]), wanted, schema, 1)
+
+
+@pytest.mark.parametrize("index", ["index", None])
+@pytest.mark.parametrize("rows", [[0], [0, 1, 9, 10, 555, 999], [3, 500], list(range(ROWS))])
+def test_rows_are_those_of_the_numbers_and_not_all_of_their_index(
+    rows: list[int], index: str | None, tmp_path: Path
+) -> None:
+    table = table_of(x=np.random.default_rng(1).random(ROWS), n=np.arange(ROWS))
+    path = written(tmp_path / "table.parquet", table, row_group_size=300)
+    found = read(path, rows, ["n", "x", "index"], index)
+    assert list(found) == ["n", "x", "index"]
+    assert pa.table(found).equals(table.select(["n", "x", "index"]).take(pa.array(rows)))
+
+
+def test_payloads_of_nan_and_signs_of_zero_are_kept(tmp_path: Path) -> None:
+    bits = np.array([0x7FF8000000000001, 0xFFF0000000000007, 1 << 63, 0], np.uint64)
+    values = pa.array(np.resize(bits, ROWS).view(np.float64))
+    path = written(tmp_path / "table.parquet", table_of(x=values))
+    found = read(path, [0, 1, 2, 3], ["x"])["x"]
+    assert not difference(found, values[:4])
+
+
+def test_names_inside_are_those_of_the_file(tmp_path: Path) -> None:
+    kind = pa.list_(pa.field("x", pa.struct([pa.field("a", pa.float32(), nullable=False)])))
+    values = pa.array([[{"a": 1.5}, None], None] * (ROWS // 2), kind)
+    path = written(tmp_path / "table.parquet", table_of(c=values), use_compliant_nested_type=False)
+    found = read(path, [4, 5], ["c"])["c"]
+    assert pa.field("c", found.type).equals(pa.field("c", kind), check_metadata=True)
+    assert found.to_pylist() == [[{"a": 1.5}, None], None]
+
+
+def is_alike_in(directory: Path, field: pa.Field) -> bool:
+    """Whether a column is read alike, of a file that has one of its name."""
+    path = written(directory / "table.parquet", pa.table({field.name: [1]}))
+    return is_read_alike(open_file(path).file, field)
+
+
+@pytest.mark.parametrize(
+    ("kind", "is_alike"),
+    [
+        (pa.int8(), True),
+        (pa.float16(), True),
+        (pa.large_string(), True),
+        (pa.binary(3), True),
+        (pa.decimal128(38, 5), True),
+        (pa.decimal256(50, 5), False),
+        (pa.timestamp("ns", "UTC"), True),
+        (pa.timestamp("us", "+05:30"), False),
+        (pa.time64("us"), False),
+        (pa.null(), False),
+        (pa.list_(pa.list_(pa.string())), True),
+        (pa.list_(pa.time64("us")), False),
+        (pa.list_view(pa.int8()), False),
+        (pa.struct([("a", pa.int8()), ("b", pa.date32())]), True),
+        (pa.struct([("a", pa.int8()), ("b", pa.date64())]), False),
+        (pa.map_(pa.string(), pa.int8()), False),
+        (pa.dictionary(pa.int8(), pa.string()), True),
+        (pa.dictionary(pa.int8(), pa.float64()), False),
+        (pa.list_(pa.dictionary(pa.int8(), pa.string())), False),
+    ],
+    ids=str,
+)
+def test_types_that_polars_may_change_are_left_to_pyarrow(
+    kind: pa.DataType, is_alike: bool, tmp_path: Path
+) -> None:
+    assert is_alike_in(tmp_path, pa.field("x", kind)) is is_alike
+
+
+@pytest.mark.parametrize("name", ["*", "^x$", "^"])
+def test_names_that_are_patterns_are_left_to_pyarrow(name: str, tmp_path: Path) -> None:
+    assert not is_alike_in(tmp_path, pa.field(name, pa.int8()))
+
+
+def test_a_codec_with_checksums_is_left_to_pyarrow(tmp_path: Path) -> None:
+    """Polars does not compare them."""
+    codecs = {"compression": {"index": "gzip", "x": "zstd"}}
+    path = written(tmp_path / "table.parquet", table_of(x=INDEX), row_group_size=300, **codecs)
+    file = open_file(path).file
+    assert [is_read_alike(file, field) for field in file.schema_arrow] == [False, True]
+
+
+def test_columns_whose_names_look_like_others_are_themselves(tmp_path: Path) -> None:
+    """Those with dots, beside nested ones, and that of the row number."""
+    numbers = np.arange(ROWS)
+    inner = pa.StructArray.from_arrays([pa.array(-numbers)], ["ra"])
+    columns = {"coord": inner, "coord.ra": numbers, "row": numbers + 1, "row_": numbers + 2}
+    path = written(tmp_path / "table.parquet", table_of(**columns))
+    found = pa.table(read(path, [7], list(columns)))
+    assert found.to_pylist() == [{"coord": {"ra": -7}, "coord.ra": 7, "row": 8, "row_": 9}]
+
+
+def test_rows_are_found_in_spite_of_wrong_statistics(tmp_path: Path) -> None:
+    path, other = tmp_path / "table.parquet", tmp_path / "other.parquet"
+    options = {"compression": "none", "use_dictionary": False}
+    written(path, table_of(), **options)
+    written(other, pa.table({"index": INDEX + 5000}), **options)
+    content, footer = path.read_bytes(), open_file(path).file.metadata.serialized_size + 8
+    path.write_bytes(content[:-footer] + other.read_bytes()[-footer:])
+    assert read(path, [4, 11], ["index"])["index"].to_pylist() == [0, 1]
+
+
+def test_other_rows_than_those_wanted_are_refused(tmp_path: Path) -> None:
+    """Here since it is told another index than the file has."""
+    path = written(tmp_path / "table.parquet", table_of())
+    part = open_file(path)
+    with pytest.raises(Refused, match="other rows"):
+        read_rows(part, ("index", np.array([0, 4])), np.array([4, 55]), part.file.schema_arrow, 1)
+
+
+def test_a_damaged_file_is_refused(tmp_path: Path) -> None:
+    path = written(tmp_path / "table.parquet", table_of(x=np.random.default_rng(1).random(ROWS)))
+    content = bytearray(path.read_bytes())
+    content[4 : len(content) // 2] = b"\xff" * (len(content) // 2 - 4)
+    path.write_bytes(content)
+    with pytest.raises(Refused):
+        read(path, [4], ["x"])
+
+
+@pytest.mark.parametrize("change", ["another", "gone"])
+def test_a_file_that_is_not_the_open_one_is_refused(change: str, tmp_path: Path) -> None:
+    path = written(tmp_path / "table.parquet", table_of(x=np.arange(ROWS)))
+    part = open_file(path)
+    path.rename(tmp_path / "away.parquet")
+    if change == "another":
+        written(path, table_of(x=np.arange(ROWS)))
+    with pytest.raises(Refused, match="another one now" if change == "another" else "No such file"):
+        read_rows(part, None, np.array([1]), pa.schema([("x", pa.int64())]), 1)
+
+
+def test_a_file_that_is_replaced_while_polars_reads_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = written(tmp_path / "table.parquet", table_of(x=np.arange(ROWS)))
+    collect = polars_rows._collect
+
+    def and_replace(*arguments: object) -> object:
+        written(tmp_path / "other.parquet", table_of(x=-np.arange(ROWS))).replace(path)
+        return collect(*arguments)
+
+    monkeypatch.setattr(polars_rows, "_collect", and_replace)
+    with pytest.raises(Refused, match="another one now"):
+        read(path, [1], ["x"])
+
+
+def test_a_panic_is_a_refusal_without_a_word_and_the_last_try(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    times = pa.array(np.arange(ROWS)).view(pa.timestamp("us", "+05:30"))
+    path = written(tmp_path / "zone.parquet", table_of(x=np.arange(ROWS), t=times))
+    with pytest.raises(Refused, match="time zone"):
+        read(path, [1], ["x"])
+    os.write(2, b"heard again")
+    assert capfd.readouterr().err == "heard again"
+    good = written(tmp_path / "table.parquet", table_of(x=np.arange(ROWS)))
+    with pytest.raises(Refused, match="may not recover"):
+        read(good, [1], ["x"])
+
+
+def parts(path: Path, rows: int) -> list[list[str]]:
+    names = ["a", "b", "c", "d", "e"]
+    return list(polars_rows._parts(open_file(path).file, "index", names, rows))
+
+
+def test_parts_of_columns_are_small_in_the_file_and_in_memory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    random = np.random.default_rng(1).random((5, ROWS))
+    path = tmp_path / "table.parquet"
+    written(path, table_of(**dict(zip("abcde", random, strict=True))), compression="none")
+    assert parts(path, 10) == [["a", "b", "c", "d", "e"]]
+    monkeypatch.setattr(polars_rows, "_RESULT_BYTES", 2.5 * 10 * 10)
+    assert parts(path, 10) == [["a", "b"], ["c", "d"], ["e"]]
+    assert parts(path, 100) == [["a"], ["b"], ["c"], ["d"], ["e"]]
+    monkeypatch.undo()
+    # A column takes 8 bytes a row and its dictionary's codes, the index a tenth of it.
+    monkeypatch.setattr(polars_rows, "_LEAST_BYTES", 3 * 11 * ROWS)
+    assert parts(path, 1) == [["a", "b", "c"], ["d", "e"]]
+    monkeypatch.setattr(polars_rows, "_MOST_BYTES", 11 * ROWS)
+    assert parts(path, 1) == [["a"], ["b"], ["c"], ["d"], ["e"]]
+
+
+READ = """
+import sys
+import numpy as np, pyarrow as pa
+sys.path[:0] = sys.argv[1:3]
+from margin_cache.parquet import polars_rows
+from support.partition_files import open_file
+from pathlib import Path
+assert "polars" not in sys.modules
+part = open_file(Path(sys.argv[3]))
+schema = pa.schema([("x", pa.float64())])
+for threads in (int(sys.argv[4]), 1):
+    found = polars_rows.read_rows(part, None, np.array([5]), schema, threads)
+import polars
+print(polars.thread_pool_size(), found["x"][0])
+"""
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+def test_polars_has_the_threads_of_the_job(threads: int, tmp_path: Path) -> None:
+    """Whatever the environment says; and is imported when rows are read, not before."""
+    path = written(tmp_path / "table.parquet", table_of(x=np.arange(ROWS) / 2))
+    command = [sys.executable, "-c", READ, ROOT / "scripts", ROOT / "tests", path, str(threads)]
+    done = subprocess.run(
+        command,
+        env={**os.environ, "POLARS_MAX_THREADS": "7"},
+        capture_output=True,
+        check=True,
+        encoding="utf-8",
+    )
+    assert done.stdout.split() == [str(threads), "2.5"]
