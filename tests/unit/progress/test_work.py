@@ -21,7 +21,9 @@ from support.plans import PARAMETERS, make_plan, partitions_of
 @pytest.fixture
 def margin(tmp_path: Path) -> Margin:
     plan = make_plan(replace(PARAMETERS, partitions_per_job=3), partitions_of(4))
-    return Margin(MarginSettings(tmp_dir=str(tmp_path)), "sky_10arcs", plan, "", {})
+    return Margin(
+        MarginSettings(tmp_dir=str(tmp_path)), "sky_10arcs", tmp_path / "sky_10arcs", plan, "", {}
+    )
 
 
 def touch(*paths: Path) -> None:
