@@ -4,12 +4,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import hats
 import healpy
-import hipscat
 import numpy as np
 import pandas as pd
 import pyarrow.parquet as pq
+from hats.loaders.read_hats import read_hats
+from hipscat.loaders.read_from_hipscat import read_from_hipscat
 
 from margin_cache.errors import MarginCacheError
 
@@ -62,7 +62,7 @@ def open_catalog(path: Path) -> AuditedCatalog:
     """
     is_older = (path / "catalog_info.json").exists()
     try:
-        catalog: Any = hipscat.read_from_hipscat(str(path)) if is_older else hats.read_hats(path)
+        catalog: Any = read_from_hipscat(str(path)) if is_older else read_hats(path)
         pixels = [(int(each.order), int(each.pixel)) for each in catalog.get_healpix_pixels()]
     except Exception as error:  # readers raise anything, and that they do is the verdict
         raise MarginCacheError(f"{path}: its official reader fails: {error}") from error

@@ -27,8 +27,10 @@ def judge_distances(
     """Judge whether points lie within a threshold of a pixel's boundary.
 
     Args:
-        ra, dec: Points, in degrees; shape (n,).
-        order, pixel: The pixel, nested.
+        ra: Right ascensions of points, in degrees; shape (n,).
+        dec: Their declinations.
+        order: Order of the pixel.
+        pixel: Its nested number.
         threshold: Arcsec.
 
     Returns:

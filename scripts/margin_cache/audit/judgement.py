@@ -15,11 +15,12 @@ class Judgement:
     """The rows of a pixel's margin that are not as they should be.
 
     Attributes:
-        missing: Keys of rows of the primary that the margin lacks.
-        false: Keys of rows in the margin that should not be there, and how far beyond the threshold
-            they are, in arcsec; NaN for rows of the pixel itself, and for rows unknown to the primary.
-        double: Keys of rows that are there more than once.
-        changed: Keys of rows with other values than in the primary.
+        missing: Spatial indexes of rows of the primary that the margin lacks.
+        false: Spatial indexes of rows that should not be there, and how far beyond the threshold
+            they are, in arcsec; NaN for rows of the pixel itself, and for rows that are not among
+            those of the primary around it.
+        double: Spatial indexes of rows that are there more than once.
+        changed: Spatial indexes of rows with other values than in the primary.
     """
 
     missing: list[int]
@@ -46,7 +47,8 @@ def judge_pixel(
     Args:
         primary: Rows of the pixel's surroundings, by their spatial index, which rows may share.
         margin: The rows that the margin has for the pixel, by the same index.
-        order, pixel: The pixel, nested.
+        order: Order of the pixel.
+        pixel: Its nested number.
         threshold: Arcsec.
         position: The columns of right ascension and declination, in degrees.
     """

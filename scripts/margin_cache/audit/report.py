@@ -3,7 +3,6 @@
 import csv
 import json
 import math
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -65,7 +64,8 @@ def audit_margin(primary_path: Path, margin_path: Path, threshold: float | None)
     """Check a margin against its primary: the primary's pixels, and all that the margin lists.
 
     Args:
-        primary_path, margin_path: Directories of the two catalogs.
+        primary_path: Directory of the primary.
+        margin_path: Directory of the margin.
         threshold: Arcsec; None to take it from the margin's metadata.
 
     Raises:
@@ -159,4 +159,4 @@ class _Whole:
 
     def __exit__(self, kind: object, *_: object) -> None:
         if kind is None:
-            os.replace(self.partial, self.path)
+            self.partial.replace(self.path)
