@@ -78,7 +78,7 @@ def as_catalog_name(site: Site, text: str) -> Site:
 
 def as_directory(site: Site, text: str) -> Site:
     target = site.directory / text / "sky"
-    target.parent.mkdir(exist_ok=True)
+    target.parent.mkdir(parents=True, exist_ok=True)
     (site.directory / "sky").rename(target)
     return Site(site.directory, site.config | {"input_catalog_path": f"{text}/sky"})
 

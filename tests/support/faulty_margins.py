@@ -235,13 +235,15 @@ def as_pyarrow_reads(site: Site, scratch: Path, *partitions: Path) -> None:
     shutil.copytree(site.directory / "sky", other.directory / "sky")
     for partition in partitions or site.directory.glob("sky/**/Npix=*.parquet"):
         copy = other.directory / partition.relative_to(site.directory)
-        table = pq.ParquetFile(partition).read()
+        # Without what is beside the rows: the one of its two places that is read may be damaged.
+        table = pq.ParquetFile(partition).read().replace_schema_metadata(None)
         pq.write_table(table, copy, compression="none", use_dictionary=False)
-    code, said = run_in_child(lambda: make_margin(other))
-    assert code == 0, said
-    same = equal_bits(rows_of(site), rows_of(other))
-    shutil.rmtree(other.directory)
-    assert same
+    try:
+        code, said = run_in_child(lambda: make_margin(other))
+        assert code == 0, said
+        assert equal_bits(rows_of(site), rows_of(other)), "other rows or values"
+    finally:
+        shutil.rmtree(other.directory)
 
 
 def equal_bits(first: dict[str, pa.Table], second: dict[str, pa.Table]) -> bool:
@@ -257,5 +259,5 @@ def plainly_written(table: pa.Table) -> bytes:
     """A table as a file that has all its values as they are, and nothing under its nulls."""
     sink = pa.BufferOutputStream()
     options = {"compression": "none", "use_dictionary": False, "write_statistics": False}
-    pq.write_table(table.combine_chunks(), sink, **options)
+    pq.write_table(table.combine_chunks().replace_schema_metadata(None), sink, **options)
     return sink.getvalue().to_pybytes()

@@ -21,6 +21,11 @@ PARAMETERS = MarginParameters(
     partitions_per_job="auto",
     job_size_mb=256.0,
     create_metadata=True,
+    write_table_kwargs={},
+    npix_suffix=".parquet",
+    npix_parquet_name="",
+    properties={},
+    further_files=[],
 )
 
 

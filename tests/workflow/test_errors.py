@@ -43,7 +43,8 @@ def test_two_margins_of_a_name_are_refused(site):
         "margin_threshold": THRESHOLD,
         "margins": [{"fine_filtering": True}, {"fine_filtering": False}],
     }
-    with pytest.raises(MarginCacheError, match=f"output_artifact_name: two margins .* {NAME};"):
+    said = f"output_artifact_name: two margins .* {NAME} in {site.output};"
+    with pytest.raises(MarginCacheError, match=said):
         prepare_margins(settings_of_margins(config))
 
 
@@ -217,9 +218,15 @@ def test_catalog_with_two_columns_of_a_name_is_refused(site):
     assert_refused_before_any_job(site, str(site.catalog), "several columns mag", "rename")
 
 
-def test_pixel_that_the_catalog_lacks_is_refused(site):
-    site.config = {"debug_filter_pixel_list": [[0, 4], [3, 5]]}
-    assert_refused_before_any_job(site, "debug_filter_pixel_list", "no partition [3, 5]")
+def test_pixel_that_no_partition_overlaps_is_refused(site):
+    site.partition(0).unlink()
+    listed = site.catalog / "partition_info.csv"
+    head, gone, *others = listed.read_text().splitlines(keepends=True)
+    listed.write_text("".join([head, *others]))
+    pixel = [int(number) for number in gone.split(",")[:2]]
+    site.config = {"debug_filter_pixel_list": [pixel]}
+    said = f"no partition that overlaps {pixel}"
+    assert_refused_before_any_job(site, "debug_filter_pixel_list", said)
 
 
 # --- faults that only a job can find ---------------------------------------------------------

@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+from hats.io.size_estimates import estimate_dir_size
 from support import skies
-from support.margins import partition_paths
+from support.margins import partition_paths, remains, tree_digest
 from support.once import once
 from support.typed_tables import light_curve_table
 from support.workflow_runs import run_workflow
@@ -109,7 +110,7 @@ def test_properties_are_complete_and_right(layout: str, made: Path) -> None:
         "hats_primary_table_url": layout,
         "hats_npix_suffix": ".parquet",
         "hats_order": str(orders.max()),
-        "hats_estsize": str(sum(file.stat().st_size for file in files) // 1024),
+        "hats_estsize": str(estimate_dir_size(margin, divisor=1024)),
         "moc_sky_fraction": f"{(0.25**orders / 12).sum():.5f}",
     }
     assert (margin / "properties").read_bytes() == (margin / "hats.properties").read_bytes()
@@ -191,7 +192,43 @@ def test_margins_are_listed_in_their_collection(collection: Path) -> None:
     assert margin_lines(collection) == ("sky_10arcs sky_0.5arcs", "sky_10arcs")
     for name in ("sky_10arcs", "sky_0.5arcs"):
         properties = properties_of(collection / name / "hats.properties")
-        assert properties["hats_primary_table_url"] == "../sky"
+        # As hats-import has it there; neither hats nor lsdb looks for anything at this path.
+        assert properties["hats_primary_table_url"] == "collection/sky"
+
+
+def test_a_collection_has_its_size_once_a_margin_is_added(collection: Path) -> None:
+    with (collection / "collection.properties").open("a", encoding="utf-8") as file:
+        file.write("hats_estsize=1\n")
+    run_in(collection.parent, "collection", "collection", 600.0)
+    values = properties_of(collection / "collection.properties")
+    assert values["hats_estsize"] == str(estimate_dir_size(collection, divisor=1024))
+
+
+def test_margins_of_one_name_in_two_collections_are_made_by_one_run(collection: Path) -> None:
+    """Of two catalogs, and of one catalog whose margins have one plan."""
+    directory = collection.parent
+    shutil.copytree(collection, directory / "copy")
+    margins = [
+        {"input_catalog_path": "collection", "output_path": "collection"},
+        {"input_catalog_path": "copy", "output_path": "copy"},
+        {"input_catalog_path": "copy", "output_path": "elsewhere"},
+    ]
+    config = {"margin_threshold": 600.0, "margins": margins}
+    run_workflow(directory, config=config, check=True)
+    made = [tree_digest(directory / margin["output_path"] / "sky_600arcs") for margin in margins]
+    for name in ("provenance_info.json", "hats.properties", "properties"):
+        for digests in made:
+            del digests[name]
+    assert made[0] == made[1] == made[2]
+    assert len(made[0]) > 12
+    for name in ("collection", "copy"):
+        assert margin_lines(directory / name) == ("sky_600arcs", "sky_600arcs")
+    output = run_workflow(directory, check=True).stdout
+    assert "Nothing to be done" in output
+    shutil.rmtree(directory / "copy" / "sky_600arcs")
+    output = run_workflow(directory, check=True).stdout
+    assert tree_digest(directory / "copy" / "sky_600arcs").items() >= made[1].items()
+    assert remains(directory) == []
 
 
 def test_other_properties_and_margins_of_a_collection_stay(collection: Path) -> None:

@@ -158,8 +158,8 @@ FINE: dict[str, tuple[str, float, dict[str, Any]]] = {
 COARSE: dict[str, tuple[str, float, dict[str, Any]]] = {
     "cells_auto": ("mixed", 10.0, {}),
     "cells_auto_of_some": ("mixed", 600.0, {"debug_filter_pixel_list": CHOSEN}),
-    "cells_auto_wide": ("wide", 36_000.0, {}),
-    **{f"cells_{order}": ("mixed", 10.0, {"margin_order": order}) for order in (0, 2, 4, 9)},
+    "cells_auto_wide": ("base", 36_000.0, {}),
+    **{f"cells_{order}": ("mixed", 10.0, {"margin_order": order}) for order in (7, 9, 12)},
 }
 
 

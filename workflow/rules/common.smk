@@ -35,7 +35,7 @@ def incomplete_margins():
 
 def pending_margins():
     """Return the plan directories of the margins that this run makes."""
-    return INCOMPLETE if to_make_again() == Again.NOTHING else list(MARGINS)
+    return [key for key, margin in MARGINS.items() if key in INCOMPLETE or to_make_again(margin)]
 
 
 def targets():

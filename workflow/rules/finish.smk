@@ -1,6 +1,6 @@
 rule finish_margin:
     input:
-        lambda wildcards: job_inputs.missing_receipts(margin_of(wildcards), with_done_jobs()),
+        lambda wildcards: receipts(margin_of(wildcards)),
     output:
         layout.DONE,
     log:

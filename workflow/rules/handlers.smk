@@ -68,8 +68,12 @@ def begin_run():
         return
     try:
         check_batch()
+        for margin in MARGINS.values():
+            if not margin.settings.resume:
+                # As far as they are there, which they are in a dry run.
+                workflow.dag.forcefiles.update(job_inputs.all_outputs(margin))
         for plan_dir, margin in {} if workflow.dryrun else MARGINS.items():
-            begin_margin(margin, plan_dir in pending_margins(), again=to_make_again())
+            begin_margin(margin, plan_dir in pending_margins(), again=to_make_again(margin))
     except (MarginCacheError, OSError) as error:
         # Snakemake would make a page of any exception. It holds no lock yet.
         print(one_line(error), file=sys.stderr, flush=True)
@@ -89,20 +93,21 @@ def begin_job(plan_dir, job):
         os._exit(1)
 
 
-@cache
-def to_make_again():
-    """Return what options like --forceall ask to make again of finished margins."""
+def to_make_again(margin):
+    """Return what of a finished margin is made again, by options like --forceall or by its keys."""
     settings = workflow.dag_settings if workflow.is_main_process else None
     if settings is None or workflow.touch:
         return Again.NOTHING
-    return what_to_make_again(settings.forceall, map(str, settings.forcerun))
+    everything = settings.forceall or not margin.settings.resume
+    return what_to_make_again(everything, map(str, settings.forcerun))
 
 
-def with_done_jobs():
-    """Tell whether jobs that are done belong into the DAG: to be done again, or to be counted."""
-    if not workflow.is_main_process:
-        return False
-    return to_make_again() >= Again.FILES or workflow.dag_settings.batch is not None
+def receipts(margin):
+    """Return the receipts of jobs that belong into the DAG: missing ones, or all if they count."""
+    with_done = workflow.is_main_process and (
+        to_make_again(margin) >= Again.FILES or workflow.dag_settings.batch is not None
+    )
+    return job_inputs.missing_receipts(margin, with_done)
 
 
 def check_batch():
@@ -158,17 +163,18 @@ def margin_reports():
     """Return what is said about each margin."""
     reports = []
     for plan_dir, margin in MARGINS.items():
-        done = read_json(margin.done_file)
+        done, parameters = read_json(margin.done_file), margin.plan.parameters
         reports.append(
             MarginReport(
                 name=margin.name,
                 output_dir=margin.files.output_dir,
                 catalog=Path(margin.settings.input_catalog_path),
-                threshold=margin.settings.margin_threshold,
+                threshold=parameters.threshold,
                 is_complete=done is not None or plan_dir not in pending_margins(),
                 is_older=plan_dir not in pending_margins(),
                 rows=done["rows"] if done else None,
                 files=done["files"] if done else None,
+                cell_order=parameters.margin_order if not parameters.fine_filtering else None,
             )
         )
     return reports

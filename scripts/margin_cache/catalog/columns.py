@@ -73,7 +73,7 @@ def read_schema(info: CatalogInfo, partitions: Partitions) -> pa.Schema:
         MarginCacheError: the index or a coordinate column is missing or has a wrong type, or two
             columns have the same name.
     """
-    source = _schema_source(info, partitions)
+    source = schema_source(info, partitions)
     schema = open_parquet(source).schema_arrow
     check_columns(info, schema, source)
     return schema
@@ -85,15 +85,15 @@ def check_unchanged(info: CatalogInfo, partitions: Partitions, planned: pa.Schem
     Raises:
         MarginCacheError: it is another one, or not there any more.
     """
-    source = _schema_source(info, partitions)
+    source = schema_source(info, partitions)
     if not open_parquet(source).schema_arrow.equals(planned, check_metadata=True):
         raise MarginCacheError(
             f"{source}: the catalog's columns were changed after the run began; start the run again"
         )
 
 
-def _schema_source(info: CatalogInfo, partitions: Partitions) -> Path:
-    """Return the file whose schema is that of the catalog."""
+def schema_source(info: CatalogInfo, partitions: Partitions) -> Path:
+    """Return the file whose schema is that of a catalog: `_common_metadata`, or a partition."""
     common = info.parquet_dir / "_common_metadata"
     # A link that leads nowhere is not there, but was to be.
     if common.exists() or common.is_symlink():

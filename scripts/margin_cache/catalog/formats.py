@@ -1,6 +1,6 @@
 """The two formats behind one interface: what finding, reading and finishing a catalog differ in."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -28,8 +28,8 @@ class CatalogFormat(Protocol):
         """Return the key of the number of rows that a catalog says it has, and the number."""
         ...
 
-    def margin_schema(self, primary: pa.Schema) -> pa.Schema:
-        """Return the schema of the margins of a primary catalog."""
+    def margin_schema(self, primary: pa.Schema, source: Path) -> pa.Schema:
+        """Return the schema of the margins of a primary catalog, whose own is that of a file."""
         ...
 
     def pixel_columns(
@@ -40,6 +40,14 @@ class CatalogFormat(Protocol):
         source_pixels: NDArray[np.int64],
     ) -> dict[str, NDArray[np.int64]]:
         """Return the columns that name the pixels of rows: of their file and of their source."""
+        ...
+
+    def check_hats_keys(self, info: CatalogInfo, given: Iterable[str]) -> None:
+        """Check that a margin of a catalog may be made with keys that are for HATS margins."""
+        ...
+
+    def further_properties(self, given: Mapping[str, Any]) -> dict[str, str]:
+        """Return the lines that ``addl_hats_properties`` adds to what a margin says of itself."""
         ...
 
     def footer_path(self, info: CatalogInfo, path: str) -> str:

@@ -14,7 +14,13 @@ from numpy.typing import NDArray
 from margin_cache import __version__
 from margin_cache.catalog.model import CatalogInfo, MarginSummary
 from margin_cache.errors import MarginCacheError
-from margin_cache.storage.files import atomic_path, check_ordinary, exclusive_lock, write_text
+from margin_cache.storage.files import (
+    atomic_path,
+    check_ordinary,
+    directory_size,
+    exclusive_lock,
+    write_text,
+)
 
 INFO = ("hats.properties", "properties")
 """Files that hold the properties of a table, the one to be preferred first."""
@@ -23,6 +29,31 @@ COLLECTION = "collection.properties"
 
 _HATS_VERSION = {"hats_release_date": "2025-08-22", "hats_version": "v1.0"}
 """The version of the specification that margins are written to."""
+
+
+_LEAST: dict[str, Any] = {
+    "obs_collection": "margin",
+    "dataproduct_type": "margin",
+    "hats_primary_table_url": "primary",
+    "hats_margin_threshold": 1.0,
+}
+"""Properties that hats asks of each margin."""
+
+_SAID_OF_ITSELF = (
+    "obs_collection",
+    "dataproduct_type",
+    "hats_nrows",
+    "hats_col_ra",
+    "hats_col_dec",
+    "hats_col_healpix",
+    "hats_col_healpix_order",
+    "hats_primary_table_url",
+    "hats_margin_threshold",
+    "hats_npix_suffix",
+    "hats_order",
+    "moc_sky_fraction",
+)
+"""Properties that follow from what a margin is."""
 
 
 def read_properties(path: Path) -> dict[str, str]:
@@ -128,7 +159,7 @@ def stated_rows(info: CatalogInfo) -> tuple[str, int] | None:
     return f"hats_nrows in its {source}", int(rows)
 
 
-def margin_schema(primary: pa.Schema) -> pa.Schema:
+def margin_schema(primary: pa.Schema, source: Path) -> pa.Schema:
     """Return the schema of a margin: the primary's."""
     return primary
 
@@ -141,6 +172,41 @@ def pixel_columns(
 ) -> dict[str, NDArray[np.int64]]:
     """Return the columns that name pixels: none, in a HATS margin."""
     return {}
+
+
+def check_hats_keys(info: CatalogInfo, given: Iterable[str]) -> None:
+    """Do nothing: a margin of a HATS catalog may be made with all keys."""
+
+
+def further_properties(given: Mapping[str, Any]) -> dict[str, str]:
+    """Return the lines that ``addl_hats_properties`` adds to a margin's properties, as hats does.
+
+    Raises:
+        MarginCacheError: hats does not take them, or they would contradict what the margin is.
+    """
+    if not given:
+        return {}
+    # Slow to import, and nothing else needs it.
+    from hats.catalog.dataset.table_properties import TableProperties
+
+    aliases = {name: key.alias or name for name, key in TableProperties.model_fields.items()}
+    lines = {aliases.get(name, name): value for name, value in given.items()}
+    for name in given:
+        if not re.fullmatch("[A-Za-z][A-Za-z0-9._-]*", name):
+            raise MarginCacheError(
+                f'addl_hats_properties: {name} is not a name of letters, digits, ".", "_" and "-" '
+                "that begins with a letter"
+            )
+        if aliases.get(name, name) in _SAID_OF_ITSELF:
+            raise MarginCacheError(
+                f"addl_hats_properties: {name} is said of the margin by the workflow; leave it out"
+            )
+    try:
+        values = TableProperties(**_LEAST, **lines).model_dump(by_alias=True, exclude_none=True)
+    except ValueError as error:
+        *_, key, reason = ["", *str(error).splitlines()[1:3]]
+        raise MarginCacheError(f"addl_hats_properties: {key}: {reason.strip()}") from None
+    return {name: str(values[name]) for name in lines if name in values}
 
 
 def footer_path(info: CatalogInfo, path: str) -> str:
@@ -172,9 +238,9 @@ def write_description(
         "hats_col_ra": info.ra_column,
         "hats_col_dec": info.dec_column,
         **index,
-        "hats_primary_table_url": _primary_url(info, summary.output_dir),
+        "hats_primary_table_url": info.path,
         "hats_margin_threshold": str(summary.threshold),
-        "hats_npix_suffix": ".parquet",
+        "hats_npix_suffix": summary.npix_suffix,
         "hats_order": str(summary.order),
         "moc_sky_fraction": f"{summary.sky_fraction:.5f}",
         "hats_builder": f"snakemake-margin-cache v{__version__}",
@@ -182,6 +248,7 @@ def write_description(
         "hats_estsize": str(summary.size // 1024),
         **_HATS_VERSION,
     }
+    description = {**summary.properties, **description}
     for name in INFO:
         _write_properties(staging_dir / name, description, "HATS catalog")
     return description, list(INFO)
@@ -195,14 +262,6 @@ def partition_list(pixels: Iterable[tuple[int, int]]) -> str:
 def format_version() -> str:
     """Return the version of the specification that margins are written to."""
     return _HATS_VERSION["hats_version"]
-
-
-def _primary_url(info: CatalogInfo, output_dir: Path) -> str:
-    """Return the primary's path, relative where both lie in one collection."""
-    primary = Path(info.path).resolve()
-    if primary.parent == output_dir.parent.resolve() and (output_dir.parent / COLLECTION).exists():
-        return f"../{primary.name}"
-    return info.path
 
 
 def _write_properties(path: Path, values: Mapping[str, Any], comment: str | None) -> None:
@@ -221,10 +280,16 @@ def is_registered(info: CatalogInfo, output_dir: Path) -> bool:
     True as well if the margin lies in no collection, or in one of another primary table.
     """
     path = output_dir.parent / COLLECTION
-    return (
-        not path.exists()
-        or Path(primary_of(str(output_dir.parent))).resolve() != Path(info.path).resolve()
-        or output_dir.name in _margins(read_properties(path))
+    return not _is_in_collection(info, output_dir) or output_dir.name in _margins(
+        read_properties(path)
+    )
+
+
+def _is_in_collection(info: CatalogInfo, output_dir: Path) -> bool:
+    """Tell whether a margin lies in the collection of its primary."""
+    collection = output_dir.parent
+    return (collection / COLLECTION).exists() and (
+        Path(primary_of(str(collection))).resolve() == Path(info.path).resolve()
     )
 
 
@@ -235,20 +300,31 @@ def _margins(values: Mapping[str, str]) -> list[str]:
 def register(info: CatalogInfo, output_dir: Path) -> None:
     """Add a margin to the collection that it lies in, if that is the one of its primary.
 
-    It becomes the default margin if there was none. All other lines stay as they are.
+    It becomes the default margin if there was none, and the size of the collection is counted
+    anew, if it is given there. All other lines stay as they are.
     """
     path = output_dir.parent / COLLECTION
-    if is_registered(info, output_dir):
+    if not _is_in_collection(info, output_dir):
         return
     # Another process may be finishing a margin of the same collection.
     with exclusive_lock(output_dir.parent):
         values = read_properties(path)
-        margins = [*_margins(values), output_dir.name]
-        changed = {"all_margins": " ".join(dict.fromkeys(margins))}
-        if not values.get("default_margin"):
-            changed["default_margin"] = output_dir.name
+        margins = _margins(values)
+        changed = {}
+        if output_dir.name not in margins:
+            changed["all_margins"] = " ".join(dict.fromkeys([*margins, output_dir.name]))
+            if not values.get("default_margin"):
+                changed["default_margin"] = output_dir.name
         # Bytes, or Python would turn every end of a line into its own.
-        write_text(path, _with_values(path.read_bytes().decode("utf-8"), changed))
+        before = path.read_bytes().decode("utf-8")
+        after = _with_values(before, changed) if changed else before
+        if "hats_estsize" in values:
+            others = directory_size(output_dir.parent) - path.stat().st_size
+            size = (others + len(after.encode())) // 1024
+            if str(size) != values["hats_estsize"]:
+                after = _with_values(after, {"hats_estsize": str(size)})
+        if after != before:
+            write_text(path, after)
 
 
 def _with_values(text: str, values: Mapping[str, str]) -> str:

@@ -1,7 +1,7 @@
 """The HiPSCat format: reading what a catalog says about itself, writing a margin's metadata."""
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -81,10 +81,14 @@ def stated_rows(info: CatalogInfo) -> tuple[str, int] | None:
     return f"total_rows in its {INFO}", rows
 
 
-def margin_schema(primary: pa.Schema) -> pa.Schema:
+def margin_schema(primary: pa.Schema, source: Path) -> pa.Schema:
     """Return the schema of a margin: the primary's, then the pixel that each row comes from.
 
     The pandas metadata, where there is any, tells of the new columns as well.
+
+    Args:
+        primary: schema of the primary, with its metadata.
+        source: the file that it is from.
 
     Raises:
         MarginCacheError: the primary has such columns itself, or damaged metadata of pandas.
@@ -104,8 +108,8 @@ def margin_schema(primary: pa.Schema) -> pa.Schema:
             pandas = json.dumps(_with_pandas_columns(json.loads(metadata[b"pandas"])))
         except (ValueError, TypeError, AttributeError, RecursionError):
             raise MarginCacheError(
-                "input_catalog_path: what the catalog's columns say to pandas is damaged; write "
-                "its files again, with or without that"
+                f"{source}: what its columns say to pandas is damaged; write the catalog's files "
+                "again, with or without that"
             ) from None
         metadata[b"pandas"] = pandas.encode()
     return schema.with_metadata(metadata or None)
@@ -158,6 +162,24 @@ def pixel_columns(
         "margin_Dir": pixel_dir(source_pixels),
         "margin_Npix": source_pixels,
     }
+
+
+def check_hats_keys(info: CatalogInfo, given: Iterable[str]) -> None:
+    """Check that no key is given that is for HATS margins.
+
+    Raises:
+        MarginCacheError: one is.
+    """
+    for key in given:
+        raise MarginCacheError(
+            f"{key}: is for margins of HATS catalogs, and {info.path} is a HiPSCat one; leave it "
+            "out"
+        )
+
+
+def further_properties(given: Mapping[str, Any]) -> dict[str, str]:
+    """Return no properties, which only HATS margins have."""
+    return {}
 
 
 def footer_path(info: CatalogInfo, path: str) -> str:

@@ -1,5 +1,6 @@
 """A catalog as it describes itself, its partitions, and the names of their files."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
@@ -77,7 +78,9 @@ class MarginSummary:
         threshold: margin threshold in arcsec.
         order: highest order of the margin's partitions; the primary's, if it has none.
         sky_fraction: share of the sky that the margin's partitions cover.
-        size: size of the margin's Parquet files in bytes.
+        size: size of the margin's directory in bytes.
+        npix_suffix: what the names of its files end with; "/" if each lies in a directory.
+        properties: further lines of its properties.
     """
 
     primary: CatalogInfo
@@ -87,6 +90,8 @@ class MarginSummary:
     order: int
     sky_fraction: float
     size: int
+    npix_suffix: str
+    properties: Mapping[str, str]
 
 
 @dataclass(frozen=True)

@@ -207,18 +207,22 @@ def _listed_partitions(info: CatalogInfo) -> set[tuple[int, int]] | None:
 
 
 def restrict(partitions: Partitions, wanted: tuple[tuple[int, int], ...]) -> Partitions:
-    """Return the partitions that ``debug_filter_pixel_list`` names.
+    """Return the partitions that overlap one of the pixels of ``debug_filter_pixel_list``.
 
     Raises:
-        MarginCacheError: the catalog lacks one.
+        MarginCacheError: none overlaps one of the pixels.
     """
-    there = list(zip(partitions.orders.tolist(), partitions.pixels.tolist(), strict=True))
-    for pixel in wanted:
-        if pixel not in set(there):
+    starts, ends = pixel_ranges(partitions.orders, partitions.pixels)
+    chosen = np.zeros(len(starts), dtype=bool)
+    for pixel, first, last in zip(wanted, *pixel_ranges(*np.array(wanted).T), strict=True):
+        # Partitions are in nested order and disjoint, so both ends ascend.
+        overlapping = slice(np.searchsorted(ends, first, "right"), np.searchsorted(starts, last))
+        if overlapping.start == overlapping.stop:
             raise MarginCacheError(
-                f"debug_filter_pixel_list: the catalog has no partition {list(pixel)}"
+                f"debug_filter_pixel_list: the catalog has no partition that overlaps {list(pixel)}"
             )
-    return partitions.take(np.flatnonzero([pixel in wanted for pixel in there]))
+        chosen[overlapping] = True
+    return partitions.take(np.flatnonzero(chosen))
 
 
 def check_whole(info: CatalogInfo, partitions: Partitions) -> None:

@@ -17,11 +17,30 @@ from pydantic import TypeAdapter, ValidationError
 from margin_cache.config.model import RunSettings, key_of
 from margin_cache.errors import MarginCacheError
 
-_DASK_KEYS = {
-    "dask_tmp": "--default-resources tmpdir=DIRECTORY",
-    "dask_n_workers": "--cores N on one machine, or --jobs N on a cluster",
-    "dask_threads_per_worker": "--set-threads map_partitions=N, for N threads a job",
+_NO_DASK = "this workflow does not use dask; instead, give snakemake"
+_NO_BAR = "progress is told by Snakemake's own lines; for fewer of them, give snakemake --quiet"
+_NO_SKYMAP = "a margin has no sky map, in hats-import neither; leave the key out"
+
+_NEEDLESS_KEYS = {
+    "dask_tmp": f"{_NO_DASK} --default-resources tmpdir=DIRECTORY",
+    "dask_n_workers": f"{_NO_DASK} --cores N on one machine, or --jobs N on a cluster",
+    "dask_threads_per_worker": f"{_NO_DASK} --set-threads map_partitions=N, for N threads a job",
+    "progress_bar": f"{_NO_BAR} progress",
+    "simple_progress_bar": f"{_NO_BAR} progress",
+    "tqdm_kwargs": f"{_NO_BAR} progress",
+    "resume_tmp": "what a run goes on from lies among its intermediate files; give tmp_dir instead",
+    "delete_resume_log_files": "receipts and logs, which are small, stay for a later run to go on "
+    "from; to be rid of them, delete the margin's directory in tmp_dir",
+    "row_group_kwargs": "does nothing for margins, in hats-import neither; row groups have as many "
+    "rows as the primary's, or as write_table_kwargs: {row_group_size: N} says",
+    "should_write_skymap": _NO_SKYMAP,
+    "skymap_alt_orders": _NO_SKYMAP,
+    "create_skymap_png": _NO_SKYMAP,
+    "catalog_path": "is what output_path and output_artifact_name make; give these instead",
+    "tmp_path": "is what tmp_dir and output_artifact_name make; give these instead",
+    "tmp_base_path": "is what tmp_dir and output_artifact_name make; give these instead",
 }
+"""Arguments of hats-import and hipscat-import that are no keys here, and what serves instead."""
 
 _WRONG = {
     "float_type": "is not of type number",
@@ -133,11 +152,8 @@ def check_keys(config: Mapping[str, Any], known: Iterable[str], where: str) -> N
     for key in config:
         if key in known:
             continue
-        if key in _DASK_KEYS:
-            raise MarginCacheError(
-                f"{where}{key}: this workflow does not use dask; instead, give snakemake "
-                f"{_DASK_KEYS[key]}"
-            )
+        if key in _NEEDLESS_KEYS:
+            raise MarginCacheError(f"{where}{key}: {_NEEDLESS_KEYS[key]}")
         if key in annotations_of(RunSettings):
             raise MarginCacheError(f"{where}{key}: is for the whole run; put it outside margins")
         near = difflib.get_close_matches(str(key), known, n=1, cutoff=0.0)

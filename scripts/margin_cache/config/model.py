@@ -6,12 +6,17 @@ from this module. Jobs import it too, so it imports nothing that is slow to star
 
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field, fields
 from enum import StrEnum
 from typing import Annotated, Any, ClassVar, Literal
 
 from margin_cache.errors import MarginCacheError
-from margin_cache.healpix.nested import MAX_ORDER, finest_margin_order
+from margin_cache.healpix.nested import (
+    COARSE_FACTOR,
+    MAX_ORDER,
+    finest_margin_order,
+    resolution,
+)
 
 SMTP_USER = "MARGIN_CACHE_SMTP_USER"
 """Name of the environment variable with the user for the mail server."""
@@ -27,6 +32,7 @@ class Table(StrEnum):
     """A table of config/README.md; the value stands in the comment that marks it there."""
 
     WHAT = "what is made"
+    HATS = "further files and properties of HATS margins"
     HOW = "how it is made"
     MAIL = "a mail at the end"
     SMTP = "the mail server"
@@ -105,12 +111,13 @@ class MarginSettings:
 
     margin_threshold: Annotated[float, Limits(ge=0.001, le=36000), Key(Table.WHAT)] = 5.0
     """Rows within this many arcsec of a pixel are in its margin. It may be larger than the
-    partitions."""
+    partitions. A coarse margin with `margin_order` given has the threshold of that order."""
 
     margin_order: Annotated[int, Limits(ge=-1, le=MAX_ORDER), Key(Table.WHAT)] = -1
     """Order of the cells by which candidates are found. `-1`: the finest that the threshold allows.
-    With exact filtering it makes no difference to the result; with `fine_filtering: false` it
-    does."""
+    With exact filtering it makes no difference to the result. With `fine_filtering: false` it must
+    be above the highest order of the catalog's partitions, and one that is given says which
+    threshold the margin has: 8245.17 arcsec for order 4, half as much for each further one."""
 
     fine_filtering: Annotated[bool, Key(Table.WHAT)] = True
     """`true`: rows within the threshold, no others. `false`: all rows in cells of `margin_order`
@@ -120,16 +127,66 @@ class MarginSettings:
         tuple[tuple[Annotated[int, Limits(ge=0, le=MAX_ORDER)], Annotated[int, Limits(ge=0)]], ...],
         Key(Table.WHAT, takes="an array of [order, pixel] pairs of whole numbers"),
     ] = ()
-    """Only these partitions; the catalog is restricted to them first, so that the rest of the sky
-    counts as empty."""
+    """Only the partitions that overlap one of these pixels: that are it, lie in it, or hold it. The
+    catalog is restricted to them first, so that the rest of the sky counts as empty."""
 
     create_metadata: Annotated[bool, Key(Table.WHAT)] = True
     """Whether the margin gets a `_metadata` file, which holds the footers of all its files and can
     be large. One of more than 2 GB, which nothing could read, is not written."""
 
+    write_table_kwargs: Annotated[
+        dict[str, Any], Key(Table.WHAT, takes="a mapping of options of PyArrow's Parquet writer")
+    ] = field(default_factory=dict)
+    """Options of PyArrow's Parquet writer that take the place of those that the primary's files are
+    written with, as `{compression: gzip, row_group_size: 10000}`. A `compression` alone has its
+    default level."""
+
     overwrite: Annotated[bool, Key(Table.WHAT)] = False
     """Whether to replace a margin of the same name that was made with other parameters or by
     another tool. The old one stays until the new one is whole. Nothing but a margin is replaced."""
+
+    npix_suffix: Annotated[
+        str,
+        Limits(max_length=64, pattern=r"^(/|\.[A-Za-z0-9][A-Za-z0-9._-]*)$(?!\n)"),
+        Key(Table.HATS, takes='"/", or "." and letters, digits, ".", "_" and "-" after it'),
+    ] = ".parquet"
+    """What the names of the margin's files end with. `/`: each pixel has a directory, with one
+    file."""
+
+    npix_parquet_name: Annotated[
+        str,
+        Limits(max_length=128, pattern=r"^([A-Za-z0-9][A-Za-z0-9._=-]*)?$(?!\n)"),
+        Key(
+            Table.HATS,
+            takes='a name of letters, digits, ".", "_", "=" and "-" that begins with one of the '
+            "first two",
+        ),
+    ] = ""
+    """Name of the file in each directory, if `npix_suffix` is `/`. Empty: the pixel's, as
+    `Npix=10.parquet`."""
+
+    addl_hats_properties: Annotated[
+        dict[str, Any], Key(Table.HATS, takes="a mapping of names to values")
+    ] = field(default_factory=dict)
+    """Further lines of the margin's properties, as `{obs_copyright: CDS}`. What the workflow itself
+    says of the margin stays: lines that would contradict it are refused; but `hats_builder`,
+    `hats_creation_date`, `hats_estsize`, `hats_release_date` and `hats_version` are left out."""
+
+    create_thumbnail: Annotated[bool, Key(Table.HATS)] = False
+    """Whether the margin gets a `data_thumbnail.parquet`, with one row of each of its files."""
+
+    create_per_partition_stats: Annotated[bool, Key(Table.HATS)] = False
+    """Whether it gets a `per_partition_statistics.parquet`, with the statistics of each row
+    group."""
+
+    create_partition_info_png: Annotated[bool, Key(Table.HATS)] = False
+    """Whether it gets a `partition_info.png`, a map of its pixels on the sky."""
+
+    create_summary_html: Annotated[bool, Key(Table.HATS)] = False
+    """Whether it gets an `index.html`, which describes it and its columns."""
+
+    create_summary_md: Annotated[bool, Key(Table.HATS)] = False
+    """Whether it gets a `README.md`, with the same."""
 
     tmp_dir: Annotated[str, Key(Table.HOW)] = ""
     """Directory of the intermediate files, which lie in `tmp_dir/NAME`. Empty: `intermediate` in
@@ -139,6 +196,11 @@ class MarginSettings:
     """Whether to delete the shards once the margin is finished. Receipts and logs, which are small,
     stay: with them, a later change of one partition costs only the reduce jobs around it, and the
     map jobs that these read."""
+
+    resume: Annotated[bool, Key(Table.HOW)] = True
+    """Whether a run goes on from the intermediate files that are there, and leaves a margin that is
+    complete. `false`: each run makes the margin from the beginning, as `--forceall` does; the old
+    one stays until the new one is whole."""
 
     partitions_per_job: Annotated[
         Annotated[int, Limits(ge=1)] | Literal["auto"],
@@ -215,6 +277,27 @@ class MailSettings:
     port: int
     security: str
     sender: str
+
+
+def given_keys(settings: MarginSettings, table: Table) -> list[str]:
+    """Return those keys of a table that are not as by default."""
+    defaults = MarginSettings()
+    return [
+        key.name
+        for key in fields(settings)
+        if key_of(key.type).table == table
+        and getattr(settings, key.name) != getattr(defaults, key.name)
+    ]
+
+
+def guaranteed_threshold(settings: MarginSettings) -> float:
+    """Return the threshold in arcsec within which a margin has all rows.
+
+    That of a coarse margin whose order is given goes by the order, as hats-import computes it.
+    """
+    if settings.fine_filtering or settings.margin_order < 0:
+        return settings.margin_threshold
+    return resolution(settings.margin_order) / COARSE_FACTOR
 
 
 def choose_margin_order(margin_order: int, threshold: float, index_order: int = MAX_ORDER) -> int:

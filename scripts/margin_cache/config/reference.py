@@ -55,7 +55,7 @@ def _rules(model: type) -> dict[str, dict[str, Any]]:
     for key, rule in TypeAdapter(model).json_schema()["properties"].items():
         rule = {"description": " ".join(rule.pop("description").split()), **rule}
         rule.pop("title", None)
-        if is_dataclass(annotations_of(model)[key].__origin__):
+        if is_dataclass(annotations_of(model)[key].__origin__) or rule.get("type") == "object":
             rule["default"] = {}
         if rule["default"] is None:  # which depends on another key, and cannot be written
             del rule["default"]

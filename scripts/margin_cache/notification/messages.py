@@ -28,7 +28,10 @@ _ADVICE_IF_STOPPED = (
 
 
 class MarginReport(NamedTuple):
-    """What is said about a margin; rows and files are None if they are not known."""
+    """What is said about a margin; rows and files are None if they are not known.
+
+    The order of cells is that of a coarse margin, None of an exact one.
+    """
 
     name: str
     output_dir: Path
@@ -38,6 +41,7 @@ class MarginReport(NamedTuple):
     is_older: bool  # complete before the run
     rows: int | None = None
     files: int | None = None
+    cell_order: int | None = None
 
 
 class FailedJob(NamedTuple):
@@ -58,7 +62,7 @@ class FailedJob(NamedTuple):
 def margins_to_make(margins: Iterable[MarginReport]) -> str:
     """Return the lines for the terminal about the margins that a run begins to make."""
     return "\n".join(
-        f"making margin {margin.name} of {margin.catalog} within {margin.threshold:g} arcsec in "
+        f"making margin {margin.name} of {margin.catalog} {_reach(margin)} in "
         f"{margin.output_dir.parent}"
         for margin in margins
     )
@@ -67,11 +71,18 @@ def margins_to_make(margins: Iterable[MarginReport]) -> str:
 def finished_margins(margins: Iterable[MarginReport]) -> str:
     """Return the lines for the terminal about the margins of a run that has succeeded."""
     return "\n".join(
-        f"{margin.output_dir}: {margin.rows} rows in {margin.files} files, "
-        f"within {margin.threshold:g} arcsec"
+        f"{margin.output_dir}: {margin.rows} rows in {margin.files} files, {_reach(margin)}"
         for margin in margins
         if margin.rows is not None
     )
+
+
+def _reach(margin: MarginReport) -> str:
+    """Say how far from pixels the rows of their margins are."""
+    within = f"within {margin.threshold:g} arcsec"
+    if margin.cell_order is None:
+        return within
+    return f"all {within} and others, by cells of order {margin.cell_order}"
 
 
 def failure_summary(
@@ -170,6 +181,8 @@ def _describe_margin(margin: MarginReport) -> str:
         f"input: {margin.catalog.absolute()}",
         f"threshold: {margin.threshold:g} arcsec",
     ]
+    if margin.cell_order is not None:
+        lines.append(f"coarse, by cells of order {margin.cell_order}: rows beyond it as well")
     if margin.rows is not None:
         lines += [f"rows: {margin.rows}", f"files: {margin.files}"]
     if margin.is_older:

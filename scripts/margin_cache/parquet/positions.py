@@ -132,11 +132,19 @@ def read_batches(
     Raises:
         MarginCacheError: the file is damaged.
     """
+    left = sum(file.metadata.row_group(group).num_rows for group in groups)
     try:
-        yield from file.iter_batches(
+        for batch in file.iter_batches(
             BATCH_ROWS, row_groups=groups, columns=columns, use_threads=threads > 1
-        )
-    except (pa.ArrowException, OSError) as error:
+        ):
+            # PyArrow does not say that a column of a damaged file has fewer values than others.
+            if any(len(column) != batch.num_rows for column in batch.columns):
+                raise EOFError("one of its columns ends before its last row")
+            left -= batch.num_rows
+            yield batch
+        if left:
+            raise EOFError("it ends before its last row")
+    except (pa.ArrowException, OSError, EOFError) as error:
         raise unreadable(path, error) from None
 
 

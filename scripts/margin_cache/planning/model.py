@@ -12,6 +12,7 @@ import zlib
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 from zipfile import BadZipFile
 
 import numpy as np
@@ -42,6 +43,11 @@ class MarginParameters:
         partitions_per_job: "auto" or a number.
         job_size_mb: Parquet of an auto job, in MB, about.
         create_metadata: whether the margin gets a _metadata file.
+        write_table_kwargs: options of the writer of its files that are not as the primary's.
+        npix_suffix: what the names of its files end with; "/" if each lies in a directory.
+        npix_parquet_name: name of the file in each such directory; empty for the pixel's.
+        properties: further lines of its properties.
+        further_files: the keys that ask for further files.
     """
 
     catalog: CatalogInfo
@@ -52,6 +58,11 @@ class MarginParameters:
     partitions_per_job: int | str
     job_size_mb: float
     create_metadata: bool
+    write_table_kwargs: dict[str, Any]
+    npix_suffix: str
+    npix_parquet_name: str
+    properties: dict[str, str]
+    further_files: list[str]
 
     @property
     def reach(self) -> float:
@@ -169,10 +180,12 @@ class Plan:
 
     def margin_path(self, destination: int) -> str:
         """Return the path of a destination's file in the margin."""
-        name = pixel_path(
-            int(self.destination_orders[destination]), int(self.destination_pixels[destination])
-        )
-        dataset = self.parameters.catalog.dataset
+        parameters = self.parameters
+        pixel = int(self.destination_pixels[destination])
+        name = pixel_path(int(self.destination_orders[destination]), pixel, parameters.npix_suffix)
+        if parameters.npix_suffix == "/":
+            name += parameters.npix_parquet_name or f"Npix={pixel}.parquet"
+        dataset = parameters.catalog.dataset
         return f"{dataset}/{name}" if dataset else name
 
     def map_job_of(self, name: str) -> int:

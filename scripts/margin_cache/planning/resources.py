@@ -54,6 +54,9 @@ _FILES_PER_MINUTE = 5 * 60
 _FILE_MB = 0.003
 """What the finishing job holds of each file of the margin."""
 
+_HATS_MB, _HATS_MINUTES = 270, 1
+"""Memory of the process in which hats makes a further file, measured; minutes for all of them."""
+
 _REDUCE_SHARE = 0.05
 """Of the footers of all files, what one reduce job has, several times."""
 
@@ -219,7 +222,11 @@ def finish_request(plan: Plan, group: RowGroupSize) -> Request:
     files = len(plan.destination_orders)
     footers = files * group.columns / 1000
     memory = files * _FILE_MB + footers * _REDUCE_SHARE
-    return _request(memory, footers, files / _FILES_PER_MINUTE)
+    minutes = files / _FILES_PER_MINUTE
+    if plan.parameters.further_files:
+        # It reads the footers of all files, decoded.
+        memory, minutes = memory + _HATS_MB + footers, minutes + _HATS_MINUTES
+    return _request(memory, footers, minutes)
 
 
 def _request(memory: float, disk: float, minutes: float) -> Request:

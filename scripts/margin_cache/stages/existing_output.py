@@ -26,6 +26,7 @@ _WITHOUT_INFLUENCE = (
     "overwrite",
     "tmp_dir",
     "delete_intermediate_parquet_files",
+    "resume",
     "partitions_per_job",
     "job_size_mb",
 )

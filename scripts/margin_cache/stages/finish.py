@@ -9,6 +9,7 @@ import platform
 import shutil
 import sys
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -18,8 +19,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from margin_cache import __version__
-from margin_cache.catalog.columns import check_unchanged
+from margin_cache.catalog.columns import check_unchanged, schema_source
 from margin_cache.catalog.formats import format_of
+from margin_cache.catalog.further_files import OF_ROWS, WITHOUT_ROWS, make_further_files
 from margin_cache.catalog.model import MarginSummary
 from margin_cache.errors import MarginCacheError
 from margin_cache.parquet.joined_footers import MOST_BYTES, join_footers, joined_size
@@ -160,13 +162,16 @@ def _write_metadata(margin: Margin, files: Mapping[str, tuple[int, int, str]], r
     dataset = staging_dir / info.dataset
     with atomic_path(dataset / "_common_metadata") as temporary:
         pq.write_metadata(
-            catalog_format.margin_schema(plan.schema),
+            catalog_format.margin_schema(plan.schema, schema_source(info, plan.partitions)),
             temporary,
             write_time_adjusted_to_utc=plan.parameters.primary_options.utc_times,
         )
     names = [f"{info.dataset}/_common_metadata".lstrip("/"), "partition_info.csv"]
     if plan.parameters.create_metadata and _write_footers(margin, dataset):
         names.append(f"{info.dataset}/_metadata".lstrip("/"))
+    wanted = [key for key in plan.parameters.further_files if rows or key in WITHOUT_ROWS]
+    of_rows = [key for key in wanted if key in OF_ROWS]
+    names += make_further_files(staging_dir, margin.name, of_rows)
     written = np.array(
         [plan.margin_path(number) in files for number in range(len(plan.destination_orders))]
     )
@@ -175,6 +180,9 @@ def _write_metadata(margin: Margin, files: Mapping[str, tuple[int, int, str]], r
         staging_dir / "partition_info.csv",
         catalog_format.partition_list(zip(orders.tolist(), pixels.tolist(), strict=True)),
     )
+    fixed = {path: [size, digest] for path, (_, size, digest) in sorted(files.items())} | {
+        name: _size_and_digest(staging_dir / name) for name in names
+    }
     summary = MarginSummary(
         primary=info,
         output_dir=margin.files.output_dir,
@@ -182,17 +190,29 @@ def _write_metadata(margin: Margin, files: Mapping[str, tuple[int, int, str]], r
         threshold=plan.parameters.threshold,
         order=int((orders if rows else plan.partitions.orders).max()),
         sky_fraction=float((1 / (12 * np.exp2(2 * orders))).sum()),
-        size=sum(size for _, size, _ in files.values()),
+        size=sum(size for size, _ in fixed.values()),
+        npix_suffix=plan.parameters.npix_suffix,
+        properties=plan.parameters.properties,
     )
-    description, more = catalog_format.write_description(staging_dir, summary)
-    names += more
-    listed = {path: [size, digest] for path, (_, size, digest) in sorted(files.items())} | {
-        name: [(staging_dir / name).stat().st_size, file_digest(staging_dir / name)]
-        for name in names
-    }
-    provenance = _provenance(margin, description, listed)
-    write_json(staging_dir / PROVENANCE, provenance)
+    if others := [key for key in wanted if key not in OF_ROWS]:
+        # What hats describes has to say what it is.
+        catalog_format.write_description(staging_dir, summary)
+        for name in make_further_files(staging_dir, margin.name, others):
+            fixed[name] = _size_and_digest(staging_dir / name)
+    # The files that tell of the size count as well. Written again, they are as long as before, but
+    # for a digit.
+    for _ in range(3):
+        description, more = catalog_format.write_description(staging_dir, summary)
+        listed = fixed | {name: _size_and_digest(staging_dir / name) for name in more}
+        provenance = _provenance(margin, description, listed)
+        write_json(staging_dir / PROVENANCE, provenance)
+        told = (staging_dir / PROVENANCE).stat().st_size
+        summary = replace(summary, size=told + sum(size for size, _ in listed.values()))
     write_json(margin.files.provenance_copy, provenance)
+
+
+def _size_and_digest(path: Path) -> list[Any]:
+    return [path.stat().st_size, file_digest(path)]
 
 
 def _write_footers(margin: Margin, dataset: Path) -> bool:
@@ -247,6 +267,7 @@ def _provenance(
                 **settings_as_json(margin.settings),
                 "output_artifact_name": margin.name,
                 "margin_order_used": plan.parameters.margin_order,
+                "margin_threshold_used": plan.parameters.threshold,
                 "packages": {
                     "python": platform.python_version(),
                     **margin.versions,

@@ -1,9 +1,12 @@
 """Where all files of a margin lie, for the rules of the workflow and for the stages.
 
-All files of a plan are in ``tmp_dir/NAME/PLAN_ID``. The margin is built in a hidden directory
-beside its output directory, and moved there when it is whole.
+All files of a plan are in ``tmp_dir/NAME/PLAN_ID``; those of margins that have the same name in
+one run in ``tmp_dir/NAME-DIGEST/PLAN_ID``, with a digest of the output path. The margin is built in
+a hidden directory beside its output directory, and moved there when it is whole.
 """
 
+import hashlib
+import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -97,7 +100,7 @@ class MarginFiles(PlanFiles):
 
     @property
     def intermediate_dir(self) -> Path:
-        """The directory of the intermediate files of all margins of this name."""
+        """The directory of the intermediate files of this margin, be they of any plan."""
         return self.plan_dir.parent
 
     @property
@@ -142,13 +145,24 @@ class MarginFiles(PlanFiles):
         return self.output_dir.with_name(f".{self.output_dir.name}.{self.plan_dir.name}.{use}")
 
 
-def intermediate_dir(tmp_dir: str, name: str) -> Path:
-    """Return the directory of the intermediate files of all margins of a name."""
-    return Path(tmp_dir or "intermediate") / name
+def intermediate_dir(tmp_dir: str, name: str, output_path: str | None = None) -> Path:
+    """Return the directory of the intermediate files of a margin.
+
+    Args:
+        tmp_dir: directory of the intermediate files of all margins; empty for "intermediate".
+        name: name of the margin.
+        output_path: directory in which the margin's directory is, if a run makes others of the
+            same name elsewhere, whose files have to be kept apart.
+    """
+    directory = Path(tmp_dir or "intermediate") / name
+    if output_path is None:
+        return directory
+    place = os.fsencode(Path(output_path).absolute())
+    return directory.with_name(f"{name}-{hashlib.blake2b(place, digest_size=4).hexdigest()}")
 
 
 def plan_dirs(directory: Path) -> list[Path]:
-    """Return the directories of plans in the intermediate directory of a name."""
+    """Return the directories of plans in the intermediate directory of a margin."""
     if not directory.is_dir():
         return []
     return sorted(path for path in directory.iterdir() if PlanFiles(path).plan.exists())
@@ -171,13 +185,13 @@ def staging_lock(staging_dir: Path) -> Path:
     return staging_dir / ".run.lock"
 
 
-def margin_files(tmp_dir: str, output_path: str, name: str, plan_id: str) -> MarginFiles:
+def margin_files(directory: Path, output_path: str, name: str, plan_id: str) -> MarginFiles:
     """Return the files of a margin.
 
     Args:
-        tmp_dir: directory of the intermediate files; empty for "intermediate".
+        directory: the directory of its intermediate files.
         output_path: directory in which the margin's directory is.
         name: name of the margin.
         plan_id: id of its plan.
     """
-    return MarginFiles(intermediate_dir(tmp_dir, name) / plan_id, Path(output_path) / name)
+    return MarginFiles(directory / plan_id, Path(output_path) / name)

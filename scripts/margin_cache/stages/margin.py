@@ -2,17 +2,18 @@
 
 import json
 import re
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from margin_cache.catalog.formats import read_catalog_info
 from margin_cache.catalog.model import CatalogInfo
-from margin_cache.config.model import MarginSettings
+from margin_cache.config.model import MarginSettings, guaranteed_threshold
 from margin_cache.errors import MarginCacheError
 from margin_cache.planning.model import Plan, load_plan, save_plan
 from margin_cache.stages.layout import (
@@ -26,6 +27,22 @@ from margin_cache.stages.seen import unseen, wait_until
 from margin_cache.storage.files import read_json, write_json
 
 
+class NamedMargin(NamedTuple):
+    """A margin that is not planned yet.
+
+    Attributes:
+        info: the primary catalog.
+        settings: its settings.
+        name: its name.
+        intermediate_dir: directory of its intermediate files.
+    """
+
+    info: CatalogInfo
+    settings: MarginSettings
+    name: str
+    intermediate_dir: Path
+
+
 @dataclass(frozen=True)
 class Margin:
     """A margin, with the plan to make it.
@@ -33,6 +50,7 @@ class Margin:
     Attributes:
         settings: its settings.
         name: its name.
+        intermediate_dir: directory of its intermediate files.
         plan: its plan.
         format_version: version of the format that it is written in.
         versions: versions of packages that only the main process asks for, by their names.
@@ -41,6 +59,7 @@ class Margin:
 
     settings: MarginSettings
     name: str
+    intermediate_dir: Path
     plan: Plan
     format_version: str
     versions: Mapping[str, str]
@@ -49,8 +68,9 @@ class Margin:
     @cached_property
     def files(self) -> MarginFiles:
         """The paths of all its files."""
-        settings = self.settings
-        return margin_files(settings.tmp_dir, settings.output_path, self.name, self.plan.plan_id)
+        return margin_files(
+            self.intermediate_dir, self.settings.output_path, self.name, self.plan.plan_id
+        )
 
     @property
     def done_file(self) -> Path:
@@ -88,7 +108,8 @@ def load_margin(path: Path) -> Margin:
         raise MarginCacheError(
             f"{path}: is missing or damaged; start the run again, which makes it again"
         ) from None
-    return Margin(settings, name, load_plan(PlanFiles(path.parent).plan), version, versions)
+    plan = load_plan(PlanFiles(path.parent).plan)
+    return Margin(settings, name, path.parent.parent, plan, version, versions)
 
 
 def load_margins(all_settings: Iterable[MarginSettings]) -> list[Margin]:
@@ -100,15 +121,16 @@ def load_margins(all_settings: Iterable[MarginSettings]) -> list[Margin]:
         MarginCacheError: one has not been prepared with these settings, or this machine does not
             see the catalog or the plan.
     """
-    return [margin for settings in all_settings for margin in _load(settings)]
+    all_settings = list(all_settings)
+    for settings in all_settings:
+        catalog = Path(settings.input_catalog_path)
+        if not wait_until(catalog.exists, catalog.parent):
+            raise unseen("input_catalog_path", catalog)
+    return [margin for named in name_margins(all_settings) for margin in _load(named)]
 
 
-def _load(settings: MarginSettings) -> list[Margin]:
-    catalog = Path(settings.input_catalog_path)
-    if not wait_until(catalog.exists, catalog.parent):
-        raise unseen("input_catalog_path", catalog)
-    name = margin_name(read_catalog_info(settings.input_catalog_path), settings)
-    directory = intermediate_dir(settings.tmp_dir, name)
+def _load(named: NamedMargin) -> list[Margin]:
+    settings, directory = named.settings, named.intermediate_dir
     if not wait_until(lambda: bool(_records_of(settings, directory)), directory):
         if not directory.exists():
             raise unseen("tmp_dir", directory)
@@ -135,6 +157,33 @@ def settings_as_json(settings: MarginSettings) -> dict[str, Any]:
     return json.loads(json.dumps(asdict(settings)))
 
 
+def name_margins(all_settings: Iterable[MarginSettings]) -> list[NamedMargin]:
+    """Read what catalogs say of themselves, and return the margins of a run with their names.
+
+    Margins of one name have a directory of intermediate files each, by their output paths. That of
+    a margin whose name no other has goes by its name alone.
+
+    Raises:
+        MarginCacheError: a catalog is missing or damaged, or a name does not make a directory.
+    """
+    found = []
+    for settings in all_settings:
+        info = read_catalog_info(settings.input_catalog_path)
+        name = margin_name(info, settings)
+        found.append(NamedMargin(info, settings, name, intermediate_dir(settings.tmp_dir, name)))
+    wanted = Counter(margin.intermediate_dir.absolute() for margin in found)
+    return [
+        margin
+        if wanted[margin.intermediate_dir.absolute()] == 1
+        else margin._replace(
+            intermediate_dir=intermediate_dir(
+                margin.settings.tmp_dir, margin.name, margin.settings.output_path
+            )
+        )
+        for margin in found
+    ]
+
+
 def margin_name(info: CatalogInfo, settings: MarginSettings) -> str:
     """Return the name of a margin: the one given, or the catalog's with the threshold.
 
@@ -143,7 +192,12 @@ def margin_name(info: CatalogInfo, settings: MarginSettings) -> str:
     """
     if settings.output_artifact_name:
         return settings.output_artifact_name
-    threshold = np.format_float_positional(settings.margin_threshold, trim="-")
+    guaranteed = guaranteed_threshold(settings)
+    # As it was given; the threshold of an order has too many digits for a name.
+    most_digits = None if guaranteed == settings.margin_threshold else 6
+    threshold = np.format_float_positional(
+        guaranteed, precision=most_digits, fractional=False, trim="-"
+    )
     name = f"{info.name}_{threshold}arcs"
     if not re.fullmatch(r"[A-Za-z0-9_-][A-Za-z0-9._-]{,127}", name):
         raise MarginCacheError(

@@ -9,15 +9,22 @@ from pathlib import Path
 import numpy as np
 
 from margin_cache.catalog.agreement import check_agreement
-from margin_cache.catalog.columns import read_schema
-from margin_cache.catalog.formats import format_of, read_catalog_info
+from margin_cache.catalog.columns import read_schema, schema_source
+from margin_cache.catalog.formats import format_of
+from margin_cache.catalog.further_files import FURTHER_FILES
 from margin_cache.catalog.model import CatalogInfo
 from margin_cache.catalog.partitions import (
     check_whole,
     read_partitions,
     restrict,
 )
-from margin_cache.config.model import MarginSettings, choose_margin_order
+from margin_cache.config.model import (
+    MarginSettings,
+    Table,
+    choose_margin_order,
+    given_keys,
+    guaranteed_threshold,
+)
 from margin_cache.errors import MarginCacheError
 from margin_cache.healpix.nested import finest_margin_order
 from margin_cache.parquet.primary_options import MOST_FILES, read_primary_options
@@ -29,8 +36,9 @@ from margin_cache.planning.model import (
     load_plan,
     plan_id,
 )
-from margin_cache.stages.layout import intermediate_dir, margin_files
-from margin_cache.stages.margin import Margin, margin_name
+from margin_cache.stages.layout import margin_files
+from margin_cache.stages.margin import Margin, NamedMargin, name_margins
+from margin_cache.stages.writer_options import check_given
 
 _PACKAGES = ("snakemake", "hpgeom")
 """Packages whose versions the provenance has, beside those that the last job knows."""
@@ -42,25 +50,16 @@ def prepare_margins(all_settings: Iterable[MarginSettings]) -> list[Margin]:
     Raises:
         MarginCacheError: a catalog or a directory is unfit, or two margins have the same name.
     """
-    found = []
-    for settings in all_settings:
-        info = read_catalog_info(settings.input_catalog_path)
-        found.append((info, settings, margin_name(info, settings)))
+    found = name_margins(all_settings)
     _check_directories(found)
-    return [_prepare(*each) for each in found]
+    return [_prepare(each) for each in found]
 
 
-def _check_directories(margins: list[tuple[CatalogInfo, MarginSettings, str]]) -> None:
+def _check_directories(margins: list[NamedMargin]) -> None:
     """Check that margins and intermediate files stay clear of all catalogs and of one another."""
-    primaries = {Path(info.path).resolve() for info, _, _ in margins}
+    primaries = {Path(margin.info.path).resolve() for margin in margins}
     taken: dict[Path, str] = {}
-    names: set[str] = set()
-    for _, settings, name in margins:
-        if name in names:
-            raise MarginCacheError(
-                f"output_artifact_name: two margins have the name {name}; give each its own"
-            )
-        names.add(name)
+    for _, settings, name, directory in margins:
         output_dir = Path(settings.output_path) / name
         if output_dir.is_symlink():
             raise MarginCacheError(
@@ -69,7 +68,7 @@ def _check_directories(margins: list[tuple[CatalogInfo, MarginSettings, str]]) -
             )
         for key, path in (
             ("output_path", _resolved("output_path", output_dir)),
-            ("tmp_dir", _resolved("tmp_dir", intermediate_dir(settings.tmp_dir, name))),
+            ("tmp_dir", _resolved("tmp_dir", directory)),
         ):
             for primary in primaries:
                 if relation := _relation(path, primary):
@@ -77,6 +76,11 @@ def _check_directories(margins: list[tuple[CatalogInfo, MarginSettings, str]]) -
                         f"{key}: {path} {relation} the input catalog {primary}; choose another "
                         "place"
                     )
+            if key == "output_path" and taken.get(path) == f"the margin of {name}":
+                raise MarginCacheError(
+                    f"output_artifact_name: two margins have the name {name} in "
+                    f"{settings.output_path}; give each its own, or another output_path"
+                )
             for other, what in taken.items():
                 if relation := _relation(path, other):
                     raise MarginCacheError(
@@ -120,35 +124,64 @@ def _check_writable(key: str, path: Path) -> None:
         raise MarginCacheError(f"{key}: {existing} cannot be written to; choose another place")
 
 
-def _prepare(info: CatalogInfo, settings: MarginSettings, name: str) -> Margin:
+def _margin_order(info: CatalogInfo, settings: MarginSettings, highest: int) -> int:
+    """Return the order of the cells of a margin.
+
+    Args:
+        info: the catalog.
+        settings: those of the margin.
+        highest: the highest order of the partitions.
+
+    Raises:
+        MarginCacheError: it is too fine, or, for a coarse margin, too coarse.
+    """
+    threshold = settings.margin_threshold
+    order = choose_margin_order(settings.margin_order, threshold, info.index_order)
+    if settings.fine_filtering:
+        # Rows of a pixel's exact margin may have an index that says that they are farther from it.
+        return min(order, finest_margin_order(threshold + info.index_tolerance))
+    if order > highest:
+        return order
+    finest = choose_margin_order(-1, threshold, info.index_order)
+    by_threshold = f", by a margin_threshold of {threshold:g} arcsec,"
+    raise MarginCacheError(
+        f"margin_order: {order}{'' if settings.margin_order >= 0 else by_threshold} is not above "
+        f"{highest}, the highest order of the catalog's partitions, as fine_filtering: false needs "
+        f"it; use {f'{highest + 1} to {finest}' if finest > highest else 'a smaller threshold'}, "
+        "or fine_filtering: true"
+    )
+
+
+def _prepare(named: NamedMargin) -> Margin:
+    info, settings, name, directory = named
+    catalog_format = format_of(info)
+    catalog_format.check_hats_keys(info, given_keys(settings, Table.HATS))
     partitions = all_partitions = read_partitions(info)
     if settings.debug_filter_pixel_list:
         partitions = restrict(partitions, settings.debug_filter_pixel_list)
     # Those whose footers are about to be read, since what is cut off has a clearer line than those.
     check_whole(info, partitions.take(np.arange(min(MOST_FILES, len(partitions.orders)))))
     schema = read_schema(info, partitions)
-    catalog_format = format_of(info)
-    catalog_format.margin_schema(schema)
-    margin_order = choose_margin_order(
-        settings.margin_order, settings.margin_threshold, info.index_order
-    )
-    if settings.fine_filtering:
-        # Rows of a pixel's exact margin may have an index that says that they are farther from it.
-        reach = settings.margin_threshold + info.index_tolerance
-        margin_order = min(margin_order, finest_margin_order(reach))
+    margin_schema = catalog_format.margin_schema(schema, schema_source(info, partitions))
     parameters = MarginParameters(
         catalog=info,
-        threshold=settings.margin_threshold,
-        margin_order=margin_order,
+        threshold=guaranteed_threshold(settings),
+        margin_order=_margin_order(info, settings, int(partitions.orders.max())),
         fine_filtering=settings.fine_filtering,
         primary_options=read_primary_options(info, partitions),
         partitions_per_job=settings.partitions_per_job,
         job_size_mb=settings.job_size_mb,
         create_metadata=settings.create_metadata,
+        write_table_kwargs=settings.write_table_kwargs,
+        npix_suffix=settings.npix_suffix,
+        npix_parquet_name=settings.npix_parquet_name,
+        properties=catalog_format.further_properties(settings.addl_hats_properties),
+        further_files=[key for key in FURTHER_FILES if getattr(settings, key)],
     )
+    check_given(parameters, margin_schema)
     library = library_version()
     wanted = plan_id(library, parameters, content_id(parameters, schema, partitions))
-    files = margin_files(settings.tmp_dir, settings.output_path, name, wanted)
+    files = margin_files(directory, settings.output_path, name, wanted)
     try:
         known = load_plan(files.plan)
         changed = partitions.changed_from(known.partitions)
@@ -162,5 +195,11 @@ def _prepare(info: CatalogInfo, settings: MarginSettings, name: str) -> Margin:
         check_agreement(info, all_partitions)
     versions = {package: version(package) for package in _PACKAGES}
     return Margin(
-        settings, name, plan, catalog_format.format_version(), versions, bool(changed.any())
+        settings,
+        name,
+        directory,
+        plan,
+        catalog_format.format_version(),
+        versions,
+        bool(changed.any()),
     )

@@ -19,7 +19,9 @@ from margin_cache.catalog.columns import (
     DESTINATION,
     SOURCE,
     check_unchanged,
+    schema_source,
     schema_without_dictionaries,
+    shard_schema,
     without_dictionaries,
 )
 from margin_cache.catalog.formats import format_of
@@ -27,7 +29,7 @@ from margin_cache.parquet.positions import spatial_index
 from margin_cache.planning.model import Plan
 from margin_cache.stages.layout import PlanFiles
 from margin_cache.stages.shard import read_rows
-from margin_cache.stages.writer_options import writer_options
+from margin_cache.stages.writer_options import row_group_rows, writer_options
 from margin_cache.storage.files import (
     atomic_files,
     atomic_path,
@@ -65,11 +67,15 @@ def reduce_margins(
     check_unchanged(info, plan.partitions, plan.schema)
     name = plan.reduce_names[job]
     receipt, footers = files.receipt(name), files.footers(name)
-    schema = format_of(info).margin_schema(plan.schema)
+    schema = format_of(info).margin_schema(plan.schema, schema_source(info, plan.partitions))
     options = writer_options(plan.parameters, schema)
     first, stop = plan.reduce_bounds[job : job + 2].tolist()
     shards = [files.shard(plan.map_names[need]) for need in plan.needs_of(job)]
-    batches = [batch for shard in shards for batch in read_rows(shard, first, stop)]
+    batches = [
+        batch
+        for shard in shards
+        for batch in read_rows(shard, shard_schema(plan.schema), first, stop)
+    ]
     for other in receipt.parent.glob(f"{job:05d}-*"):
         # The files are about to become those of this state of the catalog alone.
         if other not in (receipt, footers) and not is_temporary(other.name):
@@ -179,7 +185,7 @@ def _as_parquet(
         options: options of PyArrow's Parquet writer.
         plan: the plan.
     """
-    most = plan.parameters.primary_options.row_group_rows
+    most = row_group_rows(plan.parameters)
     sink = pa.BufferOutputStream()
     # Without a collector of footers: PyArrow asks for it after a failure too, and hides that.
     with pq.ParquetWriter(sink, schema, **options) as writer:

@@ -3,7 +3,7 @@
 The columns of a shard are the primary's, after two of its own: ``destination`` and ``source``,
 indices into the plan's destinations and partitions. Each record batch is sorted by destination, and
 has rows for one reduce job, so that no job reads, to check it, what it does not need. With each
-batch go its first and last destination, and a checksum of its buffers.
+batch go its first and last destination, and a checksum of all that it says.
 """
 
 import zlib
@@ -17,6 +17,14 @@ from numpy.typing import NDArray
 
 from margin_cache.catalog.columns import DESTINATION
 from margin_cache.errors import MarginCacheError
+
+_LISTS = (
+    pa.ListArray,
+    pa.LargeListArray,
+    pa.FixedSizeListArray,
+    pa.ListViewArray,
+    pa.LargeListViewArray,
+)
 
 _CONTENT = b"margin_cache:content"
 """Key of first destination, last destination and checksum of a batch, in the metadata with it."""
@@ -45,13 +53,14 @@ def write_rows(
             writer.write_batch(batch, {_CONTENT: content.encode()})
 
 
-def read_rows(shard: Path, first: int, stop: int) -> Iterator[pa.RecordBatch]:
+def read_rows(shard: Path, schema: pa.Schema, first: int, stop: int) -> Iterator[pa.RecordBatch]:
     """Yield the batches of a shard that have rows of some destinations, and perhaps of others.
 
     The shard is mapped into memory, so only those are read.
 
     Args:
         shard: the file.
+        schema: the schema that it has to have.
         first: the first destination.
         stop: one past the last destination.
 
@@ -60,6 +69,8 @@ def read_rows(shard: Path, first: int, stop: int) -> Iterator[pa.RecordBatch]:
     """
     try:
         reader = pa.ipc.open_file(pa.memory_map(str(shard)))
+        if not reader.schema.equals(schema):
+            raise ValueError("other columns")
         for number in range(reader.num_record_batches):
             found = reader.get_batch_with_custom_metadata(number)
             low, high, checksum = map(int, found.custom_metadata[_CONTENT].split())
@@ -75,10 +86,30 @@ def read_rows(shard: Path, first: int, stop: int) -> Iterator[pa.RecordBatch]:
 
 
 def _checksum(batch: pa.RecordBatch) -> int:
-    """Return a checksum of all buffers of a batch: quick, against damage, not against intent."""
-    checksum: int = batch.num_rows
+    """Return a checksum of a batch: quick, against damage, not against intent.
+
+    Nothing in the buffers is made use of, since what is damaged may point anywhere.
+    """
+    sizes = [size for column in batch.columns for size in _sizes(column)]
+    checksum: int = zlib.crc32(np.array([batch.num_rows, *sizes]))
     for column in batch.columns:
         for buffer in column.buffers():
             if buffer is not None:
                 checksum = zlib.crc32(buffer, checksum)
     return checksum
+
+
+def _sizes(array: pa.Array) -> Iterator[int]:
+    """Yield the numbers of values and of nulls of an array and of those inside it."""
+    yield from (len(array), array.null_count)
+    kind = array.type
+    if isinstance(array, pa.ExtensionArray):
+        yield from _sizes(array.storage)
+    elif pa.types.is_struct(kind):
+        for number in range(kind.num_fields):
+            yield from _sizes(array.field(number))
+    elif pa.types.is_map(kind):
+        yield from _sizes(array.keys)
+        yield from _sizes(array.items)
+    elif isinstance(array, _LISTS):
+        yield from _sizes(array.values)

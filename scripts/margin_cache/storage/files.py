@@ -176,6 +176,22 @@ def read_json(path: Path) -> Any:
         return None
 
 
+def directory_size(directory: Path) -> int:
+    """Return the size of all files below a directory but hidden ones, in bytes.
+
+    Those that go meanwhile do not count.
+    """
+    size = 0
+    with suppress(FileNotFoundError), os.scandir(directory) as entries:
+        for entry in entries:
+            if entry.name.startswith("."):
+                continue
+            with suppress(FileNotFoundError):
+                is_directory = entry.is_dir()
+                size += directory_size(Path(entry.path)) if is_directory else entry.stat().st_size
+    return size
+
+
 def is_temporary(name: str) -> bool:
     """Tell whether a file name is one of an interrupted ``atomic_path``."""
     return name.startswith(".") and name.endswith(".tmp")

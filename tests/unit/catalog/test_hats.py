@@ -152,6 +152,8 @@ def summary_of(info: CatalogInfo, output_dir: Path) -> MarginSummary:
         order=3,
         sky_fraction=1 / 3,
         size=5000,
+        npix_suffix=".pq",
+        properties={"obs_copyright": "CDS", "hats_builder": "nobody"},
     )
 
 
@@ -167,7 +169,9 @@ def test_a_margin_describes_itself_in_both_files(index: str | None, tmp_path: Pa
     assert description["hats_nrows"] == "77"
     assert description["hats_margin_threshold"] == "0.5"
     assert description["hats_primary_table_url"] == "a=b: ö/sky"
-    assert description["hats_npix_suffix"] == ".parquet"
+    assert description["hats_npix_suffix"] == ".pq"
+    assert description["obs_copyright"] == "CDS"
+    assert description["hats_builder"].startswith("snakemake-margin-cache v")
     assert description["hats_order"] == "3"
     assert description["moc_sky_fraction"] == "0.33333"
     assert description["hats_estsize"] == "4"
@@ -180,11 +184,39 @@ def test_a_margin_describes_itself_in_both_files(index: str | None, tmp_path: Pa
 
 def test_columns_partitions_and_footers_are_those_of_hats() -> None:
     schema = pa.schema([("ra", pa.float64())], {"a": "b"})
-    assert hats.margin_schema(schema).equals(schema, check_metadata=True)
+    assert hats.margin_schema(schema, Path("_common_metadata")).equals(schema, check_metadata=True)
     assert hats.pixel_columns(*map(np.array, ([1], [2], [1], [3]))) == {}
     assert hats.partition_list([(1, 47), (9, 123_456)]) == "Norder,Npix\n1,47\n9,123456\n"
     assert hats.partition_list([]) == "Norder,Npix\n"
     assert hats.footer_path(HATS, "dataset/Norder=1/x.parquet") == "Norder=1/x.parquet"
+
+
+# --- further properties ---------------------------------------------------------------------
+
+
+def test_further_properties_are_those_that_hats_would_write() -> None:
+    given = {"obs_copyright": "CDS", "default_columns": ["ra", "dec"], "flag": True, "none": None}
+    assert hats.further_properties({}) == {}
+    assert hats.further_properties(given) == {
+        "obs_copyright": "CDS",
+        "hats_cols_default": "ra dec",
+        "flag": "True",
+    }
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"hats_nrows": 5}, "hats_nrows is said of the margin by the workflow; leave it out"),
+        ({"total_rows": 5}, "total_rows is said of the margin by the workflow; leave it out"),
+        ({"catalog_name": "x"}, "catalog_name is said of the margin"),
+        ({"a b": 1}, "a b is not a name of letters"),
+        ({"hats_max_rows": "many"}, "hats_max_rows: Input should be a valid integer"),
+    ],
+)
+def test_properties_that_cannot_be_are_refused(given: dict[str, object], said: str) -> None:
+    with pytest.raises(MarginCacheError, match=f"^addl_hats_properties: {said}"):
+        hats.further_properties(given)
 
 
 # --- collections ----------------------------------------------------------------------------
@@ -298,20 +330,32 @@ def test_a_margin_elsewhere_or_of_another_catalog_is_not_listed(
     assert not (tmp_path / "collection.properties").exists()
 
 
-def test_the_primary_is_named_relative_in_its_collection_and_as_given_elsewhere(
+def test_the_primary_is_named_as_given_in_its_collection_too(
     collection: Collection, tmp_path: Path
 ) -> None:
-    for output_dir, url in (
-        (collection.path / "margin", "../sky"),
-        (tmp_path / "margin", collection.info.path),
-    ):
+    for output_dir in (collection.path / "margin", tmp_path / "margin"):
         description, _ = hats.write_description(tmp_path, summary_of(collection.info, output_dir))
-        assert description["hats_primary_table_url"] == url
-    collection.file.unlink()
-    description, _ = hats.write_description(
-        tmp_path, summary_of(collection.info, collection.path / "margin")
+        assert description["hats_primary_table_url"] == collection.info.path
+
+
+def test_the_size_of_a_collection_is_counted_again_where_it_is_given(
+    collection: Collection,
+) -> None:
+    """Of all files in it but hidden ones, as other margins at work."""
+    collection.write("hats_primary_table_url=sky\nhats_estsize = 1\nobs_title=x\n")
+    margin = collection.path / "one"
+    for path, size in ((margin / "a/b", 5000), (collection.path / ".two.staging/c", 9000)):
+        path.parent.mkdir(parents=True)
+        path.write_bytes(bytes(size))
+    text = collection.register("one")
+    assert text == (
+        "hats_primary_table_url=sky\nhats_estsize=4\nobs_title=x\nall_margins=one\n"
+        "default_margin=one\n"
     )
-    assert description["hats_primary_table_url"] == collection.info.path
+    (margin / "a/b").write_bytes(bytes(7 * 1024 - len(text)))
+    assert "hats_estsize=7\n" in collection.register("one")
+    (margin / "a/b").write_bytes(bytes(7 * 1024 - len(text) - 1))
+    assert "hats_estsize=6\n" in collection.register("one")
 
 
 def test_lines_of_a_collection_end_as_they_did(collection: Collection) -> None:

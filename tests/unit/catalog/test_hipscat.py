@@ -14,6 +14,8 @@ from margin_cache.catalog.model import CatalogInfo, MarginSummary
 from margin_cache.errors import MarginCacheError
 from support.catalog_infos import HIPSCAT
 
+SOURCE = Path("sky/_common_metadata")
+
 INFO = {
     "catalog_name": "stars",
     "catalog_type": "object",
@@ -82,7 +84,7 @@ def frame_schema(index: str | None) -> pa.Schema:
 @pytest.mark.parametrize("index", ["_hipscat_index", None])
 def test_the_schema_has_three_columns_more_and_pandas_knows_them(index: str | None) -> None:
     primary = frame_schema(index)
-    found = hipscat.margin_schema(primary)
+    found = hipscat.margin_schema(primary, SOURCE)
     assert found.names == [*primary.names, "margin_Norder", "margin_Dir", "margin_Npix"]
     assert found.types[-3:] == [pa.uint8(), pa.uint64(), pa.uint64()]
     frame = primary.empty_table().to_pandas()
@@ -95,8 +97,8 @@ def test_the_schema_has_three_columns_more_and_pandas_knows_them(index: str | No
 
 def test_other_metadata_stay_and_none_are_made_up() -> None:
     plain = pa.schema([("ra", pa.float64())])
-    assert not hipscat.margin_schema(plain).metadata
-    assert hipscat.margin_schema(plain.with_metadata({"a": "b"})).metadata == {b"a": b"b"}
+    assert not hipscat.margin_schema(plain, SOURCE).metadata
+    assert hipscat.margin_schema(plain.with_metadata({"a": "b"}), SOURCE).metadata == {b"a": b"b"}
 
 
 @pytest.mark.parametrize(
@@ -110,14 +112,16 @@ def test_other_metadata_stay_and_none_are_made_up() -> None:
 )
 def test_damaged_metadata_of_pandas_are_refused(pandas: str) -> None:
     schema = pa.schema([("ra", pa.float64())], {"pandas": pandas})
-    with pytest.raises(MarginCacheError, match="columns say to pandas is damaged; write its files"):
-        hipscat.margin_schema(schema)
+    with pytest.raises(
+        MarginCacheError, match=r"^sky/_common_metadata: what its columns say to pandas"
+    ):
+        hipscat.margin_schema(schema, SOURCE)
 
 
 def test_a_margin_is_not_taken_for_a_primary() -> None:
     schema = pa.schema([("ra", pa.float64()), ("margin_Npix", pa.uint64())])
     with pytest.raises(MarginCacheError, match="has a column margin_Npix, which only margins"):
-        hipscat.margin_schema(schema)
+        hipscat.margin_schema(schema, SOURCE)
 
 
 def test_rows_name_the_pixel_they_are_for_and_the_one_they_are_from() -> None:
@@ -151,6 +155,8 @@ def test_a_margin_describes_itself_in_the_order_of_hipscat(tmp_path: Path) -> No
         order=3,
         sky_fraction=0.5,
         size=1000,
+        npix_suffix=".parquet",
+        properties={},
     )
     description, names = hipscat.write_description(tmp_path, summary)
     assert names == ["catalog_info.json"]
@@ -181,3 +187,9 @@ def test_nothing_lists_margins_of_hipscat(tmp_path: Path) -> None:
     assert hipscat.is_registered(HIPSCAT, tmp_path / "margin")
     hipscat.register(HIPSCAT, tmp_path / "margin")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_keys_for_hats_margins_are_refused() -> None:
+    hipscat.check_hats_keys(HIPSCAT, [])
+    with pytest.raises(MarginCacheError, match=r"^npix_suffix: is for margins of HATS catalogs"):
+        hipscat.check_hats_keys(HIPSCAT, ["npix_suffix"])

@@ -340,10 +340,35 @@ def test_wanted_partitions_are_kept_in_nested_order(info: CatalogInfo) -> None:
     assert found.sizes.tolist() == partitions.sizes[[1, 5]].tolist()
 
 
-def test_a_wanted_partition_that_there_is_not_is_named(info: CatalogInfo) -> None:
-    # A pixel of the number of another order's partition is not that partition.
-    with pytest.raises(MarginCacheError, match=re.escape("has no partition [1, 5]")):
-        restrict(read_partitions(info), ((2, 5), (1, 5)))
+@pytest.mark.parametrize(
+    ("wanted", "numbers"),
+    [
+        ([(0, 0)], [0, 1]),
+        ([(0, 0), (2, 5)], [0, 1]),
+        ([(2, 3)], [0]),
+        ([(29, 4**29)], [2]),
+        ([(1, 8), (1, 11), (1, 47)], [3, 4, 5]),
+        ([(5, 2 * 4**5)], [3]),
+        ([(0, pixel) for pixel in (0, 1, 2, 11)], [0, 1, 2, 3, 4, 5]),
+    ],
+)
+def test_wanted_partitions_are_those_that_overlap_a_pixel(
+    info: CatalogInfo, wanted: list[tuple[int, int]], numbers: list[int]
+) -> None:
+    found = restrict(read_partitions(info), tuple(wanted))
+    there = zip(found.orders.tolist(), found.pixels.tolist(), strict=True)
+    assert list(there) == [PIXELS[number] for number in numbers]
+
+
+@pytest.mark.parametrize("pixel", [(1, 2), (2, 4), (0, 5), (29, 4**28), (7, 2 * 4**7 + 1)])
+def test_a_wanted_pixel_that_no_partition_overlaps_is_named(
+    info: CatalogInfo, pixel: tuple[int, int]
+) -> None:
+    said = re.escape(
+        f"debug_filter_pixel_list: the catalog has no partition that overlaps {[*pixel]}"
+    )
+    with pytest.raises(MarginCacheError, match=said):
+        restrict(read_partitions(info), ((2, 5), pixel))
 
 
 def test_an_encrypted_file_is_not_called_truncated(info: CatalogInfo) -> None:

@@ -12,6 +12,7 @@ from margin_cache.config.model import (
     SmtpSettings,
     Table,
     choose_margin_order,
+    given_keys,
     key_of,
 )
 from margin_cache.config.validation import mail_settings, settings_of_margins
@@ -27,7 +28,17 @@ DEFAULTS = {
     "fine_filtering": True,
     "debug_filter_pixel_list": (),
     "create_metadata": True,
+    "write_table_kwargs": {},
     "overwrite": False,
+    "npix_suffix": ".parquet",
+    "npix_parquet_name": "",
+    "addl_hats_properties": {},
+    "create_thumbnail": False,
+    "create_per_partition_stats": False,
+    "create_partition_info_png": False,
+    "create_summary_html": False,
+    "create_summary_md": False,
+    "resume": True,
     "tmp_dir": "",
     "delete_intermediate_parquet_files": True,
     "partitions_per_job": "auto",
@@ -121,3 +132,9 @@ def test_order_finer_than_the_index_is_refused_for_this_catalog():
         "margin_order: 20 is too fine for a margin_threshold of 0.001 arcsec in this catalog; use "
         "an order from 0 to 19, or -1 to have it chosen"
     )
+
+
+def test_keys_of_a_table_are_given_if_they_are_not_as_by_default():
+    settings = MarginSettings(npix_suffix="/", create_thumbnail=False, overwrite=True)
+    assert given_keys(settings, Table.HATS) == ["npix_suffix"]
+    assert given_keys(MarginSettings(), Table.HATS) == []

@@ -23,6 +23,16 @@ VALUES = {
     "fine_filtering": False,
     "debug_filter_pixel_list": [[0, 4]],
     "create_metadata": False,
+    "write_table_kwargs": {"compression": "gzip", "row_group_size": 7},
+    "npix_suffix": "/",
+    "npix_parquet_name": "part0.parquet",
+    "addl_hats_properties": {"obs_copyright": "CDS"},
+    "create_thumbnail": True,
+    "create_per_partition_stats": True,
+    "create_partition_info_png": True,
+    "create_summary_html": True,
+    "create_summary_md": True,
+    "resume": False,
     "overwrite": True,
     "tmp_dir": "/scratch",
     "delete_intermediate_parquet_files": False,
@@ -242,6 +252,28 @@ def test_key_for_dask_is_refused_with_what_snakemake_has(key, equivalent):
         assert message.startswith(f"{start}: ")
         assert "does not use dask" in message
         assert equivalent in message
+
+
+@pytest.mark.parametrize(
+    ("key", "equivalent"),
+    [
+        ("simple_progress_bar", "--quiet progress"),
+        ("tqdm_kwargs", "--quiet progress"),
+        ("resume_tmp", "give tmp_dir"),
+        ("delete_resume_log_files", "delete the margin's directory in tmp_dir"),
+        ("row_group_kwargs", "write_table_kwargs: {row_group_size: N}"),
+        ("should_write_skymap", "no sky map"),
+        ("skymap_alt_orders", "no sky map"),
+        ("create_skymap_png", "no sky map"),
+        ("catalog_path", "output_path and output_artifact_name"),
+    ],
+)
+def test_argument_of_hats_import_that_does_nothing_here_is_told_what_serves(key, equivalent):
+    for config, start in (({key: 1}, key), ({"margins": [{key: 1}]}, f"margins[0]: {key}")):
+        message = refusal(config)
+        assert message.startswith(f"{start}: ")
+        assert equivalent in message
+        assert "\n" not in message and "no such key" not in message
 
 
 @pytest.mark.parametrize(

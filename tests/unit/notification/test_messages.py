@@ -13,6 +13,7 @@ from margin_cache.notification.messages import (
     failure_message,
     failure_summary,
     finished_margins,
+    margins_to_make,
     printable,
     resume_command,
     run_details,
@@ -47,6 +48,16 @@ def test_success_tells_what_was_made():
         "Log: run.log",
     ):
         assert line in text(message).splitlines()
+
+
+def test_a_coarse_margin_is_not_said_to_end_at_the_threshold():
+    margin = MARGIN._replace(threshold=8245.1683, cell_order=4)
+    expected = "all within 8245.17 arcsec and others, by cells of order 4"
+    assert finished_margins([margin]) == f"/out/gaia_10arcs: 1234 rows in 56 files, {expected}"
+    assert expected in margins_to_make([margin])
+    assert finished_margins([MARGIN]).endswith("files, within 10 arcsec")
+    lines = text(success_message([margin], "")).splitlines()
+    assert "    coarse, by cells of order 4: rows beyond it as well" in lines
 
 
 def test_relative_paths_are_told_in_full():

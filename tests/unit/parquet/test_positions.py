@@ -299,6 +299,29 @@ def test_a_partition_of_another_schema_is_refused(catalog: Catalog) -> None:
         catalog.files(schema)
 
 
+@pytest.mark.parametrize("value", [0, 1, 127, 255])
+def test_a_file_of_which_pyarrow_reads_fewer_rows_is_named(value: int, tmp_path: Path) -> None:
+    """As with a damaged page header; batch by batch, PyArrow says nothing of it."""
+    path = tmp_path / "table.parquet"
+    table = pa.table({"index": np.arange(55), "ra": np.linspace(0, 1, 55)})
+    pq.write_table(table, path, compression="none", use_dictionary=False)
+    content = path.read_bytes()
+    unread = 0
+    for place in range(4, 30):
+        path.write_bytes(content[:place] + bytes([value]) + content[place + 1 :])
+        part = open_file(path)
+        try:
+            whole = pq.ParquetFile(path).read()
+        except (pa.ArrowException, OSError):
+            unread += 1
+            with pytest.raises(MarginCacheError, match=re.escape(f"{path}: cannot be read (")):
+                list(positions.read_batches(path, part.file, [0], table.schema.names, 1))
+        else:
+            batches = positions.read_batches(path, part.file, [0], table.schema.names, 1)
+            assert pa.Table.from_batches(batches).equals(whole)
+    assert unread
+
+
 def test_a_damaged_row_group_is_named(catalog: Catalog) -> None:
     content = bytearray(catalog.path.read_bytes())
     content[4 : len(content) // 2] = b"\xff" * (len(content) // 2 - 4)

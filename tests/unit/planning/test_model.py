@@ -43,6 +43,10 @@ def changed(value: Any) -> Any:
         return not value
     if isinstance(value, PrimaryOptions):
         return replace(value, columns={"ra": ColumnOptions(encoding="PLAIN")})
+    if isinstance(value, dict):
+        return {**value, "x": 1}
+    if isinstance(value, list):
+        return [*value, "x"]
     return value + "x" if isinstance(value, str) else value + 1
 
 
@@ -115,3 +119,19 @@ def test_only_jobs_that_read_a_partition_are_named_anew_when_it_changes(name: st
     assert renamed == readers and 0 < len(readers) < len(plan.reduce_names)
     with pytest.raises(ValueError, match="not a job"):
         plan.map_job_of(other.map_names[2])
+
+
+@pytest.mark.parametrize(
+    ("suffix", "name", "expected"),
+    [
+        (".pq", "", "Norder=4/Dir=0/Npix=7.pq"),
+        ("/", "", "Norder=4/Dir=0/Npix=7/Npix=7.parquet"),
+        ("/", "part0.parquet", "Norder=4/Dir=0/Npix=7/part0.parquet"),
+    ],
+)
+def test_files_of_a_margin_are_named_by_its_suffix(suffix: str, name: str, expected: str) -> None:
+    plan = make_plan(
+        replace(PARAMETERS, npix_suffix=suffix, npix_parquet_name=name), partitions_of(2)
+    )
+    plan.destination_orders[0], plan.destination_pixels[0] = 4, 7
+    assert plan.margin_path(0) == expected

@@ -58,6 +58,7 @@ def test_provenance_lists_all_files_and_what_made_them(reduced: Margin) -> None:
     }
     assert arguments["margin_threshold"] == 300.0
     assert arguments["margin_order_used"] == reduced.plan.parameters.margin_order
+    assert arguments["margin_threshold_used"] == reduced.plan.parameters.threshold
     assert arguments["library"] == reduced.plan.library
     assert arguments["packages"]["snakemake"] == reduced.versions["snakemake"]
 

@@ -6,7 +6,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from margin_cache.stages.job_inputs import missing_receipts, partitions_read, shards_read, target
+from margin_cache.stages.job_inputs import (
+    all_outputs,
+    missing_receipts,
+    partitions_read,
+    shards_read,
+    target,
+)
 from margin_cache.stages.margin import Margin
 from support.small_skies import small_catalog
 
@@ -62,3 +68,10 @@ def test_a_run_ends_with_the_done_file_unless_the_margin_is_complete(
     margin = prepare()
     assert target(margin, True) == str(margin.done_file)
     assert Path(target(margin, False)).parent == margin.files.output_dir
+
+
+def test_outputs_of_all_jobs_are_there_once_a_margin_is_finished(finished: Margin) -> None:
+    outputs = all_outputs(finished)
+    jobs = len(finished.plan.map_names) + len(finished.plan.reduce_names) + 1
+    assert len(set(outputs)) == jobs
+    assert all(Path(path).exists() for path in outputs)

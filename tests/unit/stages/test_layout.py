@@ -1,6 +1,7 @@
 """All paths of a margin follow from four words, and stay apart."""
 
 import os
+import re
 from pathlib import Path
 
 import pytest
@@ -26,7 +27,7 @@ def test_files_of_a_plan_are_below_its_directory() -> None:
 
 
 def test_a_margin_is_built_beside_its_output_directory() -> None:
-    files = margin_files("/scratch/me", "/data", "gaia_10arcs", "1234")
+    files = margin_files(Path("/scratch/me/gaia_10arcs"), "/data", "gaia_10arcs", "1234")
     assert files.plan_dir == Path("/scratch/me/gaia_10arcs/1234")
     assert files.intermediate_dir == Path("/scratch/me/gaia_10arcs")
     assert files.margin_file == Path("/scratch/me/gaia_10arcs/1234/margin.json")
@@ -40,19 +41,30 @@ def test_without_a_tmp_dir_intermediate_files_are_in_the_working_directory() -> 
     assert intermediate_dir("", "gaia") == Path("intermediate/gaia")
 
 
+def test_intermediate_files_of_one_name_are_apart_by_where_the_margins_are(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    places = ("one", "two", str(tmp_path / "one"))
+    one, two, one_in_full = (intermediate_dir("tmp", "gaia", place) for place in places)
+    assert one == one_in_full != two
+    for path in (one, two):
+        assert re.fullmatch("tmp/gaia-[0-9a-f]{8}", str(path))
+
+
 def test_what_is_left_behind_is_that_of_this_name_and_of_any_plan(tmp_path: Path) -> None:
     ids = "0123456789abcdef", "fedcba9876543210"
-    files, older = (margin_files("", str(tmp_path), "gaia", plan_id) for plan_id in ids)
+    files, older = (margin_files(Path(), str(tmp_path), "gaia", plan_id) for plan_id in ids)
     assert files.left_behind() == []
     for path in (files.staging_dir, older.staging_dir, older.backup_dir):
         path.mkdir()
     # Of margins whose names begin or end with this one's, also such that look like a plan's id.
     for name in ("ztf", "gaia.wide", "my.gaia", f"gaia.{ids[1]}"):
-        margin_files("", str(tmp_path), name, ids[0]).staging_dir.mkdir()
+        margin_files(Path(), str(tmp_path), name, ids[0]).staging_dir.mkdir()
     (tmp_path / "gaia").mkdir()
     assert set(files.left_behind()) == {files.staging_dir, older.staging_dir, older.backup_dir}
     assert files.other_staging_locks() == [staging_lock(older.staging_dir)]
-    assert margin_files("", str(tmp_path / "none"), "gaia", ids[0]).left_behind() == []
+    assert margin_files(Path(), str(tmp_path / "none"), "gaia", ids[0]).left_behind() == []
 
 
 @pytest.mark.parametrize("name", ["SHARD", "RECEIPT", "FOOTERS", "DONE", "MAP_LOG", "REDUCE_LOG"])

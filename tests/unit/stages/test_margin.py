@@ -77,6 +77,16 @@ def test_a_margin_is_named_after_the_catalog_and_the_threshold(
     assert margin_name(margin.plan.parameters.catalog, settings) == name
 
 
+def test_a_coarse_margin_is_named_after_the_threshold_of_its_order(
+    prepare: Callable[..., Margin],
+) -> None:
+    margin = prepare()
+    coarse = replace(margin.settings, output_artifact_name="", fine_filtering=False)
+    for order, name in ((4, "sky_8245.17arcs"), (-1, "sky_60arcs"), (29, "sky_0.000245725arcs")):
+        settings = replace(coarse, margin_order=order, margin_threshold=60.0)
+        assert margin_name(margin.plan.parameters.catalog, settings) == name
+
+
 def test_a_catalog_whose_name_makes_none_needs_one(prepare: Callable[..., Margin]) -> None:
     margin = prepare()
     info = replace(read_catalog_info(margin.settings.input_catalog_path), name="a/b")

@@ -13,7 +13,7 @@ import pytest
 from margin_cache.config.validation import settings_of_margins
 from margin_cache.errors import MarginCacheError
 from margin_cache.planning.model import load_plan
-from margin_cache.stages.margin import Margin
+from margin_cache.stages.margin import Margin, load_margins, save_margin
 from margin_cache.stages.prepare import prepare_margins
 from support.changed_catalogs import declare_interval, rewrite_partitions, say_other_codec
 from support.margins import configuration
@@ -25,11 +25,40 @@ from support.write_hats import write_hats
 def test_parameters_are_those_of_the_settings_and_of_the_primary(
     catalog: Path, prepare: Callable[..., Margin]
 ) -> None:
-    parameters = prepare(margin_threshold=60, margin_order=5, fine_filtering=False).plan.parameters
+    parameters = prepare(margin_threshold=60, margin_order=5).plan.parameters
     assert (parameters.threshold, parameters.margin_order) == (60.0, 5)
-    assert not parameters.fine_filtering
+    assert parameters.fine_filtering
     first = pq.read_metadata(min(catalog.rglob("Npix=*.parquet"))).row_group(0).column(0)
     assert parameters.primary_options.compression == first.compression.lower()
+
+
+@pytest.mark.parametrize(("given", "order", "threshold"), [(4, 4, 8245.17), (-1, 11, 60.0)])
+def test_a_coarse_margin_has_the_threshold_of_an_order_that_is_given(
+    prepare: Callable[..., Margin], given: int, order: int, threshold: float
+) -> None:
+    margin = prepare(margin_threshold=60, margin_order=given, fine_filtering=False)
+    assert margin.plan.parameters.margin_order == order
+    assert margin.plan.parameters.threshold == pytest.approx(threshold, abs=0.005)
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"margin_order": 1}, "1 is not above 1, .*; use 2 to 11, or fine_filtering: true"),
+        ({"margin_order": 0}, "0 is not above 1, .*; use 2 to 11, or fine_filtering: true"),
+        (
+            {"margin_threshold": 36_000},
+            "1, by a margin_threshold of 36000 arcsec, is not above 1, .*; use a smaller threshold",
+        ),
+    ],
+)
+def test_cells_of_a_coarse_margin_must_be_smaller_than_partitions(
+    prepare: Callable[..., Margin], changes: dict[str, int], said: str
+) -> None:
+    config = {"margin_threshold": 60} | changes
+    assert prepare(**config).plan.partitions.orders.max() == 1
+    with pytest.raises(MarginCacheError, match=f"^margin_order: {said}"):
+        prepare(fine_filtering=False, **config)
 
 
 def test_the_plan_has_the_schema_of_the_catalog(
@@ -245,5 +274,35 @@ def test_two_margins_of_one_name_are_refused(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     config = configuration(str(catalog), margins=[{"margin_threshold": 5}, {"overwrite": True}])
-    with pytest.raises(MarginCacheError, match=re.escape("two margins have the name margin")):
+    with pytest.raises(MarginCacheError, match=re.escape("two margins have the name margin in")):
         prepare_margins(settings_of_margins(config))
+
+
+def test_margins_of_one_name_in_two_places_have_intermediate_files_each(
+    catalog: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    places = [{"output_path": "one"}, {"output_path": str(tmp_path / "two")}]
+    config = configuration(str(catalog))
+    alone = [prepare_margins(settings_of_margins(config | place))[0] for place in places]
+    settings = settings_of_margins({**config, "margins": places})
+    together = prepare_margins(settings)
+    assert {margin.files.intermediate_dir for margin in alone} == {Path("intermediate/margin")}
+    one, two = (margin.files for margin in together)
+    assert len({one.intermediate_dir, two.intermediate_dir, alone[0].intermediate_dir}) == 3
+    assert [margin.files.staging_dir for margin in alone] == [one.staging_dir, two.staging_dir]
+    for margin in together:
+        save_margin(margin)
+    loaded = load_margins(settings)
+    assert [margin.files for margin in loaded] == [one, two]
+    assert [margin.settings for margin in loaded] == settings
+
+
+def test_margins_of_one_name_with_their_own_tmp_dirs_are_apart_already(
+    catalog: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    places = [{"output_path": name, "tmp_dir": f"tmp-{name}"} for name in ("one", "two")]
+    made = prepare_margins(settings_of_margins(configuration(str(catalog), margins=places)))
+    directories = [margin.files.intermediate_dir for margin in made]
+    assert directories == [Path("tmp-one/margin"), Path("tmp-two/margin")]

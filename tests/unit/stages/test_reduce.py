@@ -16,6 +16,7 @@ from margin_cache.storage.files import file_digest
 from support.changed_catalogs import rewrite_partitions
 from support.full_disks import files_end_at
 from support.margins import tree_digest
+from support.small_skies import small_catalog
 from support.stages import run_map_jobs, run_reduce_jobs
 
 
@@ -153,9 +154,10 @@ WORDS = pa.dictionary(pa.int8(), pa.string())
 
 @pytest.mark.parametrize("kind", [WORDS, pa.list_(WORDS), pa.struct({"word": WORDS})], ids=str)
 def test_categories_that_are_too_many_together_for_their_codes_are_kept(
-    kind: pa.DataType, catalog: Path, prepare: Callable[..., Margin]
+    kind: pa.DataType, tmp_path: Path, prepare: Callable[..., Margin]
 ) -> None:
     """Each partition has 100 of its own, of which at most 128 fit into one dictionary."""
+    catalog = small_catalog(tmp_path / "larger", rows=2000, max_rows=100)
 
     def value(row: int, number: int) -> object:
         word = f"{number} {row % 100}"
@@ -171,7 +173,7 @@ def test_categories_that_are_too_many_together_for_their_codes_are_kept(
         for path in rewrite_partitions(catalog, edit)
         for row in pq.ParquetFile(path).read(["id", "words"]).to_pylist()
     }
-    margin = prepare(fine_filtering=False, margin_order=0)
+    margin = prepare(input_catalog_path=catalog, margin_threshold=36_000)
     run_map_jobs(margin)
     run_reduce_jobs(margin)
     divided = 0

@@ -49,7 +49,7 @@ def shard(tmp_path: Path) -> Path:
 def ids(shard: Path, first: int, stop: int) -> dict[int, list[int]]:
     """The ids of rows by their destination, of those from the first to before the last."""
     found: dict[int, list[int]] = {}
-    for batch in read_rows(shard, first, stop):
+    for batch in read_rows(shard, some_rows().schema, first, stop):
         for destination, identity in zip(batch[0].to_pylist(), batch["id"].to_pylist()):
             if first <= destination < stop:
                 found.setdefault(destination, []).append(identity)
@@ -68,7 +68,7 @@ def test_rows_of_destinations_are_read_in_the_order_in_which_they_were_given(
 
 
 def test_all_columns_are_read_as_they_were(shard: Path) -> None:
-    table = pa.Table.from_batches(read_rows(shard, 0, 12))
+    table = pa.Table.from_batches(read_rows(shard, some_rows().schema, 0, 12))
     expected = some_rows()
     assert table.num_rows == ROWS
     assert table.sort_by("id").equals(expected)
@@ -81,14 +81,14 @@ def test_a_batch_is_for_one_job(shard: Path) -> None:
         destinations = reader.get_batch(number).column(DESTINATION).to_numpy()
         assert len(set(np.searchsorted(BOUNDS, destinations, side="right"))) == 1
         assert (np.diff(destinations.astype(int)) >= 0).all()
-    assert len(list(read_rows(shard, 3, 7))) == 2
+    assert len(list(read_rows(shard, some_rows().schema, 3, 7))) == 2
 
 
 def test_no_rows_are_no_batch(tmp_path: Path) -> None:
     path = tmp_path / "shard.arrow"
     with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_file(sink, some_rows().schema):
         pass
-    assert list(read_rows(path, 0, 12)) == []
+    assert list(read_rows(path, some_rows().schema, 0, 12)) == []
 
 
 @pytest.mark.parametrize("with_", [b"\0", b"\xff"])
@@ -114,6 +114,31 @@ def test_a_damaged_block_is_found_wherever_it_is(with_: bytes, shard: Path) -> N
                     str(error),
                 )
         assert found or start == 0, start
+
+
+def test_a_shard_of_other_columns_is_named(shard: Path) -> None:
+    schema = some_rows().schema
+    other = schema.set(2, schema.field(2).with_name("identity"))
+    with pytest.raises(MarginCacheError, match=re.escape(f"{shard}: is not a whole shard")):
+        list(read_rows(shard, other, 0, 12))
+
+
+def test_a_changed_byte_anywhere_is_found_or_changes_nothing(shard: Path) -> None:
+    """What messages say around the buffers too, as how many nulls a column has."""
+    content = shard.read_bytes()
+    whole = pa.Table.from_batches(read_rows(shard, some_rows().schema, 0, 12))
+    found = 0
+    for place in np.random.default_rng(1).choice(len(content), 1500, replace=False).tolist():
+        changed = bytes([content[place] ^ 1])
+        shard.write_bytes(content[:place] + changed + content[place + 1 :])
+        try:
+            rows = pa.Table.from_batches(read_rows(shard, some_rows().schema, 0, 12))
+        except MarginCacheError:
+            found += 1
+        else:
+            assert rows.equals(whole), place
+            assert [c.null_count for c in rows.columns] == [c.null_count for c in whole.columns]
+    assert found > 1000
 
 
 def test_damage_in_rows_of_others_is_left_to_them(shard: Path) -> None:

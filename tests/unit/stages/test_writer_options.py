@@ -8,6 +8,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from margin_cache.catalog.partitions import read_partitions
+from margin_cache.errors import MarginCacheError
 from margin_cache.parquet.primary_options import (
     TYPES_OF_ENCODINGS,
     ColumnOptions,
@@ -15,7 +16,7 @@ from margin_cache.parquet.primary_options import (
     leaf_columns,
     read_primary_options,
 )
-from margin_cache.stages.writer_options import writer_options
+from margin_cache.stages.writer_options import check_given, row_group_rows, writer_options
 from support.catalog_infos import HATS, write_partition
 from support.hats_options import hats_options
 from support.plans import PARAMETERS
@@ -115,3 +116,88 @@ def test_rows_are_said_to_be_sorted_as_in_the_primary() -> None:
     parameters = replace(PARAMETERS, primary_options=primary)
     options = writer_options(parameters, pa.schema({"x": pa.int8(), "y": pa.int8()}))
     assert options["sorting_columns"] == [pq.SortingColumn(1, False, True)]
+
+
+# --- write_table_kwargs ---------------------------------------------------------------------
+
+SCHEMA = pa.schema({"index": pa.int64(), "ra": pa.float64(), "name": pa.string()})
+PRIMARY = PrimaryOptions(
+    compression="zstd",
+    compression_level=15,
+    page_bytes=1 << 17,
+    row_group_rows=1000,
+    columns={
+        "index": ColumnOptions(dictionary=False, encoding="DELTA_BINARY_PACKED"),
+        "ra": ColumnOptions(dictionary=False, encoding="BYTE_STREAM_SPLIT"),
+    },
+)
+
+
+@pytest.mark.parametrize(
+    ("given", "changed"),
+    [
+        ({}, {}),
+        ({"compression": "gzip"}, {"compression": "gzip", "compression_level": None}),
+        ({"compression_level": 3}, {"compression_level": 3}),
+        (
+            {"compression": "gzip", "compression_level": 3},
+            {"compression": "gzip", "compression_level": 3},
+        ),
+        ({"data_page_size": 99}, {"data_page_size": 99, "dictionary_pagesize_limit": 99}),
+        ({"use_dictionary": False}, {"use_dictionary": False}),
+        ({"use_dictionary": True}, {"use_dictionary": ["name"]}),
+        (
+            {"use_dictionary": ["ra"]},
+            {"use_dictionary": ["ra"], "column_encoding": {"index": "DELTA_BINARY_PACKED"}},
+        ),
+        (
+            {"column_encoding": {"name": "DELTA_BYTE_ARRAY"}},
+            {
+                "use_dictionary": [],
+                "column_encoding": {
+                    "index": "DELTA_BINARY_PACKED",
+                    "ra": "BYTE_STREAM_SPLIT",
+                    "name": "DELTA_BYTE_ARRAY",
+                },
+            },
+        ),
+        ({"row_group_size": 7}, {}),
+        ({"write_statistics": False}, {"write_statistics": False}),
+    ],
+)
+def test_options_that_are_given_take_the_place_of_the_primarys(
+    given: dict[str, Any], changed: dict[str, Any]
+) -> None:
+    parameters = replace(PARAMETERS, primary_options=PRIMARY)
+    before = writer_options(parameters, SCHEMA)
+    assert before["use_dictionary"] == ["name"]
+    parameters = replace(parameters, write_table_kwargs=given)
+    check_given(parameters, SCHEMA)
+    assert writer_options(parameters, SCHEMA) == before | changed
+    assert row_group_rows(parameters) == given.get("row_group_size", 1000)
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"coerce_timestamps": "ms"}, "coerce_timestamps is none of the options that may be given"),
+        ({"row_group_size": 0}, "row_group_size is 0; give a whole number from 1"),
+        ({"write_batch_size": 0}, "write_batch_size is 0; give a whole number from 1"),
+        ({"row_group_size": True}, "row_group_size is True; give a whole number"),
+        ({"data_page_size": "a"}, "data_page_size is a; give a whole number"),
+        ({"use_dictionary": "ra"}, "use_dictionary is ra; give true, false or a list"),
+        ({"column_encoding": "PLAIN"}, "column_encoding is PLAIN; give a mapping"),
+        ({"use_dictionary": ["dec"]}, "use_dictionary names dec, and there is no such column"),
+        ({"column_encoding": {"dec": "PLAIN"}}, "column_encoding names dec, and there is no such"),
+        ({"column_encoding": {"name": "BYTE_STREAM_SPLIT"}}, "PyArrow refuses that: BYTE_STREAM"),
+        ({"column_encoding": {"name": "RLE"}}, "PyArrow refuses that: "),
+        ({"compression": "lzo"}, "PyArrow refuses that: While LZO"),
+        ({"compression": 3}, "PyArrow refuses that: "),
+        ({"compression_level": "x"}, "PyArrow refuses that: "),
+        ({"data_page_version": "3"}, "PyArrow refuses that: Unsupported Parquet data page version"),
+    ],
+)
+def test_options_that_cannot_be_are_refused(given: dict[str, Any], said: str) -> None:
+    parameters = replace(PARAMETERS, primary_options=PRIMARY, write_table_kwargs=given)
+    with pytest.raises(MarginCacheError, match=f"^write_table_kwargs: {said}"):
+        check_given(parameters, SCHEMA)
