@@ -4,7 +4,8 @@ import argparse
 import sys
 from pathlib import Path
 
-from margin_cache.audit.report import audit_margin, write_report
+from margin_cache.audit.output import summary, write_report
+from margin_cache.audit.report import audit_margin
 from margin_cache.errors import MarginCacheError
 
 
@@ -15,16 +16,18 @@ def main() -> int:
     parser.add_argument("--margin", type=Path, required=True, help="the margin to check")
     parser.add_argument("--output-dir", type=Path, required=True, help="where NAME_audit is made")
     parser.add_argument("--threshold", type=float, help="arcsec, if not that of its metadata")
+    parser.add_argument("--cell-order", type=int, help="of a coarse margin: order of its cells")
     arguments = parser.parse_args()
     directory = arguments.output_dir / f"{arguments.margin.name}_audit"
     try:
-        report = audit_margin(arguments.primary, arguments.margin, arguments.threshold)
+        report = audit_margin(
+            arguments.primary, arguments.margin, arguments.threshold, arguments.cell_order
+        )
         write_report(report, directory)
     except MarginCacheError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
-    found = ", ".join(f"{number} {kind}" for kind, number in report.counts.items() if number)
-    print(f"{arguments.margin}: {found or 'nothing wrong'}; see {directory}")
+    print(f"{arguments.margin}: {summary(report)}; see {directory}")
     return 0 if report.is_clean else 1
 
 

@@ -1,22 +1,21 @@
 """Catalogs as their official readers see them: hipscat reads HiPSCat, and hats reads HATS."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import healpy
-import numpy as np
-import pandas as pd
+import pyarrow as pa
 import pyarrow.parquet as pq
 from hats.loaders.read_hats import read_hats
 from hipscat.loaders.read_from_hipscat import read_from_hipscat
 
+from margin_cache.audit.coverage import Pixel
 from margin_cache.errors import MarginCacheError
 
 INDEXES = ("_hipscat_index", "_healpix_29")
 OF_THE_FILE = {"Norder", "Dir", "Npix", "margin_Norder", "margin_Dir", "margin_Npix"}
-
-Pixel = tuple[int, int]
+"""Columns that say where a row is; in a margin they may be those of another file."""
 
 
 @dataclass(frozen=True)
@@ -24,34 +23,62 @@ class AuditedCatalog:
     """A primary or a margin on disk.
 
     Attributes:
-        files: The file of each pixel, [order, pixel], that the catalog lists.
+        root: The directory of the partitions' directories.
+        pixels: The pixels, (order, pixel), that the catalog lists, sorted.
+        suffix: What the names of partitions end with; `/` if each is a directory.
         threshold: Arcsec, by the metadata of a margin; None in a primary.
         rows: The number of rows that the metadata say there are.
         position: The columns of right ascension and declination.
     """
 
-    files: dict[Pixel, Path]
+    root: Path
+    pixels: list[Pixel]
+    suffix: str
     threshold: float | None
     rows: int | None
     position: tuple[str, str]
 
-    def read(self, pixel: Pixel) -> pd.DataFrame:
-        """Read the rows of a pixel, by their spatial index.
+    def path(self, pixel: Pixel) -> Path:
+        """Return the file of a pixel, or its directory of files."""
+        order, number = pixel
+        place = self.root / f"Norder={order}/Dir={number // 10000 * 10000}"
+        return place / f"Npix={number}{self.suffix}"
+
+    def parts(self, pixel: Pixel) -> list[Path]:
+        """Return the files of a pixel."""
+        path = self.path(pixel)
+        return sorted(path.rglob("*.parquet")) if self.suffix == "/" else [path]
+
+    def schema(self, pixel: Pixel) -> pa.Schema:
+        """Read the schema of a pixel's rows.
 
         Raises:
-            MarginCacheError: The file is missing, cannot be read, or has no spatial index.
+            MarginCacheError: A file is missing or cannot be read.
         """
-        path = self.files[pixel]
-        try:
-            with pq.ParquetFile(path) as file:
-                rows = file.read().to_pandas().reset_index()
-        except (OSError, ValueError) as error:
-            raise MarginCacheError(f"{path}: cannot be read: {error}") from error
-        index = [name for name in INDEXES if name in rows]
-        if not index:
-            raise MarginCacheError(f"{path}: no column {' or '.join(INDEXES)}; is it a catalog's?")
-        dropped = OF_THE_FILE.intersection(rows.columns) | {"index"}.intersection(rows.columns)
-        return rows.drop(columns=sorted(dropped)).set_index(index[0])
+        return self.read(pixel, []).schema.remove_metadata()
+
+    def read(self, pixel: Pixel, columns: Sequence[str] | None = None) -> pa.Table:
+        """Read the rows of a pixel; all columns, or some. With none, the schema alone.
+
+        Raises:
+            MarginCacheError: A file is missing or cannot be read, or has no such column.
+        """
+        parts = self.parts(pixel)
+        if not parts:
+            raise MarginCacheError(f"{self.path(pixel)}: no file is there")
+        return pa.concat_tables([_read(path, columns) for path in parts])
+
+
+def index_of(schema: pa.Schema, path: Path) -> str:
+    """Return the column of the spatial index.
+
+    Raises:
+        MarginCacheError: There is none.
+    """
+    for name in INDEXES:
+        if name in schema.names:
+            return name
+    raise MarginCacheError(f"{path}: no column {' or '.join(INDEXES)}; is it a catalog's?")
 
 
 def open_catalog(path: Path) -> AuditedCatalog:
@@ -67,27 +94,24 @@ def open_catalog(path: Path) -> AuditedCatalog:
     except Exception as error:  # readers raise anything, and that they do is the verdict
         raise MarginCacheError(f"{path}: its official reader fails: {error}") from error
     info = catalog.catalog_info
-    root = path if is_older else path / "dataset"
     return AuditedCatalog(
-        files={pixel: _file(root, pixel) for pixel in sorted(pixels)},
+        root=path if is_older else path / "dataset",
+        pixels=sorted(pixels),
+        suffix=getattr(info, "npix_suffix", None) or ".parquet",
         threshold=getattr(info, "margin_threshold", None),
         rows=info.total_rows,
         position=(info.ra_column or "ra", info.dec_column or "dec"),
     )
 
 
-def pixels_around(pixel: Pixel, partitions: list[Pixel], threshold: float) -> list[Pixel]:
-    """Return the partitions that may have points within a threshold, in arcsec, of a pixel."""
-    here = np.array(healpy.pix2vec(2 ** pixel[0], pixel[1], nest=True))
-    reach = healpy.max_pixrad(2 ** pixel[0]) + np.radians(threshold / 3600) + 1e-9
-    return [
-        (order, number)
-        for order, number in partitions
-        if np.arccos(np.clip(here @ healpy.pix2vec(2**order, number, nest=True), -1, 1))
-        <= reach + healpy.max_pixrad(2**order)
-    ]
-
-
-def _file(root: Path, pixel: Pixel) -> Path:
-    order, number = pixel
-    return root / f"Norder={order}/Dir={number // 10000 * 10000}/Npix={number}.parquet"
+def _read(path: Path, columns: Sequence[str] | None) -> pa.Table:
+    try:
+        with pq.ParquetFile(path) as file:
+            if columns is not None and not columns:
+                return file.schema_arrow.empty_table()
+            lacking = sorted(set(columns or ()) - set(file.schema_arrow.names))
+            if lacking:
+                raise MarginCacheError(f"{path}: no column {', '.join(lacking)}")
+            return file.read(columns=columns)
+    except (OSError, ValueError) as error:
+        raise MarginCacheError(f"{path}: cannot be read: {error}") from error
