@@ -28,6 +28,7 @@ class AuditedCatalog:
         suffix: What the names of partitions end with; `/` if each is a directory.
         threshold: Arcsec, by the metadata of a margin; None in a primary.
         rows: The number of rows that the metadata say there are.
+        index: The column of the spatial index, if the metadata name one.
         position: The columns of right ascension and declination.
     """
 
@@ -36,6 +37,7 @@ class AuditedCatalog:
     suffix: str
     threshold: float | None
     rows: int | None
+    index: str | None
     position: tuple[str, str]
 
     def path(self, pixel: Pixel) -> Path:
@@ -47,7 +49,9 @@ class AuditedCatalog:
     def parts(self, pixel: Pixel) -> list[Path]:
         """Return the files of a pixel."""
         path = self.path(pixel)
-        return sorted(path.rglob("*.parquet")) if self.suffix == "/" else [path]
+        if self.suffix != "/":
+            return [path]
+        return sorted(each for each in path.glob("*") if each.is_file() and each.name[0] != ".")
 
     def schema(self, pixel: Pixel) -> pa.Schema:
         """Read the schema of a pixel's rows.
@@ -56,6 +60,19 @@ class AuditedCatalog:
             MarginCacheError: A file is missing or cannot be read.
         """
         return self.read(pixel, []).schema.remove_metadata()
+
+    def index_of(self, pixel: Pixel) -> str:
+        """Return the column of the spatial index in a pixel's files.
+
+        Raises:
+            MarginCacheError: There is none, or a file cannot be read.
+        """
+        names = [*INDEXES] if self.index is None else [self.index]
+        schema = self.schema(pixel)
+        for name in names:
+            if name in schema.names:
+                return name
+        raise MarginCacheError(f"{self.path(pixel)}: no column {' or '.join(names)}")
 
     def read(self, pixel: Pixel, columns: Sequence[str] | None = None) -> pa.Table:
         """Read the rows of a pixel; all columns, or some. With none, the schema alone.
@@ -67,18 +84,6 @@ class AuditedCatalog:
         if not parts:
             raise MarginCacheError(f"{self.path(pixel)}: no file is there")
         return pa.concat_tables([_read(path, columns) for path in parts])
-
-
-def index_of(schema: pa.Schema, path: Path) -> str:
-    """Return the column of the spatial index.
-
-    Raises:
-        MarginCacheError: There is none.
-    """
-    for name in INDEXES:
-        if name in schema.names:
-            return name
-    raise MarginCacheError(f"{path}: no column {' or '.join(INDEXES)}; is it a catalog's?")
 
 
 def open_catalog(path: Path) -> AuditedCatalog:
@@ -100,6 +105,7 @@ def open_catalog(path: Path) -> AuditedCatalog:
         suffix=getattr(info, "npix_suffix", None) or ".parquet",
         threshold=getattr(info, "margin_threshold", None),
         rows=info.total_rows,
+        index=getattr(info, "healpix_column", None),
         position=(info.ra_column or "ra", info.dec_column or "dec"),
     )
 

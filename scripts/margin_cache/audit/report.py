@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from margin_cache.audit.catalogs import OF_THE_FILE, AuditedCatalog, index_of, open_catalog
+from margin_cache.audit.catalogs import OF_THE_FILE, AuditedCatalog, open_catalog
 from margin_cache.audit.coverage import Pixel, nested, overlapping, partitions_around, rest_of_sky
 from margin_cache.audit.inventory import metadata_defects, schema_defects
 from margin_cache.audit.judgement import Judgement, judge_pixel
@@ -124,7 +124,7 @@ class _Audit:
     ) -> None:
         self.primary, self.margin, self.limit, self.cell_order = primary, margin, limit, cell_order
         self.schema = primary.schema(primary.pixels[0])
-        name = index_of(self.schema, primary.path(primary.pixels[0]))
+        name = primary.index_of(primary.pixels[0])
         free = OF_THE_FILE | {name}
         self.columns = [each for each in self.schema.names if each not in free]
         self.listed, self.partitions = set(margin.pixels), set(primary.pixels)
@@ -185,7 +185,7 @@ class _Audit:
         """Return the rows that the margin has for a pixel, as `judge_pixel` takes them."""
         if pixel not in self.read_rows:
             table = self.margin.read(pixel)
-            index = index_of(table.schema, self.margin.path(pixel))
+            index = self.margin.index_of(pixel)
             lacking = {*self.primary.position} - set(table.column_names)
             if lacking:
                 raise MarginCacheError(f"{self.margin.path(pixel)}: no column {min(lacking)}")

@@ -8,7 +8,7 @@ import numpy.typing as npt
 import pandas as pd
 import pyarrow as pa
 
-from margin_cache.audit.catalogs import AuditedCatalog, index_of
+from margin_cache.audit.catalogs import AuditedCatalog
 from margin_cache.audit.coverage import Pixel
 from margin_cache.audit.distance import near_boundary
 from margin_cache.audit.values import row_digests
@@ -65,7 +65,7 @@ class Surroundings:
 
     def _read(self, partition: Pixel) -> pd.DataFrame:
         primary = self._primary
-        name = index_of(primary.schema(partition), primary.path(partition))
+        name = primary.index_of(partition)
         table = primary.read(partition, [name, *primary.position])
         rows = positions(table, name, primary.position)
         wanted = rows["index"].isin(self._indexes_near(partition)).to_numpy()

@@ -1,47 +1,33 @@
 import json
-import os
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from margin_cache.audit.catalogs import INDEXES
 from margin_cache.audit.output import write_report
-from margin_cache.audit.report import audit_margin
-from margin_cache.stages.finish import finish_margin
-from support.margins import configuration
+from margin_cache.audit.report import MarginReport, audit_margin
+from margin_cache.errors import MarginCacheError
+from margin_cache.healpix.boundary import is_within
+from margin_cache.healpix.margin_filter import find_candidates
+from margin_cache.stages import map as map_stage
+from support.audited_sites import (
+    WRITERS,
+    RowsOfPixels,
+    make_catalog,
+    make_margin,
+    make_site,
+    rows_of_margin,
+    true_rows,
+)
 from support.once import once
-from support.small_skies import small_catalog
-from support.stages import release_locks
-from support.workflow_runs import without_snakemake
-from support.write_hats import write_hats
-from support.write_hipscat import write_hipscat
 
-WRITERS: dict[str, Callable[..., None]] = {"older": write_hipscat, "newer": write_hats}
-ADDED = ["_hipscat_index", "Norder", "Dir", "Npix"]
 Edit = Callable[[pa.Table], pa.Table]
-
-
-def make_site(name: str, directory: Path) -> None:
-    """A catalog that lacks two partitions, so that negative pixels have rows, and its margin."""
-    directory.mkdir()
-    small_catalog(directory / "all", rows=900, max_rows=100)
-    listed = pd.read_csv(directory / "all/partition_info.csv").iloc[2:]
-    pixels = listed[["Norder", "Npix"]].to_numpy()
-    paths = [
-        directory / f"all/Norder={order}/Dir=0/Npix={pixel}.parquet" for order, pixel in pixels
-    ]
-    tables = [pq.ParquetFile(path).read().drop_columns(ADDED) for path in paths]
-    rows = pa.concat_tables(tables).replace_schema_metadata(None)
-    WRITERS[name](directory, "sky", rows, pixels)
-    here = Path.cwd()
-    os.chdir(directory)
-    for margin in without_snakemake(configuration(Path("sky"), margin_threshold=600.0)):
-        finish_margin(margin)
-    release_locks()
-    os.chdir(here)
 
 
 @pytest.fixture(params=WRITERS)
@@ -154,3 +140,143 @@ def test_the_files_name_the_rows(site: Path, margin: Path, tmp_path: Path) -> No
         "false.png",
         "missing.png",
     ]
+
+
+def missing_and_false(report: MarginReport) -> tuple[RowsOfPixels, RowsOfPixels]:
+    missing = Counter((each.pixel, row) for each in report.pixels for row in each.judgement.missing)
+    false = Counter((each.pixel, row) for each in report.pixels for row, _ in each.judgement.false)
+    return missing, false
+
+
+@pytest.fixture(params=WRITERS)
+def bare(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
+    """A directory with a catalog and no margin yet."""
+    make_catalog(request.param, tmp_path, rows=12_000)
+    return tmp_path
+
+
+def test_a_filter_that_is_too_small_is_found(bare: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def smaller(*pairs: Any) -> Any:
+        return is_within(*pairs[:-1], pairs[-1] * 0.99)
+
+    monkeypatch.setattr(map_stage, "is_within", smaller)
+    make_margin(bare)
+    truth, made = true_rows(bare / "sky"), rows_of_margin(bare / "results/margin")
+    assert truth - made
+    report = audit_margin(bare / "sky", bare / "results/margin", None)
+    assert missing_and_false(report) == (truth - made, Counter())
+    assert set(report.counts.values()) == {0, (truth - made).total()}
+
+
+def test_a_filter_that_is_too_large_is_found(bare: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def larger(*pairs: Any) -> Any:
+        return is_within(*pairs[:-1], pairs[-1] * 1.02)
+
+    monkeypatch.setattr(map_stage, "is_within", larger)
+    make_margin(bare)
+    truth, made = true_rows(bare / "sky"), rows_of_margin(bare / "results/margin")
+    assert made - truth
+    report = audit_margin(bare / "sky", bare / "results/margin", None)
+    assert missing_and_false(report) == (Counter(), made - truth)
+    beyond = [far for each in report.pixels for _, far in each.judgement.false]
+    assert all(0 < far <= 12 for far in beyond)
+
+
+@pytest.mark.parametrize("left_out", ["one neighbour", "all negative pixels"])
+def test_neighbours_that_are_left_out_are_found(
+    bare: Path, monkeypatch: pytest.MonkeyPatch, left_out: str
+) -> None:
+    partitions = {pixel for pixel, _ in true_rows(bare / "sky")}
+    listed = pd.read_csv(bare / "sky/partition_info.csv")
+    whole = set(zip(listed["Norder"].tolist(), listed["Npix"].tolist(), strict=True))
+    lost = min(partitions & whole)
+
+    def forgetful(index: Any, shift: Any, pixel: Any, destinations: Any, order: int) -> Any:
+        rows, found = find_candidates(index, shift, pixel, destinations, order)
+        pixels = list(zip(*(each[found].tolist() for each in destinations), strict=True))
+        if left_out == "one neighbour":
+            kept = np.array([each != lost for each in pixels], bool)
+        else:
+            kept = np.array([each in whole for each in pixels], bool)
+        return rows[kept], found[kept]
+
+    monkeypatch.setattr(map_stage, "find_candidates", forgetful)
+    make_margin(bare)
+    truth, made = true_rows(bare / "sky"), rows_of_margin(bare / "results/margin")
+    assert truth - made
+    report = audit_margin(bare / "sky", bare / "results/margin", None)
+    assert missing_and_false(report) == (truth - made, Counter())
+    beside = (truth - made).total() if left_out == "all negative pixels" else 0
+    assert report.missing_beside == beside
+
+
+def test_a_coarse_margin_is_judged_by_its_cells(bare: Path) -> None:
+    make_margin(bare, fine_filtering=False)
+    margin = bare / "results/margin"
+    order = json.loads((margin / "provenance_info.json").read_text())
+    (order,) = find_values(order, "margin_order_used")
+    assert audit_margin(bare / "sky", margin, None, order).is_clean
+    assert audit_margin(bare / "sky", margin, None).counts["false"] > 100
+    file = files_of(margin)[0]
+    edit(file, lambda rows: rows.slice(0, 0))
+    assert audit_margin(bare / "sky", margin, None, order).counts["missing"] > 0
+    with pytest.raises(MarginCacheError, match="cells of order 0 are larger than partitions"):
+        audit_margin(bare / "sky", margin, None, 0)
+
+
+def test_a_pixel_that_overlaps_partitions_and_files_that_are_not_listed_are_found(
+    site: Path, margin: Path
+) -> None:
+    file = files_of(margin)[0]
+    rows = pq.ParquetFile(file).metadata.num_rows
+    stray = file.parents[2] / "Norder=9/Dir=0/Npix=7.parquet"
+    stray.parent.mkdir(parents=True)
+    stray.write_bytes(file.read_bytes())
+    report = audit_margin(site / "sky", margin, None)
+    assert report.metadata == [f"1 files that are not listed: {stray}"]
+    for path in (margin / "partition_info.csv", margin / "dataset/partition_info.csv"):
+        if path.exists():
+            lines = path.read_text().splitlines()
+            columns = lines[0].split(",")
+            line = [
+                {"Norder": "9", "Npix": "7", "num_rows": str(rows)}.get(n, "0") for n in columns
+            ]
+            path.write_text("\n".join([*lines, ",".join(line)]) + "\n")
+    report = audit_margin(site / "sky", margin, None)
+    found = "; ".join(report.metadata)
+    assert "pixel (9, 7) is listed, but overlaps partitions" in found
+    assert "/_metadata lacks: (9, 7)" in found
+    assert "total_rows is" in found
+    assert "not listed" not in found
+
+
+def find_values(values: Any, key: str) -> list[Any]:
+    """All values of a key, however deep."""
+    if not isinstance(values, dict):
+        return []
+    return [
+        found
+        for name, value in values.items()
+        for found in ([value] if name == key else find_values(value, key))
+    ]
+
+
+def test_columns_of_other_types_are_found_and_values_are_not_compared(
+    site: Path, margin: Path
+) -> None:
+    first, second = files_of(margin)[:2]
+    at = pq.ParquetFile(first).schema_arrow.names.index("mag")
+    edit(first, lambda rows: rows.set_column(at, "mag", rows["mag"].cast(pa.float64())))
+    edit(second, lambda rows: rows.drop_columns("mag"))
+    report = audit_margin(site / "sky", margin, None)
+    schemas = sorted(line for each in report.pixels for line in each.schema)
+    assert schemas == ["column mag is double, not float", "no column mag"]
+    assert {kind: number for kind, number in report.counts.items() if number} == {"schema": 2}
+
+
+def test_a_margin_without_the_index_says_so(site: Path, margin: Path) -> None:
+    file = files_of(margin)[0]
+    edit(file, lambda rows: rows.drop_columns(index_of(rows)))
+    report = audit_margin(site / "sky", margin, None)
+    assert report.counts["unreadable"] == 1
+    assert [each.error for each in report.pixels if "no column" in each.error]
