@@ -19,7 +19,7 @@ CHECK_PYTHON = $(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit( \
 export NUMBA_DISABLE_JIT := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo resume picture test test-fast benchmark faults reference lint format lock clean
+.PHONY: help venv demo resume report picture recording test test-fast benchmark faults reference lint format lock clean
 
 help: ## list these targets
 	@sed -n 's/^\([a-z][a-z-]*\):[^#]*## \(.*\)/\1|\2/p' Makefile | \
@@ -35,9 +35,18 @@ demo: venv ## make the margins of the demo catalog, as HiPSCat and as HATS
 resume: venv ## go on with a killed run: cancel its jobs in a queue, unlock (ARGS= as it had)
 	$(BIN)/python scripts/resume_run.py $(ARGS)
 
+report: venv ## make the margin of the demo catalog, and its report
+	$(BIN)/snakemake --cores $(CORES) report $(ARGS) \
+	    --config input_catalog_path=demo/hipparcos margin_threshold=600
+
 picture: venv ## draw docs/margin.png, the picture in README.md
 	$(BIN)/snakemake --cores $(CORES) --config input_catalog_path=demo/hipparcos margin_threshold=1800
 	$(BIN)/python docs/draw_margin.py demo/hipparcos results/hipparcos_1800arcs 4 1430 docs/margin.png
+
+recording: venv ## record docs/progress.cast, the bars of a run on a terminal
+	$(BIN)/python docs/record_progress.py docs/progress.cast $(BIN)/snakemake --cores $(CORES) \
+	    --quiet host --forceall --config input_catalog_path=demo/hipparcos margin_threshold=600 \
+	    partitions_per_job=4
 
 test: venv ## run all tests, those of the style too
 	$(BIN)/python -m pytest -n $$(( $(CORES) + 1 )) --dist worksteal tests $(ARGS)

@@ -22,17 +22,20 @@ if Path("config/config.yaml").exists():
 
 
 include: "workflow/rules/cluster.smk"
+include: "workflow/rules/progress.smk"
 include: "workflow/rules/handlers.smk"
 include: "workflow/rules/common.smk"
 include: "workflow/rules/map.smk"
 include: "workflow/rules/reduce.smk"
 include: "workflow/rules/finish.smk"
+include: "workflow/rules/report_files.smk"
+include: "workflow/rules/report.smk"
 
 
 rule all:
     default_target: True
     input:
-        lambda wildcards: targets(),
+        lambda wildcards: targets() + reports_shown(),
 
 
 onstart:

@@ -6,7 +6,9 @@ medians; ratios are to the workflow. Files are in the system's memory before eac
 waits for the disk. The skies are kept for the next time, and so are the peers' environments.
 
     make benchmark
-    make benchmark ARGS='--skies survey large wide wide_groups many'      # half an hour, and 20 GB
+    make benchmark ARGS='--skies survey survey_arrow plain large large_arrow wide wide_arrow many'
+
+The latter takes an hour or more, and some 30 GB of disk.
 """
 
 import argparse
@@ -119,7 +121,7 @@ TOOLS: dict[str, Command] = {
 
 # The others take minutes on a sky of 288 partitions, and far longer on one of 2,352 or of 4 GB.
 FAST_TOOLS = [OURS, "bare read", "ACID"]
-SMALL_SKIES = ("small", "survey")
+SMALL_SKIES = ("small", "small_arrow", "survey", "survey_arrow", "plain")
 
 MAKE_SKY = ROOT / "benchmarks" / "benchmark_skies.py"
 

@@ -1,6 +1,7 @@
 """Write the shard of a map job: the rows of its partitions that are in a margin."""
 
 import argparse
+import sys
 from pathlib import Path
 
 import pyarrow as pa
@@ -21,6 +22,7 @@ def main() -> str:
     pa.set_cpu_count(max(1, arguments.threads - 1))
     plan = load_plan(arguments.plan)
     job = plan.map_job_of(arguments.job)
+    print(f"mapping {plan.covered_by_map_job(arguments.job)}", file=sys.stderr, flush=True)
     result = map_partitions(plan, job, arguments.shard, arguments.threads)
     return f"read {result.rows_read} rows, wrote {result.rows_written}"
 

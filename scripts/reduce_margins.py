@@ -1,6 +1,7 @@
 """Write the margins of the destination pixels of a reduce job, its receipt and its footers."""
 
 import argparse
+import sys
 from pathlib import Path
 
 from margin_cache.planning.model import load_plan
@@ -18,6 +19,7 @@ def main() -> str:
     arguments = parser.parse_args()
     plan = load_plan(arguments.plan)
     job = plan.reduce_job_of(arguments.job)
+    print(f"reducing {plan.covered_by_reduce_job(arguments.job)}", file=sys.stderr, flush=True)
     files = PlanFiles(arguments.plan.parent)
     written = reduce_margins(plan, job, files, arguments.staging_dir)
     return f"wrote {sum(rows for rows, _, _ in written.values())} rows to {len(written)} files"

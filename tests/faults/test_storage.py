@@ -2,9 +2,7 @@
 
 import os
 import shutil
-import subprocess
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
@@ -17,7 +15,7 @@ from support.faults import (
     sample,
 )
 from support.faulty_margins import Site, made, make_margin, run_in_child, small_site
-from support.full_disks import files_end_at
+from support.full_disks import files_end_at, mounted
 
 STAGES = ("begin", "map", "reduce", "finish")
 
@@ -58,24 +56,6 @@ def test_files_that_end_early_make_no_wrong_margin(
         outcome = outcome_of_end(*run_in_child(end_early))
         counted.add(f"{size} bytes", outcome_after(outcome, partial(made, site, whole[1])))
         shutil.rmtree(site.directory)
-
-
-@contextmanager
-def mounted(directory: Path, options: str) -> Iterator[Callable[[str], None]]:
-    """A file system in memory; what is given mounts it anew with other options."""
-    directory.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(directory)]
-    if subprocess.run(mount, capture_output=True, check=False).returncode:
-        reason = "no file system can be mounted here, which takes the rights of root"
-        if os.environ.get("CI") == "true":
-            pytest.fail(reason)
-        pytest.skip(reason)
-    try:
-        yield lambda other: subprocess.run(
-            ["mount", "-o", f"remount,{other}", str(directory)], check=True
-        )
-    finally:
-        subprocess.run(["umount", "-l", str(directory)], check=True)
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 from margin_cache.config.model import SMTP_PASSWORD
+from margin_cache.stages.margin import load_margin
 from support.margins import tree_digest
 from support.paths import ROOT
 from support.slurm_cluster import TIME_LIMIT, Cluster, wait_for
@@ -144,6 +145,35 @@ def test_a_margin_of_a_hundred_partitions(
     assert not [text for text in kept if SECRET.encode() in text]
 
 
+def test_the_queue_says_which_stage_and_pixels_each_job_is_for(
+    cluster: Cluster, tmp_path: Path, catalog: Path
+):
+    """By the command in docs/hpc.md, with old jobs too."""
+    page = (ROOT / "docs/hpc.md").read_text(encoding="utf-8")
+    (command,) = [line for line in page.splitlines() if line.startswith("squeue --me")]
+    config = configuration(catalog, partitions_per_job=60)
+    run = run_workflow(tmp_path, *PROFILE, config=config, check=True)
+    margin = load_margin(next(tmp_path.glob("intermediate/margin/*/margin.json")))
+    with_old = command.replace("--me", "--me --states=all --noheader")
+    assert with_old != command
+    listed = subprocess.check_output(["bash", "-c", with_old], encoding="utf-8").splitlines()
+    own = {job["id"] for job in cluster.jobs_of(tmp_path)}
+    seen = {tuple(line.split()[-3:]) for line in listed if line.split()[0] in own}
+    plan = margin.plan
+    names = {"map_partitions": plan.map_names, "reduce_margins": plan.reduce_names}
+    assert min(map(len, names.values())) >= 2
+    expected = set()
+    for rule, jobs in names.items():
+        for job in jobs:
+            number, *pixels, _ = job.split("-")
+            expected.add((rule, number, "-".join(pixels)))
+    assert seen == expected
+    orders, pixels = plan.partitions.orders, plan.partitions.pixels
+    first = f"o{orders[0]}p{pixels[0]}-o{orders[59]}p{pixels[59]}"
+    assert ("map_partitions", "00000", first) in seen
+    assert "%|" not in run.stdout and "jobid" not in run.stdout
+
+
 def test_without_the_profile_an_account_and_a_partition_are_enough(
     cluster: Cluster, tmp_path: Path, catalog: Path, local_margin: Digests
 ):
@@ -196,7 +226,7 @@ def last_error(run: subprocess.CompletedProcess[str]) -> str:
     ("partition", "words"),
     [
         ("short", "short takes no job of map_partitions, which asks for 11 minutes, of which it"),
-        ("small", "small takes no job of map_partitions, which asks for 501 MB of memory, of"),
+        ("small", "small takes no job of map_partitions, which asks for 561 MB of memory, of"),
         ("nosuch", "this cluster has no partition nosuch; it has main, short, small, tight"),
     ],
 )

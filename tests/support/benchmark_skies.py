@@ -10,6 +10,7 @@ import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -17,7 +18,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from support import oracle, skies, sky_catalogs
-from support.write_hats import write_hats
+from support.hats_options import hats_options
+from support.survey_columns import light_curves, survey_columns
+from support.write_hats import INDEX_COLUMN, write_hats
 from support.write_hipscat import write_hipscat
 
 IntArray = npt.NDArray[np.int64]
@@ -33,61 +36,60 @@ class Sky:
         make: makes its rows and its partitions, as [order, pixel] of shape (n, 2).
         threshold: of its margin, in arcsec.
         hipscat: whether it is written as HiPSCat as well.
-        row_group_rows: most rows of a row group; one row group a file if None.
+        habit: how its HATS files are written: "hats", with the options of hats itself, or "arrow",
+            with PyArrow's defaults and one row group a file, as hipscat-import does; "plain" is
+            the latter with zstd.
     """
 
     make: Callable[[], Rows]
     threshold: float
     hipscat: bool = False
-    row_group_rows: int | None = None
+    habit: Literal["hats", "arrow", "plain"] = "arrow"
 
 
 def survey(rows: int, columns: int, max_rows: int | None = None) -> Rows:
-    """Half the rows uniform, half along a band; orders 2 and 3, or from 1 on with max_rows."""
-    table = sky_catalogs.survey_sky(rows, columns)
+    """A sky of real columns: half the rows uniform, half along a band.
+
+    Args:
+        rows: number of rows.
+        columns: number of columns, of which three are id, ra and dec.
+        max_rows: of a partition, of orders from 1 on; orders 2 and 3 if None.
+    """
+    table = sky_catalogs.survey_sky(rows, 3)
+    real = survey_columns(np.random.default_rng(7), rows, columns - 3)
+    for name, values in real.items():
+        table = table.append_column(name, values)
     if max_rows is None:
         return table, sky_catalogs.survey_partitions(table)
     ra, dec = table["ra"].to_numpy(), table["dec"].to_numpy()
     return table, skies.adaptive_partitions(ra, dec, max_rows=max_rows, min_order=1)
 
 
+def plain() -> Rows:
+    """The rows of the survey with columns that have no nulls."""
+    table = sky_catalogs.survey_sky(2_000_000, 31)
+    return table, sky_catalogs.survey_partitions(table)
+
+
 # Pixels of order 4 around the centre of a base face.
 WIDE_PIXELS = np.array([63, 106, 149, 192, 62, 104, 151, 193])
 WIDE_ROWS = 500_000  # of a partition
-WIDE_FLOATS = 136
+WIDE_COLUMNS = 146  # beside id, ra, dec and the light curves
 
 
-def wide() -> Rows:
-    """A patch of 8 partitions of 500,000 rows and 150 columns, strings and light curves too."""
+def wide(partition_rows: int = WIDE_ROWS) -> Rows:
+    """A patch of 8 partitions of 500,000 rows and 150 columns, one of them light curves."""
     rng = np.random.default_rng(4)
     partitions = skies.nested_sort(np.column_stack([np.full(8, 4), WIDE_PIXELS]))
-    count = len(partitions) * WIDE_ROWS
-    at = np.repeat(partitions, WIDE_ROWS, axis=0)
+    count = len(partitions) * partition_rows
+    at = np.repeat(partitions, partition_rows, axis=0)
     ra, dec = skies.pixel_positions(at, rng.uniform(0, 1, count), rng.uniform(0, 1, count))
     kept = skies.inside(skies.nested_pixels(ra, dec), partitions)  # rounding moves some across
     ra, dec = ra[kept], dec[kept]
     count = len(ra)
-    columns: dict[str, pa.Array] = {"id": pa.array(np.arange(count)), "ra": pa.array(ra)}
-    columns["dec"] = pa.array(dec)
-    for number in range(WIDE_FLOATS):
-        # Catalogs have few digits: magnitudes to the millimagnitude, fluxes as single floats.
-        values = rng.normal(20.0, 2.0, count)
-        kind = (np.float64, np.float32)[number % 2]
-        columns[f"float_{number:03d}"] = pa.array(values.astype(kind))
-    for number in range(4):
-        columns[f"flags_{number}"] = pa.array(rng.integers(0, 1 << 16, count, dtype=np.int32))
-    for number in range(5):
-        words = pa.array([f"tile_{word:05d}" for word in range(10 ** (number + 1) // 2)])
-        columns[f"name_{number}"] = words.take(pa.array(rng.integers(0, len(words), count)))
-    lengths = rng.integers(0, 6, count)
-    offsets = pa.array(np.concatenate([[0], np.cumsum(lengths)]).astype(np.int32))
-    total = int(lengths.sum())
-    curves = [
-        pa.ListArray.from_arrays(offsets, pa.array(values))
-        for values in (rng.uniform(6e4, 6.3e4, total), rng.normal(20, 2, total).astype(np.float32))
-    ]
-    columns["light_curve"] = pa.StructArray.from_arrays(curves, ["time", "mag"])
-    columns["distances"] = pa.ListArray.from_arrays(offsets, pa.array(rng.uniform(0, 1, total)))
+    columns = {"id": pa.array(np.arange(count)), "ra": pa.array(ra), "dec": pa.array(dec)}
+    columns |= survey_columns(rng, count, WIDE_COLUMNS)
+    columns["light_curve"] = light_curves(rng, count)
     return pa.table(columns), partitions
 
 
@@ -125,14 +127,37 @@ def _pole() -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
     return tuple(np.array([angle]) for angle in sky_catalogs.BAND_POLE)
 
 
+def _small() -> Rows:
+    return survey(500_000, 31, 12_000)
+
+
+def _survey() -> Rows:
+    return survey(2_000_000, 31)
+
+
+def _large() -> Rows:
+    return survey(20_000_000, 30, 400_000)
+
+
 SKIES = {
-    "small": Sky(lambda: survey(500_000, 31, 12_000), 10.0, hipscat=True),
-    "survey": Sky(lambda: survey(2_000_000, 31), 10.0, hipscat=True),
-    "large": Sky(lambda: survey(20_000_000, 30, 400_000), 10.0),
-    "wide": Sky(wide, 10.0),
-    "wide_groups": Sky(wide, 10.0, row_group_rows=50_000),
-    "many": Sky(many, 60.0, hipscat=True),
+    "small": Sky(_small, 10.0, hipscat=True, habit="hats"),
+    "small_arrow": Sky(_small, 10.0, hipscat=True),
+    "survey": Sky(_survey, 10.0, hipscat=True, habit="hats"),
+    "survey_arrow": Sky(_survey, 10.0, hipscat=True),
+    "large": Sky(_large, 10.0, habit="hats"),
+    "large_arrow": Sky(_large, 10.0),
+    "wide": Sky(wide, 10.0, habit="hats"),
+    "wide_arrow": Sky(wide, 10.0),
+    "plain": Sky(plain, 10.0, hipscat=True, habit="plain"),
+    "many": Sky(many, 60.0, hipscat=True, habit="plain"),
 }
+
+
+def writer_options(sky: Sky, schema: pa.Schema) -> dict[str, Any]:
+    """The options with which a sky's HATS files are written; `schema` is that of its rows."""
+    if sky.habit != "hats":
+        return {"compression": "snappy" if sky.habit == "arrow" else "zstd"}
+    return hats_options(schema.insert(0, pa.field(INDEX_COLUMN, pa.int64())))
 
 
 def make_sky(name: str, directory: Path) -> None:
@@ -142,12 +167,12 @@ def make_sky(name: str, directory: Path) -> None:
     shutil.rmtree(directory, ignore_errors=True)
     sky = SKIES[name]
     table, partitions = sky.make()
-    # Parquet's own limit, a million rows, is more than any partition has.
-    write_hats(directory / "hats", name, table, partitions, row_group_size=sky.row_group_rows)
+    # Where no options say otherwise, a row group has up to a million rows: more than any partition.
+    write_hats(
+        directory / "hats", name, table, partitions, options=writer_options(sky, table.schema)
+    )
     if sky.hipscat:
-        write_hipscat(
-            directory / "hipscat", name, table, partitions, row_group_size=sky.row_group_rows
-        )
+        write_hipscat(directory / "hipscat", name, table, partitions)
     lon, lat = table["ra"].to_numpy(), table["dec"].to_numpy()
     ids, columns = table["id"].to_numpy(), table.num_columns
     del table

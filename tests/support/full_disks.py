@@ -1,8 +1,13 @@
 """Disks that are full after some bytes."""
 
+import os
 import resource
-from collections.abc import Iterator
+import subprocess
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
 
 
 @contextmanager
@@ -14,3 +19,21 @@ def files_end_at(size: int) -> Iterator[None]:
         yield
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+@contextmanager
+def mounted(directory: Path, options: str) -> Iterator[Callable[[str], None]]:
+    """A file system in memory; what is given mounts it anew with other options."""
+    directory.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(directory)]
+    if subprocess.run(mount, capture_output=True, check=False).returncode:
+        reason = "no file system can be mounted here, which takes the rights of root"
+        if os.environ.get("CI") == "true":
+            pytest.fail(reason)
+        pytest.skip(reason)
+    try:
+        yield lambda other: subprocess.run(
+            ["mount", "-o", f"remount,{other}", str(directory)], check=True
+        )
+    finally:
+        subprocess.run(["umount", "-l", str(directory)], check=True)

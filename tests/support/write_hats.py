@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -37,6 +38,7 @@ def write_hats(
     pandas_metadata: bool = True,
     row_group_size: int | None = None,
     compression: str = "zstd",
+    options: Mapping[str, Any] | None = None,
 ) -> None:
     """Write `table` as the HATS catalog `path`/`name`.
 
@@ -58,6 +60,7 @@ def write_hats(
         pandas_metadata: whether pandas shall read the spatial index as the index.
         row_group_size: most rows per row group; the writer's own default when None.
         compression: Parquet codec.
+        options: of PyArrow's writer; they come before row_group_size and compression.
     Raises:
         FileExistsError: if the catalog's directory is not empty.
         ValueError: if a row falls outside all partitions, or partitions overlap.
@@ -95,8 +98,7 @@ def write_hats(
             pq.write_table(
                 table.take(pa.array(rows[number::files_per_partition])),
                 dataset / file,
-                row_group_size=row_group_size,
-                compression=compression,
+                **{"row_group_size": row_group_size, "compression": compression, **(options or {})},
                 metadata_collector=footers,
             )
             footers[-1].set_file_path(file)

@@ -58,6 +58,6 @@ def test_edited_code_makes_a_margin_anew_and_in_its_place(tmp_path: Path):
     module.write_text(module.read_text() + "# edited\n")
     again = start_snakemake(words)
     assert again.returncode == 0
-    assert "Mapping hipparcos_5arcs" in again.stdout
+    assert "margin hipparcos_5arcs" in again.stdout and NOTHING not in again.stdout
     assert margin.stat().st_ino != made
     assert NOTHING in start_snakemake(words).stdout

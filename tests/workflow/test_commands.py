@@ -42,7 +42,7 @@ def test_a_run_says_what_it_makes_before_it_starts(tmp_path: Path, catalog: Path
     line = f"making margin sky_5arcs of {catalog} within 5 arcsec in results"
     lines = run.stdout.splitlines()
     assert line in lines
-    assert lines.index(line) < lines.index("Select jobs to execute...")
+    assert lines.index(line) < lines.index("Job stats:")
     assert "making margin" not in run_workflow(tmp_path, check=True).stdout
 
 

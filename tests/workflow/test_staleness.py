@@ -5,6 +5,7 @@ import os
 import re
 import shutil
 import subprocess
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +18,9 @@ from margin_cache.errors import MarginCacheError
 from margin_cache.stages.finish import finish_margin
 from margin_cache.stages.margin import Margin
 from margin_cache.stages.reduce import reduce_margins
+from support import margins
 from support.killed_runs import resume, run_of
-from support.margins import NAME, Digests, configuration, margin_digests, remains, tree_digest
+from support.margins import NAME, Digests, margin_digests, remains, tree_digest
 from support.paths import ROOT
 from support.small_skies import small_catalog
 from support.workflow_runs import (
@@ -31,6 +33,9 @@ from support.workflow_runs import (
 )
 
 NOTHING = "Nothing to be done"
+
+# Without bars, which take the place of what Snakemake says of each job.
+configuration = partial(margins.configuration, progress_bar=False)
 
 
 def partition_paths(catalog: Path) -> list[Path]:
@@ -63,7 +68,7 @@ def jobs_of(output: str) -> dict[str, set[tuple[str, int]]]:
         "Reducing": set(),
         "Finishing": set(),
     }
-    pattern = r"(?m)^Job \d+: (Mapping|Reducing|Finishing) (\w+)(?:, job (\d{5})-\w+)?$"
+    pattern = r"(?m)^Job \d+: (Mapping|Reducing|Finishing) (\w+)(?:, job (\d{5}): .+)?$"
     for what, name, number in re.findall(pattern, output):
         found[what].add((name, int(number or 0)))
     return found

@@ -41,7 +41,7 @@ def pending_margins():
 def targets():
     """Return the files that this run is done with, one a margin."""
     begin_run()
-    return [job_inputs.target(margin, key in pending_margins()) for key, margin in MARGINS.items()]
+    return [job_inputs.target(margin, has_jobs(key)) for key, margin in MARGINS.items()]
 
 
 def margin_of(wildcards):
@@ -86,5 +86,5 @@ FINISHED_LOCALLY = all(len(m.plan.destination_orders) <= 5000 for m in MARGINS.v
 
 wildcard_constraints:
     plan_dir="|".join(re.escape(plan_dir) for plan_dir in MARGINS),
-    job=r"\d{5}-[0-9a-f]+",
+    job=r"\d{5}(?:-o\d+p\d+)+-[0-9a-f]+",
     fingerprint=r"[0-9a-f]+",

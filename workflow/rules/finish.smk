@@ -5,6 +5,8 @@ rule finish_margin:
         layout.DONE,
     log:
         layout.FINISH_LOG,
+    benchmark:
+        layout.FINISH_BENCHMARK
     localrule: FINISHED_LOCALLY
     conda:
         "../envs/margin_cache.yaml"

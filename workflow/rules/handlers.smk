@@ -17,8 +17,10 @@ from margin_cache.notification.messages import (
     failure_message,
     failure_summary,
     finished_margins,
+    forecast_lines,
     margins_to_make,
     resume_command,
+    room_lines,
     run_details,
     success_message,
 )
@@ -26,8 +28,10 @@ from margin_cache.notification.smtp import notify, take_login
 from margin_cache.process import one_line
 from margin_cache.stages.again import Again, what_to_make_again
 from margin_cache.stages.begin import begin_margin
+from margin_cache.stages.room import check_room, forecast_margin, places_of
 from margin_cache.stages.seen import check_seen
 from margin_cache.storage.files import read_json
+from snakemake.io import IOFile
 from snakemake.settings.types import DeploymentMethod
 
 TRIED_WITH = "9.27.1"
@@ -74,10 +78,25 @@ def begin_run():
                 workflow.dag.forcefiles.update(job_inputs.all_outputs(margin))
         for plan_dir, margin in {} if workflow.dryrun else MARGINS.items():
             begin_margin(margin, plan_dir in pending_margins(), again=to_make_again(margin))
+        say_what_is_made()
     except (MarginCacheError, OSError) as error:
         # Snakemake would make a page of any exception. It holds no lock yet.
         print(one_line(error), file=sys.stderr, flush=True)
         os._exit(1)
+
+
+def say_what_is_made():
+    """Say which margins are made and what they will take; end the run if they cannot fit."""
+    if workflow.touch or not pending_margins():
+        return
+    pending = [MARGINS[plan_dir] for plan_dir in pending_margins()]
+    expected = [forecast_margin(margin) for margin in pending]
+    places = places_of(zip(pending, expected))
+    reports = (report for report in margin_reports() if not report.is_older)
+    for report, each in zip(reports, expected):
+        print(margins_to_make([report]), forecast_lines(each), sep="\n", file=sys.stderr)
+    print(room_lines(places), file=sys.stderr, flush=True)
+    check_room(places)
 
 
 @cache
@@ -102,10 +121,34 @@ def to_make_again(margin):
     return what_to_make_again(everything, map(str, settings.forcerun))
 
 
+@cache
+def shows_done_jobs():
+    """Tell whether Snakemake only says what there is, as in its report or its summary.
+
+    Deleting of all output is alike, and shall find none of what is done.
+    """
+    if not workflow.is_main_process or workflow.execution_settings is not None:
+        return False
+    return not any(word.startswith("--delete") for word in sys.argv)
+
+
+def has_jobs(plan_dir):
+    """Tell whether the jobs of a margin belong into the DAG: to be done, or to be shown."""
+    is_shown = shows_done_jobs() and MARGINS[plan_dir].done_file.exists()
+    return plan_dir in pending_margins() or is_shown
+
+
+def was_made_from(page, file):
+    """Tell whether a file was an input of the job that has made a page, as Snakemake remembers it."""
+    return str(file) in (workflow.persistence.input(IOFile(str(page))) or [])
+
+
 def receipts(margin):
     """Return the receipts of jobs that belong into the DAG: missing ones, or all if they count."""
     with_done = workflow.is_main_process and (
-        to_make_again(margin) >= Again.FILES or workflow.dag_settings.batch is not None
+        shows_done_jobs()
+        or to_make_again(margin) >= Again.FILES
+        or workflow.dag_settings.batch is not None
     )
     return job_inputs.missing_receipts(margin, with_done)
 
@@ -209,13 +252,16 @@ def end_at_once():
 
 def end_of_success(logs):
     """Say where the margins are, and let the process end."""
-    print(finished_margins(margin_reports()), flush=True)
+    end_progress()
+    print(finished_margins(margin_reports()))
+    print(reports_drawn(), end="", flush=True)
     notify(MAIL, lambda: write_success(logs), LOGIN)
     end_at_once()
 
 
 def end_of_failure(logs):
     """Say what has failed and how to go on, and let the process end."""
+    end_progress()
     cancel_jobs()
     print(failure_summary(logs, failed_jobs(), STOPPED_BY), flush=True)
     notify(MAIL, lambda: write_failure(logs), LOGIN)
@@ -223,11 +269,10 @@ def end_of_failure(logs):
 
 
 def begin_jobs():
-    """Check what jobs ask for, say what is made, and watch over the jobs."""
+    """Check what jobs ask for, watch over the jobs, and show how far they are."""
     check_requests()
-    reports = [report for report in margin_reports() if not report.is_older]
-    print(margins_to_make(reports), file=sys.stderr, flush=True)
     watch_over_jobs()
+    show_progress(time.monotonic() - STARTED)
 
 
 MAIL = plan_mail()

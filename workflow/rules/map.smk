@@ -5,6 +5,8 @@ rule map_partitions:
         layout.SHARD,
     log:
         layout.MAP_LOG,
+    benchmark:
+        layout.MAP_BENCHMARK
     conda:
         "../envs/margin_cache.yaml"
     threads: 1
@@ -15,9 +17,10 @@ rule map_partitions:
     params:
         name=lambda wildcards: margin_of(wildcards).name,
         plan=lambda wildcards: str(margin_of(wildcards).files.plan),
+        covers=lambda wildcards, output: margin_of(wildcards).plan.covered_by_map_job(wildcards.job),
         script=script("map_partitions.py"),
     message:
-        "Mapping {params.name}, job {wildcards.job}"
+        "Mapping {params.name}, job {wildcards.job:.5}: {params.covers}"
     shell:
         "{params.script} --plan={params.plan:q} --job {wildcards.job}"
         " --threads {threads} --shard={output:q} 2> {log:q}"

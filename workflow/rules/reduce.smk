@@ -6,6 +6,8 @@ rule reduce_margins:
         layout.FOOTERS,
     log:
         layout.REDUCE_LOG,
+    benchmark:
+        layout.REDUCE_BENCHMARK
     conda:
         "../envs/margin_cache.yaml"
     threads: 1
@@ -17,9 +19,12 @@ rule reduce_margins:
         name=lambda wildcards: margin_of(wildcards).name,
         plan=lambda wildcards: str(margin_of(wildcards).files.plan),
         staging_dir=lambda wildcards: str(margin_of(wildcards).files.staging_dir),
+        covers=lambda wildcards, output: margin_of(wildcards).plan.covered_by_reduce_job(
+            wildcards.job
+        ),
         script=script("reduce_margins.py"),
     message:
-        "Reducing {params.name}, job {wildcards.job}"
+        "Reducing {params.name}, job {wildcards.job:.5}: {params.covers}"
     shell:
         "{params.script} --plan={params.plan:q} --job {wildcards.job}"
         " --staging-dir={params.staging_dir:q} 2> {log:q}"

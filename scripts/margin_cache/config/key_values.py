@@ -18,16 +18,15 @@ from margin_cache.config.model import RunSettings, key_of
 from margin_cache.errors import MarginCacheError
 
 _NO_DASK = "this workflow does not use dask; instead, give snakemake"
-_NO_BAR = "progress is told by Snakemake's own lines; for fewer of them, give snakemake --quiet"
+_NO_BAR = "bars of the stages are drawn on a terminal, unless progress_bar is false"
 _NO_SKYMAP = "a margin has no sky map, in hats-import neither; leave the key out"
 
 _NEEDLESS_KEYS = {
     "dask_tmp": f"{_NO_DASK} --default-resources tmpdir=DIRECTORY",
     "dask_n_workers": f"{_NO_DASK} --cores N on one machine, or --jobs N on a cluster",
     "dask_threads_per_worker": f"{_NO_DASK} --set-threads map_partitions=N, for N threads a job",
-    "progress_bar": f"{_NO_BAR} progress",
-    "simple_progress_bar": f"{_NO_BAR} progress",
-    "tqdm_kwargs": f"{_NO_BAR} progress",
+    "simple_progress_bar": _NO_BAR,
+    "tqdm_kwargs": _NO_BAR,
     "resume_tmp": "what a run goes on from lies among its intermediate files; give tmp_dir instead",
     "delete_resume_log_files": "receipts and logs, which are small, stay for a later run to go on "
     "from; to be rid of them, delete the margin's directory in tmp_dir",

@@ -256,6 +256,11 @@ class RunSettings:
     smtp: Annotated[SmtpSettings, Key(Table.MAIL)] = SmtpSettings()
     """The mail server, by its own keys."""
 
+    progress_bar: Annotated[bool, Key(Table.HOW)] = True
+    """Whether bars show how much of the partitions and pixels is done, in the place of what
+    Snakemake says of each job; a line a minute at most, where there is no terminal. Warnings and
+    errors are seen either way, and the rest stands in Snakemake's log."""
+
     margins: Annotated[tuple[MarginSettings, ...], Key(Table.WHAT)] = ()
     """Several margins in one run: each mapping overrides the keys of a margin for one of them."""
 

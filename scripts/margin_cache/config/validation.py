@@ -44,6 +44,7 @@ def settings_of_margins(config: Mapping[str, Any]) -> list[MarginSettings]:
         MarginCacheError: a key is unknown, or its value is not allowed.
     """
     mail_settings(config)
+    wants_progress_bar(config)
     keys_of_margin = annotations_of(MarginSettings)
     check_keys(config, [*keys_of_margin, *annotations_of(RunSettings)], "")
     common = check_values(_part(config, keys_of_margin), MarginSettings, "")
@@ -56,6 +57,19 @@ def settings_of_margins(config: Mapping[str, Any]) -> list[MarginSettings]:
         values = {**common, **check_values(entry, MarginSettings, where)}
         all_settings.append(_margin_settings(values, where))
     return all_settings
+
+
+def wants_progress_bar(config: Mapping[str, Any]) -> bool:
+    """Check and return whether a run shows how far it is.
+
+    Args:
+        config: the configuration as Snakemake holds it.
+
+    Raises:
+        MarginCacheError: the value is not allowed.
+    """
+    values = check_values(_part(config, ["progress_bar"]), RunSettings, "")
+    return bool(RunSettings(**values).progress_bar)
 
 
 def mail_settings(config: Mapping[str, Any]) -> MailSettings | None:

@@ -12,6 +12,9 @@ from textwrap import indent
 from typing import NamedTuple
 
 from margin_cache.cluster.failures import cause, causes
+from margin_cache.planning.forecast import Forecast
+from margin_cache.stages.room import Place
+from margin_cache.storage.sizes import size_text
 
 _MAX_NAMES = 3  # of margins in a subject
 _MAX_JOBS = 5  # failed jobs that are described
@@ -65,6 +68,29 @@ def margins_to_make(margins: Iterable[MarginReport]) -> str:
         f"making margin {margin.name} of {margin.catalog} {_reach(margin)} in "
         f"{margin.output_dir.parent}"
         for margin in margins
+    )
+
+
+def forecast_lines(expected: Forecast) -> str:
+    """Return the lines for the terminal about what a margin will take."""
+    negative = expected.negative_pixels
+    return (
+        f"  {expected.partitions} partitions, {expected.destinations} pixels that can have margin "
+        f"rows, of which {negative} negative\n"
+        f"  {expected.map_jobs} map jobs, which read {size_text(expected.read)}, and "
+        f"{expected.reduce_jobs} reduce jobs are to be done; the largest asks for "
+        f"{expected.memory_mb} MB of memory\n"
+        f"  about {expected.rows} rows and {size_text(expected.size)} are expected"
+    )
+
+
+def room_lines(places: Iterable[Place]) -> str:
+    """Return the lines for the terminal about the room on disks."""
+    return "\n".join(
+        f"  {' and '.join(place.keys)}: about {size_text(place.needed)} are needed, "
+        f"{size_text(place.free)} are free"
+        + (", WHICH MAY BE TOO LITTLE" if place.needed > place.free else "")
+        for place in places
     )
 
 

@@ -24,6 +24,7 @@ from margin_cache.catalog.partitions import partition_files
 from margin_cache.errors import MarginCacheError
 from margin_cache.healpix.nested import Ints
 from margin_cache.parquet.primary_options import PrimaryOptions, options_from_json
+from margin_cache.planning.coverage import in_a_name, in_words
 from margin_cache.storage.files import atomic_path, naming
 
 _DAMAGES = (ValueError, TypeError, LookupError, EOFError, BadZipFile, zlib.error)
@@ -152,9 +153,11 @@ class Plan:
 
     @cached_property
     def map_names(self) -> list[str]:
-        """Names of the map jobs: number and state of the partitions covered."""
+        """Names of the map jobs: number, ends and state of the partitions covered."""
+        orders, pixels = self.partitions.orders, self.partitions.pixels
         return [
-            f"{job:05d}-" + _digest(self.partitions.state_bytes(start, stop))
+            f"{job:05d}-{in_a_name(orders[start:stop], pixels[start:stop])}-"
+            + _digest(self.partitions.state_bytes(start, stop))
             for job, (start, stop) in enumerate(
                 zip(self.map_bounds[:-1], self.map_bounds[1:], strict=True)
             )
@@ -162,12 +165,13 @@ class Plan:
 
     @cached_property
     def reduce_names(self) -> list[str]:
-        """Names of the reduce jobs: number, destinations, and state of what they read.
+        """Names of the reduce jobs: number, ends, destinations, and state of what they read.
 
         A partition of another size can move the bounds of jobs that do not read it.
         """
+        orders, pixels = self.destination_orders, self.destination_pixels
         return [
-            f"{job:05d}-"
+            f"{job:05d}-{in_a_name(orders[start:stop], pixels[start:stop])}-"
             + _digest(
                 self.destination_orders[start:stop].tobytes()
                 + self.destination_pixels[start:stop].tobytes()
@@ -195,6 +199,18 @@ class Plan:
     def reduce_job_of(self, name: str) -> int:
         """Return the number of the reduce job with a name."""
         return _job_of(name, self.reduce_names)
+
+    def covered_by_map_job(self, name: str) -> str:
+        """Return in words what the map job with a name covers."""
+        job = self.map_job_of(name)
+        part = slice(self.map_bounds[job], self.map_bounds[job + 1])
+        return in_words(self.partitions.orders[part], self.partitions.pixels[part], "partition")
+
+    def covered_by_reduce_job(self, name: str) -> str:
+        """Return in words what the reduce job with a name covers."""
+        job = self.reduce_job_of(name)
+        part = slice(self.reduce_bounds[job], self.reduce_bounds[job + 1])
+        return in_words(self.destination_orders[part], self.destination_pixels[part], "pixel")
 
     def files_of(self, job: int) -> list[str]:
         """Return the paths of the partition files that a map job reads."""

@@ -150,7 +150,7 @@ def map_request(plan: Plan, job: int, group: RowGroupSize) -> Request:
     """
     part = slice(plan.map_bounds[job], plan.map_bounds[job + 1])
     sizes = plan.partitions.sizes[part] / _MB
-    shares = _margin_shares(plan, plan.partitions.orders[part])
+    shares = margin_shares(plan, plan.partitions.orders[part])
     written = float((sizes * shares).sum()) * group.expansion
     stored = min(float(sizes.max()), group.size_mb)
     decoded = stored * group.expansion
@@ -170,7 +170,7 @@ def map_request(plan: Plan, job: int, group: RowGroupSize) -> Request:
     return _request(memory, written, minutes)
 
 
-def _margin_shares(plan: Plan, orders: NDArray[np.integer]) -> NDArray[np.float64]:
+def margin_shares(plan: Plan, orders: NDArray[np.integer]) -> NDArray[np.float64]:
     """Return the rows in margins of partitions, as shares of all, for partitions of some orders.
 
     A row counts once for each margin. As if rows were even over square pixels, and their
@@ -199,9 +199,9 @@ def reduce_request(plan: Plan, job: int, shard_bytes: int) -> Request:
     own_partitions = plan.destination_partitions[part]
     sizes = plan.partitions.sizes
     own = np.where(own_partitions < 0, sizes.mean(), sizes[own_partitions])
-    taken = float((own * _margin_shares(plan, plan.destination_orders[part])).sum())
+    taken = float((own * margin_shares(plan, plan.destination_orders[part])).sum())
     written = sum(
-        float((sizes[behind] * _margin_shares(plan, plan.partitions.orders[behind])).sum())
+        float((sizes[behind] * margin_shares(plan, plan.partitions.orders[behind])).sum())
         for need in plan.needs_of(job)
         for behind in [slice(plan.map_bounds[need], plan.map_bounds[need + 1])]
     )

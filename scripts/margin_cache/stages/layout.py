@@ -19,6 +19,15 @@ DONE = "{plan_dir}/done-{fingerprint}.json"
 MAP_LOG = "{plan_dir}/logs/map_partitions/{job}.log"
 REDUCE_LOG = "{plan_dir}/logs/reduce_margins/{job}.log"
 FINISH_LOG = "{plan_dir}/logs/finish_margin/{fingerprint}.log"
+MAP_BENCHMARK = "{plan_dir}/benchmarks/map_partitions/{job}.tsv"
+REDUCE_BENCHMARK = "{plan_dir}/benchmarks/reduce_margins/{job}.tsv"
+FINISH_BENCHMARK = "{plan_dir}/benchmarks/finish_margin/{fingerprint}.tsv"
+REPORT_PAGE = "{report_dir}/index.html"
+FIGURE = "{report_dir}/{figure}.png"
+REPORT_LOG = "{report_dir}/report.log"
+
+FIGURES = ("orders", "margin_rows", "margin_share", "histograms", "costs", "partition")
+"""Names of the figures of a report."""
 
 PROVENANCE = "provenance_info.json"
 
@@ -68,6 +77,10 @@ class PlanFiles:
         """The copy of the provenance of the margin that was last moved to its output directory."""
         return self.plan_dir / "provenance.json"
 
+    def benchmarks_dir(self, rule: str) -> Path:
+        """Return the directory of what Snakemake says that the jobs of a rule have cost."""
+        return self.plan_dir / "benchmarks" / rule
+
     def shard(self, job: str) -> Path:
         """Return the shard of a map job."""
         return self._path(SHARD, job=job)
@@ -102,6 +115,26 @@ class MarginFiles(PlanFiles):
     def intermediate_dir(self) -> Path:
         """The directory of the intermediate files of this margin, be they of any plan."""
         return self.plan_dir.parent
+
+    @property
+    def report_dir(self) -> Path:
+        """The directory of the margin's report."""
+        return self.output_dir.with_name(f"{self.output_dir.name}_report")
+
+    @property
+    def report_page(self) -> Path:
+        """The page of the report."""
+        return Path(REPORT_PAGE.format(report_dir=self.report_dir))
+
+    @property
+    def report_state(self) -> Path:
+        """What the report was made from; written last of all."""
+        return self.report_dir / "made_from.json"
+
+    @property
+    def audit_file(self) -> Path:
+        """What an audit of the margin has found."""
+        return self.output_dir.with_name(f"{self.output_dir.name}_audit") / "audit.json"
 
     @property
     def staging_dir(self) -> Path:

@@ -91,7 +91,7 @@ def _checksum(batch: pa.RecordBatch) -> int:
     Nothing in the buffers is made use of, since what is damaged may point anywhere.
     """
     sizes = [size for column in batch.columns for size in _sizes(column)]
-    checksum: int = zlib.crc32(np.array([batch.num_rows, *sizes]))
+    checksum: int = zlib.crc32(np.array([batch.num_rows, *sizes]).tobytes())
     for column in batch.columns:
         for buffer in column.buffers():
             if buffer is not None:

@@ -257,8 +257,8 @@ def test_key_for_dask_is_refused_with_what_snakemake_has(key, equivalent):
 @pytest.mark.parametrize(
     ("key", "equivalent"),
     [
-        ("simple_progress_bar", "--quiet progress"),
-        ("tqdm_kwargs", "--quiet progress"),
+        ("simple_progress_bar", "unless progress_bar is false"),
+        ("tqdm_kwargs", "unless progress_bar is false"),
         ("resume_tmp", "give tmp_dir"),
         ("delete_resume_log_files", "delete the margin's directory in tmp_dir"),
         ("row_group_kwargs", "write_table_kwargs: {row_group_size: N}"),

@@ -13,12 +13,16 @@ from margin_cache.notification.messages import (
     failure_message,
     failure_summary,
     finished_margins,
+    forecast_lines,
     margins_to_make,
     printable,
     resume_command,
+    room_lines,
     run_details,
     success_message,
 )
+from margin_cache.planning.forecast import Forecast
+from margin_cache.stages.room import Place
 
 MARGIN = MarginReport(
     "gaia_10arcs", Path("/out/gaia_10arcs"), Path("/sky/gaia"), 10.0, True, False, 1234, 56
@@ -197,3 +201,34 @@ def test_mail_has_short_lines_of_ascii_characters():
 def test_what_is_printable_stays():
     assert printable("a\tb\nc é☆") == "a\tb\nc é☆"
     assert printable("\x1b[31m\r\x7f\u2028\udc80") == "?[31m????"
+
+
+def test_terminal_tells_what_a_margin_will_take():
+    expected = Forecast(
+        partitions=84,
+        destinations=110,
+        negative_pixels=26,
+        map_jobs=21,
+        reduce_jobs=20,
+        read=3_857_414,
+        rows=3290,
+        size=1_212_805,
+        output=1,
+        intermediate=2,
+        memory_mb=562,
+    )
+    assert forecast_lines(expected).splitlines() == [
+        "  84 partitions, 110 pixels that can have margin rows, of which 26 negative",
+        "  21 map jobs, which read 3.86 MB, and 20 reduce jobs are to be done; the largest asks "
+        "for 562 MB of memory",
+        "  about 3290 rows and 1.21 MB are expected",
+    ]
+
+
+def test_terminal_tells_how_much_room_there_is_and_where_it_may_be_too_little():
+    output = Place(("output_path",), Path("/out"), 1000, 1000)
+    scratch = Place(("tmp_dir",), Path("/scratch"), 2000, 1999)
+    assert room_lines([output, scratch]).splitlines() == [
+        "  output_path: about 1 kB are needed, 1 kB are free",
+        "  tmp_dir: about 2 kB are needed, 2 kB are free, WHICH MAY BE TOO LITTLE",
+    ]

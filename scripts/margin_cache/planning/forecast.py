@@ -1,0 +1,163 @@
+"""What a margin will take before any of its jobs has run: rows, bytes, memory, room on disks.
+
+Estimates from the sizes of the partitions and some of their footers, as if rows were even over
+each partition.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from margin_cache.catalog.partitions import partition_files
+from margin_cache.errors import MarginCacheError
+from margin_cache.healpix.nested import Ints
+from margin_cache.planning.model import Plan
+from margin_cache.planning.resources import (
+    RowGroupSize,
+    map_request,
+    margin_shares,
+    reduce_request,
+)
+from margin_cache.storage.parquet_file import open_parquet
+
+_FOOTERS = 16
+"""Partitions whose footers are read."""
+
+_COLUMN_BYTES = 100
+"""What a column of a small file takes beside its values and its footer: headers, dictionaries."""
+
+_ROW_BYTES, _COLUMNS = 100.0, 20
+"""A row of a catalog whose footers cannot be read; the jobs say what is wrong with it."""
+
+
+@dataclass(frozen=True)
+class FileSizes:
+    """What the files of a catalog take up, by some of them.
+
+    Attributes:
+        row: bytes of a row.
+        footer: bytes of the footer of a file.
+        columns: number of columns.
+    """
+
+    row: float
+    footer: float
+    columns: int
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """What a margin will take; bytes if nothing else is said.
+
+    Attributes:
+        partitions: number of partitions.
+        destinations: number of pixels that can have margin rows, negative ones among them.
+        negative_pixels: number of negative pixels.
+        map_jobs: number of map jobs that are to be done.
+        reduce_jobs: number of reduce jobs that are to be done.
+        read: what the map jobs read.
+        rows: rows of the whole margin.
+        size: the whole margin.
+        output: what is still to be written to the output directory.
+        intermediate: what is still to be written to the intermediate directory.
+        memory_mb: what the largest job asks for, in MB.
+    """
+
+    partitions: int
+    destinations: int
+    negative_pixels: int
+    map_jobs: int
+    reduce_jobs: int
+    read: int
+    rows: int
+    size: int
+    output: int
+    intermediate: int
+    memory_mb: int
+
+
+def file_sizes(plan: Plan) -> FileSizes:
+    """Return what the files of a plan's catalog take up, by the footers of some."""
+    partitions, info = plan.partitions, plan.parameters.catalog
+    count = len(partitions.orders)
+    rows = size = footers = files = columns = 0
+    for number in np.unique(np.linspace(0, count - 1, _FOOTERS).astype(int)).tolist():
+        pixel = int(partitions.orders[number]), int(partitions.pixels[number])
+        try:
+            for file in partition_files(info, *pixel):
+                footer = open_parquet(file).metadata
+                rows += footer.num_rows
+                size += file.stat().st_size
+                footers += footer.serialized_size
+                columns = max(columns, footer.num_columns)
+                files += 1
+        except (MarginCacheError, OSError, ValueError):
+            continue
+    if not rows:
+        return FileSizes(_ROW_BYTES, _COLUMNS * _ROW_BYTES, _COLUMNS)
+    fixed = footers + files * columns * _COLUMN_BYTES
+    return FileSizes(max(size - fixed, size / 10) / rows, footers / files, columns)
+
+
+def forecast(
+    plan: Plan,
+    sizes: FileSizes,
+    group: RowGroupSize,
+    is_mapped: NDArray[np.bool_],
+    is_reduced: NDArray[np.bool_],
+) -> Forecast:
+    """Return what a margin will take.
+
+    Args:
+        plan: its plan.
+        sizes: what the files of its catalog take up.
+        group: the largest row group of the catalog.
+        is_mapped: for each map job whether it has nothing to do.
+        is_reduced: the same for each reduce job.
+    """
+    partitions, owners = plan.partitions, plan.destination_partitions
+    fixed = sizes.footer + sizes.columns * _COLUMN_BYTES
+    rows = np.maximum(partitions.sizes - fixed, 0.1 * partitions.sizes) / sizes.row
+    margin_rows = rows * margin_shares(plan, partitions.orders)
+    shards = _sums(margin_rows * sizes.row * group.expansion, plan.map_bounds)
+    # A file for each pixel that gets a row, as its own rows suggest; for each negative one.
+    wanted = np.where(owners < 0, 1.0, 1 - np.exp(-margin_rows[owners]))
+    per_pixel = np.where(owners < 0, 0.0, margin_rows[owners] * sizes.row) + wanted * fixed
+    written = _sums(per_pixel, plan.reduce_bounds)
+    footers = _sums(wanted * sizes.footer, plan.reduce_bounds)
+    metadata = float(footers.sum()) if plan.parameters.create_metadata else 0.0
+    return Forecast(
+        partitions=len(partitions.orders),
+        destinations=len(owners),
+        negative_pixels=int((owners < 0).sum()),
+        map_jobs=int((~is_mapped).sum()),
+        reduce_jobs=int((~is_reduced).sum()),
+        read=int(_sums(partitions.sizes, plan.map_bounds)[~is_mapped].sum()),
+        rows=round(float(margin_rows.sum())),
+        size=round(float(written.sum()) + metadata),
+        output=round(float(written[~is_reduced].sum()) + metadata),
+        intermediate=round(float(shards[~is_mapped].sum() + footers[~is_reduced].sum())),
+        memory_mb=_memory(plan, group, shards, is_mapped, is_reduced),
+    )
+
+
+def _sums(values: NDArray[np.number], bounds: Ints) -> NDArray[np.float64]:
+    """Return the sums of values between bounds."""
+    return np.diff(np.concatenate([[0.0], np.cumsum(values, dtype=np.float64)])[bounds])
+
+
+def _memory(
+    plan: Plan,
+    group: RowGroupSize,
+    shards: NDArray[np.float64],
+    is_mapped: NDArray[np.bool_],
+    is_reduced: NDArray[np.bool_],
+) -> int:
+    """Return the memory in MB that the largest job asks for."""
+    asked = [map_request(plan, job, group).mem_mb for job in np.flatnonzero(~is_mapped).tolist()]
+    if not is_reduced.all():
+        read = _sums(shards[plan.needs], plan.need_bounds)
+        largest = int(np.argmax(np.where(is_reduced, -1.0, read)))
+        asked.append(reduce_request(plan, largest, int(read[largest])).mem_mb)
+    return max(asked, default=0)

@@ -1,0 +1,1 @@
+"""The report of a finished margin: figures, and a page with them."""

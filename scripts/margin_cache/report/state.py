@@ -1,0 +1,19 @@
+"""Whether a report is that of the margin and of the audit as they are."""
+
+from margin_cache.stages.layout import PROVENANCE
+from margin_cache.stages.margin import Margin
+from margin_cache.storage.files import file_digest, read_json
+
+State = dict[str, str | None]
+
+
+def state_of(margin: Margin) -> State:
+    """Return what a report of a margin is made from, as digests."""
+    files = {"margin": margin.files.output_dir / PROVENANCE, "audit": margin.files.audit_file}
+    return {name: file_digest(path) if path.is_file() else None for name, path in files.items()}
+
+
+def is_current(margin: Margin) -> bool:
+    """Tell whether there is a report of a margin as it is."""
+    files = margin.files
+    return files.report_page.exists() and read_json(files.report_state) == state_of(margin)

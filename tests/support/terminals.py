@@ -1,0 +1,110 @@
+"""Commands in a terminal of their own: what they write there, and what is seen of it."""
+
+import fcntl
+import os
+import pty
+import re
+import struct
+import subprocess
+import termios
+import time
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+_CONTROL = re.compile(r"\x1b\[([0-9;?]*)([A-Za-z])|\r|\n|[^\x1b\r\n]+|\x1b")
+
+
+class Output(NamedTuple):
+    """What a command has written: its parts with their times since the start [s]."""
+
+    code: int
+    parts: list[tuple[float, str]]
+
+    @property
+    def text(self) -> str:
+        return "".join(part for _, part in self.parts)
+
+    def screens(self) -> list[list[str]]:
+        """The lines that were seen after each part."""
+        screen = Screen()
+        seen = []
+        for _, part in self.parts:
+            screen.write(part)
+            seen.append(screen.lines())
+        return seen
+
+
+class Screen:
+    """The lines of a terminal that is high and wide enough for all."""
+
+    def __init__(self) -> None:
+        self.rows: list[list[str]] = [[]]
+        self.row = self.column = 0
+
+    def write(self, text: str) -> None:
+        for match in _CONTROL.finditer(text):
+            if match[2]:
+                self._move(match[1], match[2])
+            elif match[0] == "\r":
+                self.column = 0
+            elif match[0] == "\n":
+                self.row += 1
+                self.rows += [[]] * 0 if self.row < len(self.rows) else [[]]
+            else:
+                self._put(match[0])
+
+    def _move(self, number: str, letter: str) -> None:
+        """Follow a control sequence; those of colours change nothing that is looked at."""
+        if letter == "A":
+            self.row = max(0, self.row - int(number or 1))
+        elif letter == "K":
+            del self.rows[self.row][self.column :]
+        else:
+            assert letter == "m", f"a sequence that is not known: {letter}"
+
+    def _put(self, text: str) -> None:
+        row = self.rows[self.row]
+        row += [" "] * (self.column - len(row))
+        row[self.column : self.column + len(text)] = text
+        self.column += len(text)
+
+    def lines(self) -> list[str]:
+        return ["".join(row).rstrip() for row in self.rows]
+
+
+def run_in_terminal(
+    command: Iterable[str | Path],
+    environment: Mapping[str, str],
+    rows: int = 40,
+    columns: int = 100,
+    kind: str = "xterm-256color",
+    limit: float = 300,
+) -> Output:
+    """Run a command whose input and output are a terminal of some rows and columns."""
+    ours, theirs = pty.openpty()
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
+    start = time.monotonic()
+    process = subprocess.Popen(
+        [str(word) for word in command],
+        stdin=theirs,
+        stdout=theirs,
+        stderr=theirs,
+        start_new_session=True,
+        env={**environment, "TERM": kind, "LC_ALL": "C.UTF-8"},
+    )
+    os.close(theirs)
+    parts, rest = [], b""
+    try:
+        while time.monotonic() - start < limit:
+            try:
+                data = os.read(ours, 1 << 16)
+            except OSError:  # which is how Linux says that nobody can write any more
+                break
+            text = (rest + data).decode("utf-8", "ignore")
+            rest = (rest + data)[len(text.encode()) :]
+            parts.append((time.monotonic() - start, text))
+    finally:
+        os.close(ours)
+        process.wait(timeout=limit)
+    return Output(process.returncode, parts)

@@ -1,0 +1,91 @@
+"""The forecast of a margin follows from its plan and from some footers."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from margin_cache.catalog.formats import read_catalog_info
+from margin_cache.catalog.partitions import read_partitions
+from margin_cache.planning.forecast import FileSizes, file_sizes, forecast
+from margin_cache.planning.model import Plan
+from margin_cache.planning.resources import RowGroupSize, map_request
+from support.paths import ROOT
+from support.plans import PARAMETERS, make_plan, partitions_of
+
+SIZES = FileSizes(row=50.0, footer=1000.0, columns=10)
+GROUP = RowGroupSize(columns=10, rows=10**5, size_mb=5.0, read_mb=2.0, expansion=2.0)
+
+
+@pytest.fixture
+def plan() -> Plan:
+    return make_plan(replace(PARAMETERS, partitions_per_job=3), partitions_of(4))
+
+
+def jobs(plan: Plan, *done: int) -> tuple[np.ndarray, np.ndarray]:
+    """Which jobs are done: those of some numbers, map and reduce jobs alike."""
+    masks = np.zeros(len(plan.map_names), bool), np.zeros(len(plan.reduce_names), bool)
+    for mask in masks:
+        mask[list(done)] = True
+    return masks
+
+
+def test_pixels_and_jobs_are_counted(plan):
+    expected = forecast(plan, SIZES, GROUP, *jobs(plan))
+    assert expected.partitions == len(plan.partitions.orders)
+    assert expected.destinations == len(plan.destination_orders)
+    assert expected.negative_pixels == expected.destinations - expected.partitions > 0
+    assert expected.map_jobs == len(plan.map_names)
+    assert expected.reduce_jobs == len(plan.reduce_names)
+    assert expected.read == plan.partitions.sizes.sum()
+
+
+def test_what_is_done_is_left_out(plan):
+    whole = forecast(plan, SIZES, GROUP, *jobs(plan))
+    rest = forecast(plan, SIZES, GROUP, *jobs(plan, 0))
+    assert rest.read == plan.partitions.sizes[3:].sum()
+    assert (rest.map_jobs, rest.reduce_jobs) == (whole.map_jobs - 1, whole.reduce_jobs - 1)
+    assert (rest.rows, rest.size) == (whole.rows, whole.size)
+    assert rest.output < whole.output == whole.size
+    assert rest.intermediate < whole.intermediate
+    nothing = forecast(plan, SIZES, GROUP, *(~mask for mask in jobs(plan)))
+    assert (nothing.read, nothing.intermediate, nothing.memory_mb) == (0, 0, 0)
+
+
+def test_rows_grow_with_the_threshold_and_size_with_them(plan):
+    ten = replace(plan, parameters=replace(plan.parameters, threshold=100.0))
+    first, second = (forecast(each, SIZES, GROUP, *jobs(each)) for each in (plan, ten))
+    assert second.rows == pytest.approx(10 * first.rows, rel=0.1)
+    assert second.size > first.size
+    assert second.intermediate > first.intermediate
+
+
+def test_without_metadata_a_margin_is_smaller(plan):
+    without = replace(plan, parameters=replace(plan.parameters, create_metadata=False))
+    whole = forecast(plan, SIZES, GROUP, *jobs(plan))
+    assert forecast(without, SIZES, GROUP, *jobs(plan)).size < whole.size
+
+
+def test_memory_is_that_of_the_largest_job(plan):
+    asked = [map_request(plan, job, GROUP).mem_mb for job in range(len(plan.map_names))]
+    assert forecast(plan, SIZES, GROUP, *jobs(plan)).memory_mb >= max(asked)
+
+
+def plan_of(catalog: Path) -> Plan:
+    info = read_catalog_info(str(catalog))
+    return make_plan(replace(PARAMETERS, catalog=info, threshold=600.0), read_partitions(info))
+
+
+@pytest.mark.parametrize("name", ["hipparcos", "hipparcos_hats"])
+def test_rows_of_the_demo_sky_are_foreseen(name: str):
+    """Its margin of 600 arcsec has 3350 rows."""
+    plan = plan_of(ROOT / "demo" / name)
+    sizes = file_sizes(plan)
+    assert sizes.columns > 5 and sizes.footer > 1000
+    assert forecast(plan, sizes, GROUP, *jobs(plan)).rows == pytest.approx(3350, rel=0.1)
+
+
+def test_footers_that_cannot_be_read_do_not_matter(tmp_path: Path):
+    plan = make_plan(PARAMETERS, partitions_of(4))
+    assert file_sizes(plan).row > 0
+    assert forecast(plan, file_sizes(plan), GROUP, *jobs(plan)).rows > 0

@@ -1,0 +1,33 @@
+"""A finished margin, for the tests of its report."""
+
+import pytest
+from margin_cache.config.validation import settings_of_margins
+from margin_cache.report.contents import Contents, read_contents
+from margin_cache.stages.finish import finish_margin
+from margin_cache.stages.margin import Margin, save_margin
+from margin_cache.stages.prepare import prepare_margins
+from support.small_skies import small_catalog
+from support.stages import run_map_jobs, run_reduce_jobs
+
+
+@pytest.fixture(scope="session")
+def margin(tmp_path_factory: pytest.TempPathFactory) -> Margin:
+    directory = tmp_path_factory.mktemp("report")
+    catalog = small_catalog(directory / "sky", rows=3000, max_rows=300)
+    config = {
+        "input_catalog_path": str(catalog),
+        "output_path": str(directory / "out"),
+        "tmp_dir": str(directory / "tmp"),
+        "margin_threshold": 3600.0,
+    }
+    (made,) = prepare_margins(settings_of_margins(config))
+    save_margin(made)
+    run_map_jobs(made)
+    run_reduce_jobs(made)
+    finish_margin(made)
+    return made
+
+
+@pytest.fixture(scope="session")
+def contents(margin: Margin) -> Contents:
+    return read_contents(margin)

@@ -1,0 +1,60 @@
+"""Maps show each pixel where it is on the sky."""
+
+from dataclasses import replace
+
+import healpy
+import numpy as np
+import pytest
+from margin_cache.report.contents import Contents
+from margin_cache.report.sky import draw_maps, projected
+
+GALACTIC_CENTRE = 266.405, -28.936  # right ascension and declination [deg]
+
+
+@pytest.mark.parametrize("frame", ["C", "G"])
+@pytest.mark.parametrize("pixel", [5, 1000, 1700, 3000])
+def test_a_pixel_is_drawn_where_it_is(frame: str, pixel: int):
+    projection = healpy.projector.MollweideProj(coord=frame, xsize=400)
+    image = projected(projection, np.full(3072, 4), np.arange(3072), np.arange(3072.0))
+    middle = healpy.pix2ang(16, pixel, nest=True, lonlat=True)
+    longitude, latitude = healpy.Rotator(coord=["C", frame])(*middle, lonlat=True)
+    x, y = projection.ang2xy(longitude, latitude, lonlat=True, direct=True)
+    assert image[projection.xy2ij(x, y)] == pixel
+
+
+def test_the_middle_of_the_galactic_map_is_the_galactic_centre():
+    projection = healpy.projector.MollweideProj(coord="G", xsize=400)
+    image = projected(projection, np.full(3072, 4), np.arange(3072), np.arange(3072.0))
+    assert image[100, 200] == healpy.ang2pix(16, *GALACTIC_CENTRE, nest=True, lonlat=True)
+
+
+def test_pixels_of_several_orders_tile_the_map():
+    orders = np.array([0, 1, 1, 1, 1, *[0] * 10])
+    pixels = np.array([0, 4, 5, 6, 7, *range(2, 12)])
+    projection = healpy.projector.MollweideProj(coord="C", xsize=300)
+    image = projected(projection, orders, pixels, np.arange(15.0))
+    seen = image[np.isfinite(image)]
+    assert set(seen) == set(range(15))
+    # As many points as their share of the sphere, for the projection keeps areas.
+    shares = np.bincount(seen.astype(int)) / len(seen)
+    assert shares == pytest.approx(1 / 12 / 4.0**orders, rel=0.05)
+
+
+def test_there_is_a_map_of_orders_rows_and_share(contents: Contents):
+    maps = draw_maps(contents)
+    assert [drawn.name for drawn in maps] == ["orders", "margin_rows", "margin_share"]
+    for drawn in maps:
+        assert drawn.png.startswith(b"\x89PNG")
+        assert b"<svg" in drawn.svg[:1000]
+        assert drawn.title and drawn.caption
+    assert len({drawn.png for drawn in maps}) == 3
+
+
+def test_a_margin_without_rows_has_maps_too(contents: Contents):
+    nothing = np.zeros_like(contents.margin_rows)
+    assert len(draw_maps(replace(contents, margin_rows=nothing, margin_bytes=nothing))) == 3
+
+
+def test_a_map_has_the_same_bytes_each_time(contents: Contents):
+    first, second = draw_maps(contents)[0], draw_maps(contents)[0]
+    assert (first.png, first.svg) == (second.png, second.svg)

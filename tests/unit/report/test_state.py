@@ -1,0 +1,29 @@
+"""A report is current until its margin or its audit changes."""
+
+from dataclasses import replace
+from pathlib import Path
+
+from margin_cache.report.state import is_current, state_of
+from margin_cache.stages.layout import PROVENANCE
+from margin_cache.stages.margin import Margin
+from margin_cache.storage.files import write_json
+
+
+def test_a_report_is_current_until_something_changes(margin: Margin, tmp_path: Path):
+    moved = replace(margin, settings=replace(margin.settings, output_path=str(tmp_path)))
+    files = moved.files
+    files.output_dir.mkdir()
+    files.report_dir.mkdir()
+    (files.output_dir / PROVENANCE).write_text("{}")
+    assert not is_current(moved)
+    write_json(files.report_state, state_of(moved))
+    assert not is_current(moved)
+    files.report_page.touch()
+    assert is_current(moved)
+    files.audit_file.parent.mkdir()
+    files.audit_file.write_text("{}")
+    assert not is_current(moved)
+    write_json(files.report_state, state_of(moved))
+    assert is_current(moved)
+    (files.output_dir / PROVENANCE).write_text('{"other": 1}')
+    assert not is_current(moved)

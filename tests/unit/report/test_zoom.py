@@ -1,0 +1,63 @@
+"""The partition that is drawn is one whose margin can be seen."""
+
+from dataclasses import replace
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+from margin_cache.catalog.partitions import partition_files
+from margin_cache.report.contents import Contents
+from margin_cache.report.zoom import choose_partition, draw_no_partition, draw_zoom
+from margin_cache.stages.margin import Margin
+
+
+def sky(**changes: list) -> Contents:
+    """A sky of the twelve base pixels, of which the first four are divided."""
+    orders = np.array([1] * 16 + [0] * 8)
+    pixels = np.array([*range(16), *range(4, 12)])
+    values = {"primary_rows": np.full(24, 100), "margin_rows": np.full(24, 5)}
+    values["is_negative"] = np.zeros(24, bool)
+    for name, numbers in changes.items():
+        values[name] = values[name].copy()
+        for number, value in numbers:
+            values[name][number] = value
+    return Contents(
+        "a",
+        10.0,
+        orders,
+        pixels,
+        margin_bytes=np.zeros(24),
+        parameters={},
+        versions={},
+        audit=None,
+        **values,
+    )
+
+
+@pytest.mark.parametrize(
+    ("changes", "number"),
+    [
+        ({"margin_rows": [(20, 99), (6, 7)]}, 6),  # the smaller one, though it has fewer rows
+        ({"margin_rows": [(6, 7), (3, 8)]}, 6),  # not the one at the pole
+        ({"margin_rows": [(6, 7), (5, 6)], "is_negative": [(6, True)]}, 5),
+    ],
+)
+def test_a_small_partition_with_many_margin_rows_is_chosen(changes: dict, number: int):
+    assert choose_partition(sky(**changes)) == number
+
+
+def test_without_margin_rows_none_is_chosen():
+    contents = sky()
+    assert choose_partition(replace(contents, margin_rows=np.zeros(24, int))) is None
+    assert draw_no_partition().name == "partition"
+
+
+def test_all_rows_of_partition_and_margin_are_told(margin: Margin, contents: Contents):
+    number = choose_partition(contents)
+    order, pixel = int(contents.orders[number]), int(contents.pixels[number])
+    (file,) = partition_files(margin.plan.parameters.catalog, order, pixel)
+    near = margin.files.output_dir / margin.plan.margin_path(number)
+    drawn = draw_zoom(margin, contents, number)
+    rows = pq.read_metadata(file).num_rows, pq.read_metadata(near).num_rows
+    assert drawn.caption.startswith(f"{rows[0]} rows, {rows[1]} in the margin.")
+    assert drawn.title == f"Order {order}, pixel {pixel}, with its margin of 3600 arcsec"

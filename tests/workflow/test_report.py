@@ -1,0 +1,144 @@
+"""`snakemake report` draws a margin's report, and Snakemake's own shows the same figures."""
+
+import json
+import re
+import shutil
+from pathlib import Path
+
+import pytest
+import yaml
+from margin_cache.stages.layout import FIGURES
+from support.margins import tree_digest
+from support.paths import ROOT
+from support.small_skies import small_catalog
+from support.workflow_runs import run_workflow
+
+NOTHING = "Nothing to be done"
+
+
+@pytest.fixture(scope="module")
+def reported(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A directory in which `snakemake report` has made a margin and its report."""
+    directory = tmp_path_factory.mktemp("report")
+    catalog = small_catalog(directory / "sky", rows=600, max_rows=100)
+    config = {"input_catalog_path": catalog, "margin_threshold": 600.0, "partitions_per_job": 4}
+    run = run_workflow(directory / "run", "report", config=config, check=True)
+    assert "report: results/sky_600arcs_report/index.html" in run.stdout.splitlines()
+    return directory / "run"
+
+
+def report_files(directory: Path) -> set[str]:
+    return {path.name for path in (directory / "results/sky_600arcs_report").iterdir()}
+
+
+def test_margin_and_report_are_made(reported: Path):
+    assert (reported / "results/sky_600arcs/partition_info.csv").exists()
+    pictures = {f"{name}.{kind}" for name in FIGURES for kind in ("png", "svg")}
+    assert report_files(reported) == {"index.html", "made_from.json", "report.log", *pictures}
+    page = (reported / "results/sky_600arcs_report/index.html").read_text(encoding="utf-8")
+    assert page.count('src="data:image/png;base64,') == len(FIGURES)
+    references = set(re.findall(r'(?:src|href)="([^"]*)"', page))
+    assert {each for each in references if not each.startswith("data:")} == pictures
+    # Each stage has its costs, from the benchmark files of its jobs.
+    for stage in ("Mapping", "Reducing", "Finishing"):
+        assert re.search(rf"<tr><td>{stage}</td><td class=\"number\">\d+</td>", page)
+
+
+def test_a_report_is_drawn_once_and_again_only_for_another_margin_or_audit(reported: Path):
+    before = tree_digest(reported / "results/sky_600arcs_report")
+    for target in ([], ["report"], ["all"]):
+        assert NOTHING in run_workflow(reported, *target, check=True).stdout
+    audit = reported / "results/sky_600arcs_audit/audit.json"
+    audit.parent.mkdir()
+    audit.write_text(json.dumps({"verdict": "3 rows are missing"}))
+    run = run_workflow(reported, "report", check=True)
+    assert "Drawing the report of sky_600arcs" in run.stdout
+    assert "3 rows are missing" in (reported / "results/sky_600arcs_report/index.html").read_text()
+    shutil.rmtree(audit.parent)
+    run_workflow(reported, "report", check=True)
+    assert NOTHING in run_workflow(reported, "report", check=True).stdout
+    after = tree_digest(reported / "results/sky_600arcs_report")
+    for changing in ("report.log", "made_from.json"):
+        before.pop(changing), after.pop(changing)
+    assert after == before
+
+
+def test_snakemakes_own_report_shows_the_figures_and_all_jobs(reported: Path):
+    before = tree_digest(reported / "results")
+    run = run_workflow(reported, "--report", "report.html", check=True)
+    for name in FIGURES:
+        assert f"Adding {name}.png" in run.stdout
+    page = (reported / "report.html").read_text(encoding="utf-8")
+    for rule in ("map_partitions", "reduce_margins", "finish_margin", "draw_report"):
+        assert rule in page
+    summary = run_workflow(reported, "--summary", check=True).stdout
+    for word in ("map_partitions", "reduce_margins", "finish_margin", "orders.png"):
+        assert word in summary
+    assert "update pending" not in summary
+    assert tree_digest(reported / "results") == before
+
+
+def test_a_report_is_drawn_again_on_demand(reported: Path):
+    margin = tree_digest(reported / "results/sky_600arcs")
+    dry = run_workflow(reported, "report", "-n", "--forcerun", "draw_report", check=True)
+    assert re.search(r"(?m)^draw_report +1$", dry.stdout)
+    assert "finish_margin" not in dry.stdout
+    run = run_workflow(reported, "report", "--forcerun", "draw_report", check=True)
+    assert "report: results/sky_600arcs_report/index.html" in run.stdout.splitlines()
+    assert tree_digest(reported / "results/sky_600arcs") == margin
+    assert NOTHING in run_workflow(reported, "report", check=True).stdout
+
+
+def test_reading_puts_no_job_into_a_run(reported: Path):
+    assert NOTHING in run_workflow(reported, "-n", check=True).stdout
+    run_workflow(reported, "--summary", check=True)
+    assert NOTHING in run_workflow(reported, check=True).stdout
+
+
+def test_deleting_of_all_output_finds_no_margin(reported: Path, tmp_path: Path):
+    copy = tmp_path / "run"
+    shutil.copytree(reported, copy)
+    before = tree_digest(copy / "results"), tree_digest(copy / "intermediate")
+    run_workflow(copy, "--delete-all-output", check=True)
+    assert (tree_digest(copy / "results"), tree_digest(copy / "intermediate")) == before
+
+
+def test_without_intermediate_files_a_report_says_so(reported: Path, tmp_path: Path):
+    copy = tmp_path / "run"
+    shutil.copytree(reported, copy)
+    shutil.rmtree(copy / "intermediate")
+    shutil.rmtree(copy / "results/sky_600arcs_report")
+    empty = run_workflow(copy, "--report", "empty.html", check=True)
+    assert "Adding" not in empty.stdout
+    margin = tree_digest(copy / "results/sky_600arcs")
+    run_workflow(copy, "report", check=True)
+    assert tree_digest(copy / "results/sky_600arcs") == margin
+    page = (copy / "results/sky_600arcs_report/index.html").read_text(encoding="utf-8")
+    assert "Nothing is known: the files of the jobs are deleted." in page
+    assert "Adding orders.png" in run_workflow(copy, "--report", "full.html", check=True).stdout
+
+
+def test_reports_of_several_margins_of_both_formats(tmp_path: Path):
+    config = {
+        "input_catalog_path": ROOT / "demo/hipparcos_hats",
+        "margins": [
+            {"margin_threshold": 600.0},
+            {"input_catalog_path": f"{ROOT}/demo/hipparcos"},
+        ],
+    }
+    run_workflow(tmp_path, "report", config=config, check=True)
+    names = sorted(path.name for path in (tmp_path / "results").glob("*_report"))
+    assert len(names) == 2
+    for name in names:
+        assert (tmp_path / "results" / name / "partition.png").stat().st_size > 10_000
+
+
+def test_the_environment_of_the_report_has_the_versions_of_the_others():
+    def pins(path: str) -> dict[str, str]:
+        entries = yaml.safe_load((ROOT / path).read_text())["dependencies"]
+        return dict(re.split("=+", each) for each in entries if "=" in each)
+
+    report, whole = pins("workflow/envs/report.yaml"), pins("environment.yml")
+    assert {"healpy", "matplotlib", "jinja2"} < report.keys()
+    assert {name: whole[name] for name in report} == report
+    assert pins("workflow/envs/margin_cache.yaml").items() <= report.items()

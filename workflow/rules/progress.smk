@@ -1,0 +1,88 @@
+# Bars of the stages in the place of what Snakemake says of each job, by its log records and its
+# handler of them. Tried with the version that handlers.smk names.
+import logging
+import os
+
+from margin_cache.config.validation import wants_progress_bar
+from margin_cache.errors import MarginCacheError
+from margin_cache.process import one_line
+from margin_cache.progress.bars import Bars
+from margin_cache.progress.lines import Lines
+from margin_cache.progress.work import Stage, amount, work_of
+from snakemake.logging import logger
+from snakemake.settings.enums import Quietness
+from snakemake_interface_logger_plugins.common import LogEvent
+
+SHOWN = []
+
+
+class Progress(logging.Handler):
+    """Takes the place of Snakemake's handler: counts jobs, and lets warnings and errors pass."""
+
+    def __init__(self, inner, jobs, display):
+        super().__init__()
+        self.inner = inner
+        self.jobs = jobs
+        self.display = display
+
+    def emit(self, record):
+        if getattr(record, "event", None) == LogEvent.JOB_FINISHED:
+            if job := self.jobs.pop(record.job_id, None):
+                self.display.advance(*job)
+        if record.levelno >= logging.WARNING:
+            self.display.aside(lambda: self.inner.handle(record))
+
+
+def handler_of_terminal():
+    """Return Snakemake's handler for the terminal; None where an option has put another there."""
+    named = (each for each in logger.handlers if each.name == "DefaultStreamHandler")
+    return next(named, None)
+
+
+def show_progress(planned):
+    """Show how far the run is until ``end_progress``, if that is wanted and can be known.
+
+    With ``--quiet progress`` Snakemake does not say which jobs have finished.
+    """
+    inner = handler_of_terminal()
+    is_quiet = {Quietness.PROGRESS, Quietness.ALL} & set(workflow.output_settings.quiet or ())
+    if not (WANTS_PROGRESS and inner) or is_quiet or workflow.touch:
+        return
+    names, amounts = {}, {}
+    for job in workflow.dag.needrun_jobs():
+        if stage := next((each for each in Stage if job.rule.name.endswith(each)), None):
+            plan_dir, name = job.wildcards.plan_dir, job.wildcards.get("job", "")
+            names.setdefault(plan_dir, {each: set() for each in Stage})[stage].add(name)
+            amounts[job.jobid] = (plan_dir, stage), amount(MARGINS[plan_dir], stage, name)
+    works = {
+        plan_dir: work_of(margin, of[Stage.MAPPING], of[Stage.REDUCING])
+        for plan_dir, margin in MARGINS.items()
+        if (of := names.get(plan_dir))
+    }
+    if not works:
+        return
+    is_terminal = inner.stream.isatty() and os.environ.get("TERM") != "dumb"
+    display = Bars(inner.stream, works, planned) if is_terminal else Lines(inner.stream, works)
+    SHOWN.append(Progress(inner, amounts, display))
+    logger.removeHandler(inner)
+    logger.addHandler(SHOWN[0])
+
+
+def end_progress():
+    """Have Snakemake say again what it says."""
+    while SHOWN:
+        progress = SHOWN.pop()
+        progress.display.close()
+        logger.removeHandler(progress)
+        logger.addHandler(progress.inner)
+
+
+def plan_progress():
+    """Tell whether progress shall be shown; or end with a line on what is wrong."""
+    try:
+        return wants_progress_bar(config)
+    except MarginCacheError as error:
+        sys.exit(one_line(error))
+
+
+WANTS_PROGRESS = workflow.is_main_process and plan_progress()
