@@ -10,7 +10,6 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from margin_cache.audit.catalogs import INDEXES
-from margin_cache.audit.output import write_report
 from margin_cache.audit.report import MarginReport, audit_margin
 from margin_cache.errors import MarginCacheError
 from margin_cache.healpix.boundary import is_within
@@ -122,24 +121,6 @@ def test_a_smaller_threshold_is_found(site: Path, margin: Path) -> None:
     report = audit_margin(site / "sky", margin, 2000.0)
     assert report.counts["missing"] > 0
     assert report.metadata == ["margin_threshold is 600, not 2000 arcsec"]
-
-
-def test_the_files_name_the_rows(site: Path, margin: Path, tmp_path: Path) -> None:
-    file = files_of(margin)[0]
-    gone = pq.ParquetFile(file).read().slice(0, 1)
-    edit(file, lambda rows: rows.slice(1))
-    write_report(audit_margin(site / "sky", margin, None), tmp_path / "out")
-    content = json.loads((tmp_path / "out/audit.json").read_text())
-    (pixel,) = content["pixels"]
-    assert content["verdict"] == "faulty"
-    assert pixel["missing"] == gone[index_of(gone)].to_pylist()
-    assert pd.read_csv(tmp_path / "out/audit.csv")["missing"].sum() == 1
-    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [
-        "audit.csv",
-        "audit.json",
-        "false.png",
-        "missing.png",
-    ]
 
 
 def missing_and_false(report: MarginReport) -> tuple[RowsOfPixels, RowsOfPixels]:
