@@ -223,18 +223,20 @@ def rows_of(site: Site) -> dict[str, pa.Table]:
     return {str(file.relative_to(margin)): pq.ParquetFile(file).read() for file in files}
 
 
-def as_pyarrow_reads(site: Site, scratch: Path, *partitions: Path) -> None:
+def as_pyarrow_reads(site: Site, scratch: Path, *partitions: Path, of: Site | None = None) -> None:
     """Assert that the margin is that of a catalog which PyArrow has read and written again.
 
     Args:
         site: the site, with its margin.
         scratch: a directory for the other catalog.
         partitions: those that are written again; all, if none is given.
+        of: the site of the catalog; the same, if none is given.
     """
+    of = of or site
     other = Site(scratch / "again", site.config)
-    shutil.copytree(site.directory / "sky", other.directory / "sky")
-    for partition in partitions or site.directory.glob("sky/**/Npix=*.parquet"):
-        copy = other.directory / partition.relative_to(site.directory)
+    shutil.copytree(of.directory / "sky", other.directory / "sky")
+    for partition in partitions or of.directory.glob("sky/**/Npix=*.parquet"):
+        copy = other.directory / partition.relative_to(of.directory)
         # Without what is beside the rows: the one of its two places that is read may be damaged.
         table = pq.ParquetFile(partition).read().replace_schema_metadata(None)
         pq.write_table(table, copy, compression="none", use_dictionary=False)

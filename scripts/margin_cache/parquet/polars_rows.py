@@ -48,8 +48,9 @@ _ALIKE = (
 _LISTS = (pa.types.is_list, pa.types.is_large_list, pa.types.is_fixed_size_list)
 
 
-_CHECKED = "GZIP"
-"""The codec that has checksums, which PyArrow compares and Polars does not."""
+_TELLING = {"SNAPPY", "ZSTD", "BROTLI"}
+"""Codecs that tell Polars of most damage. Of GZIP, PyArrow alone compares the checksums; in pages
+that are not compressed or by LZ4, Polars takes codes and lengths that PyArrow would refuse."""
 
 
 class Refused(Exception):
@@ -66,7 +67,7 @@ def is_read_alike(file: pq.ParquetFile, field: pa.Field) -> bool:
     # Polars takes other names for patterns.
     if field.name == "*" or field.name.startswith("^"):
         return False
-    if _CHECKED in column_sizes(file)[field.name].codecs:
+    if not column_sizes(file)[field.name].codecs <= _TELLING:
         return False
     kind = field.type
     if pa.types.is_dictionary(kind):

@@ -38,6 +38,11 @@ _WINDOW_PAIRS, _WINDOW_FILES = 1 << 14, 64
 long as for many."""
 
 
+_MOST_PAIRS = 1 << 21
+"""Pairs of one file that are in memory together, about: of a margin that is a small part of its
+partition, all. Where there are more, columns of the file are read once for each so many."""
+
+
 @dataclass(frozen=True)
 class MapResult:
     """What a map job did: rows read, and rows written (once a destination)."""
@@ -53,7 +58,7 @@ class _Candidates:
     Attributes:
         partition: index of the partition in the plan.
         part: the file.
-        rows_read: number of all its rows.
+        rows_read: number of the rows that they were found among.
         rows: indices of the rows in the file, ascending, shape (n,).
         destinations: indices of destinations, shape (n,).
         positions: spatial index and coordinates, n rows.
@@ -129,33 +134,55 @@ def _unchanged_partitions(plan: Plan, job: int) -> Iterator[None]:
 
 
 def _candidates_of(plan: Plan, job: int, threads: int) -> Iterator[_Candidates]:
-    """Yield what the coarse filter leaves of each file of a map job."""
-    parameters, partitions = plan.parameters, plan.partitions
-    info = parameters.catalog
-    destinations = (plan.destination_orders, plan.destination_pixels)
+    """Yield what the coarse filter leaves of the files of a map job."""
+    partitions = plan.partitions
     for partition in range(plan.map_bounds[job], plan.map_bounds[job + 1]):
         pixel = int(partitions.orders[partition]), int(partitions.pixels[partition])
-        for part in open_files(info, pixel, partitions.state_of(partition), plan.schema):
-            rows_read = 0
-            rows, around, positions = [], [], []
-            for table in read_positions(info, pixel, part, threads):
-                near, destination = find_candidates(
-                    spatial_index(info, table),
-                    parameters.index_shift,
-                    pixel,
-                    destinations,
-                    parameters.margin_order,
-                )
-                rows.append(near + rows_read)
-                around.append(destination)
-                positions.append(table.take(pa.array(near)))
-                rows_read += table.num_rows
-            if rows_read:
-                found = pa.concat_tables(positions)
-                check_coordinates(info, pixel, part, found)
-                yield _Candidates(
-                    partition, part, rows_read, np.concatenate(rows), np.concatenate(around), found
-                )
+        state = partitions.state_of(partition)
+        for part in open_files(plan.parameters.catalog, pixel, state, plan.schema):
+            yield from _candidates_in(plan, partition, part, threads)
+
+
+def _candidates_in(
+    plan: Plan, partition: int, part: PartitionFile, threads: int
+) -> Iterator[_Candidates]:
+    """Yield what the coarse filter leaves of a file: at once, unless that is very much."""
+    parameters, partitions = plan.parameters, plan.partitions
+    info = parameters.catalog
+    pixel = int(partitions.orders[partition]), int(partitions.pixels[partition])
+    destinations = (plan.destination_orders, plan.destination_pixels)
+    start = pairs = 0
+    found: list[_Candidates] = []
+    for table in read_positions(info, pixel, part, threads):
+        near, around = find_candidates(
+            spatial_index(info, table),
+            parameters.index_shift,
+            pixel,
+            destinations,
+            parameters.margin_order,
+        )
+        positions = table.take(pa.array(near))
+        found.append(_Candidates(partition, part, table.num_rows, near + start, around, positions))
+        start += table.num_rows
+        pairs += len(near)
+        if pairs >= _MOST_PAIRS:
+            yield _checked(info, pixel, found)
+            found, pairs = [], 0
+    if found:
+        yield _checked(info, pixel, found)
+
+
+def _checked(info: CatalogInfo, pixel: tuple[int, int], found: list[_Candidates]) -> _Candidates:
+    """Join what has been found in batches of a file, whose coordinates are checked."""
+    positions = pa.concat_tables([each.positions for each in found])
+    check_coordinates(info, pixel, found[0].part, positions)
+    return replace(
+        found[0],
+        rows_read=sum(each.rows_read for each in found),
+        rows=np.concatenate([each.rows for each in found]),
+        destinations=np.concatenate([each.destinations for each in found]),
+        positions=positions,
+    )
 
 
 def _rows_in_margins(plan: Plan, candidates: Iterator[_Candidates]) -> Iterator[_Candidates]:

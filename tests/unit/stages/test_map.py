@@ -89,7 +89,9 @@ def test_without_the_exact_filter_shards_have_more(prepare: Callable[..., Margin
     assert pairs_of(prepare(fine_filtering=False, margin_order=6)) > pairs_of(prepare())
 
 
-@pytest.mark.parametrize("limit", ["_WINDOW_PAIRS", "_WINDOW_FILES", "SHARD_BUFFER_BYTES"])
+@pytest.mark.parametrize(
+    "limit", ["_WINDOW_PAIRS", "_WINDOW_FILES", "_MOST_PAIRS", "SHARD_BUFFER_BYTES"]
+)
 def test_batches_do_not_change_the_rows(
     prepare: Callable[..., Margin], monkeypatch: pytest.MonkeyPatch, limit: str
 ) -> None:
