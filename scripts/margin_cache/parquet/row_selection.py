@@ -72,8 +72,12 @@ def select_rows(
         if index is not None and is_read_alike(part.file, part.file.schema_arrow.field(index)):
             values = index, positions[index].to_numpy()
         taken |= _select_by_polars(part, values, rows, _without(schema, taken), threads)
-    for columns in _column_groups(part.file, _without(schema, taken)):
-        taken |= _select_columns(part, part.file, columns, rows, threads)
+    try:
+        for columns in _column_groups(part.file, _without(schema, taken)):
+            taken |= _select_columns(part, part.file, columns, rows, threads)
+    except pa.ArrowException as error:
+        # Some of what is damaged is found only when values are taken or cast.
+        raise unreadable(part.path, error) from None
     for name in int96_columns(part.file):
         if name in taken:
             _check_int96(part, schema.field(name), rows, threads)

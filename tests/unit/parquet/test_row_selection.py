@@ -144,6 +144,31 @@ def test_polars_is_asked_for_few_of_many_rows(
         assert asked == [count] * 2 * times
 
 
+def test_a_file_with_damaged_codes_is_named(tmp_path: Path) -> None:
+    """They are looked at when values are taken, not when they are read."""
+    path = tmp_path / "table.parquet"
+    words = pa.array([f"w{number % 5}" for number in range(60)]).dictionary_encode()
+    table = pa.table({"index": np.arange(60), "word": words})
+    pq.write_table(table, path, compression="none", use_dictionary=["word"])
+    schema = pa.schema([("index", pa.int64()), ("word", pa.string())])
+    rows = np.arange(0, 60, 7)
+    content = path.read_bytes()
+    chunk = pq.read_metadata(path).row_group(0).column(1)
+    end = chunk.dictionary_page_offset + chunk.total_compressed_size
+    refused = 0
+    for place in range(chunk.data_page_offset, end):
+        path.write_bytes(content[:place] + b"\xff" + content[place + 1 :])
+        index = table.select(["index"]).take(pa.array(rows))
+        try:
+            found = select_rows(open_file(path), index, "index", rows, schema, 1)
+        except MarginCacheError as error:
+            assert str(error).startswith(f"{path}: cannot be read (")
+            refused += 1
+        else:
+            assert len(found) == len(rows)
+    assert refused > 10
+
+
 def test_what_polars_refuses_is_read_by_pyarrow(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
