@@ -28,6 +28,8 @@ include: "workflow/rules/common.smk"
 include: "workflow/rules/map.smk"
 include: "workflow/rules/reduce.smk"
 include: "workflow/rules/finish.smk"
+include: "workflow/rules/audit_files.smk"
+include: "workflow/rules/audit.smk"
 include: "workflow/rules/report_files.smk"
 include: "workflow/rules/report.smk"
 

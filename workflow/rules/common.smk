@@ -2,7 +2,7 @@
 import re
 from functools import cache
 
-from margin_cache.config.validation import settings_of_margins
+from margin_cache.config.validation import audited_path, settings_of_margins
 from margin_cache.errors import MarginCacheError
 from margin_cache.planning.resources import (
     finish_request,
@@ -28,8 +28,8 @@ def incomplete_margins():
     """Return the plan directories of the margins that are not complete, and may be made."""
     incomplete = [plan_dir for plan_dir, margin in MARGINS.items() if not is_complete(margin)]
     if workflow.is_main_process:
-        for plan_dir in incomplete:
-            check_output(MARGINS[plan_dir])
+        for margin in (m for key, m in MARGINS.items() if key in incomplete and not is_audited(m)):
+            check_output(margin)
     return incomplete
 
 
@@ -76,7 +76,7 @@ def for_finish(wildcards, input):
 
 
 try:
-    MARGINS = plan_margins()
+    AUDITED, MARGINS = audited_path(config), plan_margins()
     INCOMPLETE = incomplete_margins()
 except (MarginCacheError, OSError) as error:
     sys.exit(one_line(error))

@@ -112,6 +112,11 @@ def begin_job(plan_dir, job):
         os._exit(1)
 
 
+def is_audited(margin):
+    """Tell whether an audit is about what lies where a margin would be made."""
+    return AUDITED is not None and AUDITED.resolve() == margin.files.output_dir.resolve()
+
+
 def to_make_again(margin):
     """Return what of a finished margin is made again, by options like --forceall or by its keys."""
     settings = workflow.dag_settings if workflow.is_main_process else None

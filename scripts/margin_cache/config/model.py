@@ -34,6 +34,7 @@ class Table(StrEnum):
     WHAT = "what is made"
     HATS = "further files and properties of HATS margins"
     HOW = "how it is made"
+    AUDIT = "an audit"
     MAIL = "a mail at the end"
     SMTP = "the mail server"
 
@@ -252,6 +253,10 @@ class RunSettings:
     ] = ""
     """Address that gets one mail when a run is done or has failed; several are separated by
     commas, or stand in a list. Empty: no mail."""
+
+    audit_catalog_path: Annotated[str, Key(Table.AUDIT)] = ""
+    """Directory of the margin that `snakemake audit` checks against `input_catalog_path`, whoever
+    made it. What it finds is written into `output_path/NAME_audit`."""
 
     smtp: Annotated[SmtpSettings, Key(Table.MAIL)] = SmtpSettings()
     """The mail server, by its own keys."""

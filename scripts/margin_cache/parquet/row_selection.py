@@ -19,6 +19,7 @@ from margin_cache.parquet.column_sizes import column_sizes
 from margin_cache.parquet.polars_rows import Refused, is_read_alike, read_rows
 from margin_cache.parquet.positions import PartitionFile, read_batches
 from margin_cache.storage.parquet_file import READ_BYTES, unreadable
+from margin_cache.storage.parquet_footer import read_page_header
 
 COLUMNS_BYTES, _STREAM_BYTES = 8 * 10**6, 2 * 10**6
 """PyArrow reads columns together as long as they take up no more than this in the file, of which a
@@ -128,7 +129,17 @@ def _are_few(part: PartitionFile, rows: NDArray[np.int64]) -> bool:
         and footer.num_rows * footer.num_columns >= _LEAST_VALUES
         and footer.num_rows >= _FEW_ROWS * len(rows)
         and all(group.num_rows <= _MOST_ROWS for group in groups)
+        and not _has_bare_levels(part)
     )
+
+
+def _has_bare_levels(part: PartitionFile) -> bool:
+    """Tell whether what says which values are null is not compressed, as in pages of version 2.
+
+    Polars takes damaged levels that PyArrow refuses.
+    """
+    first = part.file.metadata.row_group(0).column(0).data_page_offset
+    return read_page_header(part.path, first).is_second_version
 
 
 def _select_by_polars(

@@ -52,7 +52,11 @@ def test_defaults_of_a_margin_are_those_that_users_know():
 
 def test_defaults_of_the_run_are_those_that_users_know():
     assert RunSettings() == RunSettings(
-        completion_email_address="", smtp=SmtpSettings(), progress_bar=True, margins=()
+        audit_catalog_path="",
+        completion_email_address="",
+        smtp=SmtpSettings(),
+        progress_bar=True,
+        margins=(),
     )
     assert SmtpSettings() == SmtpSettings(host="localhost", port=None, security="none", sender="")
 

@@ -37,6 +37,13 @@ def test_a_version_in_development_is_the_same_for_the_same_code(library: Path) -
     assert library_version("1.2.0.dev0", library) == before
 
 
+def test_the_audit_makes_no_margin_and_does_not_count(library: Path) -> None:
+    before = library_version("1.2.0.dev0", library)
+    (library / "audit").mkdir()
+    (library / "audit" / "distance.py").write_text("x = 1\n")
+    assert library_version("1.2.0.dev0", library) == before
+
+
 @pytest.mark.parametrize(
     ("made", "now", "good"),
     [

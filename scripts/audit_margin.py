@@ -1,0 +1,35 @@
+"""Check a margin on disk, whoever made it, against its primary catalog."""
+
+import argparse
+import sys
+from pathlib import Path
+
+from margin_cache.audit.output import summary, write_report
+from margin_cache.audit.report import audit_margin
+from margin_cache.errors import MarginCacheError
+
+
+def main() -> int:
+    """Audit the margin that the command line names; return the exit code."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--primary", type=Path, required=True, help="the catalog")
+    parser.add_argument("--margin", type=Path, required=True, help="the margin to check")
+    parser.add_argument("--output-dir", type=Path, required=True, help="where NAME_audit is made")
+    parser.add_argument("--threshold", type=float, help="arcsec, if not that of its metadata")
+    parser.add_argument("--cell-order", type=int, help="of a coarse margin: order of its cells")
+    arguments = parser.parse_args()
+    directory = arguments.output_dir / f"{arguments.margin.name}_audit"
+    try:
+        report = audit_margin(
+            arguments.primary, arguments.margin, arguments.threshold, arguments.cell_order
+        )
+        write_report(report, directory)
+    except MarginCacheError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    print(f"{arguments.margin}: {summary(report)}; see {directory}")
+    return 0 if report.is_clean else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

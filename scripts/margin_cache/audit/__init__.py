@@ -1,0 +1,1 @@
+"""Checks a margin against its primary; shares no code with what makes margins."""

@@ -1,0 +1,123 @@
+"""Catalogs as their official readers see them: hipscat reads HiPSCat, and hats reads HATS."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from hats.loaders.read_hats import read_hats
+from hipscat.loaders.read_from_hipscat import read_from_hipscat
+
+from margin_cache.audit.coverage import Pixel
+from margin_cache.errors import MarginCacheError
+
+INDEXES = ("_hipscat_index", "_healpix_29")
+OF_THE_FILE = {"Norder", "Dir", "Npix", "margin_Norder", "margin_Dir", "margin_Npix"}
+"""Columns that say where a row is; in a margin they may be those of another file."""
+
+
+@dataclass(frozen=True)
+class AuditedCatalog:
+    """A primary or a margin on disk.
+
+    Attributes:
+        root: The directory of the partitions' directories.
+        pixels: The pixels, (order, pixel), that the catalog lists, sorted.
+        suffix: What the names of partitions end with; `/` if each is a directory.
+        threshold: Arcsec, by the metadata of a margin; None in a primary.
+        rows: The number of rows that the metadata say there are.
+        index: The column of the spatial index, if the metadata name one.
+        position: The columns of right ascension and declination.
+    """
+
+    root: Path
+    pixels: list[Pixel]
+    suffix: str
+    threshold: float | None
+    rows: int | None
+    index: str | None
+    position: tuple[str, str]
+
+    def path(self, pixel: Pixel) -> Path:
+        """Return the file of a pixel, or its directory of files."""
+        order, number = pixel
+        place = self.root / f"Norder={order}/Dir={number // 10000 * 10000}"
+        return place / f"Npix={number}{self.suffix}"
+
+    def parts(self, pixel: Pixel) -> list[Path]:
+        """Return the files of a pixel."""
+        path = self.path(pixel)
+        if self.suffix != "/":
+            return [path]
+        return sorted(each for each in path.glob("*") if each.is_file() and each.name[0] != ".")
+
+    def schema(self, pixel: Pixel) -> pa.Schema:
+        """Read the schema of a pixel's rows.
+
+        Raises:
+            MarginCacheError: A file is missing or cannot be read.
+        """
+        return self.read(pixel, []).schema.remove_metadata()
+
+    def index_of(self, pixel: Pixel) -> str:
+        """Return the column of the spatial index in a pixel's files.
+
+        Raises:
+            MarginCacheError: There is none, or a file cannot be read.
+        """
+        names = [*INDEXES] if self.index is None else [self.index]
+        schema = self.schema(pixel)
+        for name in names:
+            if name in schema.names:
+                return name
+        raise MarginCacheError(f"{self.path(pixel)}: no column {' or '.join(names)}")
+
+    def read(self, pixel: Pixel, columns: Sequence[str] | None = None) -> pa.Table:
+        """Read the rows of a pixel; all columns, or some. With none, the schema alone.
+
+        Raises:
+            MarginCacheError: A file is missing or cannot be read, or has no such column.
+        """
+        parts = self.parts(pixel)
+        if not parts:
+            raise MarginCacheError(f"{self.path(pixel)}: no file is there")
+        return pa.concat_tables([_read(path, columns) for path in parts])
+
+
+def open_catalog(path: Path) -> AuditedCatalog:
+    """Open a catalog with the reader of its format.
+
+    Raises:
+        MarginCacheError: The reader does not open it.
+    """
+    is_older = (path / "catalog_info.json").exists()
+    try:
+        catalog: Any = read_from_hipscat(str(path)) if is_older else read_hats(path)
+        pixels = [(int(each.order), int(each.pixel)) for each in catalog.get_healpix_pixels()]
+    except Exception as error:  # readers raise anything, and that they do is the verdict
+        raise MarginCacheError(f"{path}: its official reader fails: {error}") from error
+    info = catalog.catalog_info
+    return AuditedCatalog(
+        root=path if is_older else path / "dataset",
+        pixels=sorted(pixels),
+        suffix=getattr(info, "npix_suffix", None) or ".parquet",
+        threshold=getattr(info, "margin_threshold", None),
+        rows=info.total_rows,
+        index=getattr(info, "healpix_column", None),
+        position=(info.ra_column or "ra", info.dec_column or "dec"),
+    )
+
+
+def _read(path: Path, columns: Sequence[str] | None) -> pa.Table:
+    try:
+        with pq.ParquetFile(path) as file:
+            if columns is not None and not columns:
+                return file.schema_arrow.empty_table()
+            lacking = sorted(set(columns or ()) - set(file.schema_arrow.names))
+            if lacking:
+                raise MarginCacheError(f"{path}: no column {', '.join(lacking)}")
+            return file.read(columns=columns)
+    except (OSError, ValueError) as error:
+        raise MarginCacheError(f"{path}: cannot be read: {error}") from error

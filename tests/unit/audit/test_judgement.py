@@ -1,0 +1,144 @@
+import healpy
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pytest
+from margin_cache.audit.judgement import Judgement, judge_pixel
+from margin_cache.audit.values import row_digests
+from support.oracle.distances import exact_distances
+
+PIXELS = [(3, 63), (3, 575), (2, 70), (0, 8)]  # both poles, the belt, a pixel of order 0
+
+
+def around(order: int, pixel: int) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Rows around a pixel, and its true margin of 600 arcsec by the oracle."""
+    corners = healpy.boundaries(2**order, pixel, step=50, nest=True).T
+    points = corners[:, None, :] + np.random.default_rng(1).normal(0, 3e-3, (len(corners), 10, 3))
+    ra, dec = healpy.vec2ang(points.reshape(-1, 3), lonlat=True)
+    primary = pd.DataFrame({"ra": ra, "dec": dec, "flux": np.arange(ra.size) / 7})
+    primary.loc[::5, "flux"] = np.nan
+    primary["index"] = np.arange(ra.size, dtype=np.uint64) * np.uint64(3)
+    primary["own"] = healpy.ang2pix(2**order, ra, dec, nest=True, lonlat=True) == pixel
+    exact = exact_distances(ra, dec, np.full(ra.size, order), np.full(ra.size, pixel))
+    return primary, primary[~primary["own"] & (exact <= 600)]
+
+
+def judged(
+    primary: pd.DataFrame,
+    margin: pd.DataFrame,
+    pixel: tuple[int, int],
+    threshold: float = 600.0,
+    cell_order: int | None = None,
+) -> Judgement:
+    tables = [
+        rows.assign(digest=row_digests(pa.table({"flux": rows["flux"].to_numpy()}), ["flux"]))
+        for rows in (primary, margin)
+    ]
+    return judge_pixel(*tables, *pixel, threshold, cell_order)
+
+
+def indexes(rows: pd.DataFrame) -> list[int]:
+    return sorted(rows["index"].tolist())
+
+
+@pytest.mark.parametrize("pixel", PIXELS)
+def test_an_untouched_margin_is_clean(pixel: tuple[int, int]) -> None:
+    primary, margin = around(*pixel)
+    assert len(margin) > 100
+    found = judged(primary, margin, pixel)
+    assert found.is_clean
+    assert found.undecided == 0
+
+
+@pytest.mark.parametrize("pixel", PIXELS)
+def test_exactly_the_defects_are_found(pixel: tuple[int, int]) -> None:
+    primary, margin = around(*pixel)
+    others = primary[~primary["index"].isin(margin["index"])]
+    gone, changed, moved = margin.iloc[[4, 9]], margin.iloc[[2, 7]], margin.iloc[[11]]
+    doubled = margin.iloc[20:22]
+    touched = margin.drop(gone.index)
+    touched.loc[changed.index, "flux"] = -1.0
+    touched.loc[moved.index, "dec"] += 1e-9
+    unknown = margin.iloc[:1].assign(index=np.uint64(10**9))
+    touched = pd.concat([touched, doubled, others.iloc[:3], unknown])
+    found = judged(primary, touched, pixel)
+    assert found.missing == indexes(gone)
+    assert [index for index, _ in found.false] == sorted([*indexes(others.iloc[:3]), 10**9])
+    assert found.double == indexes(doubled)
+    assert found.changed == sorted([*indexes(changed), *indexes(moved)])
+    assert all(np.isnan(beyond) or beyond > 0 for _, beyond in found.false)
+
+
+@pytest.mark.parametrize("pixel", PIXELS)
+def test_rows_that_share_an_index_are_told_apart(pixel: tuple[int, int]) -> None:
+    primary, margin = around(*pixel)
+    (index,) = indexes(margin.iloc[[3]])
+    twin = margin.iloc[[3]].assign(flux=5.0)
+    both, whole = pd.concat([primary, twin]), pd.concat([margin, twin])
+    assert judged(both, whole, pixel).is_clean
+    assert judged(both, margin, pixel).missing == [index]
+    assert judged(both, pd.concat([whole, twin]), pixel).double == [index]
+    twice = pd.concat([margin, margin.iloc[[3]]])
+    assert judged(both, twice, pixel).changed == [index]
+
+
+def test_a_row_that_shares_its_index_with_one_beyond_the_threshold_is_missing() -> None:
+    primary, margin = around(3, 63)
+    far = primary[~primary["own"] & ~primary["index"].isin(margin["index"])].iloc[[0]]
+    near = margin.iloc[[0]]
+    (index,) = indexes(near)
+    primary = primary.copy()
+    primary.loc[far.index, "index"] = near["index"].to_numpy()
+    swapped = pd.concat([margin.drop(near.index), primary.loc[far.index]])
+    found = judged(primary, swapped, (3, 63))
+    assert found.missing == [index]
+    assert [each for each, _ in found.false] == [index]
+
+
+def test_rows_at_the_very_threshold_are_undecided_whether_they_are_there_or_not() -> None:
+    pixel = (2, 70)
+    primary, margin = around(*pixel)
+    row = margin.iloc[[0]]
+    exact = exact_distances(*(row[name].to_numpy() for name in ("ra", "dec")), [2], [70])
+    threshold = float(exact[0])
+    true = margin[
+        exact_distances(
+            margin["ra"].to_numpy(),
+            margin["dec"].to_numpy(),
+            np.full(len(margin), 2),
+            np.full(len(margin), 70),
+        )
+        < threshold
+    ].drop(row.index, errors="ignore")
+    for there in (true, pd.concat([true, row])):
+        found = judged(primary, there, pixel, threshold)
+        assert found.is_clean
+        assert found.undecided == 1
+
+
+@pytest.mark.parametrize("pixel", PIXELS)
+def test_a_coarse_margin_has_the_rows_of_cells_beside_the_pixel(pixel: tuple[int, int]) -> None:
+    primary, margin = around(*pixel)
+    order = 7  # cells of 27 arcmin
+    cells = healpy.ang2pix(
+        1 << order, primary["ra"].to_numpy(), primary["dec"].to_numpy(), nest=True, lonlat=True
+    )
+    inner = pixel[1] << 2 * (order - pixel[0]), (pixel[1] + 1) << 2 * (order - pixel[0])
+    beside = healpy.get_all_neighbours(1 << order, np.arange(*inner), nest=True)
+    in_cells = ~primary["own"] & np.isin(cells, beside)
+    coarse = primary[in_cells]
+    assert len(coarse) > len(margin)
+    assert judged(primary, coarse, pixel, cell_order=order).is_clean
+    assert judged(primary, coarse, pixel).false
+    assert judged(primary, coarse.drop(margin.index[:1]), pixel, cell_order=order).missing
+    far = primary[~primary["own"] & ~in_cells].iloc[:1]
+    assert len(far) == 1
+    found = judged(primary, pd.concat([coarse, far]), pixel, cell_order=order)
+    assert [index for index, _ in found.false] == indexes(far)
+
+
+def test_a_smaller_threshold_is_found() -> None:
+    primary, margin = around(3, 63)
+    found = judged(primary, margin, (3, 63), 606.0)
+    assert found.missing
+    assert not (found.false or found.double or found.changed)

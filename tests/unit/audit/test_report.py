@@ -1,0 +1,269 @@
+import json
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from margin_cache.audit.catalogs import INDEXES
+from margin_cache.audit.report import MarginReport, audit_margin
+from margin_cache.errors import MarginCacheError
+from margin_cache.healpix.boundary import is_within
+from margin_cache.healpix.margin_filter import find_candidates
+from margin_cache.stages import map as map_stage
+from support.audited_sites import (
+    WRITERS,
+    RowsOfPixels,
+    make_catalog,
+    make_margin,
+    make_site,
+    rows_of_margin,
+    true_rows,
+)
+from support.once import once
+
+Edit = Callable[[pa.Table], pa.Table]
+
+
+@pytest.fixture(params=WRITERS)
+def site(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    name = request.param
+    return once(tmp_path_factory, f"audited_{name}", lambda path: make_site(name, path))
+
+
+@pytest.fixture
+def margin(site: Path, tmp_path: Path) -> Path:
+    """A copy of the margin, to be damaged."""
+    copy = tmp_path / "margin"
+    for file in (site / "results/margin").rglob("*"):
+        if file.is_file():
+            target = copy / file.relative_to(site / "results/margin")
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.write_bytes(file.read_bytes())
+    return copy
+
+
+def files_of(margin: Path) -> list[Path]:
+    """The files that have several rows: of partitions, and of negative pixels."""
+    files = sorted(margin.rglob("Npix=*.parquet"))
+    return [file for file in files if pq.ParquetFile(file).metadata.num_rows >= 4]
+
+
+def counts(site: Path, margin: Path) -> dict[str, int]:
+    """The kinds of defects that are found, of those that are."""
+    found = audit_margin(site / "sky", margin, None).counts
+    return {kind: number for kind, number in found.items() if number}
+
+
+def index_of(rows: pa.Table) -> str:
+    return next(name for name in rows.column_names if name in INDEXES)
+
+
+def edit(path: Path, change: Edit) -> None:
+    pq.write_table(change(pq.ParquetFile(path).read()), path)
+
+
+def test_an_untouched_margin_is_clean_in_negative_pixels_too(site: Path, margin: Path) -> None:
+    report = audit_margin(site / "sky", margin, None)
+    listed = pd.read_csv(site / "sky/partition_info.csv")
+    partitions = set(zip(listed["Norder"], listed["Npix"], strict=True))
+    assert report.is_clean
+    assert report.threshold == 600
+    assert sum(each.rows for each in report.pixels if each.pixel not in partitions) > 0
+    assert sum(each.rows for each in report.pixels) > 100
+
+
+def test_rows_removed_and_doubled_are_found_in_each_file(site: Path, margin: Path) -> None:
+    files = files_of(margin)
+    for file in files:
+        edit(file, lambda rows: pa.concat_tables([rows.slice(1, 1), rows.slice(1)]))
+    assert counts(site, margin) == {"missing": len(files), "double": len(files)}
+
+
+def test_changed_rows_and_unsorted_files_are_found(site: Path, margin: Path) -> None:
+    first, second = files_of(margin)[:2]
+    magnitude = pq.ParquetFile(first).schema_arrow.names.index("mag")
+
+    def brighten(rows: pa.Table) -> pa.Table:
+        values = rows["mag"].to_pylist()
+        column = pa.array([-99.0, *values[1:]], rows["mag"].type)
+        return rows.set_column(magnitude, rows.field("mag"), column)
+
+    edit(first, brighten)
+    edit(second, lambda rows: rows.take(list(range(len(rows)))[::-1]))
+    assert counts(site, margin) == {"changed": 1, "unsorted": 1}
+
+
+def test_a_moved_row_is_missing_here_and_false_there(site: Path, margin: Path) -> None:
+    files = files_of(margin)
+    source, target = files[0], files[-1]
+    moved = pq.ParquetFile(source).read().slice(0, 1)
+    edit(source, lambda rows: rows.slice(1))
+    edit(target, lambda rows: pa.concat_tables([moved, rows]).sort_by(index_of(rows)))
+    found = counts(site, margin)
+    found.pop("metadata", None)  # numbers of rows in _metadata
+    assert found == {"missing": 1, "false": 1}
+
+
+def test_a_file_that_cannot_be_read_is_found(site: Path, margin: Path) -> None:
+    file = files_of(margin)[0]
+    rows = pq.ParquetFile(file).metadata.num_rows
+    file.write_bytes(b"PAR1")
+    found = counts(site, margin)
+    assert found == {"missing": rows, "unreadable": 1, "metadata": 1}
+
+
+def test_a_smaller_threshold_is_found(site: Path, margin: Path) -> None:
+    report = audit_margin(site / "sky", margin, 2000.0)
+    assert report.counts["missing"] > 0
+    assert report.metadata == ["margin_threshold is 600, not 2000 arcsec"]
+
+
+def missing_and_false(report: MarginReport) -> tuple[RowsOfPixels, RowsOfPixels]:
+    missing = Counter((each.pixel, row) for each in report.pixels for row in each.judgement.missing)
+    false = Counter((each.pixel, row) for each in report.pixels for row, _ in each.judgement.false)
+    return missing, false
+
+
+@pytest.fixture(params=WRITERS)
+def bare(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
+    """A directory with a catalog and no margin yet."""
+    make_catalog(request.param, tmp_path, rows=12_000)
+    return tmp_path
+
+
+def test_a_filter_that_is_too_small_is_found(bare: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def smaller(*pairs: Any) -> Any:
+        return is_within(*pairs[:-1], pairs[-1] * 0.99)
+
+    monkeypatch.setattr(map_stage, "is_within", smaller)
+    make_margin(bare)
+    truth, made = true_rows(bare / "sky"), rows_of_margin(bare / "results/margin")
+    assert truth - made
+    report = audit_margin(bare / "sky", bare / "results/margin", None)
+    assert missing_and_false(report) == (truth - made, Counter())
+    assert set(report.counts.values()) == {0, (truth - made).total()}
+
+
+def test_a_filter_that_is_too_large_is_found(bare: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def larger(*pairs: Any) -> Any:
+        return is_within(*pairs[:-1], pairs[-1] * 1.02)
+
+    monkeypatch.setattr(map_stage, "is_within", larger)
+    make_margin(bare)
+    truth, made = true_rows(bare / "sky"), rows_of_margin(bare / "results/margin")
+    assert made - truth
+    report = audit_margin(bare / "sky", bare / "results/margin", None)
+    assert missing_and_false(report) == (Counter(), made - truth)
+    beyond = [far for each in report.pixels for _, far in each.judgement.false]
+    assert all(0 < far <= 12 for far in beyond)
+
+
+@pytest.mark.parametrize("left_out", ["one neighbour", "all negative pixels"])
+def test_neighbours_that_are_left_out_are_found(
+    bare: Path, monkeypatch: pytest.MonkeyPatch, left_out: str
+) -> None:
+    partitions = {pixel for pixel, _ in true_rows(bare / "sky")}
+    listed = pd.read_csv(bare / "sky/partition_info.csv")
+    whole = set(zip(listed["Norder"].tolist(), listed["Npix"].tolist(), strict=True))
+    lost = min(partitions & whole)
+
+    def forgetful(index: Any, shift: Any, pixel: Any, destinations: Any, order: int) -> Any:
+        rows, found = find_candidates(index, shift, pixel, destinations, order)
+        pixels = list(zip(*(each[found].tolist() for each in destinations), strict=True))
+        if left_out == "one neighbour":
+            kept = np.array([each != lost for each in pixels], bool)
+        else:
+            kept = np.array([each in whole for each in pixels], bool)
+        return rows[kept], found[kept]
+
+    monkeypatch.setattr(map_stage, "find_candidates", forgetful)
+    make_margin(bare)
+    truth, made = true_rows(bare / "sky"), rows_of_margin(bare / "results/margin")
+    assert truth - made
+    report = audit_margin(bare / "sky", bare / "results/margin", None)
+    assert missing_and_false(report) == (truth - made, Counter())
+    beside = (truth - made).total() if left_out == "all negative pixels" else 0
+    assert report.missing_beside == beside
+
+
+def test_a_coarse_margin_is_judged_by_its_cells(bare: Path) -> None:
+    make_margin(bare, fine_filtering=False)
+    margin = bare / "results/margin"
+    order = json.loads((margin / "provenance_info.json").read_text())
+    (order,) = find_values(order, "margin_order_used")
+    assert audit_margin(bare / "sky", margin, None, order).is_clean
+    assert audit_margin(bare / "sky", margin, None).counts["false"] > 100
+    file = files_of(margin)[0]
+    edit(file, lambda rows: rows.slice(0, 0))
+    assert audit_margin(bare / "sky", margin, None, order).counts["missing"] > 0
+    with pytest.raises(MarginCacheError, match="cells of order 0 are larger than partitions"):
+        audit_margin(bare / "sky", margin, None, 0)
+
+
+def test_a_file_that_is_not_listed_is_found(site: Path, margin: Path) -> None:
+    file = files_of(margin)[0]
+    stray = file.parents[2] / "Norder=9/Dir=0/Npix=7.parquet"
+    stray.parent.mkdir(parents=True)
+    stray.write_bytes(file.read_bytes())
+    report = audit_margin(site / "sky", margin, None)
+    assert report.metadata == [f"1 files that are not listed: {stray}"]
+
+
+def test_a_pixel_that_overlaps_a_partition_is_found(site: Path, margin: Path) -> None:
+    sound = audit_margin(site / "sky", margin, None)
+    moved = next(each for each in sound.pixels if each.is_partition and each.rows)
+    order, number = moved.pixel
+    child = 9, number << 2 * (9 - order)
+    (source,) = margin.rglob(f"Norder={order}/Dir=0/Npix={number}.parquet")
+    directory = child[1] // 10000 * 10000
+    target = source.parents[2] / f"Norder=9/Dir={directory}/Npix={child[1]}.parquet"
+    target.parent.mkdir(parents=True)
+    source.rename(target)
+    path = margin / "partition_info.csv"
+    table = pd.read_csv(path)
+    line = (table["Norder"] == order) & (table["Npix"] == number)
+    table.loc[line, ["Norder", "Npix"]] = child
+    if "Dir" in table:
+        table.loc[line, "Dir"] = directory
+    table.to_csv(path, index=False)
+    report = audit_margin(site / "sky", margin, None)
+    assert f"pixel {child} is listed, but overlaps partitions of the primary" in report.metadata
+    assert report.counts["missing"] == moved.rows
+    assert not [line for line in report.metadata if "total_rows" in line or "not listed" in line]
+
+
+def find_values(values: Any, key: str) -> list[Any]:
+    """All values of a key, however deep."""
+    if not isinstance(values, dict):
+        return []
+    return [
+        found
+        for name, value in values.items()
+        for found in ([value] if name == key else find_values(value, key))
+    ]
+
+
+def test_columns_of_other_types_are_found_and_values_are_not_compared(
+    site: Path, margin: Path
+) -> None:
+    first, second = files_of(margin)[:2]
+    at = pq.ParquetFile(first).schema_arrow.names.index("mag")
+    edit(first, lambda rows: rows.set_column(at, "mag", rows["mag"].cast(pa.float64())))
+    edit(second, lambda rows: rows.drop_columns("mag"))
+    report = audit_margin(site / "sky", margin, None)
+    schemas = sorted(line for each in report.pixels for line in each.schema)
+    assert schemas == ["column mag is double, not float", "no column mag"]
+    assert {kind: number for kind, number in report.counts.items() if number} == {"schema": 2}
+
+
+def test_a_margin_without_the_index_says_so(site: Path, margin: Path) -> None:
+    file = files_of(margin)[0]
+    edit(file, lambda rows: rows.drop_columns(index_of(rows)))
+    report = audit_margin(site / "sky", margin, None)
+    assert report.counts["unreadable"] == 1
+    assert [each.error for each in report.pixels if "no column" in each.error]

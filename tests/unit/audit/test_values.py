@@ -1,0 +1,37 @@
+import numpy as np
+import pyarrow as pa
+import pytest
+from margin_cache.audit.values import row_digests
+
+COLUMNS = {
+    "integer": ([1, 2, 3], 7, pa.int64()),
+    "unsigned": ([1, 2, 2**64 - 1], 7, pa.uint64()),
+    "float": ([1.5, float("nan"), 3.0], 7.0, pa.float32()),
+    "truth": ([True, False, False], True, pa.bool_()),
+    "text": (["a", "b", ""], "c", pa.string()),
+    "list": ([[1.0], [], [2.0, 3.0]], [1.5], pa.list_(pa.float64())),
+}
+
+
+@pytest.mark.parametrize("name", COLUMNS)
+def test_each_change_of_a_value_changes_the_number_of_its_row_alone(name: str) -> None:
+    values, other, kind = COLUMNS[name]
+    before = row_digests(pa.table({name: pa.array(values, kind)}), [name])
+    assert len(set(before)) == len(set(map(repr, values)))
+    for new in (other, None):
+        changed = [*values[:1], new, *values[2:]]
+        after = row_digests(pa.table({name: pa.array(changed, kind)}), [name])
+        assert list(before != after) == [False, True, False]
+
+
+def test_zero_is_no_null_and_columns_are_not_interchangeable() -> None:
+    table = pa.table({"a": [0, None, 1], "b": [1, 1, 0]}, pa.schema({"a": "int32", "b": "int32"}))
+    assert len(set(row_digests(table, ["a", "b"]))) == 3
+    swapped = table.rename_columns(["b", "a"])
+    assert row_digests(table, ["a", "b"])[0] != row_digests(swapped, ["a", "b"])[0]
+
+
+def test_rows_have_the_same_number_whatever_is_beside_them() -> None:
+    table = pa.table({"a": pa.array([1, None, 3], pa.int16()), "b": ["x", "y", None]})
+    whole, part = row_digests(table, ["a", "b"]), row_digests(table.slice(2), ["a", "b"])
+    assert np.array_equal(whole[2:], part)
