@@ -27,8 +27,13 @@ def main() -> int:
     except MarginCacheError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
-    print(f"{arguments.margin}: {summary(report)}; see {directory}")
-    return 0 if report.is_clean else 1
+    line = f"{arguments.margin}: {summary(report)}; see {directory}"
+    if report.is_clean:
+        print(line)
+        return 0
+    # By its log, the verdict becomes the last words of Snakemake.
+    print(f"error: {line}", file=sys.stderr)
+    return 1
 
 
 if __name__ == "__main__":
