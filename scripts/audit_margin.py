@@ -4,7 +4,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from margin_cache.audit.output import summary, write_report
+from margin_cache.audit.output import check_place, summary, write_report
 from margin_cache.audit.report import audit_margin
 from margin_cache.errors import MarginCacheError
 
@@ -20,6 +20,7 @@ def main() -> int:
     arguments = parser.parse_args()
     directory = arguments.output_dir / f"{arguments.margin.name}_audit"
     try:
+        check_place(directory)
         report = audit_margin(
             arguments.primary, arguments.margin, arguments.threshold, arguments.cell_order
         )
