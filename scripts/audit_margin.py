@@ -4,7 +4,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from margin_cache.audit.output import summary, write_report
+from margin_cache.audit.output import check_place, summary, write_report
 from margin_cache.audit.report import audit_margin
 from margin_cache.errors import MarginCacheError
 
@@ -20,6 +20,7 @@ def main() -> int:
     arguments = parser.parse_args()
     directory = arguments.output_dir / f"{arguments.margin.name}_audit"
     try:
+        check_place(directory)
         report = audit_margin(
             arguments.primary, arguments.margin, arguments.threshold, arguments.cell_order
         )
@@ -27,8 +28,13 @@ def main() -> int:
     except MarginCacheError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
-    print(f"{arguments.margin}: {summary(report)}; see {directory}")
-    return 0 if report.is_clean else 1
+    line = f"{arguments.margin}: {summary(report)}; see {directory}"
+    if report.is_clean:
+        print(line)
+        return 0
+    # By its log, the verdict becomes the last words of Snakemake.
+    print(f"error: {line}", file=sys.stderr)
+    return 1
 
 
 if __name__ == "__main__":

@@ -34,7 +34,8 @@ def test_an_audit_says_what_it_finds(site: Path, tmp_path: Path) -> None:
     pq.write_table(pq.ParquetFile(file).read().slice(2), file)
     run = run_workflow(tmp_path, "audit", config=config)
     assert run.returncode != 0
-    assert f"{margin}: 2 missing" in run.stdout
+    errors = [line for line in run.stdout.splitlines() if line.startswith("error: ")]
+    assert errors[-1].startswith(f"error: {margin}: 2 missing")
     content = json.loads((found / "audit.json").read_text())
     assert content["verdict"] == "faulty"
     assert sum(len(pixel["missing"]) for pixel in content["pixels"]) == 2

@@ -44,6 +44,19 @@ def test_margin_and_report_are_made(reported: Path):
         assert re.search(rf"<tr><td>{stage}</td><td class=\"number\">\d+</td>", page)
 
 
+def test_a_margin_that_is_gone_is_made_again_though_its_report_is_there(
+    reported: Path, tmp_path: Path
+):
+    copy = tmp_path / "run"
+    shutil.copytree(reported, copy)
+    shutil.rmtree(copy / "results/sky_600arcs")
+    run_workflow(copy, "report", check=True)
+    assert (
+        tree_digest(copy / "results/sky_600arcs").keys()
+        == tree_digest(reported / "results/sky_600arcs").keys()
+    )
+
+
 def test_a_report_is_drawn_once_and_again_only_for_another_margin_or_audit(reported: Path):
     before = tree_digest(reported / "results/sky_600arcs_report")
     for target in ([], ["report"], ["all"]):

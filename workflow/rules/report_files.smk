@@ -1,5 +1,5 @@
 # What the reports of margins are made from, and which of them a run draws.
-from margin_cache.report.state import is_current
+from margin_cache.report.state import check_place, is_current
 from margin_cache.stages.margin import save_margin
 
 
@@ -38,9 +38,15 @@ def reports():
         if plan_dir not in pending_margins() and is_current(margin) and not draws_again():
             files.append(str(margin.files.report_state))
             continue
+        try:
+            check_place(margin)
+        except MarginCacheError as error:
+            print(one_line(error), file=sys.stderr, flush=True)
+            os._exit(1)
         if workflow.is_main_process and not workflow.dryrun:
             save_margin(margin)
-        files.append(str(margin.files.report_page))
+        # The margin too, or Snakemake would be content with a page that is there already.
+        files += [job_inputs.target(margin, has_jobs(plan_dir)), str(margin.files.report_page)]
     return files
 
 

@@ -1,6 +1,9 @@
 """Whether a report is that of the margin and of the audit as they are."""
 
-from margin_cache.stages.layout import PROVENANCE
+from pathlib import Path
+
+from margin_cache.errors import MarginCacheError
+from margin_cache.stages.layout import PROVENANCE, REPORT_LOG
 from margin_cache.stages.margin import Margin
 from margin_cache.storage.files import file_digest, read_json
 
@@ -17,3 +20,18 @@ def is_current(margin: Margin) -> bool:
     """Tell whether there is a report of a margin as it is."""
     files = margin.files
     return files.report_page.exists() and read_json(files.report_state) == state_of(margin)
+
+
+def check_place(margin: Margin) -> None:
+    """Check that a page in the place of a report is one, and not somebody's own.
+
+    Raises:
+        MarginCacheError: nothing says that a report was drawn there.
+    """
+    files = margin.files
+    log = Path(REPORT_LOG.format(report_dir=files.report_dir))
+    if files.report_page.exists() and not files.report_state.exists() and not log.exists():
+        raise MarginCacheError(
+            f"output_path: {files.report_page} is not a report of this workflow; move it away, or "
+            "choose another place"
+        )

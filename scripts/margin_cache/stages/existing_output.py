@@ -96,12 +96,12 @@ def existing_files(margin: Margin) -> dict[str, list[Any]]:
 
 
 def _files_below(directory: Path) -> list[str]:
-    """Return the paths of all files but the lock that a killed run may have left."""
+    """Return the paths of all but directories, and but the lock that a killed run may have left."""
     lock = staging_lock(directory)
     return sorted(
         path.relative_to(directory).as_posix()
         for path in directory.rglob("*")
-        if path.is_file() and path != lock
+        if (path.is_symlink() or not path.is_dir()) and path != lock
     )
 
 

@@ -30,7 +30,7 @@ from margin_cache.parquet.positions import (
 from margin_cache.parquet.row_selection import row_batches, select_rows
 from margin_cache.planning.model import Plan
 from margin_cache.planning.resources import SHARD_BUFFER_BYTES
-from margin_cache.stages.shard import write_rows
+from margin_cache.stages.shard import new_shard, write_rows
 from margin_cache.storage.files import atomic_path
 
 _WINDOW_PAIRS, _WINDOW_FILES = 1 << 14, 64
@@ -94,7 +94,7 @@ def map_partitions(plan: Plan, job: int, shard: Path, threads: int = 1) -> MapRe
     with (
         atomic_path(shard) as temporary,
         pa.OSFile(str(temporary), "wb") as sink,
-        pa.ipc.new_file(sink, schema) as writer,
+        new_shard(sink, schema, shard.stem) as writer,
     ):
         with _unchanged_partitions(plan, job):
             for found in _rows_in_margins(plan, _candidates_of(plan, job, threads)):

@@ -71,6 +71,8 @@ def _check_directories(margins: list[NamedMargin]) -> None:
             ("tmp_dir", _resolved("tmp_dir", directory)),
         ):
             for primary in primaries:
+                if key == "output_path" and primary.parent == path.parent:
+                    _check_beside(primary, name)
                 if relation := _relation(path, primary):
                     raise MarginCacheError(
                         f"{key}: {path} {relation} the input catalog {primary}; choose another "
@@ -92,6 +94,16 @@ def _check_directories(margins: list[NamedMargin]) -> None:
                     f"{key}: {path} is a file, not a directory; choose another place"
                 )
             _check_writable(key, path.parent)
+
+
+def _check_beside(primary: Path, name: str) -> None:
+    """Check that a catalog is not where the margin's report or audit would be written."""
+    for what in ("report", "audit"):
+        if primary.name == f"{name}_{what}":
+            raise MarginCacheError(
+                f"output_path: {primary} is the input catalog, and the place of the {what} of the "
+                f"margin {name}; choose another output_path or output_artifact_name"
+            )
 
 
 def _resolved(key: str, path: Path) -> Path:

@@ -21,9 +21,11 @@ class Receipt(NamedTuple):
 
 
 def read_receipt(path: Path) -> Receipt | None:
-    """Return a receipt, or None if it is missing or damaged."""
+    """Return a receipt, or None if it is missing, damaged, or that of another job."""
     try:
         record = read_json(path)
+        if record["job"] != path.stem:
+            return None
         files = {
             str(name): (int(rows), int(size), str(digest))
             for name, (rows, size, digest) in record["files"].items()

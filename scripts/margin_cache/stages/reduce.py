@@ -98,6 +98,7 @@ def reduce_margins(
             write_time_adjusted_to_utc=plan.parameters.primary_options.utc_times,
         )
     record = {
+        "job": receipt.stem,
         "footers": footers.stat().st_size,
         "footers_digest": file_digest(footers),
         "files": written,

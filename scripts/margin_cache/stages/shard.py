@@ -26,8 +26,16 @@ _LISTS = (
     pa.LargeListViewArray,
 )
 
+_JOB = b"margin_cache:job"
+"""Key of the job's name, in the metadata of the schema."""
+
 _CONTENT = b"margin_cache:content"
 """Key of first destination, last destination and checksum of a batch, in the metadata with it."""
+
+
+def new_shard(sink: pa.NativeFile, schema: pa.Schema, job: str) -> pa.RecordBatchFileWriter:
+    """Begin a shard, which says whose it is: that of another job is not to be taken for it."""
+    return pa.ipc.new_file(sink, schema.with_metadata({_JOB: job}))
 
 
 def write_rows(
@@ -69,8 +77,8 @@ def read_rows(shard: Path, schema: pa.Schema, first: int, stop: int) -> Iterator
     """
     try:
         reader = pa.ipc.open_file(pa.memory_map(str(shard)))
-        if not reader.schema.equals(schema):
-            raise ValueError("other columns")
+        if not reader.schema.equals(schema) or reader.schema.metadata[_JOB] != shard.stem.encode():
+            raise ValueError("other columns, or another job's")
         for number in range(reader.num_record_batches):
             found = reader.get_batch_with_custom_metadata(number)
             low, high, checksum = map(int, found.custom_metadata[_CONTENT].split())

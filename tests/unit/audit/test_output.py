@@ -2,9 +2,11 @@ import json
 from pathlib import Path
 
 import pandas as pd
+import pytest
 from margin_cache.audit.judgement import Judgement
-from margin_cache.audit.output import summary, write_report
+from margin_cache.audit.output import check_place, summary, write_report
 from margin_cache.audit.report import MarginReport, PixelReport
+from margin_cache.errors import MarginCacheError
 
 NOTHING = Judgement([], [], [], [], 0)
 FAULTS = Judgement([4, 4], [(7, 0.25), (8, float("nan"))], [1], [2], 3)
@@ -40,3 +42,16 @@ def test_the_summary_is_a_line() -> None:
         "2 missing, 2 false, 1 double, 1 changed, 1 unsorted, 1 schema, 1 unreadable; "
         "2 of the missing are beside the partitions; 3 rows too near to the threshold to be judged"
     )
+
+
+def test_an_audit_is_written_where_there_is_nothing_or_an_older_one(tmp_path: Path) -> None:
+    place = tmp_path / "out"
+    check_place(place)
+    write_report(MarginReport(10.0, None, [CLEAN], []), place)
+    check_place(place)
+    (place / "catalog_info.json").touch()
+    with pytest.raises(MarginCacheError, match=r"/out: has catalog_info.json, which is not of an"):
+        check_place(place)
+    (tmp_path / "file").touch()
+    with pytest.raises(MarginCacheError, match="/file: Not a directory; choose another place"):
+        check_place(tmp_path / "file")

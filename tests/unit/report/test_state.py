@@ -3,7 +3,9 @@
 from dataclasses import replace
 from pathlib import Path
 
-from margin_cache.report.state import is_current, state_of
+import pytest
+from margin_cache.errors import MarginCacheError
+from margin_cache.report.state import check_place, is_current, state_of
 from margin_cache.stages.layout import PROVENANCE
 from margin_cache.stages.margin import Margin
 from margin_cache.storage.files import write_json
@@ -27,3 +29,14 @@ def test_a_report_is_current_until_something_changes(margin: Margin, tmp_path: P
     assert is_current(moved)
     (files.output_dir / PROVENANCE).write_text('{"other": 1}')
     assert not is_current(moved)
+
+
+def test_a_page_of_somebody_else_is_not_replaced(margin: Margin, tmp_path: Path):
+    moved = replace(margin, settings=replace(margin.settings, output_path=str(tmp_path)))
+    check_place(moved)
+    moved.files.report_dir.mkdir()
+    moved.files.report_page.touch()
+    with pytest.raises(MarginCacheError, match=r"/index.html is not a report of this workflow"):
+        check_place(moved)
+    (moved.files.report_dir / "report.log").touch()
+    check_place(moved)

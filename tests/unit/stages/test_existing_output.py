@@ -126,9 +126,17 @@ def test_receipts_of_files_that_are_gone_are_forgotten(finished: Margin, damage:
     assert not finished.done_file.exists()
 
 
-def test_foreign_files_among_the_margins_are_not_deleted_without_asking(finished: Margin) -> None:
+@pytest.mark.parametrize("kind", ["file", "link", "broken link", "pipe"])
+def test_foreign_files_among_the_margins_are_not_deleted_without_asking(
+    finished: Margin, tmp_path: Path, kind: str
+) -> None:
     notes = finished.files.output_dir / "Norder=0" / "NOTES.txt"
-    notes.write_text("mine")
+    if kind == "file":
+        notes.write_text("mine")
+    elif kind == "pipe":
+        os.mkfifo(notes)
+    else:
+        notes.symlink_to(tmp_path if kind == "link" else tmp_path / "nowhere")
     with pytest.raises(MarginCacheError, match=f"{notes} is none of the margin's files"):
         check_output(finished)
     check_output(overwriting(finished))

@@ -230,6 +230,17 @@ def test_another_version_of_the_library_makes_another_plan(
     assert newer.plan.content_id == older.plan.content_id
 
 
+@pytest.mark.parametrize("what", ["report", "audit"])
+def test_a_catalog_in_the_place_of_a_report_or_audit_is_refused(
+    catalog: Path, prepare: Callable[..., Margin], what: str
+) -> None:
+    other = catalog.rename(catalog.with_name(f"x_{what}"))
+    places = {"input_catalog_path": str(other), "output_path": str(other.parent)}
+    with pytest.raises(MarginCacheError, match=f"x_{what} is the input catalog, and the place of"):
+        prepare(**places, output_artifact_name="x")
+    prepare(**places, output_artifact_name="y")
+
+
 @pytest.mark.parametrize(
     ("changes", "said"),
     [

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from margin_cache.stages.receipts import Receipt, read_receipt
 
-FOOTERS = {"footers": 7, "footers_digest": "4567"}
+FOOTERS = {"job": "receipt", "footers": 7, "footers_digest": "4567"}
 FILES = {"Norder=0/Dir=0/Npix=1.parquet": [3, 1000, "0123"]}
 
 
@@ -21,6 +21,7 @@ def test_a_receipt_is_read(tmp_path: Path) -> None:
     "content",
     [
         *({}, [], None, 3, FOOTERS, {"files": FILES}, {"footers": 7, "files": FILES}),
+        {**FOOTERS, "job": "other", "files": FILES},
         *({**FOOTERS, "files": files} for files in ([], None, {"a": 3}, {"a": [1, 2]})),
         {**FOOTERS, "footers": [], "files": FILES},
         {**FOOTERS, "files": {"a": [{}, 1, "x"]}},

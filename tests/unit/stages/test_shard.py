@@ -9,7 +9,7 @@ import pyarrow as pa
 import pytest
 from margin_cache.catalog.columns import DESTINATION, SOURCE
 from margin_cache.errors import MarginCacheError
-from margin_cache.stages.shard import read_rows, write_rows
+from margin_cache.stages.shard import new_shard, read_rows, write_rows
 
 BOUNDS = np.array([0, 3, 7, 8, 12])
 ROWS = 1200
@@ -40,7 +40,7 @@ def shard(tmp_path: Path) -> Path:
     """A shard that was written in two turns."""
     path = tmp_path / "shard.arrow"
     table = some_rows()
-    with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_file(sink, table.schema) as writer:
+    with pa.OSFile(str(path), "wb") as sink, new_shard(sink, table.schema, "shard") as writer:
         write_rows(writer, [table.slice(0, 100), table.slice(100, 800)], BOUNDS)
         write_rows(writer, [table.slice(900)], BOUNDS)
     return path
@@ -86,7 +86,7 @@ def test_a_batch_is_for_one_job(shard: Path) -> None:
 
 def test_no_rows_are_no_batch(tmp_path: Path) -> None:
     path = tmp_path / "shard.arrow"
-    with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_file(sink, some_rows().schema):
+    with pa.OSFile(str(path), "wb") as sink, new_shard(sink, some_rows().schema, "shard"):
         pass
     assert list(read_rows(path, some_rows().schema, 0, 12)) == []
 
@@ -114,6 +114,13 @@ def test_a_damaged_block_is_found_wherever_it_is(with_: bytes, shard: Path) -> N
                     str(error),
                 )
         assert found or start == 0, start
+
+
+def test_a_shard_of_another_job_is_named(shard: Path) -> None:
+    other = shard.with_name("other.arrow")
+    other.write_bytes(shard.read_bytes())
+    with pytest.raises(MarginCacheError, match=re.escape(f"{other}: is not a whole shard")):
+        list(read_rows(other, some_rows().schema, 0, 12))
 
 
 def test_a_shard_of_other_columns_is_named(shard: Path) -> None:
@@ -164,7 +171,7 @@ def test_what_is_no_shard_is_named(kind: str, shard: Path) -> None:
         shard.write_bytes(shard.read_bytes()[:-20])
     else:
         table = some_rows()
-        with pa.OSFile(str(shard), "wb") as sink, pa.ipc.new_file(sink, table.schema) as writer:
+        with pa.OSFile(str(shard), "wb") as sink, new_shard(sink, table.schema, "shard") as writer:
             writer.write_table(table)
     with pytest.raises(MarginCacheError, match=f"{shard}: is not a whole shard"):
         ids(shard, 0, 12)
