@@ -1,31 +1,21 @@
 """The test data of hats-import, from its source distribution."""
 
 import os
-import subprocess
-import sys
-import tarfile
 from pathlib import Path
 
 import pytest
 
+from support.source_distributions import unpack_source
+
 VERSION = "0.11.1"
+ALLOWED = ("HATS_IMPORT_SOURCE", "CI", "PEERS")
 
 
 def hats_import_data(directory: Path) -> Path:
-    """Fetch the distribution with pip, and unpack its test data into a directory.
+    """Unpack the distribution's test data into a directory.
 
     HATS_IMPORT_SOURCE may name a distribution that is there already.
     """
-    given = os.environ.get("HATS_IMPORT_SOURCE")
-    if given:
-        archive = Path(given)
-    elif os.environ.get("CI") or os.environ.get("PEERS"):
-        fetch = ("-m", "pip", "download", "--quiet", "--no-deps", "--no-binary", "hats-import")
-        name = f"hats-import=={VERSION}"
-        subprocess.run([sys.executable, *fetch, "--dest", directory, name], check=True)
-        archive = directory / f"hats_import-{VERSION}.tar.gz"
-    else:
+    if not any(os.environ.get(name) for name in ALLOWED):
         pytest.skip("hats-import's test data are fetched with PEERS=1, or in CI")
-    with tarfile.open(archive) as file:
-        file.extractall(directory, filter="data")
-    return directory / f"hats_import-{VERSION}" / "tests" / "data"
+    return unpack_source("hats-import", VERSION, directory) / "tests" / "data"
