@@ -4,7 +4,7 @@ import os
 from pathlib import Path
 
 import pytest
-from interop.lsdb_tests import COARSE_COUNTS, lsdb_outcome
+from support.lsdb_tests import COARSE_COUNTS, lsdb_outcome
 
 FILES = {
     "test_cone_search": "catalog",

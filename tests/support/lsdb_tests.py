@@ -1,6 +1,6 @@
 """Run LSDB's own tests with our margins in place of theirs.
 
-    PYTHONPATH=tests:scripts .venv/bin/python tests/interop/lsdb_tests.py [DIRECTORY] [-- ARGUMENTS]
+    PYTHONPATH=tests:scripts .venv/bin/python tests/support/lsdb_tests.py [DIRECTORY] [-- ARGUMENTS]
 
 Of the tests in LSDB's source distribution, all are run twice: with coarse margins, which have to
 serve as theirs do, and with exact ones, for which those may fail that count the rows of a coarse
