@@ -57,6 +57,10 @@ def test_a_margin_is_made_batch_by_batch(tmp_path: Path, catalog: Path):
     assert refused.returncode == 1
     assert "error: --batch: all needs one file a margin" in refused.stdout
     assert "give --batch finish_margin=1/3" in refused.stdout
+    anew = ["--batch", "finish_margin=1/3", "--config", "resume=false"]
+    refused = run_workflow(tmp_path / "batches", *anew, config=config)
+    assert refused.returncode == 1
+    assert "error: resume: false begins anew with each --batch" in refused.stdout
     for number in (1, 2, 3):
         assert not (tmp_path / "batches/results/margin").exists()
         batch = f"finish_margin={number}/3"

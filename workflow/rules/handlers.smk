@@ -161,6 +161,11 @@ def receipts(margin):
 def check_batch():
     """Check that a batch is one of files that there are."""
     batch = workflow.dag_settings.batch
+    if batch and not all(margin.settings.resume for margin in MARGINS.values()):
+        raise MarginCacheError(
+            "resume: false begins anew with each --batch, so that no margin is ever done; leave out "
+            "one of them"
+        )
     if batch and batch.rulename == "all" and batch.batches > len(MARGINS):
         raise MarginCacheError(
             f"--batch: all needs one file a margin, which is less than {batch.batches}; give "

@@ -19,7 +19,7 @@ from margin_cache.storage.files import (
     check_ordinary,
     directory_size,
     exclusive_lock,
-    write_text,
+    rewrite_text,
 )
 
 INFO = ("hats.properties", "properties")
@@ -324,7 +324,7 @@ def register(info: CatalogInfo, output_dir: Path) -> None:
             if str(size) != values["hats_estsize"]:
                 after = _with_values(after, {"hats_estsize": str(size)})
         if after != before:
-            write_text(path, after)
+            rewrite_text(path, after)
 
 
 def _with_values(text: str, values: Mapping[str, str]) -> str:

@@ -10,7 +10,11 @@ from pathlib import Path
 
 from margin_cache.errors import MarginCacheError
 from margin_cache.stages.again import Again, start_again
-from margin_cache.stages.existing_output import check_output, forget_false_receipts
+from margin_cache.stages.existing_output import (
+    check_output,
+    forget_false_receipts,
+    put_back_older,
+)
 from margin_cache.stages.finish import delete_remains
 from margin_cache.stages.margin import Margin, save_margin
 from margin_cache.storage.files import hold_lock, is_held, read_json
@@ -36,6 +40,8 @@ def begin_margin(margin: Margin, is_pending: bool, again: Again = Again.NOTHING)
         return
     try:
         lock_margin(margin)
+        if put_back_older(margin.files):
+            check_output(margin)
         if again:
             check_output(margin)
             start_again(margin, again)

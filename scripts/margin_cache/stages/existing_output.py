@@ -1,6 +1,6 @@
 """What is on disk of a margin: whether it is complete, may be replaced, and lacks files."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +10,7 @@ from margin_cache.config.model import MarginSettings
 from margin_cache.errors import MarginCacheError
 from margin_cache.planning.identity import is_as_good
 from margin_cache.stages.again import reuses_files
-from margin_cache.stages.layout import PROVENANCE, staging_lock
+from margin_cache.stages.layout import PROVENANCE, MarginFiles, staging_lock
 from margin_cache.stages.margin import Margin, settings_as_json
 from margin_cache.stages.receipts import read_receipt
 from margin_cache.storage.files import file_digest, has_size, read_json
@@ -134,13 +134,54 @@ def check_output(margin: Margin) -> None:
             "choose another output_artifact_name, or set overwrite: true"
         )
     _check_place(provenance, margin)
-    foreign = [path for path in _files_below(output_dir) if path not in {*listed, PROVENANCE}]
+    check_nothing_foreign(margin, output_dir, listed)
+
+
+def put_back_older(files: MarginFiles) -> bool:
+    """Put an older margin back that a killed run had moved away before the new one took its place.
+
+    Returns:
+        Whether there was one.
+    """
+    moved = [path for path in files.left_behind() if path.name.endswith(".backup")]
+    if files.output_dir.exists() or len(moved) != 1:
+        return False
+    moved[0].rename(files.output_dir)
+    return True
+
+
+def check_nothing_foreign(margin: Margin, directory: Path, listed: Iterable[str]) -> None:
+    """Check that a margin that is replaced holds nothing that nobody would make again.
+
+    Args:
+        margin: the margin.
+        directory: where it is.
+        listed: paths of the files that it was made with.
+
+    Raises:
+        MarginCacheError: something else is there, be it an empty directory, and ``overwrite`` is
+            false.
+    """
+    if margin.settings.overwrite:
+        return
+    ours = {PROVENANCE, *listed}
+    around = {str(parent) for path in ours for parent in Path(path).parents}
+    foreign = [path for path in _files_below(directory) if path not in ours]
+    foreign += [path for path in _empty_directories(directory) if path not in around]
     if foreign:
         raise MarginCacheError(
-            f"output_path: {output_dir / foreign[0]} is none of the margin's files, of which some "
-            f"are made again ({len(foreign)} such files); move it elsewhere, or set overwrite: "
-            "true, which deletes it"
+            f"output_path: {margin.files.output_dir / foreign[0]} is none of the margin's files, "
+            f"of which some are made again ({len(foreign)} such files); move it elsewhere, or set "
+            "overwrite: true, which deletes it"
         )
+
+
+def _empty_directories(directory: Path) -> list[str]:
+    return sorted(
+        path.relative_to(directory).as_posix()
+        for path in directory.rglob("*")
+        if path.is_dir() and not path.is_symlink() and not any(path.iterdir())
+    )
 
 
 def _check_place(provenance: Mapping[str, Any] | None, margin: Margin) -> None:

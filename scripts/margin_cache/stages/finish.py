@@ -28,7 +28,9 @@ from margin_cache.parquet.joined_footers import MOST_BYTES, join_footers, joined
 from margin_cache.stages.existing_output import (
     CATALOG_PLACE,
     TOOL_NAME,
+    check_nothing_foreign,
     check_output,
+    existing_files,
     find_file,
     is_complete,
     reusable_files,
@@ -83,7 +85,13 @@ def finish_margin(margin: Margin) -> dict[str, Any]:
             # A kill after this leaves the older margin, which then counts as complete again.
             paths.again_file.unlink(missing_ok=True)
             # With its lock, or another run would take what is about to be moved for remains.
-            replace_directory(paths.staging_dir, paths.output_dir, paths.backup_dir)
+            listed = existing_files(margin)
+            replace_directory(
+                paths.staging_dir,
+                paths.output_dir,
+                paths.backup_dir,
+                lambda old: check_nothing_foreign(margin, old, listed),
+            )
             format_of(info).register(info, paths.output_dir)
         delete_remains(margin, paths.staging_lock)
         summary = {"output_dir": str(paths.output_dir), "rows": rows, "files": len(files)}
@@ -317,7 +325,10 @@ def _delete_left_behind(paths: MarginFiles, own: Path | None) -> None:
         for lock in map(staging_lock, directories):
             if lock.exists() and lock != own:
                 # Held while the directory is deleted, so that no run begins in it meanwhile.
-                descriptor = hold_lock(lock, "")
+                try:
+                    descriptor = hold_lock(lock, "")
+                except PermissionError:  # another user's
+                    return
                 if descriptor is None:
                     return
                 held.append(descriptor)

@@ -201,6 +201,11 @@ def plan_dirs(directory: Path) -> list[Path]:
     return sorted(path for path in directory.iterdir() if PlanFiles(path).plan.exists())
 
 
+def job_of(path: Path) -> str:
+    """Return whose a shard or a receipt is: the id of its plan and the name of its job."""
+    return f"{path.parents[1].name}/{path.stem}"
+
+
 def is_of_this_run(log: str) -> bool:
     """Tell whether a log was written since the run at work began; not if it was by an earlier one.
 

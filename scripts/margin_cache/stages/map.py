@@ -94,7 +94,7 @@ def map_partitions(plan: Plan, job: int, shard: Path, threads: int = 1) -> MapRe
     with (
         atomic_path(shard) as temporary,
         pa.OSFile(str(temporary), "wb") as sink,
-        new_shard(sink, schema, shard.stem) as writer,
+        new_shard(sink, schema, shard) as writer,
     ):
         with _unchanged_partitions(plan, job):
             for found in _rows_in_margins(plan, _candidates_of(plan, job, threads)):

@@ -58,6 +58,9 @@ def prepare_margins(all_settings: Iterable[MarginSettings]) -> list[Margin]:
 def _check_directories(margins: list[NamedMargin]) -> None:
     """Check that margins and intermediate files stay clear of all catalogs and of one another."""
     primaries = {Path(margin.info.path).resolve() for margin in margins}
+    outputs = {
+        _resolved("output_path", Path(each.settings.output_path) / each.name) for each in margins
+    }
     taken: dict[Path, str] = {}
     for _, settings, name, directory in margins:
         output_dir = Path(settings.output_path) / name
@@ -70,9 +73,10 @@ def _check_directories(margins: list[NamedMargin]) -> None:
             ("output_path", _resolved("output_path", output_dir)),
             ("tmp_dir", _resolved("tmp_dir", directory)),
         ):
+            if key == "output_path":
+                _check_beside(path, primaries, "the input catalog")
+                _check_beside(path, outputs, "the place of another margin")
             for primary in primaries:
-                if key == "output_path" and primary.parent == path.parent:
-                    _check_beside(primary, name)
                 if relation := _relation(path, primary):
                     raise MarginCacheError(
                         f"{key}: {path} {relation} the input catalog {primary}; choose another "
@@ -96,13 +100,14 @@ def _check_directories(margins: list[NamedMargin]) -> None:
             _check_writable(key, path.parent)
 
 
-def _check_beside(primary: Path, name: str) -> None:
-    """Check that a catalog is not where the margin's report or audit would be written."""
-    for what in ("report", "audit"):
-        if primary.name == f"{name}_{what}":
+def _check_beside(output_dir: Path, others: set[Path], what: str) -> None:
+    """Check that no catalog is where a margin's report or audit would be written."""
+    for page in ("report", "audit"):
+        place = output_dir.with_name(f"{output_dir.name}_{page}")
+        if place in others:
             raise MarginCacheError(
-                f"output_path: {primary} is the input catalog, and the place of the {what} of the "
-                f"margin {name}; choose another output_path or output_artifact_name"
+                f"output_path: {place} is {what}, and the place of the {page} of the margin "
+                f"{output_dir.name}; choose another output_path or output_artifact_name"
             )
 
 

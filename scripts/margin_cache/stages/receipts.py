@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import NamedTuple
 
+from margin_cache.stages.layout import job_of
 from margin_cache.storage.files import read_json
 
 
@@ -21,10 +22,10 @@ class Receipt(NamedTuple):
 
 
 def read_receipt(path: Path) -> Receipt | None:
-    """Return a receipt, or None if it is missing, damaged, or that of another job."""
+    """Return a receipt, or None if it is missing, damaged, or that of another job or plan."""
     try:
         record = read_json(path)
-        if record["job"] != path.stem:
+        if record["job"] != job_of(path):
             return None
         files = {
             str(name): (int(rows), int(size), str(digest))

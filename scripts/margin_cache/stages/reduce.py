@@ -27,7 +27,7 @@ from margin_cache.catalog.columns import (
 from margin_cache.catalog.formats import format_of
 from margin_cache.parquet.positions import spatial_index
 from margin_cache.planning.model import Plan
-from margin_cache.stages.layout import PlanFiles
+from margin_cache.stages.layout import PlanFiles, job_of
 from margin_cache.stages.shard import read_rows
 from margin_cache.stages.writer_options import row_group_rows, writer_options
 from margin_cache.storage.files import (
@@ -98,7 +98,7 @@ def reduce_margins(
             write_time_adjusted_to_utc=plan.parameters.primary_options.utc_times,
         )
     record = {
-        "job": receipt.stem,
+        "job": job_of(receipt),
         "footers": footers.stat().st_size,
         "footers_digest": file_digest(footers),
         "files": written,

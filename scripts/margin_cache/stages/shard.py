@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from margin_cache.catalog.columns import DESTINATION
 from margin_cache.errors import MarginCacheError
+from margin_cache.stages.layout import job_of
 
 _LISTS = (
     pa.ListArray,
@@ -27,15 +28,21 @@ _LISTS = (
 )
 
 _JOB = b"margin_cache:job"
-"""Key of the job's name, in the metadata of the schema."""
+"""Key of whose a shard is, by plan and job, in the metadata of the schema."""
 
 _CONTENT = b"margin_cache:content"
 """Key of first destination, last destination and checksum of a batch, in the metadata with it."""
 
 
-def new_shard(sink: pa.NativeFile, schema: pa.Schema, job: str) -> pa.RecordBatchFileWriter:
-    """Begin a shard, which says whose it is: that of another job is not to be taken for it."""
-    return pa.ipc.new_file(sink, schema.with_metadata({_JOB: job}))
+def new_shard(sink: pa.NativeFile, schema: pa.Schema, shard: Path) -> pa.RecordBatchFileWriter:
+    """Begin a shard, which says whose it is: one of another plan or job is not to be taken for it.
+
+    Args:
+        sink: the file that is written.
+        schema: the columns.
+        shard: where the file will be.
+    """
+    return pa.ipc.new_file(sink, schema.with_metadata({_JOB: job_of(shard)}))
 
 
 def write_rows(
@@ -77,7 +84,10 @@ def read_rows(shard: Path, schema: pa.Schema, first: int, stop: int) -> Iterator
     """
     try:
         reader = pa.ipc.open_file(pa.memory_map(str(shard)))
-        if not reader.schema.equals(schema) or reader.schema.metadata[_JOB] != shard.stem.encode():
+        if (
+            not reader.schema.equals(schema)
+            or reader.schema.metadata[_JOB] != job_of(shard).encode()
+        ):
             raise ValueError("other columns, or another job's")
         for number in range(reader.num_record_batches):
             found = reader.get_batch_with_custom_metadata(number)

@@ -5,6 +5,7 @@ import fcntl
 import hashlib
 import json
 import os
+import re
 import shutil
 import stat
 import uuid
@@ -19,6 +20,9 @@ from margin_cache.errors import MarginCacheError
 
 _MOST_STARTED = 128
 """How many files are open at once, of which systems allow no more than 256 by default."""
+
+_TEMPORARY = re.compile(r"\..+\.[0-9a-f]{12}\.tmp", re.DOTALL)
+"""What a file is called until it is whole. Other hidden files are somebody else's."""
 
 
 @contextmanager
@@ -140,6 +144,21 @@ def write_text(path: Path, text: str) -> None:
         temporary.write_text(text, encoding="utf-8")
 
 
+def rewrite_text(path: Path, text: str) -> None:
+    """Change a text file atomically, in UTF-8. It keeps its mode, its owner and its place by links.
+
+    The owner only as far as this process may give files away.
+    """
+    path = path.resolve()
+    state = path.stat()
+    with atomic_path(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+        for owner in ((-1, state.st_gid), (state.st_uid, -1)):
+            with suppress(OSError):
+                os.chown(temporary, *owner)
+        temporary.chmod(stat.S_IMODE(state.st_mode))
+
+
 def write_json(path: Path, value: Any) -> None:
     """Write a JSON file atomically, indented by four as hipscat does."""
     write_text(path, json.dumps(value, indent=4, ensure_ascii=False) + "\n")
@@ -194,7 +213,7 @@ def directory_size(directory: Path) -> int:
 
 def is_temporary(name: str) -> bool:
     """Tell whether a file name is one of an interrupted ``atomic_path``."""
-    return name.startswith(".") and name.endswith(".tmp")
+    return _TEMPORARY.fullmatch(name) is not None
 
 
 def has_size(path: Path, size: int) -> bool:
@@ -225,18 +244,23 @@ def link_or_copy(source: Path, target: Path) -> None:
             shutil.copy2(source, temporary)
 
 
-def replace_directory(new: Path, target: Path, old: Path) -> None:
+def replace_directory(
+    new: Path, target: Path, old: Path, check: Callable[[Path], None] = lambda old: None
+) -> None:
     """Replace a directory by another; the old one is deleted once the new one is there.
 
-    If the new one cannot be moved, the old one is put back.
+    If the new one cannot be moved, or the check fails, the old one is put back.
 
     Args:
         new: the directory that replaces it.
         target: the directory that is replaced; need not exist.
         old: where ``target`` is moved to meanwhile.
+        check: what is asked, of the old one in its new place, whether it may go. Nobody can add to
+            it by its name any more.
 
     Raises:
         FileNotFoundError: ``new`` is not there; then nothing is moved.
+        MarginCacheError: by the check.
     """
     if not new.exists():
         raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(new))
@@ -245,8 +269,10 @@ def replace_directory(new: Path, target: Path, old: Path) -> None:
             shutil.rmtree(old)
         target.rename(old)
     try:
+        if old.exists():
+            check(old)
         new.rename(target)
-    except OSError:
+    except (OSError, MarginCacheError):
         if old.exists() and not target.exists():
             old.rename(target)
         raise
@@ -283,7 +309,7 @@ def hold_lock(path: Path, text: str) -> int | None:
     Returns:
         The file's descriptor, to be kept open; None if another process has the lock.
     """
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -299,7 +325,7 @@ def hold_lock(path: Path, text: str) -> int | None:
 def is_held(path: Path) -> bool:
     """Tell whether a process has locked a file; also if that cannot be known."""
     try:
-        descriptor = os.open(path, os.O_RDWR)
+        descriptor = _open_lock(path)
     except FileNotFoundError:
         return False
     except OSError:
@@ -311,3 +337,11 @@ def is_held(path: Path) -> bool:
     finally:
         os.close(descriptor)
     return False
+
+
+def _open_lock(path: Path) -> int:
+    """Open a file to try its lock; for reading alone, which NFS refuses, if it is another's."""
+    try:
+        return os.open(path, os.O_RDWR)
+    except PermissionError:
+        return os.open(path, os.O_RDONLY)

@@ -1,5 +1,7 @@
 """HATS: properties are read as Java writes them, and those of a collection stay but for margins."""
 
+import os
+import stat
 from dataclasses import replace
 from pathlib import Path
 
@@ -293,6 +295,23 @@ def test_all_other_lines_stay_as_they_are(collection: Collection) -> None:
     values = hats.read_properties(collection.file)
     assert values["all_margins"] == "a b c"
     assert values["all_margins_note"] == "kept"
+
+
+def test_the_file_keeps_its_mode_its_owner_and_its_place_behind_a_link(
+    collection: Collection, tmp_path: Path
+) -> None:
+    collection.write("hats_primary_table_url=sky\n")
+    kept = collection.file.rename(tmp_path / "kept.properties")
+    collection.file.symlink_to(kept)
+    kept.chmod(0o664)
+    if os.getuid() == 0:
+        os.chown(kept, 12345, 23456)
+    before = kept.stat()
+    assert "all_margins=c" in collection.register("c")
+    assert collection.file.is_symlink() and "all_margins=c" in kept.read_text()
+    after = kept.stat()
+    assert stat.S_IMODE(after.st_mode) == 0o664
+    assert (after.st_uid, after.st_gid) == (before.st_uid, before.st_gid)
 
 
 def test_margins_in_a_line_that_goes_on_stay_listed(collection: Collection) -> None:

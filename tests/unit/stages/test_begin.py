@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from margin_cache.errors import MarginCacheError
 from margin_cache.stages.begin import begin_margin
+from margin_cache.stages.existing_output import is_complete
 from margin_cache.stages.finish import delete_remains, finish_margin
 from margin_cache.stages.margin import Margin, load_margin
 from support.full_disks import files_end_at
@@ -47,6 +48,28 @@ def another_run(margin: Margin) -> Iterator[subprocess.Popen[str]]:
             yield run
         finally:
             run.kill()
+
+
+@pytest.mark.parametrize("same", [True, False])
+def test_an_older_margin_that_a_killed_run_had_moved_away_is_put_back(
+    prepare: Callable[..., Margin], same: bool
+) -> None:
+    """Or the next run would delete it; it may be one that must not be replaced."""
+    older = prepare(margin_threshold=300.0)
+    run_map_jobs(older)
+    run_reduce_jobs(older)
+    finish_margin(older)
+    margin = older if same else prepare(margin_threshold=301.0)
+    output_dir = older.files.output_dir
+    output_dir.rename(margin.files.backup_dir)
+    if same:
+        begin_margin(margin, True)
+        assert is_complete(margin)
+    else:
+        with pytest.raises(MarginCacheError, match=r"margin_threshold 300.0, not 301.0"):
+            begin_margin(margin, True)
+        assert is_complete(older)
+    assert not margin.files.backup_dir.exists()
 
 
 def test_a_margin_that_another_run_makes_is_refused_with_a_line_that_names_it(

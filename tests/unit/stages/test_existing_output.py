@@ -155,6 +155,19 @@ def test_files_of_the_same_names_from_another_tool_are_not_taken_for_ours(
         check_output(finished)
 
 
+def test_empty_directories_of_others_are_not_deleted_without_asking(finished: Margin) -> None:
+    """One in which a file of the margin was is none of theirs."""
+    inside = first_file(finished).parent
+    for path in inside.iterdir():
+        path.unlink()
+    check_output(finished)
+    empty = finished.files.output_dir / "for plots" / "later"
+    empty.mkdir(parents=True)
+    with pytest.raises(MarginCacheError, match=f"{empty} is none of the margin's files"):
+        check_output(finished)
+    check_output(overwriting(finished))
+
+
 @pytest.mark.parametrize("name", ["catalog_info.json", "photograph.jpg"])
 def test_only_margins_are_replaced_on_demand(finished: Margin, catalog: Path, name: str) -> None:
     output_dir = finished.files.output_dir

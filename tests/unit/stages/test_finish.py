@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -193,10 +194,10 @@ def test_what_is_about_to_be_moved_is_locked_until_it_has_moved(
     other = replace(reduced, plan=replace(reduced.plan, library="0.0"))
     move = finish.replace_directory
 
-    def with_another_run(new: Path, target: Path, old: Path) -> None:
+    def with_another_run(new: Path, target: Path, *others: Any) -> None:
         delete_remains(other)
         assert len(list(new.rglob("Npix=*"))) > 10
-        move(new, target, old)
+        move(new, target, *others)
         assert is_held(staging_lock(target))
 
     monkeypatch.setattr(finish, "replace_directory", with_another_run)
@@ -204,6 +205,37 @@ def test_what_is_about_to_be_moved_is_locked_until_it_has_moved(
     release_locks()
     assert len(list(reduced.files.output_dir.rglob("Npix=*"))) == files > 10
     assert not staging_lock(reduced.files.output_dir).exists()
+
+
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_what_is_put_into_the_older_margin_at_the_last_moment_is_not_deleted(
+    reduced: Margin, overwrite: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Unless all that is there may be deleted."""
+    finish_margin(reduced)
+    output_dir = reduced.files.output_dir
+    (output_dir / "partition_info.csv").unlink()
+    run_map_jobs(reduced)
+    run_reduce_jobs(reduced)
+    move = finish.replace_directory
+
+    def with_notes(new: Path, target: Path, *others: Any) -> None:
+        (target / "notes.txt").write_text("mine")
+        move(new, target, *others)
+
+    monkeypatch.setattr(finish, "replace_directory", with_notes)
+    margin = replace(reduced, settings=replace(reduced.settings, overwrite=overwrite))
+    if overwrite:
+        finish_margin(margin)
+        assert not (output_dir / "notes.txt").exists()
+    else:
+        with pytest.raises(MarginCacheError, match=r"notes\.txt is none of the margin's files"):
+            finish_margin(margin)
+        assert (output_dir / "notes.txt").read_text() == "mine"
+        (output_dir / "notes.txt").unlink()
+        monkeypatch.setattr(finish, "replace_directory", move)
+        finish_margin(margin)
+    assert is_complete(margin)
 
 
 def test_a_lock_that_a_killed_run_has_moved_with_its_margin_is_none_of_its_files(

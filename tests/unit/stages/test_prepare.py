@@ -241,6 +241,21 @@ def test_a_catalog_in_the_place_of_a_report_or_audit_is_refused(
     prepare(**places, output_artifact_name="y")
 
 
+@pytest.mark.parametrize("what", ["report", "audit"])
+def test_a_margin_in_the_place_of_anothers_report_or_audit_is_refused(
+    catalog: Path, what: str
+) -> None:
+    for other, said in ((f"x_{what}", True), (f"x.{what}", False)):
+        names = [{"output_artifact_name": name} for name in ("x", other)]
+        settings = settings_of_margins(configuration(str(catalog), margins=names))
+        if said:
+            message = f"{other} is the place of another margin, and the place of the {what} of"
+            with pytest.raises(MarginCacheError, match=message):
+                prepare_margins(settings)
+        else:
+            assert len(prepare_margins(settings)) == 2
+
+
 @pytest.mark.parametrize(
     ("changes", "said"),
     [

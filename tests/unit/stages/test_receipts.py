@@ -7,12 +7,19 @@ from typing import Any
 import pytest
 from margin_cache.stages.receipts import Receipt, read_receipt
 
-FOOTERS = {"job": "receipt", "footers": 7, "footers_digest": "4567"}
+FOOTERS = {"job": "plan/receipt", "footers": 7, "footers_digest": "4567"}
 FILES = {"Norder=0/Dir=0/Npix=1.parquet": [3, 1000, "0123"]}
 
 
+def place_of(tmp_path: Path) -> Path:
+    """Where the receipt of a plan's job is."""
+    directory = tmp_path / "plan" / "receipts"
+    directory.mkdir(parents=True)
+    return directory / "receipt.json"
+
+
 def test_a_receipt_is_read(tmp_path: Path) -> None:
-    path = tmp_path / "receipt.json"
+    path = place_of(tmp_path)
     path.write_text(json.dumps({**FOOTERS, "files": FILES}))
     assert read_receipt(path) == Receipt(7, "4567", {name: tuple(v) for name, v in FILES.items()})
 
@@ -21,14 +28,15 @@ def test_a_receipt_is_read(tmp_path: Path) -> None:
     "content",
     [
         *({}, [], None, 3, FOOTERS, {"files": FILES}, {"footers": 7, "files": FILES}),
-        {**FOOTERS, "job": "other", "files": FILES},
+        {**FOOTERS, "job": "plan/other", "files": FILES},
+        {**FOOTERS, "job": "other/receipt", "files": FILES},
         *({**FOOTERS, "files": files} for files in ([], None, {"a": 3}, {"a": [1, 2]})),
         {**FOOTERS, "footers": [], "files": FILES},
         {**FOOTERS, "files": {"a": [{}, 1, "x"]}},
     ],
 )
 def test_one_of_another_shape_is_none(content: Any, tmp_path: Path) -> None:
-    path = tmp_path / "receipt.json"
+    path = place_of(tmp_path)
     assert read_receipt(path) is None
     path.write_text(json.dumps(content))
     assert read_receipt(path) is None

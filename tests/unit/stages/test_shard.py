@@ -38,9 +38,10 @@ def some_rows(seed: int = 1) -> pa.Table:
 @pytest.fixture
 def shard(tmp_path: Path) -> Path:
     """A shard that was written in two turns."""
-    path = tmp_path / "shard.arrow"
+    path = tmp_path / "plan" / "shards" / "shard.arrow"
+    path.parent.mkdir(parents=True)
     table = some_rows()
-    with pa.OSFile(str(path), "wb") as sink, new_shard(sink, table.schema, "shard") as writer:
+    with pa.OSFile(str(path), "wb") as sink, new_shard(sink, table.schema, path) as writer:
         write_rows(writer, [table.slice(0, 100), table.slice(100, 800)], BOUNDS)
         write_rows(writer, [table.slice(900)], BOUNDS)
     return path
@@ -86,7 +87,7 @@ def test_a_batch_is_for_one_job(shard: Path) -> None:
 
 def test_no_rows_are_no_batch(tmp_path: Path) -> None:
     path = tmp_path / "shard.arrow"
-    with pa.OSFile(str(path), "wb") as sink, new_shard(sink, some_rows().schema, "shard"):
+    with pa.OSFile(str(path), "wb") as sink, new_shard(sink, some_rows().schema, path):
         pass
     assert list(read_rows(path, some_rows().schema, 0, 12)) == []
 
@@ -116,8 +117,10 @@ def test_a_damaged_block_is_found_wherever_it_is(with_: bytes, shard: Path) -> N
         assert found or start == 0, start
 
 
-def test_a_shard_of_another_job_is_named(shard: Path) -> None:
-    other = shard.with_name("other.arrow")
+@pytest.mark.parametrize("place", ["plan/shards/other.arrow", "other/shards/shard.arrow"])
+def test_a_shard_of_another_job_or_plan_is_named(place: str, shard: Path, tmp_path: Path) -> None:
+    other = tmp_path / place
+    other.parent.mkdir(parents=True, exist_ok=True)
     other.write_bytes(shard.read_bytes())
     with pytest.raises(MarginCacheError, match=re.escape(f"{other}: is not a whole shard")):
         list(read_rows(other, some_rows().schema, 0, 12))
@@ -171,7 +174,7 @@ def test_what_is_no_shard_is_named(kind: str, shard: Path) -> None:
         shard.write_bytes(shard.read_bytes()[:-20])
     else:
         table = some_rows()
-        with pa.OSFile(str(shard), "wb") as sink, new_shard(sink, table.schema, "shard") as writer:
+        with pa.OSFile(str(shard), "wb") as sink, new_shard(sink, table.schema, shard) as writer:
             writer.write_table(table)
     with pytest.raises(MarginCacheError, match=f"{shard}: is not a whole shard"):
         ids(shard, 0, 12)

@@ -7,6 +7,7 @@ import select
 import stat
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +23,8 @@ from margin_cache.storage.files import (
     exclusive_lock,
     file_digest,
     has_size,
+    hold_lock,
+    is_held,
     is_temporary,
     link_or_copy,
     naming,
@@ -32,6 +35,7 @@ from margin_cache.storage.files import (
 )
 from support.full_disks import files_end_at
 from support.paths import ROOT
+from support.unprivileged import public_directory, raised_to_nobody
 
 
 def names_in(directory: Path) -> list[str]:
@@ -184,9 +188,13 @@ def test_a_block_that_fails_leaves_none_of_many_files_and_no_descriptors(tmp_pat
 
 @pytest.mark.parametrize(
     ("name", "temporary"),
-    [(".a.0123.tmp", True), ("a.tmp", False), (".a", False), (".notes.txt", False), ("a", False)],
+    [
+        *((".a.0123456789ab.tmp", True), (".a.0123.tmp", False), ("a.0123456789ab.tmp", False)),
+        *((".a.0123456789AB.tmp", False), ("..0123456789ab.tmp", False), (".notes.tmp", False)),
+        *(("a.tmp", False), (".a", False), (".notes.txt", False), ("a", False)),
+    ],
 )
-def test_only_hidden_tmp_files_are_temporary(name: str, temporary: bool) -> None:
+def test_only_names_that_are_given_here_are_temporary(name: str, temporary: bool) -> None:
     assert is_temporary(name) == temporary
 
 
@@ -344,6 +352,34 @@ def test_a_lock_is_released_when_its_block_fails(tmp_path: Path) -> None:
 def test_what_is_not_there_cannot_be_locked(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError), exclusive_lock(tmp_path / "none"):
         pass
+
+
+@pytest.mark.parametrize(("umask", "mode"), [(0o022, 0o644), (0o002, 0o664), (0o077, 0o600)])
+def test_who_may_use_a_lock_is_as_the_umask_says(tmp_path: Path, umask: int, mode: int) -> None:
+    old = os.umask(umask)
+    try:
+        descriptor = hold_lock(tmp_path / "lock", "")
+    finally:
+        os.umask(old)
+    assert descriptor is not None
+    os.close(descriptor)
+    assert stat.S_IMODE((tmp_path / "lock").stat().st_mode) == mode
+
+
+def test_a_lock_of_another_user_is_held_only_while_it_is() -> None:
+    """Though it cannot be written to."""
+
+    def say(path: Path) -> None:
+        raise RuntimeError(f"held: {is_held(path)}")
+
+    with public_directory() as directory:
+        lock = directory / "lock"
+        descriptor = hold_lock(lock, "")
+        assert descriptor is not None
+        lock.chmod(0o644)
+        assert raised_to_nobody(partial(say, lock)) == "RuntimeError: held: True"
+        os.close(descriptor)
+        assert raised_to_nobody(partial(say, lock)) == "RuntimeError: held: False"
 
 
 def test_files_that_are_written_may_be_read_by_whom_the_umask_lets(tmp_path: Path) -> None:
