@@ -4,11 +4,35 @@ FINAL = "Another attempt would end in the same way."
 """What the log of a job has before an error that no further attempt can mend."""
 
 
+_names: dict[str, str] = {}
+
+
+def call(path: str, name: str) -> None:
+    """Have messages name a path, and all that lies in it, in another way.
+
+    Args:
+        path: as it stands in messages.
+        name: what users know it by, as the URL that a local directory stands for.
+    """
+    _names[path] = name
+
+
+def in_users_words(text: str) -> str:
+    """Return a text with paths named as ``call`` was told to."""
+    for path in sorted(_names, key=len, reverse=True):
+        text = text.replace(path, _names[path])
+    return text
+
+
 class MarginCacheError(Exception):
     """Something in the user's input, configuration or file system that the message can name.
 
     The message is one line: the key or file, what is wrong with it and what to do about it.
     """
+
+    def __str__(self) -> str:
+        """Return the message, with paths as users know them."""
+        return in_users_words(super().__str__())
 
 
 class PassingError(MarginCacheError):

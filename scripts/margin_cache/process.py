@@ -7,7 +7,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import NoReturn
 
-from margin_cache.errors import FINAL, MarginCacheError, PassingError
+from margin_cache.errors import FINAL, MarginCacheError, PassingError, in_users_words
 
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
 _KEPT_MEMORY = {_M_TRIM_THRESHOLD: 1 << 28, _M_MMAP_THRESHOLD: 1 << 25}
@@ -47,7 +47,7 @@ def one_line(error: MarginCacheError | OSError) -> str:
     """Return what is said of an error, as the last line of what a script or a run says."""
     if isinstance(error, MarginCacheError):
         return f"error: {error}"
-    return f"error: {error.filename or 'a file'}: {error.strerror or error}"
+    return in_users_words(f"error: {error.filename or 'a file'}: {error.strerror or error}")
 
 
 def _end(lines: str) -> NoReturn:

@@ -1,6 +1,6 @@
 # What the rules share: the margins of this run, and what their jobs read and ask for.
 import re
-from functools import cache
+from functools import cache, partial
 
 from margin_cache.config.validation import audited_path, settings_of_margins
 from margin_cache.errors import MarginCacheError
@@ -20,7 +20,8 @@ from margin_cache.stages.prepare import prepare_margins
 def plan_margins():
     """Return the margins by their plan's directory."""
     check_call()
-    find = prepare_margins if workflow.is_main_process else load_margins
+    find = partial(prepare_margins, config_files=config_files())
+    find = find if workflow.is_main_process else load_margins
     return {str(margin.files.plan_dir): margin for margin in find(settings_of_margins(config))}
 
 

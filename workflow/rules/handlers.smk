@@ -61,6 +61,14 @@ def check_call():
     check_catalog_given(config, Path.cwd(), BASE)
 
 
+def config_files():
+    """Return the files of the configuration, each of which overrides those before it."""
+    given = list(workflow.config_settings.configfiles)
+    if workflow.config_settings.replace_workflow_config:
+        return given
+    return [Path(file) for file in workflow.configfiles if file not in given] + given
+
+
 @cache
 def begin_run():
     """Lock the margins and write what jobs need, if this process is going to run jobs.
@@ -221,7 +229,7 @@ def margin_reports():
             MarginReport(
                 name=margin.name,
                 output_dir=margin.files.output_dir,
-                catalog=Path(margin.settings.input_catalog_path),
+                catalog=margin.settings.input_catalog_path,
                 threshold=parameters.threshold,
                 is_complete=done is not None or plan_dir not in pending_margins(),
                 is_older=plan_dir not in pending_margins(),

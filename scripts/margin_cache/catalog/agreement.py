@@ -19,7 +19,7 @@ from margin_cache.errors import MarginCacheError
 from margin_cache.storage.files import check_ordinary
 from margin_cache.storage.parquet_file import open_parquet, unreadable
 
-_MOST_BYTES = 128 * 10**6
+MOST_BYTES = 128 * 10**6
 """A larger ``_metadata`` is not compared: to decode one of this size takes a second and 900 MB."""
 
 _MOST_ELEMENTS = (1 << 31) - 1
@@ -43,8 +43,8 @@ def check_agreement(info: CatalogInfo, partitions: Partitions) -> None:
     """
     path = info.parquet_dir / "_metadata"
     stated = format_of(info).stated_rows(info)
-    metadata = _read_metadata(path)
-    listed = None if metadata is None else _listed_files(metadata)
+    metadata = read_metadata(path)
+    listed = None if metadata is None else listed_files(metadata)
     if metadata is not None and listed is not None:
         _check_files(info, partitions, listed, path)
         rows, which = metadata.num_rows, f"{path} lists"
@@ -61,11 +61,15 @@ def check_agreement(info: CatalogInfo, partitions: Partitions) -> None:
         )
 
 
-def _read_metadata(path: Path) -> pq.FileMetaData | None:
-    """Return what ``_metadata`` holds, or None if there is none, or too much of it."""
+def read_metadata(path: Path) -> pq.FileMetaData | None:
+    """Return what ``_metadata`` holds, or None if there is none, or too much of it.
+
+    Raises:
+        MarginCacheError: it cannot be read.
+    """
     check_ordinary(path)
     try:
-        if path.stat().st_size > _MOST_BYTES:
+        if path.stat().st_size > MOST_BYTES:
             return None
         # The reader's own limits are for files of one partition.
         return pq.ParquetFile(
@@ -82,7 +86,7 @@ def _read_metadata(path: Path) -> pq.FileMetaData | None:
         raise unreadable(path, error) from None
 
 
-def _listed_files(metadata: pq.FileMetaData) -> set[str] | None:
+def listed_files(metadata: pq.FileMetaData) -> set[str] | None:
     """Return the paths of the files in ``_metadata``, from their order on; None if some have none.
 
     Formats and writers differ in what stands before that.

@@ -1,6 +1,7 @@
 """The two formats behind one interface: what finding, reading and finishing a catalog differ in."""
 
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -11,6 +12,7 @@ from numpy.typing import NDArray
 from margin_cache.catalog import hats, hipscat
 from margin_cache.catalog.model import CatalogInfo, MarginSummary
 from margin_cache.errors import MarginCacheError
+from margin_cache.storage.urls import joined
 
 
 class CatalogFormat(Protocol):
@@ -85,22 +87,25 @@ def format_of(info: CatalogInfo) -> CatalogFormat:
     return _FORMATS[info.format]
 
 
-def read_catalog_info(path: str) -> CatalogInfo:
+def read_catalog_info(path: str, url: str = "") -> CatalogInfo:
     """Read what a catalog of either format says about itself.
 
     Args:
         path: directory of the catalog, or of a HATS collection, whose primary table is meant.
+        url: what the directory is the mirror of, if it is one.
 
     Raises:
         MarginCacheError: it is missing, not a catalog, or not one of objects or sources.
     """
-    where = f"input_catalog_path: {path}"
+    where = f"input_catalog_path: {url or path}"
     try:
-        return _read_catalog_info(path, where)
+        info = _read_catalog_info(path, where)
     except OSError as error:
         raise MarginCacheError(
             f"{where}: {error.filename or path} cannot be read ({error.strerror}); allow that"
         ) from None
+    below = Path(info.path).relative_to(path).as_posix() if url else ""
+    return replace(info, url=joined(url, below)) if url else info
 
 
 def _read_catalog_info(path: str, where: str) -> CatalogInfo:

@@ -238,7 +238,7 @@ def write_description(
         "hats_col_ra": info.ra_column,
         "hats_col_dec": info.dec_column,
         **index,
-        "hats_primary_table_url": info.path,
+        "hats_primary_table_url": info.place,
         "hats_margin_threshold": str(summary.threshold),
         "hats_npix_suffix": summary.npix_suffix,
         "hats_order": str(summary.order),

@@ -202,7 +202,7 @@ def write_description(
         "epoch": summary.primary.epoch,
         "ra_column": summary.primary.ra_column,
         "dec_column": summary.primary.dec_column,
-        "primary_catalog": summary.primary.path,
+        "primary_catalog": summary.primary.place,
         "margin_threshold": summary.threshold,
     }
     write_json(staging_dir / INFO, description)

@@ -8,6 +8,8 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from margin_cache.errors import call
+
 Pixels = TypeVar("Pixels", int, NDArray[np.int64])
 
 State = tuple[int, int, int]
@@ -38,6 +40,7 @@ class CatalogInfo:
         index_shift: number of bits to the right of the nested pixel in the spatial index.
         dataset: directory of the Parquet files inside ``path``, with a slash, or "".
         npix_suffix: what the names of partitions end with; "/" if each is a directory of files.
+        url: the URL of the catalog, whose path is then that of its mirror; empty if it is on disk.
     """
 
     format: str
@@ -51,6 +54,23 @@ class CatalogInfo:
     index_shift: int
     dataset: str = ""
     npix_suffix: str = ".parquet"
+    url: str = ""
+
+    def __post_init__(self) -> None:
+        """Have messages name a remote catalog by its URL."""
+        if self.url:
+            call(self.path, self.url)
+            call(str(Path(self.path).absolute()), self.url)
+
+    @property
+    def place(self) -> str:
+        """The URL of the catalog, or its path as the user gave it."""
+        return self.url or self.path
+
+    @property
+    def absolute_place(self) -> str:
+        """The URL of the catalog, or its absolute path."""
+        return self.url or str(Path(self.path).absolute())
 
     @property
     def index_tolerance(self) -> float:

@@ -84,7 +84,7 @@ def read_partitions(info: CatalogInfo) -> Partitions:
     """
     where = f"input_catalog_path: {info.path}"
     found = dict(_scan_partitions(info))
-    listed = _listed_partitions(info)
+    listed = listed_partitions(info)
     if listed is not None and listed != found.keys():
         missing, unlisted = sorted(listed - found.keys()), sorted(found.keys() - listed)
         problem = "lists" if missing else "does not list"
@@ -187,8 +187,12 @@ def _unlisted(path: Path, error: OSError) -> MarginCacheError:
     )
 
 
-def _listed_partitions(info: CatalogInfo) -> set[tuple[int, int]] | None:
-    """Return the partitions that partition_info.csv lists, or None if there is no such file."""
+def listed_partitions(info: CatalogInfo) -> set[tuple[int, int]] | None:
+    """Return the partitions that partition_info.csv lists, or None if there is no such file.
+
+    Raises:
+        MarginCacheError: it cannot be read.
+    """
     where, path = f"input_catalog_path: {info.path}", Path(info.path, LIST)
     check_ordinary(path)
     try:
@@ -228,11 +232,14 @@ def restrict(partitions: Partitions, wanted: tuple[tuple[int, int], ...]) -> Par
 def check_whole(info: CatalogInfo, partitions: Partitions) -> None:
     """Check that the files of partitions end as Parquet files do.
 
-    Two small reads a file find what an interrupted copy leaves behind before any job starts.
+    Two small reads a file find what an interrupted copy leaves behind before any job starts. Of a
+    remote catalog, whose objects appear as a whole, nothing is read here.
 
     Raises:
         MarginCacheError: a file is empty, truncated or not Parquet, or a partition has no file.
     """
+    if info.url:
+        return
     pixels = list(zip(partitions.orders.tolist(), partitions.pixels.tolist(), strict=True))
     # Threads, because on a network file system each read waits for the server; of many
     # partitions each, because handing over a task takes longer than a read from a local disk.

@@ -92,8 +92,16 @@ class MarginSettings:
     input_catalog_path: Annotated[
         str, Limits(min_length=1), Key(Table.WHAT, default="the demo sky")
     ] = "demo/hipparcos"
-    """Directory of a HiPSCat or HATS catalog of objects or sources, or of a HATS collection, whose
-    primary table is meant."""
+    """Directory or URL of a HiPSCat or HATS catalog of objects or sources, or of a HATS collection,
+    whose primary table is meant. URLs are those of fsspec, as `https://` or `s3://`; docs/remote.md
+    tells more of them."""
+
+    input_storage_options: Annotated[
+        dict[str, Any], Key(Table.WHAT, takes="a mapping of options of the URL's driver in fsspec")
+    ] = field(default_factory=dict, repr=False)
+    """Options for the store behind a URL, as `{anon: true}`. Those that could be secrets may stand
+    in a configuration file only, not after `--config`; they are written nowhere else. Without
+    effect on directories."""
 
     output_path: Annotated[str, Limits(min_length=1), Key(Table.WHAT)] = "results"
     """Directory in which the directory of the margin is made. It may be the one that the catalog

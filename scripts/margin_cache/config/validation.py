@@ -21,6 +21,7 @@ from margin_cache.config.model import (
     choose_margin_order,
 )
 from margin_cache.errors import MarginCacheError
+from margin_cache.storage.urls import check_url, is_url
 
 _SECRETS = {
     **dict.fromkeys(("user", "username", "login"), SMTP_USER),
@@ -71,6 +72,8 @@ def audited_path(config: Mapping[str, Any]) -> Path | None:
     """
     key = "audit_catalog_path"
     path = check_values(_part(config, [key]), RunSettings, "").get(key, "")
+    if is_url(path):
+        raise MarginCacheError(f"{key}: is a URL; an audit is of a margin on disk")
     return Path(path).expanduser() if path else None
 
 
@@ -164,6 +167,7 @@ def _part(config: Mapping[str, Any], keys: Iterable[str]) -> dict[str, Any]:
 def _margin_settings(values: Mapping[str, Any], where: str) -> MarginSettings:
     """Return the settings of a margin whose keys were checked one by one."""
     settings = _with_homes(MarginSettings(**values), where)
+    _check_urls(settings, where)
     pixels = sorted(set(settings.debug_filter_pixel_list))
     for order, pixel in pixels:
         if pixel >= 12 * 4**order:
@@ -181,6 +185,18 @@ def _margin_settings(values: Mapping[str, Any], where: str) -> MarginSettings:
             "choose another directory"
         )
     return replace(settings, debug_filter_pixel_list=tuple(pixels))
+
+
+def _check_urls(settings: MarginSettings, where: str) -> None:
+    """Check that a URL is given only where one may be, and that it holds no secret."""
+    if is_url(settings.input_catalog_path):
+        check_url(f"{where}input_catalog_path", settings.input_catalog_path)
+    for key in ("output_path", "tmp_dir"):
+        if is_url(getattr(settings, key)):
+            what = "margins" if key == "output_path" else "intermediate files"
+            raise MarginCacheError(
+                f"{where}{key}: is a URL, and {what} cannot be written to one yet; give a directory"
+            )
 
 
 def _with_homes(settings: MarginSettings, where: str) -> MarginSettings:

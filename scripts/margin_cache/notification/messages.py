@@ -15,6 +15,7 @@ from margin_cache.cluster.failures import cause, causes
 from margin_cache.planning.forecast import Forecast
 from margin_cache.stages.room import Place
 from margin_cache.storage.sizes import size_text
+from margin_cache.storage.urls import is_url
 
 _MAX_NAMES = 3  # of margins in a subject
 _MAX_JOBS = 5  # failed jobs that are described
@@ -38,7 +39,7 @@ class MarginReport(NamedTuple):
 
     name: str
     output_dir: Path
-    catalog: Path
+    catalog: str
     threshold: float  # [arcsec]
     is_complete: bool
     is_older: bool  # complete before the run
@@ -204,7 +205,7 @@ def _section(title: str, lines: Iterable[str]) -> str:
 def _describe_margin(margin: MarginReport) -> str:
     lines = [
         f"output: {margin.output_dir.absolute()}",
-        f"input: {margin.catalog.absolute()}",
+        f"input: {margin.catalog if is_url(margin.catalog) else Path(margin.catalog).absolute()}",
         f"threshold: {margin.threshold:g} arcsec",
     ]
     if margin.cell_order is not None:

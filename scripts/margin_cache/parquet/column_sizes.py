@@ -1,5 +1,6 @@
 """What the columns of a Parquet file take up, and are compressed with, by its footer."""
 
+from collections.abc import Container
 from dataclasses import dataclass, field
 from functools import lru_cache
 
@@ -30,7 +31,9 @@ def column_sizes(file: pq.ParquetFile) -> dict[str, ColumnSize]:
     """Return the sizes of the columns of a file, by name."""
     sizes = {name: ColumnSize() for name in file.schema_arrow.names}
     metadata = file.metadata
-    tops = [_top(metadata.schema.column(leaf).path, sizes) for leaf in range(metadata.num_columns)]
+    tops = [
+        top_column(metadata.schema.column(leaf).path, sizes) for leaf in range(metadata.num_columns)
+    ]
     total = max(metadata.num_rows, 1)
     for number in range(metadata.num_row_groups):
         group = metadata.row_group(number)
@@ -52,7 +55,7 @@ def column_sizes(file: pq.ParquetFile) -> dict[str, ColumnSize]:
     return sizes
 
 
-def _top(path: str, names: dict[str, ColumnSize]) -> str:
+def top_column(path: str, names: Container[str]) -> str:
     """Return the name of the column that one in the file belongs to, or nothing.
 
     The path of one inside others begins with their names, and names may have dots.

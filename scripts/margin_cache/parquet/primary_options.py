@@ -21,8 +21,9 @@ from margin_cache.catalog.model import CatalogInfo, Partitions
 from margin_cache.catalog.parquet_types import check_types, has_utc_times
 from margin_cache.catalog.partitions import partition_files
 from margin_cache.errors import MarginCacheError
+from margin_cache.storage.missing_parts import fetch_parts
 from margin_cache.storage.parquet_file import open_parquet
-from margin_cache.storage.parquet_footer import read_page_header
+from margin_cache.storage.parquet_footer import MOST_HEADER, PageHeader, read_page_header
 
 PYARROW_GROUP_ROWS = 1 << 20
 """Most rows of a row group that PyArrow writes by default."""
@@ -126,7 +127,7 @@ def read_primary_options(info: CatalogInfo, partitions: Partitions) -> PrimaryOp
         and is_indexed
         and any(column.encoding == "BYTE_STREAM_SPLIT" for column in columns.values())
     )
-    page = read_page_header(path, first.metadata.row_group(0).column(0).data_page_offset)
+    page = _first_page(path, first)
     return PrimaryOptions(
         compression=_codec_like(codec, path),
         compression_level=HATS_LEVEL if is_from_hats else None,
@@ -141,6 +142,13 @@ def read_primary_options(info: CatalogInfo, partitions: Partitions) -> PrimaryOp
         columns=columns,
         sorting_columns=_sorting_columns(info, first, list(chunks)),
     )
+
+
+def _first_page(path: Path, file: pq.ParquetFile) -> PageHeader:
+    chunk = file.metadata.row_group(0).column(0)
+    start = chunk.data_page_offset
+    fetch_parts(path, [(start, start + min(MOST_HEADER, chunk.total_compressed_size))])
+    return read_page_header(path, start)
 
 
 def leaf_columns(schema: pa.Schema) -> list[tuple[str, str]]:

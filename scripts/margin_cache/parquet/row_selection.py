@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from margin_cache.catalog.parquet_types import int96_columns
 from margin_cache.errors import MarginCacheError
+from margin_cache.parquet.column_chunks import groups_of
 from margin_cache.parquet.column_sizes import column_sizes
 from margin_cache.parquet.polars_rows import Refused, is_read_alike, read_rows
 from margin_cache.parquet.positions import PartitionFile, read_batches
@@ -129,16 +130,18 @@ def _are_few(part: PartitionFile, rows: NDArray[np.int64]) -> bool:
         and footer.num_rows * footer.num_columns >= _LEAST_VALUES
         and footer.num_rows >= _FEW_ROWS * len(rows)
         and all(group.num_rows <= _MOST_ROWS for group in groups)
-        and not _has_bare_levels(part)
+        and not _has_bare_levels(part, int(rows[0]))
     )
 
 
-def _has_bare_levels(part: PartitionFile) -> bool:
+def _has_bare_levels(part: PartitionFile, row: int) -> bool:
     """Tell whether what says which values are null is not compressed, as in pages of version 2.
 
     Polars takes damaged levels that PyArrow refuses.
     """
-    first = part.file.metadata.row_group(0).column(0).data_page_offset
+    # Those of a file are alike, but of a remote one only those with wanted rows are there.
+    group = groups_of(part.file.metadata, np.array([row]))[0]
+    first = part.file.metadata.row_group(group).column(0).data_page_offset
     return read_page_header(part.path, first).is_second_version
 
 

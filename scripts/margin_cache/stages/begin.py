@@ -15,6 +15,7 @@ from margin_cache.stages.existing_output import (
     forget_false_receipts,
     put_back_older,
 )
+from margin_cache.stages.fetched import delete_fetched
 from margin_cache.stages.finish import delete_remains
 from margin_cache.stages.margin import Margin, save_margin
 from margin_cache.storage.files import hold_lock, is_held, read_json
@@ -46,6 +47,7 @@ def begin_margin(margin: Margin, is_pending: bool, again: Again = Again.NOTHING)
             check_output(margin)
             start_again(margin, again)
         save_margin(margin)
+        delete_fetched(margin.files)
         forget_false_receipts(margin)
     except OSError as error:
         raise MarginCacheError(

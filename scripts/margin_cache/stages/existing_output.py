@@ -25,6 +25,7 @@ _WITHOUT_INFLUENCE = (
     "output_artifact_name",
     "overwrite",
     "tmp_dir",
+    "input_storage_options",
     "delete_intermediate_parquet_files",
     "resume",
     "partitions_per_job",
@@ -189,7 +190,7 @@ def _check_place(provenance: Mapping[str, Any] | None, margin: Margin) -> None:
 
     One that was moved as it is has the state that the margin was made of.
     """
-    here = str(Path(margin.plan.parameters.catalog.path).absolute())
+    here = margin.plan.parameters.catalog.absolute_place
     there = here if provenance is None else provenance.get(CATALOG_PLACE, here)
     if (
         provenance is not None
@@ -213,6 +214,8 @@ def _check_overwrite(margin: Margin) -> None:
             "output_artifact_name"
         )
     info = margin.plan.parameters.catalog
+    if info.url:
+        return
     primary = {_identity(path) for path in (Path(info.path), info.parquet_dir)} - {None}
     primary |= {
         _identity(file)

@@ -284,7 +284,7 @@ def _provenance(
                 },
                 "library": plan.library,
                 "content_id": plan.content_id,
-                CATALOG_PLACE: str(Path(plan.parameters.catalog.path).absolute()),
+                CATALOG_PLACE: plan.parameters.catalog.absolute_place,
                 "input_fingerprint": plan.input_fingerprint,
                 "files": files,
             },
@@ -311,6 +311,7 @@ def delete_remains(margin: Margin, own: Path | None = None) -> None:
         if other != paths.plan_dir and not is_held(PlanFiles(other).plan_lock):
             shutil.rmtree(other, ignore_errors=True)
     shutil.rmtree(paths.shards_dir, ignore_errors=True)
+    shutil.rmtree(paths.fetched_dir, ignore_errors=True)
     for directory in (paths.intermediate_dir, paths.plan_dir, paths.receipts_dir):
         for path in directory.glob(".*"):
             if is_temporary(path.name):

@@ -63,6 +63,16 @@ class PlanFiles:
         return self.plan_dir / "again.json"
 
     @property
+    def storage_file(self) -> Path:
+        """Where jobs find the options for the store of a remote catalog."""
+        return self.plan_dir / "storage.json"
+
+    @property
+    def fetched_dir(self) -> Path:
+        """The directory of what jobs at work have fetched of a remote catalog."""
+        return self.plan_dir / "fetched"
+
+    @property
     def shards_dir(self) -> Path:
         """The directory of the shards."""
         return self.shard("").parent

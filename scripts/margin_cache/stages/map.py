@@ -4,10 +4,12 @@ A row is there once for each destination whose margin it is in; those of a desti
 order of their partitions.
 """
 
+from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
@@ -30,12 +32,19 @@ from margin_cache.parquet.positions import (
 from margin_cache.parquet.row_selection import row_batches, select_rows
 from margin_cache.planning.model import Plan
 from margin_cache.planning.resources import SHARD_BUFFER_BYTES
+from margin_cache.stages.layout import PlanFiles
 from margin_cache.stages.shard import new_shard, write_rows
 from margin_cache.storage.files import atomic_path
 
-_WINDOW_PAIRS, _WINDOW_FILES = 1 << 14, 64
+if TYPE_CHECKING:
+    from margin_cache.parquet.remote_reader import RemoteReader
+
+_WINDOW_PAIRS, _WINDOW_FILES, _WINDOW_BYTES = 1 << 14, 64, 256 << 20
 """Pairs of row and destination, and files, that the exact filter takes at once: for few it takes as
-long as for many."""
+long as for many. Of remote files no more bytes than this wait for it on the local disk, or one."""
+
+_AHEAD_BYTES = 64 << 20
+"""Rows of remote files are fetched ahead as long as the files have no more bytes than this."""
 
 
 _MOST_PAIRS = 1 << 21
@@ -96,8 +105,8 @@ def map_partitions(plan: Plan, job: int, shard: Path, threads: int = 1) -> MapRe
         pa.OSFile(str(temporary), "wb") as sink,
         new_shard(sink, schema, shard) as writer,
     ):
-        with _unchanged_partitions(plan, job):
-            for found in _rows_in_margins(plan, _candidates_of(plan, job, threads)):
+        with _unchanged_partitions(plan, job), _reader_of(plan, job, shard) as reader:
+            for found in _rows_in_margins(plan, _candidates_of(plan, job, threads, reader)):
                 read += found.rows_read
                 written += len(found.rows)
                 for table in _shard_rows(found, plan.parameters.catalog, schema, threads):
@@ -133,13 +142,31 @@ def _unchanged_partitions(plan: Plan, job: int) -> Iterator[None]:
         raise failed
 
 
-def _candidates_of(plan: Plan, job: int, threads: int) -> Iterator[_Candidates]:
+@contextmanager
+def _reader_of(plan: Plan, job: int, shard: Path) -> Iterator["RemoteReader | None"]:
+    """Give what fetches the partitions of a map job, if the catalog is remote.
+
+    What has been fetched is private to this process, and deleted at the end.
+    """
+    if not plan.parameters.catalog.url:
+        yield None
+        return
+    # Slow to import, and of no use for catalogs on disk.
+    from margin_cache.stages.remote_partitions import remote_reader
+
+    with remote_reader(plan, job, PlanFiles(shard.parents[1])) as reader:
+        yield reader
+
+
+def _candidates_of(
+    plan: Plan, job: int, threads: int, reader: "RemoteReader | None"
+) -> Iterator[_Candidates]:
     """Yield what the coarse filter leaves of the files of a map job."""
     partitions = plan.partitions
     for partition in range(plan.map_bounds[job], plan.map_bounds[job + 1]):
         pixel = int(partitions.orders[partition]), int(partitions.pixels[partition])
         state = partitions.state_of(partition)
-        for part in open_files(plan.parameters.catalog, pixel, state, plan.schema):
+        for part in open_files(plan.parameters.catalog, pixel, state, plan.schema, reader):
             yield from _candidates_in(plan, partition, part, threads)
 
 
@@ -195,7 +222,8 @@ def _rows_in_margins(plan: Plan, candidates: Iterator[_Candidates]) -> Iterator[
     for found in candidates:
         window.append(found)
         pairs += len(found.rows)
-        if pairs >= _WINDOW_PAIRS or len(window) >= _WINDOW_FILES:
+        held = sum(each.part.held for each in window)
+        if pairs >= _WINDOW_PAIRS or len(window) >= _WINDOW_FILES or held >= _WINDOW_BYTES:
             yield from _within_threshold(plan, window)
             window, pairs = [], 0
     if window:
@@ -215,13 +243,25 @@ def _within_threshold(plan: Plan, window: list[_Candidates]) -> Iterator[_Candid
         plan.parameters.threshold,
     )
     ends = np.cumsum([len(found.rows) for found in window])
-    for found, kept in zip(window, np.split(within, ends[:-1]), strict=True):
-        yield replace(
+    left = deque(
+        replace(
             found,
             rows=found.rows[kept],
             destinations=found.destinations[kept],
             positions=found.positions.filter(pa.array(kept)),
         )
+        for found, kept in zip(window, np.split(within, ends[:-1]), strict=True)
+    )
+    # A file is closed, and what was fetched of it deleted, when nothing has it any more.
+    window.clear()
+    while left:
+        ahead = 0
+        for coming in left:
+            ahead += coming.part.size
+            if ahead > _AHEAD_BYTES and coming is not left[0]:
+                break
+            coming.part.want_rows(coming.rows)
+        yield left.popleft()
 
 
 def _shard_rows(
@@ -234,6 +274,7 @@ def _shard_rows(
     """
     columns = pa.schema(list(schema)[2:])
     source = pa.scalar(found.partition, pa.uint32())
+    found.part.need_rows(found.rows)
     for batch in row_batches(found.part, len(found.rows)):
         positions = found.positions.slice(batch.start, batch.stop - batch.start)
         wanted = found.rows[batch]

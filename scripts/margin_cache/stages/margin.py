@@ -24,7 +24,9 @@ from margin_cache.stages.layout import (
     plan_dirs,
 )
 from margin_cache.stages.seen import unseen, wait_until
+from margin_cache.stages.storage_options import OptionsSource, save_source
 from margin_cache.storage.files import read_json, write_json
+from margin_cache.storage.urls import local_path
 
 
 class NamedMargin(NamedTuple):
@@ -55,6 +57,7 @@ class Margin:
         format_version: version of the format that it is written in.
         versions: versions of packages that only the main process asks for, by their names.
         is_plan_new: whether the plan is not the one on disk.
+        options_source: where the options for the store of a remote catalog stand, for jobs.
     """
 
     settings: MarginSettings
@@ -64,6 +67,7 @@ class Margin:
     format_version: str
     versions: Mapping[str, str]
     is_plan_new: bool = False
+    options_source: OptionsSource | None = None
 
     @cached_property
     def files(self) -> MarginFiles:
@@ -82,6 +86,8 @@ def save_margin(margin: Margin) -> None:
     """Write what other processes need to load a margin, as far as it is not there."""
     if margin.is_plan_new:
         save_plan(margin.plan, margin.files.plan)
+    if margin.options_source is not None:
+        save_source(margin.options_source, margin.files.storage_file)
     record = {
         "name": margin.name,
         "settings": settings_as_json(margin.settings),
@@ -123,7 +129,7 @@ def load_margins(all_settings: Iterable[MarginSettings]) -> list[Margin]:
     """
     all_settings = list(all_settings)
     for settings in all_settings:
-        catalog = Path(settings.input_catalog_path)
+        catalog = Path(local_path(settings.input_catalog_path, settings.input_storage_options)[0])
         if not wait_until(catalog.exists, catalog.parent):
             raise unseen("input_catalog_path", catalog)
     return [margin for named in name_margins(all_settings) for margin in _load(named)]
@@ -153,8 +159,10 @@ def _records_of(settings: MarginSettings, directory: Path) -> list[Path]:
 
 
 def settings_as_json(settings: MarginSettings) -> dict[str, Any]:
-    """Return settings as JSON has them."""
-    return json.loads(json.dumps(asdict(settings)))
+    """Return settings as JSON has them, without what could be secrets."""
+    values = asdict(settings)
+    del values["input_storage_options"]
+    return json.loads(json.dumps(values))
 
 
 def name_margins(all_settings: Iterable[MarginSettings]) -> list[NamedMargin]:
@@ -168,7 +176,9 @@ def name_margins(all_settings: Iterable[MarginSettings]) -> list[NamedMargin]:
     """
     found = []
     for settings in all_settings:
-        info = read_catalog_info(settings.input_catalog_path)
+        info = read_catalog_info(
+            *local_path(settings.input_catalog_path, settings.input_storage_options)
+        )
         name = margin_name(info, settings)
         found.append(NamedMargin(info, settings, name, intermediate_dir(settings.tmp_dir, name)))
     wanted = Counter(margin.intermediate_dir.absolute() for margin in found)

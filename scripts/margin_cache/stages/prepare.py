@@ -38,21 +38,62 @@ from margin_cache.planning.model import (
 )
 from margin_cache.stages.layout import margin_files
 from margin_cache.stages.margin import Margin, NamedMargin, name_margins
+from margin_cache.stages.storage_options import OptionsSource, find_source
 from margin_cache.stages.writer_options import check_given
+from margin_cache.storage.urls import is_url, local_path
 
 _PACKAGES = ("snakemake", "hpgeom")
 """Packages whose versions the provenance has, beside those that the last job knows."""
 
 
-def prepare_margins(all_settings: Iterable[MarginSettings]) -> list[Margin]:
+def prepare_margins(
+    all_settings: Iterable[MarginSettings], config_files: Iterable[Path] = ()
+) -> list[Margin]:
     """Check the catalogs and the directories of margins, and plan them; for the main process.
+
+    Args:
+        all_settings: their settings.
+        config_files: the configuration files, each of which overrides those before it.
 
     Raises:
         MarginCacheError: a catalog or a directory is unfit, or two margins have the same name.
     """
+    all_settings, config_files = list(all_settings), list(config_files)
+    sources = [
+        _source_of(settings, number, config_files) for number, settings in enumerate(all_settings)
+    ]
+    _mirror_catalogs(all_settings)
     found = name_margins(all_settings)
     _check_directories(found)
-    return [_prepare(each) for each in found]
+    return [
+        replace(_prepare(each), options_source=source)
+        for each, source in zip(found, sources, strict=True)
+    ]
+
+
+def _source_of(
+    settings: MarginSettings, number: int, config_files: list[Path]
+) -> OptionsSource | None:
+    """Return where the options for the store of a remote catalog stand."""
+    if not is_url(settings.input_catalog_path):
+        return None
+    return find_source(settings.input_storage_options, number, config_files)
+
+
+def _mirror_catalogs(all_settings: Iterable[MarginSettings]) -> None:
+    """Bring the mirrors of remote catalogs up to date."""
+    remote = {
+        local_path(each.input_catalog_path, each.input_storage_options)[0]: each
+        for each in all_settings
+        if is_url(each.input_catalog_path)
+    }
+    if not remote:
+        return
+    # Slow to import, and of no use for catalogs on disk.
+    from margin_cache.catalog.remote import mirror_catalog
+
+    for each in remote.values():
+        mirror_catalog(each.input_catalog_path, each.input_storage_options)
 
 
 def _check_directories(margins: list[NamedMargin]) -> None:

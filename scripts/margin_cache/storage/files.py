@@ -40,7 +40,7 @@ def atomic_path(path: Path) -> Iterator[Path]:
         MarginCacheError: PyArrow cannot make its content.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = _temporary_beside(path, _unique_mark())
+    temporary = temporary_beside(path, unique_mark())
     try:
         with naming(path, temporary):
             yield temporary
@@ -71,13 +71,13 @@ def atomic_files() -> Iterator[Callable[[Path, pa.Buffer], None]]:
     """
     started: list[tuple[Path, Path, int]] = []
     directories: set[Path] = set()
-    mark = _unique_mark()
+    mark = unique_mark()
 
     def write(path: Path, content: pa.Buffer) -> None:
         if path.parent not in directories:
             path.parent.mkdir(parents=True, exist_ok=True)
             directories.add(path.parent)
-        temporary = _temporary_beside(path, mark)
+        temporary = temporary_beside(path, mark)
         with naming(path, temporary):
             descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
             started.append((path, temporary, descriptor))
@@ -111,11 +111,11 @@ def atomic_files() -> Iterator[Callable[[Path, pa.Buffer], None]]:
                 temporary.unlink()
 
 
-def _unique_mark() -> str:
+def unique_mark() -> str:
     return uuid.uuid4().hex[:12]
 
 
-def _temporary_beside(path: Path, mark: str) -> Path:
+def temporary_beside(path: Path, mark: str) -> Path:
     """Return what a file is called until it is whole; another writer of it has another mark."""
     return path.with_name(f".{path.name}.{mark}.tmp")
 

@@ -8,6 +8,7 @@ import pyarrow.parquet as pq
 
 from margin_cache.errors import MarginCacheError, PassingError
 from margin_cache.storage.files import check_ordinary
+from margin_cache.storage.missing_parts import fetch_footer
 from margin_cache.storage.parquet_footer import problem_of_columns
 
 _OF_THE_MACHINE = {errno.EIO, errno.ESTALE, errno.ETIMEDOUT, errno.ENOTCONN, errno.ENOMEM}
@@ -33,7 +34,9 @@ def open_parquet(path: Path, source: pa.NativeFile | None = None) -> pq.ParquetF
     """
     check_ordinary(path)
     try:
-        source = source or pa.OSFile(str(path))
+        if source is None:
+            fetch_footer(path)
+            source = pa.OSFile(str(path))
         file = pq.ParquetFile(source, pre_buffer=False, buffer_size=READ_BYTES)
         problem = problem_of_columns(source, file)
     except FileNotFoundError:

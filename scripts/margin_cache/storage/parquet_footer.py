@@ -39,7 +39,7 @@ _PAGE_TYPE, _CHECKSUM = 1, 4
 _SECOND_VERSION = 3
 """The type of data pages of version 2."""
 
-_MOST_HEADER = 1 << 16
+MOST_HEADER = 1 << 16
 """Bytes that are read of a page's header, which can hold the least and the largest value."""
 
 _TRUE, _FALSE, _BYTE, _DOUBLE, _BYTES, _LIST, _SET, _MAP, _STRUCT, _UUID = (
@@ -169,7 +169,7 @@ def read_page_header(path: Path, offset: int) -> PageHeader:
     """
     with path.open("rb") as file:
         file.seek(offset)
-        head = file.read(_MOST_HEADER)
+        head = file.read(MOST_HEADER)
     try:
         header = _Reader(head).structure()
     except (LookupError, RecursionError):

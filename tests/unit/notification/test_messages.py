@@ -65,7 +65,7 @@ def test_a_coarse_margin_is_not_said_to_end_at_the_threshold():
 
 
 def test_relative_paths_are_told_in_full():
-    margin = MARGIN._replace(output_dir=Path("results/m"), catalog=Path("demo/sky"))
+    margin = MARGIN._replace(output_dir=Path("results/m"), catalog="demo/sky")
     lines = text(success_message([margin], "")).splitlines()
     assert f"    output: {Path.cwd()}/results/m" in lines
     assert f"    input: {Path.cwd()}/demo/sky" in lines
