@@ -112,6 +112,7 @@ def atomic_files() -> Iterator[Callable[[Path, pa.Buffer], None]]:
 
 
 def unique_mark() -> str:
+    """Return what tells the files of one process from those of another, in their names."""
     return uuid.uuid4().hex[:12]
 
 

@@ -90,7 +90,7 @@ def mirror_dir(url: str, options: Mapping[str, Any]) -> Path:
 
 
 def _places_in(options: Mapping[str, Any]) -> dict[str, Any]:
-    places = {}
+    places: dict[str, Any] = {}
     for key, value in options.items():
         if isinstance(value, Mapping):
             places |= {f"{key}.{inner}": each for inner, each in _places_in(value).items()}
