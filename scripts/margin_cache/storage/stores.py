@@ -69,6 +69,8 @@ class Store:
     def _stop(self) -> None:
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join(timeout=5)
+        if not self._loop.is_running():
+            self._loop.close()
 
     async def listing(self, url: str) -> dict[str, ObjectState] | None:
         """Return the objects below a URL by their paths there; None if the store cannot list.

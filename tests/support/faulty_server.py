@@ -1,0 +1,112 @@
+"""A web server for tests that serves a directory in parts, counts what it sends, and can fail."""
+
+import asyncio
+import hashlib
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from itertools import count
+from pathlib import Path
+
+from aiohttp import web
+
+HERE = "127.0.0.1"
+
+
+@dataclass
+class Behaviour:
+    """What a server does.
+
+    Attributes:
+        fails_each: of this many requests for content, one fails; 0 for none. One after the other:
+            by a status, by a reset, by a body that is too short, by the whole in a part's place.
+        ignores_range: whether the whole comes in the place of each part.
+        latency: time before each answer [s].
+        before: called with the path of a file, and how many times content was asked for before.
+        requests: method and path of all requests.
+        bytes_sent: bytes of all bodies.
+    """
+
+    fails_each: int = 0
+    ignores_range: bool = False
+    latency: float = 0.0
+    before: Callable[[Path, int], None] = lambda path, number: None
+    requests: list[tuple[str, str]] = field(default_factory=list)
+    bytes_sent: int = 0
+    url: str = ""
+
+
+class _Handler:
+    def __init__(self, root: Path, behaviour: Behaviour) -> None:
+        self.root, self.behaviour, self.number = root, behaviour, count()
+
+    async def __call__(self, request: web.Request) -> web.StreamResponse:
+        behaviour = self.behaviour
+        behaviour.requests.append((request.method, request.path))
+        await asyncio.sleep(behaviour.latency)
+        path = self.root / request.match_info["path"]
+        if not path.is_file():
+            return web.Response(status=404)
+        number = next(self.number) if request.method == "GET" else -1
+        if request.method == "GET":
+            behaviour.before(path, number)
+        content = path.read_bytes()
+        mark = hashlib.sha256(content).hexdigest()[:16]
+        headers = {"ETag": f'"{mark}"', "Accept-Ranges": "bytes"}
+        if request.method == "HEAD":
+            return web.Response(headers={**headers, "Content-Length": str(len(content))})
+        fault = ""
+        if behaviour.fails_each and number % behaviour.fails_each == behaviour.fails_each - 1:
+            faults = ("status", "reset", "short", "whole")
+            fault = faults[number // behaviour.fails_each % len(faults)]
+        if fault == "status":
+            return web.Response(status=503)
+        if fault == "reset":
+            request.transport.abort()
+            return web.Response(status=500)
+        start, status = 0, 200
+        asked = request.headers.get("Range")
+        if asked and not behaviour.ignores_range and fault != "whole":
+            first, _, last = asked.removeprefix("bytes=").partition("-")
+            headers["Content-Range"] = f"bytes {first}-{last}/{len(content)}"
+            start, status = int(first), 206
+            content = content[start : int(last) + 1]
+        behaviour.bytes_sent += len(content)
+        if fault == "short":
+            response = web.StreamResponse(
+                status=status, headers={**headers, "Content-Length": str(len(content))}
+            )
+            await response.prepare(request)
+            await response.write(content[: len(content) // 2])
+            request.transport.abort()
+            return response
+        return web.Response(status=status, body=content, headers=headers)
+
+
+@contextmanager
+def faulty_server(root: Path) -> Iterator[Behaviour]:
+    """Serve a directory on a free port; what is given says how, also while it is served."""
+    behaviour = Behaviour()
+    loop = asyncio.new_event_loop()
+    application = web.Application()
+    application.router.add_route("*", "/{path:.*}", _Handler(root, behaviour))
+    runner = web.AppRunner(application, access_log=None)
+
+    async def begin() -> int:
+        await runner.setup()
+        site = web.TCPSite(runner, HERE, 0)
+        await site.start()
+        return int(runner.addresses[0][1])
+
+    thread = threading.Thread(target=loop.run_forever, daemon=True)
+    thread.start()
+    try:
+        port = asyncio.run_coroutine_threadsafe(begin(), loop).result()
+        behaviour.url = f"http://{HERE}:{port}"
+        yield behaviour
+    finally:
+        asyncio.run_coroutine_threadsafe(runner.cleanup(), loop).result(timeout=30)
+        loop.call_soon_threadsafe(loop.stop)
+        thread.join()
+        loop.close()

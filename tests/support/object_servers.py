@@ -1,0 +1,149 @@
+"""Servers of objects on this machine, nginx and one for S3, which need what is not everywhere."""
+
+import importlib.util
+import os
+import re
+import shutil
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+HERE = "127.0.0.1"
+BUCKET = "sky"
+REGION = "us-east-1"
+PATH = f"{os.environ['PATH']}:/usr/sbin:/sbin"
+
+_NGINX = """
+daemon off; worker_processes 1; pid {directory}/nginx.pid; error_log {directory}/error.log;
+{user}
+events {{ worker_connections 1024; }}
+http {{
+    access_log {directory}/access.log;
+    client_body_temp_path {directory}/body; proxy_temp_path {directory}/proxy;
+    fastcgi_temp_path {directory}/fastcgi; uwsgi_temp_path {directory}/uwsgi;
+    scgi_temp_path {directory}/scgi;
+    server {{ listen {here}:{port}; root {root}; }}
+}}
+"""
+
+
+@dataclass(frozen=True)
+class Nginx:
+    """nginx at work: it serves byte ranges, and lists nothing."""
+
+    url: str
+    log: Path
+
+    def bytes_sent(self) -> int:
+        """Bytes of all bodies that it has sent with success, by its log."""
+        time.sleep(0.2)  # it writes a line when all is sent
+        lines = self.log.read_text().splitlines()
+        sent = [re.search(r'" (2\d\d) (\d+) "', line) for line in lines if "GET" in line]
+        return sum(int(match[2]) for match in sent if match)
+
+
+@dataclass(frozen=True)
+class S3:
+    """An S3 server at work, with one bucket."""
+
+    endpoint: str
+
+    @property
+    def options(self) -> dict[str, object]:
+        return {"key": "any", "secret": "any", "endpoint_url": self.endpoint}
+
+    def client(self):
+        import boto3
+
+        return boto3.client(
+            "s3",
+            endpoint_url=self.endpoint,
+            aws_access_key_id="any",
+            aws_secret_access_key="any",
+            region_name=REGION,
+        )
+
+    def upload(self, directory: Path, name: str) -> str:
+        """Copy a directory into the bucket; return its URL."""
+        client = self.client()
+        for file in sorted(directory.rglob("*")):
+            if file.is_file():
+                key = f"{name}/{file.relative_to(directory).as_posix()}"
+                client.put_object(Bucket=BUCKET, Key=key, Body=file.read_bytes())
+        return f"s3://{BUCKET}/{name}"
+
+
+def lacking(reason: str) -> None:
+    """Skip a test for a reason; where all is to be there, it fails."""
+    if os.environ.get("CI") == "true":
+        pytest.fail(reason)
+    pytest.skip(reason)
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind((HERE, 0))
+        return int(probe.getsockname()[1])
+
+
+@contextmanager
+def nginx(root: Path, directory: Path) -> Iterator[Nginx]:
+    """Serve a directory by nginx, whose own files lie in another one."""
+    program = shutil.which("nginx", path=PATH)
+    if program is None:
+        lacking("nginx is needed")
+    directory.mkdir(parents=True)
+    port = free_port()
+    config = directory / "nginx.conf"
+    user = "user root;" if os.geteuid() == 0 else ""  # or it could not read what tests write
+    config.write_text(
+        _NGINX.format(directory=directory, user=user, here=HERE, port=port, root=root)
+    )
+    with _server([program, "-p", directory, "-c", config], directory, port):
+        yield Nginx(f"http://{HERE}:{port}", directory / "access.log")
+
+
+@contextmanager
+def s3_server(directory: Path) -> Iterator[S3]:
+    """Run an S3 server in memory, whose log lies in a directory."""
+    for name in ("moto", "flask", "s3fs"):
+        if importlib.util.find_spec(name) is None:
+            lacking(f"the package {name} is needed")
+    directory.mkdir(parents=True)
+    port = free_port()
+    program = Path(sys.executable).with_name("moto_server")
+    with _server([program, "-H", HERE, "-p", port], directory, port):
+        server = S3(f"http://{HERE}:{port}")
+        server.client().create_bucket(Bucket=BUCKET)
+        yield server
+
+
+@contextmanager
+def _server(command: list[object], directory: Path, port: int) -> Iterator[None]:
+    with (directory / "server.log").open("w") as log:
+        process = subprocess.Popen(
+            [str(word) for word in command],
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+        )
+    try:
+        end = time.monotonic() + 60
+        while True:
+            with socket.socket() as probe:
+                if probe.connect_ex((HERE, port)) == 0:
+                    break
+            if process.poll() is not None or time.monotonic() > end:
+                pytest.fail(f"{command[0]}: {(directory / 'server.log').read_text()}")
+            time.sleep(0.05)
+        yield
+    finally:
+        process.terminate()
+        process.wait(timeout=30)

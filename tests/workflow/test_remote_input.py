@@ -1,0 +1,331 @@
+"""Margins of catalogs behind URLs are those of the same catalogs on disk, whatever servers do."""
+
+import subprocess
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from margin_cache.errors import MarginCacheError, PassingError
+from margin_cache.storage import stores
+from support import skies
+from support.faulty_server import Behaviour, faulty_server
+from support.killed_runs import Run, resume
+from support.margins import margin_digests, remains, tree_digest
+from support.object_servers import S3, Nginx, nginx, s3_server
+from support.remote_catalogs import NAME, made_in, only_parquet, size_of
+from support.sites import error_line
+from support.small_skies import mixed_partitions, sky_of, small_catalog
+from support.workflow_runs import run_workflow
+from support.write_hats import write_collection, write_hats
+
+SECRET = "s3cret-9f27c1"
+LAYOUTS: dict[str, dict[str, Any]] = {
+    "hats": {},
+    "without_metadata": {"metadata": False},
+    "without_list": {"partition_info": False},
+    "directories": {"suffix": "/", "files_per_partition": 2},
+    "old_properties": {"properties": ("properties",), "suffix": ".pq"},
+    "without_index": {"index_column": None},
+}
+
+
+@pytest.fixture(scope="module")
+def catalogs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A directory with catalogs of all layouts."""
+    root = tmp_path_factory.mktemp("catalogs")
+    small_catalog(root / "hipscat")
+    sky = sky_of(mixed_partitions(), 4000, 600.0, 5)
+    for name, options in LAYOUTS.items():
+        write_hats(root, name, sky.table, sky.partitions, row_group_size=60, **options)
+    write_hats(root / "collection", "primary", sky.table, sky.partitions)
+    write_collection(root, "collection", "primary")
+    return root
+
+
+@pytest.fixture(scope="module")
+def web(catalogs: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Nginx]:
+    with nginx(catalogs, tmp_path_factory.mktemp("nginx") / "own") as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3]:
+    with s3_server(tmp_path_factory.mktemp("s3") / "own") as server:
+        yield server
+
+
+@pytest.fixture
+def served(catalogs: Path) -> Iterator[Behaviour]:
+    with faulty_server(catalogs) as server:
+        yield server
+
+
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stores, "_FIRST_PAUSE", 0.002)
+
+
+@pytest.mark.parametrize("name", ["hipscat", *LAYOUTS, "collection"])
+def test_a_catalog_on_the_web_makes_the_margin_of_the_one_on_disk(
+    name: str, catalogs: Path, web: Nginx, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = web.bytes_sent()
+    remote = made_in(monkeypatch, tmp_path / "remote", f"{web.url}/{name}")
+    share = (web.bytes_sent() - before) / size_of(catalogs / name)
+    print(f"{name}: {share:.3f} of the catalog's bytes were transferred")
+    assert remote == made_in(monkeypatch, tmp_path / "local", catalogs / name)
+    assert len(remote) > 12
+    assert share <= 1.02
+
+
+@pytest.mark.parametrize("name", ["hipscat", "without_list", "directories", "collection"])
+def test_a_catalog_in_s3_makes_the_margin_of_the_one_on_disk(
+    name: str, catalogs: Path, s3: S3, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url = s3.upload(catalogs / name, f"layouts/{name}")
+    options = {"anon": True, "endpoint_url": s3.endpoint}
+    remote = made_in(monkeypatch, tmp_path / "remote", url, input_storage_options=options)
+    assert remote == made_in(monkeypatch, tmp_path / "local", catalogs / name)
+
+
+def test_row_groups_without_candidates_are_not_fetched(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of 64 row groups of a partition, in nested order, 36 lie in its middle."""
+    rng = np.random.default_rng(3)
+    partitions = np.array([[0, 4], [0, 5]])
+    ra, dec = skies.uniform_sky(rng, 700_000)
+    kept = skies.inside(skies.nested_pixels(ra, dec), partitions)
+    columns = {f"c{number}": rng.normal(size=kept.sum()) for number in range(20)}
+    table = pa.table({"ra": ra[kept], "dec": dec[kept], **columns})
+    rows = table.num_rows // 2 // 64 + 1
+    write_hats(tmp_path / "sky", "even", table, partitions, row_group_size=rows)
+    with faulty_server(tmp_path / "sky") as server:
+        remote = made_in(monkeypatch, tmp_path / "remote", f"{server.url}/even")
+        share = server.bytes_sent / size_of(tmp_path / "sky")
+    print(f"{share:.3f} of the catalog's bytes were transferred")
+    assert remote == made_in(monkeypatch, tmp_path / "local", tmp_path / "sky/even")
+    assert share < 0.6
+
+
+@pytest.mark.parametrize("name", ["hipscat", "hats", "directories"])
+def test_a_server_that_fails_one_in_ten_requests_makes_no_other_margin(
+    name: str,
+    catalogs: Path,
+    served: Behaviour,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    impatient: None,
+) -> None:
+    served.fails_each = 10
+    remote = made_in(monkeypatch, tmp_path / "remote", f"{served.url}/{name}")
+    assert len([method for method, _ in served.requests if method == "GET"]) > 40
+    assert remote == made_in(monkeypatch, tmp_path / "local", catalogs / name)
+
+
+def test_a_server_that_ignores_ranges_is_said_to(
+    served: Behaviour, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, impatient: None
+) -> None:
+    served.ignores_range = True
+    with pytest.raises(PassingError, match=r"hats.*its server ignores Range") as error:
+        made_in(monkeypatch, tmp_path / "remote", f"{served.url}/hats")
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("request_number", [60, 75, 90])
+def test_an_object_that_changes_during_a_run_makes_no_margin(
+    request_number: int,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    sky = sky_of(mixed_partitions(), 4000, 600.0, 5)
+    write_hats(tmp_path / "sky", "hats", sky.table, sky.partitions, row_group_size=60)
+    changed: list[Path] = []
+
+    def change(path: Path, number: int) -> None:
+        if number >= request_number and "Norder" in str(path) and not changed:
+            changed.append(path)
+            path.write_bytes(path.read_bytes()[:-8] + b"\0" * 4 + b"PAR1")
+
+    with faulty_server(tmp_path / "sky") as server:
+        server.before = change
+        with pytest.raises(MarginCacheError) as error:
+            made_in(monkeypatch, tmp_path / "remote", f"{server.url}/hats")
+        below = changed[0].relative_to(tmp_path / "sky").as_posix()
+        assert str(error.value) == (
+            f"{server.url}/{below}: was changed after the run began; start the run again"
+        )
+
+
+def configured(catalog: str, **changes: Any) -> dict[str, Any]:
+    return {
+        "input_catalog_path": catalog,
+        "output_artifact_name": NAME,
+        "margin_threshold": 60.0,
+        "partitions_per_job": 5,
+        **changes,
+    }
+
+
+def test_a_whole_run_keeps_secrets_and_mirrors_to_itself(
+    catalogs: Path, s3: S3, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Options come from a configuration file outside, others from the environment."""
+    url = s3.upload(catalogs / "hats", "secrets/hats")
+    monkeypatch.setenv("AWS_SESSION_TOKEN", f"{SECRET}-environment")
+    config = tmp_path / "outside" / "secrets.yaml"
+    config.parent.mkdir()
+    config.write_text(
+        f"input_storage_options:\n  key: {SECRET}-key\n  secret: {SECRET}-secret\n"
+        f"  endpoint_url: {s3.endpoint}\n"
+    )
+    seen: list[str] = []
+    done = threading.Event()
+
+    def watch() -> None:
+        while not done.wait(0.1):
+            listed = subprocess.run(["ps", "axww", "-o", "args"], capture_output=True, text=True)
+            seen.append(listed.stdout)
+
+    watching = threading.Thread(target=watch)
+    watching.start()
+    try:
+        run_workflow(tmp_path / "local", config=configured(str(catalogs / "hats")), check=True)
+        finished = run_workflow(
+            tmp_path / "run",
+            "--configfile",
+            config,
+            config=configured(url, progress_bar=False),
+            check=True,
+        )
+        again = run_workflow(tmp_path / "run", "--configfile", config, "--summary", check=True)
+    finally:
+        done.set()
+        watching.join()
+    assert any("map_partitions.py" in listed for listed in seen)
+    assert not any(SECRET in listed for listed in seen)
+    assert SECRET not in finished.stdout + again.stdout
+    assert f"of {url} within 60 arcsec" in finished.stdout
+    for file in (tmp_path / "run").rglob("*"):
+        if file.is_file():
+            assert SECRET.encode() not in file.read_bytes(), file
+    margin = tmp_path / "run/results" / NAME
+    assert only_parquet(tree_digest(margin)) == only_parquet(
+        tree_digest(tmp_path / "local/results" / NAME)
+    )
+    assert f"hats_primary_table_url={url}\n" in (margin / "properties").read_text()
+    assert (
+        f'"input_catalog_absolute_path": "{url}"' in (margin / "provenance_info.json").read_text()
+    )
+    assert remains(tmp_path / "run") == []
+    assert list((tmp_path / "run/intermediate").rglob("fetched")) == []
+    mirrored = [
+        file.stat() for file in (tmp_path / "run/.snakemake/remote").rglob("Npix=*.parquet")
+    ]
+    assert mirrored and sum(512 * state.st_blocks for state in mirrored) < 16 * 12_000
+
+
+def test_a_changed_object_is_noticed_by_the_next_run_and_the_others_are_kept(
+    tmp_path: Path,
+) -> None:
+    catalog = small_catalog(tmp_path / "sky/small")
+    with faulty_server(tmp_path / "sky") as server:
+        config = configured(f"{server.url}/small", partitions_per_job=1)
+        run_workflow(tmp_path / "run", config=config, check=True)
+        before = margin_digests(tmp_path / "run")
+        server.requests.clear()
+        run_workflow(tmp_path / "run", check=True)
+        assert all(method == "HEAD" for method, _ in server.requests)
+        other = small_catalog(tmp_path / "other/small", seed=2)
+        first = "Norder=0/Dir=0/Npix=4.parquet"
+        (catalog / first).write_bytes((other / first).read_bytes())
+        for name in ("_metadata", "catalog_info.json"):
+            (catalog / name).unlink(missing_ok=name == "_metadata")
+        (catalog / "catalog_info.json").write_text(
+            (other / "catalog_info.json").read_text().replace('"total_rows"', '"rows"')
+        )
+        again = run_workflow(tmp_path / "run", check=True)
+        assert margin_digests(tmp_path / "run") != before
+        jobs = [line for line in again.stdout.splitlines() if line.startswith("map_partitions")]
+        assert jobs and int(jobs[0].split()[1]) < 12
+
+
+def test_a_killed_run_goes_on_with_the_same_bytes(catalogs: Path, tmp_path: Path) -> None:
+    run_workflow(tmp_path / "local", config=configured(str(catalogs / "hats")), check=True)
+    with faulty_server(catalogs) as server:
+        server.latency = 0.02
+        directory = tmp_path / "run"
+        run_workflow(directory, "-n", config=configured(f"{server.url}/hats"), check=True)
+        run = Run(directory)
+        run.wait_for(lambda: list(directory.glob("intermediate/*/*/fetched/*/Norder*")))
+        assert run.runs()
+        run.kill_group()
+        left = list(directory.glob("intermediate/*/*/fetched/*"))
+        resume(directory)
+    assert left
+    assert list((directory / "intermediate").rglob("fetched")) == []
+    assert only_parquet(tree_digest(directory / "results" / NAME)) == only_parquet(
+        tree_digest(tmp_path / "local/results" / NAME)
+    )
+
+
+@pytest.mark.parametrize(
+    ("config", "words"),
+    [
+        ({"output_path": "s3://sky/margins"}, ("output_path", "cannot be written to one yet")),
+        ({"tmp_dir": "s3://sky/tmp"}, ("tmp_dir", "give a directory")),
+        (
+            {"input_catalog_path": f"https://user:{SECRET}@example.org/sky"},
+            ("input_catalog_path: https://example.org/sky", "with a user or a password"),
+        ),
+        (
+            {"input_catalog_path": f"https://example.org/sky?token={SECRET}"},
+            ("input_catalog_path: https://example.org/sky", "leave it out"),
+        ),
+        ({"input_catalog_path": "gs://bucket/sky"}, ("gs://bucket/sky", "the package gcsfs")),
+        ({"input_catalog_path": "file:///sky"}, ("without file://",)),
+    ],
+)
+def test_what_cannot_be_read_or_written_is_said_in_a_line(
+    config: dict[str, Any], words: tuple[str, ...], tmp_path: Path
+) -> None:
+    finished = run_workflow(tmp_path, config=configured("sky", **config))
+    line = error_line(finished)
+    assert all(word in line for word in words), line
+    assert SECRET not in finished.stdout
+    assert {path.name for path in tmp_path.iterdir()} <= {"config", ".snakemake"}
+
+
+def test_secrets_on_the_command_line_are_refused(tmp_path: Path) -> None:
+    options = f"input_storage_options={{key: {SECRET}, secret: {SECRET}}}"
+    line = error_line(
+        run_workflow(tmp_path, "--config", "input_catalog_path=s3://sky/none", options)
+    )
+    assert "input_storage_options: key is not from a configuration file alone" in line
+    assert SECRET not in line
+
+
+def test_a_catalog_that_is_not_there_is_named(served: Behaviour, tmp_path: Path) -> None:
+    line = error_line(run_workflow(tmp_path, config=configured(f"{served.url}/nowhere")))
+    assert f"{served.url}/nowhere: has neither a catalog_info.json" in line
+
+
+def test_a_damaged_partition_is_named_by_its_url(tmp_path: Path) -> None:
+    catalog = small_catalog(tmp_path / "sky/small")
+    damaged = sorted(catalog.glob("Norder=*/Dir=0/*"))[-1]
+    damaged.write_bytes(damaged.read_bytes()[:-100])
+    with faulty_server(tmp_path / "sky") as server:
+        line = error_line(run_workflow(tmp_path / "run", config=configured(f"{server.url}/small")))
+        assert f"{server.url}/small/{damaged.relative_to(catalog).as_posix()}: cannot be" in line
+
+
+def test_a_dry_run_writes_nothing_outside_of_snakemakes_directory(
+    served: Behaviour, tmp_path: Path
+) -> None:
+    for argument in ("-n", "--lint", "--summary"):
+        run_workflow(tmp_path, argument, config=configured(f"{served.url}/hipscat"), check=True)
+    assert {path.name for path in tmp_path.iterdir()} == {"config", ".snakemake"}
