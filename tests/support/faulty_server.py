@@ -41,7 +41,7 @@ class _Handler:
     def __init__(self, root: Path, behaviour: Behaviour) -> None:
         self.root, self.behaviour, self.number = root, behaviour, count()
 
-    async def __call__(self, request: web.Request) -> web.StreamResponse:
+    async def answer(self, request: web.Request) -> web.StreamResponse:
         behaviour = self.behaviour
         behaviour.requests.append((request.method, request.path))
         await asyncio.sleep(behaviour.latency)
@@ -90,7 +90,7 @@ def faulty_server(root: Path) -> Iterator[Behaviour]:
     behaviour = Behaviour()
     loop = asyncio.new_event_loop()
     application = web.Application()
-    application.router.add_route("*", "/{path:.*}", _Handler(root, behaviour))
+    application.router.add_route("*", "/{path:.*}", _Handler(root, behaviour).answer)
     runner = web.AppRunner(application, access_log=None)
 
     async def begin() -> int:

@@ -76,7 +76,7 @@ class S3:
         for file in sorted(directory.rglob("*")):
             if file.is_file():
                 key = f"{name}/{file.relative_to(directory).as_posix()}"
-                client.put_object(Bucket=BUCKET, Key=key, Body=file.read_bytes())
+                client.put_object(Bucket=BUCKET, Key=key, Body=file.read_bytes(), ACL="public-read")
         return f"s3://{BUCKET}/{name}"
 
 
@@ -121,7 +121,7 @@ def s3_server(directory: Path) -> Iterator[S3]:
     program = Path(sys.executable).with_name("moto_server")
     with _server([program, "-H", HERE, "-p", port], directory, port):
         server = S3(f"http://{HERE}:{port}")
-        server.client().create_bucket(Bucket=BUCKET)
+        server.client().create_bucket(Bucket=BUCKET, ACL="public-read")
         yield server
 
 

@@ -61,7 +61,9 @@ class Store:
         return asyncio.run_coroutine_threadsafe(work, self._loop)
 
     def close(self) -> None:
-        """Close all connections, and end the thread."""
+        """Close all connections, and end the thread, once."""
+        if self._loop.is_closed():
+            return
         with suppress(Exception):
             self.start(self._door.close()).result(timeout=5)
         self._stop()
