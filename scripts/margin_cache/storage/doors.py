@@ -8,10 +8,11 @@ import email.utils
 import errno
 import hashlib
 from collections.abc import Mapping
+from datetime import datetime
 from typing import Any, NamedTuple, Protocol
 
 from margin_cache.errors import MarginCacheError
-from margin_cache.storage.urls import protocol_of
+from margin_cache.storage.urls import joined, protocol_of
 
 _CONNECT_SECONDS, _SILENT_SECONDS = 30, 60
 """How long a server may take to answer, and to send nothing of what it began to send."""
@@ -284,11 +285,18 @@ class _OtherDoor:
             found = await asyncio.to_thread(self._system.find, path, detail=True)
         except (NotImplementedError, PermissionError):
             return None
-        return {
+        listed = {
             name[len(path) + 1 :]: _other_state(each)
             for name, each in found.items()
             if name.startswith(f"{path}/")
         }
+        for name, state in listed.items():
+            if await self.state(joined(url, name)) == state:
+                break
+            # The driver says other things of an object alone, as reading will find them.
+            states = await asyncio.gather(*(self.state(joined(url, each)) for each in listed))
+            return dict(zip(listed, states, strict=True))
+        return listed
 
     async def state(self, url: str) -> ObjectState:
         path = self._system._strip_protocol(url)
@@ -312,5 +320,8 @@ def _other_state(info: Mapping[str, Any]) -> ObjectState:
         ("ETag", "etag", "e_tag", "md5Hash", "generation", "content_md5"),
         ("LastModified", "last_modified", "mtime", "modified", "updated", "created"),
     )
-    known = [str(info[name]) for group in names for name in group if info.get(name) is not None]
-    return ObjectState(int(info["size"] or 0), known[0] if known else "")
+    known = [info[name] for group in names for name in group if info.get(name) is not None]
+    mark = known[0] if known else ""
+    if isinstance(mark, datetime):
+        mark = mark.timestamp()
+    return ObjectState(int(info["size"] or 0), str(mark))

@@ -151,7 +151,7 @@ def footer_start(tail: bytes, size: int) -> int:
     Of what is no Parquet file it is where its last bytes begin: whoever opens it says so.
     """
     length = int.from_bytes(tail[:4], "little")
-    return size - TAIL - length if length <= size - TAIL else size - TAIL
+    return size - TAIL - length if length <= size - TAIL else max(0, size - TAIL)
 
 
 def footer_in(path: Path) -> list[Range]:

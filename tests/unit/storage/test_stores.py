@@ -1,0 +1,101 @@
+"""Requests are made again as long as that may help, and an object is never mixed with another."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from margin_cache.errors import MarginCacheError, PassingError
+from margin_cache.storage import stores
+from margin_cache.storage.doors import ObjectChanged
+from margin_cache.storage.stores import Store
+from support.faulty_server import Behaviour, faulty_server
+from support.object_servers import free_port
+
+CONTENT = bytes(range(256)) * 40
+
+
+@pytest.fixture(autouse=True)
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stores, "_FIRST_PAUSE", 0.001)
+
+
+@pytest.fixture
+def served(tmp_path: Path) -> Iterator[Behaviour]:
+    (tmp_path / "object").write_bytes(CONTENT)
+    with faulty_server(tmp_path) as server:
+        yield server
+
+
+@pytest.fixture
+def store(served: Behaviour) -> Iterator[Store]:
+    store = Store(served.url, {})
+    yield store
+    store.close()
+
+
+def test_states_of_many_objects_come_in_their_order(served: Behaviour, store: Store) -> None:
+    urls = [f"{served.url}/{name}" for name in ("object", "none", "object")]
+    states = store.run(store.states(urls))
+    assert [state and state.size for state in states] == [len(CONTENT), None, len(CONTENT)]
+    assert len(served.requests) == 3
+
+
+def test_a_server_that_fails_half_of_its_requests_is_read(served: Behaviour, store: Store) -> None:
+    url = f"{served.url}/object"
+    (state,) = store.run(store.states([url]))
+    assert state is not None
+    served.fails_each = 2
+    reads = [
+        store.start(store.read(url, start, start + 256, (state.size, state.time)))
+        for start in range(0, len(CONTENT), 256)
+    ]
+    assert b"".join(read.result() for read in reads) == CONTENT
+    assert len(served.requests) > 1.5 * len(reads)
+    assert store.bytes_read == len(CONTENT)
+
+
+def test_a_server_that_always_fails_is_given_up(served: Behaviour, store: Store) -> None:
+    served.fails_each = 1
+    with pytest.raises(PassingError, match=r"/object: cannot be read .*, 8 times.*at work"):
+        store.run(store.read(f"{served.url}/object", 0, 10, (len(CONTENT), 0)))
+    # aiohttp itself asks again after some resets.
+    assert 8 <= len(served.requests) <= 16
+
+
+def test_an_object_in_another_state_is_not_taken(
+    served: Behaviour, store: Store, tmp_path: Path
+) -> None:
+    url = f"{served.url}/object"
+    (state,) = store.run(store.states([url]))
+    assert state is not None
+    (tmp_path / "object").write_bytes(CONTENT[::-1])
+    with pytest.raises(ObjectChanged):
+        store.run(store.read(url, 0, 10, (state.size, state.time)))
+    (tmp_path / "object").unlink()
+    with pytest.raises(ObjectChanged):
+        store.run(store.read(url, 0, 10, (state.size, state.time)))
+
+
+def test_a_server_that_is_not_there_is_named() -> None:
+    url = f"http://127.0.0.1:{free_port()}/sky"
+    store = Store(url, {})
+    with pytest.raises(PassingError, match=url):
+        store.run(store.states([url]))
+    store.close()
+    store.close()
+
+
+def test_nothing_is_asked_for_no_bytes(served: Behaviour, store: Store) -> None:
+    assert store.run(store.read(f"{served.url}/object", 5, 5, (1, 1))) == b""
+    assert served.requests == []
+
+
+def test_what_is_forbidden_is_said_with_what_to_do(
+    store: Store, served: Behaviour, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def forbidden(url: str) -> None:
+        raise PermissionError(url)
+
+    monkeypatch.setattr(store._door, "state", forbidden)
+    with pytest.raises(MarginCacheError, match="forbids to read this; give credentials"):
+        store.run(store.states([served.url]))
