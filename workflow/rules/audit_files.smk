@@ -13,6 +13,10 @@ def audit_command(wildcards, input):
         print(f"error: {line}", file=sys.stderr, flush=True)
         os._exit(1)
     settings, parameters = margins[0].settings, margins[0].plan.parameters
+    if parameters.catalog.url:
+        line = f"input_catalog_path: {parameters.catalog.url} is a URL, and an audit reads catalogs"
+        print(f"error: {line} on disk; give the directory of a copy", file=sys.stderr, flush=True)
+        os._exit(1)
     arguments = [f"--primary={parameters.catalog.path}", f"--margin={AUDITED}"]
     arguments.append(f"--output-dir={settings.output_path}")
     if not settings.fine_filtering:

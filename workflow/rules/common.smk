@@ -1,6 +1,6 @@
 # What the rules share: the margins of this run, and what their jobs read and ask for.
 import re
-from functools import cache, partial
+from functools import cache
 
 from margin_cache.config.validation import audited_path, settings_of_margins
 from margin_cache.errors import MarginCacheError
@@ -13,16 +13,13 @@ from margin_cache.planning.resources import (
 from margin_cache.process import one_line
 from margin_cache.stages import job_inputs, layout
 from margin_cache.stages.existing_output import check_output, is_complete
-from margin_cache.stages.margin import load_margins
-from margin_cache.stages.prepare import prepare_margins
 
 
 def plan_margins():
     """Return the margins by their plan's directory."""
     check_call()
-    find = partial(prepare_margins, config_files=config_files())
-    find = find if workflow.is_main_process else load_margins
-    return {str(margin.files.plan_dir): margin for margin in find(settings_of_margins(config))}
+    margins = find_margins(settings_of_margins(config))
+    return {str(margin.files.plan_dir): margin for margin in margins}
 
 
 def incomplete_margins():

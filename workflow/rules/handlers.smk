@@ -28,6 +28,8 @@ from margin_cache.notification.smtp import notify, take_login
 from margin_cache.process import one_line
 from margin_cache.stages.again import Again, what_to_make_again
 from margin_cache.stages.begin import begin_margin
+from margin_cache.stages.margin import load_margins
+from margin_cache.stages.prepare import prepare_margins
 from margin_cache.stages.room import check_room, forecast_margin, places_of
 from margin_cache.stages.seen import check_seen
 from margin_cache.storage.files import read_json
@@ -59,6 +61,13 @@ def check_call():
         places = [BASE, Path(workflow.main_snakefile).parent]
         check_command(sys.argv[1:], Path(workflow.workdir_init), places)
     check_catalog_given(config, Path.cwd(), BASE)
+
+
+def find_margins(all_settings):
+    """Return the margins of a run: planned in the main process, as that has planned them in jobs."""
+    if not workflow.is_main_process:
+        return load_margins(all_settings)
+    return prepare_margins(all_settings, config_files())
 
 
 def config_files():

@@ -38,6 +38,17 @@ def mirror_catalog(url: str, options: Mapping[str, Any]) -> Mirror:
         MarginCacheError: there is no catalog, or it cannot be read.
     """
     mirror = Mirror(mirror_dir(url, options), url, Store(url, options))
+    try:
+        _update(mirror)
+    except BaseException:
+        mirror.store.close()
+        raise
+    atexit.register(mirror.store.close)
+    use(mirror)
+    return mirror
+
+
+def _update(mirror: Mirror) -> None:
     table = _fetch_collection(mirror)
     listing = mirror.store.run(mirror.store.listing(joined(mirror.url, table)))
     if listing is not None:
@@ -54,8 +65,8 @@ def mirror_catalog(url: str, options: Mapping[str, Any]) -> Mirror:
     if not any(_below(table, name) in small for name in (*hats.INFO, hipscat.INFO)):
         mirror.remove_others(small)
         raise MarginCacheError(
-            f"input_catalog_path: {joined(url, table)}: has neither a {hipscat.INFO}, as HiPSCat "
-            f"catalogs have, nor a {hats.INFO[0]}, as HATS ones; is that the URL of a catalog?"
+            f"input_catalog_path: {joined(mirror.url, table)}: has neither a {hipscat.INFO}, as "
+            f"HiPSCat catalogs, nor a {hats.INFO[0]}, as HATS ones; is that the URL of a catalog?"
         )
     info = read_catalog_info(str(mirror.root), mirror.url)
     partitions = (
@@ -63,9 +74,6 @@ def mirror_catalog(url: str, options: Mapping[str, Any]) -> Mirror:
     )
     mirror.place(partitions)
     mirror.remove_others([*small, *partitions])
-    atexit.register(mirror.store.close)
-    use(mirror)
-    return mirror
 
 
 def _fetch_collection(mirror: Mirror) -> str:

@@ -31,6 +31,15 @@ _SCRIPT_MB = 100
 _POLARS_MB = 60
 """What Polars takes more, with its threads."""
 
+_FETCHING_MB = 160
+"""What the driver of a remote catalog takes more, with the parts that are on their way."""
+
+_FETCHED_MB = 600
+"""What is on the local disk of remote files that are ahead of the work, or wait for the filter."""
+
+_FETCHED_MB_PER_MINUTE = 5 * 60
+"""A remote store, by one job of many."""
+
 _INDEX_BYTES = 8
 """Bytes of a value of the spatial index."""
 
@@ -167,7 +176,13 @@ def map_request(plan: Plan, job: int, group: RowGroupSize) -> Request:
         + 3 * min(written, SHARD_BUFFER_BYTES / _MB)
     )
     minutes = float(sizes.sum()) / _READ_MB_PER_MINUTE + written / _WRITE_MB_PER_MINUTE
-    return _request(memory, written, minutes)
+    disk = written
+    if plan.parameters.catalog.url:
+        memory += _FETCHING_MB
+        minutes += float(sizes.sum()) / _FETCHED_MB_PER_MINUTE
+        # All that a job reads, unless that is much: what was filtered has gone by then.
+        disk += min(float(sizes.sum()), _FETCHED_MB + 2 * float(sizes.max()))
+    return _request(memory, disk, minutes)
 
 
 def margin_shares(plan: Plan, orders: NDArray[np.integer]) -> NDArray[np.float64]:

@@ -18,6 +18,11 @@ def write_report(margin: Margin) -> list[Drawn]:
     Raises:
         MarginCacheError: the margin is not finished, or a file cannot be read.
     """
+    if margin.plan.parameters.catalog.url:
+        # Slow to import, and of no use for catalogs on disk.
+        from margin_cache.stages.remote_partitions import use_mirror
+
+        use_mirror(margin.plan, margin.files)
     directory = margin.files.report_dir
     contents = read_contents(margin)
     costs = read_costs(margin.files)

@@ -10,9 +10,12 @@ from numpy.typing import NDArray
 
 from margin_cache.catalog.partitions import partition_files
 from margin_cache.healpix.nested import Ints
+from margin_cache.parquet.column_chunks import column_ranges
 from margin_cache.report.contents import Contents
 from margin_cache.report.style import MARGIN, OTHER, PRIMARY, Drawn, drawn, new_figure, words_only
 from margin_cache.stages.margin import Margin
+from margin_cache.storage.missing_parts import fetch_parts
+from margin_cache.storage.parquet_file import open_parquet
 
 _MOST_POINTS = 20_000
 _MOST_NEIGHBOURS = 400
@@ -89,6 +92,7 @@ def draw_zoom(margin: Margin, contents: Contents, number: int) -> Drawn:
 
 
 def _positions(path: Path, columns: list[str]) -> Points:
+    fetch_parts(path, column_ranges(open_parquet(path), columns))
     table: Any = pq.ParquetFile(path).read(columns)
     return np.array([table[column].to_numpy() for column in columns], dtype=np.float64)
 

@@ -1,5 +1,6 @@
 """The partitions of a map job in a remote catalog."""
 
+import atexit
 import os
 import shutil
 from collections.abc import Iterator
@@ -13,9 +14,27 @@ from margin_cache.stages.fetched import lock_of
 from margin_cache.stages.layout import PlanFiles
 from margin_cache.stages.storage_options import load_options
 from margin_cache.storage.files import hold_lock, unique_mark
+from margin_cache.storage.mirror import Mirror
+from margin_cache.storage.missing_parts import use
 from margin_cache.storage.remote_file import RemoteFile
 from margin_cache.storage.stores import Store
 from margin_cache.storage.urls import joined
+
+
+def use_mirror(plan: Plan, files: PlanFiles) -> None:
+    """Have what this process reads of a remote catalog's mirror fetched into it.
+
+    Args:
+        plan: the plan.
+        files: the files of the plan.
+
+    Raises:
+        MarginCacheError: there is no driver for the store, or no options for it.
+    """
+    info = plan.parameters.catalog
+    store = Store(info.url, load_options(files.storage_file))
+    atexit.register(store.close)
+    use(Mirror(Path(info.path), info.url, store))
 
 
 @contextmanager

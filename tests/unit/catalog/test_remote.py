@@ -89,9 +89,8 @@ def test_a_large_metadata_has_its_size_alone(
     monkeypatch.setattr(agreement, "MOST_BYTES", 99_999)
     info = mirrored(f"{served.url}/small")
     assert (Path(info.path) / "_metadata").stat().st_size == 100_000
-    assert not [
-        path for method, path in served.requests if (method, path[-9:]) == ("GET", "_metadata")
-    ]
+    assert ("GET", "/small/_metadata") not in served.requests
+    assert ("HEAD", "/small/_metadata") in served.requests
     assert agreement.read_metadata(Path(info.path) / "_metadata") is None
 
 

@@ -21,6 +21,7 @@ from margin_cache.errors import MarginCacheError
 ROOT = Path(__file__).resolve().parents[3]
 DEFAULTS = {
     "input_catalog_path": "demo/hipparcos",
+    "input_storage_options": {},
     "output_path": "results",
     "output_artifact_name": "",
     "margin_threshold": 5.0,
