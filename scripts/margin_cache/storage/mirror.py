@@ -72,7 +72,7 @@ class Mirror:
                 if file.parent not in made:
                     file.parent.mkdir(parents=True, exist_ok=True)
                     made.add(file.parent)
-                _write(file, of(state), [])
+                _make_hole(file, of(state))
 
     def remove_others(self, kept: Iterable[str]) -> None:
         """Remove the files whose objects are not there any more, and directories left empty."""
@@ -168,6 +168,16 @@ def _has_state(path: Path, size: int, changed: int) -> bool:
     except OSError:
         return False
     return (state.st_size, state.st_mtime_ns) == (size, changed)
+
+
+def _make_hole(path: Path, state: tuple[int, int]) -> None:
+    """Write a file without content. Half of it is in another state, so the next run makes it."""
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o666)
+    try:
+        os.ftruncate(descriptor, state[0])
+        os.utime(descriptor, ns=(state[1], state[1]))
+    finally:
+        os.close(descriptor)
 
 
 def _write(path: Path, state: tuple[int, int], parts: list[tuple[int, bytes]]) -> None:

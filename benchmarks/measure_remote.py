@@ -1,0 +1,80 @@
+"""How long catalogs behind URLs take: states of many objects, and a server that answers late.
+
+Needs nginx. The servers are on this machine; what a network adds is a pause before each answer.
+"""
+
+import argparse
+import os
+import tempfile
+import time
+from pathlib import Path
+
+import library  # noqa: F401  # puts the library and the support of the tests on the path
+import numpy as np
+import pyarrow as pa
+from margin_cache.catalog.remote import mirror_catalog
+from support import skies
+from support.faulty_server import faulty_server
+from support.object_servers import nginx
+from support.workflow_runs import without_snakemake
+from support.write_hats import write_hats
+
+
+def measure_states(directory: Path, partitions: int) -> None:
+    """Time the mirror of a catalog of many partitions: the first one, and one without changes."""
+    table = directory / "sky/many"
+    listed = [(6, pixel) for pixel in range(partitions)]
+    for order, pixel in listed:
+        path = table / f"dataset/Norder={order}/Dir={pixel // 10000 * 10000}/Npix={pixel}.parquet"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"x" * 100)
+    lines = "".join(f"{order},{pixel}\n" for order, pixel in listed)
+    (table / "partition_info.csv").write_text(f"Norder,Npix\n{lines}")
+    (table / "properties").write_text(
+        "obs_collection=many\ndataproduct_type=object\nhats_col_ra=ra\nhats_col_dec=dec\n"
+    )
+    with nginx(directory / "sky", directory / "nginx") as server:
+        for which in ("first", "again"):
+            start, worked = time.perf_counter(), time.process_time()
+            mirror_catalog(f"{server.url}/many", {})
+            seconds, worked = time.perf_counter() - start, time.process_time() - worked
+            print(f"{partitions} states, {which}: {seconds:.1f} s, of a processor {worked:.1f} s")
+
+
+def measure_latency(directory: Path, rows: int, latency: float) -> None:
+    """Time a margin with and without a pause before each answer."""
+    rng = np.random.default_rng(1)
+    ra, dec = skies.uniform_sky(rng, rows)
+    columns = {f"c{number}": rng.normal(size=rows) for number in range(20)}
+    partitions = np.array([[1, pixel] for pixel in range(48)])
+    write_hats(directory / "skies", "even", pa.table({"ra": ra, "dec": dec, **columns}), partitions)
+    with faulty_server(directory / "skies") as server:
+        for pause in (0.0, latency, 0.0, latency):
+            server.latency, server.bytes_sent = pause, 0
+            config = {
+                "input_catalog_path": f"{server.url}/even",
+                "tmp_dir": str(directory / f"tmp{time.monotonic_ns()}"),
+                "output_path": str(directory / f"out{time.monotonic_ns()}"),
+            }
+            start = time.perf_counter()
+            for _ in without_snakemake(config):
+                seconds = time.perf_counter() - start
+            sent = server.bytes_sent / 1e6
+            print(f"{pause * 1000:.0f} ms before each answer: {seconds:.1f} s, {sent:.0f} MB")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--partitions", type=int, default=10_000)
+    parser.add_argument("--rows", type=int, default=1_000_000)
+    parser.add_argument("--latency", type=float, default=0.05, help="[s]")
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory(prefix="remote-") as name:
+        directory = Path(name)
+        os.chdir(directory)
+        measure_states(directory, arguments.partitions)
+        measure_latency(directory, arguments.rows, arguments.latency)
+
+
+if __name__ == "__main__":
+    main()
