@@ -1,5 +1,7 @@
 """Exceptions that reach a user as a single line."""
 
+import re
+
 FINAL = "Another attempt would end in the same way."
 """What the log of a job has before an error that no further attempt can mend."""
 
@@ -20,7 +22,9 @@ def call(path: str, name: str) -> None:
 def in_users_words(text: str) -> str:
     """Return a text with paths named as ``call`` was told to."""
     for path in sorted(_names, key=len, reverse=True):
-        text = text.replace(path, _names[path])
+        # The whole of a path, or its beginning: not a part of a name, nor what lies in another.
+        whole = rf"(?<![\w./-]){re.escape(path)}(?![\w.-])"
+        text = re.sub(whole, _names[path].replace("\\", r"\\"), text)
     return text
 
 

@@ -18,3 +18,5 @@ def test_paths_are_named_as_users_know_them(monkeypatch: pytest.MonkeyPatch) -> 
     call("mirror/1/b", "s3://other")
     assert str(error) == "s3://sky/a: is damaged, as is s3://other/c, not mirror/2"
     assert in_users_words("mirror/1") == "s3://sky"
+    for other in ("a/mirror/1", "mirror/12", "mirror/1.b"):
+        assert in_users_words(f"see {other}") == f"see {other}"

@@ -105,7 +105,9 @@ def read_catalog_info(path: str, url: str = "") -> CatalogInfo:
             f"{where}: {error.filename or path} cannot be read ({error.strerror}); allow that"
         ) from None
     below = Path(info.path).relative_to(path).as_posix() if url else ""
-    return replace(info, url=joined(url, below)) if url else info
+    info = replace(info, url=joined(url, below) if url else "")
+    info.name_by_url()
+    return info
 
 
 def _read_catalog_info(path: str, where: str) -> CatalogInfo:

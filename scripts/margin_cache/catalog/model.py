@@ -56,8 +56,8 @@ class CatalogInfo:
     npix_suffix: str = ".parquet"
     url: str = ""
 
-    def __post_init__(self) -> None:
-        """Have messages name a remote catalog by its URL."""
+    def name_by_url(self) -> None:
+        """Have messages of this process name a remote catalog by its URL, not by its mirror."""
         if self.url:
             call(self.path, self.url)
             call(str(Path(self.path).absolute()), self.url)

@@ -287,6 +287,7 @@ def _load_plan(path: Path) -> Plan:
         values = dict(file)
     parameters = json.loads(str(values.pop("parameters")))
     parameters["catalog"] = CatalogInfo(**parameters["catalog"])
+    parameters["catalog"].name_by_url()
     parameters["primary_options"] = options_from_json(parameters["primary_options"])
     return Plan(
         library=str(values.pop("library")),

@@ -110,7 +110,7 @@ def test_without_a_list_the_rows_of_all_files_are_counted(
     elif kind == "empty":
         pq.write_metadata(TABLE.schema, path)
     else:
-        monkeypatch.setattr(agreement, "_MOST_BYTES", path.stat().st_size - 1)
+        monkeypatch.setattr(agreement, "MOST_BYTES", path.stat().st_size - 1)
     check_agreement(info, read_partitions(info))
     rows = 2 * len(files_of(info))
     files_of(info)[-1].unlink()

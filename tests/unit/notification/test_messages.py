@@ -25,9 +25,9 @@ from margin_cache.planning.forecast import Forecast
 from margin_cache.stages.room import Place
 
 MARGIN = MarginReport(
-    "gaia_10arcs", Path("/out/gaia_10arcs"), Path("/sky/gaia"), 10.0, True, False, 1234, 56
+    "gaia_10arcs", Path("/out/gaia_10arcs"), "/sky/gaia", 10.0, True, False, 1234, 56
 )
-INCOMPLETE = MarginReport("x_1arcs", Path("/out/x_1arcs"), Path("/sky/x"), 1.0, False, False)
+INCOMPLETE = MarginReport("x_1arcs", Path("/out/x_1arcs"), "/sky/x", 1.0, False, False)
 COMMAND = "cd '/a dir'\nsnakemake --cores 2"
 
 

@@ -32,7 +32,7 @@ from support.smtp_server import (
     odd_server,
 )
 
-MARGIN = MarginReport("small", Path("/out/small"), Path("/sky"), 1.0, True, False)
+MARGIN = MarginReport("small", Path("/out/small"), "/sky", 1.0, True, False)
 
 # aiosmtpd does not know that a line is encrypted from the start, or that it stays on one machine.
 without_tls = pytest.mark.filterwarnings("ignore:Requiring AUTH while not requiring TLS")
