@@ -25,6 +25,12 @@ _ATTEMPTS, _FIRST_PAUSE, _LONGEST_PAUSE = 8, 0.1, 20.0
 _HEADS, _READS = 64, 8
 """Requests of a process that are under way together: for states, and for content."""
 
+_PASSING_NAMES = {
+    *("ClientConnectionError", "ClientPayloadError", "ClientResponseError"),  # of aiohttp
+    *("HTTPClientError", "EndpointConnectionError", "IncompleteReadError", "ResponseParserError"),
+}
+"""Errors of drivers, which are not imported here, that are as those of connections."""
+
 _PASSING_ERRNO = {errno.EBUSY, errno.EIO, errno.EREMOTEIO, errno.ECONNRESET, errno.ETIMEDOUT}
 
 
@@ -173,9 +179,7 @@ def _passing_reason(error: Exception) -> str | None:
     names = {each.__name__ for each in type(error).__mro__}
     if names & {"NoCredentialsError", "PartialCredentialsError", "InvalidURL"}:
         return None
-    if names & {"ClientConnectionError", "ClientPayloadError", "HTTPClientError"}:
-        return _words(error)
-    if names & {"EndpointConnectionError", "IncompleteReadError", "ResponseParserError"}:
+    if names & _PASSING_NAMES:
         return _words(error)
     if isinstance(error, OSError) and error.errno in _PASSING_ERRNO:
         return _words(error)
