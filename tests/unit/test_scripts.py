@@ -9,6 +9,7 @@ from support.paths import ROOT
 SCRIPTS = ROOT / "scripts"
 
 SLOW = {"pandas", "jsonschema", "pydantic", "yaml", "snakemake", "requests"}
+SLOW |= {"fsspec", "aiohttp", "asyncio", "margin_cache.storage.stores"}  # for remote catalogs alone
 NOT_FOR_FINISHING = {
     "hpgeom",
     "pyarrow.compute",
