@@ -114,6 +114,8 @@ def read_positions(
             )
         if info.index_column is not None:
             _check_index(info, pixel, part, table[info.index_column].to_numpy())
+        else:
+            check_coordinates(info, pixel, part, table)
         yield table
 
 
@@ -217,36 +219,43 @@ def _check_index(
 def check_coordinates(
     info: CatalogInfo, pixel: tuple[int, int], part: PartitionFile, positions: pa.Table
 ) -> None:
-    """Check that rows lie where their spatial index says, if that is a column.
+    """Check that rows lie where their spatial index says, or, without one, the partition's pixel.
 
     Args:
         info: the catalog.
         pixel: order and nested number of the partition's pixel.
         part: the file.
-        positions: spatial index and coordinates of some of its rows.
+        positions: spatial index, if there is one, and coordinates of some of its rows.
 
     Raises:
         MarginCacheError: some lie elsewhere; the whole file is read to say how many.
     """
-    if info.index_column is None or not _are_elsewhere(info, pixel[0], positions).any():
+    if not _are_elsewhere(info, pixel, positions).any():
         return
     table = _whole(part, positions.schema.names).drop_null()
     table = table.filter(pa.array(_are_positions(*coordinates(info, table))))
-    count = np.count_nonzero(_are_elsewhere(info, pixel[0], table))
+    count = np.count_nonzero(_are_elsewhere(info, pixel, table))
+    if info.index_column is None:
+        place, frame = "the partition's pixel", "partitions"
+    else:
+        place, frame = f"where their {info.index_column} says", "index"
     raise MarginCacheError(
         f"{part.path}: {count} rows have a {info.ra_column} and {info.dec_column} more than "
-        f"{INDEX_TOLERANCE:g} arcsec from where their {info.index_column} says; are these the "
-        "right columns, in degrees, and in the frame of the index (ICRS)?"
+        f"{INDEX_TOLERANCE:g} arcsec from {place}; are these the right columns, in degrees, and in "
+        f"the frame of the {frame} (ICRS)?"
     )
 
 
-def _are_elsewhere(info: CatalogInfo, order: int, table: pa.Table) -> NDArray[np.bool_]:
-    """Tell which rows of a partition of an order are not in the cell of their spatial index."""
+def _are_elsewhere(info: CatalogInfo, pixel: tuple[int, int], table: pa.Table) -> NDArray[np.bool_]:
+    """Tell which rows are not in the cell of their spatial index, or, without, in their pixel."""
     lon, lat = coordinates(info, table)
-    order = min(max(order, _CELL_ORDER), info.index_order)
-    index = spatial_index(info, table)
-    shift = info.index_shift + 2 * (info.index_order - order)
-    cells = (index >> index.dtype.type(shift)).astype(np.int64)
+    if info.index_column is None:
+        order, cells = pixel[0], np.full(len(lon), pixel[1])
+    else:
+        order = min(max(pixel[0], _CELL_ORDER), info.index_order)
+        index = spatial_index(info, table)
+        shift = info.index_shift + 2 * (info.index_order - order)
+        cells = (index >> index.dtype.type(shift)).astype(np.int64)
     elsewhere = pixels_at(order, lon, lat) != cells
     # Few are left, whose distance takes fifty times as long.
     beyond = np.flatnonzero(elsewhere)

@@ -19,7 +19,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from margin_cache.catalog.model import CatalogInfo, Partitions, pixel_path
+from margin_cache.catalog.model import INDEX_TOLERANCE, CatalogInfo, Partitions, pixel_path
 from margin_cache.catalog.partitions import partition_files
 from margin_cache.errors import MarginCacheError
 from margin_cache.healpix.nested import Ints
@@ -68,7 +68,7 @@ class MarginParameters:
     @property
     def reach(self) -> float:
         """Most arcsec from a pixel to where the index of a row in its exact margin says it is."""
-        return self.threshold + self.catalog.index_tolerance
+        return self.threshold + INDEX_TOLERANCE
 
     @property
     def index_shift(self) -> int:

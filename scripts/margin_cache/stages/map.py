@@ -19,6 +19,7 @@ from margin_cache.catalog.partitions import check_state
 from margin_cache.errors import MarginCacheError
 from margin_cache.healpix.boundary import is_within
 from margin_cache.healpix.margin_filter import find_candidates
+from margin_cache.healpix.neighbors import are_inside
 from margin_cache.parquet.positions import (
     PartitionFile,
     check_coordinates,
@@ -207,13 +208,11 @@ def _within_threshold(plan: Plan, window: list[_Candidates]) -> Iterator[_Candid
         plan.parameters.catalog, pa.concat_tables([found.positions for found in window])
     )
     destinations = np.concatenate([found.destinations for found in window])
-    within = is_within(
-        lon,
-        lat,
-        plan.destination_orders[destinations],
-        plan.destination_pixels[destinations],
-        plan.parameters.threshold,
-    )
+    orders, pixels = plan.destination_orders[destinations], plan.destination_pixels[destinations]
+    within = is_within(lon, lat, orders, pixels, plan.parameters.threshold)
+    # A row whose index says that it is beside a pixel may lie inside, far from the boundary.
+    beyond = np.flatnonzero(~within)
+    within[beyond] = are_inside(lon[beyond], lat[beyond], orders[beyond], pixels[beyond])
     ends = np.cumsum([len(found.rows) for found in window])
     for found, kept in zip(window, np.split(within, ends[:-1]), strict=True):
         yield replace(

@@ -12,7 +12,7 @@ from margin_cache.catalog.agreement import check_agreement
 from margin_cache.catalog.columns import read_schema, schema_source
 from margin_cache.catalog.formats import format_of
 from margin_cache.catalog.further_files import FURTHER_FILES
-from margin_cache.catalog.model import CatalogInfo
+from margin_cache.catalog.model import INDEX_TOLERANCE, CatalogInfo
 from margin_cache.catalog.partitions import (
     check_whole,
     read_partitions,
@@ -156,7 +156,7 @@ def _margin_order(info: CatalogInfo, settings: MarginSettings, highest: int) -> 
     order = choose_margin_order(settings.margin_order, threshold, info.index_order)
     if settings.fine_filtering:
         # Rows of a pixel's exact margin may have an index that says that they are farther from it.
-        return min(order, finest_margin_order(threshold + info.index_tolerance))
+        return min(order, finest_margin_order(threshold + INDEX_TOLERANCE))
     if order > highest:
         return order
     finest = choose_margin_order(-1, threshold, info.index_order)

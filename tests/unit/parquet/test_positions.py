@@ -172,10 +172,18 @@ def test_rows_without_a_position_are_counted_in_the_whole_file(
     assert catalog.refused().startswith("2 rows have a null, NaN or impossible ra or dec")
 
 
-def test_more_than_a_whole_turn_and_the_poles_are_positions(catalog: Catalog) -> None:
-    """Where no index says otherwise: whether it fits the position is not asked."""
-    table = with_values(catalog.table, "ra", {0: -720.0, 1: 720.0, 2: 359.9})
-    catalog.table = with_values(table, "dec", {0: 90.0, 1: -90.0})
+@pytest.mark.parametrize("catalog", [HATS], indirect=True)
+def test_more_than_a_whole_turn_is_a_position(catalog: Catalog) -> None:
+    ra = catalog.table["ra"].to_pylist()
+    turned = {0: ra[0] - 720, 1: ra[1] + 360, 2: ra[2] - 360}
+    catalog.table = with_values(catalog.table, "ra", turned)
+    assert catalog.read().num_rows == ROWS
+
+
+@pytest.mark.parametrize("catalog", [HIPSCAT], indirect=True)
+def test_the_poles_are_positions(catalog: Catalog) -> None:
+    """Whether the index fits the position is asked of candidates alone."""
+    catalog.table = with_values(catalog.table, "dec", {0: 90.0, 1: -90.0})
     assert catalog.read().num_rows == ROWS
 
 
@@ -274,9 +282,17 @@ def test_coordinates_are_compared_in_cells_no_finer_than_the_index(tmp_path: Pat
 
 
 @pytest.mark.parametrize("catalog", [HATS], indirect=True)
-def test_without_an_index_nothing_can_contradict_it(catalog: Catalog) -> None:
-    catalog.table = with_values(catalog.table, "ra", {row: 7.0 for row in range(ROWS)})
-    catalog.check_coordinates()
+def test_without_an_index_coordinates_may_not_contradict_the_partition(catalog: Catalog) -> None:
+    """All rows count, not only those near a border."""
+    assert catalog.read().num_rows == ROWS
+    wrong = Catalog(catalog.info, with_values(catalog.table, "dec", {0: -80.0, 700: -80.0}))
+    catalog.path.unlink()
+    with pytest.raises(MarginCacheError) as caught:
+        wrong.read()
+    assert str(caught.value) == (
+        f"{wrong.path}: 2 rows have a ra and dec more than 5 arcsec from the partition's pixel; "
+        "are these the right columns, in degrees, and in the frame of the partitions (ICRS)?"
+    )
 
 
 @pytest.mark.parametrize("change", ["size", "time", "gone"])
@@ -331,9 +347,10 @@ def test_a_damaged_row_group_is_named(catalog: Catalog) -> None:
 
 def test_positions_are_no_more_than_their_columns(tmp_path: Path) -> None:
     """Though Parquet also reads what is inside others by a path that is the name of one."""
-    numbers = pa.array(np.arange(10.0))
+    numbers = pa.array(np.arange(45.0, 46.0, 0.1))
+    dec = pa.array(np.arange(5.0, 6.0, 0.1))
     both = pa.StructArray.from_arrays([numbers, numbers], ["ra", "epoch"])
-    table = pa.table({"coord.ra": numbers, "dec": numbers, "coord": both})
+    table = pa.table({"coord.ra": numbers, "dec": dec, "coord": both})
     path = tmp_path / "table.parquet"
     pq.write_table(table, path)
     part = open_file(path)
