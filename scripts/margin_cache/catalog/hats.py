@@ -191,7 +191,12 @@ def further_properties(given: Mapping[str, Any]) -> dict[str, str]:
 
     aliases = {name: key.alias or name for name, key in TableProperties.model_fields.items()}
     lines = {aliases.get(name, name): value for name, value in given.items()}
-    for name in given:
+    for name, value in given.items():
+        if not str(value).isprintable() or "\\" in str(value):
+            raise MarginCacheError(
+                f"addl_hats_properties: the value of {name} has a backslash, an end of a line or "
+                "the like, which readers of properties take in different ways; leave it out"
+            )
         if not re.fullmatch("[A-Za-z][A-Za-z0-9._-]*", name):
             raise MarginCacheError(
                 f'addl_hats_properties: {name} is not a name of letters, digits, ".", "_" and "-" '
