@@ -255,11 +255,18 @@ def end_at_once():
     gc.freeze()
 
 
+def say_last(lines):
+    """Print what a run has to say at its end, after what Snakemake would say later."""
+    workflow.logger_manager.logfile_hint()
+    workflow.log_workflow_runtime()
+    print(*lines, sep="\n", flush=True)
+    logger.addFilter(lambda record: False)
+
+
 def end_of_success(logs):
     """Say where the margins are, and let the process end."""
     end_progress()
-    print(finished_margins(margin_reports()))
-    print(reports_drawn(), end="", flush=True)
+    say_last(finished_margins(margin_reports()).splitlines() + reports_drawn())
     notify(MAIL, lambda: write_success(logs), LOGIN)
     end_at_once()
 
@@ -268,16 +275,17 @@ def end_of_failure(logs):
     """Say what has failed and how to go on, and let the process end."""
     end_progress()
     cancel_jobs()
-    print(failure_summary(logs, failed_jobs(), STOPPED_BY), flush=True)
+    say_last([failure_summary(logs, failed_jobs(), STOPPED_BY)])
     notify(MAIL, lambda: write_failure(logs), LOGIN)
     end_at_once()
 
 
 def begin_jobs():
     """Check what jobs ask for, watch over the jobs, and show how far they are."""
+    heed_signals(end_before_jobs)  # Snakemake has taken one of them over
     check_requests()
-    watch_over_jobs()
     show_progress(time.monotonic() - STARTED)
+    watch_over_jobs()
 
 
 MAIL = plan_mail()
