@@ -143,7 +143,9 @@ def check_requests():
     for job in workflow.dag.needrun_jobs() if partitions() else []:
         asks = job.resources
         names = [asks.get("mem_mb"), asks.get("runtime")]
-        if job.is_local or not all(isinstance(number, int) for number in names):
+        # Not by the job, to which in a dry run all are local.
+        is_local = job.rule.norun or job.rule.name in workflow._localrules
+        if is_local or not all(isinstance(number, int) for number in names):
             continue  # what a reduce job asks for is known only when its shards are there
         try:
             check_request(job.rule.name, *names, str(asks.get("slurm_partition", "")), partitions())
