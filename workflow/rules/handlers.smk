@@ -35,6 +35,12 @@ from snakemake.io import IOFile
 from snakemake.settings.types import DeploymentMethod
 
 TRIED_WITH = "9.27.1"
+# What Snakemake says after the handlers of a run's end.
+LAST_OF_SNAKEMAKE = (
+    "Complete log(s): ",
+    "Elapsed time: ",
+    "WorkflowError:\nAt least one job did not",
+)
 STARTED = time.monotonic()
 
 # Or Python would look for garbage among all that Snakemake has imported, again and again.
@@ -260,7 +266,7 @@ def say_last(lines):
     workflow.logger_manager.logfile_hint()
     workflow.log_workflow_runtime()
     print(*lines, sep="\n", flush=True)
-    logger.addFilter(lambda record: False)
+    logger.addFilter(lambda record: not record.getMessage().startswith(LAST_OF_SNAKEMAKE))
 
 
 def end_of_success(logs):
