@@ -266,7 +266,10 @@ def say_last(lines):
     workflow.logger_manager.logfile_hint()
     workflow.log_workflow_runtime()
     print(*lines, sep="\n", flush=True)
-    logger.addFilter(lambda record: not record.getMessage().startswith(LAST_OF_SNAKEMAKE))
+    # A signal may come where Snakemake cannot clean up; the trace of that would follow.
+    logger.addFilter(
+        lambda record: not STOPPED_BY and not record.getMessage().startswith(LAST_OF_SNAKEMAKE)
+    )
 
 
 def end_of_success(logs):
