@@ -268,17 +268,20 @@ def _as_parquet(schema: pa.Schema) -> bytes:
 
 
 def load_plan(path: Path) -> Plan:
-    """Read a plan that ``save_plan`` wrote.
+    """Read a plan that ``save_plan`` wrote, into a directory that has the plan's id for a name.
 
     Raises:
         FileNotFoundError: there is none.
-        MarginCacheError: it is damaged.
+        MarginCacheError: it is damaged, or another plan.
     """
     try:
-        return _load_plan(path)
+        plan = _load_plan(path)
+        if plan.plan_id != path.parent.name:
+            raise ValueError("another plan")
+        return plan
     except (*_DAMAGES, pa.ArrowException):
         raise MarginCacheError(
-            f"{path}: is damaged; start the run again, which makes it again"
+            f"{path}: is damaged, or another plan; start the run again, which makes it again"
         ) from None
 
 

@@ -46,6 +46,7 @@ from margin_cache.stages.margin import Margin, settings_as_json
 from margin_cache.stages.receipts import Receipt, read_receipt
 from margin_cache.storage.files import (
     atomic_path,
+    delete_directory,
     exclusive_lock,
     file_digest,
     hold_lock,
@@ -333,7 +334,7 @@ def _delete_left_behind(paths: MarginFiles, own: Path | None) -> None:
                     return
                 held.append(descriptor)
         for directory in directories:
-            shutil.rmtree(directory, ignore_errors=True)
+            delete_directory(directory)
     finally:
         for descriptor in held:
             os.close(descriptor)

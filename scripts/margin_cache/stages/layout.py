@@ -160,7 +160,7 @@ class MarginFiles(PlanFiles):
         """Return the staging and backup directories of this margin, be they of any plan."""
         # In full, or those of a margin whose name begins with this one's would be among them.
         pattern = re.compile(
-            rf"\.{re.escape(self.output_dir.name)}\.[0-9a-f]{{16}}\.(staging|backup)"
+            rf"\.{re.escape(self.output_dir.name)}\.[0-9a-f]{{16}}\.(staging|backup)(\.deleted)?"
         )
         if not self.output_dir.parent.is_dir():
             return []

@@ -24,6 +24,8 @@ _MOST_STARTED = 128
 _TEMPORARY = re.compile(r"\..+\.[0-9a-f]{12}\.tmp", re.DOTALL)
 """What a file is called until it is whole. Other hidden files are somebody else's."""
 
+_HALF_DELETED = ".deleted"
+
 
 @contextmanager
 def atomic_path(path: Path) -> Iterator[Path]:
@@ -265,8 +267,7 @@ def replace_directory(
     if not new.exists():
         raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(new))
     if target.exists():
-        if old.exists():
-            shutil.rmtree(old)
+        delete_directory(old)
         target.rename(old)
     try:
         if old.exists():
@@ -276,7 +277,27 @@ def replace_directory(
         if old.exists() and not target.exists():
             old.rename(target)
         raise
-    shutil.rmtree(old, ignore_errors=True)
+    delete_directory(old)
+
+
+def delete_directory(path: Path) -> None:
+    """Delete a directory, as far as that is allowed, so that half of it is not taken for all.
+
+    Args:
+        path: the directory, which is renamed first to what ``is_half_deleted`` knows; or one that
+            was, when an earlier process was killed; need not exist.
+    """
+    if not is_half_deleted(path.name):
+        whole, path = path, path.with_name(f"{path.name}{_HALF_DELETED}")
+        shutil.rmtree(path, ignore_errors=True)
+        with suppress(FileNotFoundError):
+            whole.rename(path)
+    shutil.rmtree(path, ignore_errors=True)
+
+
+def is_half_deleted(name: str) -> bool:
+    """Tell whether the name of a directory is that of one that was about to be deleted."""
+    return name.endswith(_HALF_DELETED)
 
 
 @contextmanager

@@ -1,5 +1,6 @@
 """A run locks the margins that it makes, and tidies up after those that are complete."""
 
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -13,6 +14,7 @@ from margin_cache.stages.begin import begin_margin
 from margin_cache.stages.existing_output import is_complete
 from margin_cache.stages.finish import delete_remains, finish_margin
 from margin_cache.stages.margin import Margin, load_margin
+from margin_cache.storage.files import delete_directory
 from support.full_disks import files_end_at
 from support.paths import ROOT
 from support.stages import release_locks, run_map_jobs, run_reduce_jobs
@@ -70,6 +72,26 @@ def test_an_older_margin_that_a_killed_run_had_moved_away_is_put_back(
             begin_margin(margin, True)
         assert is_complete(older)
     assert not margin.files.backup_dir.exists()
+
+
+def test_half_of_an_older_margin_is_not_put_back(
+    prepare: Callable[..., Margin], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As a run leaves it that is killed while it deletes it, the new one being there."""
+    margin = prepare(margin_threshold=300.0)
+    run_map_jobs(margin)
+    run_reduce_jobs(margin)
+    finish_margin(margin)
+    margin.files.output_dir.rename(margin.files.backup_dir)
+    with monkeypatch.context() as killed:
+        killed.setattr(shutil, "rmtree", lambda path, ignore_errors: None)
+        delete_directory(margin.files.backup_dir)
+    (half,) = margin.files.left_behind()
+    next(half.rglob("Npix=*")).unlink()
+    begin_margin(margin, True)
+    assert not margin.files.output_dir.exists()
+    delete_remains(margin, margin.files.staging_lock)
+    assert margin.files.left_behind() == []
 
 
 def test_a_margin_that_another_run_makes_is_refused_with_a_line_that_names_it(

@@ -56,13 +56,15 @@ def test_what_is_left_behind_is_that_of_this_name_and_of_any_plan(tmp_path: Path
     ids = "0123456789abcdef", "fedcba9876543210"
     files, older = (margin_files(Path(), str(tmp_path), "gaia", plan_id) for plan_id in ids)
     assert files.left_behind() == []
-    for path in (files.staging_dir, older.staging_dir, older.backup_dir):
+    half = older.backup_dir.with_name(f"{older.backup_dir.name}.deleted")
+    found = {files.staging_dir, older.staging_dir, older.backup_dir, half}
+    for path in found:
         path.mkdir()
     # Of margins whose names begin or end with this one's, also such that look like a plan's id.
     for name in ("ztf", "gaia.wide", "my.gaia", f"gaia.{ids[1]}"):
         margin_files(Path(), str(tmp_path), name, ids[0]).staging_dir.mkdir()
     (tmp_path / "gaia").mkdir()
-    assert set(files.left_behind()) == {files.staging_dir, older.staging_dir, older.backup_dir}
+    assert set(files.left_behind()) == found
     assert files.other_staging_locks() == [staging_lock(older.staging_dir)]
     assert margin_files(Path(), str(tmp_path / "none"), "gaia", ids[0]).left_behind() == []
 

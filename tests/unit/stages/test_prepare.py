@@ -214,7 +214,7 @@ def test_a_plan_file_that_is_damaged_is_made_again(
 ) -> None:
     margin = prepare()
     margin.files.plan.write_bytes(damage(margin.files.plan.read_bytes()))
-    with pytest.raises(MarginCacheError, match=r"plan\.npz: is damaged; start the run again"):
+    with pytest.raises(MarginCacheError, match=r"plan\.npz: is damaged, or another plan"):
         load_plan(margin.files.plan)
     assert prepare().plan.plan_id == margin.plan.plan_id
     assert load_plan(margin.files.plan).plan_id == margin.plan.plan_id

@@ -20,10 +20,12 @@ from margin_cache.storage.files import (
     atomic_files,
     atomic_path,
     content_digest,
+    delete_directory,
     exclusive_lock,
     file_digest,
     has_size,
     hold_lock,
+    is_half_deleted,
     is_held,
     is_temporary,
     link_or_copy,
@@ -307,6 +309,29 @@ def test_what_was_there_is_put_back_if_the_new_one_cannot_be_moved(
     with pytest.raises(OSError, match="Input/output error"):
         replace_directory(new, target, old)
     assert names_in(tmp_path) == ["new", "target"] and names_in(target) == ["target"]
+
+
+@pytest.mark.parametrize("interrupted", [False, True])
+def test_half_of_a_directory_is_not_taken_for_all_of_it(
+    tmp_path: Path, interrupted: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "directory"
+    path.mkdir()
+    (path / "file").touch()
+    if interrupted:
+        with monkeypatch.context() as patch:
+            patch.setattr(files.shutil, "rmtree", lambda path, ignore_errors: None)
+            delete_directory(path)
+        (left,) = tmp_path.iterdir()
+        assert left.name == "directory.deleted" and is_half_deleted(left.name)
+        path.mkdir()
+        delete_directory(path)
+        assert names_in(tmp_path) == []
+        left.mkdir()
+        path = left
+    delete_directory(path)
+    assert names_in(tmp_path) == []
+    delete_directory(path)
 
 
 # --- locks ----------------------------------------------------------------------------------
