@@ -14,10 +14,10 @@ from numpy.typing import NDArray
 from margin_cache import __version__
 from margin_cache.catalog.model import CatalogInfo, MarginSummary
 from margin_cache.errors import MarginCacheError
+from margin_cache.storage.directories import directory_size
 from margin_cache.storage.files import (
     atomic_path,
     check_ordinary,
-    directory_size,
     exclusive_lock,
     rewrite_text,
 )

@@ -44,16 +44,15 @@ from margin_cache.stages.layout import (
 )
 from margin_cache.stages.margin import Margin, settings_as_json
 from margin_cache.stages.receipts import Receipt, read_receipt
+from margin_cache.storage.directories import delete_directory, replace_directory
 from margin_cache.storage.files import (
     atomic_path,
-    delete_directory,
     exclusive_lock,
     file_digest,
     hold_lock,
     is_held,
     is_temporary,
     link_or_copy,
-    replace_directory,
     write_json,
     write_text,
 )

@@ -24,8 +24,6 @@ _MOST_STARTED = 128
 _TEMPORARY = re.compile(r"\..+\.[0-9a-f]{12}\.tmp", re.DOTALL)
 """What a file is called until it is whole. Other hidden files are somebody else's."""
 
-_HALF_DELETED = ".deleted"
-
 
 @contextmanager
 def atomic_path(path: Path) -> Iterator[Path]:
@@ -197,22 +195,6 @@ def read_json(path: Path) -> Any:
         return None
 
 
-def directory_size(directory: Path) -> int:
-    """Return the size of all files below a directory but hidden ones, in bytes.
-
-    Those that go meanwhile do not count.
-    """
-    size = 0
-    with suppress(FileNotFoundError), os.scandir(directory) as entries:
-        for entry in entries:
-            if entry.name.startswith("."):
-                continue
-            with suppress(FileNotFoundError):
-                is_directory = entry.is_dir()
-                size += directory_size(Path(entry.path)) if is_directory else entry.stat().st_size
-    return size
-
-
 def is_temporary(name: str) -> bool:
     """Tell whether a file name is one of an interrupted ``atomic_path``."""
     return _TEMPORARY.fullmatch(name) is not None
@@ -244,60 +226,6 @@ def link_or_copy(source: Path, target: Path) -> None:
             os.link(source, temporary)
         except OSError:
             shutil.copy2(source, temporary)
-
-
-def replace_directory(
-    new: Path, target: Path, old: Path, check: Callable[[Path], None] = lambda old: None
-) -> None:
-    """Replace a directory by another; the old one is deleted once the new one is there.
-
-    If the new one cannot be moved, or the check fails, the old one is put back.
-
-    Args:
-        new: the directory that replaces it.
-        target: the directory that is replaced; need not exist.
-        old: where ``target`` is moved to meanwhile.
-        check: what is asked, of the old one in its new place, whether it may go. Nobody can add to
-            it by its name any more.
-
-    Raises:
-        FileNotFoundError: ``new`` is not there; then nothing is moved.
-        MarginCacheError: by the check.
-    """
-    if not new.exists():
-        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(new))
-    if target.exists():
-        delete_directory(old)
-        target.rename(old)
-    try:
-        if old.exists():
-            check(old)
-        new.rename(target)
-    except (OSError, MarginCacheError):
-        if old.exists() and not target.exists():
-            old.rename(target)
-        raise
-    delete_directory(old)
-
-
-def delete_directory(path: Path) -> None:
-    """Delete a directory, as far as that is allowed, so that half of it is not taken for all.
-
-    Args:
-        path: the directory, which is renamed first to what ``is_half_deleted`` knows; or one that
-            was, when an earlier process was killed; need not exist.
-    """
-    if not is_half_deleted(path.name):
-        whole, path = path, path.with_name(f"{path.name}{_HALF_DELETED}")
-        shutil.rmtree(path, ignore_errors=True)
-        with suppress(FileNotFoundError):
-            whole.rename(path)
-    shutil.rmtree(path, ignore_errors=True)
-
-
-def is_half_deleted(name: str) -> bool:
-    """Tell whether the name of a directory is that of one that was about to be deleted."""
-    return name.endswith(_HALF_DELETED)
 
 
 @contextmanager

@@ -14,7 +14,7 @@ from margin_cache.stages.begin import begin_margin
 from margin_cache.stages.existing_output import is_complete
 from margin_cache.stages.finish import delete_remains, finish_margin
 from margin_cache.stages.margin import Margin, load_margin
-from margin_cache.storage.files import delete_directory
+from margin_cache.storage.directories import delete_directory
 from support.full_disks import files_end_at
 from support.paths import ROOT
 from support.stages import release_locks, run_map_jobs, run_reduce_jobs
