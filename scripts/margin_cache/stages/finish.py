@@ -44,7 +44,7 @@ from margin_cache.stages.layout import (
 )
 from margin_cache.stages.margin import Margin, settings_as_json
 from margin_cache.stages.receipts import Receipt, read_receipt
-from margin_cache.storage.directories import delete_directory, replace_directory
+from margin_cache.storage.directories import delete_directory, replace_directory, watched
 from margin_cache.storage.files import (
     atomic_path,
     exclusive_lock,
@@ -74,14 +74,21 @@ def finish_margin(margin: Margin) -> dict[str, Any]:
     plan, paths = margin.plan, margin.files
     info = plan.parameters.catalog
     # A second copy of the job waits, and then finds the margin complete.
-    with exclusive_lock(paths.plan):
+    with exclusive_lock(paths.plan), watched(paths.output_dir) as is_output_as_before:
         files = _listed_files(margin)
         rows = sum(count for count, _, _ in files.values())
         if not is_complete(margin):
             check_unchanged(info, plan.partitions, plan.schema)
             check_output(margin)
             _gather(margin, files)
-            _write_metadata(margin, files, rows)
+            with watched(paths.staging_dir) as is_staging_as_gathered:
+                _write_metadata(margin, files, rows)
+                if not (is_staging_as_gathered() and is_output_as_before()):
+                    # This job has outlived its run, and another has made the margin meanwhile.
+                    raise MarginCacheError(
+                        f"{paths.output_dir}: was made by another run meanwhile; start the run "
+                        "again, which finds out whether anything is left to do"
+                    )
             # A kill after this leaves the older margin, which then counts as complete again.
             paths.again_file.unlink(missing_ok=True)
             # With its lock, or another run would take what is about to be moved for remains.

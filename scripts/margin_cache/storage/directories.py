@@ -3,8 +3,8 @@
 import errno
 import os
 import shutil
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from margin_cache.errors import MarginCacheError
@@ -27,6 +27,33 @@ def directory_size(directory: Path) -> int:
                 is_directory = entry.is_dir()
                 size += directory_size(Path(entry.path)) if is_directory else entry.stat().st_size
     return size
+
+
+@contextmanager
+def watched(path: Path) -> Iterator[Callable[[], bool]]:
+    """Give a function that tells whether a path leads to the same directory, or to none, as before.
+
+    Args:
+        path: the directory; need not exist.
+    """
+    # While it is open, no other gets its number.
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    except FileNotFoundError:
+        descriptor = None
+
+    def is_the_same() -> bool:
+        try:
+            found = path.stat()
+        except FileNotFoundError:
+            return descriptor is None
+        return descriptor is not None and os.path.samestat(os.fstat(descriptor), found)
+
+    try:
+        yield is_the_same
+    finally:
+        if descriptor is not None:
+            os.close(descriptor)
 
 
 def replace_directory(

@@ -207,6 +207,29 @@ def test_what_is_about_to_be_moved_is_locked_until_it_has_moved(
     assert not staging_lock(reduced.files.output_dir).exists()
 
 
+def test_a_job_that_outlives_its_run_replaces_no_margin_that_was_made_meanwhile(
+    reduced: Margin, prepare: Callable[..., Margin], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The later run has deleted what this job has gathered, which would be made again in part."""
+    other = prepare(margin_threshold=300.0, partitions_per_job=2)
+    run_map_jobs(other)
+    run_reduce_jobs(other)
+    own = finish._provenance
+
+    def late(margin: Margin, *others: Any) -> Any:
+        if margin is reduced:
+            finish_margin(other)
+            assert not reduced.files.staging_dir.exists()
+        return own(margin, *others)
+
+    monkeypatch.setattr(finish, "_provenance", late)
+    with pytest.raises(MarginCacheError, match="was made by another run meanwhile"):
+        finish_margin(reduced)
+    assert is_complete(other)
+    delete_remains(other)
+    assert other.files.left_behind() == []
+
+
 @pytest.mark.parametrize("overwrite", [False, True])
 def test_what_is_put_into_the_older_margin_at_the_last_moment_is_not_deleted(
     reduced: Margin, overwrite: bool, monkeypatch: pytest.MonkeyPatch
