@@ -50,6 +50,21 @@ class PartitionFile:
     file: pq.ParquetFile
 
 
+@dataclass(frozen=True)
+class FilePositions:
+    """Spatial index and coordinates of some rows of a file.
+
+    Attributes:
+        pixel: order and nested number of the pixel of the file's partition.
+        part: the file.
+        positions: the columns that ``read_positions`` yields.
+    """
+
+    pixel: tuple[int, int]
+    part: PartitionFile
+    positions: pa.Table
+
+
 def open_files(
     info: CatalogInfo, pixel: tuple[int, int], state: State, schema: pa.Schema
 ) -> Iterator[PartitionFile]:
@@ -214,36 +229,51 @@ def _check_index(
         )
 
 
-def check_coordinates(
-    info: CatalogInfo, pixel: tuple[int, int], part: PartitionFile, positions: pa.Table
-) -> None:
+def check_coordinates(info: CatalogInfo, found: Sequence[FilePositions]) -> None:
     """Check that rows lie where their spatial index says, if that is a column.
 
     Args:
         info: the catalog.
-        pixel: order and nested number of the partition's pixel.
-        part: the file.
-        positions: spatial index and coordinates of some of its rows.
+        found: positions of some rows of files. They are looked at together, since that takes as
+            long for few rows as for many.
 
     Raises:
         MarginCacheError: some lie elsewhere; the whole file is read to say how many.
     """
-    if info.index_column is None or not _are_elsewhere(info, pixel[0], positions).any():
+    if info.index_column is None:
         return
-    table = _whole(part, positions.schema.names).drop_null()
+    by_order: dict[int, list[FilePositions]] = {}
+    for each in found:
+        by_order.setdefault(_cell_order(info, each.pixel[0]), []).append(each)
+    for order, files in by_order.items():
+        rows = pa.concat_tables([each.positions for each in files])
+        if _are_elsewhere(info, order, rows).any():
+            for each in files:
+                _check_alone(info, order, each)
+
+
+def _check_alone(info: CatalogInfo, order: int, found: FilePositions) -> None:
+    """Check the rows of one file, and count those of all of it that lie elsewhere."""
+    if not _are_elsewhere(info, order, found.positions).any():
+        return
+    table = _whole(found.part, found.positions.schema.names).drop_null()
     table = table.filter(pa.array(_are_positions(*coordinates(info, table))))
-    count = np.count_nonzero(_are_elsewhere(info, pixel[0], table))
+    count = np.count_nonzero(_are_elsewhere(info, order, table))
     raise MarginCacheError(
-        f"{part.path}: {count} rows have a {info.ra_column} and {info.dec_column} more than "
+        f"{found.part.path}: {count} rows have a {info.ra_column} and {info.dec_column} more than "
         f"{INDEX_TOLERANCE:g} arcsec from where their {info.index_column} says; are these the "
         "right columns, in degrees, and in the frame of the index (ICRS)?"
     )
 
 
+def _cell_order(info: CatalogInfo, order: int) -> int:
+    """Return the order of the cells in which rows of a partition of an order are looked at."""
+    return min(max(order, _CELL_ORDER), info.index_order)
+
+
 def _are_elsewhere(info: CatalogInfo, order: int, table: pa.Table) -> NDArray[np.bool_]:
-    """Tell which rows of a partition of an order are not in the cell of their spatial index."""
+    """Tell which rows are not in the cell, of an order, of their spatial index."""
     lon, lat = coordinates(info, table)
-    order = min(max(order, _CELL_ORDER), info.index_order)
     index = spatial_index(info, table)
     shift = info.index_shift + 2 * (info.index_order - order)
     cells = (index >> index.dtype.type(shift)).astype(np.int64)
