@@ -16,7 +16,7 @@ from margin_cache.catalog.model import CatalogInfo, State
 from margin_cache.catalog.partitions import partition_state
 from margin_cache.errors import MarginCacheError
 from margin_cache.parquet import positions
-from margin_cache.parquet.positions import PartitionFile, open_files
+from margin_cache.parquet.positions import FilePositions, PartitionFile, open_files
 from margin_cache.parquet.row_selection import select_rows
 from support import skies
 from support.catalog_infos import HATS, HIPSCAT, write_partition
@@ -56,10 +56,14 @@ class Catalog:
 
     def check_coordinates(self) -> None:
         """Check the last rows, as a job does with candidates."""
+        positions.check_coordinates(self.info, [self.last()])
+
+    def last(self) -> FilePositions:
+        """The positions of the last rows."""
         (part,) = self.files()
         names = [self.info.index_column] if self.info.index_column else []
         table = part.file.read(columns=[*names, "ra", "dec"])[-100:]
-        positions.check_coordinates(self.info, PIXEL, part, table)
+        return FilePositions(PIXEL, part, table)
 
     def refused(self) -> str:
         """What is said of rows that are wrong, after the name of the file."""
@@ -279,6 +283,24 @@ def test_coordinates_are_compared_in_cells_no_finer_than_the_index(tmp_path: Pat
     catalog = Catalog(info, with_values(catalog.table, "_hipscat_index", {0: 82}))
     with pytest.raises(MarginCacheError, match="1 rows have a ra and dec"):
         catalog.check_coordinates()
+
+
+@pytest.mark.parametrize("order", [1, 16])
+@pytest.mark.parametrize("place", [0, 1, 2])
+@pytest.mark.parametrize("catalog", [HIPSCAT], indirect=True)
+def test_of_files_that_are_checked_together_the_wrong_one_is_named(
+    place: int, order: int, catalog: Catalog, tmp_path: Path
+) -> None:
+    """Also among files of partitions whose cells are of another order."""
+    good = replace(catalog.last(), pixel=(16, 0))
+    others = [good, replace(good, pixel=PIXEL)]
+    positions.check_coordinates(catalog.info, others)
+    ra = pa.array(np.asarray(catalog.table["ra"]) + 1)
+    info = replace(catalog.info, path=str(tmp_path / "wrong"))
+    wrong = Catalog(info, catalog.table.set_column(0, "ra", ra))
+    others.insert(place, replace(wrong.last(), pixel=(order, 0)))
+    with pytest.raises(MarginCacheError, match=f"^{wrong.path}: 1000 rows have a ra and dec"):
+        positions.check_coordinates(catalog.info, others)
 
 
 @pytest.mark.parametrize("catalog", [HATS], indirect=True)
