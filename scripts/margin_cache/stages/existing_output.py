@@ -10,7 +10,7 @@ from margin_cache.config.model import MarginSettings
 from margin_cache.errors import MarginCacheError
 from margin_cache.planning.identity import is_as_good
 from margin_cache.stages.again import reuses_files
-from margin_cache.stages.layout import PROVENANCE, MarginFiles, staging_lock
+from margin_cache.stages.layout import PROVENANCE, MarginFiles
 from margin_cache.stages.margin import Margin, settings_as_json
 from margin_cache.stages.receipts import read_receipt
 from margin_cache.storage.files import file_digest, has_size, read_json
@@ -96,12 +96,11 @@ def existing_files(margin: Margin) -> dict[str, list[Any]]:
 
 
 def _files_below(directory: Path) -> list[str]:
-    """Return the paths of all but directories, and but the lock that a killed run may have left."""
-    lock = staging_lock(directory)
+    """Return the paths of all but directories."""
     return sorted(
         path.relative_to(directory).as_posix()
         for path in directory.rglob("*")
-        if (path.is_symlink() or not path.is_dir()) and path != lock
+        if path.is_symlink() or not path.is_dir()
     )
 
 

@@ -138,7 +138,7 @@ class MarginFiles(PlanFiles):
 
     @property
     def staging_dir(self) -> Path:
-        """The directory in which the margin is built."""
+        """The directory that the reduce jobs write the margin's files into."""
         return self._beside("staging")
 
     @property
@@ -151,16 +151,20 @@ class MarginFiles(PlanFiles):
         """The file that a run at work at this margin has locked."""
         return staging_lock(self.staging_dir)
 
-    @property
-    def moved_lock(self) -> Path:
-        """Where that file is once the staging directory has become the output directory."""
-        return staging_lock(self.output_dir)
+    def finishing_dir(self, mark: str) -> Path:
+        """Return where a process puts the margin together, from what is in the staging directory.
+
+        Args:
+            mark: the process's own, as ``unique_mark`` makes them.
+        """
+        return self._beside(f"finishing-{mark}")
 
     def left_behind(self) -> list[Path]:
-        """Return the staging and backup directories of this margin, be they of any plan."""
+        """Return the directories beside this margin that runs make, be they of any plan."""
         # In full, or those of a margin whose name begins with this one's would be among them.
         pattern = re.compile(
-            rf"\.{re.escape(self.output_dir.name)}\.[0-9a-f]{{16}}\.(staging|backup)(\.deleted)?"
+            rf"\.{re.escape(self.output_dir.name)}\.[0-9a-f]{{16}}\."
+            r"(staging|finishing-[0-9a-f]{12}|backup)(\.deleted)?"
         )
         if not self.output_dir.parent.is_dir():
             return []

@@ -40,7 +40,7 @@ def atomic_path(path: Path) -> Iterator[Path]:
         MarginCacheError: PyArrow cannot make its content.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = _temporary_beside(path, _unique_mark())
+    temporary = _temporary_beside(path, unique_mark())
     try:
         with naming(path, temporary):
             yield temporary
@@ -71,7 +71,7 @@ def atomic_files() -> Iterator[Callable[[Path, pa.Buffer], None]]:
     """
     started: list[tuple[Path, Path, int]] = []
     directories: set[Path] = set()
-    mark = _unique_mark()
+    mark = unique_mark()
 
     def write(path: Path, content: pa.Buffer) -> None:
         if path.parent not in directories:
@@ -111,7 +111,8 @@ def atomic_files() -> Iterator[Callable[[Path, pa.Buffer], None]]:
                 temporary.unlink()
 
 
-def _unique_mark() -> str:
+def unique_mark() -> str:
+    """Return what tells the files of one process from those of another, in their names."""
     return uuid.uuid4().hex[:12]
 
 
@@ -220,11 +221,22 @@ def file_digest(path: Path) -> str:
 
 
 def link_or_copy(source: Path, target: Path) -> None:
-    """Give a file a second name, or copy it where the file system has no hard links."""
-    with atomic_path(target) as temporary:
-        try:
-            os.link(source, temporary)
-        except OSError:
+    """Give a file, or what a link leads to, a second name; copy it where there are no hard links.
+
+    Args:
+        source: the file, whose content is on the disk.
+        target: its new name.
+
+    Raises:
+        FileExistsError: there is something of that name.
+    """
+    target.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        os.link(source.resolve(), target)
+    except FileExistsError:
+        raise
+    except OSError:
+        with atomic_path(target) as temporary:
             shutil.copy2(source, temporary)
 
 

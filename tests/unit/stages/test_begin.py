@@ -12,8 +12,9 @@ import pytest
 from margin_cache.errors import MarginCacheError
 from margin_cache.stages.begin import begin_margin
 from margin_cache.stages.existing_output import is_complete
-from margin_cache.stages.finish import delete_remains, finish_margin
+from margin_cache.stages.finish import finish_margin
 from margin_cache.stages.margin import Margin, load_margin
+from margin_cache.stages.remains import delete_remains
 from margin_cache.storage.directories import delete_directory
 from support.full_disks import files_end_at
 from support.paths import ROOT

@@ -32,8 +32,8 @@ def test_a_margin_is_built_beside_its_output_directory() -> None:
     assert files.intermediate_dir == Path("/scratch/me/gaia_10arcs")
     assert files.margin_file == Path("/scratch/me/gaia_10arcs/1234/margin.json")
     assert files.output_dir == Path("/data/gaia_10arcs")
-    hidden = {files.staging_dir, files.backup_dir}
-    assert len(hidden) == 2
+    hidden = {files.staging_dir, files.finishing_dir("0123456789ab"), files.backup_dir}
+    assert len(hidden) == 3
     assert all(path.parent == Path("/data") and path.name[0] == "." for path in hidden)
 
 
@@ -57,7 +57,8 @@ def test_what_is_left_behind_is_that_of_this_name_and_of_any_plan(tmp_path: Path
     files, older = (margin_files(Path(), str(tmp_path), "gaia", plan_id) for plan_id in ids)
     assert files.left_behind() == []
     half = older.backup_dir.with_name(f"{older.backup_dir.name}.deleted")
-    found = {files.staging_dir, older.staging_dir, older.backup_dir, half}
+    finishing = older.finishing_dir("0123456789ab")
+    found = {files.staging_dir, older.staging_dir, finishing, older.backup_dir, half}
     for path in found:
         path.mkdir()
     # Of margins whose names begin or end with this one's, also such that look like a plan's id.

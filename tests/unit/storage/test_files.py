@@ -253,12 +253,22 @@ def test_a_second_name_has_the_same_content_with_and_without_hard_links(
 
     if not links:
         monkeypatch.setattr(files.os, "link", no_links)
-    target.parent.mkdir()
-    target.write_text("older")
     link_or_copy(source, target)
     assert target.read_text() == source.read_text() == "content"
     assert target.samefile(source) == links
     assert names_in(target.parent) == ["target"]
+
+
+def test_a_second_name_replaces_nothing_and_is_that_of_what_a_link_leads_to(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("content")
+    (tmp_path / "link").symlink_to(tmp_path / "file")
+    link_or_copy(tmp_path / "link", tmp_path / "second")
+    assert (tmp_path / "second").samefile(tmp_path / "file")
+    assert not (tmp_path / "second").is_symlink()
+    (tmp_path / "other").write_text("other")
+    with pytest.raises(FileExistsError):
+        link_or_copy(tmp_path / "file", tmp_path / "other")
+    assert (tmp_path / "other").read_text() == "other"
 
 
 # --- locks ----------------------------------------------------------------------------------
