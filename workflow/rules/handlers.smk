@@ -114,7 +114,8 @@ def begin_job(plan_dir, job):
 
 def is_audited(margin):
     """Tell whether an audit is about what lies where a margin would be made."""
-    return AUDITED is not None and AUDITED.resolve() == margin.files.output_dir.resolve()
+    path = margin.settings.audit_catalog_path
+    return bool(path) and Path(path).resolve() == margin.files.output_dir.resolve()
 
 
 def to_make_again(margin):
@@ -259,7 +260,7 @@ def end_of_success(logs):
     """Say where the margins are, and let the process end."""
     end_progress()
     print(finished_margins(margin_reports()))
-    print(reports_drawn(), end="", flush=True)
+    print(reports_drawn() + audits_done(), end="", flush=True)
     notify(MAIL, lambda: write_success(logs), LOGIN)
     end_at_once()
 

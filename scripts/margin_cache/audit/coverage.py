@@ -6,10 +6,9 @@ import healpy
 import numpy as np
 import numpy.typing as npt
 
-Pixel = tuple[int, int]
+from margin_cache.audit.pixels import FINEST, Pixel
 
 BLOCK = 4_000_000  # pairs of pixels at a time
-FINEST = 29
 ROUNDING = 1e-9  # of angles between the centres of pixels, in radians; much more than there is
 
 
