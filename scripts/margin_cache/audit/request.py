@@ -6,7 +6,7 @@ import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from margin_cache.audit.pixels import FINEST, Pixel
+from margin_cache.audit.pixels import FINEST, Pixel, beginning
 from margin_cache.audit.whole_files import whole_file
 from margin_cache.errors import MarginCacheError
 
@@ -30,8 +30,7 @@ class Piece:
 
     def has(self, pixel: Pixel) -> bool:
         """Whether a pixel is one that the job looks at."""
-        order, number = pixel
-        return self.first <= number << 2 * (FINEST - order) < self.end
+        return self.first <= beginning(pixel) < self.end
 
 
 @dataclass(frozen=True)
