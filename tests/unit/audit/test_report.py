@@ -1,5 +1,5 @@
 import json
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -124,6 +124,53 @@ def test_a_moved_row_is_missing_here_and_false_there(site: Path, margin: Path) -
     found = counts(site, margin)
     found.pop("metadata")  # numbers of rows in _metadata
     assert found == {"missing": 1, "false": 1}
+
+
+def touches_pole(pixel: tuple[int, int], is_north: bool) -> bool:
+    """Whether a pixel has a corner at a pole: the last of a northern face, the first of others."""
+    face, place = divmod(pixel[1], 4 ** pixel[0])
+    return face < 4 and place == 4 ** pixel[0] - 1 if is_north else face >= 8 and place == 0
+
+
+def test_each_touched_row_is_named_by_pixel_and_index(site: Path, margin: Path) -> None:
+    """In each file one row is removed, one doubled, one changed, and one comes from another."""
+    files = files_of(margin)
+    tables = {file: pq.ParquetFile(file).read() for file in files}
+    name = index_of(tables[files[0]])
+    index = {file: rows[name].to_pylist() for file, rows in tables.items()}
+    at = tables[files[0]].column_names.index("mag")
+    expected: dict[str, list[tuple[tuple[int, int], int]]] = defaultdict(list)
+    moved = {}
+    for file, source in zip(files, [*files[1:], files[0]], strict=True):
+        place = next(n for n, each in enumerate(index[source]) if n > 2 and each not in index[file])
+        moved[file] = source, place
+    taken = dict(moved.values())
+    for file in files:
+        pixel, rows = pixel_of(file), tables[file]
+        source, place = moved[file]
+        rest = [n for n in range(len(rows)) if n not in (0, taken[file])]
+        kept = rows.take([*rest, 1])
+        values = [-99.0 if n == 2 else value for n, value in enumerate(rows["mag"].to_pylist())]
+        values = [values[n] for n in [*rest, 1]]
+        kept = kept.set_column(at, rows.field("mag"), pa.array(values, rows["mag"].type))
+        both = pa.concat_tables([kept, tables[source].slice(place, 1)])
+        pq.write_table(both.sort_by(name), file)
+        expected["missing"] += [(pixel, index[file][n]) for n in (0, taken[file])]
+        expected["double"].append((pixel, index[file][1]))
+        expected["changed"].append((pixel, index[file][2]))
+        expected["false"].append((pixel, index[source][place]))
+    report = audit(site / "sky", margin)
+    found = [(each.pixel, each.judgement) for each in report.pixels]
+    for kind in ("missing", "double", "changed"):
+        rows_found = [(pixel, row) for pixel, rows in found for row in getattr(rows, kind)]
+        assert sorted(rows_found) == sorted(expected[kind]), kind
+    false = [(pixel, row) for pixel, rows in found for row, _ in rows.false]
+    assert sorted(false) == sorted(expected["false"])
+    assert report.counts["unsorted"] == report.counts["unreadable"] == 0
+    touched = {pixel for pixel, _ in expected["changed"]}
+    assert any(touches_pole(pixel, True) for pixel in touched)
+    assert any(touches_pole(pixel, False) for pixel in touched)
+    assert any(each.pixel in touched for each in report.pixels if not each.is_partition)
 
 
 def test_a_file_that_cannot_be_read_is_found(site: Path, margin: Path) -> None:
