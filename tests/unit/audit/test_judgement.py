@@ -77,6 +77,7 @@ def test_rows_that_share_an_index_are_told_apart(pixel: tuple[int, int]) -> None
     both, whole = pd.concat([primary, twin]), pd.concat([margin, twin])
     assert judged(both, whole, pixel).is_clean
     assert judged(both, margin, pixel).missing == [index]
+    assert judged(both, margin.drop(margin.index[3]), pixel).missing == [index, index]
     assert judged(both, pd.concat([whole, twin]), pixel).double == [index]
     twice = pd.concat([margin, margin.iloc[[3]]])
     assert judged(both, twice, pixel).changed == [index]
