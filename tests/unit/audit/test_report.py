@@ -4,6 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import healpy
 import numpy as np
 import pandas as pd
 import pyarrow as pa
@@ -292,22 +293,43 @@ def test_a_pixel_that_overlaps_a_partition_is_found(site: Path, margin: Path) ->
     moved = next(each for each in sound.pixels if each.is_partition and each.rows)
     order, number = moved.pixel
     child = 9, number << 2 * (9 - order)
+    move_file(margin, moved.pixel, child)
+    report = audit(site / "sky", margin)
+    assert f"pixel {child} is listed, but overlaps partitions of the primary" in report.metadata
+    assert report.counts["missing"] == moved.rows
+    assert not [line for line in report.metadata if "total_rows" in line or "not listed" in line]
+
+
+def test_rows_of_a_pixel_that_is_listed_far_from_all_partitions_are_false(
+    site: Path, margin: Path
+) -> None:
+    sound = audit(site / "sky", margin)
+    hole = next(each for each in sound.pixels if each.is_listed and not each.is_partition)
+    order, number = hole.pixel
+    ra, dec = healpy.pix2ang(1 << order, number, nest=True, lonlat=True)
+    inner = 9, int(healpy.ang2pix(1 << 9, ra, dec, nest=True, lonlat=True))
+    move_file(margin, hole.pixel, inner)
+    report = audit(site / "sky", margin)
+    (found,) = [each for each in report.pixels if each.pixel == inner]
+    assert len(found.judgement.false) == found.rows == hole.rows > 0
+    assert report.counts["missing"] >= hole.rows
+
+
+def move_file(margin: Path, pixel: tuple[int, int], to: tuple[int, int]) -> None:
+    """Have a margin list another pixel in the place of one, with its file."""
+    order, number = pixel
     (source,) = margin.rglob(f"Norder={order}/Dir=0/Npix={number}.parquet")
-    directory = child[1] // 10000 * 10000
-    target = source.parents[2] / f"Norder=9/Dir={directory}/Npix={child[1]}.parquet"
+    directory = to[1] // 10000 * 10000
+    target = source.parents[2] / f"Norder={to[0]}/Dir={directory}/Npix={to[1]}.parquet"
     target.parent.mkdir(parents=True)
     source.rename(target)
     path = margin / "partition_info.csv"
     table = pd.read_csv(path)
     line = (table["Norder"] == order) & (table["Npix"] == number)
-    table.loc[line, ["Norder", "Npix"]] = child
+    table.loc[line, ["Norder", "Npix"]] = to
     if "Dir" in table:
         table.loc[line, "Dir"] = directory
     table.to_csv(path, index=False)
-    report = audit(site / "sky", margin)
-    assert f"pixel {child} is listed, but overlaps partitions of the primary" in report.metadata
-    assert report.counts["missing"] == moved.rows
-    assert not [line for line in report.metadata if "total_rows" in line or "not listed" in line]
 
 
 def find_values(values: Any, key: str) -> list[Any]:
