@@ -18,6 +18,7 @@ from margin_cache.errors import MarginCacheError
 from margin_cache.healpix.boundary import is_within
 from margin_cache.healpix.margin_filter import find_candidates
 from margin_cache.stages import map as map_stage
+from support import skies
 from support.audited_sites import (
     WRITERS,
     RowsOfPixels,
@@ -313,6 +314,19 @@ def test_rows_of_a_pixel_that_is_listed_far_from_all_partitions_are_false(
     (found,) = [each for each in report.pixels if each.pixel == inner]
     assert len(found.judgement.false) == found.rows == hole.rows > 0
     assert report.counts["missing"] >= hole.rows
+
+
+@pytest.mark.parametrize("name", WRITERS)
+def test_a_listed_pixel_is_judged_where_no_partition_is_near(name: str, tmp_path: Path) -> None:
+    for part, number in (("sky", 0), ("margin", 100)):
+        partitions = np.array([[2, number]])
+        ra, dec = skies.pixel_positions(partitions.repeat(5, 0), *np.full((2, 5), 0.5))
+        table = pa.table({"id": np.arange(5), "ra": ra, "dec": dec})
+        WRITERS[name](tmp_path, part, table, partitions)
+    report = audit(tmp_path / "sky", tmp_path / "margin", 600.0)
+    (found,) = [each for each in report.pixels if each.pixel == (2, 100)]
+    assert len(found.judgement.false) == found.rows == 5
+    assert report.counts["false"] == 5 and report.counts["missing"] == 0
 
 
 def move_file(margin: Path, pixel: tuple[int, int], to: tuple[int, int]) -> None:
