@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import pyarrow.parquet as pq
 import pytest
 from margin_cache.config.model import SMTP_PASSWORD
 from margin_cache.stages.margin import load_margin
@@ -188,6 +189,27 @@ def test_the_queue_says_which_stage_and_pixels_each_job_is_for(
     first = f"o{orders[0]}p{pixels[0]}-o{orders[59]}p{pixels[59]}"
     assert ("map_partitions", "00000", first) in seen
     assert "%|" not in run.stdout and "jobid" not in run.stdout
+
+
+def test_an_audit_is_done_in_jobs_and_says_its_verdict(
+    cluster: Cluster, tmp_path: Path, catalog: Path
+):
+    run_workflow(tmp_path, config=configuration(catalog), check=True)
+    config = configuration(catalog, partitions_per_job=60)
+    run = run_workflow(tmp_path, "audit", *PROFILE, config=config, check=True)
+    assert "audit: results/margin: nothing wrong; see results/margin_audit" in run.stdout
+    jobs = cluster.jobs_of(tmp_path)
+    assert len(jobs) >= 2
+    assert {job["state"] for job in jobs} == {"COMPLETED"}
+    file = max(
+        tmp_path.glob("results/margin/**/Npix=*.parquet"), key=lambda file: file.stat().st_size
+    )
+    pq.write_table(pq.ParquetFile(file).read().slice(1), file)
+    run = run_workflow(tmp_path, "audit", *PROFILE, config=config)
+    assert run.returncode != 0
+    errors = [line for line in run.stdout.splitlines() if line.startswith("error: ")]
+    assert errors[-1].startswith("error: results/margin: 1 missing")
+    assert len(cluster.jobs_of(tmp_path)) == 2 * len(jobs)
 
 
 def test_without_the_profile_an_account_and_a_partition_are_enough(

@@ -120,7 +120,8 @@ def begin_job(plan_dir, job):
 
 def is_audited(margin):
     """Tell whether an audit is about what lies where a margin would be made."""
-    return AUDITED is not None and AUDITED.resolve() == margin.files.output_dir.resolve()
+    path = margin.settings.audit_catalog_path
+    return bool(path) and Path(path).resolve() == margin.files.output_dir.resolve()
 
 
 def to_make_again(margin):
@@ -280,7 +281,7 @@ def say_last(lines):
 def end_of_success(logs):
     """Say where the margins are, and let the process end."""
     end_progress()
-    say_last(finished_margins(margin_reports()).splitlines() + reports_drawn())
+    say_last(finished_margins(margin_reports()).splitlines() + reports_drawn() + audits_done())
     notify(MAIL, lambda: write_success(logs), LOGIN)
     end_at_once()
 

@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from margin_cache.audit.catalogs import INDEXES, OF_THE_FILE, AuditedCatalog
-from margin_cache.audit.coverage import Pixel
+from margin_cache.audit.pixels import Pixel
 
 MOST_NAMES = 3  # in a line
 

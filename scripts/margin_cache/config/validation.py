@@ -45,7 +45,6 @@ def settings_of_margins(config: Mapping[str, Any]) -> list[MarginSettings]:
     """
     mail_settings(config)
     wants_progress_bar(config)
-    audited_path(config)
     keys_of_margin = annotations_of(MarginSettings)
     check_keys(config, [*keys_of_margin, *annotations_of(RunSettings)], "")
     common = check_values(_part(config, keys_of_margin), MarginSettings, "")
@@ -58,20 +57,6 @@ def settings_of_margins(config: Mapping[str, Any]) -> list[MarginSettings]:
         values = {**common, **check_values(entry, MarginSettings, where)}
         all_settings.append(_margin_settings(values, where))
     return all_settings
-
-
-def audited_path(config: Mapping[str, Any]) -> Path | None:
-    """Return the margin that an audit checks, or None if no one is named.
-
-    Args:
-        config: the configuration as Snakemake holds it.
-
-    Raises:
-        MarginCacheError: the value is not allowed.
-    """
-    key = "audit_catalog_path"
-    path = check_values(_part(config, [key]), RunSettings, "").get(key, "")
-    return Path(path).expanduser() if path else None
 
 
 def wants_progress_bar(config: Mapping[str, Any]) -> bool:
@@ -189,7 +174,7 @@ def _with_homes(settings: MarginSettings, where: str) -> MarginSettings:
     Snakemake would put it there, and nothing else would.
     """
     paths: dict[str, Any] = {}
-    for key in ("input_catalog_path", "output_path", "tmp_dir"):
+    for key in ("input_catalog_path", "output_path", "tmp_dir", "audit_catalog_path"):
         path = getattr(settings, key)
         if not path.startswith("~"):
             continue

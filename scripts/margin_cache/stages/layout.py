@@ -22,6 +22,10 @@ FINISH_LOG = "{plan_dir}/logs/finish_margin/{fingerprint}.log"
 MAP_BENCHMARK = "{plan_dir}/benchmarks/map_partitions/{job}.tsv"
 REDUCE_BENCHMARK = "{plan_dir}/benchmarks/reduce_margins/{job}.tsv"
 FINISH_BENCHMARK = "{plan_dir}/benchmarks/finish_margin/{fingerprint}.tsv"
+AUDIT_PIECE = "{audit_dir}/pieces/{job}.json"
+AUDIT_LOG = "{audit_dir}/logs/audit_pixels/{job}.log"
+AUDIT_BENCHMARK = "{audit_dir}/benchmarks/audit_pixels/{job}.tsv"
+AUDITS_LOG = "{audits_dir}/audit.log"
 REPORT_PAGE = "{report_dir}/index.html"
 FIGURE = "{report_dir}/{figure}.png"
 REPORT_LOG = "{report_dir}/report.log"
@@ -134,7 +138,7 @@ class MarginFiles(PlanFiles):
     @property
     def audit_file(self) -> Path:
         """What an audit of the margin has found."""
-        return self.output_dir.with_name(f"{self.output_dir.name}_audit") / "audit.json"
+        return audit_dir(self.output_dir.parent, self.output_dir.name) / "audit.json"
 
     @property
     def staging_dir(self) -> Path:
@@ -196,6 +200,21 @@ def intermediate_dir(tmp_dir: str, name: str, output_path: str | None = None) ->
         return directory
     place = os.fsencode(Path(output_path).absolute())
     return directory.with_name(f"{name}-{hashlib.blake2b(place, digest_size=4).hexdigest()}")
+
+
+def audit_dir(place: Path, name: str) -> Path:
+    """Return the directory of the files of an audit of a margin, or that of its intermediate ones.
+
+    Args:
+        place: directory in which it is.
+        name: name of the margin.
+    """
+    return place / f"{name}_audit"
+
+
+def audit_request(directory: str) -> Path:
+    """Return the file with what the jobs of an audit are asked to check."""
+    return Path(directory) / "request.json"
 
 
 def plan_dirs(directory: Path) -> list[Path]:

@@ -38,6 +38,10 @@ VALUES = {
     "delete_intermediate_parquet_files": False,
     "partitions_per_job": 7,
     "job_size_mb": 40000,
+    "audit_catalog_path": "/data/margin",
+    "audit_threshold": 7.5,
+    "audit_fraction": 0.25,
+    "audit_seed": 8,
 }
 
 

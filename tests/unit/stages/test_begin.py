@@ -161,28 +161,6 @@ def test_locks_of_a_killed_run_hold_nobody_up(prepare: Callable[..., Margin]) ->
     begin_margin(margin, True)
 
 
-def test_leftovers_of_a_complete_margin_are_deleted(prepare: Callable[..., Margin]) -> None:
-    margin = prepare()
-    run_map_jobs(margin)
-    run_reduce_jobs(margin)
-    finish_margin(margin)
-    older = replace(margin.plan, library="0.0")
-    other = replace(margin, plan=older, is_plan_new=True)
-    begin_margin(other, True)
-    (margin.files.backup_dir / "Norder=0").mkdir(parents=True)
-    margin.files.shards_dir.mkdir()
-    margin.files.shard("half").touch()
-    begin_margin(margin, False)
-    assert other.files.plan_dir.exists() and other.files.staging_dir.exists()
-    assert not margin.files.shards_dir.exists()
-    # The other run may be about to replace the margin, which lies there meanwhile.
-    assert margin.files.backup_dir.exists()
-    release_locks()
-    begin_margin(margin, False)
-    assert not other.files.staging_dir.exists()
-    assert not margin.files.backup_dir.exists()
-
-
 def test_a_plan_that_the_disk_has_no_room_for_is_refused(prepare: Callable[..., Margin]) -> None:
     margin = replace(prepare(), is_plan_new=True)
     margin.files.plan.unlink()

@@ -8,6 +8,8 @@ import pytest
 from margin_cache.stages import layout
 from margin_cache.stages.layout import (
     PlanFiles,
+    audit_dir,
+    audit_request,
     intermediate_dir,
     is_of_this_run,
     margin_files,
@@ -89,3 +91,12 @@ def test_logs_of_earlier_runs_are_told_from_those_of_this_one(tmp_path: Path) ->
     log.touch()
     assert is_of_this_run(str(log))
     assert is_of_this_run("cluster.log") and is_of_this_run("not/there/at/all.log")
+
+
+def test_an_audit_is_beside_the_margin() -> None:
+    files = margin_files(Path("/scratch/me/gaia_10arcs"), "/data", "gaia_10arcs", "1234")
+    assert files.audit_file == Path("/data/gaia_10arcs_audit/audit.json")
+    assert audit_dir(Path("/data"), "gaia_10arcs") == files.audit_file.parent
+    assert audit_request("/scratch/x_audit/12") == Path("/scratch/x_audit/12/request.json")
+    for pattern in (layout.AUDIT_PIECE, layout.AUDIT_LOG, layout.AUDIT_BENCHMARK):
+        assert pattern.startswith("{audit_dir}/") and "{job}" in pattern
