@@ -126,6 +126,11 @@ def _read_catalog_info(path: str, where: str) -> CatalogInfo:
     )
 
 
+def is_catalog(path: Path) -> bool:
+    """Tell whether a directory is that of a catalog or a collection, of either format."""
+    return any((path / name).exists() for name in (*hats.INFO, hats.COLLECTION, hipscat.INFO))
+
+
 def says_it_is_a_margin(path: Path) -> bool:
     """Tell whether a directory says of itself, in either format, that it is a margin."""
     return any(each.says_it_is_a_margin(path) for each in _FORMATS.values())

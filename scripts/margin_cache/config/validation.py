@@ -160,6 +160,11 @@ def _margin_settings(values: Mapping[str, Any], where: str) -> MarginSettings:
         choose_margin_order(settings.margin_order, settings.margin_threshold)
     except MarginCacheError as error:
         raise MarginCacheError(f"{where}{error}") from None
+    if not settings.tmp_dir.isprintable():
+        raise MarginCacheError(
+            f"{where}tmp_dir: {settings.tmp_dir!r} has signs that cannot be printed, or is not "
+            "UTF-8; choose another directory"
+        )
     if set("{}") & set(settings.tmp_dir):
         raise MarginCacheError(
             f"{where}tmp_dir: {settings.tmp_dir} has braces, which Snakemake takes for wildcards; "

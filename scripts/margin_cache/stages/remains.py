@@ -7,7 +7,7 @@ from pathlib import Path
 from margin_cache.stages.layout import MarginFiles, PlanFiles, plan_dirs, staging_lock
 from margin_cache.stages.margin import Margin
 from margin_cache.storage.directories import delete_directory
-from margin_cache.storage.files import hold_lock, is_held, is_temporary
+from margin_cache.storage.files import hold_lock, is_held, is_temporary, read_json
 
 
 def delete_remains(margin: Margin, own: Path | None = None) -> None:
@@ -24,14 +24,28 @@ def delete_remains(margin: Margin, own: Path | None = None) -> None:
     _delete_left_behind(paths, own)
     if not margin.settings.delete_intermediate_parquet_files:
         return
-    for other in plan_dirs(paths.intermediate_dir):
-        if other != paths.plan_dir and not is_held(PlanFiles(other).plan_lock):
-            shutil.rmtree(other, ignore_errors=True)
+    for other in map(PlanFiles, plan_dirs(paths.intermediate_dir)):
+        if (
+            other.plan_dir != paths.plan_dir
+            and not is_held(other.plan_lock)
+            and _is_for(margin, other)
+        ):
+            shutil.rmtree(other.plan_dir, ignore_errors=True)
     shutil.rmtree(paths.shards_dir, ignore_errors=True)
     for directory in (paths.intermediate_dir, paths.plan_dir, paths.receipts_dir):
         for path in directory.glob(".*"):
             if is_temporary(path.name):
                 path.unlink(missing_ok=True)
+
+
+def _is_for(margin: Margin, other: PlanFiles) -> bool:
+    """Tell whether another plan is for the same place; true if it does not say so."""
+    record = read_json(other.margin_file)
+    try:
+        place = Path(record["settings"]["output_path"], record["name"])
+    except (TypeError, KeyError):
+        return True
+    return place.resolve() == margin.files.output_dir.resolve()
 
 
 def _delete_left_behind(paths: MarginFiles, own: Path | None) -> None:

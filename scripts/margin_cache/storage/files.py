@@ -201,6 +201,15 @@ def is_temporary(name: str) -> bool:
     return _TEMPORARY.fullmatch(name) is not None
 
 
+def identity(path: Path) -> tuple[int, int] | None:
+    """Return what tells a file or directory from all others, or None of a broken link."""
+    try:
+        state = path.stat()
+    except OSError:
+        return None
+    return state.st_dev, state.st_ino
+
+
 def has_size(path: Path, size: int) -> bool:
     """Tell whether a file exists and has a size in bytes."""
     try:

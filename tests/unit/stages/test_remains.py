@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from margin_cache.stages.begin import begin_margin
@@ -15,6 +16,23 @@ def released() -> Iterator[None]:
     """Locks of a test end with it."""
     yield
     release_locks()
+
+
+@pytest.mark.parametrize("same_place", [True, False])
+def test_plans_for_the_same_place_go_and_others_stay(
+    prepare: Callable[..., Margin], same_place: bool, tmp_path: Path
+) -> None:
+    """Of a run for another output_path, of the same name and tmp_dir, that was interrupted."""
+    place = {} if same_place else {"output_path": str(tmp_path / "elsewhere")}
+    other = prepare(margin_threshold=61.0, **place)
+    run_map_jobs(other)
+    margin = prepare()
+    run_map_jobs(margin)
+    run_reduce_jobs(margin)
+    finish_margin(margin)
+    assert other.files.intermediate_dir == margin.files.intermediate_dir
+    assert other.files.shards_dir.exists() != same_place
+    assert other.files.plan.exists() != same_place
 
 
 def test_leftovers_of_a_complete_margin_are_deleted(prepare: Callable[..., Margin]) -> None:
