@@ -15,8 +15,11 @@ from margin_cache.audit.pixels import Pixel
 from margin_cache.errors import MarginCacheError
 
 INDEXES = ("_hipscat_index", "_healpix_29")
-OF_THE_FILE = {"Norder", "Dir", "Npix", "margin_Norder", "margin_Dir", "margin_Npix"}
-"""Columns that say where a row is; in a margin they may be those of another file."""
+PLACES = {"Norder", "Dir", "Npix"}
+"""Columns that together say where a row is; in a margin they may be those of another file."""
+
+SOURCES = {f"margin_{name}" for name in PLACES}
+"""Columns of a HiPSCat margin that say where a row comes from."""
 
 
 @dataclass(frozen=True)
@@ -140,7 +143,7 @@ def open_catalog(path: Path) -> AuditedCatalog:
         raise MarginCacheError(f"{path}: its official reader fails: {error}") from error
     info = catalog.catalog_info
     return AuditedCatalog(
-        root=path if is_older else path / "dataset",
+        root=path if is_older else Path(catalog.catalog_path) / "dataset",
         pixels=sorted(pixels),
         suffix=getattr(info, "npix_suffix", None) or ".parquet",
         threshold=getattr(info, "margin_threshold", None),
@@ -148,6 +151,14 @@ def open_catalog(path: Path) -> AuditedCatalog:
         index=getattr(info, "healpix_column", None),
         position=(info.ra_column or "ra", info.dec_column or "dec"),
     )
+
+
+def of_the_file(schema: pa.Schema) -> set[str]:
+    """Return the columns that say where a row is, in a catalog whose primary has a schema.
+
+    One alone is any other number, as Npix of how many pixels a source covers.
+    """
+    return SOURCES | (PLACES if set(schema.names) >= PLACES else set())
 
 
 def _read_older(path: Path) -> Any:
@@ -161,7 +172,8 @@ def _read_older(path: Path) -> Any:
 def _read_newer(path: Path) -> Any:
     from hats.loaders.read_hats import read_hats
 
-    return read_hats(path)
+    catalog = read_hats(path)
+    return getattr(catalog, "main_catalog", catalog)  # of a collection
 
 
 def _count(path: Path) -> int:

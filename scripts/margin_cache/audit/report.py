@@ -7,10 +7,10 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from margin_cache.audit.catalogs import OF_THE_FILE, open_catalog
+from margin_cache.audit.catalogs import of_the_file, open_catalog
 from margin_cache.audit.coverage import nested, overlapping, partitions_around, rest_of_sky
 from margin_cache.audit.findings import Findings, MarginReport, PixelReport
-from margin_cache.audit.inventory import metadata_defects, schema_defects
+from margin_cache.audit.inventory import description_defects, metadata_defects, schema_defects
 from margin_cache.audit.judgement import judge_pixel
 from margin_cache.audit.pixels import Pixel
 from margin_cache.audit.request import AuditRequest, Piece, is_chosen
@@ -70,7 +70,7 @@ class _Audit:
             )
         self.schema = primary.schema(primary.pixels[0])
         name = primary.index_of(primary.pixels[0])
-        free = OF_THE_FILE | {name}
+        free = of_the_file(self.schema) | {name}
         self.columns = [each for each in self.schema.names if each not in free]
         self.listed, self.partitions = set(margin.pixels), set(primary.pixels)
         self.wrong = overlapping(margin.pixels, primary.pixels)
@@ -120,6 +120,7 @@ class _Audit:
                 rows[pixel] = self.margin.count(pixel)
             except MarginCacheError as error:
                 metadata.append(str(error))
+        metadata += description_defects(self.primary, self.margin, self.schema)
         metadata += metadata_defects(self.margin, rows, self.limit)
         return MarginReport(
             threshold=self.limit,

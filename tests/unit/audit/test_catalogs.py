@@ -1,3 +1,4 @@
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,15 @@ def test_both_formats_are_opened_by_their_readers(name: str) -> None:
     rows = sum(len(catalog.read(pixel)) for pixel in catalog.pixels)
     assert rows == catalog.rows > 0
     assert catalog.threshold is None
+
+
+def test_of_a_collection_the_primary_table_is_meant(tmp_path: Path) -> None:
+    shutil.copytree(ROOT / "demo" / "hipparcos_hats", tmp_path / "table")
+    lines = ["obs_collection=sky", "hats_primary_table_url=table", ""]
+    (tmp_path / "collection.properties").write_text("\n".join(lines))
+    catalog = open_catalog(tmp_path)
+    assert catalog.root == tmp_path / "table" / "dataset"
+    assert sum(map(catalog.count, catalog.pixels)) == catalog.rows
 
 
 def test_what_no_reader_opens_is_an_error(tmp_path: Path) -> None:
