@@ -125,12 +125,10 @@ def test_another_margin_is_none_of_its_business(prepare: Callable[..., Margin]) 
         begin_margin(prepare(output_artifact_name="margin.wide"), True)
 
 
-def test_what_another_run_has_locked_is_not_deleted(
-    prepare: Callable[..., Margin], tmp_path: Path
-) -> None:
-    """Of one with the same tmp_dir and name, and another output directory."""
+def test_what_another_run_has_locked_is_not_deleted(prepare: Callable[..., Margin]) -> None:
+    """Of one for the same place, with other parameters."""
     margin = prepare()
-    other = prepare(margin_threshold=61, output_path=str(tmp_path / "elsewhere"))
+    other = prepare(margin_threshold=61)
     assert other.files.intermediate_dir == margin.files.intermediate_dir
     with another_run(other):
         delete_remains(margin)
