@@ -100,6 +100,6 @@ def delete_directory(path: Path) -> None:
     if not path.name.endswith(_HALF_DELETED):
         whole, path = path, path.with_name(f"{path.name}{_HALF_DELETED}")
         shutil.rmtree(path, ignore_errors=True)
-        with suppress(FileNotFoundError):
+        with suppress(OSError):  # it is not there, or another user's
             whole.rename(path)
     shutil.rmtree(path, ignore_errors=True)

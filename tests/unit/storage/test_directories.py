@@ -56,6 +56,22 @@ def test_what_was_there_is_put_back_if_the_new_one_cannot_be_moved(
     assert names_in(tmp_path) == ["new", "target"] and names_in(target) == ["target"]
 
 
+def test_a_directory_that_may_not_be_deleted_stays_whole(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As one of another user; a run that finds its margin complete has not failed for that."""
+
+    def refuse(self: Path, to: Path) -> Path:
+        raise PermissionError(errno.EPERM, "Operation not permitted")
+
+    path = tmp_path / "directory"
+    path.mkdir()
+    (path / "file").touch()
+    monkeypatch.setattr(Path, "rename", refuse)
+    delete_directory(path)
+    assert names_in(tmp_path) == ["directory"] and names_in(path) == ["file"]
+
+
 @pytest.mark.parametrize("interrupted", [False, True])
 def test_half_of_a_directory_is_not_taken_for_all_of_it(
     tmp_path: Path, interrupted: bool, monkeypatch: pytest.MonkeyPatch
