@@ -55,7 +55,7 @@ class CatalogFormat(Protocol):
         ...
 
     def write_description(
-        self, staging_dir: Path, summary: MarginSummary
+        self, directory: Path, summary: MarginSummary
     ) -> tuple[dict[str, Any], list[str]]:
         """Write what a margin says about itself; return that, and the names of the files."""
         ...

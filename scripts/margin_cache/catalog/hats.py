@@ -219,10 +219,8 @@ def footer_path(info: CatalogInfo, path: str) -> str:
     return path.removeprefix(f"{info.dataset}/")
 
 
-def write_description(
-    staging_dir: Path, summary: MarginSummary
-) -> tuple[dict[str, str], list[str]]:
-    """Write what a margin says about itself into its staging directory.
+def write_description(directory: Path, summary: MarginSummary) -> tuple[dict[str, str], list[str]]:
+    """Write what a margin says about itself into the directory of its files.
 
     Returns:
         The properties, and the names of the files written.
@@ -255,7 +253,7 @@ def write_description(
     }
     description = {**summary.properties, **description}
     for name in INFO:
-        _write_properties(staging_dir / name, description, "HATS catalog")
+        _write_properties(directory / name, description, "HATS catalog")
     return description, list(INFO)
 
 

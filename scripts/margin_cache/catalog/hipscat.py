@@ -207,10 +207,8 @@ def footer_path(info: CatalogInfo, path: str) -> str:
     return f"/{path}"
 
 
-def write_description(
-    staging_dir: Path, summary: MarginSummary
-) -> tuple[dict[str, Any], list[str]]:
-    """Write what a margin says about itself into its staging directory.
+def write_description(directory: Path, summary: MarginSummary) -> tuple[dict[str, Any], list[str]]:
+    """Write what a margin says about itself into the directory of its files.
 
     Returns:
         What it says, in the order of hipscat, and the names of the files written.
@@ -225,7 +223,7 @@ def write_description(
         "primary_catalog": summary.primary.path,
         "margin_threshold": summary.threshold,
     }
-    write_json(staging_dir / INFO, description)
+    write_json(directory / INFO, description)
     return description, [INFO]
 
 

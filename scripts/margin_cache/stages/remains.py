@@ -49,7 +49,7 @@ def _is_for(margin: Margin, other: PlanFiles) -> bool:
 
 
 def _delete_left_behind(paths: MarginFiles, own: Path | None) -> None:
-    """Delete staging and backup directories of a margin, unless a run has locked one of them."""
+    """Delete what runs make beside a margin, unless one at work has locked some of it."""
     directories = paths.left_behind()
     held: list[int] = []
     try:
