@@ -1,12 +1,15 @@
 """Where the time goes: start-up, the jobs of each rule, and the parts of a map job.
 
 Prints, for skies that benchmark_skies.py makes, what Snakemake takes for a plan and a dry run, what
-the jobs take one after the other, and how the CPU time of the map jobs divides.
+the jobs take one after the other, and how the CPU time of the map jobs divides. The figures of the
+jobs are in benchmarks/results/stages-SKY.json too, which scaling_model.py reads.
 
     python benchmarks/measure_stages.py survey many
+    python benchmarks/measure_stages.py --no-parts survey many
 """
 
 import argparse
+import json
 import shutil
 import subprocess
 import sys
@@ -75,7 +78,31 @@ def total(usages: list[Usage]) -> str:
     )
 
 
-def lines(case: Case, directory: Path) -> Iterator[str]:
+def save(case: Case, directory: Path, stages: dict[str, list[Usage]], results: Path) -> None:
+    """Write what the jobs took of each stage, and what the sky and its margin are."""
+    files = [file.stat().st_size for file in (directory / "margin").rglob("Npix=*.parquet")]
+    shards = [file.stat().st_size for file in directory.rglob("shards/*.arrow")]
+    record = {
+        **case.about,
+        "threshold": case.threshold,
+        "files": len(files),
+        "margin_mb": sum(files) / 1e6,
+        "shards_mb": sum(shards) / 1e6,
+        "stages": {
+            stage: {
+                "jobs": len(usages),
+                "cpu": sum(usage.cpu for usage in usages),
+                "peak_mb": max(usage.peak_mb for usage in usages),
+                "read_mb": sum(usage.read_mb for usage in usages),
+            }
+            for stage, usages in stages.items()
+        },
+    }
+    results.mkdir(parents=True, exist_ok=True)
+    (results / f"stages-{case.name}.json").write_text(json.dumps(record, indent=4) + "\n")
+
+
+def lines(case: Case, directory: Path, results: Path, with_parts: bool) -> Iterator[str]:
     """Measure a sky; yield two tables in Markdown, line by line."""
     config = {
         "input_catalog_path": str(case.hats),
@@ -89,14 +116,22 @@ def lines(case: Case, directory: Path) -> Iterator[str]:
     command.append("delete_intermediate_parquet_files=false")
     yield f"| {case.name} | jobs | wall s | CPU s | largest MB |"
     yield "|---|---:|---:|---:|---:|"
-    yield f"| plan and dry run | {total([measure(command, directory)])} |"
-    yield f"| dry run | {total([measure(command, directory)])} |"
+    stages = {
+        "plan and dry run": [measure(command, directory)],
+        "dry run": [measure(command, directory)],
+    }
     script = [sys.executable, ROOT / "scripts" / "map_partitions.py", "--help"]
-    yield f"| a script's start | {total([measure(script, directory, OPENBLAS_NUM_THREADS='1')])} |"
+    stages["a script's start"] = [measure(script, directory, OPENBLAS_NUM_THREADS="1")]
+    for stage, usages in stages.items():
+        yield f"| {stage} | {total(usages)} |"
     warm_up(case)
     for stage in STAGES:
         jobs = apart(jobs_of, directory, config, stage)
-        yield f"| {stage} | {total([run_job(job, directory) for job in jobs])} |"
+        stages[stage] = [run_job(job, directory) for job in jobs]
+        yield f"| {stage} | {total(stages[stage])} |"
+    save(case, directory, stages, results)
+    if not with_parts:
+        return
     warm_up(case)
     (plan,) = directory.glob("intermediate/margin/*/plan.npz")
     parts = apart(parts_of_mapping, plan, directory / "shard.arrow")
@@ -114,6 +149,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("skies", nargs="+")
     parser.add_argument("--directory", type=Path, default=ROOT / "benchmarks" / "skies")
+    parser.add_argument("--out", type=Path, default=ROOT / "benchmarks" / "results")
+    parser.add_argument("--no-parts", action="store_true", help="of a map job")
     arguments = parser.parse_args()
     for name in arguments.skies:
         subprocess.run([sys.executable, MAKE_SKY, name, arguments.directory], check=True)
@@ -121,7 +158,7 @@ def main() -> None:
         directory = (arguments.directory / "stages").resolve()
         shutil.rmtree(directory, ignore_errors=True)
         directory.mkdir()
-        for line in lines(case, directory):
+        for line in lines(case, directory, arguments.out, not arguments.no_parts):
             print(line, flush=True)
         print(flush=True)
         shutil.rmtree(directory)

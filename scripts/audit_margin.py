@@ -4,9 +4,11 @@ import argparse
 import sys
 from pathlib import Path
 
-from margin_cache.audit.output import check_place, summary, write_report
+from margin_cache.audit.output import summary, write_report
+from margin_cache.audit.place import check_place
 from margin_cache.audit.report import audit_margin
-from margin_cache.errors import MarginCacheError
+from margin_cache.audit.request import AuditRequest
+from margin_cache.audit.script import run
 
 
 def main() -> int:
@@ -19,23 +21,24 @@ def main() -> int:
     parser.add_argument("--cell-order", type=int, help="of a coarse margin: order of its cells")
     arguments = parser.parse_args()
     directory = arguments.output_dir / f"{arguments.margin.name}_audit"
-    try:
-        check_place(directory)
-        report = audit_margin(
-            arguments.primary, arguments.margin, arguments.threshold, arguments.cell_order
+    check_place(directory)
+    report = audit_margin(
+        AuditRequest(
+            primary=str(arguments.primary),
+            margin=str(arguments.margin),
+            output_dir=str(directory),
+            threshold=arguments.threshold,
+            cell_order=arguments.cell_order,
         )
-        write_report(report, directory)
-    except MarginCacheError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
+    )
+    write_report(report, directory)
     line = f"{arguments.margin}: {summary(report)}; see {directory}"
     if report.is_clean:
         print(line)
         return 0
-    # By its log, the verdict becomes the last words of Snakemake.
     print(f"error: {line}", file=sys.stderr)
     return 1
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run(main)

@@ -11,7 +11,10 @@ FILES = {
     "test_margin_catalog": "catalog",
     "test_from_dataframe": "loaders/dataframe",
     "test_read_hats": "loaders/hats",
+    "test_to_collection": "io",
 }
+
+TESTS = "margin or test_save_collection"
 
 
 @pytest.mark.parametrize("kind", ["coarse", "exact"])
@@ -19,6 +22,6 @@ def test_lsdbs_own_tests_of_margins(kind: str, tmp_path: Path) -> None:
     if not (os.environ.get("CI") or os.environ.get("PEERS")):
         pytest.skip("LSDB's tests need an environment of their own, with PEERS=1, or in CI")
     files = [f"tests/lsdb/{folder}/{name}.py" for name, folder in FILES.items()]
-    outcome = lsdb_outcome(tmp_path / kind, kind == "exact", [*files, "-k", "margin"])
+    outcome = lsdb_outcome(tmp_path / kind, kind == "exact", [*files, "-k", TESTS])
     assert outcome.unexpected(kind == "exact") == []
     assert outcome.passed | outcome.failed >= COARSE_COUNTS

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import pyarrow.parquet as pq
 import pytest
 from margin_cache.config.model import SMTP_PASSWORD
 from margin_cache.stages.margin import load_margin
@@ -145,12 +146,26 @@ def test_a_margin_of_a_hundred_partitions(
     assert not [text for text in kept if SECRET.encode() in text]
 
 
+def queue_command() -> str:
+    """The command in docs/hpc.md that lists jobs with their stages and pixels."""
+    page = (ROOT / "docs/hpc.md").read_text(encoding="utf-8")
+    (command,) = [line for line in page.splitlines() if line.startswith("squeue --me")]
+    return command
+
+
+def test_why_a_job_waits_may_be_several_words():
+    job = "17 PENDING 0:00  rule_reduce_margins_wildcards_/t_1/m_00003-o4p254-o1p21-0a1b2c3d4e"
+    why = "ReqNodeNotAvail, UnavailableNodes:n[1-2]"
+    _, _, edit = queue_command().partition(" | ")
+    shown = subprocess.check_output(["bash", "-c", edit], input=f"{job} {why}\n", encoding="utf-8")
+    assert shown == f"17 PENDING 0:00  reduce_margins 00003 o4p254-o1p21 {why}\n"
+
+
 def test_the_queue_says_which_stage_and_pixels_each_job_is_for(
     cluster: Cluster, tmp_path: Path, catalog: Path
 ):
     """By the command in docs/hpc.md, with old jobs too."""
-    page = (ROOT / "docs/hpc.md").read_text(encoding="utf-8")
-    (command,) = [line for line in page.splitlines() if line.startswith("squeue --me")]
+    command = queue_command()
     config = configuration(catalog, partitions_per_job=60)
     run = run_workflow(tmp_path, *PROFILE, config=config, check=True)
     margin = load_margin(next(tmp_path.glob("intermediate/margin/*/margin.json")))
@@ -158,7 +173,9 @@ def test_the_queue_says_which_stage_and_pixels_each_job_is_for(
     assert with_old != command
     listed = subprocess.check_output(["bash", "-c", with_old], encoding="utf-8").splitlines()
     own = {job["id"] for job in cluster.jobs_of(tmp_path)}
-    seen = {tuple(line.split()[-3:]) for line in listed if line.split()[0] in own}
+    lines = [line.split() for line in listed]
+    assert {line[-1] for line in lines if line[0] in own} == {"None"}
+    seen = {tuple(line[-4:-1]) for line in lines if line[0] in own}
     plan = margin.plan
     names = {"map_partitions": plan.map_names, "reduce_margins": plan.reduce_names}
     assert min(map(len, names.values())) >= 2
@@ -172,6 +189,27 @@ def test_the_queue_says_which_stage_and_pixels_each_job_is_for(
     first = f"o{orders[0]}p{pixels[0]}-o{orders[59]}p{pixels[59]}"
     assert ("map_partitions", "00000", first) in seen
     assert "%|" not in run.stdout and "jobid" not in run.stdout
+
+
+def test_an_audit_is_done_in_jobs_and_says_its_verdict(
+    cluster: Cluster, tmp_path: Path, catalog: Path
+):
+    run_workflow(tmp_path, config=configuration(catalog), check=True)
+    config = configuration(catalog, partitions_per_job=60)
+    run = run_workflow(tmp_path, "audit", *PROFILE, config=config, check=True)
+    assert "audit: results/margin: nothing wrong; see results/margin_audit" in run.stdout
+    jobs = cluster.jobs_of(tmp_path)
+    assert len(jobs) >= 2
+    assert {job["state"] for job in jobs} == {"COMPLETED"}
+    file = max(
+        tmp_path.glob("results/margin/**/Npix=*.parquet"), key=lambda file: file.stat().st_size
+    )
+    pq.write_table(pq.ParquetFile(file).read().slice(1), file)
+    run = run_workflow(tmp_path, "audit", *PROFILE, config=config)
+    assert run.returncode != 0
+    errors = [line for line in run.stdout.splitlines() if line.startswith("error: ")]
+    assert errors[-1].startswith("error: results/margin: 1 missing")
+    assert len(cluster.jobs_of(tmp_path)) == 2 * len(jobs)
 
 
 def test_without_the_profile_an_account_and_a_partition_are_enough(
@@ -217,9 +255,10 @@ def last_error(run: subprocess.CompletedProcess[str]) -> str:
     """The one line at the end of a failed run that says what is wrong."""
     assert run.returncode == 1, run.stdout
     assert "Traceback" not in run.stdout
-    errors = [line for line in run.stdout.splitlines()[-8:] if line.startswith("error: ")]
-    assert len(errors) == 1, run.stdout
-    return errors[0]
+    *others, error = run.stdout.splitlines()[-8:]
+    assert error.startswith("error: "), run.stdout
+    assert not [line for line in others if line.startswith("error: ")], run.stdout
+    return error
 
 
 @pytest.mark.parametrize(
@@ -239,6 +278,16 @@ def test_a_request_that_can_never_run_ends_the_run_at_once(
     assert time.monotonic() - start < 60
     assert cluster.jobs_of(tmp_path) == []
     assert not list((tmp_path / ".snakemake").glob("locks/*"))
+    dry = run_workflow(tmp_path, *profile(partition), "--dry-run", config=configuration(catalog))
+    assert last_error(dry) == last_error(run)
+
+
+def test_a_dry_run_of_what_can_run_says_so(cluster: Cluster, tmp_path: Path, catalog: Path):
+    config = configuration(catalog)
+    run = run_workflow(tmp_path, *PROFILE, "--dry-run", config=config, check=True)
+    assert "This was a dry-run" in run.stdout
+    less = ("--set-resources", "map_partitions:runtime=5", "reduce_margins:runtime=5")
+    run_workflow(tmp_path, *profile("short"), *less, "--dry-run", config=config, check=True)
 
 
 def test_a_job_that_would_wait_for_ever_is_cancelled(
@@ -312,7 +361,7 @@ def test_a_run_that_is_stopped_leaves_no_job_and_no_lock(
         run.terminate()
         assert run.wait(TIME_LIMIT) == 1
         output = (tmp_path / "first.log").read_text()
-    assert "\nstopped by SIGTERM. What is done is kept; give the same command again" in output
+    assert output.splitlines()[-1].startswith("stopped by SIGTERM. What is done is kept; ")
     assert "error: " not in output
     wait_for(lambda: states(cluster, tmp_path) == ["CANCELLED"], "end of the job")
     assert not list((tmp_path / ".snakemake").glob("locks/*"))

@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Callable
 from contextlib import chdir
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -55,8 +56,13 @@ def make_site(name: str, directory: Path) -> None:
     make_margin(directory)
 
 
-def true_rows(catalog: Path) -> RowsOfPixels:
+def true_rows(catalog: Path, threshold: float = THRESHOLD) -> RowsOfPixels:
     """What the oracle finds that the margin of a catalog has to have."""
+    return _true_rows(catalog.resolve(), threshold).copy()
+
+
+@cache
+def _true_rows(catalog: Path, threshold: float) -> RowsOfPixels:
     found = [(pixel_of(path), read_rows(path)) for path in catalog.rglob("Npix=*.parquet")]
     found.sort(key=lambda each: each[0][1] << 2 * (29 - each[0][0]))
     partitions = np.array([pixel for pixel, _ in found])
@@ -65,7 +71,7 @@ def true_rows(catalog: Path) -> RowsOfPixels:
     rows = pd.concat([rows for _, rows in found])
     ra, dec = rows["ra"].to_numpy(), rows["dec"].to_numpy()
     chosen, places, ambiguous = oracle.brute_force_margin(
-        ra, dec, place, partitions, destinations, THRESHOLD
+        ra, dec, place, partitions, destinations, threshold
     )
     assert not len(ambiguous)
     indexes = rows["index"].to_numpy()[chosen].tolist()

@@ -35,6 +35,7 @@ COARSE_COUNTS = frozenset(
         "test_from_dataframe::test_from_dataframe_small_sky_source_with_margins",
         "test_margin_catalog::test_save_margin_catalog",
         "test_read_hats::test_read_hats_margin_catalog_subset",
+        "test_to_collection::test_save_collection",
     }
 )
 

@@ -62,7 +62,7 @@ def error_line(finished) -> str:
     assert "Traceback" not in finished.stdout, finished.stdout
     lines = finished.stdout.rstrip().splitlines()
     errors = {line for line in lines[-LAST_LINES:] if line.startswith("error: ")}
-    assert len(errors) == 1, finished.stdout
+    assert len(errors) == 1 and lines[-1] in errors, finished.stdout
     return errors.pop()
 
 

@@ -1,72 +1,204 @@
-"""`snakemake audit` checks a margin on disk, and fails if anything is wrong with it."""
+"""`snakemake audit` checks margins on disk, and fails if anything is wrong with one."""
 
 import json
+import os
+import shutil
 from pathlib import Path
+from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
+from margin_cache.audit.findings import load_findings
 from support.audited_sites import WRITERS, make_site
+from support.margins import configuration
 from support.once import once
 from support.workflow_runs import run_workflow
 
 
 @pytest.fixture(params=WRITERS)
 def site(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    name = request.param
-    return once(tmp_path_factory, f"audited_{name}", lambda path: make_site(name, path))
+    return site_called(request.param, tmp_path_factory)
 
 
-def test_an_audit_says_what_it_finds(site: Path, tmp_path: Path) -> None:
-    margin = tmp_path / "anyones"
+@pytest.fixture
+def newer(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return site_called("newer", tmp_path_factory)
+
+
+def site_called(name: str, factory: pytest.TempPathFactory) -> Path:
+    return once(factory, f"audited_{name}", lambda path: make_site(name, path))
+
+
+def copy_margin(site: Path, margin: Path, *without: str) -> Path:
     for file in (site / "results/margin").rglob("*"):
-        if file.is_file():
+        if file.is_file() and file.name not in without:
             target = margin / file.relative_to(site / "results/margin")
             target.parent.mkdir(parents=True, exist_ok=True)
             target.write_bytes(file.read_bytes())
-    config = {"input_catalog_path": site / "sky", "audit_catalog_path": margin}
+    return margin
+
+
+def remove_rows(margin: Path, rows: int) -> Path:
+    """Remove the first rows of the largest file."""
+    file = max(margin.rglob("Npix=*.parquet"), key=lambda path: pq.read_metadata(path).num_rows)
+    pq.write_table(pq.ParquetFile(file).read().slice(rows), file)
+    return file
+
+
+def content_of(directory: Path) -> dict[str, Any]:
+    return json.loads((directory / "audit.json").read_text())
+
+
+def pieces_of(directory: Path) -> dict[Path, int]:
+    """The files that the jobs have written, and the times of their last change."""
+    files = directory.glob("intermediate/*_audit/*/pieces/*.json")
+    return {file: file.stat().st_mtime_ns for file in files}
+
+
+def errors_of(output: str) -> list[str]:
+    return [line for line in output.splitlines() if line.startswith("error: ")]
+
+
+def test_an_audit_says_what_it_finds_and_does_nothing_twice(site: Path, tmp_path: Path) -> None:
+    margin = copy_margin(site, tmp_path / "anyones")
+    config = {
+        "input_catalog_path": site / "sky",
+        "audit_catalog_path": margin,
+        "partitions_per_job": 5,
+    }
     run = run_workflow(tmp_path, "audit", config=config, check=True)
     found = tmp_path / "results/anyones_audit"
-    assert f"{margin}: nothing wrong" in run.stdout
-    assert json.loads((found / "audit.json").read_text())["verdict"] == "clean"
+    assert f"audit: {margin}: nothing wrong; see " in run.stdout
+    assert content_of(found)["verdict"] == "clean"
     assert not (tmp_path / "results/sky_5arcs").exists()
+    pieces = pieces_of(tmp_path)
+    assert len(pieces) > 2
+    whole = load_findings(pieces)
+    assert whole.candidates == len(whole.pixels) == len({each.pixel for each in whole.pixels})
+    run = run_workflow(tmp_path, "audit", config=config, check=True)
+    assert f"audit: {margin}: nothing wrong; see " in run.stdout
+    assert pieces_of(tmp_path) == pieces
 
-    file = max(margin.rglob("Npix=*.parquet"), key=lambda path: pq.read_metadata(path).num_rows)
-    pq.write_table(pq.ParquetFile(file).read().slice(2), file)
-    run = run_workflow(tmp_path, "audit", config=config)
+    remove_rows(margin, 2)
+    for _ in range(2):  # it stays wrong, and that is said each time
+        run = run_workflow(tmp_path, "audit", config=config)
+        assert run.returncode != 0
+        assert errors_of(run.stdout)[-1].startswith(f"error: {margin}: 2 missing")
+        content = content_of(found)
+        assert content["verdict"] == "faulty"
+        assert sum(len(pixel["missing"]) for pixel in content["pixels"]) == 2
+        assert len(pieces_of(tmp_path)) == 2 * len(pieces)
+
+
+def test_an_audit_goes_on_where_it_was_interrupted(newer: Path, tmp_path: Path) -> None:
+    margin = copy_margin(newer, tmp_path / "margin")
+    config = {
+        "input_catalog_path": newer / "sky",
+        "audit_catalog_path": margin,
+        "partitions_per_job": 5,
+    }
+    whole = ("--until", "audit_pixels")
+    run_workflow(tmp_path, "audit", *whole, config=config, check=True)
+    kept, *lost = sorted(pieces_of(tmp_path))
+    before = pieces_of(tmp_path)[kept]
+    for file in lost:
+        file.unlink()
+    (lost[0].parent / f".{lost[0].name}.1234.partial").write_text("half")
+    run = run_workflow(tmp_path, "audit", config=config, check=True)
+    assert "nothing wrong" in run.stdout
+    assert pieces_of(tmp_path).keys() == {kept, *lost}
+    assert pieces_of(tmp_path)[kept] == before
+    # A change of either catalog, or of what is asked, is another audit.
+    count = len(pieces_of(tmp_path))
+    os.utime(next(margin.rglob("Npix=*")))
+    run_workflow(tmp_path, "audit", *whole, check=True)
+    assert len(pieces_of(tmp_path)) == 2 * count
+    run_workflow(tmp_path, "audit", *whole, "--config", "audit_threshold=601", check=True)
+    assert len(pieces_of(tmp_path)) == 3 * count
+
+
+def test_what_changes_during_an_audit_is_noticed(newer: Path, tmp_path: Path) -> None:
+    margin = copy_margin(newer, tmp_path / "margin")
+    config = {"input_catalog_path": newer / "sky", "audit_catalog_path": margin}
+    run_workflow(tmp_path, "audit", "--until", "audit_pixels", config=config, check=True)
+    (request,) = tmp_path.glob("intermediate/margin_audit/*/request.json")
+    values = json.loads(request.read_text())
+    request.write_text(json.dumps({**values, "state": "of another time"}))
+    run = run_workflow(tmp_path, "audit")
     assert run.returncode != 0
-    errors = [line for line in run.stdout.splitlines() if line.startswith("error: ")]
-    assert errors[-1].startswith(f"error: {margin}: 2 missing")
-    content = json.loads((found / "audit.json").read_text())
-    assert content["verdict"] == "faulty"
-    assert sum(len(pixel["missing"]) for pixel in content["pixels"]) == 2
+    assert "was changed while it was audited; start again" in errors_of(run.stdout)[-1]
+
+
+def test_several_margins_are_audited_in_one_run(
+    newer: Path, tmp_path_factory: pytest.TempPathFactory, tmp_path: Path
+) -> None:
+    older = site_called("older", tmp_path_factory)
+    bad = copy_margin(newer, tmp_path / "bad")
+    good = copy_margin(older, tmp_path / "results/good", "provenance_info.json")
+    remove_rows(bad, 3)
+    entries = [
+        {
+            "input_catalog_path": str(older / "sky"),
+            "output_artifact_name": "good",
+            "audit_catalog_path": str(good),
+        },
+        {
+            "input_catalog_path": str(newer / "sky"),
+            "output_artifact_name": "other",
+            "audit_catalog_path": str(bad),
+        },
+    ]
+    run = run_workflow(tmp_path, "audit", config={"margins": entries})
+    assert run.returncode != 0
+    assert errors_of(run.stdout)[-1].startswith(f"error: {bad}: 3 missing")
+    assert f"{good}: nothing wrong" in run.stdout
+    assert content_of(tmp_path / "results/good_audit")["verdict"] == "clean"
+    assert content_of(tmp_path / "results/bad_audit")["counts"]["missing"] == 3
+    entries[1]["audit_catalog_path"] = str(good)
+    run = run_workflow(tmp_path, "audit", config={"margins": entries})
+    assert "error: output_path: two audits would be written into results/good_audit" in run.stdout
 
 
 def test_a_margin_of_another_tool_is_audited_where_ours_would_be(
     site: Path, tmp_path: Path
 ) -> None:
-    margin = tmp_path / "results/sky_5arcs"
-    for file in (site / "results/margin").rglob("*"):
-        if file.is_file() and file.name != "provenance_info.json":
-            target = margin / file.relative_to(site / "results/margin")
-            target.parent.mkdir(parents=True, exist_ok=True)
-            target.write_bytes(file.read_bytes())
+    copy_margin(site, tmp_path / "results/sky_5arcs", "provenance_info.json")
     config = {"input_catalog_path": site / "sky", "audit_catalog_path": "results/sky_5arcs"}
     run = run_workflow(tmp_path, "audit", config=config, check=True)
     assert "results/sky_5arcs: nothing wrong" in run.stdout
     assert (tmp_path / "results/sky_5arcs_audit/false.png").exists()
 
 
+def test_without_a_path_the_configured_margin_is_audited_by_a_sample(
+    newer: Path, tmp_path: Path
+) -> None:
+    copy = tmp_path / "copy"
+    shutil.copytree(newer, copy)
+    config = configuration(Path("sky"), margin_threshold=600.0, audit_fraction=0.5, audit_seed=1)
+    run = run_workflow(copy, "audit", config=config, check=True)
+    (line,) = [line for line in run.stdout.splitlines() if line.startswith("audit: ")]
+    assert "margin: nothing wrong; in a sample of " in line
+    assert "by the rule of three; see " in line
+    sample = content_of(copy / "results/margin_audit")["sample"]
+    assert 0 < sample["pixels"] < sample["of"]
+
+
 @pytest.mark.parametrize(
     ("path", "line"),
     [
-        ("", "error: audit_catalog_path: name the margin that is to be checked"),
+        (
+            "",
+            "error: audit_catalog_path: results/sky_5arcs is no directory; make it first, or name",
+        ),
         ([1], "error: audit_catalog_path: "),
-        ("nowhere", "its official reader fails"),
+        ("nowhere", "error: audit_catalog_path: nowhere is no directory; name the margin to be"),
+        ("nothing", "its official reader fails"),
     ],
 )
 def test_an_audit_of_nothing_is_refused_by_a_line(
     site: Path, tmp_path: Path, path: object, line: str
 ) -> None:
+    (tmp_path / "nothing").mkdir()
     config = {"input_catalog_path": site / "sky", "audit_catalog_path": path}
     run = run_workflow(tmp_path, "audit", config=config)
     assert run.returncode != 0

@@ -67,7 +67,21 @@ def test_bars_count_partitions_and_pixels_to_the_end(tmp_path: Path, catalog: Pa
     assert "Select jobs" not in output.text and "jobid" not in output.text
     first = next(n for n, line in enumerate(seen[-1]) if line.startswith("  Planning"))
     assert seen[-1][first - 1] == "sky_60arcs"
-    assert seen[-1][first + 4].endswith("within 60 arcsec")
+    assert [line for line in seen[-1] if line][-1].endswith("within 60 arcsec")
+
+
+def test_an_audit_has_a_bar_that_counts_partitions(tmp_path: Path, catalog: Path):
+    config = configuration(catalog)
+    run_workflow(tmp_path / "run", config=config, check=True)
+    output = run_on_terminal(tmp_path / "run", config, "audit")
+    assert output.code == 0, output.text
+    screen = output.screens()[-1]
+    count = partitions_of(catalog)
+    assert bars(screen) == {
+        "Planning": (100, count, count, "partitions"),
+        "Auditing": (100, count, count, "partitions"),
+    }
+    assert any(line.startswith("audit: results/sky_60arcs: nothing wrong") for line in screen)
 
 
 def test_each_margin_has_its_own_bars(tmp_path: Path, catalog: Path):

@@ -275,7 +275,7 @@ def test_a_run_killed_between_the_two_renames_of_the_last_step_is_resumed(
     monkeypatch.chdir(tmp_path)
     (margin,) = without_snakemake(config)
 
-    def killed(new: Path, target: Path, old: Path) -> None:
+    def killed(new: Path, target: Path, old: Path, *others: Any) -> None:
         target.rename(old)
         raise KeyboardInterrupt
 

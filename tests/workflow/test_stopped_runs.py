@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from support.killed_runs import run_of
 from support.margins import configuration
+from support.paths import ROOT
 from support.small_skies import small_catalog
 from support.workflow_runs import TIME_LIMIT, run_workflow
 
@@ -26,11 +27,53 @@ def test_a_run_that_is_stopped_says_so_and_is_gone_on_with(
         run.main.send_signal(number)
         assert run.main.wait(TIME_LIMIT) == 1
     said = (tmp_path / "killed.log").read_text()
-    assert f"\nstopped by {number.name}. What is done is kept; give the same command again" in said
+    assert said.splitlines()[-1].startswith(f"stopped by {number.name}. What is done is kept; ")
     assert "error: " not in said
     assert "Correct the cause" not in said
     again = run_workflow(tmp_path)  # which needs no --unlock
     assert again.returncode == 0, again.stdout
+
+
+# In each of these a run with many partitions spends seconds.
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
+@pytest.mark.parametrize(
+    "function",
+    ["stages.prepare._check_writable", "stages.begin.save_margin", "progress.work.work_of"],
+    ids=["while the Snakefile is parsed", "while jobs are planned", "before the first job"],
+)
+def test_a_run_that_is_stopped_before_its_first_job_says_so(
+    tmp_path: Path,
+    config: dict[str, Any],
+    monkeypatch: pytest.MonkeyPatch,
+    function: str,
+    number: signal.Signals,
+):
+    """One that waits in a function, by a module that Python loads at its start."""
+    module, _, name = function.rpartition(".")
+    waiting = tmp_path / "waiting"
+    site = tmp_path / "site/sitecustomize.py"
+    site.parent.mkdir()
+    site.write_text(
+        "import pathlib, sys, time\n"
+        "def wait(*arguments):\n"
+        f"    pathlib.Path({str(waiting)!r}).touch()\n"
+        "    time.sleep(60)\n"
+        "if any(part.endswith('/snakemake') for part in sys.orig_argv[:2]):\n"
+        f"    sys.path.insert(0, {str(ROOT / 'scripts')!r})\n"
+        f"    import margin_cache.{module}\n"
+        f"    margin_cache.{module}.{name} = wait\n"
+    )
+    with monkeypatch.context() as patch:
+        patch.setenv("PYTHONPATH", str(site.parent))
+        with run_of(tmp_path / "run", config) as run:
+            run.wait_for(waiting.exists)
+            run.main.send_signal(number)
+            assert run.main.wait(30) == 1
+    said = (tmp_path / "run/killed.log").read_text()
+    assert said.splitlines()[-1].startswith(f"stopped by {number.name}. What is done is kept; ")
+    assert "Traceback" not in said
+    assert not list((tmp_path / "run/.snakemake").glob("locks/*"))
+    assert run_workflow(tmp_path / "run", check=True).returncode == 0
 
 
 def test_a_run_under_nohup_does_not_end_with_its_terminal(tmp_path: Path, config: dict[str, Any]):

@@ -1,20 +1,56 @@
-# The audit of a margin on disk: `snakemake audit` checks the one that `audit_catalog_path` names.
-# Without output: it is made whenever it is asked for, and its files stay where it finds faults.
-rule audit:
+# Audits of margins on disk: `snakemake audit` checks those that `audit_catalog_path` names, or that
+# this configuration makes. The last rule has no output: it says what is found whenever it is asked.
+wildcard_constraints:
+    audit_dir=r".*_audit/[0-9a-f]{16}",
+
+
+rule audit_pixels:
+    output:
+        layout.AUDIT_PIECE,
     log:
-        str(next(iter(MARGINS.values())).files.plan_dir / "audit.log"),
-    retries: 0
+        layout.AUDIT_LOG,
+    benchmark:
+        layout.AUDIT_BENCHMARK
     conda:
         "../envs/audit.yaml"
     threads: 1
     resources:
-        mem_mb=4000,
-        disk_mb=100,
-        runtime=1440,
+        mem_mb=asked("audit_pixels", "mem_mb", for_audit_pixels),
+        disk_mb=asked("audit_pixels", "disk_mb", for_audit_pixels),
+        runtime=asked("audit_pixels", "runtime", for_audit_pixels),
     params:
-        arguments=audit_command,
-        script=script("audit_margin.py"),
+        name=lambda wildcards: Path(wildcards.audit_dir).parent.name.removesuffix("_audit"),
+        request=lambda wildcards: str(layout.audit_request(wildcards.audit_dir)),
+        covers=lambda wildcards, output: covered_by_name(wildcards.job),
+        script=script("audit_pixels.py"),
     message:
-        "Auditing {params.arguments}"
+        "Auditing {params.name}, job {wildcards.job:.5}: {params.covers}"
     shell:
-        "{params.script} {params.arguments} 2> {log:q}"
+        "{params.script} --request={params.request:q} --job {wildcards.job}"
+        " --output={output:q} 2> {log:q}"
+
+
+rule audit:
+    input:
+        lambda wildcards: audit_pieces(),
+    log:
+        layout.AUDITS_LOG.format(audits_dir=next(iter(MARGINS.values())).files.plan_dir),
+    retries: 0
+    # A job on a cluster finds older plans of the same settings too, whose audits would be others.
+    localrule: True
+    conda:
+        "../envs/audit.yaml"
+    threads: 1
+    resources:
+        mem_mb=asked("audit", "mem_mb", for_audit),
+        disk_mb=asked("audit", "disk_mb", for_audit),
+        runtime=asked("audit", "runtime", for_audit),
+    params:
+        requests=lambda wildcards, input: list(
+            dict.fromkeys(str(Path(file).parents[1]) for file in input)
+        ),
+        script=script("finish_audits.py"),
+    message:
+        "Putting together what was found"
+    shell:
+        "{params.script} {params.requests:q} 2> {log:q}"

@@ -15,6 +15,7 @@ from margin_cache.cluster.failures import is_final, never, refusal
 from margin_cache.cluster.limits import ask_slurm, check_request, most_of
 from margin_cache.cluster.queue import cancel, cancel_run, hopeless_jobs
 from margin_cache.errors import MarginCacheError
+from margin_cache.notification.messages import stopped
 from margin_cache.process import one_line
 from margin_cache.stages.layout import is_of_this_run
 from snakemake.logging import logger
@@ -41,6 +42,8 @@ class JobErrors(logging.Filter):
 
     def filter(self, record):
         event = getattr(record, "event", None)
+        if event == LogEvent.RUN_INFO and workflow.dryrun:
+            check_requests()  # all jobs are known by now, and no handler is called
         if event == LogEvent.JOB_FINISHED:
             self.has_come_back = True
         if event != LogEvent.JOB_ERROR:
@@ -75,10 +78,20 @@ def is_on_slurm():
     return getattr(plugin, "name", "") == "slurm"
 
 
+def would_be_on_slurm():
+    """Tell whether this process is a dry run of one that hands jobs to SLURM.
+
+    Snakemake has forgotten by then which executor was asked for.
+    """
+    settings = workflow.resource_settings
+    is_for_cluster = workflow.is_main_process and workflow.dryrun and settings.nodes
+    return bool(is_for_cluster) and "slurm_partition" in settings._parsed_default_resources
+
+
 @cache
 def partitions():
     """Return the limits of the cluster's partitions; none if jobs do not run there."""
-    return ask_slurm() if is_on_slurm() else {}
+    return ask_slurm() if is_on_slurm() or would_be_on_slurm() else {}
 
 
 def most_for(rule, name):
@@ -127,10 +140,12 @@ def let_constants_grow():
 
 def check_requests():
     """End the run with a line if a job asks for more than its partition ever gives."""
-    for job in workflow.dag.needrun_jobs() if is_on_slurm() else []:
+    for job in workflow.dag.needrun_jobs() if partitions() else []:
         asks = job.resources
         names = [asks.get("mem_mb"), asks.get("runtime")]
-        if job.is_local or not all(isinstance(number, int) for number in names):
+        # Not by the job, to which in a dry run all are local.
+        is_local = job.rule.norun or job.rule.name in workflow._localrules
+        if is_local or not all(isinstance(number, int) for number in names):
             continue  # what a reduce job asks for is known only when its shards are there
         try:
             check_request(job.rule.name, *names, str(asks.get("slurm_partition", "")), partitions())
@@ -163,18 +178,23 @@ def stop(number, frame):
     raise KeyboardInterrupt
 
 
-def heed_signals():
+def end_before_jobs(number, frame):
+    """End the process on a signal that comes before its first job."""
+    sys.exit(stopped(signal.Signals(number).name))
+
+
+def heed_signals(handler):
     """Let signals stop the run; those that are ignored, as by nohup, stay so."""
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         # Snakemake itself is in a thread where there is a graphical interface.
         with suppress(ValueError):
             if signal.getsignal(number) != signal.SIG_IGN:
-                signal.signal(number, stop)
+                signal.signal(number, handler)
 
 
 def watch_over_jobs():
     """Watch over the jobs that are about to start."""
-    heed_signals()
+    heed_signals(stop)
     if is_on_slurm():
         threading.Thread(target=watch_queue, name="queue", daemon=True).start()
 
@@ -187,5 +207,6 @@ def cancel_jobs():
 
 ERRORS = JobErrors()
 if workflow.is_main_process:
+    heed_signals(end_before_jobs)
     logger.addFilter(ERRORS)
 let_constants_grow()

@@ -2,7 +2,7 @@
 import re
 from functools import cache
 
-from margin_cache.config.validation import audited_path, settings_of_margins
+from margin_cache.config.validation import settings_of_margins
 from margin_cache.errors import MarginCacheError
 from margin_cache.planning.resources import (
     finish_request,
@@ -74,7 +74,7 @@ def for_finish(wildcards, input):
 
 
 try:
-    AUDITED, MARGINS = audited_path(config), plan_margins()
+    MARGINS = plan_margins()
     INCOMPLETE = incomplete_margins()
 except (MarginCacheError, OSError) as error:
     sys.exit(one_line(error))

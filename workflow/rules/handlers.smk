@@ -37,6 +37,12 @@ from snakemake.io import IOFile
 from snakemake.settings.types import DeploymentMethod
 
 TRIED_WITH = "9.27.1"
+# What Snakemake says after the handlers of a run's end.
+LAST_OF_SNAKEMAKE = (
+    "Complete log(s): ",
+    "Elapsed time: ",
+    "WorkflowError:\nAt least one job did not",
+)
 STARTED = time.monotonic()
 
 # Or Python would look for garbage among all that Snakemake has imported, again and again.
@@ -131,7 +137,8 @@ def begin_job(plan_dir, job):
 
 def is_audited(margin):
     """Tell whether an audit is about what lies where a margin would be made."""
-    return AUDITED is not None and AUDITED.resolve() == margin.files.output_dir.resolve()
+    path = margin.settings.audit_catalog_path
+    return bool(path) and Path(path).resolve() == margin.files.output_dir.resolve()
 
 
 def to_make_again(margin):
@@ -277,11 +284,21 @@ def end_at_once():
     gc.freeze()
 
 
+def say_last(lines):
+    """Print what a run has to say at its end, after what Snakemake would say later."""
+    workflow.logger_manager.logfile_hint()
+    workflow.log_workflow_runtime()
+    print(*lines, sep="\n", flush=True)
+    # A signal may come where Snakemake cannot clean up; the trace of that would follow.
+    logger.addFilter(
+        lambda record: not STOPPED_BY and not record.getMessage().startswith(LAST_OF_SNAKEMAKE)
+    )
+
+
 def end_of_success(logs):
     """Say where the margins are, and let the process end."""
     end_progress()
-    print(finished_margins(margin_reports()))
-    print(reports_drawn(), end="", flush=True)
+    say_last(finished_margins(margin_reports()).splitlines() + reports_drawn() + audits_done())
     notify(MAIL, lambda: write_success(logs), LOGIN)
     end_at_once()
 
@@ -290,16 +307,17 @@ def end_of_failure(logs):
     """Say what has failed and how to go on, and let the process end."""
     end_progress()
     cancel_jobs()
-    print(failure_summary(logs, failed_jobs(), STOPPED_BY), flush=True)
+    say_last([failure_summary(logs, failed_jobs(), STOPPED_BY)])
     notify(MAIL, lambda: write_failure(logs), LOGIN)
     end_at_once()
 
 
 def begin_jobs():
     """Check what jobs ask for, watch over the jobs, and show how far they are."""
+    heed_signals(end_before_jobs)  # Snakemake has taken one of them over
     check_requests()
-    watch_over_jobs()
     show_progress(time.monotonic() - STARTED)
+    watch_over_jobs()
 
 
 MAIL = plan_mail()

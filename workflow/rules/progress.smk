@@ -48,9 +48,12 @@ def show_progress(planned):
     is_quiet = {Quietness.PROGRESS, Quietness.ALL} & set(workflow.output_settings.quiet or ())
     if not (WANTS_PROGRESS and inner) or is_quiet or workflow.touch:
         return
-    names, amounts = {}, {}
+    names, amounts, audited = {}, {}, {}
     for job in workflow.dag.needrun_jobs():
-        if stage := next((each for each in Stage if job.rule.name.endswith(each)), None):
+        stage = next((each for each in Stage if job.rule.name.endswith(each)), None)
+        if stage is Stage.AUDITING:
+            audited[job.jobid] = job.wildcards.audit_dir, int(job.wildcards.job.partition("-")[0])
+        elif stage:
             plan_dir, name = job.wildcards.plan_dir, job.wildcards.get("job", "")
             names.setdefault(plan_dir, {each: set() for each in Stage})[stage].add(name)
             amounts[job.jobid] = (plan_dir, stage), amount(MARGINS[plan_dir], stage, name)
@@ -59,6 +62,9 @@ def show_progress(planned):
         for plan_dir, margin in MARGINS.items()
         if (of := names.get(plan_dir))
     }
+    if audited:
+        of_audits, done = audit_works(audited)
+        works, amounts = works | of_audits, amounts | done
     if not works:
         return
     is_terminal = inner.stream.isatty() and os.environ.get("TERM") != "dumb"

@@ -65,6 +65,4 @@ def reports_shown():
 def reports_drawn():
     """Return a line for each report that this run has drawn."""
     jobs = workflow.dag.needrun_jobs(exclude_finished=False)
-    return "".join(
-        f"report: {job.output[0]}\n" for job in jobs if job.rule.name.endswith("draw_report")
-    )
+    return [f"report: {job.output[0]}" for job in jobs if job.rule.name.endswith("draw_report")]

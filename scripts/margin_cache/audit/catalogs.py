@@ -1,21 +1,25 @@
 """Catalogs as their official readers see them: hipscat reads HiPSCat, and hats reads HATS."""
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
-from hats.loaders.read_hats import read_hats
-from hipscat.loaders.read_from_hipscat import read_from_hipscat
 
-from margin_cache.audit.coverage import Pixel
+from margin_cache.audit.pixels import Pixel
 from margin_cache.errors import MarginCacheError
 
 INDEXES = ("_hipscat_index", "_healpix_29")
-OF_THE_FILE = {"Norder", "Dir", "Npix", "margin_Norder", "margin_Dir", "margin_Npix"}
-"""Columns that say where a row is; in a margin they may be those of another file."""
+PLACES = {"Norder", "Dir", "Npix"}
+"""Columns that together say where a row is; in a margin they may be those of another file."""
+
+SOURCES = {f"margin_{name}" for name in PLACES}
+"""Columns of a HiPSCat margin that say where a row comes from."""
 
 
 @dataclass(frozen=True)
@@ -85,6 +89,45 @@ class AuditedCatalog:
             raise MarginCacheError(f"{self.path(pixel)}: no file is there")
         return pa.concat_tables([_read(path, columns) for path in parts])
 
+    def count(self, pixel: Pixel) -> int:
+        """Return the number of rows of a pixel, by the footers of its files.
+
+        Raises:
+            MarginCacheError: A file is missing or cannot be read.
+        """
+        parts = self.parts(pixel)
+        if not parts:
+            raise MarginCacheError(f"{self.path(pixel)}: no file is there")
+        return sum(_count(path) for path in parts)
+
+    def read_some(
+        self, pixel: Pixel, columns: Sequence[str], wanted: npt.NDArray[np.bool_]
+    ) -> pa.Table:
+        """Read some of the rows of a pixel: of few, only what is stored with them.
+
+        Args:
+            pixel: Order and nested number.
+            columns: The columns.
+            wanted: Whether each row of the pixel is read, in the order of `read`.
+
+        Raises:
+            MarginCacheError: A file cannot be read, or was changed.
+        """
+        tables, start = [], 0
+        for path in self.parts(pixel):
+            try:
+                with pq.ParquetFile(path) as file:
+                    tables.append(file.schema_arrow.empty_table().select(columns))
+                    for number in range(file.num_row_groups):
+                        end = start + file.metadata.row_group(number).num_rows
+                        if wanted[start:end].any():
+                            table = file.read_row_group(number, columns=columns)
+                            tables.append(table.filter(pa.array(wanted[start:end])))
+                        start = end
+            except (OSError, ValueError, KeyError) as error:
+                raise MarginCacheError(f"{path}: cannot be read: {error}") from error
+        return pa.concat_tables(tables)
+
 
 def open_catalog(path: Path) -> AuditedCatalog:
     """Open a catalog with the reader of its format.
@@ -94,13 +137,13 @@ def open_catalog(path: Path) -> AuditedCatalog:
     """
     is_older = (path / "catalog_info.json").exists()
     try:
-        catalog: Any = read_from_hipscat(str(path)) if is_older else read_hats(path)
+        catalog = _read_older(path) if is_older else _read_newer(path)
         pixels = [(int(each.order), int(each.pixel)) for each in catalog.get_healpix_pixels()]
     except Exception as error:  # readers raise anything, and that they do is the verdict
         raise MarginCacheError(f"{path}: its official reader fails: {error}") from error
     info = catalog.catalog_info
     return AuditedCatalog(
-        root=path if is_older else path / "dataset",
+        root=path if is_older else Path(catalog.catalog_path) / "dataset",
         pixels=sorted(pixels),
         suffix=getattr(info, "npix_suffix", None) or ".parquet",
         threshold=getattr(info, "margin_threshold", None),
@@ -108,6 +151,36 @@ def open_catalog(path: Path) -> AuditedCatalog:
         index=getattr(info, "healpix_column", None),
         position=(info.ra_column or "ra", info.dec_column or "dec"),
     )
+
+
+def of_the_file(schema: pa.Schema) -> set[str]:
+    """Return the columns that say where a row is, in a catalog whose primary has a schema.
+
+    One alone is any other number, as Npix of how many pixels a source covers.
+    """
+    return SOURCES | (PLACES if set(schema.names) >= PLACES else set())
+
+
+def _read_older(path: Path) -> Any:
+    # Each of the readers takes two seconds to import; this one much longer if it is compiled.
+    os.environ.setdefault("NUMBA_DISABLE_JIT", "1")
+    from hipscat.loaders.read_from_hipscat import read_from_hipscat
+
+    return read_from_hipscat(str(path))
+
+
+def _read_newer(path: Path) -> Any:
+    from hats.loaders.read_hats import read_hats
+
+    catalog = read_hats(path)
+    return getattr(catalog, "main_catalog", catalog)  # of a collection
+
+
+def _count(path: Path) -> int:
+    try:
+        return int(pq.read_metadata(path).num_rows)
+    except (OSError, ValueError) as error:
+        raise MarginCacheError(f"{path}: cannot be read: {error}") from error
 
 
 def _read(path: Path, columns: Sequence[str] | None) -> pa.Table:

@@ -6,10 +6,9 @@ import healpy
 import numpy as np
 import numpy.typing as npt
 
-Pixel = tuple[int, int]
+from margin_cache.audit.pixels import Pixel, beginning
 
 BLOCK = 4_000_000  # pairs of pixels at a time
-FINEST = 29
 ROUNDING = 1e-9  # of angles between the centres of pixels, in radians; much more than there is
 
 
@@ -39,7 +38,7 @@ def overlapping(pixels: Collection[Pixel], partitions: Collection[Pixel]) -> lis
 
 def nested(pixels: Collection[Pixel]) -> list[Pixel]:
     """Return pixels in nested order, in which neighbours are mostly near one another."""
-    return sorted(pixels, key=lambda pixel: (pixel[1] << 2 * (FINEST - pixel[0]), pixel[0]))
+    return sorted(pixels, key=lambda pixel: (beginning(pixel), pixel[0]))
 
 
 def partitions_around(

@@ -1,5 +1,6 @@
 """What a margin says of its files, against the files that are there."""
 
+import re
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
@@ -8,10 +9,12 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from margin_cache.audit.catalogs import INDEXES, OF_THE_FILE, AuditedCatalog
-from margin_cache.audit.coverage import Pixel
+from margin_cache.audit.catalogs import INDEXES, AuditedCatalog, of_the_file
+from margin_cache.audit.pixels import Pixel
 
 MOST_NAMES = 3  # in a line
+
+_PLACE = re.compile(r"Norder=(\d+)/Dir=\d+/Npix=(\d+)")
 
 
 def metadata_defects(margin: AuditedCatalog, rows: Mapping[Pixel, int], limit: float) -> list[str]:
@@ -36,6 +39,37 @@ def metadata_defects(margin: AuditedCatalog, rows: Mapping[Pixel, int], limit: f
     return defects + _partition_list(margin, rows) + _footers(margin, rows)
 
 
+def description_defects(
+    primary: AuditedCatalog, margin: AuditedCatalog, schema: pa.Schema
+) -> list[str]:
+    """Return a line for each thing that the margin says of its columns, and that is wrong.
+
+    Args:
+        primary: The primary.
+        margin: The margin.
+        schema: Schema of the primary.
+    """
+    defects = []
+    if margin.position != primary.position:
+        defects.append(
+            f"the coordinates are {' and '.join(margin.position)} by the margin's metadata, and "
+            f"{' and '.join(primary.position)} by the primary's"
+        )
+    if None not in (margin.index, primary.index) and margin.index != primary.index:
+        defects.append(
+            f"the spatial index is {margin.index} by the margin's metadata, and {primary.index} "
+            "by the primary's"
+        )
+    path = margin.root / "_common_metadata"
+    if path.exists():
+        try:
+            found = schema_defects(schema, pq.read_schema(path))
+        except (OSError, ValueError) as error:
+            found = [f"cannot be read: {error}"]
+        defects += [f"{path}: {line}" for line in found]
+    return defects
+
+
 def schema_defects(primary: pa.Schema, margin: pa.Schema) -> list[str]:
     """Return a line for each column that a file of the margin has otherwise than the primary.
 
@@ -46,7 +80,7 @@ def schema_defects(primary: pa.Schema, margin: pa.Schema) -> list[str]:
         primary: Schema of the primary.
         margin: Schema of a file of the margin.
     """
-    free = OF_THE_FILE | set(INDEXES)
+    free = of_the_file(primary) | set(INDEXES)
     wanted = {field.name: field.type for field in primary if field.name not in free}
     there = {field.name: field.type for field in margin if field.name not in free}
     both = [name for name in wanted if name in there]
@@ -88,12 +122,10 @@ def _footers(margin: AuditedCatalog, rows: Mapping[Pixel, int]) -> list[str]:
         counted: Counter[Pixel] = Counter()
         for number in range(footer.num_row_groups):
             group = footer.row_group(number)
-            parts = dict(
-                part.removesuffix(".parquet").split("=", 1)
-                for part in Path(group.column(0).file_path).parts
-                if "=" in part
-            )
-            counted[int(parts["Norder"]), int(parts["Npix"])] += group.num_rows
+            place = _PLACE.search(group.column(0).file_path)
+            if place is None:
+                raise ValueError(f"a file {group.column(0).file_path} is of no pixel")
+            counted[int(place[1]), int(place[2])] += group.num_rows
     except (OSError, ValueError, KeyError) as error:
         return [f"{path}: cannot be read: {error}"]
     filled = {pixel for pixel in margin.pixels if rows.get(pixel, 1)}

@@ -123,7 +123,8 @@ def _is_beside(rows: pd.DataFrame, order: int, pixel: int, cell_order: int) -> M
     nside = 1 << cell_order
     cells = healpy.ang2pix(nside, ra, dec, nest=True, lonlat=True)
     beside = np.reshape(healpy.get_all_neighbours(nside, cells, nest=True), (8, -1))
-    return np.asarray(((beside >= 0) & (beside >> 2 * (cell_order - order) == pixel)).any(axis=0))
+    # Where there is none, healpy says -1, which is in no pixel.
+    return np.asarray((beside >> 2 * (cell_order - order) == pixel).any(axis=0))
 
 
 def _changed(

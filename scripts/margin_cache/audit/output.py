@@ -3,16 +3,12 @@
 import csv
 import json
 import math
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from margin_cache.audit.report import MarginReport, PixelReport
+from margin_cache.audit.findings import MarginReport, PixelReport
 from margin_cache.audit.sky_maps import draw_sky_map
-from margin_cache.errors import MarginCacheError
-
-_FILES = ("audit.csv", "missing.png", "false.png", "audit.json")
+from margin_cache.audit.whole_files import whole_file
 
 COLUMNS = (
     "order",
@@ -31,36 +27,16 @@ COLUMNS = (
 )
 
 
-def check_place(directory: Path) -> None:
-    """Check that an audit may be written into a directory: a new one, or that of an older audit.
-
-    Raises:
-        MarginCacheError: it has other files.
-    """
-    try:
-        names = [path.name.lstrip(".") for path in directory.iterdir()]
-    except FileNotFoundError:
-        return
-    except OSError as error:
-        raise MarginCacheError(f"{directory}: {error.strerror}; choose another place") from None
-    others = sorted(name for name in names if not name.startswith(_FILES))
-    if others:
-        raise MarginCacheError(
-            f"{directory}: has {others[0]}, which is not of an audit; move it away, or choose "
-            "another place"
-        )
-
-
 def write_report(report: MarginReport, directory: Path) -> None:
     """Write `audit.csv`, the sky maps, and, last of all, `audit.json` with every faulty row."""
     directory.mkdir(parents=True, exist_ok=True)
-    with _whole(directory / "audit.csv") as file, file.open("w", newline="") as lines:
+    with whole_file(directory / "audit.csv") as file, file.open("w", newline="") as lines:
         writer = csv.writer(lines)
         writer.writerow(COLUMNS)
         writer.writerows(_line(each) for each in report.pixels)
     for kind in ("missing", "false"):
         rows = {each.pixel: len(getattr(each.judgement, kind)) for each in report.pixels}
-        with _whole(directory / f"{kind}.png") as file:
+        with whole_file(directory / f"{kind}.png") as file:
             draw_sky_map(rows, f"{kind} rows of each pixel", file)
     content = {
         "verdict": "clean" if report.is_clean else "faulty",
@@ -69,10 +45,17 @@ def write_report(report: MarginReport, directory: Path) -> None:
         "counts": report.counts,
         "undecided": report.undecided,
         "missing_beside_partitions": report.missing_beside,
+        "sample": {
+            "fraction": report.fraction,
+            "seed": report.seed,
+            "pixels": len(report.pixels),
+            "of": report.candidates,
+            "faulty_share_below": report.faulty_share if report.is_clean else None,
+        },
         "metadata": report.metadata,
         "pixels": [_faults(each) for each in report.pixels if not each.is_clean],
     }
-    with _whole(directory / "audit.json") as file:
+    with whole_file(directory / "audit.json") as file:
         file.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
 
 
@@ -80,6 +63,16 @@ def summary(report: MarginReport) -> str:
     """Return the line that is said of a margin."""
     found = ", ".join(f"{number} {kind}" for kind, number in report.counts.items() if number)
     parts = [found or "nothing wrong"]
+    if report.fraction < 1:
+        parts.append(
+            f"in a sample of {len(report.pixels)} of {report.candidates} pixels, by seed "
+            f"{report.seed}"
+        )
+    if report.faulty_share and report.is_clean:
+        parts.append(
+            f"with 95 % confidence less than {report.faulty_share:.2g} of the pixels are faulty, "
+            "by the rule of three"
+        )
     if report.missing_beside:
         parts.append(f"{report.missing_beside} of the missing are beside the partitions")
     if report.undecided:
@@ -119,11 +112,3 @@ def _faults(report: PixelReport) -> dict[str, Any]:
         "schema": report.schema,
         "error": report.error,
     }
-
-
-@contextmanager
-def _whole(path: Path) -> Iterator[Path]:
-    """A file that takes its place only once it is whole."""
-    partial = path.with_name(f".{path.name}.partial")
-    yield partial
-    partial.replace(path)

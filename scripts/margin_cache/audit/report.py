@@ -1,131 +1,76 @@
 """The audit of a whole margin, pixel by pixel."""
 
 from collections import OrderedDict, defaultdict
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from margin_cache.audit.catalogs import OF_THE_FILE, AuditedCatalog, open_catalog
-from margin_cache.audit.coverage import Pixel, nested, overlapping, partitions_around, rest_of_sky
-from margin_cache.audit.inventory import metadata_defects, schema_defects
-from margin_cache.audit.judgement import Judgement, judge_pixel
+from margin_cache.audit.catalogs import of_the_file, open_catalog
+from margin_cache.audit.coverage import nested, overlapping, partitions_around, rest_of_sky
+from margin_cache.audit.findings import Findings, MarginReport, PixelReport
+from margin_cache.audit.inventory import description_defects, metadata_defects, schema_defects
+from margin_cache.audit.judgement import judge_pixel
+from margin_cache.audit.pixels import Pixel
+from margin_cache.audit.request import AuditRequest, Piece, is_chosen
 from margin_cache.audit.surroundings import MOST_ROWS, Surroundings, frame, positions
 from margin_cache.audit.values import row_digests
 from margin_cache.errors import MarginCacheError
 
 
-@dataclass(frozen=True)
-class PixelReport:
-    """What the audit has found in a pixel.
-
-    Attributes:
-        pixel: Order and nested number.
-        is_partition: Whether the primary has it; if not, it is a piece of the sky beside it.
-        is_listed: Whether the margin lists it.
-        rows: Rows of its file.
-        judgement: Its faulty rows.
-        is_unsorted: Whether the file's rows are in another order than that of the spatial index.
-        schema: What is wrong with the file's columns.
-        error: Why its file cannot be read; empty if it can.
-    """
-
-    pixel: Pixel
-    is_partition: bool
-    is_listed: bool
-    rows: int
-    judgement: Judgement
-    is_unsorted: bool
-    schema: list[str]
-    error: str = ""
-
-    @property
-    def is_clean(self) -> bool:
-        """Whether nothing is wrong with the pixel's rows and file."""
-        return self.judgement.is_clean and not (self.is_unsorted or self.schema or self.error)
-
-
-@dataclass(frozen=True)
-class MarginReport:
-    """What the audit has found in a margin."""
-
-    threshold: float
-    cell_order: int | None
-    pixels: list[PixelReport]
-    metadata: list[str]
-
-    @property
-    def is_clean(self) -> bool:
-        """Whether nothing is wrong at all."""
-        return not self.metadata and all(report.is_clean for report in self.pixels)
-
-    @property
-    def counts(self) -> dict[str, int]:
-        """How many rows, or pixels, of each kind of defect there are."""
-        found = [report.judgement for report in self.pixels]
-        return {
-            "missing": sum(len(each.missing) for each in found),
-            "false": sum(len(each.false) for each in found),
-            "double": sum(len(each.double) for each in found),
-            "changed": sum(len(each.changed) for each in found),
-            "unsorted": sum(report.is_unsorted for report in self.pixels),
-            "schema": sum(bool(report.schema) for report in self.pixels),
-            "unreadable": sum(bool(report.error) for report in self.pixels),
-            "metadata": len(self.metadata),
-        }
-
-    @property
-    def undecided(self) -> int:
-        """How many rows are too near to the threshold to be judged."""
-        return sum(report.judgement.undecided for report in self.pixels)
-
-    @property
-    def missing_beside(self) -> int:
-        """How many of the missing rows are those of pixels outside the primary's partitions."""
-        beside = [report for report in self.pixels if not report.is_partition]
-        return sum(len(report.judgement.missing) for report in beside)
-
-
-def audit_margin(
-    primary_path: Path, margin_path: Path, threshold: float | None, cell_order: int | None = None
-) -> MarginReport:
+def audit_margin(request: AuditRequest) -> MarginReport:
     """Check a margin against its primary: in the partitions, and in all of the sky beside them.
-
-    Args:
-        primary_path: Directory of the primary.
-        margin_path: Directory of the margin.
-        threshold: Arcsec; None to take it from the margin's metadata.
-        cell_order: Order of the cells of a coarse margin; None for an exact one.
 
     Raises:
         MarginCacheError: A catalog cannot be opened, the primary cannot be read, or the margin
             does not tell its threshold.
     """
-    primary, margin = open_catalog(primary_path), open_catalog(margin_path)
-    limit = margin.threshold if threshold is None else threshold
-    if not limit:
-        raise MarginCacheError(f"{margin_path}: no threshold in its metadata; give --threshold")
-    finest = max((order for order, _ in primary.pixels), default=0)
-    if cell_order is not None and cell_order < finest:
-        raise MarginCacheError(
-            f"{margin_path}: cells of order {cell_order} are larger than partitions of order "
-            f"{finest}; give a --cell-order from {finest} on"
-        )
-    return _Audit(primary, margin, limit, cell_order).report()
+    found = [audit_piece(request, piece) for piece in request.pieces]
+    pixels = [pixel for each in found for pixel in each.pixels]
+    return conclude(request, Findings(sum(each.candidates for each in found), pixels))
+
+
+def audit_piece(request: AuditRequest, piece: Piece) -> Findings:
+    """Look at the pixels of a piece of the sky, or at a sample of them.
+
+    Raises:
+        MarginCacheError: As `audit_margin`.
+    """
+    return _Audit(request).findings(piece)
+
+
+def conclude(request: AuditRequest, found: Findings) -> MarginReport:
+    """Return what is wrong with a margin, of which all pieces have been looked at.
+
+    Raises:
+        MarginCacheError: As `audit_margin`; or a piece is lacking, or no pixel was looked at.
+    """
+    return _Audit(request).conclude(found)
 
 
 class _Audit:
     """A margin and its primary while they are compared."""
 
-    def __init__(
-        self, primary: AuditedCatalog, margin: AuditedCatalog, limit: float, cell_order: int | None
-    ) -> None:
-        self.primary, self.margin, self.limit, self.cell_order = primary, margin, limit, cell_order
+    def __init__(self, request: AuditRequest) -> None:
+        primary, margin = open_catalog(Path(request.primary)), open_catalog(Path(request.margin))
+        self.request, self.primary, self.margin = request, primary, margin
+        self.cell_order = request.cell_order
+        limit = margin.threshold if request.threshold is None else request.threshold
+        if not limit:
+            raise MarginCacheError(
+                f"{request.margin}: no threshold in its metadata; give audit_threshold"
+            )
+        self.limit = limit
+        finest = max((order for order, _ in primary.pixels), default=0)
+        if self.cell_order is not None and self.cell_order < finest:
+            raise MarginCacheError(
+                f"{request.margin}: cells of order {self.cell_order} are larger than partitions of "
+                f"order {finest}; give a margin_order from {finest} on"
+            )
         self.schema = primary.schema(primary.pixels[0])
         name = primary.index_of(primary.pixels[0])
-        free = OF_THE_FILE | {name}
+        free = of_the_file(self.schema) | {name}
         self.columns = [each for each in self.schema.names if each not in free]
         self.listed, self.partitions = set(margin.pixels), set(primary.pixels)
         self.wrong = overlapping(margin.pixels, primary.pixels)
@@ -133,29 +78,59 @@ class _Audit:
         self.listed_near: dict[Pixel, list[Pixel]] = defaultdict(list)
         self.surroundings = Surroundings(primary, limit, self.columns, self.indexes_near)
 
-    def report(self) -> MarginReport:
-        """Judge all pixels that can have rows, and what the metadata say."""
+    def findings(self, piece: Piece) -> Findings:
+        """Judge the pixels of a piece that can have rows."""
         sound = {*self.primary.pixels, *self.margin.pixels} - set(self.wrong)
-        pixels = nested(sound | set(rest_of_sky(sound)))
+        pixels = filter(piece.has, nested(sound | set(rest_of_sky(sound))))
         near = {
             pixel: around
-            for pixel, around in partitions_around(pixels, self.primary.pixels, self.limit)
+            for pixel, around in partitions_around(list(pixels), self.primary.pixels, self.limit)
             if around or pixel in self.listed
         }
-        for pixel, around in near.items():
+        fraction, seed = self.request.fraction, self.request.seed
+        chosen = {pixel: near[pixel] for pixel in near if is_chosen(pixel, fraction, seed)}
+        for pixel, around in chosen.items():
             for partition in around if pixel in self.listed else []:
                 self.listed_near[partition].append(pixel)
-        reports = [self.judge(pixel, around) for pixel, around in near.items()]
+        return Findings(len(near), [self.judge(*each) for each in chosen.items()])
+
+    def conclude(self, found: Findings) -> MarginReport:
+        """Judge the metadata, by the rows of all files."""
+        request, reports = self.request, found.pixels
+        seen = {each.pixel for each in reports}
+        sound = self.listed - set(self.wrong)
+        lacking = sound - seen if request.fraction >= 1 else set()
+        if lacking or len(seen) != len(reports):
+            raise MarginCacheError(
+                f"{request.margin}: the audit has lost pixels, or has them twice; start it again, "
+                "with another tmp_dir"
+            )
+        if not reports:
+            raise MarginCacheError(
+                f"audit_fraction: none of {found.candidates} pixels is in the sample; give more, "
+                "or another audit_seed"
+            )
         rows = {each.pixel: each.rows for each in reports if each.is_listed and not each.error}
-        metadata = []
-        for pixel in self.wrong:
-            metadata.append(f"pixel {pixel} is listed, but overlaps partitions of the primary")
+        metadata = [
+            f"pixel {pixel} is listed, but overlaps partitions of the primary"
+            for pixel in self.wrong
+        ]
+        for pixel in nested(self.listed - seen):
             try:
-                rows[pixel] = len(self.margin.read(pixel))
+                rows[pixel] = self.margin.count(pixel)
             except MarginCacheError as error:
                 metadata.append(str(error))
+        metadata += description_defects(self.primary, self.margin, self.schema)
         metadata += metadata_defects(self.margin, rows, self.limit)
-        return MarginReport(self.limit, self.cell_order, reports, metadata)
+        return MarginReport(
+            threshold=self.limit,
+            cell_order=self.cell_order,
+            pixels=reports,
+            metadata=metadata,
+            candidates=found.candidates,
+            fraction=request.fraction,
+            seed=request.seed,
+        )
 
     def judge(self, pixel: Pixel, around: list[Pixel]) -> PixelReport:
         """Compare the rows of a pixel with those of the partitions around it."""

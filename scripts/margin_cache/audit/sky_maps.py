@@ -8,7 +8,7 @@ import matplotlib
 import numpy as np
 import numpy.typing as npt
 
-from margin_cache.audit.coverage import Pixel
+from margin_cache.audit.pixels import Pixel
 
 FINEST = 7  # rows of smaller pixels are added up: a point of the picture is larger
 

@@ -9,8 +9,8 @@ import pandas as pd
 import pyarrow as pa
 
 from margin_cache.audit.catalogs import AuditedCatalog
-from margin_cache.audit.coverage import Pixel
 from margin_cache.audit.distance import near_boundary
+from margin_cache.audit.pixels import Pixel
 from margin_cache.audit.values import row_digests
 
 MOST_ROWS = 5_000_000  # that are kept, of partitions that were read last; some 200 MB
@@ -73,7 +73,7 @@ class Surroundings:
             rows["ra"].to_numpy(), rows["dec"].to_numpy(), *partition, self._threshold
         )
         if wanted.any() and self._columns:
-            values = primary.read(partition, self._columns).filter(pa.array(wanted))
+            values = primary.read_some(partition, self._columns, wanted)
             rows.loc[wanted, "digest"] = row_digests(values, self._columns)
         return rows[wanted | near].copy()
 

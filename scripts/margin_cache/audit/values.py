@@ -34,5 +34,21 @@ def _column_digests(column: pa.Array) -> Digests:
         values = column.fill_null(kind.to_pandas_dtype()(0)).to_numpy(zero_copy_only=False)
         found = np.asarray(pd.util.hash_array(np.where(values != values, np.nan, values)))
         return found + np.asarray(column.is_null()).astype(np.uint64)
+    column = column.cast(_plain(kind))
     texts = np.array([repr(value) for value in column.to_pylist()], object)
     return np.asarray(pd.util.hash_array(texts), np.uint64)
+
+
+def _plain(kind: pa.DataType) -> pa.DataType:
+    """Return a type whose values Python has too: its dates end with the year 9999."""
+    if pa.types.is_dictionary(kind):
+        return _plain(kind.value_type)
+    if pa.types.is_temporal(kind) and not pa.types.is_interval(kind):
+        return pa.int32() if kind.bit_width == 32 else pa.int64()
+    if pa.types.is_string(kind) or pa.types.is_large_string(kind):
+        return pa.large_binary()
+    if pa.types.is_list(kind) or pa.types.is_large_list(kind):
+        return pa.large_list(_plain(kind.value_type))
+    if pa.types.is_struct(kind):
+        return pa.struct([field.with_type(_plain(field.type)) for field in kind])
+    return kind

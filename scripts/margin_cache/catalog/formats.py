@@ -57,7 +57,7 @@ class CatalogFormat(Protocol):
         ...
 
     def write_description(
-        self, staging_dir: Path, summary: MarginSummary
+        self, directory: Path, summary: MarginSummary
     ) -> tuple[dict[str, Any], list[str]]:
         """Write what a margin says about itself; return that, and the names of the files."""
         ...
@@ -131,6 +131,11 @@ def _read_catalog_info(path: str, where: str) -> CatalogInfo:
         f"{where}: is neither a HiPSCat catalog, which has a {hipscat.INFO}, nor a HATS "
         f"one, which has a {hats.INFO[0]}"
     )
+
+
+def is_catalog(path: Path) -> bool:
+    """Tell whether a directory is that of a catalog or a collection, of either format."""
+    return any((path / name).exists() for name in (*hats.INFO, hats.COLLECTION, hipscat.INFO))
 
 
 def says_it_is_a_margin(path: Path) -> bool:

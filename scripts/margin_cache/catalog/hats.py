@@ -14,10 +14,10 @@ from numpy.typing import NDArray
 from margin_cache import __version__
 from margin_cache.catalog.model import CatalogInfo, MarginSummary
 from margin_cache.errors import MarginCacheError
+from margin_cache.storage.directories import directory_size
 from margin_cache.storage.files import (
     atomic_path,
     check_ordinary,
-    directory_size,
     exclusive_lock,
     rewrite_text,
 )
@@ -191,7 +191,12 @@ def further_properties(given: Mapping[str, Any]) -> dict[str, str]:
 
     aliases = {name: key.alias or name for name, key in TableProperties.model_fields.items()}
     lines = {aliases.get(name, name): value for name, value in given.items()}
-    for name in given:
+    for name, value in given.items():
+        if not str(value).isprintable() or "\\" in str(value):
+            raise MarginCacheError(
+                f"addl_hats_properties: the value of {name} has a backslash, an end of a line or "
+                "the like, which readers of properties take in different ways; leave it out"
+            )
         if not re.fullmatch("[A-Za-z][A-Za-z0-9._-]*", name):
             raise MarginCacheError(
                 f'addl_hats_properties: {name} is not a name of letters, digits, ".", "_" and "-" '
@@ -214,10 +219,8 @@ def footer_path(info: CatalogInfo, path: str) -> str:
     return path.removeprefix(f"{info.dataset}/")
 
 
-def write_description(
-    staging_dir: Path, summary: MarginSummary
-) -> tuple[dict[str, str], list[str]]:
-    """Write what a margin says about itself into its staging directory.
+def write_description(directory: Path, summary: MarginSummary) -> tuple[dict[str, str], list[str]]:
+    """Write what a margin says about itself into the directory of its files.
 
     Returns:
         The properties, and the names of the files written.
@@ -250,7 +253,7 @@ def write_description(
     }
     description = {**summary.properties, **description}
     for name in INFO:
-        _write_properties(staging_dir / name, description, "HATS catalog")
+        _write_properties(directory / name, description, "HATS catalog")
     return description, list(INFO)
 
 

@@ -91,8 +91,15 @@ def margin_schema(primary: pa.Schema, source: Path) -> pa.Schema:
         source: the file that it is from.
 
     Raises:
-        MarginCacheError: the primary has such columns itself, or damaged metadata of pandas.
+        MarginCacheError: the primary has such columns itself, pixels that are neither whole
+            numbers nor text, or damaged metadata of pandas.
     """
+    for name in PIXEL_COLUMNS:
+        if name in primary.names and not _holds_pixels(primary.field(name).type):
+            raise MarginCacheError(
+                f"{source}: the column {name} has the type {primary.field(name).type}, and its "
+                "values in a margin are whole numbers; write the catalog with such ones"
+            )
     taken = [f"margin_{name}" for name in PIXEL_COLUMNS if f"margin_{name}" in primary.names]
     if taken:
         raise MarginCacheError(
@@ -113,6 +120,19 @@ def margin_schema(primary: pa.Schema, source: Path) -> pa.Schema:
             ) from None
         metadata[b"pandas"] = pandas.encode()
     return schema.with_metadata(metadata or None)
+
+
+def _holds_pixels(arrow_type: pa.DataType) -> bool:
+    """Tell whether numbers of pixels can be values of a type, as numbers or as text."""
+    if pa.types.is_dictionary(arrow_type):
+        return _holds_pixels(arrow_type.value_type)
+    return any(
+        is_right(arrow_type)
+        for is_right in (
+            *(pa.types.is_integer, pa.types.is_string),
+            *(pa.types.is_large_string, pa.types.is_string_view),
+        )
+    )
 
 
 def _with_pandas_columns(pandas: dict[str, Any]) -> dict[str, Any]:
@@ -187,10 +207,8 @@ def footer_path(info: CatalogInfo, path: str) -> str:
     return f"/{path}"
 
 
-def write_description(
-    staging_dir: Path, summary: MarginSummary
-) -> tuple[dict[str, Any], list[str]]:
-    """Write what a margin says about itself into its staging directory.
+def write_description(directory: Path, summary: MarginSummary) -> tuple[dict[str, Any], list[str]]:
+    """Write what a margin says about itself into the directory of its files.
 
     Returns:
         What it says, in the order of hipscat, and the names of the files written.
@@ -205,7 +223,7 @@ def write_description(
         "primary_catalog": summary.primary.place,
         "margin_threshold": summary.threshold,
     }
-    write_json(staging_dir / INFO, description)
+    write_json(directory / INFO, description)
     return description, [INFO]
 
 

@@ -19,6 +19,8 @@ State = tuple[int, int, int]
 INDEX_TOLERANCE = 5.0
 """Most arcsec between the position that a row's spatial index stands for and its coordinates.
 
+Without an index, between the pixel of a row's partition and its coordinates.
+
 Coordinates that are stored as floats of 32 bits are rounded by up to 0.06 arcsec, those with four
 decimals by 0.18, and the index may have been made for another epoch; the fastest stars move 10
 arcsec in a year."""
@@ -71,11 +73,6 @@ class CatalogInfo:
     def absolute_place(self) -> str:
         """The URL of the catalog, or its absolute path."""
         return self.url or str(Path(self.path).absolute())
-
-    @property
-    def index_tolerance(self) -> float:
-        """Most arcsec that a row may lie from where its spatial index says; 0 if there is none."""
-        return 0.0 if self.index_column is None else INDEX_TOLERANCE
 
     @property
     def parquet_dir(self) -> Path:

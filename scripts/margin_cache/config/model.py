@@ -221,6 +221,21 @@ class MarginSettings:
     job_size_mb: Annotated[float, Limits(ge=0.001), Key(Table.HOW)] = 1000.0
     """The Parquet, in MB, that an auto map job covers, about."""
 
+    audit_catalog_path: Annotated[str, Key(Table.AUDIT)] = ""
+    """Directory of the margin that `snakemake audit` checks against `input_catalog_path`, whoever
+    made it. Empty: the one that this configuration makes. What it finds is written into
+    `output_path/NAME_audit`."""
+
+    audit_threshold: Annotated[float, Limits(ge=0, le=36000), Key(Table.AUDIT)] = 0.0
+    """Arcsec within which the margin has to have all rows. 0: what its own metadata say."""
+
+    audit_fraction: Annotated[float, Limits(ge=1e-6, le=1), Key(Table.AUDIT)] = 1.0
+    """How many of the pixels are looked at, by chance: 1 for all. Of a sample without faults, the
+    audit says how many pixels may have some nevertheless."""
+
+    audit_seed: Annotated[int, Limits(ge=0), Key(Table.AUDIT)] = 0
+    """Number that determines which pixels are in the sample."""
+
 
 @dataclass(frozen=True)
 class SmtpSettings:
@@ -261,10 +276,6 @@ class RunSettings:
     ] = ""
     """Address that gets one mail when a run is done or has failed; several are separated by
     commas, or stand in a list. Empty: no mail."""
-
-    audit_catalog_path: Annotated[str, Key(Table.AUDIT)] = ""
-    """Directory of the margin that `snakemake audit` checks against `input_catalog_path`, whoever
-    made it. What it finds is written into `output_path/NAME_audit`."""
 
     smtp: Annotated[SmtpSettings, Key(Table.MAIL)] = SmtpSettings()
     """The mail server, by its own keys."""

@@ -46,7 +46,6 @@ def settings_of_margins(config: Mapping[str, Any]) -> list[MarginSettings]:
     """
     mail_settings(config)
     wants_progress_bar(config)
-    audited_path(config)
     keys_of_margin = annotations_of(MarginSettings)
     check_keys(config, [*keys_of_margin, *annotations_of(RunSettings)], "")
     common = check_values(_part(config, keys_of_margin), MarginSettings, "")
@@ -59,22 +58,6 @@ def settings_of_margins(config: Mapping[str, Any]) -> list[MarginSettings]:
         values = {**common, **check_values(entry, MarginSettings, where)}
         all_settings.append(_margin_settings(values, where))
     return all_settings
-
-
-def audited_path(config: Mapping[str, Any]) -> Path | None:
-    """Return the margin that an audit checks, or None if no one is named.
-
-    Args:
-        config: the configuration as Snakemake holds it.
-
-    Raises:
-        MarginCacheError: the value is not allowed.
-    """
-    key = "audit_catalog_path"
-    path = check_values(_part(config, [key]), RunSettings, "").get(key, "")
-    if is_url(path):
-        raise MarginCacheError(f"{key}: is a URL; an audit is of a margin on disk")
-    return Path(path).expanduser() if path else None
 
 
 def wants_progress_bar(config: Mapping[str, Any]) -> bool:
@@ -179,6 +162,11 @@ def _margin_settings(values: Mapping[str, Any], where: str) -> MarginSettings:
         choose_margin_order(settings.margin_order, settings.margin_threshold)
     except MarginCacheError as error:
         raise MarginCacheError(f"{where}{error}") from None
+    if not settings.tmp_dir.isprintable():
+        raise MarginCacheError(
+            f"{where}tmp_dir: {settings.tmp_dir!r} has signs that cannot be printed, or is not "
+            "UTF-8; choose another directory"
+        )
     if set("{}") & set(settings.tmp_dir):
         raise MarginCacheError(
             f"{where}tmp_dir: {settings.tmp_dir} has braces, which Snakemake takes for wildcards; "
@@ -205,7 +193,7 @@ def _with_homes(settings: MarginSettings, where: str) -> MarginSettings:
     Snakemake would put it there, and nothing else would.
     """
     paths: dict[str, Any] = {}
-    for key in ("input_catalog_path", "output_path", "tmp_dir"):
+    for key in ("input_catalog_path", "output_path", "tmp_dir", "audit_catalog_path"):
         path = getattr(settings, key)
         if not path.startswith("~"):
             continue

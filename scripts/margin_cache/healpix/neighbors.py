@@ -7,6 +7,8 @@ import hpgeom
 import numpy as np
 from numpy.typing import NDArray
 
+from margin_cache.healpix.nested import MAX_ORDER
+
 
 def cells_and_neighbours(order: int, cells: NDArray[np.int64]) -> NDArray[np.int64]:
     """Return each cell with the up to eight cells that touch it.
@@ -43,3 +45,20 @@ def pixels_at(order: int, lon: NDArray[np.float64], lat: NDArray[np.float64]) ->
         Nested pixel numbers, int64 array of shape (n,).
     """
     return hpgeom.angle_to_pixel(2**order, lon % 360, lat, nest=True, lonlat=True)
+
+
+def are_inside(
+    lon: NDArray[np.float64],
+    lat: NDArray[np.float64],
+    order: NDArray[np.int64],
+    pixel: NDArray[np.int64],
+) -> NDArray[np.bool_]:
+    """Tell which points lie in pixels, each in its own; near a border, up to rounding.
+
+    Args:
+        lon: longitudes or right ascensions in degrees, of any turn, shape (n,).
+        lat: latitudes or declinations in degrees, shape (n,).
+        order: orders of the pixels, shape (n,).
+        pixel: nested pixel numbers, shape (n,).
+    """
+    return pixels_at(MAX_ORDER, lon, lat) >> 2 * (MAX_ORDER - order) == pixel

@@ -127,7 +127,7 @@ def failure_summary(
     of_jobs = [cause(job.rule, job.reason, job.logs, job.memory_mb, job.minutes) for job in failed]
     if stopped_by:
         own = [line for line in of_jobs if line in errors]
-        return "\n".join([*dict.fromkeys(own), f"stopped by {stopped_by[0]}. {_ADVICE_IF_STOPPED}"])
+        return "\n".join([*dict.fromkeys(own), stopped(stopped_by[0])])
     found = causes(line for line in of_jobs if line)
     named = {line for line in of_jobs if line}
     lines = [*found, *(line for line in dict.fromkeys(errors) if line not in named)]
@@ -135,7 +135,12 @@ def failure_summary(
     if more > 0:
         lines = [*lines[:_MAX_CAUSES], f"error: there are {more} more; the log names them"]
     unknown = "error: a job failed; its log, which stands above or is named there, says more"
-    return "\n".join([*(lines or [unknown]), _ADVICE])
+    return "\n".join([_ADVICE, *(lines or [unknown])])
+
+
+def stopped(signal: str) -> str:
+    """Return the last line of a run that a signal has stopped."""
+    return f"stopped by {signal}. {_ADVICE_IF_STOPPED}"
 
 
 def success_message(margins: Sequence[MarginReport], details: str) -> EmailMessage:

@@ -140,7 +140,7 @@ def read_primary_options(info: CatalogInfo, partitions: Partitions) -> PrimaryOp
         page_checksums=page.has_checksum,
         utc_times=has_utc_times(first.schema, path),
         columns=columns,
-        sorting_columns=_sorting_columns(info, first, list(chunks)),
+        sorting_columns=_sorting_columns(info, partitions, first, list(chunks)),
     )
 
 
@@ -244,11 +244,14 @@ def _group_rows(footers: list[pq.FileMetaData], default: int) -> int:
     return largest if is_even else 1 << (largest - 1).bit_length()
 
 
-def _sorting_columns(info: CatalogInfo, file: pq.ParquetFile, paths: list[str]) -> list[list[Any]]:
+def _sorting_columns(
+    info: CatalogInfo, partitions: Partitions, file: pq.ParquetFile, paths: list[str]
+) -> list[list[Any]]:
     """Return the columns that rows are said to be sorted by, as far as it is true of a margin too.
 
-    Rows of a margin are sorted by the spatial index; those of equal index stay in the order of
-    their partition, of which only one that is one file has an order.
+    Rows of a margin are sorted by the spatial index. Those of equal index stay in the order of
+    their file, if all of them are from one file: not if partitions are directories, nor if there
+    are several in a pixel of the index.
     """
     declared = [
         [paths[column.column_index], column.descending, column.nulls_first]
@@ -257,7 +260,8 @@ def _sorting_columns(info: CatalogInfo, file: pq.ParquetFile, paths: list[str]) 
     ]
     if not declared or declared[0][:2] != [info.index_column, False]:
         return []
-    return declared[:1] if info.npix_suffix == "/" else declared
+    is_of_one_file = info.npix_suffix != "/" and partitions.orders.max() <= info.index_order
+    return declared if is_of_one_file else declared[:1]
 
 
 def _codec_like(compression: str, file: Path) -> str:

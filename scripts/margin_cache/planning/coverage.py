@@ -23,6 +23,12 @@ def in_a_name(orders: Ints, pixels: Ints) -> str:
     return "-".join(_ends(orders, pixels, "o{}p{}"))
 
 
+def covered_by_name(job: str) -> str:
+    """Return what a job covers, as `4/254 to 1/21`, by its name."""
+    _, *ends, _ = job.split("-")
+    return " to ".join(end.removeprefix("o").replace("p", "/") for end in ends)
+
+
 def _ends(orders: Ints, pixels: Ints, pattern: str) -> list[str]:
     """Return the first and the last pixel, or the only one."""
     ends = sorted({0, len(orders) - 1})

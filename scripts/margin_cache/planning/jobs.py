@@ -6,6 +6,7 @@ nested order, hence close on the sky.
 """
 
 import math
+from itertools import pairwise
 
 import numpy as np
 import pyarrow as pa
@@ -19,6 +20,7 @@ from margin_cache.healpix.nested import (
     negative_pixels,
     pixel_ranges,
 )
+from margin_cache.planning.coverage import in_a_name
 from margin_cache.planning.model import MarginParameters, Plan
 
 _MB = 10**6
@@ -100,6 +102,37 @@ def make_plan(
         need_bounds=need_bounds,
         needs=needs,
     )
+
+
+def audit_bounds(plan: Plan, fraction: float) -> Ints:
+    """Return the bounds of the jobs of an audit, as `map_bounds` are those of map jobs.
+
+    They have the partitions of a map job each, or of several ones if they see a sample of them.
+
+    Args:
+        plan: the plan of a margin of the catalog.
+        fraction: how many of the pixels they look at.
+    """
+    firsts = plan.map_bounds[:-1][:: max(1, round(1 / fraction))]
+    return np.append(firsts, len(plan.partitions.orders))
+
+
+def audit_jobs(plan: Plan, fraction: float) -> tuple[list[str], list[int]]:
+    """Return the names of the jobs of an audit, and where the parts of the sky begin that they see.
+
+    Args:
+        plan: the plan of a margin of the catalog.
+        fraction: how many of the pixels they look at.
+    """
+    partitions, names = plan.partitions, []
+    bounds = audit_bounds(plan, fraction)
+    for job, (start, stop) in enumerate(pairwise(bounds)):
+        covered = in_a_name(partitions.orders[start:stop], partitions.pixels[start:stop])
+        state = plan.map_names[int(np.searchsorted(plan.map_bounds, start))].rpartition("-")[2]
+        names.append(f"{job:05d}-{covered}-{state}")
+    firsts = bounds[:-1]
+    starts = pixel_ranges(partitions.orders[firsts], partitions.pixels[firsts])[0]
+    return names, starts.tolist()
 
 
 def _group(

@@ -19,7 +19,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from margin_cache.catalog.model import CatalogInfo, Partitions, pixel_path
+from margin_cache.catalog.model import INDEX_TOLERANCE, CatalogInfo, Partitions, pixel_path
 from margin_cache.catalog.partitions import partition_files
 from margin_cache.errors import MarginCacheError
 from margin_cache.healpix.nested import Ints
@@ -68,7 +68,7 @@ class MarginParameters:
     @property
     def reach(self) -> float:
         """Most arcsec from a pixel to where the index of a row in its exact margin says it is."""
-        return self.threshold + self.catalog.index_tolerance
+        return self.threshold + INDEX_TOLERANCE
 
     @property
     def index_shift(self) -> int:
@@ -268,17 +268,20 @@ def _as_parquet(schema: pa.Schema) -> bytes:
 
 
 def load_plan(path: Path) -> Plan:
-    """Read a plan that ``save_plan`` wrote.
+    """Read a plan that ``save_plan`` wrote, into a directory that has the plan's id for a name.
 
     Raises:
         FileNotFoundError: there is none.
-        MarginCacheError: it is damaged.
+        MarginCacheError: it is damaged, or another plan.
     """
     try:
-        return _load_plan(path)
+        plan = _load_plan(path)
+        if plan.plan_id != path.parent.name:
+            raise ValueError("another plan")
+        return plan
     except (*_DAMAGES, pa.ArrowException):
         raise MarginCacheError(
-            f"{path}: is damaged; start the run again, which makes it again"
+            f"{path}: is damaged, or another plan; start the run again, which makes it again"
         ) from None
 
 

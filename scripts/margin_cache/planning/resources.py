@@ -66,6 +66,13 @@ _FILE_MB = 0.003
 _HATS_MB, _HATS_MINUTES = 270, 1
 """Memory of the process in which hats makes a further file, measured; minutes for all of them."""
 
+_AUDIT_MB, _AUDIT_ROW_BYTES, _AUDIT_MB_PER_MINUTE = 900, 200, 5 * 60
+"""Of a job of an audit: the libraries, and the rows that it keeps; what it takes more for each row
+of a partition; what it reads of the catalog."""
+
+_FOUND_FACTOR, _FOUND_MINUTES = 30, 0.1
+"""What each MB of faulty rows takes in memory, and minutes to write it again."""
+
 _REDUCE_SHARE = 0.05
 """Of the footers of all files, what one reduce job has, several times."""
 
@@ -242,6 +249,34 @@ def finish_request(plan: Plan, group: RowGroupSize) -> Request:
         # It reads the footers of all files, decoded.
         memory, minutes = memory + _HATS_MB + footers, minutes + _HATS_MINUTES
     return _request(memory, footers, minutes)
+
+
+def audit_pixels_request(plan: Plan, group: RowGroupSize, jobs: int) -> Request:
+    """Return what a job of an audit asks for.
+
+    It holds rows of partitions that were read last, spatial index and coordinates of another one,
+    and all columns of a row group.
+
+    Args:
+        plan: the plan of a margin of the catalog.
+        group: the largest row group of the catalog.
+        jobs: how many such jobs there are.
+    """
+    sizes = plan.partitions.sizes / _MB
+    rows = group.rows * max(1.0, float(sizes.max()) / max(group.size_mb, 1e-9))
+    positions = _AUDIT_ROW_BYTES * rows / _MB
+    memory = _AUDIT_MB + positions + 3 * group.size_mb * group.expansion
+    return _request(memory, 1, float(sizes.sum()) / jobs / _AUDIT_MB_PER_MINUTE)
+
+
+def audit_request(found_bytes: int) -> Request:
+    """Return what the job asks for that puts together what the jobs of audits have found.
+
+    Args:
+        found_bytes: size of their files.
+    """
+    found = found_bytes / _MB
+    return _request(_AUDIT_MB + _FOUND_FACTOR * found, found, _FOUND_MINUTES * found)
 
 
 def _request(memory: float, disk: float, minutes: float) -> Request:

@@ -8,7 +8,7 @@ from typing import Any, TextIO
 from tqdm import tqdm
 
 from margin_cache.progress.display import Display, Key
-from margin_cache.progress.work import UNITS, Amount, MarginWork, Stage, StageWork, together
+from margin_cache.progress.work import UNITS, Amount, MarginWork, StageWork, together
 from margin_cache.storage.sizes import size_text
 
 _REFRESH = 1.0  # [s]
@@ -57,7 +57,7 @@ class Bars(Display):
         self._stages: dict[Key, _Bar] = {}
         self._sizes: dict[_Bar, tuple[int, int]] = {}
         room = (lines or shutil.get_terminal_size().lines) - _OTHER_LINES
-        if len(works) * (2 + len(Stage)) > room:
+        if sum(2 + len(work.stages) for work in works.values()) > room:
             self._draw(together(list(works.values())), list(works), planned)
         else:
             for key, work in works.items():

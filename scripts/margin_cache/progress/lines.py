@@ -9,7 +9,12 @@ from margin_cache.progress.display import Display, Key
 from margin_cache.progress.work import UNITS, Amount, MarginWork, Stage, together
 from margin_cache.storage.sizes import size_text
 
-_VERBS = {Stage.MAPPING: "mapped", Stage.REDUCING: "reduced", Stage.FINISHING: "finished"}
+_VERBS = {
+    Stage.MAPPING: "mapped",
+    Stage.REDUCING: "reduced",
+    Stage.FINISHING: "finished",
+    Stage.AUDITING: "audited",
+}
 _PAUSE = 60.0  # [s]
 _SHARE = 0.02  # of the time that a run has taken, which a pause is at least: 200 lines in a day
 _LOOK = 1.0  # [s]

@@ -3,9 +3,11 @@
 from collections.abc import Container
 from dataclasses import dataclass
 from enum import StrEnum
+from itertools import pairwise
 
 import numpy as np
 
+from margin_cache.planning.jobs import audit_bounds
 from margin_cache.stages.done_jobs import done_jobs
 from margin_cache.stages.margin import Margin
 
@@ -16,9 +18,15 @@ class Stage(StrEnum):
     MAPPING = "map_partitions"
     REDUCING = "reduce_margins"
     FINISHING = "finish_margin"
+    AUDITING = "audit_pixels"
 
 
-UNITS = {Stage.MAPPING: "partitions", Stage.REDUCING: "pixels", Stage.FINISHING: "pixels"}
+UNITS = {
+    Stage.MAPPING: "partitions",
+    Stage.REDUCING: "pixels",
+    Stage.FINISHING: "pixels",
+    Stage.AUDITING: "partitions",
+}
 """What is counted of the stages."""
 
 
@@ -109,6 +117,18 @@ def work_of(margin: Margin, mapping: Container[str], reducing: Container[str]) -
     )
 
 
+def audit_amounts(margin: Margin, fraction: float) -> list[Amount]:
+    """Return what the jobs of an audit do, in their order.
+
+    Args:
+        margin: a margin of the same catalog.
+        fraction: how many of the pixels they look at.
+    """
+    sizes = margin.plan.partitions.sizes
+    bounds = pairwise(audit_bounds(margin.plan, fraction).tolist())
+    return [Amount(end - start, int(sizes[start:end].sum())) for start, end in bounds]
+
+
 def together(works: list[MarginWork]) -> MarginWork:
     """Return what is counted of several margins, as if they were one."""
     return MarginWork(
@@ -116,9 +136,10 @@ def together(works: list[MarginWork]) -> MarginWork:
         sum(work.partitions for work in works),
         {
             stage: StageWork(
-                sum((work.stages[stage].total for work in works), Amount()),
-                sum((work.stages[stage].done for work in works), Amount()),
+                sum((w.stages[stage].total for w in works if stage in w.stages), Amount()),
+                sum((w.stages[stage].done for w in works if stage in w.stages), Amount()),
             )
             for stage in Stage
+            if any(stage in work.stages for work in works)
         },
     )

@@ -16,8 +16,8 @@ from margin_cache.stages.existing_output import (
     put_back_older,
 )
 from margin_cache.stages.fetched import delete_fetched
-from margin_cache.stages.finish import delete_remains
 from margin_cache.stages.margin import Margin, save_margin
+from margin_cache.stages.remains import delete_remains
 from margin_cache.storage.files import hold_lock, is_held, read_json
 
 _held: list[int] = []

@@ -10,10 +10,10 @@ from margin_cache.config.model import MarginSettings
 from margin_cache.errors import MarginCacheError
 from margin_cache.planning.identity import is_as_good
 from margin_cache.stages.again import reuses_files
-from margin_cache.stages.layout import PROVENANCE, MarginFiles, staging_lock
+from margin_cache.stages.layout import PROVENANCE, MarginFiles
 from margin_cache.stages.margin import Margin, settings_as_json
 from margin_cache.stages.receipts import read_receipt
-from margin_cache.storage.files import file_digest, has_size, read_json
+from margin_cache.storage.files import file_digest, has_size, identity, read_json
 
 TOOL_NAME = "snakemake-margin-cache"
 
@@ -97,12 +97,11 @@ def existing_files(margin: Margin) -> dict[str, list[Any]]:
 
 
 def _files_below(directory: Path) -> list[str]:
-    """Return the paths of all but directories, and but the lock that a killed run may have left."""
-    lock = staging_lock(directory)
+    """Return the paths of all but directories."""
     return sorted(
         path.relative_to(directory).as_posix()
         for path in directory.rglob("*")
-        if (path.is_symlink() or not path.is_dir()) and path != lock
+        if path.is_symlink() or not path.is_dir()
     )
 
 
@@ -216,9 +215,9 @@ def _check_overwrite(margin: Margin) -> None:
     info = margin.plan.parameters.catalog
     if info.url:
         return
-    primary = {_identity(path) for path in (Path(info.path), info.parquet_dir)} - {None}
+    primary = {identity(path) for path in (Path(info.path), info.parquet_dir)} - {None}
     primary |= {
-        _identity(file)
+        identity(file)
         for order, pixel in zip(
             margin.plan.partitions.orders.tolist(),
             margin.plan.partitions.pixels.tolist(),
@@ -227,20 +226,11 @@ def _check_overwrite(margin: Margin) -> None:
         for file in partition_files(info, order, pixel)
     }
     for path in (output_dir, *output_dir.rglob("*")):
-        if _identity(path) in primary:
+        if identity(path) in primary:
             raise MarginCacheError(
                 f"output_path: {path} is, by a mount or a link, a part of the input catalog "
                 f"{info.path}; choose another place"
             )
-
-
-def _identity(path: Path) -> tuple[int, int] | None:
-    """Return what tells a file or directory from all others, or None of a broken link."""
-    try:
-        state = path.stat()
-    except OSError:
-        return None
-    return state.st_dev, state.st_ino
 
 
 def _difference(provenance: Mapping[str, Any], settings: MarginSettings) -> str:

@@ -4,11 +4,9 @@ Until the move the margin is in a hidden directory, so a catalog that is not who
 loaded, and one that it replaces stays until then.
 """
 
-import os
 import platform
-import shutil
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -37,22 +35,17 @@ from margin_cache.stages.existing_output import (
 )
 from margin_cache.stages.layout import (
     PROVENANCE,
-    MarginFiles,
-    PlanFiles,
-    plan_dirs,
-    staging_lock,
 )
 from margin_cache.stages.margin import Margin, settings_as_json
 from margin_cache.stages.receipts import Receipt, read_receipt
+from margin_cache.stages.remains import delete_remains
+from margin_cache.storage.directories import delete_directory, replace_directory, watched
 from margin_cache.storage.files import (
     atomic_path,
     exclusive_lock,
     file_digest,
-    hold_lock,
-    is_held,
-    is_temporary,
     link_or_copy,
-    replace_directory,
+    unique_mark,
     write_json,
     write_text,
 )
@@ -74,29 +67,60 @@ def finish_margin(margin: Margin) -> dict[str, Any]:
     plan, paths = margin.plan, margin.files
     info = plan.parameters.catalog
     # A second copy of the job waits, and then finds the margin complete.
-    with exclusive_lock(paths.plan):
+    with exclusive_lock(paths.plan), watched(paths.output_dir) as is_output_as_before:
         files = _listed_files(margin)
         rows = sum(count for count, _, _ in files.values())
         if not is_complete(margin):
             check_unchanged(info, plan.partitions, plan.schema)
             check_output(margin)
-            _gather(margin, files)
-            _write_metadata(margin, files, rows)
-            # A kill after this leaves the older margin, which then counts as complete again.
-            paths.again_file.unlink(missing_ok=True)
-            # With its lock, or another run would take what is about to be moved for remains.
-            listed = existing_files(margin)
-            replace_directory(
-                paths.staging_dir,
-                paths.output_dir,
-                paths.backup_dir,
-                lambda old: check_nothing_foreign(margin, old, listed),
-            )
+            _put_together(margin, files, rows, is_output_as_before)
             format_of(info).register(info, paths.output_dir)
         delete_remains(margin, paths.staging_lock)
         summary = {"output_dir": str(paths.output_dir), "rows": rows, "files": len(files)}
         write_json(margin.done_file, summary)
     return summary
+
+
+def _put_together(
+    margin: Margin,
+    files: Mapping[str, tuple[int, int, str]],
+    rows: int,
+    is_output_as_before: Callable[[], bool],
+) -> None:
+    """Gather the files of a margin, write its metadata, and move it to its output directory.
+
+    Args:
+        margin: the margin.
+        files: rows, size and digest of its Parquet files, by their paths.
+        rows: number of all rows.
+        is_output_as_before: tells whether nobody else has moved anything there meanwhile.
+
+    Raises:
+        MarginCacheError: a file is missing or another, or the margin was made meanwhile.
+    """
+    paths = margin.files
+    finishing_dir = paths.finishing_dir(unique_mark())
+    try:
+        _gather(margin, files, finishing_dir)
+        with watched(finishing_dir) as is_as_gathered:
+            _write_metadata(margin, files, rows, finishing_dir)
+            if not (is_as_gathered() and is_output_as_before()):
+                # This job has outlived its run, and another has made the margin meanwhile.
+                raise MarginCacheError(
+                    f"{paths.output_dir}: was made by another run meanwhile; start the run again, "
+                    "which finds out whether anything is left to do"
+                )
+        # A kill after this leaves the older margin, which then counts as complete again.
+        paths.again_file.unlink(missing_ok=True)
+        listed = existing_files(margin)
+        replace_directory(
+            finishing_dir,
+            paths.output_dir,
+            paths.backup_dir,
+            lambda old: check_nothing_foreign(margin, old, listed),
+        )
+    finally:
+        delete_directory(finishing_dir)
 
 
 def _listed_files(margin: Margin) -> dict[str, tuple[int, int, str]]:
@@ -117,10 +141,14 @@ def _receipt(margin: Margin, job: str) -> Receipt:
     return receipt
 
 
-def _gather(margin: Margin, files: Mapping[str, tuple[int, int, str]]) -> None:
-    """Make the staging directory hold the listed files and no others."""
-    staging_dir = margin.files.staging_dir
-    existing = reusable_files(margin)
+def _gather(margin: Margin, files: Mapping[str, tuple[int, int, str]], finishing_dir: Path) -> None:
+    """Put the listed files into a directory that is made, and no others.
+
+    By second names, so that a job that a killed run has left, and that writes into the staging
+    directory from now on, changes nothing.
+    """
+    staging_dir, existing = margin.files.staging_dir, reusable_files(margin)
+    finishing_dir.mkdir(parents=True)
     stale = []
     for path, (_, size, digest) in files.items():
         found = find_file(margin, path, size, digest, existing)
@@ -129,24 +157,15 @@ def _gather(margin: Margin, files: Mapping[str, tuple[int, int, str]]) -> None:
                 f"{staging_dir / path}: is missing or truncated; start the run again, which "
                 "makes it again"
             )
-        if file_digest(found) != digest:
+        link_or_copy(found, finishing_dir / path)
+        if file_digest(finishing_dir / path) != digest:
             stale.append(path)
-        elif found != staging_dir / path:
-            link_or_copy(found, staging_dir / path)
     if stale:
         _forget(margin, stale)
         raise MarginCacheError(
             f"{staging_dir / stale[0]}: was made from another state of the catalog, or changed "
             f"since, as {len(stale) - 1} other files; start the run again, which makes them again"
         )
-    staging_dir.mkdir(parents=True, exist_ok=True)
-    for other in list(staging_dir.rglob("*")):
-        is_listed = other.relative_to(staging_dir).as_posix() in files
-        if other.is_file() and not is_listed and other != margin.files.staging_lock:
-            other.unlink()
-    for directory in sorted(staging_dir.rglob("*"), reverse=True):
-        if directory.is_dir() and not any(directory.iterdir()):
-            directory.rmdir()
 
 
 def _forget(margin: Margin, stale: list[str]) -> None:
@@ -162,12 +181,14 @@ def _forget(margin: Margin, stale: list[str]) -> None:
         (margin.files.staging_dir / path).unlink(missing_ok=True)
 
 
-def _write_metadata(margin: Margin, files: Mapping[str, tuple[int, int, str]], rows: int) -> None:
-    """Write the metadata files of a margin into the staging directory."""
-    plan, staging_dir = margin.plan, margin.files.staging_dir
+def _write_metadata(
+    margin: Margin, files: Mapping[str, tuple[int, int, str]], rows: int, finishing_dir: Path
+) -> None:
+    """Write the metadata files of a margin into the directory of its Parquet files."""
+    plan = margin.plan
     info = plan.parameters.catalog
     catalog_format = format_of(info)
-    dataset = staging_dir / info.dataset
+    dataset = finishing_dir / info.dataset
     with atomic_path(dataset / "_common_metadata") as temporary:
         pq.write_metadata(
             catalog_format.margin_schema(plan.schema, schema_source(info, plan.partitions)),
@@ -179,17 +200,17 @@ def _write_metadata(margin: Margin, files: Mapping[str, tuple[int, int, str]], r
         names.append(f"{info.dataset}/_metadata".lstrip("/"))
     wanted = [key for key in plan.parameters.further_files if rows or key in WITHOUT_ROWS]
     of_rows = [key for key in wanted if key in OF_ROWS]
-    names += make_further_files(staging_dir, margin.name, of_rows)
+    names += make_further_files(finishing_dir, margin.name, of_rows)
     written = np.array(
         [plan.margin_path(number) in files for number in range(len(plan.destination_orders))]
     )
     orders, pixels = plan.destination_orders[written], plan.destination_pixels[written]
     write_text(
-        staging_dir / "partition_info.csv",
+        finishing_dir / "partition_info.csv",
         catalog_format.partition_list(zip(orders.tolist(), pixels.tolist(), strict=True)),
     )
     fixed = {path: [size, digest] for path, (_, size, digest) in sorted(files.items())} | {
-        name: _size_and_digest(staging_dir / name) for name in names
+        name: _size_and_digest(finishing_dir / name) for name in names
     }
     summary = MarginSummary(
         primary=info,
@@ -204,17 +225,17 @@ def _write_metadata(margin: Margin, files: Mapping[str, tuple[int, int, str]], r
     )
     if others := [key for key in wanted if key not in OF_ROWS]:
         # What hats describes has to say what it is.
-        catalog_format.write_description(staging_dir, summary)
-        for name in make_further_files(staging_dir, margin.name, others):
-            fixed[name] = _size_and_digest(staging_dir / name)
+        catalog_format.write_description(finishing_dir, summary)
+        for name in make_further_files(finishing_dir, margin.name, others):
+            fixed[name] = _size_and_digest(finishing_dir / name)
     # The files that tell of the size count as well. Written again, they are as long as before, but
     # for a digit.
     for _ in range(3):
-        description, more = catalog_format.write_description(staging_dir, summary)
-        listed = fixed | {name: _size_and_digest(staging_dir / name) for name in more}
+        description, more = catalog_format.write_description(finishing_dir, summary)
+        listed = fixed | {name: _size_and_digest(finishing_dir / name) for name in more}
         provenance = _provenance(margin, description, listed)
-        write_json(staging_dir / PROVENANCE, provenance)
-        told = (staging_dir / PROVENANCE).stat().st_size
+        write_json(finishing_dir / PROVENANCE, provenance)
+        told = (finishing_dir / PROVENANCE).stat().st_size
         summary = replace(summary, size=told + sum(size for size, _ in listed.values()))
     write_json(margin.files.provenance_copy, provenance)
 
@@ -290,51 +311,3 @@ def _provenance(
             },
         },
     }
-
-
-def delete_remains(margin: Margin, own: Path | None = None) -> None:
-    """Delete what interrupted runs have left behind, and, if wanted, shards and earlier plans.
-
-    What a run at work has locked stays, and then all that lies beside the margin does: an older
-    margin may have been moved there while a new one takes its place.
-
-    Args:
-        margin: the margin, complete.
-        own: the lock of this run itself, if it has one.
-    """
-    paths = margin.files
-    _delete_left_behind(paths, own)
-    paths.moved_lock.unlink(missing_ok=True)
-    if not margin.settings.delete_intermediate_parquet_files:
-        return
-    for other in plan_dirs(paths.intermediate_dir):
-        if other != paths.plan_dir and not is_held(PlanFiles(other).plan_lock):
-            shutil.rmtree(other, ignore_errors=True)
-    shutil.rmtree(paths.shards_dir, ignore_errors=True)
-    shutil.rmtree(paths.fetched_dir, ignore_errors=True)
-    for directory in (paths.intermediate_dir, paths.plan_dir, paths.receipts_dir):
-        for path in directory.glob(".*"):
-            if is_temporary(path.name):
-                path.unlink(missing_ok=True)
-
-
-def _delete_left_behind(paths: MarginFiles, own: Path | None) -> None:
-    """Delete staging and backup directories of a margin, unless a run has locked one of them."""
-    directories = paths.left_behind()
-    held: list[int] = []
-    try:
-        for lock in map(staging_lock, directories):
-            if lock.exists() and lock != own:
-                # Held while the directory is deleted, so that no run begins in it meanwhile.
-                try:
-                    descriptor = hold_lock(lock, "")
-                except PermissionError:  # another user's
-                    return
-                if descriptor is None:
-                    return
-                held.append(descriptor)
-        for directory in directories:
-            shutil.rmtree(directory, ignore_errors=True)
-    finally:
-        for descriptor in held:
-            os.close(descriptor)

@@ -22,6 +22,10 @@ FINISH_LOG = "{plan_dir}/logs/finish_margin/{fingerprint}.log"
 MAP_BENCHMARK = "{plan_dir}/benchmarks/map_partitions/{job}.tsv"
 REDUCE_BENCHMARK = "{plan_dir}/benchmarks/reduce_margins/{job}.tsv"
 FINISH_BENCHMARK = "{plan_dir}/benchmarks/finish_margin/{fingerprint}.tsv"
+AUDIT_PIECE = "{audit_dir}/pieces/{job}.json"
+AUDIT_LOG = "{audit_dir}/logs/audit_pixels/{job}.log"
+AUDIT_BENCHMARK = "{audit_dir}/benchmarks/audit_pixels/{job}.tsv"
+AUDITS_LOG = "{audits_dir}/audit.log"
 REPORT_PAGE = "{report_dir}/index.html"
 FIGURE = "{report_dir}/{figure}.png"
 REPORT_LOG = "{report_dir}/report.log"
@@ -144,11 +148,11 @@ class MarginFiles(PlanFiles):
     @property
     def audit_file(self) -> Path:
         """What an audit of the margin has found."""
-        return self.output_dir.with_name(f"{self.output_dir.name}_audit") / "audit.json"
+        return audit_dir(self.output_dir.parent, self.output_dir.name) / "audit.json"
 
     @property
     def staging_dir(self) -> Path:
-        """The directory in which the margin is built."""
+        """The directory that the reduce jobs write the margin's files into."""
         return self._beside("staging")
 
     @property
@@ -161,16 +165,20 @@ class MarginFiles(PlanFiles):
         """The file that a run at work at this margin has locked."""
         return staging_lock(self.staging_dir)
 
-    @property
-    def moved_lock(self) -> Path:
-        """Where that file is once the staging directory has become the output directory."""
-        return staging_lock(self.output_dir)
+    def finishing_dir(self, mark: str) -> Path:
+        """Return where a process puts the margin together, from what is in the staging directory.
+
+        Args:
+            mark: the process's own, as ``unique_mark`` makes them.
+        """
+        return self._beside(f"finishing-{mark}")
 
     def left_behind(self) -> list[Path]:
-        """Return the staging and backup directories of this margin, be they of any plan."""
+        """Return the directories beside this margin that runs make, be they of any plan."""
         # In full, or those of a margin whose name begins with this one's would be among them.
         pattern = re.compile(
-            rf"\.{re.escape(self.output_dir.name)}\.[0-9a-f]{{16}}\.(staging|backup)"
+            rf"\.{re.escape(self.output_dir.name)}\.[0-9a-f]{{16}}\."
+            r"(staging|finishing-[0-9a-f]{12}|backup)(\.deleted)?"
         )
         if not self.output_dir.parent.is_dir():
             return []
@@ -202,6 +210,21 @@ def intermediate_dir(tmp_dir: str, name: str, output_path: str | None = None) ->
         return directory
     place = os.fsencode(Path(output_path).absolute())
     return directory.with_name(f"{name}-{hashlib.blake2b(place, digest_size=4).hexdigest()}")
+
+
+def audit_dir(place: Path, name: str) -> Path:
+    """Return the directory of the files of an audit of a margin, or that of its intermediate ones.
+
+    Args:
+        place: directory in which it is.
+        name: name of the margin.
+    """
+    return place / f"{name}_audit"
+
+
+def audit_request(directory: str) -> Path:
+    """Return the file with what the jobs of an audit are asked to check."""
+    return Path(directory) / "request.json"
 
 
 def plan_dirs(directory: Path) -> list[Path]:

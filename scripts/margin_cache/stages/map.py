@@ -21,7 +21,9 @@ from margin_cache.catalog.partitions import check_state
 from margin_cache.errors import MarginCacheError
 from margin_cache.healpix.boundary import is_within
 from margin_cache.healpix.margin_filter import find_candidates
+from margin_cache.healpix.neighbors import are_inside
 from margin_cache.parquet.positions import (
+    FilePositions,
     PartitionFile,
     check_coordinates,
     coordinates,
@@ -193,16 +195,15 @@ def _candidates_in(
         start += table.num_rows
         pairs += len(near)
         if pairs >= _MOST_PAIRS:
-            yield _checked(info, pixel, found)
+            yield _joined(found)
             found, pairs = [], 0
     if found:
-        yield _checked(info, pixel, found)
+        yield _joined(found)
 
 
-def _checked(info: CatalogInfo, pixel: tuple[int, int], found: list[_Candidates]) -> _Candidates:
-    """Join what has been found in batches of a file, whose coordinates are checked."""
+def _joined(found: list[_Candidates]) -> _Candidates:
+    """Join what has been found in batches of a file."""
     positions = pa.concat_tables([each.positions for each in found])
-    check_coordinates(info, pixel, found[0].part, positions)
     return replace(
         found[0],
         rows_read=sum(each.rows_read for each in found),
@@ -213,10 +214,11 @@ def _checked(info: CatalogInfo, pixel: tuple[int, int], found: list[_Candidates]
 
 
 def _rows_in_margins(plan: Plan, candidates: Iterator[_Candidates]) -> Iterator[_Candidates]:
-    """Yield what the exact filter, if there shall be one, leaves of the candidates."""
-    if not plan.parameters.fine_filtering:
-        yield from candidates
-        return
+    """Yield what the exact filter, if there shall be one, leaves of the candidates.
+
+    Raises:
+        MarginCacheError: some lie elsewhere than their spatial index says.
+    """
     window: list[_Candidates] = []
     pairs = 0
     for found in candidates:
@@ -224,10 +226,25 @@ def _rows_in_margins(plan: Plan, candidates: Iterator[_Candidates]) -> Iterator[
         pairs += len(found.rows)
         held = sum(each.part.held for each in window)
         if pairs >= _WINDOW_PAIRS or len(window) >= _WINDOW_FILES or held >= _WINDOW_BYTES:
-            yield from _within_threshold(plan, window)
+            yield from _checked(plan, window)
             window, pairs = [], 0
     if window:
-        yield from _within_threshold(plan, window)
+        yield from _checked(plan, window)
+
+
+def _checked(plan: Plan, window: list[_Candidates]) -> Iterator[_Candidates]:
+    """Check where candidates lie, and yield those that are in margins."""
+    partitions = plan.partitions
+    found = [
+        FilePositions(
+            (int(partitions.orders[each.partition]), int(partitions.pixels[each.partition])),
+            each.part,
+            each.positions,
+        )
+        for each in window
+    ]
+    check_coordinates(plan.parameters.catalog, found)
+    yield from _within_threshold(plan, window) if plan.parameters.fine_filtering else window
 
 
 def _within_threshold(plan: Plan, window: list[_Candidates]) -> Iterator[_Candidates]:
@@ -235,13 +252,11 @@ def _within_threshold(plan: Plan, window: list[_Candidates]) -> Iterator[_Candid
         plan.parameters.catalog, pa.concat_tables([found.positions for found in window])
     )
     destinations = np.concatenate([found.destinations for found in window])
-    within = is_within(
-        lon,
-        lat,
-        plan.destination_orders[destinations],
-        plan.destination_pixels[destinations],
-        plan.parameters.threshold,
-    )
+    orders, pixels = plan.destination_orders[destinations], plan.destination_pixels[destinations]
+    within = is_within(lon, lat, orders, pixels, plan.parameters.threshold)
+    # A row whose index says that it is beside a pixel may lie inside, far from the boundary.
+    beyond = np.flatnonzero(~within)
+    within[beyond] = are_inside(lon[beyond], lat[beyond], orders[beyond], pixels[beyond])
     ends = np.cumsum([len(found.rows) for found in window])
     left = deque(
         replace(

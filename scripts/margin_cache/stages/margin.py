@@ -4,7 +4,7 @@ import json
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -13,7 +13,7 @@ import numpy as np
 
 from margin_cache.catalog.formats import read_catalog_info
 from margin_cache.catalog.model import CatalogInfo
-from margin_cache.config.model import MarginSettings, guaranteed_threshold
+from margin_cache.config.model import MarginSettings, Table, guaranteed_threshold, key_of
 from margin_cache.errors import MarginCacheError
 from margin_cache.planning.model import Plan, load_plan, save_plan
 from margin_cache.stages.layout import (
@@ -27,6 +27,10 @@ from margin_cache.stages.seen import unseen, wait_until
 from margin_cache.stages.storage_options import OptionsSource, save_source
 from margin_cache.storage.files import read_json, write_json
 from margin_cache.storage.urls import local_path
+
+_OF_AUDITS = frozenset(
+    key.name for key in fields(MarginSettings) if key_of(key.type).table == Table.AUDIT
+)
 
 
 class NamedMargin(NamedTuple):
@@ -159,9 +163,9 @@ def _records_of(settings: MarginSettings, directory: Path) -> list[Path]:
 
 
 def settings_as_json(settings: MarginSettings) -> dict[str, Any]:
-    """Return settings as JSON has them, without what could be secrets."""
-    values = asdict(settings)
-    del values["input_storage_options"]
+    """Return settings as JSON has them, without secrets and what makes no margin."""
+    left_out = {"input_storage_options", *_OF_AUDITS}
+    values = {key: value for key, value in asdict(settings).items() if key not in left_out}
     return json.loads(json.dumps(values))
 
 

@@ -10,9 +10,9 @@ import numpy as np
 
 from margin_cache.catalog.agreement import check_agreement
 from margin_cache.catalog.columns import read_schema, schema_source
-from margin_cache.catalog.formats import format_of
+from margin_cache.catalog.formats import format_of, is_catalog
 from margin_cache.catalog.further_files import FURTHER_FILES
-from margin_cache.catalog.model import CatalogInfo
+from margin_cache.catalog.model import INDEX_TOLERANCE, CatalogInfo
 from margin_cache.catalog.partitions import (
     check_whole,
     read_partitions,
@@ -40,7 +40,11 @@ from margin_cache.stages.layout import margin_files
 from margin_cache.stages.margin import Margin, NamedMargin, name_margins
 from margin_cache.stages.storage_options import OptionsSource, find_source
 from margin_cache.stages.writer_options import check_given
+from margin_cache.storage.files import identity
 from margin_cache.storage.urls import is_url, local_path
+
+_PARTS = ("Norder=*", "Norder=*/Dir=*")
+"""Directories of a catalog, but for those of partitions."""
 
 _PACKAGES = ("snakemake", "hpgeom")
 """Packages whose versions the provenance has, beside those that the last job knows."""
@@ -134,11 +138,37 @@ def _check_directories(margins: list[NamedMargin]) -> None:
                         f"{key}: {path} {relation} {what}, {other}; choose another place"
                     )
             taken[path] = f"the {'margin' if key == 'output_path' else 'tmp_dir'} of {name}"
-            if path.exists() and not path.is_dir():
-                raise MarginCacheError(
-                    f"{key}: {path} is a file, not a directory; choose another place"
-                )
+            _check_place(key, path)
+            for margin in margins:
+                _check_mounts(key, path, margin.info)
             _check_writable(key, path.parent)
+
+
+def _check_place(key: str, path: Path) -> None:
+    """Check that a directory may be made, moved away and filled."""
+    if path.exists() and not path.is_dir():
+        raise MarginCacheError(f"{key}: {path} is a file, not a directory; choose another place")
+    if key == "tmp_dir" and is_catalog(path):
+        raise MarginCacheError(
+            f"tmp_dir: {path} is a catalog; choose another place, or another output_artifact_name"
+        )
+    if key == "output_path" and path.is_mount():
+        raise MarginCacheError(
+            f"output_path: {path} is where a file system is mounted, which nothing can take the "
+            "place of; give a directory in it, or choose another output_artifact_name"
+        )
+
+
+def _check_mounts(key: str, path: Path, info: CatalogInfo) -> None:
+    """Check that a directory is in no part of a catalog, by whatever mount it got there."""
+    parts = (part for pattern in _PARTS for part in info.parquet_dir.glob(pattern))
+    inside = set(map(identity, (Path(info.path), info.parquet_dir, *parts)))
+    for directory in (path, *path.parents):
+        if (found := identity(directory)) is not None and found in inside:
+            raise MarginCacheError(
+                f"{key}: {path} lies, by a mount or a link, inside the input catalog {info.path}; "
+                "choose another place"
+            )
 
 
 def _check_beside(output_dir: Path, others: set[Path], what: str) -> None:
@@ -197,7 +227,7 @@ def _margin_order(info: CatalogInfo, settings: MarginSettings, highest: int) -> 
     order = choose_margin_order(settings.margin_order, threshold, info.index_order)
     if settings.fine_filtering:
         # Rows of a pixel's exact margin may have an index that says that they are farther from it.
-        return min(order, finest_margin_order(threshold + info.index_tolerance))
+        return min(order, finest_margin_order(threshold + INDEX_TOLERANCE))
     if order > highest:
         return order
     finest = choose_margin_order(-1, threshold, info.index_order)

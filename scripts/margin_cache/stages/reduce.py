@@ -25,6 +25,7 @@ from margin_cache.catalog.columns import (
     without_dictionaries,
 )
 from margin_cache.catalog.formats import format_of
+from margin_cache.errors import MarginCacheError
 from margin_cache.parquet.positions import spatial_index
 from margin_cache.planning.model import Plan
 from margin_cache.stages.layout import PlanFiles, job_of
@@ -166,13 +167,30 @@ def _margin_columns(plan: Plan, rows: pa.Table, schema: pa.Schema) -> pa.Table:
         plan.partitions.pixels[source],
     )
     columns = [
-        # There is no cast from numbers to a dictionary of text.
-        pa.array(pixel_values[field.name]).cast(without_dictionaries(field.type))
+        _as_pixels(pixel_values[field.name], field)
         if field.name in pixel_values
         else rows[field.name]
         for field in schema
     ]
     return pa.Table.from_arrays(columns, schema=schema_without_dictionaries(schema))
+
+
+def _as_pixels(values: NDArray[np.int64], field: pa.Field) -> pa.Array:
+    """Return numbers of pixels with the type of a column, without its dictionary.
+
+    There is no cast from numbers to a dictionary of text.
+
+    Raises:
+        MarginCacheError: the type does not hold one.
+    """
+    try:
+        return pa.array(values).cast(without_dictionaries(field.type))
+    except pa.ArrowInvalid:
+        raise MarginCacheError(
+            f"the catalog's column {field.name} has the type {field.type}, which does not hold "
+            f"{values.max()}, as a pixel beside the catalog's has; write the catalog with a larger "
+            "one"
+        ) from None
 
 
 def _as_parquet(

@@ -196,25 +196,18 @@ def read_json(path: Path) -> Any:
         return None
 
 
-def directory_size(directory: Path) -> int:
-    """Return the size of all files below a directory but hidden ones, in bytes.
-
-    Those that go meanwhile do not count.
-    """
-    size = 0
-    with suppress(FileNotFoundError), os.scandir(directory) as entries:
-        for entry in entries:
-            if entry.name.startswith("."):
-                continue
-            with suppress(FileNotFoundError):
-                is_directory = entry.is_dir()
-                size += directory_size(Path(entry.path)) if is_directory else entry.stat().st_size
-    return size
-
-
 def is_temporary(name: str) -> bool:
     """Tell whether a file name is one of an interrupted ``atomic_path``."""
     return _TEMPORARY.fullmatch(name) is not None
+
+
+def identity(path: Path) -> tuple[int, int] | None:
+    """Return what tells a file or directory from all others, or None of a broken link."""
+    try:
+        state = path.stat()
+    except OSError:
+        return None
+    return state.st_dev, state.st_ino
 
 
 def has_size(path: Path, size: int) -> bool:
@@ -237,47 +230,23 @@ def file_digest(path: Path) -> str:
 
 
 def link_or_copy(source: Path, target: Path) -> None:
-    """Give a file a second name, or copy it where the file system has no hard links."""
-    with atomic_path(target) as temporary:
-        try:
-            os.link(source, temporary)
-        except OSError:
-            shutil.copy2(source, temporary)
-
-
-def replace_directory(
-    new: Path, target: Path, old: Path, check: Callable[[Path], None] = lambda old: None
-) -> None:
-    """Replace a directory by another; the old one is deleted once the new one is there.
-
-    If the new one cannot be moved, or the check fails, the old one is put back.
+    """Give a file, or what a link leads to, a second name; copy it where there are no hard links.
 
     Args:
-        new: the directory that replaces it.
-        target: the directory that is replaced; need not exist.
-        old: where ``target`` is moved to meanwhile.
-        check: what is asked, of the old one in its new place, whether it may go. Nobody can add to
-            it by its name any more.
+        source: the file, whose content is on the disk.
+        target: its new name.
 
     Raises:
-        FileNotFoundError: ``new`` is not there; then nothing is moved.
-        MarginCacheError: by the check.
+        FileExistsError: there is something of that name.
     """
-    if not new.exists():
-        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(new))
-    if target.exists():
-        if old.exists():
-            shutil.rmtree(old)
-        target.rename(old)
+    target.parent.mkdir(parents=True, exist_ok=True)
     try:
-        if old.exists():
-            check(old)
-        new.rename(target)
-    except (OSError, MarginCacheError):
-        if old.exists() and not target.exists():
-            old.rename(target)
+        os.link(source.resolve(), target)
+    except FileExistsError:
         raise
-    shutil.rmtree(old, ignore_errors=True)
+    except OSError:
+        with atomic_path(target) as temporary:
+            shutil.copy2(source, temporary)
 
 
 @contextmanager

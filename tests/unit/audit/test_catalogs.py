@@ -1,7 +1,11 @@
+import shutil
 from pathlib import Path
 
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
-from margin_cache.audit.catalogs import open_catalog
+from margin_cache.audit.catalogs import AuditedCatalog, open_catalog
 from margin_cache.errors import MarginCacheError
 from support.paths import ROOT
 
@@ -14,6 +18,49 @@ def test_both_formats_are_opened_by_their_readers(name: str) -> None:
     assert catalog.threshold is None
 
 
+def test_of_a_collection_the_primary_table_is_meant(tmp_path: Path) -> None:
+    shutil.copytree(ROOT / "demo" / "hipparcos_hats", tmp_path / "table")
+    lines = ["obs_collection=sky", "hats_primary_table_url=table", ""]
+    (tmp_path / "collection.properties").write_text("\n".join(lines))
+    catalog = open_catalog(tmp_path)
+    assert catalog.root == tmp_path / "table" / "dataset"
+    assert sum(map(catalog.count, catalog.pixels)) == catalog.rows
+
+
 def test_what_no_reader_opens_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(MarginCacheError, match="official reader fails"):
         open_catalog(tmp_path)
+
+
+@pytest.fixture
+def parted(tmp_path: Path) -> AuditedCatalog:
+    """A catalog with a partition of three files, of several row groups each."""
+    catalog = AuditedCatalog(tmp_path, [(1, 4)], "/", None, 30, None, ("ra", "dec"))
+    for number in range(3):
+        values = range(10 * number, 10 * number + 10)
+        path = catalog.path((1, 4)) / f"part{number}.parquet"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        pq.write_table(pa.table({"a": values, "b": values}), path, row_group_size=3)
+    return catalog
+
+
+@pytest.mark.parametrize("chosen", [[], [0], [29], [2, 3, 9, 10, 21], list(range(30))])
+def test_some_rows_are_read_wherever_they_are(parted: AuditedCatalog, chosen: list[int]) -> None:
+    assert parted.count((1, 4)) == len(parted.read((1, 4))) == 30
+    rows = parted.read_some((1, 4), ["b"], np.isin(np.arange(30), chosen))
+    assert rows.column_names == ["b"]
+    assert rows["b"].to_pylist() == chosen
+
+
+def test_files_that_are_missing_or_damaged_are_named(parted: AuditedCatalog) -> None:
+    (parted.path((1, 4)) / "part1.parquet").write_bytes(b"PAR1")
+    for read in (
+        parted.count,
+        parted.read,
+        lambda p: parted.read_some(p, ["b"], np.ones(30, bool)),
+    ):
+        with pytest.raises(MarginCacheError, match=r"part1.parquet: cannot be read"):
+            read((1, 4))
+    for read in (parted.count, parted.read):
+        with pytest.raises(MarginCacheError, match=r"Npix=5/?: no file is there"):
+            read((1, 5))

@@ -50,3 +50,22 @@ def test_what_the_oracle_finds_comes_from_partitions_around() -> None:
     assert len(rows) > 5
     for row, place in zip(rows, places, strict=True):
         assert everywhere[numbers[row]] in around[everywhere[place]]
+
+
+def test_no_partition_is_left_out_whose_border_is_just_near_enough() -> None:
+    """By borders of pixels as healpy draws them; some pairs have no room to spare."""
+    rng = np.random.default_rng(5)
+    orders = rng.integers(0, 4, (400, 2))
+    numbers = rng.integers(0, 12 << 2 * orders)
+    rooms = []
+    for pair in np.stack([orders, numbers], axis=2).tolist():
+        one, other = map(tuple, pair)
+        borders = [healpy.boundaries(1 << o, n, step=16, nest=True).T for o, n in (one, other)]
+        distance = np.arccos(np.clip((borders[0] @ borders[1].T).max(), -1, 1))
+        ((_, found),) = partitions_around([one], [other], np.degrees(distance) * 3600 + 1e-3)
+        assert found == [other]
+        centres = [healpy.pix2vec(1 << o, n, nest=True) for o, n in (one, other)]
+        apart = np.arccos(np.clip(np.dot(*centres), -1, 1))
+        radii = [healpy.max_pixrad(1 << o) for o, _ in (one, other)]
+        rooms.append((sum(radii) + distance - apart) / min(radii))
+    assert min(rooms) < 0.1

@@ -1,10 +1,11 @@
+from dataclasses import replace
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from margin_cache.audit.catalogs import AuditedCatalog
-from margin_cache.audit.inventory import metadata_defects, schema_defects
+from margin_cache.audit.inventory import description_defects, metadata_defects, schema_defects
 
 ROWS = {(1, 4): 2, (1, 5): 3}
 
@@ -26,6 +27,33 @@ def margin(tmp_path: Path) -> AuditedCatalog:
 
 def test_metadata_that_are_right_have_no_defects(margin: AuditedCatalog) -> None:
     assert metadata_defects(margin, ROWS, 10.0) == []
+
+
+@pytest.mark.parametrize("suffix", [".pq", ".parquet.zst", "/part-0.parquet"])
+def test_footers_name_files_of_any_suffix(margin: AuditedCatalog, suffix: str) -> None:
+    footers = [pq.read_metadata(margin.path(pixel)) for pixel in margin.pixels]
+    for footer, pixel in zip(footers, margin.pixels, strict=True):
+        name = str(margin.path(pixel).relative_to(margin.root))
+        footer.set_file_path(name.removesuffix(".parquet") + suffix)
+    pq.write_metadata(pa.schema({"a": "int64"}), margin.root / "_metadata", footers)
+    assert metadata_defects(margin, ROWS, 10.0) == []
+
+
+def test_what_a_margin_says_of_its_columns_is_compared(margin: AuditedCatalog) -> None:
+    primary = replace(margin, index="_healpix_29")
+    schema = pa.schema({"a": "int64"})
+    assert description_defects(primary, margin, schema) == []
+    other = replace(margin, index="_healpix_13", position=("dec", "ra"))
+    pq.write_metadata(pa.schema({"a": "int32"}), margin.root / "_common_metadata")
+    assert description_defects(primary, other, schema) == [
+        "the coordinates are dec and ra by the margin's metadata, and ra and dec by the primary's",
+        "the spatial index is _healpix_13 by the margin's metadata, and _healpix_29 by the "
+        "primary's",
+        f"{margin.root / '_common_metadata'}: column a is int32, not int64",
+    ]
+    (margin.root / "_common_metadata").write_bytes(b"")
+    (found,) = description_defects(primary, margin, schema)
+    assert found.startswith(f"{margin.root / '_common_metadata'}: cannot be read")
 
 
 def test_other_numbers_of_rows_are_found_at_each_place(margin: AuditedCatalog) -> None:
@@ -64,9 +92,8 @@ def test_what_cannot_be_read_is_a_defect(margin: AuditedCatalog, name: str) -> N
 
 
 def test_columns_are_compared_but_for_those_that_say_where_a_row_is() -> None:
-    primary = pa.schema(
-        {"a": "int64", "b": "string", "Norder": "uint8", "_hipscat_index": "uint64"}
-    )
+    place = {"Norder": "uint8", "Dir": "uint64", "Npix": "uint64"}
+    primary = pa.schema({"a": "int64", "b": "string", **place, "_hipscat_index": "uint64"})
     margin = pa.schema({"b": "int8", "c": "string", "margin_Npix": "uint64"})
     assert schema_defects(primary, primary) == []
     assert schema_defects(primary, margin) == [
@@ -74,3 +101,8 @@ def test_columns_are_compared_but_for_those_that_say_where_a_row_is() -> None:
         "column c, which the primary has not",
         "column b is int8, not string",
     ]
+
+
+def test_one_of_the_columns_that_together_say_where_a_row_is_is_any_other() -> None:
+    primary = pa.schema({"a": "int64", "Npix": "int32"})
+    assert schema_defects(primary, pa.schema({"a": "int64"})) == ["no column Npix"]

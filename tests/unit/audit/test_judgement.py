@@ -77,6 +77,7 @@ def test_rows_that_share_an_index_are_told_apart(pixel: tuple[int, int]) -> None
     both, whole = pd.concat([primary, twin]), pd.concat([margin, twin])
     assert judged(both, whole, pixel).is_clean
     assert judged(both, margin, pixel).missing == [index]
+    assert judged(both, margin.drop(margin.index[3]), pixel).missing == [index, index]
     assert judged(both, pd.concat([whole, twin]), pixel).double == [index]
     twice = pd.concat([margin, margin.iloc[[3]]])
     assert judged(both, twice, pixel).changed == [index]
@@ -142,3 +143,13 @@ def test_a_smaller_threshold_is_found() -> None:
     found = judged(primary, margin, (3, 63), 606.0)
     assert found.missing
     assert not (found.false or found.double or found.changed)
+
+
+def test_a_row_inside_the_pixel_by_its_position_and_beside_it_by_its_file_is_no_fault() -> None:
+    primary, margin = around(2, 70)
+    inner = primary[primary["own"]].iloc[[0]].assign(own=False)
+    primary = pd.concat([primary.drop(inner.index), inner])
+    for there in (margin, pd.concat([margin, inner])):
+        found = judged(primary, there, (2, 70), threshold=600.0)
+        assert found.is_clean
+        assert found.undecided == 1

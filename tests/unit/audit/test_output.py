@@ -2,11 +2,9 @@ import json
 from pathlib import Path
 
 import pandas as pd
-import pytest
+from margin_cache.audit.findings import MarginReport, PixelReport
 from margin_cache.audit.judgement import Judgement
-from margin_cache.audit.output import check_place, summary, write_report
-from margin_cache.audit.report import MarginReport, PixelReport
-from margin_cache.errors import MarginCacheError
+from margin_cache.audit.output import summary, write_report
 
 NOTHING = Judgement([], [], [], [], 0)
 FAULTS = Judgement([4, 4], [(7, 0.25), (8, float("nan"))], [1], [2], 3)
@@ -15,7 +13,7 @@ FAULTY = PixelReport((1, 5), False, False, 0, FAULTS, True, ["no column a"], "go
 
 
 def test_the_files_name_the_rows(tmp_path: Path) -> None:
-    write_report(MarginReport(10.0, None, [CLEAN, FAULTY], ["a line"]), tmp_path / "out")
+    write_report(MarginReport(10.0, None, [CLEAN, FAULTY], ["a line"], 2), tmp_path / "out")
     assert {path.name for path in (tmp_path / "out").iterdir()} == {
         *("audit.csv", "audit.json", "false.png", "missing.png")
     }
@@ -37,21 +35,26 @@ def test_the_files_name_the_rows(tmp_path: Path) -> None:
 
 
 def test_the_summary_is_a_line() -> None:
-    assert summary(MarginReport(10.0, None, [CLEAN], [])) == "nothing wrong"
-    assert summary(MarginReport(10.0, None, [CLEAN, FAULTY], [])) == (
+    assert summary(MarginReport(10.0, None, [CLEAN], [], 1)) == "nothing wrong"
+    assert summary(MarginReport(10.0, None, [CLEAN, FAULTY], [], 2)) == (
         "2 missing, 2 false, 1 double, 1 changed, 1 unsorted, 1 schema, 1 unreadable; "
         "2 of the missing are beside the partitions; 3 rows too near to the threshold to be judged"
     )
 
 
-def test_an_audit_is_written_where_there_is_nothing_or_an_older_one(tmp_path: Path) -> None:
-    place = tmp_path / "out"
-    check_place(place)
-    write_report(MarginReport(10.0, None, [CLEAN], []), place)
-    check_place(place)
-    (place / "catalog_info.json").touch()
-    with pytest.raises(MarginCacheError, match=r"/out: has catalog_info.json, which is not of an"):
-        check_place(place)
-    (tmp_path / "file").touch()
-    with pytest.raises(MarginCacheError, match="/file: Not a directory; choose another place"):
-        check_place(tmp_path / "file")
+def test_of_a_sample_it_is_said_what_it_proves(tmp_path: Path) -> None:
+    sample = MarginReport(10.0, None, [CLEAN] * 60, [], 600, 0.1, 7)
+    assert summary(sample) == (
+        "nothing wrong; in a sample of 60 of 600 pixels, by seed 7; with 95 % confidence less than "
+        "0.05 of the pixels are faulty, by the rule of three"
+    )
+    faulty = MarginReport(10.0, None, [CLEAN, FAULTY], [], 600, 0.1, 7)
+    assert "in a sample of 2 of 600 pixels" in summary(faulty)
+    assert "confidence" not in summary(faulty)
+    whole = MarginReport(10.0, None, [CLEAN], [], 1)
+    for report, share in ((sample, 0.05), (faulty, None), (whole, 0)):
+        write_report(report, tmp_path)
+        said = json.loads((tmp_path / "audit.json").read_text())["sample"]
+        assert said["faulty_share_below"] == share
+        assert said["pixels"] == len(report.pixels) and said["of"] == report.candidates
+    assert said == {"fraction": 1, "seed": 0, "pixels": 1, "of": 1, "faulty_share_below": 0}

@@ -1,26 +1,31 @@
 import json
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import healpy
 import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from margin_cache.audit.catalogs import INDEXES
-from margin_cache.audit.report import MarginReport, audit_margin
+from margin_cache.audit.findings import Findings, MarginReport
+from margin_cache.audit.report import audit_margin, audit_piece, conclude
+from margin_cache.audit.request import AuditRequest, cut_sky
 from margin_cache.errors import MarginCacheError
 from margin_cache.healpix.boundary import is_within
 from margin_cache.healpix.margin_filter import find_candidates
 from margin_cache.stages import map as map_stage
+from support import skies
 from support.audited_sites import (
     WRITERS,
     RowsOfPixels,
     make_catalog,
     make_margin,
     make_site,
+    pixel_of,
     rows_of_margin,
     true_rows,
 )
@@ -53,9 +58,23 @@ def files_of(margin: Path) -> list[Path]:
     return [file for file in files if pq.ParquetFile(file).metadata.num_rows >= 4]
 
 
+def asked(
+    primary: Path,
+    margin: Path,
+    threshold: float | None = None,
+    cell_order: int | None = None,
+    **more: Any,
+) -> AuditRequest:
+    return AuditRequest(str(primary), str(margin), "out", threshold, cell_order, **more)
+
+
+def audit(*asked_for: Any, **more: Any) -> MarginReport:
+    return audit_margin(asked(*asked_for, **more))
+
+
 def counts(site: Path, margin: Path) -> dict[str, int]:
     """The kinds of defects that are found, of those that are."""
-    found = audit_margin(site / "sky", margin, None).counts
+    found = audit(site / "sky", margin).counts
     return {kind: number for kind, number in found.items() if number}
 
 
@@ -68,7 +87,7 @@ def edit(path: Path, change: Edit) -> None:
 
 
 def test_an_untouched_margin_is_clean_in_negative_pixels_too(site: Path, margin: Path) -> None:
-    report = audit_margin(site / "sky", margin, None)
+    report = audit(site / "sky", margin)
     listed = pd.read_csv(site / "sky/partition_info.csv")
     partitions = set(zip(listed["Norder"], listed["Npix"], strict=True))
     assert report.is_clean
@@ -105,8 +124,55 @@ def test_a_moved_row_is_missing_here_and_false_there(site: Path, margin: Path) -
     edit(source, lambda rows: rows.slice(1))
     edit(target, lambda rows: pa.concat_tables([moved, rows]).sort_by(index_of(rows)))
     found = counts(site, margin)
-    found.pop("metadata", None)  # numbers of rows in _metadata
+    found.pop("metadata")  # numbers of rows in _metadata
     assert found == {"missing": 1, "false": 1}
+
+
+def touches_pole(pixel: tuple[int, int], is_north: bool) -> bool:
+    """Whether a pixel has a corner at a pole: the last of a northern face, the first of others."""
+    face, place = divmod(pixel[1], 4 ** pixel[0])
+    return face < 4 and place == 4 ** pixel[0] - 1 if is_north else face >= 8 and place == 0
+
+
+def test_each_touched_row_is_named_by_pixel_and_index(site: Path, margin: Path) -> None:
+    """In each file one row is removed, one doubled, one changed, and one comes from another."""
+    files = files_of(margin)
+    tables = {file: pq.ParquetFile(file).read() for file in files}
+    name = index_of(tables[files[0]])
+    index = {file: rows[name].to_pylist() for file, rows in tables.items()}
+    at = tables[files[0]].column_names.index("mag")
+    expected: dict[str, list[tuple[tuple[int, int], int]]] = defaultdict(list)
+    moved = {}
+    for file, source in zip(files, [*files[1:], files[0]], strict=True):
+        place = next(n for n, each in enumerate(index[source]) if n > 2 and each not in index[file])
+        moved[file] = source, place
+    taken = dict(moved.values())
+    for file in files:
+        pixel, rows = pixel_of(file), tables[file]
+        source, place = moved[file]
+        rest = [n for n in range(len(rows)) if n not in (0, taken[file])]
+        kept = rows.take([*rest, 1])
+        values = [-99.0 if n == 2 else value for n, value in enumerate(rows["mag"].to_pylist())]
+        values = [values[n] for n in [*rest, 1]]
+        kept = kept.set_column(at, rows.field("mag"), pa.array(values, rows["mag"].type))
+        both = pa.concat_tables([kept, tables[source].slice(place, 1)])
+        pq.write_table(both.sort_by(name), file)
+        expected["missing"] += [(pixel, index[file][n]) for n in (0, taken[file])]
+        expected["double"].append((pixel, index[file][1]))
+        expected["changed"].append((pixel, index[file][2]))
+        expected["false"].append((pixel, index[source][place]))
+    report = audit(site / "sky", margin)
+    found = [(each.pixel, each.judgement) for each in report.pixels]
+    for kind in ("missing", "double", "changed"):
+        rows_found = [(pixel, row) for pixel, rows in found for row in getattr(rows, kind)]
+        assert sorted(rows_found) == sorted(expected[kind]), kind
+    false = [(pixel, row) for pixel, rows in found for row, _ in rows.false]
+    assert sorted(false) == sorted(expected["false"])
+    assert report.counts["unsorted"] == report.counts["unreadable"] == 0
+    touched = {pixel for pixel, _ in expected["changed"]}
+    assert any(touches_pole(pixel, True) for pixel in touched)
+    assert any(touches_pole(pixel, False) for pixel in touched)
+    assert any(each.pixel in touched for each in report.pixels if not each.is_partition)
 
 
 def test_a_file_that_cannot_be_read_is_found(site: Path, margin: Path) -> None:
@@ -118,7 +184,7 @@ def test_a_file_that_cannot_be_read_is_found(site: Path, margin: Path) -> None:
 
 
 def test_a_smaller_threshold_is_found(site: Path, margin: Path) -> None:
-    report = audit_margin(site / "sky", margin, 2000.0)
+    report = audit(site / "sky", margin, 2000.0)
     assert report.counts["missing"] > 0
     assert report.metadata == ["margin_threshold is 600, not 2000 arcsec"]
 
@@ -130,10 +196,19 @@ def missing_and_false(report: MarginReport) -> tuple[RowsOfPixels, RowsOfPixels]
 
 
 @pytest.fixture(params=WRITERS)
-def bare(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
+def bare(
+    request: pytest.FixtureRequest, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Path:
     """A directory with a catalog and no margin yet."""
-    make_catalog(request.param, tmp_path, rows=12_000)
+    name = request.param
+    shared = once(tmp_path_factory, f"bare_{name}", lambda path: make_bare(name, path))
+    (tmp_path / "sky").symlink_to(shared / "sky")
     return tmp_path
+
+
+def make_bare(name: str, path: Path) -> None:
+    path.mkdir()
+    make_catalog(name, path, rows=12_000)
 
 
 def test_a_filter_that_is_too_small_is_found(bare: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -144,7 +219,7 @@ def test_a_filter_that_is_too_small_is_found(bare: Path, monkeypatch: pytest.Mon
     make_margin(bare)
     truth, made = true_rows(bare / "sky"), rows_of_margin(bare / "results/margin")
     assert truth - made
-    report = audit_margin(bare / "sky", bare / "results/margin", None)
+    report = audit(bare / "sky", bare / "results/margin")
     assert missing_and_false(report) == (truth - made, Counter())
     assert set(report.counts.values()) == {0, (truth - made).total()}
 
@@ -157,7 +232,7 @@ def test_a_filter_that_is_too_large_is_found(bare: Path, monkeypatch: pytest.Mon
     make_margin(bare)
     truth, made = true_rows(bare / "sky"), rows_of_margin(bare / "results/margin")
     assert made - truth
-    report = audit_margin(bare / "sky", bare / "results/margin", None)
+    report = audit(bare / "sky", bare / "results/margin")
     assert missing_and_false(report) == (Counter(), made - truth)
     beyond = [far for each in report.pixels for _, far in each.judgement.false]
     assert all(0 < far <= 12 for far in beyond)
@@ -185,7 +260,7 @@ def test_neighbours_that_are_left_out_are_found(
     make_margin(bare)
     truth, made = true_rows(bare / "sky"), rows_of_margin(bare / "results/margin")
     assert truth - made
-    report = audit_margin(bare / "sky", bare / "results/margin", None)
+    report = audit(bare / "sky", bare / "results/margin")
     assert missing_and_false(report) == (truth - made, Counter())
     beside = (truth - made).total() if left_out == "all negative pixels" else 0
     assert report.missing_beside == beside
@@ -196,13 +271,13 @@ def test_a_coarse_margin_is_judged_by_its_cells(bare: Path) -> None:
     margin = bare / "results/margin"
     order = json.loads((margin / "provenance_info.json").read_text())
     (order,) = find_values(order, "margin_order_used")
-    assert audit_margin(bare / "sky", margin, None, order).is_clean
-    assert audit_margin(bare / "sky", margin, None).counts["false"] > 100
+    assert audit(bare / "sky", margin, None, order).is_clean
+    assert audit(bare / "sky", margin).counts["false"] > 100
     file = files_of(margin)[0]
     edit(file, lambda rows: rows.slice(0, 0))
-    assert audit_margin(bare / "sky", margin, None, order).counts["missing"] > 0
+    assert audit(bare / "sky", margin, None, order).counts["missing"] > 0
     with pytest.raises(MarginCacheError, match="cells of order 0 are larger than partitions"):
-        audit_margin(bare / "sky", margin, None, 0)
+        audit(bare / "sky", margin, None, 0)
 
 
 def test_a_file_that_is_not_listed_is_found(site: Path, margin: Path) -> None:
@@ -210,31 +285,65 @@ def test_a_file_that_is_not_listed_is_found(site: Path, margin: Path) -> None:
     stray = file.parents[2] / "Norder=9/Dir=0/Npix=7.parquet"
     stray.parent.mkdir(parents=True)
     stray.write_bytes(file.read_bytes())
-    report = audit_margin(site / "sky", margin, None)
+    report = audit(site / "sky", margin)
     assert report.metadata == [f"1 files that are not listed: {stray}"]
 
 
 def test_a_pixel_that_overlaps_a_partition_is_found(site: Path, margin: Path) -> None:
-    sound = audit_margin(site / "sky", margin, None)
+    sound = audit(site / "sky", margin)
     moved = next(each for each in sound.pixels if each.is_partition and each.rows)
     order, number = moved.pixel
     child = 9, number << 2 * (9 - order)
+    move_file(margin, moved.pixel, child)
+    report = audit(site / "sky", margin)
+    assert f"pixel {child} is listed, but overlaps partitions of the primary" in report.metadata
+    assert report.counts["missing"] == moved.rows
+    assert not [line for line in report.metadata if "total_rows" in line or "not listed" in line]
+
+
+def test_rows_of_a_pixel_that_is_listed_far_from_all_partitions_are_false(
+    site: Path, margin: Path
+) -> None:
+    sound = audit(site / "sky", margin)
+    hole = next(each for each in sound.pixels if each.is_listed and not each.is_partition)
+    order, number = hole.pixel
+    ra, dec = healpy.pix2ang(1 << order, number, nest=True, lonlat=True)
+    inner = 9, int(healpy.ang2pix(1 << 9, ra, dec, nest=True, lonlat=True))
+    move_file(margin, hole.pixel, inner)
+    report = audit(site / "sky", margin)
+    (found,) = [each for each in report.pixels if each.pixel == inner]
+    assert len(found.judgement.false) == found.rows == hole.rows > 0
+    assert report.counts["missing"] >= hole.rows
+
+
+@pytest.mark.parametrize("name", WRITERS)
+def test_a_listed_pixel_is_judged_where_no_partition_is_near(name: str, tmp_path: Path) -> None:
+    for part, number in (("sky", 0), ("margin", 100)):
+        partitions = np.array([[2, number]])
+        ra, dec = skies.pixel_positions(partitions.repeat(5, 0), *np.full((2, 5), 0.5))
+        table = pa.table({"id": np.arange(5), "ra": ra, "dec": dec})
+        WRITERS[name](tmp_path, part, table, partitions)
+    report = audit(tmp_path / "sky", tmp_path / "margin", 600.0)
+    (found,) = [each for each in report.pixels if each.pixel == (2, 100)]
+    assert len(found.judgement.false) == found.rows == 5
+    assert report.counts["false"] == 5 and report.counts["missing"] == 0
+
+
+def move_file(margin: Path, pixel: tuple[int, int], to: tuple[int, int]) -> None:
+    """Have a margin list another pixel in the place of one, with its file."""
+    order, number = pixel
     (source,) = margin.rglob(f"Norder={order}/Dir=0/Npix={number}.parquet")
-    directory = child[1] // 10000 * 10000
-    target = source.parents[2] / f"Norder=9/Dir={directory}/Npix={child[1]}.parquet"
+    directory = to[1] // 10000 * 10000
+    target = source.parents[2] / f"Norder={to[0]}/Dir={directory}/Npix={to[1]}.parquet"
     target.parent.mkdir(parents=True)
     source.rename(target)
     path = margin / "partition_info.csv"
     table = pd.read_csv(path)
     line = (table["Norder"] == order) & (table["Npix"] == number)
-    table.loc[line, ["Norder", "Npix"]] = child
+    table.loc[line, ["Norder", "Npix"]] = to
     if "Dir" in table:
         table.loc[line, "Dir"] = directory
     table.to_csv(path, index=False)
-    report = audit_margin(site / "sky", margin, None)
-    assert f"pixel {child} is listed, but overlaps partitions of the primary" in report.metadata
-    assert report.counts["missing"] == moved.rows
-    assert not [line for line in report.metadata if "total_rows" in line or "not listed" in line]
 
 
 def find_values(values: Any, key: str) -> list[Any]:
@@ -255,7 +364,7 @@ def test_columns_of_other_types_are_found_and_values_are_not_compared(
     at = pq.ParquetFile(first).schema_arrow.names.index("mag")
     edit(first, lambda rows: rows.set_column(at, "mag", rows["mag"].cast(pa.float64())))
     edit(second, lambda rows: rows.drop_columns("mag"))
-    report = audit_margin(site / "sky", margin, None)
+    report = audit(site / "sky", margin)
     schemas = sorted(line for each in report.pixels for line in each.schema)
     assert schemas == ["column mag is double, not float", "no column mag"]
     assert {kind: number for kind, number in report.counts.items() if number} == {"schema": 2}
@@ -264,6 +373,46 @@ def test_columns_of_other_types_are_found_and_values_are_not_compared(
 def test_a_margin_without_the_index_says_so(site: Path, margin: Path) -> None:
     file = files_of(margin)[0]
     edit(file, lambda rows: rows.drop_columns(index_of(rows)))
-    report = audit_margin(site / "sky", margin, None)
+    report = audit(site / "sky", margin)
     assert report.counts["unreadable"] == 1
     assert [each.error for each in report.pixels if "no column" in each.error]
+
+
+def test_pieces_together_find_what_the_whole_does(site: Path, margin: Path) -> None:
+    for file in files_of(margin):
+        edit(file, lambda rows: rows.slice(1))
+    request = asked(site / "sky", margin)
+    whole = audit_margin(request)
+    firsts = [each.pixel[1] << 2 * (29 - each.pixel[0]) for each in whole.pixels[::4]]
+    names = list(map(str, range(len(firsts))))
+    cut = asked(site / "sky", margin, pieces=cut_sky(names, firsts))
+    found = [audit_piece(cut, piece) for piece in cut.pieces]
+    assert len(found) > 2 and all(each.pixels for each in found)
+    assert audit_margin(cut) == whole
+    without = [pixel for each in found[1:] for pixel in each.pixels]
+    twice = [pixel for each in (*found, found[0]) for pixel in each.pixels]
+    for pixels in (without, twice):
+        with pytest.raises(MarginCacheError, match="has lost pixels, or has them twice"):
+            conclude(cut, Findings(99, pixels))
+
+
+def test_a_sample_has_the_faults_of_its_pixels_and_all_metadata(site: Path, margin: Path) -> None:
+    for file in files_of(margin):
+        edit(file, lambda rows: rows.slice(1))
+    whole = audit(site / "sky", margin)
+    sample = audit(site / "sky", margin, fraction=0.5, seed=3)
+    assert 0 < len(sample.pixels) < len(whole.pixels) == sample.candidates
+    by_pixel = {each.pixel: each for each in whole.pixels}
+    assert all(each == by_pixel[each.pixel] for each in sample.pixels)
+    assert 0 < sample.counts["missing"] < whole.counts["missing"]
+    assert sample.metadata == whole.metadata
+    others = [file for file in files_of(margin) if pixel_of(file) not in sample_of(sample)]
+    others[0].write_bytes(b"PAR1")
+    broken = audit(site / "sky", margin, fraction=0.5, seed=3)
+    assert any(str(others[0]) in line for line in broken.metadata)
+    with pytest.raises(MarginCacheError, match=r"audit_fraction: none of .* is in the sample"):
+        audit(site / "sky", margin, fraction=1e-9)
+
+
+def sample_of(report: MarginReport) -> set[tuple[int, int]]:
+    return {each.pixel for each in report.pixels}

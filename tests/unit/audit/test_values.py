@@ -3,6 +3,9 @@ import pyarrow as pa
 import pytest
 from margin_cache.audit.values import row_digests
 
+NOT_UTF_8 = pa.py_buffer(b"\xe9ab")
+ENDS = pa.py_buffer(np.array([0, 1, 2, 3], np.int32))
+
 COLUMNS = {
     "integer": ([1, 2, 3], 7, pa.int64()),
     "unsigned": ([1, 2, 2**64 - 1], 7, pa.uint64()),
@@ -22,6 +25,23 @@ def test_each_change_of_a_value_changes_the_number_of_its_row_alone(name: str) -
         changed = [*values[:1], new, *values[2:]]
         after = row_digests(pa.table({name: pa.array(changed, kind)}), [name])
         assert list(before != after) == [False, True, False]
+
+
+@pytest.mark.parametrize(
+    "column",
+    [
+        pa.array([2**30, 1, 0], pa.int32()).cast(pa.date32()),
+        *(pa.array([2**60, 1, 0], pa.timestamp(unit)) for unit in ("s", "ms", "us")),
+        pa.array([2**60, 1, 0], pa.duration("ms")),
+        pa.array([[2**60], [1], []], pa.list_(pa.timestamp("us"))),
+        pa.array([{"a": 2**60}, {"a": 1}, None], pa.struct({"a": pa.timestamp("s")})),
+        pa.Array.from_buffers(pa.string(), 3, [None, ENDS, NOT_UTF_8]),
+    ],
+    ids=lambda column: str(column.type),
+)
+def test_values_that_python_does_not_have_are_told_apart(column: pa.Array) -> None:
+    """Dates after the year 9999, and text that is not UTF-8."""
+    assert len(set(row_digests(pa.table({"a": column}), ["a"]))) == 3
 
 
 def test_zero_is_no_null_and_columns_are_not_interchangeable() -> None:

@@ -214,6 +214,10 @@ def test_further_properties_are_those_that_hats_would_write() -> None:
         ({"catalog_name": "x"}, "catalog_name is said of the margin"),
         ({"a b": 1}, "a b is not a name of letters"),
         ({"hats_max_rows": "many"}, "hats_max_rows: Input should be a valid integer"),
+        *(
+            ({"obs_title": value}, "the value of obs_title has a backslash, an end of a line or")
+            for value in ("a\\", "C:\\new", "two\nlines", "a\ttab")
+        ),
     ],
 )
 def test_properties_that_cannot_be_are_refused(given: dict[str, object], said: str) -> None:

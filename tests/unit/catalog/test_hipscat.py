@@ -124,6 +124,34 @@ def test_a_margin_is_not_taken_for_a_primary() -> None:
         hipscat.margin_schema(schema, SOURCE)
 
 
+TEXT = (pa.string(), pa.large_string(), pa.string_view())
+INTEGERS = (pa.uint8(), pa.int16(), pa.int32(), pa.uint64())
+
+
+@pytest.mark.parametrize("kind", [*TEXT, *INTEGERS, pa.dictionary(pa.int8(), pa.string())], ids=str)
+def test_pixels_may_be_whole_numbers_or_text(kind: pa.DataType) -> None:
+    primary = pa.schema([("Norder", kind), ("Npix", kind)])
+    assert hipscat.margin_schema(primary, SOURCE).types[:2] == [kind, kind]
+
+
+@pytest.mark.parametrize("name", ["Norder", "Dir", "Npix"])
+@pytest.mark.parametrize(
+    "kind",
+    [
+        *(pa.float16(), pa.float32(), pa.float64(), pa.decimal128(5), pa.date32(), pa.bool_()),
+        *(pa.timestamp("s"), pa.duration("ms"), pa.binary(), pa.list_(pa.int64()), pa.null()),
+        pa.dictionary(pa.int8(), pa.float32()),
+    ],
+    ids=str,
+)
+def test_pixels_of_other_types_are_refused(kind: pa.DataType, name: str) -> None:
+    """float16 has no 2049, and no cast says so."""
+    primary = pa.schema([("ra", pa.float64()), (name, kind)])
+    with pytest.raises(MarginCacheError) as caught:
+        hipscat.margin_schema(primary, SOURCE)
+    assert str(caught.value).startswith(f"{SOURCE}: the column {name} has the type {kind}, and")
+
+
 def test_rows_name_the_pixel_they_are_for_and_the_one_they_are_from() -> None:
     destinations = np.array([9, 9]), np.array([2_345_678, 2_345_678])
     sources = np.array([3, 9]), np.array([7, 123_456])

@@ -44,6 +44,10 @@ DEFAULTS = {
     "delete_intermediate_parquet_files": True,
     "partitions_per_job": "auto",
     "job_size_mb": 1000,
+    "audit_catalog_path": "",
+    "audit_threshold": 0.0,
+    "audit_fraction": 1.0,
+    "audit_seed": 0,
 }
 
 
@@ -53,7 +57,6 @@ def test_defaults_of_a_margin_are_those_that_users_know():
 
 def test_defaults_of_the_run_are_those_that_users_know():
     assert RunSettings() == RunSettings(
-        audit_catalog_path="",
         completion_email_address="",
         smtp=SmtpSettings(),
         progress_bar=True,

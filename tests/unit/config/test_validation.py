@@ -39,6 +39,10 @@ VALUES = {
     "delete_intermediate_parquet_files": False,
     "partitions_per_job": 7,
     "job_size_mb": 40000,
+    "audit_catalog_path": "/data/margin",
+    "audit_threshold": 7.5,
+    "audit_fraction": 0.25,
+    "audit_seed": 8,
 }
 
 
@@ -394,3 +398,9 @@ def test_a_path_may_begin_with_a_home_directory(key: str, monkeypatch: pytest.Mo
     assert getattr(only_margin(**{key: "~/sky"}), key) == "/users/of a name/sky"
     assert getattr(only_margin(**{key: "sky~"}), key) == "sky~"
     assert refusal({key: "~nobody-of-this-name/sky"}).startswith(f"{key}: ~nobody-of-this-name/sky")
+
+
+def test_a_directory_that_is_not_utf_8_is_refused() -> None:
+    config = {"input_catalog_path": "sky", "tmp_dir": b"\xe9".decode("utf-8", "surrogateescape")}
+    with pytest.raises(MarginCacheError, match=r"^tmp_dir: '\\udce9' has signs that cannot be pr"):
+        settings_of_margins(config)

@@ -160,7 +160,7 @@ def test_terminal_repeats_each_error_once_and_tells_how_to_go_on(tmp_path):
     logs = [tmp_path / "1.log", tmp_path / "2.log"]
     logs[0].write_bytes(b"Error in rule\nerror: no such file \xff \nerror: one\nan error: no\n")
     logs[1].write_text("error: one\nerror: two")
-    *errors, advice = failure_summary(map(str, logs)).splitlines()
+    advice, *errors = failure_summary(map(str, logs)).splitlines()
     assert errors == ["error: no such file \ufffd", "error: one", "error: two"]
     assert "What is done is kept." in advice
     assert "the same command again" in advice
@@ -170,7 +170,7 @@ def test_terminal_refers_to_the_log_of_a_job_that_tells_no_error(tmp_path):
     log = tmp_path / "1.log"
     log.write_text("Error in rule map\n")
     for logs in ([str(log)], []):
-        error, _ = failure_summary(logs).splitlines()
+        _, error = failure_summary(logs).splitlines()
         assert error.startswith("error: a job failed; its log")
 
 

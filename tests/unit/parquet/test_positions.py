@@ -16,7 +16,7 @@ from margin_cache.catalog.model import CatalogInfo, State
 from margin_cache.catalog.partitions import partition_state
 from margin_cache.errors import MarginCacheError
 from margin_cache.parquet import positions
-from margin_cache.parquet.positions import PartitionFile, open_files
+from margin_cache.parquet.positions import FilePositions, PartitionFile, open_files
 from margin_cache.parquet.row_selection import select_rows
 from support import skies
 from support.catalog_infos import HATS, HIPSCAT, write_partition
@@ -56,10 +56,14 @@ class Catalog:
 
     def check_coordinates(self) -> None:
         """Check the last rows, as a job does with candidates."""
+        positions.check_coordinates(self.info, [self.last()])
+
+    def last(self) -> FilePositions:
+        """The positions of the last rows."""
         (part,) = self.files()
         names = [self.info.index_column] if self.info.index_column else []
         table = part.file.read(columns=[*names, "ra", "dec"])[-100:]
-        positions.check_coordinates(self.info, PIXEL, part, table)
+        return FilePositions(PIXEL, part, table)
 
     def refused(self) -> str:
         """What is said of rows that are wrong, after the name of the file."""
@@ -172,10 +176,18 @@ def test_rows_without_a_position_are_counted_in_the_whole_file(
     assert catalog.refused().startswith("2 rows have a null, NaN or impossible ra or dec")
 
 
-def test_more_than_a_whole_turn_and_the_poles_are_positions(catalog: Catalog) -> None:
-    """Where no index says otherwise: whether it fits the position is not asked."""
-    table = with_values(catalog.table, "ra", {0: -720.0, 1: 720.0, 2: 359.9})
-    catalog.table = with_values(table, "dec", {0: 90.0, 1: -90.0})
+@pytest.mark.parametrize("catalog", [HATS], indirect=True)
+def test_more_than_a_whole_turn_is_a_position(catalog: Catalog) -> None:
+    ra = catalog.table["ra"].to_pylist()
+    turned = {0: ra[0] - 720, 1: ra[1] + 360, 2: ra[2] - 360}
+    catalog.table = with_values(catalog.table, "ra", turned)
+    assert catalog.read().num_rows == ROWS
+
+
+@pytest.mark.parametrize("catalog", [HIPSCAT], indirect=True)
+def test_the_poles_are_positions(catalog: Catalog) -> None:
+    """Whether the index fits the position is asked of candidates alone."""
+    catalog.table = with_values(catalog.table, "dec", {0: 90.0, 1: -90.0})
     assert catalog.read().num_rows == ROWS
 
 
@@ -273,10 +285,36 @@ def test_coordinates_are_compared_in_cells_no_finer_than_the_index(tmp_path: Pat
         catalog.check_coordinates()
 
 
+@pytest.mark.parametrize("order", [1, 16])
+@pytest.mark.parametrize("place", [0, 1, 2])
+@pytest.mark.parametrize("catalog", [HIPSCAT], indirect=True)
+def test_of_files_that_are_checked_together_the_wrong_one_is_named(
+    place: int, order: int, catalog: Catalog, tmp_path: Path
+) -> None:
+    """Also among files of partitions whose cells are of another order."""
+    good = replace(catalog.last(), pixel=(16, 0))
+    others = [good, replace(good, pixel=PIXEL)]
+    positions.check_coordinates(catalog.info, others)
+    ra = pa.array(np.asarray(catalog.table["ra"]) + 1)
+    info = replace(catalog.info, path=str(tmp_path / "wrong"))
+    wrong = Catalog(info, catalog.table.set_column(0, "ra", ra))
+    others.insert(place, replace(wrong.last(), pixel=(order, 0)))
+    with pytest.raises(MarginCacheError, match=f"^{wrong.path}: 1000 rows have a ra and dec"):
+        positions.check_coordinates(catalog.info, others)
+
+
 @pytest.mark.parametrize("catalog", [HATS], indirect=True)
-def test_without_an_index_nothing_can_contradict_it(catalog: Catalog) -> None:
-    catalog.table = with_values(catalog.table, "ra", {row: 7.0 for row in range(ROWS)})
-    catalog.check_coordinates()
+def test_without_an_index_coordinates_may_not_contradict_the_partition(catalog: Catalog) -> None:
+    """All rows count, not only those near a border."""
+    assert catalog.read().num_rows == ROWS
+    wrong = Catalog(catalog.info, with_values(catalog.table, "dec", {0: -80.0, 700: -80.0}))
+    catalog.path.unlink()
+    with pytest.raises(MarginCacheError) as caught:
+        wrong.read()
+    assert str(caught.value) == (
+        f"{wrong.path}: 2 rows have a ra and dec more than 5 arcsec from the partition's pixel; "
+        "are these the right columns, in degrees, and in the frame of the partitions (ICRS)?"
+    )
 
 
 @pytest.mark.parametrize("change", ["size", "time", "gone"])
@@ -331,9 +369,10 @@ def test_a_damaged_row_group_is_named(catalog: Catalog) -> None:
 
 def test_positions_are_no_more_than_their_columns(tmp_path: Path) -> None:
     """Though Parquet also reads what is inside others by a path that is the name of one."""
-    numbers = pa.array(np.arange(10.0))
+    numbers = pa.array(np.arange(45.0, 46.0, 0.1))
+    dec = pa.array(np.arange(5.0, 6.0, 0.1))
     both = pa.StructArray.from_arrays([numbers, numbers], ["ra", "epoch"])
-    table = pa.table({"coord.ra": numbers, "dec": numbers, "coord": both})
+    table = pa.table({"coord.ra": numbers, "dec": dec, "coord": both})
     path = tmp_path / "table.parquet"
     pq.write_table(table, path)
     part = open_file(path)

@@ -164,21 +164,24 @@ def test_no_more_files_are_opened_than_needed(
 
 
 @pytest.mark.parametrize(
-    ("ordering", "suffix", "expected"),
+    ("ordering", "suffix", "index_order", "expected"),
     [
-        (["_healpix_29"], ".parquet", ["_healpix_29"]),
-        (["_healpix_29", "ra"], ".parquet", ["_healpix_29", "ra"]),
-        (["_healpix_29", "ra"], "/", ["_healpix_29"]),
-        (["ra", "_healpix_29"], ".parquet", []),
+        (["_healpix_29"], ".parquet", 29, ["_healpix_29"]),
+        (["_healpix_29", "ra"], ".parquet", 29, ["_healpix_29", "ra"]),
+        (["_healpix_29", "ra"], ".parquet", 1, ["_healpix_29", "ra"]),
+        (["_healpix_29", "ra"], ".parquet", 0, ["_healpix_29"]),
+        (["_healpix_29", "ra"], "/", 29, ["_healpix_29"]),
+        (["ra", "_healpix_29"], ".parquet", 29, []),
     ],
 )
 def test_rows_are_said_to_be_sorted_only_as_those_of_a_margin_are(
-    ordering: list[str], suffix: str, expected: list[str], info: CatalogInfo
+    ordering: list[str], suffix: str, index_order: int, expected: list[str], info: CatalogInfo
 ) -> None:
     sorting = pq.SortingColumn.from_ordering(
         TABLE.schema, [(name, "ascending") for name in ordering]
     )
-    found = options_of(replace(info, npix_suffix=suffix), TABLE, sorting_columns=sorting)
+    info = replace(info, npix_suffix=suffix, index_order=index_order)
+    found = options_of(info, TABLE, sorting_columns=sorting)
     assert [path for path, *_ in found.sorting_columns] == expected
 
 

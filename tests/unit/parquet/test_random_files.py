@@ -1,6 +1,7 @@
 """Rows of random files, by Polars and by PyArrow, are those of the whole file, bit by bit.
 
-``RANDOM_FILES=5000`` tries so many files, and prints counts by writer.
+``RANDOM_FILES=5000`` tries so many files, and prints counts by writer: without ``-n``, since
+pytest-xdist does not pass on what its workers print.
 """
 
 import os
@@ -34,14 +35,22 @@ COUNTED = (
 
 
 @pytest.fixture(scope="module")
-def counts() -> Iterator[dict[str, Counter[str]]]:
+def counts(pytestconfig: pytest.Config) -> Iterator[dict[str, Counter[str]]]:
     """What has been tried, by writer; printed at the end of a long run."""
     counted: dict[str, Counter[str]] = {writer: Counter() for writer in WRITERS}
     yield counted
     if "RANDOM_FILES" in os.environ:
-        print(f"\n| writer | {' | '.join(COUNTED)} |\n|---|{'---:|' * len(COUNTED)}")
-        for writer, count in counted.items():
-            print(f"| {writer} | {' | '.join(f'{count[what]:,}' for what in COUNTED)} |")
+        # pytest keeps to itself what a test that has passed prints.
+        with pytestconfig.pluginmanager.getplugin("capturemanager").global_and_fixture_disabled():
+            print(table_of({writer: count for writer, count in counted.items() if count}))
+
+
+def table_of(counted: dict[str, Counter[str]]) -> str:
+    """What has been tried, as a table in Markdown."""
+    lines = [f"\n| writer | {' | '.join(COUNTED)} |", f"|---|{'---:|' * len(COUNTED)}"]
+    for writer, count in counted.items():
+        lines.append(f"| {writer} | {' | '.join(f'{count[what]:,}' for what in COUNTED)} |")
+    return "\n".join(lines)
 
 
 class Forgetful(list[str]):

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from margin_cache.planning.coverage import in_a_name, in_words
+from margin_cache.planning.coverage import covered_by_name, in_a_name, in_words
 from support.plans import PARAMETERS, make_plan, partitions_of
 
 
@@ -38,3 +38,11 @@ def test_jobs_of_a_plan_tell_all_that_they_cover_in_their_order():
         f"4 pixels, {orders[4]}/{pixels[4]} to {orders[7]}/{pixels[7]}"
     )
     assert f"-o{orders[4]}p{pixels[4]}-" in plan.reduce_names[1]
+
+
+@pytest.mark.parametrize(
+    ("job", "words"),
+    [("00003-o4p254-o1p21-ab12", "4/254 to 1/21"), ("00000-o0p11-0f", "0/11")],
+)
+def test_a_name_says_in_words_what_a_job_covers(job, words):
+    assert covered_by_name(job) == words

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from margin_cache.catalog.model import Partitions
 from margin_cache.healpix.nested import pixel_ranges
+from margin_cache.planning.jobs import audit_bounds, audit_jobs
 from support.plans import PARAMETERS, make_plan, partitions_of
 from support.tilings import distances_between
 
@@ -147,3 +148,18 @@ def test_reduce_jobs_read_all_that_can_have_rows_for_them(threshold: float) -> N
             needed = np.searchsorted(plan.map_bounds, sources[sources >= 0], side="right") - 1
             assert set(needed.tolist()) <= set(plan.needs_of(job).tolist())
             assert (np.diff(plan.needs_of(job)) > 0).all()
+
+
+@pytest.mark.parametrize(("fraction", "each"), [(1.0, 1), (0.5, 2), (0.3, 3), (1e-6, 10**6)])
+def test_jobs_of_an_audit_have_the_partitions_of_map_jobs(fraction: float, each: int) -> None:
+    plan = make_plan(replace(PARAMETERS, partitions_per_job=3), partitions_of(2))
+    bounds = audit_bounds(plan, fraction)
+    assert bounds.tolist() == [*plan.map_bounds[:-1:each], plan.map_bounds[-1]]
+    names, firsts = audit_jobs(plan, fraction)
+    assert len(names) == len(set(names)) == len(firsts) == len(bounds) - 1
+    assert [int(name[:5]) for name in names] == list(range(len(names)))
+    partitions = plan.partitions
+    starts = pixel_ranges(partitions.orders, partitions.pixels)[0]
+    assert firsts == starts[bounds[:-1]].tolist() == sorted(firsts)
+    if each == 1:
+        assert names == plan.map_names

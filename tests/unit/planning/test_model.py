@@ -9,6 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from margin_cache.catalog.model import CatalogInfo
+from margin_cache.errors import MarginCacheError
 from margin_cache.parquet.primary_options import ColumnOptions, PrimaryOptions
 from margin_cache.planning.model import MarginParameters, Plan, load_plan, save_plan
 from support.plans import PARAMETERS, make_plan, partitions_of
@@ -19,8 +20,9 @@ def test_plan_is_read_as_it_was_written(tmp_path: Path) -> None:
     columns = {"ra": ColumnOptions(False, "BYTE_STREAM_SPLIT"), "dec": ColumnOptions()}
     options = PrimaryOptions(columns=columns, sorting_columns=[["ra", False, True]])
     plan = make_plan(replace(PARAMETERS, primary_options=options), partitions_of(1))
-    save_plan(plan, tmp_path / "deep" / "plan.npz")
-    read = load_plan(tmp_path / "deep" / "plan.npz")
+    path = tmp_path / "deep" / plan.plan_id / "plan.npz"
+    save_plan(plan, path)
+    read = load_plan(path)
     assert read.parameters == plan.parameters
     assert read.schema.equals(plan.schema, check_metadata=True)
     assert (read.plan_id, read.input_fingerprint) == (plan.plan_id, plan.input_fingerprint)
@@ -36,6 +38,15 @@ def test_plan_is_read_as_it_was_written(tmp_path: Path) -> None:
         assert plan.reduce_job_of(name) == number
     with pytest.raises(FileNotFoundError):
         load_plan(tmp_path / "none.npz")
+
+
+def test_a_plan_in_the_place_of_another_is_not_taken_for_it(tmp_path: Path) -> None:
+    plan = make_plan(PARAMETERS, partitions_of(1))
+    other = replace(plan, parameters=replace(PARAMETERS, threshold=PARAMETERS.threshold + 1))
+    path = tmp_path / other.plan_id / "plan.npz"
+    save_plan(plan, path)
+    with pytest.raises(MarginCacheError, match=r"plan\.npz: is damaged, or another plan; start"):
+        load_plan(path)
 
 
 def changed(value: Any) -> Any:
@@ -67,10 +78,12 @@ def test_plan_id_depends_on_all_of_the_catalog(name: str) -> None:
 def test_a_schema_of_any_types_is_read_as_it_was_written(tmp_path: Path) -> None:
     pq.write_table(typed_table(10, 1), tmp_path / "typed.parquet")
     schema = pq.read_schema(tmp_path / "typed.parquet").with_metadata({"who": "nobody"})
-    save_plan(make_plan(PARAMETERS, partitions_of(1), schema=schema), tmp_path / "plan.npz")
-    read = load_plan(tmp_path / "plan.npz")
+    plan = make_plan(PARAMETERS, partitions_of(1), schema=schema)
+    path = tmp_path / plan.plan_id / "plan.npz"
+    save_plan(plan, path)
+    read = load_plan(path)
     assert read.schema.equals(schema, check_metadata=True)
-    assert read.content_id == make_plan(PARAMETERS, partitions_of(1), schema=schema).content_id
+    assert read.content_id == plan.content_id
 
 
 def test_plan_id_depends_on_the_library_and_the_schema_with_its_metadata() -> None:

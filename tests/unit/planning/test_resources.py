@@ -13,6 +13,8 @@ from margin_cache.planning.model import Plan
 from margin_cache.planning.resources import (
     Request,
     RowGroupSize,
+    audit_pixels_request,
+    audit_request,
     finish_request,
     largest_row_group,
     map_request,
@@ -138,3 +140,14 @@ def test_a_damaged_partition_is_left_to_the_job_that_reads_it(tmp_path: Path):
         file.write_bytes(b"PAR1" + b"x" * 100 + b"PAR1")
     size = plan.partitions.sizes.max() / 1e6
     assert largest_row_group(plan).size_mb == size
+
+
+def test_jobs_of_an_audit_ask_for_more_where_there_is_more(catalog: Path, tmp_path: Path) -> None:
+    small, large = (plan_of(catalog, tmp_path, megabytes) for megabytes in (30.0, 3000.0))
+    one, other = (audit_pixels_request(plan, GROUP, 10) for plan in (small, large))
+    assert one.mem_mb < other.mem_mb
+    assert one.runtime < other.runtime < audit_pixels_request(large, GROUP, 5).runtime
+    wider = replace(GROUP, size_mb=800.0)
+    assert audit_pixels_request(small, wider, 10).mem_mb > one.mem_mb
+    found = [audit_request(size) for size in (0, 10**8)]
+    assert found[0].mem_mb < found[1].mem_mb and found[0].runtime < found[1].runtime

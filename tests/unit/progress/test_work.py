@@ -11,6 +11,7 @@ from margin_cache.progress.work import (
     Stage,
     StageWork,
     amount,
+    audit_amounts,
     together,
     work_of,
 )
@@ -75,4 +76,25 @@ def test_margins_are_added_up():
     one = MarginWork("a", 3, {stage: StageWork(Amount(5, 70), Amount(1, 2)) for stage in Stage})
     both = together([one, one])
     assert (both.name, both.partitions) == ("2 margins", 6)
+    assert list(both.stages) == list(Stage)
     assert set(both.stages.values()) == {StageWork(Amount(10, 140), Amount(2, 4))}
+
+
+def test_only_stages_that_some_have_are_added_up():
+    work = StageWork(Amount(5, 70), Amount(1, 2))
+    audit = MarginWork("a", 5, {Stage.AUDITING: work})
+    assert together([audit]).stages == {Stage.AUDITING: work}
+    mapping = MarginWork("b", 5, {Stage.MAPPING: work})
+    assert together([audit, mapping]).stages == {Stage.MAPPING: work, Stage.AUDITING: work}
+
+
+@pytest.mark.parametrize("fraction", [1.0, 0.4])
+def test_jobs_of_an_audit_add_up_to_the_catalog(margin, fraction):
+    amounts = audit_amounts(margin, fraction)
+    assert sum(amounts, Amount()) == amount_of_all(margin)
+    assert len(amounts) > 1 and all(each.count for each in amounts)
+
+
+def amount_of_all(margin: Margin) -> Amount:
+    sizes = margin.plan.partitions.sizes
+    return Amount(len(sizes), int(sizes.sum()))

@@ -1,5 +1,6 @@
 """A run locks the margins that it makes, and tidies up after those that are complete."""
 
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -11,8 +12,10 @@ import pytest
 from margin_cache.errors import MarginCacheError
 from margin_cache.stages.begin import begin_margin
 from margin_cache.stages.existing_output import is_complete
-from margin_cache.stages.finish import delete_remains, finish_margin
+from margin_cache.stages.finish import finish_margin
 from margin_cache.stages.margin import Margin, load_margin
+from margin_cache.stages.remains import delete_remains
+from margin_cache.storage.directories import delete_directory
 from support.full_disks import files_end_at
 from support.paths import ROOT
 from support.stages import release_locks, run_map_jobs, run_reduce_jobs
@@ -72,6 +75,26 @@ def test_an_older_margin_that_a_killed_run_had_moved_away_is_put_back(
     assert not margin.files.backup_dir.exists()
 
 
+def test_half_of_an_older_margin_is_not_put_back(
+    prepare: Callable[..., Margin], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As a run leaves it that is killed while it deletes it, the new one being there."""
+    margin = prepare(margin_threshold=300.0)
+    run_map_jobs(margin)
+    run_reduce_jobs(margin)
+    finish_margin(margin)
+    margin.files.output_dir.rename(margin.files.backup_dir)
+    with monkeypatch.context() as killed:
+        killed.setattr(shutil, "rmtree", lambda path, ignore_errors: None)
+        delete_directory(margin.files.backup_dir)
+    (half,) = margin.files.left_behind()
+    next(half.rglob("Npix=*")).unlink()
+    begin_margin(margin, True)
+    assert not margin.files.output_dir.exists()
+    delete_remains(margin, margin.files.staging_lock)
+    assert margin.files.left_behind() == []
+
+
 def test_a_margin_that_another_run_makes_is_refused_with_a_line_that_names_it(
     prepare: Callable[..., Margin], tmp_path: Path
 ) -> None:
@@ -102,12 +125,10 @@ def test_another_margin_is_none_of_its_business(prepare: Callable[..., Margin]) 
         begin_margin(prepare(output_artifact_name="margin.wide"), True)
 
 
-def test_what_another_run_has_locked_is_not_deleted(
-    prepare: Callable[..., Margin], tmp_path: Path
-) -> None:
-    """Of one with the same tmp_dir and name, and another output directory."""
+def test_what_another_run_has_locked_is_not_deleted(prepare: Callable[..., Margin]) -> None:
+    """Of one for the same place, with other parameters."""
     margin = prepare()
-    other = prepare(margin_threshold=61, output_path=str(tmp_path / "elsewhere"))
+    other = prepare(margin_threshold=61)
     assert other.files.intermediate_dir == margin.files.intermediate_dir
     with another_run(other):
         delete_remains(margin)
@@ -136,28 +157,6 @@ def test_locks_of_a_killed_run_hold_nobody_up(prepare: Callable[..., Margin]) ->
         run.kill()
     assert margin.files.plan_lock.exists()
     begin_margin(margin, True)
-
-
-def test_leftovers_of_a_complete_margin_are_deleted(prepare: Callable[..., Margin]) -> None:
-    margin = prepare()
-    run_map_jobs(margin)
-    run_reduce_jobs(margin)
-    finish_margin(margin)
-    older = replace(margin.plan, library="0.0")
-    other = replace(margin, plan=older, is_plan_new=True)
-    begin_margin(other, True)
-    (margin.files.backup_dir / "Norder=0").mkdir(parents=True)
-    margin.files.shards_dir.mkdir()
-    margin.files.shard("half").touch()
-    begin_margin(margin, False)
-    assert other.files.plan_dir.exists() and other.files.staging_dir.exists()
-    assert not margin.files.shards_dir.exists()
-    # The other run may be about to replace the margin, which lies there meanwhile.
-    assert margin.files.backup_dir.exists()
-    release_locks()
-    begin_margin(margin, False)
-    assert not other.files.staging_dir.exists()
-    assert not margin.files.backup_dir.exists()
 
 
 def test_a_plan_that_the_disk_has_no_room_for_is_refused(prepare: Callable[..., Margin]) -> None:

@@ -14,12 +14,12 @@ import pytest
 from margin_cache.errors import MarginCacheError
 from margin_cache.stages import finish
 from margin_cache.stages.begin import begin_margin
-from margin_cache.stages.existing_output import check_output, is_complete
-from margin_cache.stages.finish import delete_remains, finish_margin
-from margin_cache.stages.layout import staging_lock
+from margin_cache.stages.existing_output import is_complete
+from margin_cache.stages.finish import finish_margin
 from margin_cache.stages.margin import Margin
 from margin_cache.stages.reduce import reduce_margins
-from margin_cache.storage.files import file_digest, is_held
+from margin_cache.stages.remains import delete_remains
+from margin_cache.storage.files import file_digest, write_text
 from support.full_disks import files_end_at
 from support.margins import remains
 from support.stages import release_locks, run_map_jobs, run_reduce_jobs
@@ -112,7 +112,10 @@ def test_what_is_missing_is_named_and_nothing_is_moved(reduced: Margin, missing:
 def test_metadata_that_the_disk_has_no_room_for_are_named(reduced: Margin) -> None:
     with pytest.raises(OSError) as caught, files_end_at(100):
         finish_margin(reduced)
-    assert caught.value.filename == str(reduced.files.staging_dir / "_common_metadata")
+    place = Path(caught.value.filename)
+    assert place.parent == reduced.files.finishing_dir(place.parent.name[-12:])
+    assert place.name == "_common_metadata"
+    assert reduced.files.left_behind() == [reduced.files.staging_dir]
     assert not reduced.files.output_dir.exists()
     assert finish_margin(reduced)["rows"]
 
@@ -198,13 +201,54 @@ def test_what_is_about_to_be_moved_is_locked_until_it_has_moved(
         delete_remains(other)
         assert len(list(new.rglob("Npix=*"))) > 10
         move(new, target, *others)
-        assert is_held(staging_lock(target))
 
     monkeypatch.setattr(finish, "replace_directory", with_another_run)
     files = finish_margin(reduced)["files"]
     release_locks()
     assert len(list(reduced.files.output_dir.rglob("Npix=*"))) == files > 10
-    assert not staging_lock(reduced.files.output_dir).exists()
+    assert reduced.files.left_behind() == []
+
+
+def test_a_reduce_job_that_outlives_its_run_changes_nothing_that_is_about_to_be_moved(
+    reduced: Margin, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It writes what was right in another state of the catalog, when all has been checked."""
+    own = finish._write_metadata
+    path = next(reduced.files.staging_dir.rglob("Npix=*"))
+    content = path.read_bytes()
+
+    def with_late_job(*arguments: Any) -> None:
+        write_text(path, "another state")
+        own(*arguments)
+
+    monkeypatch.setattr(finish, "_write_metadata", with_late_job)
+    finish_margin(reduced)
+    moved = reduced.files.output_dir / path.relative_to(reduced.files.staging_dir)
+    assert moved.read_bytes() == content
+    assert reduced.files.left_behind() == []
+
+
+def test_a_job_that_outlives_its_run_replaces_no_margin_that_was_made_meanwhile(
+    reduced: Margin, prepare: Callable[..., Margin], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The later run has deleted what this job has gathered, which would be made again in part."""
+    other = prepare(margin_threshold=300.0, partitions_per_job=2)
+    run_map_jobs(other)
+    run_reduce_jobs(other)
+    own = finish._provenance
+
+    def late(margin: Margin, *others: Any) -> Any:
+        if margin is reduced:
+            finish_margin(other)
+            assert not reduced.files.staging_dir.exists()
+        return own(margin, *others)
+
+    monkeypatch.setattr(finish, "_provenance", late)
+    with pytest.raises(MarginCacheError, match="was made by another run meanwhile"):
+        finish_margin(reduced)
+    assert is_complete(other)
+    delete_remains(other)
+    assert other.files.left_behind() == []
 
 
 @pytest.mark.parametrize("overwrite", [False, True])
@@ -236,14 +280,3 @@ def test_what_is_put_into_the_older_margin_at_the_last_moment_is_not_deleted(
         monkeypatch.setattr(finish, "replace_directory", move)
         finish_margin(margin)
     assert is_complete(margin)
-
-
-def test_a_lock_that_a_killed_run_has_moved_with_its_margin_is_none_of_its_files(
-    reduced: Margin,
-) -> None:
-    finish_margin(reduced)
-    lock = staging_lock(reduced.files.output_dir)
-    lock.touch()
-    check_output(reduced)
-    delete_remains(reduced)
-    assert not lock.exists()

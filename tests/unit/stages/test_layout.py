@@ -8,6 +8,8 @@ import pytest
 from margin_cache.stages import layout
 from margin_cache.stages.layout import (
     PlanFiles,
+    audit_dir,
+    audit_request,
     intermediate_dir,
     is_of_this_run,
     margin_files,
@@ -32,8 +34,8 @@ def test_a_margin_is_built_beside_its_output_directory() -> None:
     assert files.intermediate_dir == Path("/scratch/me/gaia_10arcs")
     assert files.margin_file == Path("/scratch/me/gaia_10arcs/1234/margin.json")
     assert files.output_dir == Path("/data/gaia_10arcs")
-    hidden = {files.staging_dir, files.backup_dir}
-    assert len(hidden) == 2
+    hidden = {files.staging_dir, files.finishing_dir("0123456789ab"), files.backup_dir}
+    assert len(hidden) == 3
     assert all(path.parent == Path("/data") and path.name[0] == "." for path in hidden)
 
 
@@ -56,13 +58,16 @@ def test_what_is_left_behind_is_that_of_this_name_and_of_any_plan(tmp_path: Path
     ids = "0123456789abcdef", "fedcba9876543210"
     files, older = (margin_files(Path(), str(tmp_path), "gaia", plan_id) for plan_id in ids)
     assert files.left_behind() == []
-    for path in (files.staging_dir, older.staging_dir, older.backup_dir):
+    half = older.backup_dir.with_name(f"{older.backup_dir.name}.deleted")
+    finishing = older.finishing_dir("0123456789ab")
+    found = {files.staging_dir, older.staging_dir, finishing, older.backup_dir, half}
+    for path in found:
         path.mkdir()
     # Of margins whose names begin or end with this one's, also such that look like a plan's id.
     for name in ("ztf", "gaia.wide", "my.gaia", f"gaia.{ids[1]}"):
         margin_files(Path(), str(tmp_path), name, ids[0]).staging_dir.mkdir()
     (tmp_path / "gaia").mkdir()
-    assert set(files.left_behind()) == {files.staging_dir, older.staging_dir, older.backup_dir}
+    assert set(files.left_behind()) == found
     assert files.other_staging_locks() == [staging_lock(older.staging_dir)]
     assert margin_files(Path(), str(tmp_path / "none"), "gaia", ids[0]).left_behind() == []
 
@@ -86,3 +91,12 @@ def test_logs_of_earlier_runs_are_told_from_those_of_this_one(tmp_path: Path) ->
     log.touch()
     assert is_of_this_run(str(log))
     assert is_of_this_run("cluster.log") and is_of_this_run("not/there/at/all.log")
+
+
+def test_an_audit_is_beside_the_margin() -> None:
+    files = margin_files(Path("/scratch/me/gaia_10arcs"), "/data", "gaia_10arcs", "1234")
+    assert files.audit_file == Path("/data/gaia_10arcs_audit/audit.json")
+    assert audit_dir(Path("/data"), "gaia_10arcs") == files.audit_file.parent
+    assert audit_request("/scratch/x_audit/12") == Path("/scratch/x_audit/12/request.json")
+    for pattern in (layout.AUDIT_PIECE, layout.AUDIT_LOG, layout.AUDIT_BENCHMARK):
+        assert pattern.startswith("{audit_dir}/") and "{job}" in pattern

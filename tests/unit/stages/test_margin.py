@@ -110,3 +110,11 @@ def test_a_record_of_another_shape_is_named(
     with pytest.raises(MarginCacheError, match="has no plan of this configuration"):
         load_margins([margin.settings])
     assert load_margin(prepare().files.margin_file).name == margin.name
+
+
+def test_what_is_asked_of_an_audit_does_not_hide_a_margin(prepare: Callable[..., Margin]) -> None:
+    margin = prepare()
+    asked = replace(margin.settings, audit_catalog_path="/x", audit_fraction=0.5, audit_seed=3)
+    assert settings_as_json(asked) == settings_as_json(margin.settings)
+    (loaded,) = load_margins([asked])
+    assert loaded.plan.plan_id == margin.plan.plan_id

@@ -13,6 +13,7 @@ import pytest
 from margin_cache.config.validation import settings_of_margins
 from margin_cache.errors import MarginCacheError
 from margin_cache.planning.model import load_plan
+from margin_cache.stages import prepare as preparing
 from margin_cache.stages.margin import Margin, load_margins, save_margin
 from margin_cache.stages.prepare import prepare_margins
 from support.changed_catalogs import declare_interval, rewrite_partitions, say_other_codec
@@ -214,7 +215,7 @@ def test_a_plan_file_that_is_damaged_is_made_again(
 ) -> None:
     margin = prepare()
     margin.files.plan.write_bytes(damage(margin.files.plan.read_bytes()))
-    with pytest.raises(MarginCacheError, match=r"plan\.npz: is damaged; start the run again"):
+    with pytest.raises(MarginCacheError, match=r"plan\.npz: is damaged, or another plan"):
         load_plan(margin.files.plan)
     assert prepare().plan.plan_id == margin.plan.plan_id
     assert load_plan(margin.files.plan).plan_id == margin.plan.plan_id
@@ -239,6 +240,47 @@ def test_a_catalog_in_the_place_of_a_report_or_audit_is_refused(
     with pytest.raises(MarginCacheError, match=f"x_{what} is the input catalog, and the place of"):
         prepare(**places, output_artifact_name="x")
     prepare(**places, output_artifact_name="y")
+
+
+@pytest.mark.parametrize("name", ["properties", "catalog_info.json", "collection.properties"])
+def test_a_catalog_in_the_place_of_intermediate_files_is_refused(
+    prepare: Callable[..., Margin], tmp_path: Path, name: str
+) -> None:
+    other = tmp_path / "data" / "x"
+    other.mkdir(parents=True)
+    (other / name).touch()
+    with pytest.raises(MarginCacheError, match=f"^tmp_dir: {other} is a catalog; choose another"):
+        prepare(tmp_dir=str(tmp_path / "data"), output_artifact_name="x")
+
+
+def test_a_place_where_a_file_system_is_mounted_is_refused(
+    prepare: Callable[..., Margin], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing could be moved there, which is found when all jobs are done."""
+    monkeypatch.setattr(Path, "is_mount", lambda path: path.name == "x")
+    with pytest.raises(MarginCacheError, match=r"^output_path: .*/x is where a file system is mou"):
+        prepare(output_artifact_name="x")
+
+
+@pytest.mark.parametrize("part", [".", "Norder=0", "Norder=0/Dir=0"])
+@pytest.mark.parametrize("key", ["output_path", "tmp_dir"])
+def test_a_mount_of_a_part_of_the_catalog_is_refused(
+    catalog: Path,
+    prepare: Callable[..., Margin],
+    tmp_path: Path,
+    part: str,
+    key: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    mounted = tmp_path / "mounted"
+    mounted.mkdir()
+    own = preparing.identity
+    monkeypatch.setattr(
+        preparing, "identity", lambda path: own(catalog / part if path == mounted else path)
+    )
+    with pytest.raises(MarginCacheError, match=f"^{key}: .* lies, by a mount or a link, inside"):
+        prepare(**{key: str(mounted / "deep")})
+    prepare(**{key: str(tmp_path / "other")})
 
 
 @pytest.mark.parametrize("what", ["report", "audit"])

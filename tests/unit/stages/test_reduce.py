@@ -5,9 +5,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from margin_cache.catalog import hipscat
 from margin_cache.errors import MarginCacheError
 from margin_cache.stages.finish import finish_margin
 from margin_cache.stages.margin import Margin
@@ -224,6 +226,29 @@ def test_pixels_are_named_in_the_type_of_the_primary(
         rows = pq.ParquetFile(path).read()
         assert rows.schema.field("Npix").type == kind
         assert {str(pixel) for pixel in rows["Npix"].to_pylist()} == {path.stem.split("=")[1]}
+
+
+def test_a_type_that_does_not_hold_the_pixels_is_named(
+    catalog: Path, prepare: Callable[..., Margin], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As those beside a partition may be, which are as if the orders were higher."""
+
+    def edit(rows: pa.Table, number: int) -> pa.Table:
+        place = rows.schema.get_field_index("Npix")
+        return rows.set_column(place, "Npix", rows["Npix"].cast(pa.int8()))
+
+    rewrite_partitions(catalog, edit)
+    margin = prepare(margin_threshold=300.0)
+    run_map_jobs(margin)
+    own = hipscat.pixel_columns
+
+    def of_higher_order(*pixels: npt.NDArray[np.int64]) -> dict[str, npt.NDArray[np.int64]]:
+        columns = own(*pixels)
+        return {**columns, "Npix": columns["Npix"] + 1000}
+
+    monkeypatch.setattr(hipscat, "pixel_columns", of_higher_order)
+    with pytest.raises(MarginCacheError, match=r"column Npix has the type int8, which does not h"):
+        run_reduce_jobs(margin)
 
 
 def test_files_are_the_same_however_many_destinations_are_sorted_together(

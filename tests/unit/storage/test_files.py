@@ -29,7 +29,6 @@ from margin_cache.storage.files import (
     link_or_copy,
     naming,
     read_json,
-    replace_directory,
     write_json,
     write_text,
 )
@@ -254,59 +253,22 @@ def test_a_second_name_has_the_same_content_with_and_without_hard_links(
 
     if not links:
         monkeypatch.setattr(files.os, "link", no_links)
-    target.parent.mkdir()
-    target.write_text("older")
     link_or_copy(source, target)
     assert target.read_text() == source.read_text() == "content"
     assert target.samefile(source) == links
     assert names_in(target.parent) == ["target"]
 
 
-# --- directories ----------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("before", [False, True])
-@pytest.mark.parametrize("left_over", [False, True])
-def test_a_directory_takes_the_place_of_another_and_is_not_merged_with_it(
-    before: bool, left_over: bool, tmp_path: Path
-) -> None:
-    new, target, old = (tmp_path / name for name in ("new", "target", "old"))
-    for directory, there in ((new, True), (target, before), (old, before and left_over)):
-        if there:
-            directory.mkdir()
-            (directory / directory.name).touch()
-    replace_directory(new, target, old)
-    assert names_in(tmp_path) == ["target"]
-    assert names_in(target) == ["new"]
-
-
-def test_what_was_there_stays_if_there_is_nothing_to_replace_it_with(tmp_path: Path) -> None:
-    target = tmp_path / "target"
-    target.mkdir()
-    (target / "file").touch()
-    with pytest.raises(FileNotFoundError, match="new"):
-        replace_directory(tmp_path / "new", target, tmp_path / "old")
-    assert names_in(tmp_path) == ["target"] and names_in(target) == ["file"]
-
-
-def test_what_was_there_is_put_back_if_the_new_one_cannot_be_moved(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    target, new, old = (tmp_path / name for name in ("target", "new", "old"))
-    for directory in (target, new):
-        directory.mkdir()
-        (directory / directory.name).touch()
-    rename = Path.rename
-
-    def refuse(self: Path, to: Path) -> Path:
-        if self == new:
-            raise OSError(errno.EIO, "Input/output error")
-        return rename(self, to)
-
-    monkeypatch.setattr(Path, "rename", refuse)
-    with pytest.raises(OSError, match="Input/output error"):
-        replace_directory(new, target, old)
-    assert names_in(tmp_path) == ["new", "target"] and names_in(target) == ["target"]
+def test_a_second_name_replaces_nothing_and_is_that_of_what_a_link_leads_to(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("content")
+    (tmp_path / "link").symlink_to(tmp_path / "file")
+    link_or_copy(tmp_path / "link", tmp_path / "second")
+    assert (tmp_path / "second").samefile(tmp_path / "file")
+    assert not (tmp_path / "second").is_symlink()
+    (tmp_path / "other").write_text("other")
+    with pytest.raises(FileExistsError):
+        link_or_copy(tmp_path / "file", tmp_path / "other")
+    assert (tmp_path / "other").read_text() == "other"
 
 
 # --- locks ----------------------------------------------------------------------------------
