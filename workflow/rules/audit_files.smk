@@ -1,7 +1,7 @@
 # What audits are asked to check, and how they are cut into jobs.
 import os
 
-from margin_cache.audit.place import check_place as check_place_of_audit
+from margin_cache.audit.place import check_is_local, check_place as check_place_of_audit
 from margin_cache.audit.request import (
     AuditRequest,
     catalogs_state,
@@ -23,6 +23,8 @@ def audits():
     found = {}
     for margin in MARGINS.values():
         settings, parameters = margin.settings, margin.plan.parameters
+        keys = ("input_catalog_path", "audit_catalog_path", "output_path")
+        check_is_local({key: getattr(settings, key) for key in keys})
         audited = Path(settings.audit_catalog_path or margin.files.output_dir)
         if not audited.is_dir():
             hint = "make it first, or " if not settings.audit_catalog_path else ""

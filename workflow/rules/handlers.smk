@@ -244,7 +244,7 @@ def margin_reports():
         reports.append(
             MarginReport(
                 name=margin.name,
-                output_dir=margin.files.output_dir,
+                place=margin.files.place,
                 catalog=margin.settings.input_catalog_path,
                 threshold=parameters.threshold,
                 is_complete=done is not None or plan_dir not in pending_margins(),

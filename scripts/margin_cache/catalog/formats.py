@@ -74,8 +74,14 @@ class CatalogFormat(Protocol):
         """Tell whether the collection that a margin lies in lists it, if it shall."""
         ...
 
-    def register(self, info: CatalogInfo, output_dir: Path) -> None:
-        """List a margin in the collection that it lies in, if it shall be."""
+    def register(self, info: CatalogInfo, output_dir: Path, size: int | None = None) -> None:
+        """List a margin in the collection that it lies in, if it shall be.
+
+        Args:
+            info: the catalog.
+            output_dir: directory of the margin.
+            size: bytes of all files of the collection but its properties, if that is known.
+        """
         ...
 
 

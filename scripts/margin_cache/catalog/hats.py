@@ -300,11 +300,16 @@ def _margins(values: Mapping[str, str]) -> list[str]:
     return values.get("all_margins", "").replace(",", " ").replace(";", " ").split()
 
 
-def register(info: CatalogInfo, output_dir: Path) -> None:
+def register(info: CatalogInfo, output_dir: Path, size: int | None = None) -> None:
     """Add a margin to the collection that it lies in, if that is the one of its primary.
 
     It becomes the default margin if there was none, and the size of the collection is counted
     anew, if it is given there. All other lines stay as they are.
+
+    Args:
+        info: the catalog.
+        output_dir: directory of the margin.
+        size: bytes of all files of the collection but its properties, if that is known.
     """
     path = output_dir.parent / COLLECTION
     if not _is_in_collection(info, output_dir):
@@ -322,10 +327,11 @@ def register(info: CatalogInfo, output_dir: Path) -> None:
         before = path.read_bytes().decode("utf-8")
         after = _with_values(before, changed) if changed else before
         if "hats_estsize" in values:
-            others = directory_size(output_dir.parent) - path.stat().st_size
-            size = (others + len(after.encode())) // 1024
-            if str(size) != values["hats_estsize"]:
-                after = _with_values(after, {"hats_estsize": str(size)})
+            if size is None:
+                size = directory_size(output_dir.parent) - path.stat().st_size
+            kilobytes = str((size + len(after.encode())) // 1024)
+            if kilobytes != values["hats_estsize"]:
+                after = _with_values(after, {"hats_estsize": kilobytes})
         if after != before:
             rewrite_text(path, after)
 

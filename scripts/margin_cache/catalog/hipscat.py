@@ -246,5 +246,5 @@ def is_registered(info: CatalogInfo, output_dir: Path) -> bool:
     return True
 
 
-def register(info: CatalogInfo, output_dir: Path) -> None:
+def register(info: CatalogInfo, output_dir: Path, size: int | None = None) -> None:
     """Do nothing: in HiPSCat nothing lists margins."""

@@ -15,9 +15,9 @@ from margin_cache.catalog.formats import read_catalog_info
 from margin_cache.catalog.model import CatalogInfo, pixel_path
 from margin_cache.catalog.partitions import LIST, listed_partitions
 from margin_cache.errors import MarginCacheError
-from margin_cache.storage.doors import ObjectState
 from margin_cache.storage.mirror import Mirror
 from margin_cache.storage.missing_parts import use
+from margin_cache.storage.object_state import ObjectState
 from margin_cache.storage.stores import Store
 from margin_cache.storage.urls import is_url, joined, mirror_dir
 

@@ -104,8 +104,14 @@ class MarginSettings:
     effect on directories."""
 
     output_path: Annotated[str, Limits(min_length=1), Key(Table.WHAT)] = "results"
-    """Directory in which the directory of the margin is made. It may be the one that the catalog
-    lies in, or the collection, but not the catalog itself."""
+    """Directory in which the directory of the margin is made, or such a URL, of S3 and what speaks
+    its language. It may be the one that the catalog lies in, or the collection, but not the catalog
+    itself."""
+
+    output_storage_options: Annotated[
+        dict[str, Any], Key(Table.WHAT, takes="a mapping of options of the URL's driver in fsspec")
+    ] = field(default_factory=dict, repr=False)
+    """As `input_storage_options`, for the store that the margin is written to."""
 
     output_artifact_name: Annotated[
         str,

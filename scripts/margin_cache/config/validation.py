@@ -21,7 +21,7 @@ from margin_cache.config.model import (
     choose_margin_order,
 )
 from margin_cache.errors import MarginCacheError
-from margin_cache.storage.urls import check_url, is_url
+from margin_cache.storage.urls import check_url, is_url, protocol_of
 
 _SECRETS = {
     **dict.fromkeys(("user", "username", "login"), SMTP_USER),
@@ -33,6 +33,15 @@ DOMAIN = re.compile(rf"{_LABEL}(?:\.{_LABEL})*")
 _ATOM = r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+"
 _ADDRESS = re.compile(rf"{_ATOM}(?:\.{_ATOM})*@{DOMAIN.pattern}")
 _LONGEST_ADDRESS = 254
+
+_OF_FILES_ON_DISK = (
+    "create_thumbnail",
+    "create_per_partition_stats",
+    "create_partition_info_png",
+    "create_summary_html",
+    "create_summary_md",
+)
+"""Keys of what hats makes of the files of a margin."""
 
 
 def settings_of_margins(config: Mapping[str, Any]) -> list[MarginSettings]:
@@ -179,11 +188,22 @@ def _check_urls(settings: MarginSettings, where: str) -> None:
     """Check that a URL is given only where one may be, and that it holds no secret."""
     if is_url(settings.input_catalog_path):
         check_url(f"{where}input_catalog_path", settings.input_catalog_path)
-    for key in ("output_path", "tmp_dir"):
-        if is_url(getattr(settings, key)):
-            what = "margins" if key == "output_path" else "intermediate files"
+    if is_url(settings.tmp_dir):
+        raise MarginCacheError(
+            f"{where}tmp_dir: is a URL, and intermediate files are on disk; give a directory"
+        )
+    if not is_url(settings.output_path):
+        return
+    check_url(f"{where}output_path", settings.output_path)
+    if protocol_of(settings.output_path) not in ("s3", "s3a"):
+        raise MarginCacheError(
+            f"{where}output_path: {settings.output_path} is no URL of S3 (s3://), and margins are "
+            "written to nothing else but disks"
+        )
+    for key in _OF_FILES_ON_DISK:
+        if getattr(settings, key):
             raise MarginCacheError(
-                f"{where}{key}: is a URL, and {what} cannot be written to one yet; give a directory"
+                f"{where}{key}: is of margins on disk, and output_path is a URL; leave it out"
             )
 
 

@@ -38,7 +38,7 @@ class MarginReport(NamedTuple):
     """
 
     name: str
-    output_dir: Path
+    place: str
     catalog: str
     threshold: float  # [arcsec]
     is_complete: bool
@@ -67,7 +67,7 @@ def margins_to_make(margins: Iterable[MarginReport]) -> str:
     """Return the lines for the terminal about the margins that a run begins to make."""
     return "\n".join(
         f"making margin {margin.name} of {margin.catalog} {_reach(margin)} in "
-        f"{margin.output_dir.parent}"
+        f"{margin.place.rpartition('/')[0] or '.'}"
         for margin in margins
     )
 
@@ -98,7 +98,7 @@ def room_lines(places: Iterable[Place]) -> str:
 def finished_margins(margins: Iterable[MarginReport]) -> str:
     """Return the lines for the terminal about the margins of a run that has succeeded."""
     return "\n".join(
-        f"{margin.output_dir}: {margin.rows} rows in {margin.files} files, {_reach(margin)}"
+        f"{margin.place}: {margin.rows} rows in {margin.files} files, {_reach(margin)}"
         for margin in margins
         if margin.rows is not None
     )
@@ -207,10 +207,14 @@ def _section(title: str, lines: Iterable[str]) -> str:
     return f"{title}\n" + indent("\n".join(lines), _INDENT)
 
 
+def _in_full(place: str) -> str:
+    return place if is_url(place) else str(Path(place).absolute())
+
+
 def _describe_margin(margin: MarginReport) -> str:
     lines = [
-        f"output: {margin.output_dir.absolute()}",
-        f"input: {margin.catalog if is_url(margin.catalog) else Path(margin.catalog).absolute()}",
+        f"output: {_in_full(margin.place)}",
+        f"input: {_in_full(margin.catalog)}",
         f"threshold: {margin.threshold:g} arcsec",
     ]
     if margin.cell_order is not None:

@@ -7,9 +7,11 @@ import json
 import os
 import platform
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from margin_cache.errors import MarginCacheError
 from margin_cache.stages.again import Again, start_again
+from margin_cache.stages.claims import is_ours, new_claim
 from margin_cache.stages.existing_output import (
     check_output,
     forget_false_receipts,
@@ -19,6 +21,9 @@ from margin_cache.stages.fetched import delete_fetched
 from margin_cache.stages.margin import Margin, save_margin
 from margin_cache.stages.remains import delete_remains
 from margin_cache.storage.files import hold_lock, is_held, read_json
+
+if TYPE_CHECKING:
+    from margin_cache.stages.remote_output import RemoteOutput
 
 _held: list[int] = []
 """Descriptors of the locks of this process, which last as long as it does."""
@@ -38,9 +43,17 @@ def begin_margin(margin: Margin, is_pending: bool, again: Again = Again.NOTHING)
     if not is_pending:
         if not is_held(margin.files.plan_lock):
             delete_remains(margin)
+            if is_ours(margin):  # all but the end of an earlier run
+                with _output_of(margin) as output:
+                    output.release()
         return
     try:
         lock_margin(margin)
+        if margin.files.url:
+            with _output_of(margin) as output:
+                output.claim(new_claim(margin, _this_run()))
+                output.refresh()
+            check_output(margin)
         if put_back_older(margin.files):
             check_output(margin)
         if again:
@@ -49,11 +62,22 @@ def begin_margin(margin: Margin, is_pending: bool, again: Again = Again.NOTHING)
         save_margin(margin)
         delete_fetched(margin.files)
         forget_false_receipts(margin)
+        if margin.files.url:
+            with _output_of(margin) as output:
+                output.withdraw()
     except OSError as error:
         raise MarginCacheError(
             f"{error.filename or margin.files.plan_dir}: cannot be written to ({error.strerror}); "
             "choose another tmp_dir or output_path, or make room"
         ) from None
+
+
+def _output_of(margin: Margin) -> "RemoteOutput":
+    """Return the place in a store that a margin is written to."""
+    # Slow to import, and of no use for margins on disk.
+    from margin_cache.stages.remote_output import open_output
+
+    return open_output(margin.files, margin.settings.output_storage_options)
 
 
 def lock_margin(margin: Margin) -> None:
@@ -87,6 +111,6 @@ def _in_use(margin: Margin, lock: Path) -> MarginCacheError:
         else "which does not say who it is"
     )
     return MarginCacheError(
-        f"output_path: {margin.files.output_dir} is being made by another run ({which}); wait "
+        f"output_path: {margin.files.place} is being made by another run ({which}); wait "
         "until it has ended, or choose another output_artifact_name"
     )

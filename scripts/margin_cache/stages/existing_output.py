@@ -10,10 +10,12 @@ from margin_cache.config.model import MarginSettings
 from margin_cache.errors import MarginCacheError
 from margin_cache.planning.identity import is_as_good
 from margin_cache.stages.again import reuses_files
+from margin_cache.stages.claims import is_resumed, names_while_made
 from margin_cache.stages.layout import PROVENANCE, MarginFiles
 from margin_cache.stages.margin import Margin, settings_as_json
 from margin_cache.stages.receipts import read_receipt
 from margin_cache.storage.files import file_digest, has_size, identity, read_json
+from margin_cache.storage.object_state import is_object
 
 TOOL_NAME = "snakemake-margin-cache"
 
@@ -25,7 +27,6 @@ _WITHOUT_INFLUENCE = (
     "output_artifact_name",
     "overwrite",
     "tmp_dir",
-    "input_storage_options",
     "delete_intermediate_parquet_files",
     "resume",
     "partitions_per_job",
@@ -48,11 +49,24 @@ def is_complete(margin: Margin) -> bool:
         and provenance["input_fingerprint"] == margin.plan.input_fingerprint
         and is_as_good(provenance["library"], margin.plan.library)
         and all(
-            has_size(margin.files.output_dir / path, size)
-            for path, (size, _) in provenance["files"].items()
+            _is_as_made(margin.files, path, size, digest, provenance)
+            for path, (size, digest) in provenance["files"].items()
         )
         and format_of(info).is_registered(info, margin.files.output_dir)
     )
+
+
+def _is_as_made(
+    files: MarginFiles, path: str, size: int, digest: str, provenance: Mapping[str, Any]
+) -> bool:
+    """Tell whether a file is there as far as a look without reading rows tells that."""
+    file = files.output_dir / path
+    if not files.url:
+        return has_size(file, size)
+    mark = provenance.get("objects", {}).get(path)
+    if mark is None:
+        return has_size(file, size) and file_digest(file) == digest
+    return is_object(file, size, mark)
 
 
 def read_provenance(path: Path) -> Mapping[str, Any] | None:
@@ -83,6 +97,8 @@ def existing_files(margin: Margin) -> dict[str, list[Any]]:
     provenance = read_provenance(output_dir / PROVENANCE)
     if provenance is not None:
         return provenance["files"]
+    if margin.files.url:
+        return {}
     provenance = read_provenance(margin.files.provenance_copy)
     if provenance is None:
         return {}
@@ -114,6 +130,10 @@ def check_output(margin: Margin) -> None:
     """
     output_dir = margin.files.output_dir
     if not output_dir.exists() or not any(output_dir.iterdir()):
+        return
+    if is_resumed(margin):
+        # The older margin has been checked, and does not say any more what it is.
+        check_nothing_foreign(margin, output_dir, existing_files(margin))
         return
     if margin.settings.overwrite:
         _check_overwrite(margin)
@@ -165,6 +185,8 @@ def check_nothing_foreign(margin: Margin, directory: Path, listed: Iterable[str]
     if margin.settings.overwrite:
         return
     ours = {PROVENANCE, *listed}
+    if margin.files.url:
+        ours.update(names_while_made(margin))
     around = {str(parent) for path in ours for parent in Path(path).parents}
     foreign = [path for path in _files_below(directory) if path not in ours]
     foreign += [path for path in _empty_directories(directory) if path not in around]
@@ -213,7 +235,7 @@ def _check_overwrite(margin: Margin) -> None:
             "output_artifact_name"
         )
     info = margin.plan.parameters.catalog
-    if info.url:
+    if info.url or margin.files.url:
         return
     primary = {identity(path) for path in (Path(info.path), info.parquet_dir)} - {None}
     primary |= {
@@ -251,7 +273,12 @@ def reusable_files(margin: Margin) -> dict[str, list[Any]]:
 
 
 def find_file(
-    margin: Margin, path: str, size: int, digest: str, existing: Mapping[str, list[Any]]
+    margin: Margin,
+    path: str,
+    size: int,
+    digest: str,
+    mark: str | None,
+    existing: Mapping[str, list[Any]],
 ) -> Path | None:
     """Return where a file that a receipt lists is: in the staging or in the output directory.
 
@@ -260,9 +287,13 @@ def find_file(
         path: the file's path in the catalog.
         size: its size in bytes.
         digest: the digest of its content.
+        mark: the ETag of the object, if the margin is written to a URL.
         existing: what ``reusable_files`` returned.
     """
     staging_dir, output_dir = margin.files.staging_dir, margin.files.output_dir
+    if margin.files.url:
+        is_there = mark is not None and is_object(output_dir / path, size, mark)
+        return output_dir / path if is_there else None
     if has_size(staging_dir / path, size):
         return staging_dir / path
     if existing.get(path) == [size, digest] and has_size(output_dir / path, size):
@@ -284,7 +315,7 @@ def forget_false_receipts(margin: Margin) -> None:
             receipt is None
             or not has_size(margin.files.footers(job), receipt.footers)
             or not all(
-                find_file(margin, path, size, digest, existing)
+                find_file(margin, path, size, digest, receipt.marks.get(path), existing)
                 for path, (_, size, digest) in receipt.files.items()
             )
         ):

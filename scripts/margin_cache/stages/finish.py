@@ -23,6 +23,7 @@ from margin_cache.catalog.further_files import OF_ROWS, WITHOUT_ROWS, make_furth
 from margin_cache.catalog.model import MarginSummary
 from margin_cache.errors import MarginCacheError
 from margin_cache.parquet.joined_footers import MOST_BYTES, join_footers, joined_size
+from margin_cache.stages.claims import work_of
 from margin_cache.stages.existing_output import (
     CATALOG_PLACE,
     TOOL_NAME,
@@ -37,6 +38,7 @@ from margin_cache.stages.layout import (
     PROVENANCE,
 )
 from margin_cache.stages.margin import Margin, settings_as_json
+from margin_cache.stages.places import Place, place_of
 from margin_cache.stages.receipts import Receipt, read_receipt
 from margin_cache.stages.remains import delete_remains
 from margin_cache.storage.directories import delete_directory, replace_directory, watched
@@ -54,6 +56,8 @@ from margin_cache.storage.files import (
 def finish_margin(margin: Margin) -> dict[str, Any]:
     """Put a margin together from what the reduce jobs wrote, and move it to its output directory.
 
+    One that is written to a URL gets the rest of its objects there instead.
+
     Args:
         margin: the margin; all its reduce jobs are done.
 
@@ -67,16 +71,18 @@ def finish_margin(margin: Margin) -> dict[str, Any]:
     plan, paths = margin.plan, margin.files
     info = plan.parameters.catalog
     # A second copy of the job waits, and then finds the margin complete.
-    with exclusive_lock(paths.plan), watched(paths.output_dir) as is_output_as_before:
-        files = _listed_files(margin)
-        rows = sum(count for count, _, _ in files.values())
-        if not is_complete(margin):
-            check_unchanged(info, plan.partitions, plan.schema)
-            check_output(margin)
-            _put_together(margin, files, rows, is_output_as_before)
-            format_of(info).register(info, paths.output_dir)
+    with exclusive_lock(paths.plan), place_of(margin) as place:
+        with watched(paths.output_dir) as is_output_as_before:
+            files, marks = _listed_files(margin)
+            rows = sum(count for count, _, _ in files.values())
+            if not is_complete(margin):
+                check_unchanged(info, plan.partitions, plan.schema)
+                check_output(margin)
+                _put_together(margin, files, marks, is_output_as_before, place)
+                place.register(info)
+        place.release()
         delete_remains(margin, paths.staging_lock)
-        summary = {"output_dir": str(paths.output_dir), "rows": rows, "files": len(files)}
+        summary = {"output_dir": paths.place, "rows": rows, "files": len(files)}
         write_json(margin.done_file, summary)
     return summary
 
@@ -84,16 +90,18 @@ def finish_margin(margin: Margin) -> dict[str, Any]:
 def _put_together(
     margin: Margin,
     files: Mapping[str, tuple[int, int, str]],
-    rows: int,
+    marks: Mapping[str, str],
     is_output_as_before: Callable[[], bool],
+    place: Place,
 ) -> None:
     """Gather the files of a margin, write its metadata, and move it to its output directory.
 
     Args:
         margin: the margin.
         files: rows, size and digest of its Parquet files, by their paths.
-        rows: number of all rows.
+        marks: the ETags of those that are objects.
         is_output_as_before: tells whether nobody else has moved anything there meanwhile.
+        place: where the margin gets.
 
     Raises:
         MarginCacheError: a file is missing or another, or the margin was made meanwhile.
@@ -101,9 +109,10 @@ def _put_together(
     paths = margin.files
     finishing_dir = paths.finishing_dir(unique_mark())
     try:
-        _gather(margin, files, finishing_dir)
+        _gather(margin, files, marks, finishing_dir)
         with watched(finishing_dir) as is_as_gathered:
-            _write_metadata(margin, files, rows, finishing_dir)
+            place.check_claim(work_of(margin))
+            marks = _write_metadata(margin, files, marks, finishing_dir, place)
             if not (is_as_gathered() and is_output_as_before()):
                 # This job has outlived its run, and another has made the margin meanwhile.
                 raise MarginCacheError(
@@ -113,6 +122,7 @@ def _put_together(
         # A kill after this leaves the older margin, which then counts as complete again.
         paths.again_file.unlink(missing_ok=True)
         listed = existing_files(margin)
+        place.publish(finishing_dir, marks)
         replace_directory(
             finishing_dir,
             paths.output_dir,
@@ -123,12 +133,15 @@ def _put_together(
         delete_directory(finishing_dir)
 
 
-def _listed_files(margin: Margin) -> dict[str, tuple[int, int, str]]:
-    """Return rows, size and digest of each file that the receipts list."""
+def _listed_files(margin: Margin) -> tuple[dict[str, tuple[int, int, str]], dict[str, str]]:
+    """Return rows, size and digest of each file that the receipts list, and ETags of objects."""
     files: dict[str, tuple[int, int, str]] = {}
+    marks: dict[str, str] = {}
     for job in margin.plan.reduce_names:
-        files.update(_receipt(margin, job).files)
-    return files
+        receipt = _receipt(margin, job)
+        files.update(receipt.files)
+        marks.update(receipt.marks)
+    return files, marks
 
 
 def _receipt(margin: Margin, job: str) -> Receipt:
@@ -141,7 +154,12 @@ def _receipt(margin: Margin, job: str) -> Receipt:
     return receipt
 
 
-def _gather(margin: Margin, files: Mapping[str, tuple[int, int, str]], finishing_dir: Path) -> None:
+def _gather(
+    margin: Margin,
+    files: Mapping[str, tuple[int, int, str]],
+    marks: Mapping[str, str],
+    finishing_dir: Path,
+) -> None:
     """Put the listed files into a directory that is made, and no others.
 
     By second names, so that a job that a killed run has left, and that writes into the staging
@@ -151,13 +169,15 @@ def _gather(margin: Margin, files: Mapping[str, tuple[int, int, str]], finishing
     finishing_dir.mkdir(parents=True)
     stale = []
     for path, (_, size, digest) in files.items():
-        found = find_file(margin, path, size, digest, existing)
+        found = find_file(margin, path, size, digest, marks.get(path), existing)
         if found is None:
             raise MarginCacheError(
                 f"{staging_dir / path}: is missing or truncated; start the run again, which "
                 "makes it again"
             )
         link_or_copy(found, finishing_dir / path)
+        if path in marks:  # its content is elsewhere
+            continue
         if file_digest(finishing_dir / path) != digest:
             stale.append(path)
     if stale:
@@ -182,10 +202,19 @@ def _forget(margin: Margin, stale: list[str]) -> None:
 
 
 def _write_metadata(
-    margin: Margin, files: Mapping[str, tuple[int, int, str]], rows: int, finishing_dir: Path
-) -> None:
-    """Write the metadata files of a margin into the directory of its Parquet files."""
+    margin: Margin,
+    files: Mapping[str, tuple[int, int, str]],
+    marks: Mapping[str, str],
+    finishing_dir: Path,
+    place: Place,
+) -> dict[str, str]:
+    """Write the metadata files of a margin into the directory of its Parquet files.
+
+    Returns:
+        The ETags of those of all files that are objects now.
+    """
     plan = margin.plan
+    rows = sum(count for count, _, _ in files.values())
     info = plan.parameters.catalog
     catalog_format = format_of(info)
     dataset = finishing_dir / info.dataset
@@ -212,6 +241,7 @@ def _write_metadata(
     fixed = {path: [size, digest] for path, (_, size, digest) in sorted(files.items())} | {
         name: _size_and_digest(finishing_dir / name) for name in names
     }
+    marks = {**marks, **place.write({name: finishing_dir / name for name in names})}
     summary = MarginSummary(
         primary=info,
         output_dir=margin.files.output_dir,
@@ -233,11 +263,12 @@ def _write_metadata(
     for _ in range(3):
         description, more = catalog_format.write_description(finishing_dir, summary)
         listed = fixed | {name: _size_and_digest(finishing_dir / name) for name in more}
-        provenance = _provenance(margin, description, listed)
+        provenance = _provenance(margin, description, listed, marks)
         write_json(finishing_dir / PROVENANCE, provenance)
         told = (finishing_dir / PROVENANCE).stat().st_size
         summary = replace(summary, size=told + sum(size for size, _ in listed.values()))
     write_json(margin.files.provenance_copy, provenance)
+    return marks
 
 
 def _size_and_digest(path: Path) -> list[Any]:
@@ -260,7 +291,7 @@ def _write_footers(margin: Margin, dataset: Path) -> bool:
     size = joined_size(kept)
     if size > MOST_BYTES:
         print(
-            f"{margin.files.output_dir}: gets no _metadata, which would have {size / 1e9:.1f} GB, "
+            f"{margin.files.place}: gets no _metadata, which would have {size / 1e9:.1f} GB, "
             "more than a reader of Parquet takes; to be without this line, set create_metadata: "
             "false",
             file=sys.stderr,
@@ -281,7 +312,10 @@ def _append_footers(kept: list[Path], path: Path) -> None:
 
 
 def _provenance(
-    margin: Margin, description: Mapping[str, Any], files: Mapping[str, list[Any]]
+    margin: Margin,
+    description: Mapping[str, Any],
+    files: Mapping[str, list[Any]],
+    marks: Mapping[str, str],
 ) -> dict[str, Any]:
     """Return the parameters of a margin, the versions of what made it, and its files."""
     plan = margin.plan
@@ -308,6 +342,7 @@ def _provenance(
                 CATALOG_PLACE: plan.parameters.catalog.absolute_place,
                 "input_fingerprint": plan.input_fingerprint,
                 "files": files,
+                **({"objects": marks} if margin.files.url else {}),
             },
         },
     }

@@ -11,6 +11,8 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
+from margin_cache.storage.urls import joined
+
 PLAN = "{plan_dir}/plan.npz"
 SHARD = "{plan_dir}/shards/{job}.arrow"
 RECEIPT = "{plan_dir}/receipts/{job}.json"
@@ -72,6 +74,11 @@ class PlanFiles:
         return self.plan_dir / "storage.json"
 
     @property
+    def output_storage_file(self) -> Path:
+        """Where jobs find the options for the store that a margin is written to, if it is one."""
+        return self.plan_dir / "output_storage.json"
+
+    @property
     def fetched_dir(self) -> Path:
         """The directory of what jobs at work have fetched of a remote catalog."""
         return self.plan_dir / "fetched"
@@ -120,10 +127,23 @@ class MarginFiles(PlanFiles):
     """The files of a margin.
 
     Attributes:
-        output_dir: directory of the finished margin.
+        output_dir: directory of the finished margin; or what shows on disk which objects there are,
+            if it is written to a URL.
+        url: the URL that it is written to, or nothing.
     """
 
     output_dir: Path
+    url: str = ""
+
+    @property
+    def place(self) -> str:
+        """Where users find the margin."""
+        return self.url or str(self.output_dir)
+
+    @property
+    def pages_dir(self) -> Path:
+        """The directory that reports and audits get theirs in."""
+        return Path() if self.url else self.output_dir.parent
 
     @property
     def intermediate_dir(self) -> Path:
@@ -133,7 +153,7 @@ class MarginFiles(PlanFiles):
     @property
     def report_dir(self) -> Path:
         """The directory of the margin's report."""
-        return self.output_dir.with_name(f"{self.output_dir.name}_report")
+        return self.pages_dir / f"{self.output_dir.name}_report"
 
     @property
     def report_page(self) -> Path:
@@ -148,7 +168,7 @@ class MarginFiles(PlanFiles):
     @property
     def audit_file(self) -> Path:
         """What an audit of the margin has found."""
-        return audit_dir(self.output_dir.parent, self.output_dir.name) / "audit.json"
+        return audit_dir(self.pages_dir, self.output_dir.name) / "audit.json"
 
     @property
     def staging_dir(self) -> Path:
@@ -256,13 +276,18 @@ def staging_lock(staging_dir: Path) -> Path:
     return staging_dir / ".run.lock"
 
 
-def margin_files(directory: Path, output_path: str, name: str, plan_id: str) -> MarginFiles:
+def margin_files(
+    directory: Path, output_path: str, name: str, plan_id: str, image: str = ""
+) -> MarginFiles:
     """Return the files of a margin.
 
     Args:
         directory: the directory of its intermediate files.
-        output_path: directory in which the margin's directory is.
+        output_path: directory or URL in which the margin's directory is.
         name: name of the margin.
         plan_id: id of its plan.
+        image: of a URL, the directory that shows what is there.
     """
+    if image:
+        return MarginFiles(directory / plan_id, Path(image) / name, joined(output_path, name))
     return MarginFiles(directory / plan_id, Path(output_path) / name)

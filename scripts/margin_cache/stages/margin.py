@@ -62,6 +62,8 @@ class Margin:
         versions: versions of packages that only the main process asks for, by their names.
         is_plan_new: whether the plan is not the one on disk.
         options_source: where the options for the store of a remote catalog stand, for jobs.
+        output_source: where those for the store stand that it is written to.
+        image: of a URL that it is written to, the directory that shows what is there.
     """
 
     settings: MarginSettings
@@ -72,12 +74,18 @@ class Margin:
     versions: Mapping[str, str]
     is_plan_new: bool = False
     options_source: OptionsSource | None = None
+    output_source: OptionsSource | None = None
+    image: str = ""
 
     @cached_property
     def files(self) -> MarginFiles:
         """The paths of all its files."""
         return margin_files(
-            self.intermediate_dir, self.settings.output_path, self.name, self.plan.plan_id
+            self.intermediate_dir,
+            self.settings.output_path,
+            self.name,
+            self.plan.plan_id,
+            self.image,
         )
 
     @property
@@ -92,11 +100,16 @@ def save_margin(margin: Margin) -> None:
         save_plan(margin.plan, margin.files.plan)
     if margin.options_source is not None:
         save_source(margin.options_source, margin.files.storage_file)
+    if margin.output_source is not None:
+        save_source(margin.output_source, margin.files.output_storage_file)
+    else:
+        margin.files.output_storage_file.unlink(missing_ok=True)
     record = {
         "name": margin.name,
         "settings": settings_as_json(margin.settings),
         "format_version": margin.format_version,
         "versions": dict(margin.versions),
+        "image": margin.image,
     }
     if read_json(margin.files.margin_file) != record:
         write_json(margin.files.margin_file, record)
@@ -114,12 +127,13 @@ def load_margin(path: Path) -> Margin:
         pixels = tuple(tuple(pixel) for pixel in values["debug_filter_pixel_list"])
         settings = MarginSettings(**{**values, "debug_filter_pixel_list": pixels})
         name, version, versions = (record[key] for key in ("name", "format_version", "versions"))
+        image = str(record.get("image", ""))
     except (TypeError, KeyError):
         raise MarginCacheError(
             f"{path}: is missing or damaged; start the run again, which makes it again"
         ) from None
     plan = load_plan(PlanFiles(path.parent).plan)
-    return Margin(settings, name, path.parent.parent, plan, version, versions)
+    return Margin(settings, name, path.parent.parent, plan, version, versions, image=image)
 
 
 def load_margins(all_settings: Iterable[MarginSettings]) -> list[Margin]:
@@ -164,7 +178,7 @@ def _records_of(settings: MarginSettings, directory: Path) -> list[Path]:
 
 def settings_as_json(settings: MarginSettings) -> dict[str, Any]:
     """Return settings as JSON has them, without secrets and what makes no margin."""
-    left_out = {"input_storage_options", *_OF_AUDITS}
+    left_out = {"input_storage_options", "output_storage_options", *_OF_AUDITS}
     values = {key: value for key, value in asdict(settings).items() if key not in left_out}
     return json.loads(json.dumps(values))
 

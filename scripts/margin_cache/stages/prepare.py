@@ -38,10 +38,15 @@ from margin_cache.planning.model import (
 )
 from margin_cache.stages.layout import margin_files
 from margin_cache.stages.margin import Margin, NamedMargin, name_margins
-from margin_cache.stages.storage_options import OptionsSource, find_source
+from margin_cache.stages.remote_places import (
+    check_urls_apart,
+    find_sources,
+    image_of,
+    mirror_catalogs,
+    show_outputs,
+)
 from margin_cache.stages.writer_options import check_given
 from margin_cache.storage.files import identity
-from margin_cache.storage.urls import is_url, local_path
 
 _PARTS = ("Norder=*", "Norder=*/Dir=*")
 """Directories of a catalog, but for those of partitions."""
@@ -63,52 +68,25 @@ def prepare_margins(
         MarginCacheError: a catalog or a directory is unfit, or two margins have the same name.
     """
     all_settings, config_files = list(all_settings), list(config_files)
-    sources = [
-        _source_of(settings, number, config_files) for number, settings in enumerate(all_settings)
-    ]
-    _mirror_catalogs(all_settings)
+    sources = find_sources(all_settings, config_files)
+    mirror_catalogs(all_settings)
     found = name_margins(all_settings)
     _check_directories(found)
+    check_urls_apart(found)
+    show_outputs(found)
     return [
-        replace(_prepare(each), options_source=source)
-        for each, source in zip(found, sources, strict=True)
+        replace(_prepare(each), options_source=source, output_source=output_source)
+        for each, (source, output_source) in zip(found, sources, strict=True)
     ]
-
-
-def _source_of(
-    settings: MarginSettings, number: int, config_files: list[Path]
-) -> OptionsSource | None:
-    """Return where the options for the store of a remote catalog stand."""
-    if not is_url(settings.input_catalog_path):
-        return None
-    return find_source(settings.input_storage_options, number, config_files)
-
-
-def _mirror_catalogs(all_settings: Iterable[MarginSettings]) -> None:
-    """Bring the mirrors of remote catalogs up to date."""
-    remote = {
-        local_path(each.input_catalog_path, each.input_storage_options)[0]: each
-        for each in all_settings
-        if is_url(each.input_catalog_path)
-    }
-    if not remote:
-        return
-    # Slow to import, and of no use for catalogs on disk.
-    from margin_cache.catalog.remote import mirror_catalog
-
-    for each in remote.values():
-        mirror_catalog(each.input_catalog_path, each.input_storage_options)
 
 
 def _check_directories(margins: list[NamedMargin]) -> None:
     """Check that margins and intermediate files stay clear of all catalogs and of one another."""
     primaries = {Path(margin.info.path).resolve() for margin in margins}
-    outputs = {
-        _resolved("output_path", Path(each.settings.output_path) / each.name) for each in margins
-    }
+    outputs = {_resolved("output_path", _output_dir(each.settings, each.name)) for each in margins}
     taken: dict[Path, str] = {}
     for _, settings, name, directory in margins:
-        output_dir = Path(settings.output_path) / name
+        output_dir = _output_dir(settings, name)
         if output_dir.is_symlink():
             raise MarginCacheError(
                 f"output_path: {output_dir} is a link; give the directory that the margin shall "
@@ -142,6 +120,10 @@ def _check_directories(margins: list[NamedMargin]) -> None:
             for margin in margins:
                 _check_mounts(key, path, margin.info)
             _check_writable(key, path.parent)
+
+
+def _output_dir(settings: MarginSettings, name: str) -> Path:
+    return Path(image_of(settings) or settings.output_path) / name
 
 
 def _check_place(key: str, path: Path) -> None:
@@ -269,7 +251,8 @@ def _prepare(named: NamedMargin) -> Margin:
     check_given(parameters, margin_schema)
     library = library_version()
     wanted = plan_id(library, parameters, content_id(parameters, schema, partitions))
-    files = margin_files(directory, settings.output_path, name, wanted)
+    image = image_of(settings)
+    files = margin_files(directory, settings.output_path, name, wanted, image)
     try:
         known = load_plan(files.plan)
         changed = partitions.changed_from(known.partitions)
@@ -290,4 +273,5 @@ def _prepare(named: NamedMargin) -> Margin:
         catalog_format.format_version(),
         versions,
         bool(changed.any()),
+        image=image,
     )

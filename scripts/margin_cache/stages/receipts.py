@@ -14,11 +14,13 @@ class Receipt(NamedTuple):
         footers: size of its footers in bytes.
         footers_digest: their digest.
         files: for each file's path in the catalog its rows, bytes and digest.
+        marks: for each path the ETag of the object, if the margin is written to a URL.
     """
 
     footers: int
     footers_digest: str
     files: dict[str, tuple[int, int, str]]
+    marks: dict[str, str]
 
 
 def read_receipt(path: Path) -> Receipt | None:
@@ -31,6 +33,7 @@ def read_receipt(path: Path) -> Receipt | None:
             str(name): (int(rows), int(size), str(digest))
             for name, (rows, size, digest) in record["files"].items()
         }
-        return Receipt(int(record["footers"]), str(record["footers_digest"]), files)
+        marks = {str(name): str(mark) for name, mark in record.get("marks", {}).items()}
+        return Receipt(int(record["footers"]), str(record["footers_digest"]), files, marks)
     except (TypeError, KeyError, ValueError, AttributeError):
         return None

@@ -5,7 +5,7 @@ a receipt, which lists the files with rows, bytes and a digest, and their footer
 metadata file, from which the margin's ``_metadata`` is put together.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -28,7 +28,9 @@ from margin_cache.catalog.formats import format_of
 from margin_cache.errors import MarginCacheError
 from margin_cache.parquet.positions import spatial_index
 from margin_cache.planning.model import Plan
+from margin_cache.stages.claims import work_of
 from margin_cache.stages.layout import PlanFiles, job_of
+from margin_cache.stages.margin import load_margin
 from margin_cache.stages.shard import read_rows
 from margin_cache.stages.writer_options import row_group_rows, writer_options
 from margin_cache.storage.files import (
@@ -104,8 +106,25 @@ def reduce_margins(
         "footers_digest": file_digest(footers),
         "files": written,
     }
+    if files.output_storage_file.exists():
+        record["marks"] = _send(files, staging_dir, written)
     write_json(receipt, record)
     return written
+
+
+def _send(files: PlanFiles, staging_dir: Path, paths: Iterable[str]) -> dict[str, str]:
+    """Write files to the URL of their margin, instead of the disk; return the ETags there."""
+    # Slow to import, and of no use for margins on disk.
+    from margin_cache.stages.remote_output import open_output
+
+    margin = load_margin(files.margin_file)
+    local = {path: staging_dir / path for path in paths}
+    with open_output(margin.files) as output:
+        output.check_claim(work_of(margin))
+        marks = output.write(local)
+    for file in local.values():
+        file.unlink()
+    return marks
 
 
 def _margins(

@@ -32,6 +32,7 @@ def delete_remains(margin: Margin, own: Path | None = None) -> None:
         ):
             shutil.rmtree(other.plan_dir, ignore_errors=True)
     shutil.rmtree(paths.shards_dir, ignore_errors=True)
+    shutil.rmtree(paths.fetched_dir, ignore_errors=True)
     for directory in (paths.intermediate_dir, paths.plan_dir, paths.receipts_dir):
         for path in directory.glob(".*"):
             if is_temporary(path.name):
@@ -42,8 +43,8 @@ def _is_for(margin: Margin, other: PlanFiles) -> bool:
     """Tell whether another plan is for the same place; true if it does not say so."""
     record = read_json(other.margin_file)
     try:
-        place = Path(record["settings"]["output_path"], record["name"])
-    except (TypeError, KeyError):
+        place = Path(record.get("image") or record["settings"]["output_path"], record["name"])
+    except (TypeError, KeyError, AttributeError):
         return True
     return place.resolve() == margin.files.output_dir.resolve()
 

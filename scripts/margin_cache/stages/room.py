@@ -47,8 +47,9 @@ def places_of(margins: Iterable[tuple[Margin, Forecast]]) -> list[Place]:
     """
     places: dict[int, Place] = {}
     for margin, expected in margins:
+        output = 0 if margin.files.url else expected.output
         for key, path, needed in (
-            ("output_path", margin.files.output_dir.parent, expected.output),
+            ("output_path", margin.files.output_dir.parent, output),
             ("tmp_dir", margin.files.intermediate_dir, expected.intermediate),
         ):
             there = _existing(path)

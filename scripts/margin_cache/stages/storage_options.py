@@ -34,23 +34,28 @@ _OF_OPTIONS = {"client_kwargs", "config_kwargs", "s3"}
 
 @dataclass(frozen=True)
 class OptionsSource:
-    """Where the options of a margin's catalog stand.
+    """Where the options for the store of a margin or of its catalog stand.
 
     Attributes:
+        key: the key that they stand under.
         files: the configuration files, each of which overrides those before it.
         number: which margin it is: an entry of `margins`, if there is that.
         options: the options themselves, if they are from the command line.
     """
 
+    key: str
     files: tuple[str, ...] = ()
     number: int = 0
     options: Mapping[str, Any] = field(default_factory=dict)
 
 
-def find_source(options: Mapping[str, Any], number: int, files: Iterable[Path]) -> OptionsSource:
+def find_source(
+    key: str, options: Mapping[str, Any], number: int, files: Iterable[Path]
+) -> OptionsSource:
     """Return where options stand.
 
     Args:
+        key: the key that they stand under.
         options: the options.
         number: which margin they are of: an entry of `margins`, if there is that.
         files: the configuration files, each of which overrides those before it.
@@ -59,23 +64,28 @@ def find_source(options: Mapping[str, Any], number: int, files: Iterable[Path]) 
         MarginCacheError: they are from the command line, and could be secrets.
     """
     if not options:
-        return OptionsSource()
+        return OptionsSource(key)
     names = tuple(str(file.absolute()) for file in files)
-    if _options_in(names, number) == options:
-        return OptionsSource(names, number)
+    if _options_in(key, names, number) == options:
+        return OptionsSource(key, names, number)
     for name, value in _single_options(options):
         if name not in _HARMLESS or "@" in str(value):
             raise MarginCacheError(
-                f"input_storage_options: {name} is not from a configuration file alone; it could "
-                "be a secret, and everybody on the machine can read command lines; write all of "
-                "input_storage_options into a configuration file"
+                f"{key}: {name} is not from a configuration file alone; it could be a secret, and "
+                f"everybody on the machine can read command lines; write all of {key} into a "
+                "configuration file"
             )
-    return OptionsSource(options=options)
+    return OptionsSource(key, options=options)
 
 
 def save_source(source: OptionsSource, path: Path) -> None:
     """Write where options stand, for jobs."""
-    record = {"files": list(source.files), "number": source.number, "options": source.options}
+    record = {
+        "key": source.key,
+        "files": list(source.files),
+        "number": source.number,
+        "options": dict(source.options),
+    }
     if read_json(path) != record:
         write_json(path, record)
 
@@ -91,16 +101,16 @@ def load_options(path: Path) -> dict[str, Any]:
         return {}
     if not record["files"]:
         return dict(record["options"])
-    options = _options_in(record["files"], record["number"])
+    options = _options_in(record["key"], record["files"], record["number"])
     if not options:
         raise MarginCacheError(
-            f"input_storage_options: are not in {record['files'][-1]} any more, as this machine "
-            "sees it; they are needed until the run is done, on a file system that all nodes see"
+            f"{record['key']}: are not in {record['files'][-1]} any more, as this machine sees it; "
+            "they are needed until the run is done, on a file system that all nodes see"
         )
     return options
 
 
-def _options_in(files: Sequence[str], number: int) -> dict[str, Any]:
+def _options_in(key: str, files: Sequence[str], number: int) -> dict[str, Any]:
     """Return the options that stand in configuration files, joined as Snakemake joins them."""
     # Slow to import, and needed for few catalogs.
     import yaml
@@ -113,7 +123,6 @@ def _options_in(files: Sequence[str], number: int) -> dict[str, Any]:
             return {}
         if isinstance(values, Mapping):
             _update(config, values)
-    key = "input_storage_options"
     options = config.get(key, {})
     margins = config.get("margins")
     if isinstance(margins, list) and number < len(margins):

@@ -12,9 +12,10 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from margin_cache.errors import call
-from margin_cache.storage.doors import ObjectChanged, ObjectState
+from margin_cache.storage.door import ObjectChanged
 from margin_cache.storage.files import is_temporary, temporary_beside, unique_mark
 from margin_cache.storage.missing_parts import Range
+from margin_cache.storage.object_state import ObjectState, has_state
 from margin_cache.storage.stores import Store
 from margin_cache.storage.urls import joined
 
@@ -54,7 +55,7 @@ class Mirror:
         wanted = {
             path: state
             for path, state in states.items()
-            if not _has_state(self.root / path, state.size, state.time)
+            if not has_state(self.root / path, state.size, state.time)
         }
         reads = [
             self.store.start(self.store.read(joined(self.url, path), 0, state.size, of(state)))
@@ -68,7 +69,7 @@ class Mirror:
         made: set[Path] = set()
         for path, state in states.items():
             file = self.root / path
-            if not _has_state(file, state.size, state.time):
+            if not has_state(file, state.size, state.time):
                 if file.parent not in made:
                     file.parent.mkdir(parents=True, exist_ok=True)
                     made.add(file.parent)
@@ -160,14 +161,6 @@ def footer_in(path: Path) -> list[Range]:
         size = os.fstat(file.fileno()).st_size
         tail = os.pread(file.fileno(), TAIL, max(0, size - TAIL))
     return [(footer_start(tail, size), size)] if any(tail) else []
-
-
-def _has_state(path: Path, size: int, changed: int) -> bool:
-    try:
-        state = os.stat(path)  # noqa: PTH116  # of 70,000 files
-    except OSError:
-        return False
-    return (state.st_size, state.st_mtime_ns) == (size, changed)
 
 
 def _make_hole(path: Path, state: tuple[int, int]) -> None:

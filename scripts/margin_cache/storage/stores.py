@@ -15,15 +15,17 @@ from contextlib import suppress
 from typing import Any, TypeVar
 
 from margin_cache.errors import MarginCacheError, PassingError
-from margin_cache.storage.doors import NotYet, ObjectChanged, ObjectState, open_door
+from margin_cache.storage.door import NotYet, ObjectChanged, OtherwiseThere
+from margin_cache.storage.doors import open_door
+from margin_cache.storage.object_state import ObjectState
 
 Result = TypeVar("Result")
 
 _ATTEMPTS, _FIRST_PAUSE, _LONGEST_PAUSE = 8, 0.1, 20.0
 """Tries of a request, and pauses between them [s], each about twice as long as the one before."""
 
-_HEADS, _READS = 64, 8
-"""Requests of a process that are under way together: for states, and for content."""
+_HEADS, _READS, _WRITES = 64, 8, 8
+"""Requests of a process that are under way together: for states, for content, and with content."""
 
 _PASSING_NAMES = {
     *("ClientConnectionError", "ClientPayloadError", "ClientResponseError"),  # of aiohttp
@@ -37,12 +39,13 @@ _PASSING_ERRNO = {errno.EBUSY, errno.EIO, errno.EREMOTEIO, errno.ECONNRESET, err
 class Store:
     """A store, asked by any thread; an event loop in a thread of its own does the work."""
 
-    def __init__(self, url: str, options: Mapping[str, Any]) -> None:
+    def __init__(self, url: str, options: Mapping[str, Any], side: str = "input") -> None:
         """Find the driver for a URL.
 
         Args:
             url: a URL of the store.
             options: fsspec's options for it.
+            side: "input" or "output": which keys of the configuration messages name.
 
         Raises:
             MarginCacheError: there is no driver, or it does not take the options.
@@ -50,10 +53,12 @@ class Store:
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="store", daemon=True)
         self._thread.start()
+        self._side = side
         self._heads, self._reads = asyncio.Semaphore(_HEADS), asyncio.Semaphore(_READS)
+        self._writes = asyncio.Semaphore(_WRITES)
         self.bytes_read = 0
         try:
-            self._door = self.run(open_door(url, dict(options)))
+            self._door = self.run(open_door(url, dict(options), side))
         except BaseException:
             self._stop()
             raise
@@ -86,7 +91,7 @@ class Store:
         Raises:
             MarginCacheError: the store does not answer, or forbids it.
         """
-        return await _patiently(url, lambda: self._door.listing(url))
+        return await self._patiently(url, lambda: self._door.listing(url))
 
     async def states(self, urls: list[str]) -> list[ObjectState | None]:
         """Return the states of objects, None of one that is not there.
@@ -98,7 +103,7 @@ class Store:
         async def state(url: str) -> ObjectState | None:
             async with self._heads:
                 try:
-                    return await _patiently(url, lambda: self._door.state(url))
+                    return await self._patiently(url, lambda: self._door.state(url))
                 except FileNotFoundError:
                     return None
 
@@ -129,11 +134,103 @@ class Store:
 
         async with self._reads:
             try:
-                content = await _patiently(url, attempt)
+                content = await self._patiently(url, attempt)
             except FileNotFoundError:
                 raise ObjectChanged(url) from None
         self.bytes_read += len(content)
         return content
+
+    async def write(
+        self, url: str, content: Callable[[], bytes], expected: str | None = None
+    ) -> ObjectState:
+        """Write an object as a whole, or not at all.
+
+        Args:
+            url: the object.
+            content: returns its content, when it is its turn.
+            expected: mark of the object that it replaces, "" if there must not be one yet; None for
+                whatever there is. Stores that cannot compare write in any case.
+
+        Raises:
+            OtherwiseThere: something else is there. It can be what an earlier try has written.
+            MarginCacheError: it cannot be written.
+        """
+        async with self._writes:
+            data = content()
+
+            async def attempt(expected: str | None) -> ObjectState:
+                try:
+                    return await self._door.write(url, data, expected)
+                except OSError as error:
+                    if expected is None or error.errno != errno.ENOSYS:
+                        raise
+                # A store that cannot compare.
+                return await self._door.write(url, data, None)
+
+            try:
+                return await self._patiently(url, lambda: attempt(expected), "written")
+            except FileNotFoundError:
+                raise MarginCacheError(
+                    f"output_path: {url} is in a bucket that is not there; make the bucket"
+                ) from None
+
+    async def remove(self, urls: list[str]) -> None:
+        """Remove objects, as far as they are there.
+
+        Raises:
+            MarginCacheError: one cannot be removed.
+        """
+
+        async def remove(url: str) -> None:
+            async with self._writes:
+                with suppress(FileNotFoundError):
+                    await self._patiently(url, lambda: self._door.remove(url), "removed")
+
+        await _all([remove(url) for url in urls])
+
+    async def abort_uploads(self, url: str) -> None:
+        """Remove what killed processes have left below a URL of objects written in parts.
+
+        Raises:
+            MarginCacheError: the store does not answer.
+        """
+        with suppress(FileNotFoundError):
+            await self._patiently(url, lambda: self._door.abort_uploads(url))
+
+    async def _patiently(
+        self, url: str, attempt: Callable[[], Awaitable[Result]], done: str = "read"
+    ) -> Result:
+        """Try something until it succeeds, or has failed too often, or for good."""
+        pause = _FIRST_PAUSE
+        for number in range(_ATTEMPTS):
+            try:
+                return await attempt()
+            except (MarginCacheError, FileNotFoundError, OtherwiseThere):
+                raise
+            except Exception as error:
+                reason = _passing_reason(error)
+                if reason is None:
+                    raise self._final(url, error, done) from None
+            if number + 1 < _ATTEMPTS:
+                await asyncio.sleep(pause * random.uniform(0.5, 1.5))
+                pause = min(2 * pause, _LONGEST_PAUSE)
+        raise PassingError(
+            f"{url}: cannot be {done} ({reason}, {_ATTEMPTS} times); is its server at work, and is "
+            "that the right URL?"
+        )
+
+    def _final(self, url: str, error: Exception, done: str) -> MarginCacheError:
+        """Return what is said of an error that stays."""
+        names = {each.__name__ for each in type(error).__mro__}
+        if isinstance(error, PermissionError) or "NoCredentialsError" in names:
+            return MarginCacheError(
+                f"{url}: its server forbids this; give credentials by the environment, by the "
+                f"files of the store's own tools, or as {self._side}_storage_options in a "
+                "configuration file (anon: true for public buckets)"
+            )
+        return MarginCacheError(
+            f"{url}: cannot be {done} ({type(error).__name__}: {_words(error)})"
+        )
 
 
 async def _all(work: list[Coroutine[Any, Any, Result]]) -> list[Result]:
@@ -145,27 +242,6 @@ async def _all(work: list[Coroutine[Any, Any, Result]]) -> list[Result]:
         first = errors.exceptions[0]
         raise first from None
     return [task.result() for task in tasks]
-
-
-async def _patiently(url: str, attempt: Callable[[], Awaitable[Result]]) -> Result:
-    """Try something until it succeeds, or has failed too often, or for good."""
-    pause = _FIRST_PAUSE
-    for number in range(_ATTEMPTS):
-        try:
-            return await attempt()
-        except (MarginCacheError, FileNotFoundError):
-            raise
-        except Exception as error:
-            reason = _passing_reason(error)
-            if reason is None:
-                raise _final(url, error) from None
-        if number + 1 < _ATTEMPTS:
-            await asyncio.sleep(pause * random.uniform(0.5, 1.5))
-            pause = min(2 * pause, _LONGEST_PAUSE)
-    raise PassingError(
-        f"{url}: cannot be read ({reason}, {_ATTEMPTS} times); is its server at work, and is that "
-        "the right URL?"
-    )
 
 
 def _passing_reason(error: Exception) -> str | None:
@@ -188,15 +264,3 @@ def _passing_reason(error: Exception) -> str | None:
 
 def _words(error: BaseException) -> str:
     return (str(error).strip() or type(error).__name__).splitlines()[0][:200]
-
-
-def _final(url: str, error: Exception) -> MarginCacheError:
-    """Return what is said of an error that stays."""
-    names = {each.__name__ for each in type(error).__mro__}
-    if isinstance(error, PermissionError) or "NoCredentialsError" in names:
-        return MarginCacheError(
-            f"{url}: its server forbids to read this; give credentials by the environment, by the "
-            "files of the store's own tools, or as input_storage_options in a configuration file "
-            "(anon: true for public buckets)"
-        )
-    return MarginCacheError(f"{url}: cannot be read ({type(error).__name__}: {_words(error)})")

@@ -84,9 +84,22 @@ def mirror_dir(url: str, options: Mapping[str, Any]) -> Path:
         url: the URL.
         options: fsspec's options.
     """
+    return Path(".snakemake", "remote", _digest(url, options))
+
+
+def image_dir(url: str, options: Mapping[str, Any]) -> Path:
+    """Return the directory that shows what is at a URL which margins are written to.
+
+    Args:
+        url: the URL.
+        options: fsspec's options.
+    """
+    return Path(".snakemake", "remote", f"{_digest(url, options)}-margins")
+
+
+def _digest(url: str, options: Mapping[str, Any]) -> str:
     place = json.dumps([url.rstrip("/"), _places_in(options)], sort_keys=True, default=str)
-    digest = hashlib.blake2b(place.encode(), digest_size=8).hexdigest()
-    return Path(".snakemake", "remote", digest)
+    return hashlib.blake2b(place.encode(), digest_size=8).hexdigest()
 
 
 def _places_in(options: Mapping[str, Any]) -> dict[str, Any]:

@@ -65,7 +65,7 @@ def test_a_coarse_margin_is_not_said_to_end_at_the_threshold():
 
 
 def test_relative_paths_are_told_in_full():
-    margin = MARGIN._replace(output_dir=Path("results/m"), catalog="demo/sky")
+    margin = MARGIN._replace(place="results/m", catalog="demo/sky")
     lines = text(success_message([margin], "")).splitlines()
     assert f"    output: {Path.cwd()}/results/m" in lines
     assert f"    input: {Path.cwd()}/demo/sky" in lines
@@ -147,9 +147,7 @@ def test_command_is_quoted_and_has_its_directory_if_that_is_known():
 
 
 def test_terminal_has_a_line_for_each_finished_margin():
-    assert finished_margins(
-        [MARGIN, INCOMPLETE, MARGIN._replace(output_dir=Path("results/m"))]
-    ) == (
+    assert finished_margins([MARGIN, INCOMPLETE, MARGIN._replace(place="results/m")]) == (
         "/out/gaia_10arcs: 1234 rows in 56 files, within 10 arcsec\n"
         "results/m: 1234 rows in 56 files, within 10 arcsec"
     )
