@@ -1,5 +1,6 @@
 """Servers of objects on this machine, nginx and one for S3, which need what is not everywhere."""
 
+import hashlib
 import importlib.util
 import os
 import re
@@ -78,6 +79,32 @@ class S3:
                 key = f"{name}/{file.relative_to(directory).as_posix()}"
                 client.put_object(Bucket=BUCKET, Key=key, Body=file.read_bytes(), ACL="public-read")
         return f"s3://{BUCKET}/{name}"
+
+    def states(self, name: str) -> dict[str, str]:
+        """ETags of the objects below a name, by their paths there."""
+        pages = (
+            self.client()
+            .get_paginator("list_objects_v2")
+            .paginate(Bucket=BUCKET, Prefix=f"{name}/")
+        )
+        found = [each for page in pages for each in page.get("Contents", [])]
+        return {each["Key"][len(name) + 1 :]: each["ETag"] for each in found}
+
+    def read(self, key: str) -> bytes:
+        return self.client().get_object(Bucket=BUCKET, Key=key)["Body"].read()
+
+    def write(self, key: str, content: bytes) -> None:
+        self.client().put_object(Bucket=BUCKET, Key=key, Body=content, ACL="public-read")
+
+    def remove(self, key: str) -> None:
+        self.client().delete_object(Bucket=BUCKET, Key=key)
+
+    def digests(self, name: str) -> dict[str, str]:
+        """SHA-256 of the objects below a name, by their paths there."""
+        return {
+            path: hashlib.sha256(self.read(f"{name}/{path}")).hexdigest()
+            for path in sorted(self.states(name))
+        }
 
 
 def lacking(reason: str) -> None:

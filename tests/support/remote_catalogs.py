@@ -5,11 +5,18 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from margin_cache.storage import missing_parts
 
+from support import skies
 from support.margins import tree_digest
-from support.workflow_runs import without_snakemake
+from support.object_servers import BUCKET, S3
+from support.small_skies import small_catalog
+from support.workflow_runs import run_workflow, without_snakemake
+from support.write_hats import write_collection, write_hats
 
 NAME = "margin"
 
@@ -52,3 +59,46 @@ def only_parquet(digests: Mapping[str, str]) -> dict[str, str]:
 def size_of(catalog: Path) -> int:
     """Bytes of all files of a catalog."""
     return sum(file.stat().st_size for file in catalog.rglob("*") if file.is_file())
+
+
+def sky_in(catalog: Path) -> tuple[pa.Table, np.ndarray]:
+    """The rows and the partitions of a catalog."""
+    files = sorted(catalog.glob("Norder=*/Dir=*/*"))
+    columns = ["id", "ra", "dec", "mag"]
+    tables = [pq.read_table(file, columns=columns, partitioning=None) for file in files]
+    listed = (catalog / "partition_info.csv").read_text().split()[1:]
+    pixels = [[int(number) for number in line.split(",")[:2]] for line in listed]
+    return pa.concat_tables(tables).replace_schema_metadata(), skies.nested_sort(np.array(pixels))
+
+
+def small_catalogs(root: Path) -> Path:
+    """Fill a directory with one sky in several layouts."""
+    small_catalog(root / "hipscat")
+    table, partitions = sky_in(root / "hipscat")
+    write_hats(root, "hats", table, partitions)
+    write_hats(root, "directories", table, partitions, suffix="/", files_per_partition=2)
+    write_hats(root / "collection", "primary", table, partitions)
+    write_collection(root, "collection", "primary")
+    return root
+
+
+def configured(catalog: str | Path, s3: S3, place: str = "", **changes: Any) -> dict[str, Any]:
+    """A configuration whose margin goes into the bucket, if a place there is given."""
+    config = {
+        "input_catalog_path": str(catalog),
+        "output_artifact_name": NAME,
+        "margin_threshold": 60.0,
+        "partitions_per_job": 5,
+        "progress_bar": False,
+        **changes,
+    }
+    if str(catalog).startswith("s3://"):
+        config["input_storage_options"] = s3.options
+    if place:
+        config |= {"output_path": f"s3://{BUCKET}/{place}", "output_storage_options": s3.options}
+    return config
+
+
+def made_on_disk(directory: Path, catalog: Path, s3: S3, **changes: Any) -> dict[str, str]:
+    run_workflow(directory, config=configured(catalog, s3, **changes), check=True)
+    return tree_digest(directory / "results" / NAME)

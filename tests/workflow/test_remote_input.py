@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 import psutil
 import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 from margin_cache.errors import MarginCacheError, PassingError
 from margin_cache.storage import stores
@@ -18,7 +17,7 @@ from support.faulty_server import Behaviour, faulty_server
 from support.killed_runs import Run, resume
 from support.margins import margin_digests, remains, tree_digest
 from support.object_servers import S3, Nginx, nginx, s3_server
-from support.remote_catalogs import NAME, made_in, only_parquet, size_of
+from support.remote_catalogs import NAME, made_in, only_parquet, size_of, sky_in
 from support.sites import error_line
 from support.small_skies import small_catalog
 from support.workflow_runs import run_workflow
@@ -46,16 +45,6 @@ def catalogs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_hats(root / "collection", "primary", table, partitions)
     write_collection(root, "collection", "primary")
     return root
-
-
-def sky_in(catalog: Path) -> tuple[pa.Table, np.ndarray]:
-    """The rows and the partitions of a catalog."""
-    files = sorted(catalog.glob("Norder=*/Dir=*/*"))
-    columns = ["id", "ra", "dec", "mag"]
-    tables = [pq.read_table(file, columns=columns, partitioning=None) for file in files]
-    listed = (catalog / "partition_info.csv").read_text().split()[1:]
-    pixels = [[int(number) for number in line.split(",")[:2]] for line in listed]
-    return pa.concat_tables(tables).replace_schema_metadata(), skies.nested_sort(np.array(pixels))
 
 
 @pytest.fixture(scope="module")
@@ -286,7 +275,15 @@ def test_a_killed_run_goes_on_with_the_same_bytes(catalogs: Path, tmp_path: Path
 @pytest.mark.parametrize(
     ("config", "words"),
     [
-        ({"output_path": "s3://sky/margins"}, ("output_path", "cannot be written to one yet")),
+        ({"output_path": "gs://sky/margins"}, ("output_path: gs://sky/margins", "no URL of S3")),
+        (
+            {"output_path": f"s3://user:{SECRET}@sky/margins"},
+            ("output_path: s3://sky/margins", "with a user or a password"),
+        ),
+        (
+            {"output_path": "s3://sky/margins", "create_thumbnail": True},
+            ("create_thumbnail: is of margins on disk",),
+        ),
         ({"tmp_dir": "s3://sky/tmp"}, ("tmp_dir", "give a directory")),
         (
             {"input_catalog_path": f"https://user:{SECRET}@example.org/sky"},

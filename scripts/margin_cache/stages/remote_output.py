@@ -81,7 +81,12 @@ class RemoteOutput:
         Raises:
             MarginCacheError: the store does not answer, or does not list them.
         """
-        found = self._store.run(self._store.listing(self.url))
+        try:
+            found = self._store.run(self._store.listing(self.url))
+        except FileNotFoundError:
+            raise MarginCacheError(
+                f"output_path: {self.url} is in a bucket that is not there; make the bucket"
+            ) from None
         if found is None:
             raise MarginCacheError(
                 f"output_path: {self.url}: its store does not list objects for these credentials, "

@@ -1,0 +1,304 @@
+"""Margins in stores of objects are those on disk, whole or not there, whatever happens."""
+
+import json
+import random
+import shutil
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from support.killed_runs import Run, resume
+from support.object_servers import BUCKET, S3, Nginx, nginx, s3_server
+from support.remote_catalogs import NAME, configured, made_on_disk, only_parquet, small_catalogs
+from support.sites import error_line
+from support.workflow_runs import run_workflow
+
+SECRET = "s3cret-5d81e0"
+KILLS = 20
+
+
+@pytest.fixture(scope="module")
+def catalogs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return small_catalogs(tmp_path_factory.mktemp("catalogs"))
+
+
+@pytest.fixture(scope="module")
+def s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3]:
+    with s3_server(tmp_path_factory.mktemp("s3") / "own") as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def web(catalogs: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Nginx]:
+    with nginx(catalogs, tmp_path_factory.mktemp("nginx") / "own") as server:
+        yield server
+
+
+def without_dates(digests: dict[str, str]) -> dict[str, str]:
+    """Digests of what does not say when and where a margin was made."""
+    told = ("provenance_info.json", "properties", "catalog_info.json")
+    return {name: digest for name, digest in digests.items() if not name.endswith(told)}
+
+
+@pytest.mark.parametrize("name", ["hipscat", "hats", "directories"])
+def test_a_margin_in_s3_is_that_on_disk(name: str, catalogs: Path, s3: S3, tmp_path: Path) -> None:
+    expected = made_on_disk(tmp_path / "local", catalogs / name, s3)
+    place = f"from_disk_{name}"
+    config = configured(catalogs / name, s3, place)
+    finished = run_workflow(tmp_path / "run", config=config, check=True)
+    found = s3.digests(f"{place}/{NAME}")
+    assert without_dates(found) == without_dates(expected)
+    assert found.keys() == expected.keys()
+    assert len(only_parquet(found)) > 10
+    assert f"s3://{BUCKET}/{place}/{NAME}: " in finished.stdout
+    assert f"in s3://{BUCKET}/{place}\n" in finished.stdout
+    # Nothing of the margin stays on disk, but where there is a name for it.
+    assert not (tmp_path / "run/results").exists()
+    images = list((tmp_path / "run/.snakemake/remote").rglob("Npix=*"))
+    assert sum(512 * path.stat().st_blocks for path in images if path.is_file()) == 0
+    again = run_workflow(tmp_path / "run", check=True)
+    assert "Nothing to be done" in again.stdout
+    assert s3.digests(f"{place}/{NAME}") == found
+
+
+@pytest.mark.parametrize("name", ["hipscat", "hats"])
+def test_a_catalog_in_s3_makes_the_same_margin_there(
+    name: str, catalogs: Path, s3: S3, tmp_path: Path
+) -> None:
+    expected = made_on_disk(tmp_path / "local", catalogs / name, s3)
+    url = s3.upload(catalogs / name, f"input/{name}")
+    place = f"from_s3_{name}"
+    run_workflow(tmp_path / "run", config=configured(url, s3, place), check=True)
+    assert without_dates(s3.digests(f"{place}/{NAME}")) == without_dates(expected)
+
+
+def test_a_catalog_on_the_web_makes_the_same_margin_in_s3(
+    catalogs: Path, s3: S3, web: Nginx, tmp_path: Path
+) -> None:
+    expected = made_on_disk(tmp_path / "local", catalogs / "hats", s3)
+    config = configured(f"{web.url}/hats", s3, "from_web")
+    run_workflow(tmp_path / "run", config=config, check=True)
+    assert without_dates(s3.digests(f"from_web/{NAME}")) == without_dates(expected)
+
+
+def test_objects_that_are_gone_or_others_are_made_again(
+    catalogs: Path, s3: S3, tmp_path: Path
+) -> None:
+    config = configured(catalogs / "hats", s3, "mended", delete_intermediate_parquet_files=False)
+    run_workflow(tmp_path, config=config, check=True)
+    margin = f"mended/{NAME}"
+    expected = s3.digests(margin)
+    rows = sorted(path for path in expected if "Npix" in path)
+    for path in (rows[0], rows[-1], "partition_info.csv", "dataset/_metadata"):
+        before = s3.read(f"{margin}/{path}")
+        for content in (None, bytes(len(before))):
+            if content is None:
+                s3.remove(f"{margin}/{path}")
+            else:
+                s3.write(f"{margin}/{path}", content)
+            run_workflow(tmp_path, check=True)
+            assert without_dates(s3.digests(margin)) == without_dates(expected), path
+    assert "Nothing to be done" in run_workflow(tmp_path, check=True).stdout
+
+
+def test_only_what_changed_is_written_again(catalogs: Path, s3: S3, tmp_path: Path) -> None:
+    shutil.copytree(catalogs / "hats", tmp_path / "hats")
+    config = configured(
+        tmp_path / "hats", s3, "changed", partitions_per_job=1, job_size_mb=1, overwrite=True
+    )
+    run_workflow(tmp_path / "run", config=config, check=True)
+    client = s3.client()
+    page = client.list_objects_v2(Bucket=BUCKET, Prefix=f"changed/{NAME}/dataset/Norder")
+    before = {each["Key"]: each["LastModified"] for each in page["Contents"]}
+    time.sleep(1.1)  # dates of objects are in whole seconds
+    file = sorted((tmp_path / "hats").rglob("Npix=*"))[0]
+    file.write_bytes(file.read_bytes()[:-8] + file.read_bytes()[-8:])
+    run_workflow(tmp_path / "run", check=True)
+    page = client.list_objects_v2(Bucket=BUCKET, Prefix=f"changed/{NAME}/dataset/Norder")
+    after = {each["Key"]: each["LastModified"] for each in page["Contents"]}
+    written = [key for key in after if after[key] != before[key]]
+    assert after.keys() == before.keys()
+    assert 0 < len(written) < len(after)
+
+
+def test_what_is_not_a_margin_is_not_replaced(catalogs: Path, s3: S3, tmp_path: Path) -> None:
+    s3.write(f"photographs/{NAME}/moon.jpg", b"x")
+    config = configured(catalogs / "hats", s3, "photographs")
+    line = error_line(run_workflow(tmp_path, config=config))
+    assert f"s3://{BUCKET}/photographs/{NAME} exists and was not made by this workflow" in line
+    line = error_line(run_workflow(tmp_path, config={**config, "overwrite": True}))
+    assert "does not say of itself that it is a margin" in line
+    assert list(s3.states("photographs")) == [f"{NAME}/moon.jpg"]
+
+
+def test_files_of_others_among_the_margins_stay(catalogs: Path, s3: S3, tmp_path: Path) -> None:
+    config = configured(catalogs / "hats", s3, "foreign")
+    run_workflow(tmp_path, config=config, check=True)
+    s3.write(f"foreign/{NAME}/NOTES.txt", b"x")
+    s3.remove(f"foreign/{NAME}/partition_info.csv")
+    before = s3.digests(f"foreign/{NAME}")
+    line = error_line(run_workflow(tmp_path))
+    assert f"s3://{BUCKET}/foreign/{NAME}/NOTES.txt is none of the margin's files" in line
+    assert s3.digests(f"foreign/{NAME}") == before
+    run_workflow(tmp_path, config={**config, "overwrite": True}, check=True)
+    assert "NOTES.txt" not in s3.states(f"foreign/{NAME}")
+
+
+def test_other_parameters_replace_a_margin_on_demand_only(
+    catalogs: Path, s3: S3, tmp_path: Path
+) -> None:
+    config = configured(catalogs / "hats", s3, "replaced")
+    run_workflow(tmp_path / "run", config=config, check=True)
+    before = s3.digests(f"replaced/{NAME}")
+    config["margin_threshold"] = 30.0
+    line = error_line(run_workflow(tmp_path / "run", config=config))
+    assert "margin_threshold 60.0, not 30.0" in line
+    assert s3.digests(f"replaced/{NAME}") == before
+    run_workflow(tmp_path / "run", config={**config, "overwrite": True}, check=True)
+    expected = made_on_disk(tmp_path / "local", catalogs / "hats", s3, margin_threshold=30.0)
+    assert without_dates(s3.digests(f"replaced/{NAME}")) == without_dates(expected)
+
+
+def test_two_directories_do_not_make_one_margin_at_once(
+    catalogs: Path, s3: S3, tmp_path: Path
+) -> None:
+    """The first one is killed when it has begun; so its word stays."""
+    config = configured(catalogs / "hats", s3, "claimed")
+    first = tmp_path / "first"
+    run_workflow(first, "-n", config=config, check=True)
+    assert s3.states("claimed") == {}
+    run = Run(first)
+    run.wait_for(lambda: f"{NAME}/.being_made.json" in s3.states("claimed"))
+    run.kill_group()
+    line = error_line(run_workflow(tmp_path / "second", config=config))
+    assert f"s3://{BUCKET}/claimed/{NAME} is being made by another run (process " in line
+    assert f"started in {first}" in line
+    resume(first)
+    assert ".being_made.json" not in s3.states(f"claimed/{NAME}")
+    again = run_workflow(tmp_path / "second", check=True)
+    assert "Nothing to be done" in again.stdout
+
+
+def test_a_margin_is_listed_in_its_collection(catalogs: Path, s3: S3, tmp_path: Path) -> None:
+    url = s3.upload(catalogs / "collection", "collection")
+    config = configured(url, s3, "collection")
+    run_workflow(tmp_path, config=config, check=True)
+    assert f"all_margins={NAME}\n" in s3.read("collection/collection.properties").decode()
+    s3.write(
+        "collection/collection.properties",
+        b"obs_collection=collection\r\nhats_primary_table_url=primary\r\nall_margins=another\r\n",
+    )
+    run_workflow(tmp_path, check=True)
+    assert s3.read("collection/collection.properties") == (
+        b"obs_collection=collection\r\nhats_primary_table_url=primary\r\n"
+        b"all_margins=another " + NAME.encode() + b"\r\ndefault_margin=" + NAME.encode() + b"\r\n"
+    )
+
+
+def test_a_bucket_that_is_not_there_is_named(catalogs: Path, s3: S3, tmp_path: Path) -> None:
+    config = configured(catalogs / "hats", s3, "any")
+    config["output_path"] = "s3://nowhere/margins"
+    line = error_line(run_workflow(tmp_path, config=config))
+    assert "s3://nowhere/margins" in line and "bucket" in line
+
+
+def test_a_margin_in_the_place_of_its_catalog_is_refused(
+    catalogs: Path, s3: S3, tmp_path: Path
+) -> None:
+    url = s3.upload(catalogs / "hats", "place/hats")
+    for place, name in (("place", "hats"), ("place/hats", "inside")):
+        config = configured(url, s3, place, output_artifact_name=name)
+        line = error_line(run_workflow(tmp_path, config={**config, "overwrite": True}))
+        assert "is, or lies in or around, the input catalog" in line
+
+
+def test_secrets_for_the_output_are_written_nowhere(catalogs: Path, s3: S3, tmp_path: Path) -> None:
+    secrets = tmp_path / "outside/secrets.yaml"
+    secrets.parent.mkdir()
+    options = {**s3.options, "key": f"{SECRET}-key", "secret": f"{SECRET}-secret"}
+    secrets.write_text(json.dumps({"output_storage_options": options}))
+    config = configured(catalogs / "hats", s3, "secrets")
+    del config["output_storage_options"]
+    run = tmp_path / "run"
+    finished = run_workflow(run, "--configfile", secrets, config=config, check=True)
+    assert SECRET not in finished.stdout
+    for file in run.rglob("*"):
+        if file.is_file():
+            assert SECRET.encode() not in file.read_bytes(), file
+    for path in s3.states("secrets"):
+        assert SECRET.encode() not in s3.read(f"secrets/{path}"), path
+    given = f"output_storage_options={{key: {SECRET}, secret: {SECRET}}}"
+    line = error_line(run_workflow(tmp_path / "given", "--config", given, config=config))
+    assert "output_storage_options: key is not from a configuration file alone" in line
+
+
+class Reader:
+    """Reads a margin in a loop, and keeps what was wrong with one that could be opened."""
+
+    def __init__(self, s3: S3, place: str, expected: dict[str, str]) -> None:
+        self._s3, self._place, self._expected = s3, place, expected
+        self._done = threading.Event()
+        self._thread = threading.Thread(target=self._read)
+        self.whole, self.absent, self.wrong = 0, 0, []
+
+    def __enter__(self) -> "Reader":
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._done.set()
+        self._thread.join()
+
+    def _opened(self) -> bool:
+        from hats import read_hats
+
+        options = {**self._s3.options, "use_listings_cache": False, "skip_instance_cache": True}
+        try:
+            read_hats(f"s3://{BUCKET}/{self._place}", storage_options=options)
+        except Exception:
+            return False
+        return True
+
+    def _read(self) -> None:
+        while not self._done.is_set():
+            before = self._opened()
+            found = only_parquet(self._s3.states(self._place))
+            if before and self._opened():
+                self.whole += 1
+                if found != self._expected:
+                    self.wrong.append(found)
+            else:
+                self.absent += 1
+
+
+@pytest.mark.long
+def test_a_margin_is_whole_or_cannot_be_opened_whenever_runs_are_killed(
+    catalogs: Path, s3: S3, tmp_path: Path
+) -> None:
+    directory, place = tmp_path / "run", f"killed/{NAME}"
+    config = configured(catalogs / "hats", s3, "killed", partitions_per_job=2, job_size_mb=1)
+    run_workflow(directory, config=config, check=True)
+    expected = s3.digests(place)
+    random.seed(20)
+    interrupted = 0
+    with Reader(s3, place, only_parquet(s3.states(place))) as reader:
+        for number in range(KILLS):
+            run = Run(directory, "--forceall")
+            run.wait_for(lambda: ".being_made.json" in s3.states(place))
+            limit = time.monotonic() + random.uniform(0, 2.5)
+            run.wait_for(lambda limit=limit: time.monotonic() > limit)
+            interrupted += run.runs()
+            run.kill_group()
+            if number % 4 == 3:
+                resume(directory)
+                found = s3.digests(place)
+                assert without_dates(found) == without_dates(expected)
+                assert ".being_made.json" not in found
+    print(
+        f"{KILLS} kills, {interrupted} while the run was at work: opened {reader.whole} times, all "
+        f"whole; not to be opened {reader.absent} times"
+    )
+    assert reader.wrong == []
+    assert reader.whole > 0 and reader.absent > 0 and interrupted >= KILLS / 2
