@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-from margin_cache.parquet.positions import PartitionFile
+from margin_cache.parquet.partition_file import PartitionFile
 
 
 def open_file(path: Path) -> PartitionFile:

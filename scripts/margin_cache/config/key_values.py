@@ -14,7 +14,8 @@ from typing import Annotated, Any, Union, get_args, get_origin
 import yaml
 from pydantic import TypeAdapter, ValidationError
 
-from margin_cache.config.model import RunSettings, key_of
+from margin_cache.config.keys import key_of
+from margin_cache.config.model import RunSettings
 from margin_cache.errors import MarginCacheError
 
 _NO_DASK = "this workflow does not use dask; instead, give snakemake"

@@ -15,13 +15,8 @@ import yaml
 from pydantic import TypeAdapter
 
 from margin_cache.config.key_values import annotations_of
-from margin_cache.config.model import (
-    MarginSettings,
-    RunSettings,
-    SmtpSettings,
-    Table,
-    key_of,
-)
+from margin_cache.config.keys import Table, key_of
+from margin_cache.config.model import MarginSettings, RunSettings, SmtpSettings
 
 ROOT = Path(__file__).resolve().parents[3]
 SCHEMA = ROOT / "workflow/schemas/config.schema.yaml"

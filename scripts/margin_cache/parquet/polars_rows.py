@@ -20,7 +20,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from margin_cache.parquet.column_sizes import column_sizes
-from margin_cache.parquet.positions import PartitionFile
+from margin_cache.parquet.partition_file import PartitionFile
 
 _LEAST_BYTES, _MOST_BYTES = 32 << 20, 256 << 20
 """Columns are read together as long as those of a row group take up no more than four times what

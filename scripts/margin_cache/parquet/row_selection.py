@@ -17,8 +17,9 @@ from margin_cache.catalog.parquet_types import int96_columns
 from margin_cache.errors import MarginCacheError
 from margin_cache.parquet.column_chunks import groups_of
 from margin_cache.parquet.column_sizes import column_sizes
+from margin_cache.parquet.partition_file import PartitionFile
 from margin_cache.parquet.polars_rows import Refused, is_read_alike, read_rows
-from margin_cache.parquet.positions import PartitionFile, read_batches
+from margin_cache.parquet.positions import read_batches
 from margin_cache.storage.parquet_file import READ_BYTES, unreadable
 from margin_cache.storage.parquet_footer import read_page_header
 

@@ -22,12 +22,11 @@ from margin_cache.errors import MarginCacheError
 from margin_cache.healpix.boundary import is_within
 from margin_cache.healpix.margin_filter import find_candidates
 from margin_cache.healpix.neighbors import are_inside
+from margin_cache.parquet.partition_file import PartitionFile, open_files
 from margin_cache.parquet.positions import (
     FilePositions,
-    PartitionFile,
     check_coordinates,
     coordinates,
-    open_files,
     read_positions,
     spatial_index,
 )

@@ -13,7 +13,8 @@ import numpy as np
 
 from margin_cache.catalog.formats import read_catalog_info
 from margin_cache.catalog.model import CatalogInfo
-from margin_cache.config.model import MarginSettings, Table, guaranteed_threshold, key_of
+from margin_cache.config.keys import Table, key_of
+from margin_cache.config.model import MarginSettings, guaranteed_threshold
 from margin_cache.errors import MarginCacheError
 from margin_cache.planning.model import Plan, load_plan, save_plan
 from margin_cache.stages.layout import (

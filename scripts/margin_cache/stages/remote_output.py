@@ -8,6 +8,7 @@ reader finds a whole margin or none.
 """
 
 import json
+import os
 from collections.abc import Collection, Iterable, Mapping
 from functools import partial
 from pathlib import Path
@@ -167,7 +168,8 @@ class RemoteOutput:
         """Write objects, each as a whole.
 
         Args:
-            files: by the objects' paths in the margin, the files that have their content.
+            files: by the objects' paths in the margin, the files that have their content, and that
+                stand for them from now on.
 
         Returns:
             The ETags of the objects.
@@ -179,7 +181,12 @@ class RemoteOutput:
             path: self._store.start(self._store.write(joined(self.url, path), file.read_bytes))
             for path, file in files.items()
         }
-        return {path: written.result().mark for path, written in started.items()}
+        marks = {}
+        for path, written in started.items():
+            state = written.result()
+            marks[path] = state.mark
+            os.utime(files[path], ns=(state.time, state.time))
+        return marks
 
     def remove(self, paths: Iterable[str]) -> None:
         """Remove objects, and have the image show that.

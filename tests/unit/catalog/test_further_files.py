@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 from margin_cache.catalog.further_files import FURTHER_FILES, make_further_files
-from margin_cache.config.model import MarginSettings, Table, given_keys
+from margin_cache.config.keys import Table
+from margin_cache.config.model import MarginSettings, given_keys
 from margin_cache.errors import MarginCacheError
 
 

@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal
 
 import pytest
 from margin_cache.config.key_values import annotations_of, check_keys, check_values
-from margin_cache.config.model import Key, Limits, Table
+from margin_cache.config.keys import Key, Limits, Table
 from margin_cache.errors import MarginCacheError
 
 

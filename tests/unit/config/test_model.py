@@ -6,14 +6,13 @@ from dataclasses import asdict, fields
 from pathlib import Path
 
 import pytest
+from margin_cache.config.keys import Table, key_of
 from margin_cache.config.model import (
     MarginSettings,
     RunSettings,
     SmtpSettings,
-    Table,
     choose_margin_order,
     given_keys,
-    key_of,
 )
 from margin_cache.config.validation import mail_settings, settings_of_margins
 from margin_cache.errors import MarginCacheError
@@ -22,6 +21,7 @@ ROOT = Path(__file__).resolve().parents[3]
 DEFAULTS = {
     "input_catalog_path": "demo/hipparcos",
     "input_storage_options": {},
+    "output_storage_options": {},
     "output_path": "results",
     "output_artifact_name": "",
     "margin_threshold": 5.0,

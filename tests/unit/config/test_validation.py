@@ -17,6 +17,7 @@ NAN, INFINITY = float("nan"), float("inf")
 VALUES = {
     "input_catalog_path": "/sky/gaia",
     "input_storage_options": {"anon": True},
+    "output_storage_options": {"anon": True},
     "output_path": "margins",
     "output_artifact_name": "gaia_margin",
     "margin_threshold": 2.5,

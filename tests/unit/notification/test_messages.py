@@ -24,10 +24,8 @@ from margin_cache.notification.messages import (
 from margin_cache.planning.forecast import Forecast
 from margin_cache.stages.room import Place
 
-MARGIN = MarginReport(
-    "gaia_10arcs", Path("/out/gaia_10arcs"), "/sky/gaia", 10.0, True, False, 1234, 56
-)
-INCOMPLETE = MarginReport("x_1arcs", Path("/out/x_1arcs"), "/sky/x", 1.0, False, False)
+MARGIN = MarginReport("gaia_10arcs", "/out/gaia_10arcs", "/sky/gaia", 10.0, True, False, 1234, 56)
+INCOMPLETE = MarginReport("x_1arcs", "/out/x_1arcs", "/sky/x", 1.0, False, False)
 COMMAND = "cd '/a dir'\nsnakemake --cores 2"
 
 

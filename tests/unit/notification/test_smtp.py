@@ -9,7 +9,6 @@ import threading
 import time
 from collections.abc import Callable
 from email.message import EmailMessage
-from pathlib import Path
 
 import pytest
 from margin_cache.config.model import SMTP_PASSWORD, SMTP_USER, MailSettings
@@ -32,7 +31,7 @@ from support.smtp_server import (
     odd_server,
 )
 
-MARGIN = MarginReport("small", Path("/out/small"), "/sky", 1.0, True, False)
+MARGIN = MarginReport("small", "/out/small", "/sky", 1.0, True, False)
 
 # aiosmtpd does not know that a line is encrypted from the start, or that it stays on one machine.
 without_tls = pytest.mark.filterwarnings("ignore:Requiring AUTH while not requiring TLS")

@@ -16,7 +16,8 @@ from margin_cache.catalog.model import CatalogInfo, State
 from margin_cache.catalog.partitions import partition_state
 from margin_cache.errors import MarginCacheError
 from margin_cache.parquet import positions
-from margin_cache.parquet.positions import FilePositions, PartitionFile, open_files
+from margin_cache.parquet.partition_file import PartitionFile, open_files
+from margin_cache.parquet.positions import FilePositions
 from margin_cache.parquet.row_selection import select_rows
 from support import skies
 from support.catalog_infos import HATS, HIPSCAT, write_partition
@@ -119,18 +120,6 @@ def test_row_groups_are_read_in_order_by_any_number_of_threads(
     assert (part.path, part.file.num_row_groups) == (catalog.path, 4)
     found = pa.concat_tables(catalog.batches(part, threads))
     assert found["ra"].equals(catalog.table["ra"])
-
-
-def test_files_of_a_partition_are_given_in_order(catalog: Catalog) -> None:
-    info = replace(catalog.info, npix_suffix="/")
-    names = ["b.parquet", "a.parquet", "c.parquet"]
-    path = Path(info.parquet_dir) / "Norder=1" / "Dir=0" / "Npix=5"
-    path.mkdir(parents=True)
-    for name in names:
-        pq.write_table(catalog.table, path / name)
-    state = partition_state(info, *PIXEL)
-    found = open_files(info, PIXEL, state, catalog.table.schema)
-    assert [part.path.name for part in found] == sorted(names)
 
 
 def test_an_error_while_several_threads_read_is_said(catalog: Catalog) -> None:

@@ -1,6 +1,6 @@
 """A small catalog, and a margin of it that is planned, for the tests of the stages."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +10,7 @@ from margin_cache.stages.finish import finish_margin
 from margin_cache.stages.margin import Margin, save_margin
 from margin_cache.stages.prepare import prepare_margins
 from support.margins import configuration
+from support.object_servers import BUCKET, S3, s3_server
 from support.small_skies import small_catalog
 from support.stages import run_map_jobs, run_reduce_jobs
 
@@ -34,6 +35,26 @@ def prepare(catalog: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> P
         return margin
 
     return prepared
+
+
+@pytest.fixture(scope="session")
+def s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3]:
+    with s3_server(tmp_path_factory.mktemp("s3") / "own") as server:
+        yield server
+
+
+@pytest.fixture
+def in_s3(
+    prepare: PreparedMargin, s3: S3, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> PreparedMargin:
+    """Prepares a margin that is written to S3, at a place of its own."""
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "any")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "any")
+    place = {
+        "output_path": f"s3://{BUCKET}/{tmp_path.name}",
+        "output_storage_options": {"endpoint_url": s3.endpoint},
+    }
+    return lambda **changes: prepare(**place | changes)
 
 
 @pytest.fixture

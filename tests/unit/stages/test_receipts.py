@@ -21,7 +21,11 @@ def place_of(tmp_path: Path) -> Path:
 def test_a_receipt_is_read(tmp_path: Path) -> None:
     path = place_of(tmp_path)
     path.write_text(json.dumps({**FOOTERS, "files": FILES}))
-    assert read_receipt(path) == Receipt(7, "4567", {name: tuple(v) for name, v in FILES.items()})
+    files = {name: tuple(values) for name, values in FILES.items()}
+    assert read_receipt(path) == Receipt(7, "4567", files, {})
+    marks = dict.fromkeys(FILES, '"89ab"')
+    path.write_text(json.dumps({**FOOTERS, "files": FILES, "marks": marks}))
+    assert read_receipt(path) == Receipt(7, "4567", files, marks)
 
 
 @pytest.mark.parametrize(
@@ -32,6 +36,7 @@ def test_a_receipt_is_read(tmp_path: Path) -> None:
         {**FOOTERS, "job": "other/receipt", "files": FILES},
         *({**FOOTERS, "files": files} for files in ([], None, {"a": 3}, {"a": [1, 2]})),
         {**FOOTERS, "footers": [], "files": FILES},
+        {**FOOTERS, "files": FILES, "marks": []},
         {**FOOTERS, "files": {"a": [{}, 1, "x"]}},
     ],
 )

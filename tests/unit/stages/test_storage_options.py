@@ -14,6 +14,7 @@ from margin_cache.stages.storage_options import (
     save_source,
 )
 
+KEY = "input_storage_options"
 SECRET = "s3cret-41"
 OPTIONS = {"key": "a", "secret": SECRET, "client_kwargs": {"region_name": "x"}}
 
@@ -32,8 +33,8 @@ def saved(source: OptionsSource, path: Path) -> dict[str, Any]:
 
 def test_options_of_files_are_not_written(tmp_path: Path) -> None:
     config = written(tmp_path / "a.yaml", {"input_storage_options": OPTIONS})
-    source = find_source(OPTIONS, 0, [config])
-    assert source == OptionsSource((str(config),), 0)
+    source = find_source(KEY, OPTIONS, 0, [config])
+    assert source == OptionsSource(KEY, (str(config),), 0)
     assert saved(source, tmp_path / "storage.json") == OPTIONS
 
 
@@ -42,7 +43,7 @@ def test_files_are_joined_as_snakemake_joins_them(tmp_path: Path) -> None:
     second = {"input_storage_options": {"key": "b", "client_kwargs": {"verify": False}}}
     files = [first, written(tmp_path / "b.yaml", second)]
     joined = {**OPTIONS, "key": "b", "client_kwargs": {"region_name": "x", "verify": False}}
-    assert saved(find_source(joined, 0, files), tmp_path / "storage.json") == joined
+    assert saved(find_source(KEY, joined, 0, files), tmp_path / "storage.json") == joined
 
 
 def test_margins_have_options_of_their_own(tmp_path: Path) -> None:
@@ -53,9 +54,9 @@ def test_margins_have_options_of_their_own(tmp_path: Path) -> None:
             "margins": [{"input_storage_options": OPTIONS}, {"margin_threshold": 5}],
         },
     )
-    assert saved(find_source(OPTIONS, 0, [config]), tmp_path / "0.json") == OPTIONS
+    assert saved(find_source(KEY, OPTIONS, 0, [config]), tmp_path / "0.json") == OPTIONS
     common = {"secret": "of all"}
-    assert saved(find_source(common, 1, [config]), tmp_path / "1.json") == common
+    assert saved(find_source(KEY, common, 1, [config]), tmp_path / "1.json") == common
 
 
 @pytest.mark.parametrize(
@@ -69,8 +70,8 @@ def test_margins_have_options_of_their_own(tmp_path: Path) -> None:
 def test_harmless_options_may_come_from_the_command_line(
     options: dict[str, Any], tmp_path: Path
 ) -> None:
-    source = find_source(options, 0, [tmp_path / "none.yaml"])
-    assert source == OptionsSource(options=options)
+    source = find_source(KEY, options, 0, [tmp_path / "none.yaml"])
+    assert source == OptionsSource(KEY, options=options)
     assert saved(source, tmp_path / "storage.json") == options
 
 
@@ -87,13 +88,13 @@ def test_others_from_the_command_line_are_refused(
     options: dict[str, Any], name: str, tmp_path: Path
 ) -> None:
     with pytest.raises(MarginCacheError, match=f"input_storage_options: {name}") as error:
-        find_source(options, 0, [written(tmp_path / "a.yaml", {"input_storage_options": {}})])
+        find_source(KEY, options, 0, [written(tmp_path / "a.yaml", {"input_storage_options": {}})])
     assert SECRET not in str(error.value)
 
 
 def test_options_that_are_gone_are_missed(tmp_path: Path) -> None:
     config = written(tmp_path / "a.yaml", {"input_storage_options": OPTIONS})
-    save_source(find_source(OPTIONS, 0, [config]), tmp_path / "storage.json")
+    save_source(find_source(KEY, OPTIONS, 0, [config]), tmp_path / "storage.json")
     config.unlink()
     with pytest.raises(MarginCacheError, match=r"are not in .*a.yaml any more"):
         load_options(tmp_path / "storage.json")
@@ -105,8 +106,8 @@ def test_without_a_file_there_are_no_options(tmp_path: Path) -> None:
 
 def test_a_file_that_says_the_same_is_not_written_again(tmp_path: Path) -> None:
     path = tmp_path / "storage.json"
-    save_source(OptionsSource(options={"anon": True}), path)
+    save_source(OptionsSource(KEY, options={"anon": True}), path)
     made = path.stat().st_ino
-    save_source(OptionsSource(options={"anon": True}), path)
+    save_source(OptionsSource(KEY, options={"anon": True}), path)
     assert path.stat().st_ino == made
     assert json.loads(path.read_text())["options"] == {"anon": True}

@@ -7,8 +7,9 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from margin_cache.storage.doors import ObjectChanged, ObjectState
+from margin_cache.storage.door import ObjectChanged
 from margin_cache.storage.mirror import Mirror, footer_in, footer_start, state_of
+from margin_cache.storage.object_state import ObjectState
 from margin_cache.storage.stores import Store
 from support.faulty_server import Behaviour, faulty_server
 

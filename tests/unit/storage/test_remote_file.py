@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from margin_cache.storage import remote_file
-from margin_cache.storage.doors import ObjectChanged
+from margin_cache.storage.door import ObjectChanged
 from margin_cache.storage.mirror import Mirror
 from margin_cache.storage.remote_file import RemoteFile, joined_ranges
 from margin_cache.storage.stores import Store

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from margin_cache.errors import MarginCacheError, PassingError
 from margin_cache.storage import stores
-from margin_cache.storage.doors import ObjectChanged
+from margin_cache.storage.door import ObjectChanged
 from margin_cache.storage.stores import Store
 from support.faulty_server import Behaviour, faulty_server
 from support.object_servers import free_port
@@ -97,5 +97,5 @@ def test_what_is_forbidden_is_said_with_what_to_do(
         raise PermissionError(url)
 
     monkeypatch.setattr(store._door, "state", forbidden)
-    with pytest.raises(MarginCacheError, match="forbids to read this; give credentials"):
+    with pytest.raises(MarginCacheError, match="forbids this; give credentials"):
         store.run(store.states([served.url]))

@@ -1,0 +1,104 @@
+"""Files of partitions, open, so that all that is read is of one state of them."""
+
+import weakref
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from margin_cache.catalog.columns import check_columns, check_schema
+from margin_cache.catalog.model import CatalogInfo, State
+from margin_cache.catalog.parquet_types import check_types
+from margin_cache.catalog.partitions import check_state, partition_files
+from margin_cache.parquet.column_chunks import row_ranges
+from margin_cache.storage.parquet_file import open_parquet, unreadable
+
+if TYPE_CHECKING:
+    from margin_cache.parquet.remote_reader import RemoteReader
+    from margin_cache.storage.remote_file import RemoteFile
+
+
+@dataclass(frozen=True)
+class PartitionFile:
+    """A file of a partition.
+
+    Attributes:
+        path: its path.
+        source: the same, open, so that all that is read is of one state of it.
+        file: the same, as Parquet.
+        remote: what fetches parts of it, if the catalog is remote.
+    """
+
+    path: Path
+    source: pa.OSFile
+    file: pq.ParquetFile
+    remote: "RemoteFile | None" = None
+
+    @property
+    def size(self) -> int:
+        """Its size in bytes."""
+        return int(self.source.size())
+
+    @property
+    def held(self) -> int:
+        """Bytes that have been fetched of it, and are on the local disk."""
+        return self.remote.held if self.remote else 0
+
+    def want_rows(self, rows: NDArray[np.int64]) -> None:
+        """Begin to fetch what holds some rows, given by ascending numbers."""
+        if self.remote and len(rows):
+            self.remote.want(row_ranges(self.file, rows))
+
+    def need_rows(self, rows: NDArray[np.int64]) -> None:
+        """Fetch what holds some rows, given by ascending numbers, and wait until it is there.
+
+        Raises:
+            MarginCacheError: it cannot be fetched.
+        """
+        if self.remote and len(rows):
+            self.remote.need(row_ranges(self.file, rows))
+
+
+def open_files(
+    info: CatalogInfo,
+    pixel: tuple[int, int],
+    state: State,
+    schema: pa.Schema,
+    reader: "RemoteReader | None" = None,
+) -> Iterator[PartitionFile]:
+    """Yield the files of a partition.
+
+    Args:
+        info: the catalog.
+        pixel: order and nested number of the partition's pixel.
+        state: state of the partition when the margin was planned.
+        schema: the Arrow schema of the catalog.
+        reader: what fetches files, if the catalog is remote.
+
+    Raises:
+        MarginCacheError: the partition is damaged, has other columns than the catalog, or has
+            changed since the margin was planned.
+    """
+    check_state(info, pixel, state)
+    for path in partition_files(info, *pixel):
+        remote = reader.open(path) if reader else None
+        path = remote.path if remote else path
+        try:
+            source = pa.OSFile(str(path))
+        except OSError as error:
+            raise unreadable(path, error) from None
+        file = open_parquet(path, source)
+        found = file.schema_arrow
+        check_columns(info, found, path)
+        check_schema(found, schema, path)
+        check_types(file.schema, path)
+        part = PartitionFile(path, source, file, remote)
+        if remote:
+            # Its room on the disk is given back as soon as nobody reads it any more.
+            weakref.finalize(part, remote.close)
+        yield part

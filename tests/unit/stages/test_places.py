@@ -1,0 +1,76 @@
+"""A margin gets to its place on disk, or in a store, in all its stages."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from margin_cache.errors import MarginCacheError
+from margin_cache.stages.begin import begin_margin
+from margin_cache.stages.existing_output import is_complete
+from margin_cache.stages.finish import finish_margin
+from margin_cache.stages.margin import Margin
+from margin_cache.stages.places import place_of
+from support.margins import tree_digest
+from support.object_servers import S3
+from support.remote_catalogs import only_parquet
+from support.stages import release_locks, run_map_jobs, run_reduce_jobs
+
+
+@pytest.fixture(autouse=True)
+def released() -> object:
+    yield
+    release_locks()
+
+
+def test_a_place_on_disk_has_no_objects(prepare: Callable[..., Margin], tmp_path: Path) -> None:
+    margin = prepare()
+    (tmp_path / "file").touch()
+    with place_of(margin) as place:
+        place.check_claim({"plan": "another"})
+        assert place.write({"a": tmp_path / "file"}) == {}
+        place.publish(tmp_path, {})
+        place.register(margin.plan.parameters.catalog)
+        place.release()
+    assert not margin.files.output_dir.exists()
+
+
+def test_a_margin_in_a_store_is_made_by_the_same_stages(
+    in_s3: Callable[..., Margin], finished: Margin, s3: S3
+) -> None:
+    margin = in_s3()
+    name = margin.files.url.removeprefix("s3://sky/")
+    begin_margin(margin, True)
+    run_map_jobs(margin)
+    run_reduce_jobs(margin)
+    assert not is_complete(margin)
+    finish_margin(margin)
+    assert is_complete(margin)
+    found, expected = s3.digests(name), tree_digest(finished.files.output_dir)
+    assert found.keys() == expected.keys()
+    assert only_parquet(found) == only_parquet(expected)
+
+
+def test_a_job_whose_run_has_ended_writes_nothing(in_s3: Callable[..., Margin], s3: S3) -> None:
+    margin = in_s3()
+    name = margin.files.url.removeprefix("s3://sky/")
+    begin_margin(margin, True)
+    run_map_jobs(margin)
+    s3.remove(f"{name}/.being_made.json")
+    with pytest.raises(MarginCacheError, match="is not being made by this run any more"):
+        run_reduce_jobs(margin)
+    assert s3.states(name) == {}
+
+
+def test_a_margin_of_objects_that_others_have_replaced_is_not_finished(
+    in_s3: Callable[..., Margin], s3: S3
+) -> None:
+    margin = in_s3()
+    name = margin.files.url.removeprefix("s3://sky/")
+    begin_margin(margin, True)
+    run_map_jobs(margin)
+    run_reduce_jobs(margin)
+    path = sorted(only_parquet(s3.states(name)))[0]
+    s3.write(f"{name}/{path}", bytes(len(s3.read(f"{name}/{path}"))))
+    with pytest.raises(MarginCacheError, match="is missing or truncated; start the run again"):
+        finish_margin(margin)
+    assert not any("properties" in each or "info.json" in each for each in s3.states(name))
