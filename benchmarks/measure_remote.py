@@ -7,17 +7,26 @@ import argparse
 import os
 import tempfile
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from urllib.request import urlopen
 
 import library  # noqa: F401  # puts the library and the support of the tests on the path
 import numpy as np
 import pyarrow as pa
 from margin_cache.catalog.remote import mirror_catalog
+from margin_cache.config.validation import settings_of_margins
+from margin_cache.stages.map import map_partitions
+from margin_cache.stages.margin import save_margin
+from margin_cache.stages.prepare import prepare_margins
 from support import skies
 from support.faulty_server import faulty_server
 from support.object_servers import nginx
 from support.workflow_runs import without_snakemake
 from support.write_hats import write_hats
+
+_CONNECTIONS = 16
+"""As many as a map job uses."""
 
 
 def measure_states(directory: Path, partitions: int) -> None:
@@ -63,10 +72,60 @@ def measure_latency(directory: Path, rows: int, latency: float) -> None:
             print(f"{pause * 1000:.0f} ms before each answer: {seconds:.1f} s, {sent:.0f} MB")
 
 
+def measure_throughput(directory: Path, rows: int, kilobytes: int) -> None:
+    """Time mapping, and plain downloads of the same files by as many connections, in turn."""
+    rng = np.random.default_rng(2)
+    ra, dec = skies.uniform_sky(rng, rows)
+    columns = {f"c{number}": rng.normal(size=rows) for number in range(20)}
+    partitions = np.array([[2, pixel] for pixel in range(192)])
+    table = pa.table({"ra": ra, "dec": dec, **columns})
+    write_hats(directory / "throughput", "sky", table, partitions)
+    files = sorted((directory / "throughput").rglob("Npix=*"))
+    total = sum(file.stat().st_size for file in files)
+    for limit in (kilobytes, 0):
+        own = directory / f"nginx{limit}"
+        with nginx(directory / "throughput", own, limit) as server:
+            urls = [f"{server.url}/{file.relative_to(directory / 'throughput')}" for file in files]
+            ratios = []
+            for number in range(3):
+                start = time.perf_counter()
+                with ThreadPoolExecutor(_CONNECTIONS) as pool:
+                    downloaded = sum(pool.map(_download, urls))
+                plain = time.perf_counter() - start
+                assert downloaded == total
+                before = server.bytes_sent()
+                config = {
+                    "input_catalog_path": f"{server.url}/sky",
+                    "tmp_dir": str(directory / f"tmp{limit}-{number}"),
+                    "job_size_mb": 100_000,
+                    "partitions_per_job": 1000,
+                }
+                (margin,) = prepare_margins(settings_of_margins(config))
+                save_margin(margin)
+                start = time.perf_counter()
+                for job, name in enumerate(margin.plan.map_names):
+                    map_partitions(margin.plan, job, margin.files.shard(name))
+                mapping = time.perf_counter() - start
+                share = (server.bytes_sent() - before) / total
+                ratios.append(plain / mapping)
+                what = f"{limit * _CONNECTIONS / 1000:.0f} MB/s" if limit else "no limit"
+                print(
+                    f"{total / 1e6:.0f} MB, {what}: plain download {plain:.1f} s, mapping "
+                    f"{mapping:.1f} s, which transfers {share:.2f} of them; ratio {ratios[-1]:.2f}"
+                )
+            print(f"{what}: median of the ratios {sorted(ratios)[1]:.2f}")
+
+
+def _download(url: str) -> int:
+    with urlopen(url) as response:
+        return len(response.read())
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--partitions", type=int, default=10_000)
     parser.add_argument("--rows", type=int, default=1_000_000)
+    parser.add_argument("--kilobytes", type=int, default=5_000, help="[1/s], of a connection")
     parser.add_argument("--latency", type=float, default=0.05, help="[s]")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="remote-") as name:
@@ -74,6 +133,7 @@ def main() -> None:
         os.chdir(directory)
         measure_states(directory, arguments.partitions)
         measure_latency(directory, arguments.rows, arguments.latency)
+        measure_throughput(directory, arguments.rows, arguments.kilobytes)
 
 
 if __name__ == "__main__":

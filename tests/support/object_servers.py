@@ -30,7 +30,7 @@ http {{
     client_body_temp_path {directory}/body; proxy_temp_path {directory}/proxy;
     fastcgi_temp_path {directory}/fastcgi; uwsgi_temp_path {directory}/uwsgi;
     scgi_temp_path {directory}/scgi;
-    server {{ listen {here}:{port}; root {root}; }}
+    server {{ listen {here}:{port}; root {root}; {limit} }}
 }}
 """
 
@@ -121,8 +121,11 @@ def free_port() -> int:
 
 
 @contextmanager
-def nginx(root: Path, directory: Path) -> Iterator[Nginx]:
-    """Serve a directory by nginx, whose own files lie in another one."""
+def nginx(root: Path, directory: Path, kilobytes: int = 0) -> Iterator[Nginx]:
+    """Serve a directory by nginx, whose own files lie in another one.
+
+    If that is given, each connection gets so many kB a second.
+    """
     program = shutil.which("nginx", path=PATH)
     if program is None:
         lacking("nginx is needed")
@@ -130,8 +133,9 @@ def nginx(root: Path, directory: Path) -> Iterator[Nginx]:
     port = free_port()
     config = directory / "nginx.conf"
     user = "user root;" if os.geteuid() == 0 else ""  # or it could not read what tests write
+    limit = f"limit_rate {kilobytes}k;" if kilobytes else ""
     config.write_text(
-        _NGINX.format(directory=directory, user=user, here=HERE, port=port, root=root)
+        _NGINX.format(directory=directory, user=user, here=HERE, port=port, root=root, limit=limit)
     )
     with _server([program, "-p", directory, "-c", config], directory, port):
         yield Nginx(f"http://{HERE}:{port}", directory / "access.log")

@@ -6,12 +6,21 @@ import shutil
 import threading
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from support.faulty_proxy import faulty_proxy
 from support.killed_runs import Run, resume
 from support.object_servers import BUCKET, S3, Nginx, nginx, s3_server
-from support.remote_catalogs import NAME, configured, made_on_disk, only_parquet, small_catalogs
+from support.remote_catalogs import (
+    NAME,
+    configured,
+    made_on_disk,
+    only_parquet,
+    size_of,
+    small_catalogs,
+)
 from support.sites import error_line
 from support.workflow_runs import run_workflow
 
@@ -81,6 +90,50 @@ def test_a_catalog_on_the_web_makes_the_same_margin_in_s3(
     config = configured(f"{web.url}/hats", s3, "from_web")
     run_workflow(tmp_path / "run", config=config, check=True)
     assert without_dates(s3.digests(f"from_web/{NAME}")) == without_dates(expected)
+
+
+def test_no_byte_passes_twice(catalogs: Path, s3: S3, tmp_path: Path) -> None:
+    url = s3.upload(catalogs / "hats", "counted/hats")
+    with faulty_proxy(s3.endpoint) as proxy:
+        config = configured(url, replace(s3, endpoint=proxy.url), "counted")
+        run_workflow(tmp_path / "run", config=config, check=True)
+    margin = s3.states(f"counted/{NAME}")
+    written = sum(len(s3.read(f"counted/{NAME}/{path}")) for path in margin)
+    down = proxy.bytes_down / size_of(catalogs / "hats")
+    up = proxy.bytes_up / written
+    print(f"{down:.3f} of the catalog's bytes were read, {up:.3f} of the margin's written")
+    assert down <= 1.02
+    assert up <= 1.02
+
+
+@pytest.mark.parametrize("name", ["hipscat", "hats"])
+def test_a_store_that_fails_one_in_ten_requests_holds_the_same_margin(
+    name: str, catalogs: Path, s3: S3, tmp_path: Path
+) -> None:
+    expected = made_on_disk(tmp_path / "local", catalogs / name, s3)
+    url = s3.upload(catalogs / name, f"failing/input/{name}")
+    place = f"failing/{name}"
+    with faulty_proxy(s3.endpoint) as proxy:
+        proxy.fails_each = 10
+        config = configured(url, replace(s3, endpoint=proxy.url), place)
+        run_workflow(tmp_path / "run", config=config, check=True)
+        assert proxy.failed >= 8
+    found = s3.digests(f"{place}/{NAME}")
+    assert without_dates(found) == without_dates(expected)
+    assert found.keys() == expected.keys()
+
+
+def test_a_store_that_fails_always_ends_a_run_with_a_line(
+    catalogs: Path, s3: S3, tmp_path: Path
+) -> None:
+    with faulty_proxy(s3.endpoint) as proxy:
+        config = configured(catalogs / "hats", replace(s3, endpoint=proxy.url), "broken")
+        run_workflow(tmp_path, "-n", config=config, check=True)
+        proxy.is_down = True
+        finished = run_workflow(tmp_path)
+    assert finished.returncode
+    assert "Traceback" not in finished.stdout
+    assert f"s3://{BUCKET}/broken/{NAME}" in error_line(finished)
 
 
 def test_objects_that_are_gone_or_others_are_made_again(

@@ -30,7 +30,7 @@ class RemoteReader:
         self._left, self._columns, self._make = list(files), columns, make
         self._coming: list[tuple[Path, int, Future[RemoteFile]]] = []
         self._open: list[RemoteFile] = []
-        self._pool = ThreadPoolExecutor(4, thread_name_prefix="ahead")
+        self._pool = ThreadPoolExecutor(_AHEAD_FILES, thread_name_prefix="ahead")
 
     def open(self, path: Path) -> RemoteFile:
         """Return what fetches a file, once its footer and its positions are there.

@@ -24,7 +24,7 @@ Result = TypeVar("Result")
 _ATTEMPTS, _FIRST_PAUSE, _LONGEST_PAUSE = 8, 0.1, 20.0
 """Tries of a request, and pauses between them [s], each about twice as long as the one before."""
 
-_HEADS, _READS, _WRITES = 64, 8, 8
+_HEADS, _READS, _WRITES = 64, 16, 8
 """Requests of a process that are under way together: for states, for content, and with content."""
 
 _PASSING_NAMES = {

@@ -1,0 +1,127 @@
+"""A proxy for tests before a server of objects, which counts what passes, and can fail."""
+
+import asyncio
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import count
+
+import aiohttp
+from aiohttp import web
+
+HERE = "127.0.0.1"
+_DROPPED = {"transfer-encoding", "content-length", "connection", "date", "server"}
+
+
+@dataclass
+class Passing:
+    """What passes a proxy.
+
+    Attributes:
+        url: its address.
+        fails_each: of this many requests, one fails; 0 for none. One after the other: by a status
+            before the server is asked, by a reset after it has answered, by a body that is too
+            short, by the whole in the place of a part.
+        is_down: whether all fail by a status.
+        latency: time before each answer [s].
+        requests: how many there were.
+        failed: how many of them failed.
+        bytes_down: bytes of the contents of objects that were sent.
+        bytes_up: bytes of all bodies of requests.
+    """
+
+    url: str = ""
+    fails_each: int = 0
+    is_down: bool = False
+    latency: float = 0.0
+    requests: int = 0
+    failed: int = 0
+    bytes_down: int = 0
+    bytes_up: int = 0
+
+
+class _Handler:
+    def __init__(self, target: str, passing: Passing) -> None:
+        self.target, self.passing, self.number = target, passing, count(1)
+        self.session: aiohttp.ClientSession | None = None
+
+    async def answer(self, request: web.Request) -> web.StreamResponse:
+        passing = self.passing
+        passing.requests += 1
+        await asyncio.sleep(passing.latency)
+        body = await request.read()
+        passing.bytes_up += len(body)
+        fault = ""
+        if passing.fails_each and next(self.number) % passing.fails_each == 0:
+            faults = ("status", "reset", "short", "whole")
+            fault = faults[passing.failed % len(faults)]
+            passing.failed += 1
+        if fault == "status" or passing.is_down:
+            return web.Response(status=503)
+        headers = {k: v for k, v in request.headers.items() if k.lower() not in ("host",)}
+        if fault == "whole":
+            headers.pop("Range", None)
+        if self.session is None:
+            self.session = aiohttp.ClientSession(auto_decompress=False)
+        async with self.session.request(
+            request.method,
+            self.target + request.raw_path,
+            headers=headers,
+            data=body or None,
+            allow_redirects=False,
+        ) as answer:
+            content = await answer.read()
+            kept = {k: v for k, v in answer.headers.items() if k.lower() not in _DROPPED}
+            length = answer.headers.get("Content-Length", str(len(content)))
+        if fault == "reset":
+            request.transport.abort()
+            return web.Response(status=500)
+        if request.method == "GET" and "list-type" not in request.query:
+            passing.bytes_down += len(content)
+        if request.method == "HEAD":
+            kept["Content-Length"] = length
+            return web.Response(status=answer.status, headers=kept)
+        if fault == "short" and len(content) > 1:
+            kept["Content-Length"] = str(len(content))
+            response = web.StreamResponse(status=answer.status, headers=kept)
+            await response.prepare(request)
+            await response.write(content[: len(content) // 2])
+            request.transport.abort()
+            return response
+        return web.Response(status=answer.status, body=content, headers=kept)
+
+    async def close(self) -> None:
+        if self.session is not None:
+            await self.session.close()
+
+
+@contextmanager
+def faulty_proxy(target: str) -> Iterator[Passing]:
+    """Pass requests on to a server; what is given says how, also while it is at work."""
+    passing = Passing()
+    loop = asyncio.new_event_loop()
+    handler = _Handler(target, passing)
+    application = web.Application(client_max_size=1 << 30)
+    application.router.add_route("*", "/{path:.*}", handler.answer)
+    runner = web.AppRunner(application, access_log=None)
+
+    async def begin() -> int:
+        await runner.setup()
+        await web.TCPSite(runner, HERE, 0).start()
+        return int(runner.addresses[0][1])
+
+    async def end() -> None:
+        await handler.close()
+        await runner.cleanup()
+
+    thread = threading.Thread(target=loop.run_forever, daemon=True)
+    thread.start()
+    try:
+        passing.url = f"http://{HERE}:{asyncio.run_coroutine_threadsafe(begin(), loop).result()}"
+        yield passing
+    finally:
+        asyncio.run_coroutine_threadsafe(end(), loop).result(timeout=30)
+        loop.call_soon_threadsafe(loop.stop)
+        thread.join()
+        loop.close()
