@@ -63,14 +63,16 @@ def for_map(wildcards, input):
 
 def for_reduce(wildcards, input):
     """Return what a reduce job asks for, once its shards are there."""
-    plan = margin_of(wildcards).plan
+    margin = margin_of(wildcards)
     size = sum(Path(shard).stat().st_size for shard in input)
-    return reduce_request(plan, plan.reduce_job_of(wildcards.job), size)
+    job = margin.plan.reduce_job_of(wildcards.job)
+    return reduce_request(margin.plan, job, size, bool(margin.files.url))
 
 
 def for_finish(wildcards, input):
     """Return what the job that finishes a margin asks for."""
-    return finish_request(margin_of(wildcards).plan, row_group_of(wildcards.plan_dir))
+    margin = margin_of(wildcards)
+    return finish_request(margin.plan, row_group_of(wildcards.plan_dir), bool(margin.files.url))
 
 
 try:

@@ -31,7 +31,7 @@ _SCRIPT_MB = 100
 _POLARS_MB = 60
 """What Polars takes more, with its threads."""
 
-_FETCHING_MB = 160
+_FETCHING_MB = 240
 """What the driver of a remote catalog takes more, with the parts that are on their way."""
 
 _FETCHED_MB = 600
@@ -39,6 +39,9 @@ _FETCHED_MB = 600
 
 _FETCHED_MB_PER_MINUTE = 5 * 60
 """A remote store, by one job of many."""
+
+_SENDING_MB = 240
+"""What the driver of the store of a margin takes more, with the files that are on their way."""
 
 _INDEX_BYTES = 8
 """Bytes of a value of the spatial index."""
@@ -206,7 +209,7 @@ def margin_shares(plan: Plan, orders: NDArray[np.integer]) -> NDArray[np.float64
     return 4 * ratios + math.pi * ratios**2
 
 
-def reduce_request(plan: Plan, job: int, shard_bytes: int) -> Request:
+def reduce_request(plan: Plan, job: int, shard_bytes: int, is_sent: bool = False) -> Request:
     """Return what a reduce job asks for.
 
     It maps the shards into memory, and touches what it takes of them: as much of what is in the
@@ -216,6 +219,7 @@ def reduce_request(plan: Plan, job: int, shard_bytes: int) -> Request:
         plan: the plan.
         job: number of the reduce job.
         shard_bytes: size of the shards that it needs.
+        is_sent: whether its files are written to a URL.
     """
     part = slice(plan.reduce_bounds[job], plan.reduce_bounds[job + 1])
     own_partitions = plan.destination_partitions[part]
@@ -229,10 +233,14 @@ def reduce_request(plan: Plan, job: int, shard_bytes: int) -> Request:
     )
     read = shard_bytes / _MB * min(1.0, 2 * taken / max(written, 1e-9))
     minutes = read / _WRITE_MB_PER_MINUTE + len(own) / _FILES_PER_MINUTE
-    return _request(1.5 * read, read, minutes)
+    memory = 1.5 * read
+    if is_sent:
+        memory += _SENDING_MB
+        minutes += read / _FETCHED_MB_PER_MINUTE
+    return _request(memory, read, minutes)
 
 
-def finish_request(plan: Plan, group: RowGroupSize) -> Request:
+def finish_request(plan: Plan, group: RowGroupSize, is_sent: bool = False) -> Request:
     """Return what the job asks for that finishes a margin.
 
     It holds what the receipts say of all files, and the footers that one reduce job has kept.
@@ -240,11 +248,14 @@ def finish_request(plan: Plan, group: RowGroupSize) -> Request:
     Args:
         plan: the plan.
         group: the largest row group of the catalog.
+        is_sent: whether the margin is written to a URL.
     """
     files = len(plan.destination_orders)
     footers = files * group.columns / 1000
     memory = files * _FILE_MB + footers * _REDUCE_SHARE
     minutes = files / _FILES_PER_MINUTE
+    if is_sent:
+        memory += _SENDING_MB
     if plan.parameters.further_files:
         # It reads the footers of all files, decoded.
         memory, minutes = memory + _HATS_MB + footers, minutes + _HATS_MINUTES

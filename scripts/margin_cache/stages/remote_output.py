@@ -9,7 +9,8 @@ reader finds a whole margin or none.
 
 import json
 import os
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from concurrent.futures import Future
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -30,6 +31,9 @@ from margin_cache.storage.urls import joined
 
 _SMALL_BYTES = 1 << 20
 """Objects up to this size, other than rows, are compared by their content."""
+
+_MOST_TOGETHER = 16 << 20
+"""Files up to this size [bytes] are sent together, as many as the store has requests at a time."""
 
 _TRIES = 10
 """How often a collection is read again because another process has changed it."""
@@ -177,16 +181,31 @@ class RemoteOutput:
         Raises:
             MarginCacheError: one cannot be written.
         """
-        started = {
-            path: self._store.start(self._store.write(joined(self.url, path), file.read_bytes))
-            for path, file in files.items()
-        }
         marks = {}
-        for path, written in started.items():
+        for path, written in self._started(files):
             state = written.result()
             marks[path] = state.mark
             os.utime(files[path], ns=(state.time, state.time))
         return marks
+
+    def _started(self, files: Mapping[str, Path]) -> Iterator[tuple[str, Future[ObjectState]]]:
+        """Yield objects that are being written: small ones together, large ones one by one.
+
+        Each is in memory as a whole meanwhile.
+        """
+        started = []
+        large = []
+        for path, file in files.items():
+            if file.stat().st_size > _MOST_TOGETHER:
+                large.append((path, file))
+            else:
+                started.append((path, self._start(path, file)))
+        yield from started
+        for path, file in large:
+            yield path, self._start(path, file)
+
+    def _start(self, path: str, file: Path) -> Future[ObjectState]:
+        return self._store.start(self._store.write(joined(self.url, path), file.read_bytes))
 
     def remove(self, paths: Iterable[str]) -> None:
         """Remove objects, and have the image show that.
