@@ -72,6 +72,27 @@ def test_a_margin_in_s3_is_that_on_disk(name: str, catalogs: Path, s3: S3, tmp_p
     assert s3.digests(f"{place}/{NAME}") == found
 
 
+def test_a_margin_in_s3_has_a_report_in_the_working_directory(
+    catalogs: Path, s3: S3, tmp_path: Path
+) -> None:
+    url = s3.upload(catalogs / "hats", "reported/hats")
+    config = configured(url, s3, "reported", delete_intermediate_parquet_files=False)
+    run_workflow(tmp_path / "run", config=config, check=True)
+    before = s3.digests(f"reported/{NAME}")
+    run_workflow(tmp_path / "run", "report", check=True)
+    assert (tmp_path / f"run/{NAME}_report/index.html").exists()
+    made_on_disk(tmp_path / "local", catalogs / "hats", s3, delete_intermediate_parquet_files=False)
+    run_workflow(tmp_path / "local", "report", check=True)
+    of_disk = tmp_path / f"local/results/{NAME}_report"
+    for figure in ("margin_rows.png", "margin_share.png", "histograms.png", "partition.png"):
+        found = (tmp_path / f"run/{NAME}_report" / figure).read_bytes()
+        assert found == (of_disk / figure).read_bytes(), figure
+    assert s3.digests(f"reported/{NAME}") == before
+    line = error_line(run_workflow(tmp_path / "run", "audit"))
+    assert "output_path" in line or "input_catalog_path" in line
+    assert "is a URL, and audits read what is on disk" in line
+
+
 @pytest.mark.parametrize("name", ["hipscat", "hats"])
 def test_a_catalog_in_s3_makes_the_same_margin_there(
     name: str, catalogs: Path, s3: S3, tmp_path: Path

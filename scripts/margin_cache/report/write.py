@@ -23,6 +23,10 @@ def write_report(margin: Margin) -> list[Drawn]:
         from margin_cache.stages.remote_partitions import use_mirror
 
         use_mirror(margin.plan, margin.files)
+    if margin.files.url:
+        from margin_cache.stages.remote_output import use_image
+
+        use_image(margin.files)
     directory = margin.files.report_dir
     contents = read_contents(margin)
     costs = read_costs(margin.files)

@@ -7,6 +7,7 @@ a margin says of itself is removed before the first of them is written, and writ
 reader finds a whole margin or none.
 """
 
+import atexit
 import json
 import os
 from collections.abc import Collection, Iterable, Iterator, Mapping
@@ -25,6 +26,7 @@ from margin_cache.stages.storage_options import load_options
 from margin_cache.storage.door import OtherwiseThere
 from margin_cache.storage.files import is_temporary, write_json
 from margin_cache.storage.mirror import Mirror
+from margin_cache.storage.missing_parts import use
 from margin_cache.storage.object_state import ObjectState
 from margin_cache.storage.stores import Store
 from margin_cache.storage.urls import joined
@@ -53,6 +55,20 @@ def open_output(files: MarginFiles, options: Mapping[str, Any] | None = None) ->
     return RemoteOutput(files.url, files.output_dir, found)
 
 
+def use_image(files: MarginFiles) -> None:
+    """Have what this process reads of a margin in a store fetched into its image.
+
+    Args:
+        files: the files of the margin.
+
+    Raises:
+        MarginCacheError: there is no driver for the store, or no options for it.
+    """
+    output = open_output(files)
+    atexit.register(output.close)
+    use(output.mirror)
+
+
 class RemoteOutput:
     """The place of a margin in a store, and its image on disk."""
 
@@ -70,13 +86,17 @@ class RemoteOutput:
         self.url, self.image = url, image
         self._around = url.rpartition("/")[0]
         self._store = Store(url, options, "output")
-        self._mirror = Mirror(image, url, self._store)
+        self.mirror = Mirror(image, url, self._store)
 
     def __enter__(self) -> "RemoteOutput":
         """Return this."""
         return self
 
     def __exit__(self, *_: object) -> None:
+        """Close all connections."""
+        self.close()
+
+    def close(self) -> None:
         """Close all connections."""
         self._store.close()
 
@@ -102,10 +122,10 @@ class RemoteOutput:
             for path, state in found.items()
             if path == PROVENANCE or (state.size <= _SMALL_BYTES and "Norder=" not in path)
         }
-        self._mirror.keep_small(small)
-        self._mirror.place({path: state for path, state in found.items() if path not in small})
+        self.mirror.keep_small(small)
+        self.mirror.place({path: state for path, state in found.items() if path not in small})
         if self.image.is_dir():
-            self._mirror.remove_others(found)
+            self.mirror.remove_others(found)
 
     def show_collection(self, info: CatalogInfo) -> str | None:
         """Have the image show the collection that the margin lies in, if it lies in one.
