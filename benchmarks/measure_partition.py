@@ -50,7 +50,9 @@ def make_catalog(directory: Path, rows: int, columns: int, habit: str) -> tuple[
     for pixel in range(PIXEL << 2 * PIECE_DEPTH, (PIXEL + 1) << 2 * PIECE_DEPTH):
         piece = np.array([[ORDER + PIECE_DEPTH, pixel]])
         count = rows // 4**PIECE_DEPTH
-        ra, dec = skies.pixel_positions(piece.repeat(count, 0), rng.random(count), rng.random(count))
+        ra, dec = skies.pixel_positions(
+            piece.repeat(count, 0), rng.random(count), rng.random(count)
+        )
         index = skies.nested_pixels(ra, dec, INDEX_ORDER)
         kept = np.flatnonzero(index >> 2 * (INDEX_ORDER - piece[0, 0]) == pixel)  # of rounding
         kept = kept[np.argsort(index[kept], kind="stable")]
