@@ -11,54 +11,27 @@ docs/performance.md.
 
 import argparse
 import json
-import math
-from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
 
 import library
 import numpy as np
 from margin_cache.config.model import MarginSettings
 from margin_cache.planning import jobs as planning_jobs
 from margin_cache.planning import resources
+from support.scaling import (
+    Catalog,
+    Rates,
+    Record,
+    compared,
+    finishing_mb,
+    fitted,
+    on_cores,
+    planning_cpu,
+    table_of_scale,
+)
 
 PERFORMANCE = library.ROOT / "docs" / "performance.md"
-
-SKY_SQUARE_DEGREES = 41252.96
-
-Record = Mapping[str, Any]
-
-
-@dataclass(frozen=True)
-class Catalog:
-    """A catalog to predict the margin of.
-
-    Attributes:
-        name: of the catalog.
-        rows: number of its rows.
-        columns: number of its columns.
-        megabytes: size of its files.
-        partitions: number of its partitions, of equal size.
-        sky: share of the sky that it covers.
-        threshold: of its margin, in arcsec.
-    """
-
-    name: str
-    rows: float
-    columns: int
-    megabytes: float
-    partitions: int
-    sky: float = 1.0
-    threshold: float = 10.0
-
-    @property
-    def share(self) -> float:
-        """The rows of a margin, as a share of all."""
-        side = math.sqrt(self.sky * SKY_SQUARE_DEGREES / self.partitions) * 3600
-        return 4 * self.threshold / side + math.pi * (self.threshold / side) ** 2
-
 
 CATALOGS = (
     # Sizes are rows times columns, at the bytes of a value that such catalogs have on disk.
@@ -67,69 +40,6 @@ CATALOGS = (
     Catalog("LSST, 20,000 partitions", 40e9, 250, 40e9 * 250 * 4e-6, 20_000, 0.45),
     Catalog("LSST, 200,000 partitions", 40e9, 250, 40e9 * 250 * 4e-6, 200_000, 0.45),
 )
-
-
-@dataclass(frozen=True)
-class Rates:
-    """CPU seconds: of a script's start; of mapping and of reducing, for each file and each MB."""
-
-    start: float
-    map_file: float
-    map_mb: float
-    reduce_file: float
-    reduce_mb: float
-    finish_file: float
-
-
-def fitted(records: list[Record]) -> Rates:
-    """Solve for the rates with what two skies took; no rate is below nothing."""
-    start = float(np.mean([record["stages"]["a script's start"]["cpu"] for record in records]))
-
-    def work(stage: str) -> list[float]:
-        taken = [record["stages"][stage] for record in records]
-        return [each["cpu"] - each["jobs"] * start for each in taken]
-
-    def solved(stage: str, of_file: str, of_mb: str) -> tuple[float, float]:
-        factors = np.array([[record[of_file], record[of_mb]] for record in records])
-        found, *_ = np.linalg.lstsq(factors, np.array(work(stage)), rcond=None)
-        if found.min() >= 0:
-            return float(found[0]), float(found[1])
-        # One of both is too small to be told from the noise: the other is all.
-        return (sum(work(stage)) / sum(record[of_file] for record in records), 0.0)
-
-    finish = max(0.0, sum(work("finish_margin")) / sum(record["files"] for record in records))
-    return Rates(
-        start,
-        *solved("map_partitions", "partitions", "megabytes"),
-        *solved("reduce_margins", "files", "margin_mb"),
-        finish,
-    )
-
-
-def table_of_scale() -> np.ndarray:
-    """The lines of the tables of measure_scale.py in docs/performance.md, shape (n, 12)."""
-    lines = PERFORMANCE.read_text(encoding="utf-8").split("## Scale")[1].split("\n## ")[0]
-    cells = [line.strip("| ").replace(",", "").split("|") for line in lines.splitlines()]
-    return np.array([list(map(float, row)) for row in cells if len(row) == 12 and "." in row[2]])
-
-
-def planning_cpu(partitions: int, jobs: int) -> float:
-    """CPU seconds of a plan and of Snakemake's DAG, by partitions and jobs."""
-    found = table_of_scale()
-    # Of sizes that were measured several times the least counts: what others did is no part of it.
-    rows = [min(found[found[:, 0] == size], key=lambda row: row[3]) for size in set(found[:, 0])]
-    factors = np.array([[1.0, row[0], row[1]] for row in rows])
-    solution, *_ = np.linalg.lstsq(factors, np.array([row[3] for row in rows]), rcond=None)
-    return float(solution @ [1.0, partitions, jobs])
-
-
-def finishing_mb(files: float) -> float:
-    """Memory of finishing: on a line through what it took of different numbers of files."""
-    found = table_of_scale()
-    # The last measurement of a size is that of the code as it is.
-    last = {row[8]: row[11] for row in found if row[8] > 50_000}
-    slope, offset = np.polyfit(list(last), list(last.values()), 1)
-    return float(slope * files + offset)
 
 
 def cut(catalog: Catalog) -> tuple[int, int]:
@@ -143,21 +53,6 @@ def cut(catalog: Catalog) -> tuple[int, int]:
     return len(bounds[0]) - 1, len(bounds[1]) - 1
 
 
-def check(rates: Rates, record: Record) -> list[tuple[str, float, float]]:
-    """CPU seconds of the stages of a sky, predicted and measured."""
-    stages = record["stages"]
-    predicted = {
-        "map_partitions": stages["map_partitions"]["jobs"] * rates.start
-        + rates.map_file * record["partitions"]
-        + rates.map_mb * record["megabytes"],
-        "reduce_margins": stages["reduce_margins"]["jobs"] * rates.start
-        + rates.reduce_file * record["files"]
-        + rates.reduce_mb * record["margin_mb"],
-        "finish_margin": rates.start + rates.finish_file * record["files"],
-    }
-    return [(stage, value, stages[stage]["cpu"]) for stage, value in predicted.items()]
-
-
 def prediction(catalog: Catalog, rates: Rates, records: list[Record]) -> dict[str, str]:
     """What a margin of a catalog takes, as cells of a table."""
     map_jobs, reduce_jobs = cut(catalog)
@@ -167,7 +62,8 @@ def prediction(catalog: Catalog, rates: Rates, records: list[Record]) -> dict[st
     reducing = reduce_jobs * rates.start + rates.reduce_file * catalog.partitions
     reducing += rates.reduce_mb * margin_mb
     finishing = rates.start + rates.finish_file * catalog.partitions
-    planning = planning_cpu(catalog.partitions, map_jobs + reduce_jobs)
+    found = table_of_scale(PERFORMANCE.read_text(encoding="utf-8"))
+    planning = planning_cpu(found, catalog.partitions, map_jobs + reduce_jobs)
     footers_mb = catalog.partitions * catalog.columns / 1000
     cells = {
         "rows": f"{catalog.rows:.2g}",
@@ -183,16 +79,14 @@ def prediction(catalog: Catalog, rates: Rates, records: list[Record]) -> dict[st
         "read at most, mapping": f"{catalog.megabytes / 1e6:.2f} TB",
         "written, shards and margin": f"{2 * margin_mb / 1e3:,.0f} GB",
         "memory of a map job": _most(records, "map_partitions"),
-        "memory of finishing": f"{max(0.0, finishing_mb(catalog.partitions)):,.0f} MB",
+        "memory of finishing": f"{finishing_mb(found, catalog.partitions):,.0f} MB",
         "_metadata": f"{footers_mb:,.0f} MB",
     }
     for cores in (1, 16, 1000):
         # Planning and finishing have one core; a job is on one core from its start to its end.
-        longest = mapping / map_jobs * math.ceil(map_jobs / cores)
-        longest += reducing / reduce_jobs * math.ceil(reduce_jobs / cores)
-        wall = planning + longest + finishing
+        mapping_wall = on_cores(mapping, map_jobs, cores)
+        wall = planning + mapping_wall + on_cores(reducing, reduce_jobs, cores) + finishing
         cells[f"wall on {cores:,} cores"] = _hours(wall)
-        mapping_wall = mapping / map_jobs * math.ceil(map_jobs / cores)
         cells[f"read in mapping, {cores:,} cores"] = f"{catalog.megabytes / mapping_wall:,.0f} MB/s"
         cells[f"serial part, {cores:,} cores"] = f"{(planning + finishing) / wall:.0%}"
     return cells
@@ -225,7 +119,7 @@ def main() -> None:
         print(f"| {name.replace('_', ', a ')} | {told} |")
     print("\n| sky | stage | CPU s, predicted | measured | ratio |\n|---|---|---:|---:|---:|")
     for sky, record in records.items():
-        for stage, predicted, measured in check(rates, record):
+        for stage, predicted, measured in compared(rates, record):
             ratio = f"{predicted / measured:.2f}"
             print(f"| {sky} | {stage} | {predicted:.2f} | {measured:.2f} | {ratio} |")
     found = {catalog.name: prediction(catalog, rates, fit) for catalog in CATALOGS}

@@ -123,6 +123,8 @@ def read_rows(
         Refused: Polars cannot read the file, or it is not the one that is open.
     """
     polars = _import_polars(threads)
+    # Of what PyArrow has decoded before nothing is left, but the memory that it was in.
+    pa.default_memory_pool().release_unused()
     taken: dict[str, pa.ChunkedArray] = {}
     if _broken:
         raise Refused("Polars has failed in a way that it may not recover from")
@@ -235,6 +237,8 @@ def _import_polars(threads: int) -> ModuleType:
         "POLARS_ROW_GROUP_PREFETCH_SIZE": "1",
         # What the system has in memory anyway is read a column at a time.
         "POLARS_FILE_DEFER_CACHED_READS": "1",
+        # Its threads free what others have allocated, of which each arena would keep its own.
+        "_RJEM_MALLOC_CONF": "narenas:1",
     }
     import polars
 

@@ -256,3 +256,39 @@ def test_polars_has_the_threads_of_the_job(threads: int, tmp_path: Path) -> None
         encoding="utf-8",
     )
     assert done.stdout.split() == [str(threads), "2.5"]
+
+
+KEPT = """
+import os, sys
+import numpy as np, pyarrow as pa
+sys.path[:0] = sys.argv[1:3]
+from margin_cache.parquet import polars_rows
+from support.partition_files import open_file
+from pathlib import Path
+part = open_file(Path(sys.argv[3]))
+schema = pa.schema([("x", pa.float64())])
+polars_rows.read_rows(part, None, np.array([5]), schema, 1)
+def resident():
+    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+blocks = [pa.array(np.arange(1 << 17)).cast(pa.float64()) for _ in range(64)]
+del blocks
+before = resident()
+polars_rows.read_rows(part, None, np.array([5]), schema, 1)
+print(before - resident(), os.environ["_RJEM_MALLOC_CONF"])
+"""
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
+def test_polars_and_pyarrow_keep_little_memory_for_later(tmp_path: Path) -> None:
+    """Of 64 MB that PyArrow has freed most is given back; the allocator of Polars has one arena."""
+    path = written(tmp_path / "table.parquet", table_of(x=np.arange(ROWS) / 2))
+    done = subprocess.run(
+        [sys.executable, "-c", KEPT, ROOT / "scripts", ROOT / "tests", path],
+        env={**os.environ, "ARROW_DEFAULT_MEMORY_POOL": "mimalloc", "_RJEM_MALLOC_CONF": ""},
+        capture_output=True,
+        check=True,
+        encoding="utf-8",
+    )
+    given_back, settings = done.stdout.split()
+    assert int(given_back) > 30e6
+    assert "narenas:1" in settings.split(",")
