@@ -17,6 +17,7 @@ from margin_cache.stages.existing_output import (
 )
 from margin_cache.stages.margin import Margin, save_margin
 from margin_cache.stages.remains import delete_remains
+from margin_cache.stages.shard import delete_damaged
 from margin_cache.storage.files import hold_lock, is_held, read_json
 
 _held: list[int] = []
@@ -46,6 +47,7 @@ def begin_margin(margin: Margin, is_pending: bool, again: Again = Again.NOTHING)
             check_output(margin)
             start_again(margin, again)
         save_margin(margin)
+        delete_damaged(margin.files.shards_dir)
         forget_false_receipts(margin)
     except OSError as error:
         raise MarginCacheError(
