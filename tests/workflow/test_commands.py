@@ -68,3 +68,40 @@ def test_a_margin_is_made_batch_by_batch(tmp_path: Path, catalog: Path):
     run_workflow(tmp_path / "whole", config=config, check=True)
     assert tree_digest(tmp_path / "whole/results/margin")
     assert margin_digests(tmp_path / "batches") == margin_digests(tmp_path / "whole")
+
+
+def test_touch_makes_nothing_count_as_done_that_is_not(tmp_path: Path, catalog: Path):
+    """Neither what is missing nor what is damaged; what is whole stays as it is."""
+    config = {
+        "input_catalog_path": catalog,
+        "output_artifact_name": "margin",
+        "margin_threshold": 60.0,
+        "partitions_per_job": 4,
+    }
+
+    def refused(what: str, *arguments: str) -> None:
+        run = run_workflow(tmp_path, "--touch", *arguments, config=config)
+        assert run.returncode == 1
+        last = run.stdout.rstrip().splitlines()[-1]
+        assert last.startswith(f"error: --touch: {what} is not there, or not whole"), run.stdout
+        assert "Traceback" not in run.stdout
+
+    refused("results/margin")
+    assert {path.name for path in tmp_path.iterdir()} == {"config", ".snakemake"}
+    run_workflow(tmp_path, "--until", "map_partitions", check=True)
+    before = tree_digest(tmp_path / "intermediate")
+    refused("results/margin")
+    assert tree_digest(tmp_path / "intermediate") == before
+    assert not (tmp_path / "results" / "margin").exists()
+    run_workflow(tmp_path, check=True)
+    whole = tree_digest(tmp_path / "results")
+    for options in ((), ("--forceall",)):
+        run_workflow(tmp_path, "--touch", *options, check=True)
+        assert tree_digest(tmp_path / "results") == whole
+    refused("results/margin_report/index.html", "report")
+    assert not (tmp_path / "results" / "margin_report").exists()
+    partition = next((tmp_path / "results").rglob("Npix=*.parquet"))
+    partition.write_bytes(partition.read_bytes()[:-1])
+    refused("results/margin")
+    assert "1 reduce jobs" in run_workflow(tmp_path, check=True).stdout
+    assert tree_digest(tmp_path / "results").keys() == whole.keys()

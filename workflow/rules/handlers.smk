@@ -78,6 +78,7 @@ def begin_run():
         return
     try:
         check_batch()
+        check_touch(MARGINS[plan_dir].files.output_dir for plan_dir in pending_margins())
         for margin in MARGINS.values():
             if not margin.settings.resume:
                 # As far as they are there, which they are in a dry run.
@@ -93,7 +94,7 @@ def begin_run():
 
 def say_what_is_made():
     """Say which margins are made and what they will take; end the run if they cannot fit."""
-    if workflow.touch or not pending_margins():
+    if not pending_margins():
         return
     pending = [MARGINS[plan_dir] for plan_dir in pending_margins()]
     expected = [forecast_margin(margin) for margin in pending]
@@ -180,6 +181,15 @@ def check_batch():
         )
 
 
+def check_touch(unmade):
+    """Check that with --touch all is there, or a run would seem to have made what is not."""
+    for path in unmade if workflow.touch else ():
+        raise MarginCacheError(
+            f"--touch: {path} is not there, or not whole and of this catalog and configuration, so "
+            "there is nothing to touch; make it first, without --touch"
+        )
+
+
 def script(name):
     """Return a function for `params` that gives the command which runs a script.
 
@@ -241,9 +251,7 @@ def margin_reports():
 
 
 def write_success(logs):
-    """Return the mail about a run that has succeeded, or None if it has only touched files."""
-    if workflow.touch:
-        return None
+    """Return the mail about a run that has succeeded."""
     return success_message(margin_reports(), run_details(time.monotonic() - STARTED, logs))
 
 
@@ -298,6 +306,10 @@ def end_of_failure(logs):
 def begin_jobs():
     """Check what jobs ask for, watch over the jobs, and show how far they are."""
     heed_signals(end_before_jobs)  # Snakemake has taken one of them over
+    try:
+        check_touch(job.output[0] for job in workflow.dag.needrun_jobs() if job.output)
+    except MarginCacheError as error:
+        sys.exit(one_line(error))
     check_requests()
     show_progress(time.monotonic() - STARTED)
     watch_over_jobs()

@@ -46,7 +46,7 @@ def show_progress(planned):
     """
     inner = handler_of_terminal()
     is_quiet = {Quietness.PROGRESS, Quietness.ALL} & set(workflow.output_settings.quiet or ())
-    if not (WANTS_PROGRESS and inner) or is_quiet or workflow.touch:
+    if not (WANTS_PROGRESS and inner) or is_quiet:
         return
     names, amounts, audited = {}, {}, {}
     for job in workflow.dag.needrun_jobs():
