@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+from support.full_disks import mounted
 from support.margins import margin_digests, tree_digest
 from support.small_skies import small_catalog
 from support.workflow_runs import run_workflow
@@ -105,3 +106,32 @@ def test_touch_makes_nothing_count_as_done_that_is_not(tmp_path: Path, catalog: 
     refused("results/margin")
     assert "1 reduce jobs" in run_workflow(tmp_path, check=True).stdout
     assert tree_digest(tmp_path / "results").keys() == whole.keys()
+
+
+@pytest.mark.parametrize("options", [(), ("--dry-run",)])
+@pytest.mark.parametrize("used", [True, False])
+@pytest.mark.parametrize(
+    ("state", "reason"), [("ro", "Read-only file system"), ("full", "No space left on device")]
+)
+def test_a_working_directory_that_cannot_be_written_to_ends_the_run_with_a_line(
+    tmp_path: Path, catalog: Path, state: str, reason: str, used: bool, options: tuple[str, ...]
+):
+    settings = (f"input_catalog_path={catalog}", f"output_path={tmp_path}/results")
+    config = ("--config", *settings, f"tmp_dir={tmp_path}/intermediate")
+    with mounted(tmp_path / "run", "size=1m") as remount:
+        directory = tmp_path / "run"
+        if used:
+            run_workflow(directory, "--dry-run", *config, check=True)
+        if state == "ro":
+            remount("ro")
+        else:
+            with pytest.raises(OSError), (directory / "filler").open("wb", buffering=0) as file:
+                while True:
+                    file.write(bytes(4096))
+        run = run_workflow(directory, *options, *config)
+        assert run.returncode == 1
+        last = run.stdout.rstrip().splitlines()[-1]
+        assert last.startswith(f"error: {directory}/.snakemake: cannot be written to ({reason})")
+        assert "Traceback" not in run.stdout
+        assert run_workflow(directory, "--list", *config).returncode == 0
+    assert [path.name for path in tmp_path.iterdir()] == ["run"]

@@ -8,7 +8,11 @@ import threading
 import time
 from functools import cache
 
-from margin_cache.config.command_line import check_catalog_given, check_command
+from margin_cache.config.command_line import (
+    check_catalog_given,
+    check_command,
+    check_working_directory,
+)
 from margin_cache.config.validation import mail_settings
 from margin_cache.errors import MarginCacheError
 from margin_cache.notification.messages import (
@@ -64,6 +68,7 @@ def check_call():
     if Path(sys.argv[0]).name in ("snakemake", "__main__.py"):
         places = [BASE, Path(workflow.main_snakefile).parent]
         check_command(sys.argv[1:], Path(workflow.workdir_init), places)
+        check_working_directory(sys.argv[1:], Path.cwd())
     check_catalog_given(config, Path.cwd(), BASE)
 
 
