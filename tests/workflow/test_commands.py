@@ -1,12 +1,16 @@
 """A command makes what it seems to make, or says why not."""
 
+import os
+import shlex
+import subprocess
 from pathlib import Path
 
 import pytest
 from support.full_disks import mounted
 from support.margins import margin_digests, tree_digest
+from support.paths import ROOT
 from support.small_skies import small_catalog
-from support.workflow_runs import run_workflow
+from support.workflow_runs import SNAKEMAKE, TIME_LIMIT, environment, run_workflow, write_config
 
 
 @pytest.fixture(scope="module")
@@ -135,3 +139,42 @@ def test_a_working_directory_that_cannot_be_written_to_ends_the_run_with_a_line(
         assert "Traceback" not in run.stdout
         assert run_workflow(directory, "--list", *config).returncode == 0
     assert [path.name for path in tmp_path.iterdir()] == ["run"]
+
+
+def command_in(directory: Path) -> list[str]:
+    words = (SNAKEMAKE, "-s", ROOT / "Snakefile", "--directory", directory, "--cores", 2)
+    return list(map(str, words))
+
+
+@pytest.mark.parametrize("closed", [">&-", "2>&-", ">&- 2>&-"])
+def test_a_margin_is_made_where_output_is_closed(closed: str, tmp_path: Path, catalog: Path):
+    write_config(tmp_path, {"input_catalog_path": catalog, "output_artifact_name": "margin"})
+    command = f"exec {shlex.join(command_in(tmp_path))} {closed}"
+    run = subprocess.run(command, shell=True, env=environment(), timeout=TIME_LIMIT)
+    assert run.returncode == 0
+    assert margin_digests(tmp_path)
+
+
+@pytest.mark.parametrize("stdout", ["a pipe that nobody reads", "/dev/full"])
+def test_a_margin_is_made_whether_or_not_anybody_reads_that_it_is(
+    stdout: str, tmp_path: Path, catalog: Path
+):
+    write_config(tmp_path, {"input_catalog_path": catalog, "output_artifact_name": "margin"})
+    if stdout == "/dev/full":
+        descriptor = os.open(stdout, os.O_WRONLY)
+    else:
+        reading, descriptor = os.pipe()
+        os.close(reading)
+    run = subprocess.run(
+        command_in(tmp_path),
+        stdin=subprocess.DEVNULL,
+        stdout=descriptor,
+        stderr=subprocess.PIPE,
+        encoding="utf-8",
+        env=environment(),
+        timeout=TIME_LIMIT,
+    )
+    os.close(descriptor)
+    assert run.returncode == 0, run.stderr
+    assert "Error" not in run.stderr and "Exception" not in run.stderr
+    assert margin_digests(tmp_path)

@@ -284,7 +284,11 @@ def say_last(lines):
     """Print what a run has to say at its end, after what Snakemake would say later."""
     workflow.logger_manager.logfile_hint()
     workflow.log_workflow_runtime()
-    print(*lines, sep="\n", flush=True)
+    try:
+        print(*lines, sep="\n", flush=True)
+    except OSError:
+        # Nobody reads it, as after `| head`. What is left of it would let Python's own end fail.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     # A signal may come where Snakemake cannot clean up; the trace of that would follow.
     logger.addFilter(
         lambda record: not STOPPED_BY and not record.getMessage().startswith(LAST_OF_SNAKEMAKE)
