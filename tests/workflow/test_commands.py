@@ -1,11 +1,16 @@
 """A command makes what it seems to make, or says why not."""
 
+import os
+import shlex
+import subprocess
 from pathlib import Path
 
 import pytest
+from support.full_disks import mounted
 from support.margins import margin_digests, tree_digest
+from support.paths import ROOT
 from support.small_skies import small_catalog
-from support.workflow_runs import run_workflow
+from support.workflow_runs import SNAKEMAKE, TIME_LIMIT, environment, run_workflow, write_config
 
 
 @pytest.fixture(scope="module")
@@ -68,3 +73,108 @@ def test_a_margin_is_made_batch_by_batch(tmp_path: Path, catalog: Path):
     run_workflow(tmp_path / "whole", config=config, check=True)
     assert tree_digest(tmp_path / "whole/results/margin")
     assert margin_digests(tmp_path / "batches") == margin_digests(tmp_path / "whole")
+
+
+def test_touch_makes_nothing_count_as_done_that_is_not(tmp_path: Path, catalog: Path):
+    """Neither what is missing nor what is damaged; what is whole stays as it is."""
+    config = {
+        "input_catalog_path": catalog,
+        "output_artifact_name": "margin",
+        "margin_threshold": 60.0,
+        "partitions_per_job": 4,
+    }
+
+    def refused(what: str, *arguments: str) -> None:
+        run = run_workflow(tmp_path, "--touch", *arguments, config=config)
+        assert run.returncode == 1
+        last = run.stdout.rstrip().splitlines()[-1]
+        assert last.startswith(f"error: --touch: {what} is not there, or not whole"), run.stdout
+        assert "Traceback" not in run.stdout
+
+    refused("results/margin")
+    assert {path.name for path in tmp_path.iterdir()} == {"config", ".snakemake"}
+    run_workflow(tmp_path, "--until", "map_partitions", check=True)
+    before = tree_digest(tmp_path / "intermediate")
+    refused("results/margin")
+    assert tree_digest(tmp_path / "intermediate") == before
+    assert not (tmp_path / "results" / "margin").exists()
+    run_workflow(tmp_path, check=True)
+    whole = tree_digest(tmp_path / "results")
+    for options in ((), ("--forceall",)):
+        run_workflow(tmp_path, "--touch", *options, check=True)
+        assert tree_digest(tmp_path / "results") == whole
+    refused("results/margin_report/index.html", "report")
+    assert not (tmp_path / "results" / "margin_report").exists()
+    partition = next((tmp_path / "results").rglob("Npix=*.parquet"))
+    partition.write_bytes(partition.read_bytes()[:-1])
+    refused("results/margin")
+    assert "1 reduce jobs" in run_workflow(tmp_path, check=True).stdout
+    assert tree_digest(tmp_path / "results").keys() == whole.keys()
+
+
+@pytest.mark.parametrize("options", [(), ("--dry-run",)])
+@pytest.mark.parametrize("used", [True, False])
+@pytest.mark.parametrize(
+    ("state", "reason"), [("ro", "Read-only file system"), ("full", "No space left on device")]
+)
+def test_a_working_directory_that_cannot_be_written_to_ends_the_run_with_a_line(
+    tmp_path: Path, catalog: Path, state: str, reason: str, used: bool, options: tuple[str, ...]
+):
+    settings = (f"input_catalog_path={catalog}", f"output_path={tmp_path}/results")
+    config = ("--config", *settings, f"tmp_dir={tmp_path}/intermediate")
+    with mounted(tmp_path / "run", "size=1m") as remount:
+        directory = tmp_path / "run"
+        if used:
+            run_workflow(directory, "--dry-run", *config, check=True)
+        if state == "ro":
+            remount("ro")
+        else:
+            with pytest.raises(OSError), (directory / "filler").open("wb", buffering=0) as file:
+                while True:
+                    file.write(bytes(4096))
+        run = run_workflow(directory, *options, *config)
+        assert run.returncode == 1
+        last = run.stdout.rstrip().splitlines()[-1]
+        assert last.startswith(f"error: {directory}/.snakemake: cannot be written to ({reason})")
+        assert "Traceback" not in run.stdout
+        assert run_workflow(directory, "--list", *config).returncode == 0
+    assert [path.name for path in tmp_path.iterdir()] == ["run"]
+
+
+def command_in(directory: Path) -> list[str]:
+    words = (SNAKEMAKE, "-s", ROOT / "Snakefile", "--directory", directory, "--cores", 2)
+    return list(map(str, words))
+
+
+@pytest.mark.parametrize("closed", [">&-", "2>&-", ">&- 2>&-"])
+def test_a_margin_is_made_where_output_is_closed(closed: str, tmp_path: Path, catalog: Path):
+    write_config(tmp_path, {"input_catalog_path": catalog, "output_artifact_name": "margin"})
+    command = f"exec {shlex.join(command_in(tmp_path))} {closed}"
+    run = subprocess.run(command, shell=True, env=environment(), timeout=TIME_LIMIT)
+    assert run.returncode == 0
+    assert margin_digests(tmp_path)
+
+
+@pytest.mark.parametrize("stdout", ["a pipe that nobody reads", "/dev/full"])
+def test_a_margin_is_made_whether_or_not_anybody_reads_that_it_is(
+    stdout: str, tmp_path: Path, catalog: Path
+):
+    write_config(tmp_path, {"input_catalog_path": catalog, "output_artifact_name": "margin"})
+    if stdout == "/dev/full":
+        descriptor = os.open(stdout, os.O_WRONLY)
+    else:
+        reading, descriptor = os.pipe()
+        os.close(reading)
+    run = subprocess.run(
+        command_in(tmp_path),
+        stdin=subprocess.DEVNULL,
+        stdout=descriptor,
+        stderr=subprocess.PIPE,
+        encoding="utf-8",
+        env=environment(),
+        timeout=TIME_LIMIT,
+    )
+    os.close(descriptor)
+    assert run.returncode == 0, run.stderr
+    assert "Error" not in run.stderr and "Exception" not in run.stderr
+    assert margin_digests(tmp_path)

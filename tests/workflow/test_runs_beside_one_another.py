@@ -66,7 +66,7 @@ def test_a_second_run_for_the_same_margin_is_refused_and_names_the_first(
         assert run.runs()
         assert refused.returncode == 1
         error = refused.stdout.splitlines()[-1]
-        assert error.startswith("error: output_path: ")
+        assert error.startswith(f"error: {shared}: ")
         assert f"process {run.main.pid} on " in error and str(first) in error
         assert "Traceback" not in refused.stdout
         run.main.wait(120)

@@ -8,7 +8,11 @@ import threading
 import time
 from functools import cache
 
-from margin_cache.config.command_line import check_catalog_given, check_command
+from margin_cache.config.command_line import (
+    check_catalog_given,
+    check_command,
+    check_working_directory,
+)
 from margin_cache.config.validation import mail_settings
 from margin_cache.errors import MarginCacheError
 from margin_cache.notification.messages import (
@@ -66,6 +70,7 @@ def check_call():
     if Path(sys.argv[0]).name in ("snakemake", "__main__.py"):
         places = [BASE, Path(workflow.main_snakefile).parent]
         check_command(sys.argv[1:], Path(workflow.workdir_init), places)
+        check_working_directory(sys.argv[1:], Path.cwd())
     check_catalog_given(config, Path.cwd(), BASE)
 
 
@@ -95,6 +100,7 @@ def begin_run():
         return
     try:
         check_batch()
+        check_touch(MARGINS[plan_dir].files.output_dir for plan_dir in pending_margins())
         for margin in MARGINS.values():
             if not margin.settings.resume:
                 # As far as they are there, which they are in a dry run.
@@ -110,7 +116,7 @@ def begin_run():
 
 def say_what_is_made():
     """Say which margins are made and what they will take; end the run if they cannot fit."""
-    if workflow.touch or not pending_margins():
+    if not pending_margins():
         return
     pending = [MARGINS[plan_dir] for plan_dir in pending_margins()]
     expected = [forecast_margin(margin) for margin in pending]
@@ -197,6 +203,15 @@ def check_batch():
         )
 
 
+def check_touch(unmade):
+    """Check that with --touch all is there, or a run would seem to have made what is not."""
+    for path in unmade if workflow.touch else ():
+        raise MarginCacheError(
+            f"--touch: {path} is not there, or not whole and of this catalog and configuration, so "
+            "there is nothing to touch; make it first, without --touch"
+        )
+
+
 def script(name):
     """Return a function for `params` that gives the command which runs a script.
 
@@ -258,9 +273,7 @@ def margin_reports():
 
 
 def write_success(logs):
-    """Return the mail about a run that has succeeded, or None if it has only touched files."""
-    if workflow.touch:
-        return None
+    """Return the mail about a run that has succeeded."""
     return success_message(margin_reports(), run_details(time.monotonic() - STARTED, logs))
 
 
@@ -288,7 +301,11 @@ def say_last(lines):
     """Print what a run has to say at its end, after what Snakemake would say later."""
     workflow.logger_manager.logfile_hint()
     workflow.log_workflow_runtime()
-    print(*lines, sep="\n", flush=True)
+    try:
+        print(*lines, sep="\n", flush=True)
+    except OSError:
+        # Nobody reads it, as after `| head`. What is left of it would let Python's own end fail.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     # A signal may come where Snakemake cannot clean up; the trace of that would follow.
     logger.addFilter(
         lambda record: not STOPPED_BY and not record.getMessage().startswith(LAST_OF_SNAKEMAKE)
@@ -315,6 +332,10 @@ def end_of_failure(logs):
 def begin_jobs():
     """Check what jobs ask for, watch over the jobs, and show how far they are."""
     heed_signals(end_before_jobs)  # Snakemake has taken one of them over
+    try:
+        check_touch(job.output[0] for job in workflow.dag.needrun_jobs() if job.output)
+    except MarginCacheError as error:
+        sys.exit(one_line(error))
     check_requests()
     show_progress(time.monotonic() - STARTED)
     watch_over_jobs()

@@ -46,7 +46,8 @@ def show_progress(planned):
     """
     inner = handler_of_terminal()
     is_quiet = {Quietness.PROGRESS, Quietness.ALL} & set(workflow.output_settings.quiet or ())
-    if not (WANTS_PROGRESS and inner) or is_quiet or workflow.touch:
+    # With standard error closed there is nowhere to show it.
+    if not (WANTS_PROGRESS and inner and inner.stream) or is_quiet:
         return
     names, amounts, audited = {}, {}, {}
     for job in workflow.dag.needrun_jobs():

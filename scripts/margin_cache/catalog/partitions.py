@@ -21,6 +21,12 @@ LIST = "partition_info.csv"
 
 _MAGIC, _MAGIC_OF_ENCRYPTED = b"PAR1", b"PARE"
 
+_SIDE = re.compile(
+    r".*(\.(tmp|temp|part|partial|filepart|crdownload|aria2|swp|bak|crc|md5|sha\d+|asc|sig)|~)",
+    re.DOTALL | re.IGNORECASE,
+)
+"""What files beside a partition are called: not whole yet, backups and checksums."""
+
 _GREATEST = 2**63 - 1
 """The greatest number that arrays hold."""
 
@@ -127,7 +133,7 @@ def _scan_partitions(info: CatalogInfo) -> Iterator[tuple[tuple[int, int], State
 
     Raises:
         MarginCacheError: a directory cannot be listed, there is no such pixel as that of a
-            partition, or it is in another place than its own.
+            partition, it is in another place than its own, or what may be one is not called so.
     """
     suffix = info.npix_suffix.rstrip("/")
     pattern = re.compile(r"Npix=([0-9]+)" + re.escape(suffix))
@@ -136,6 +142,7 @@ def _scan_partitions(info: CatalogInfo) -> Iterator[tuple[tuple[int, int], State
             for entry in _entries(group):
                 match = pattern.fullmatch(entry.name)
                 if not match:
+                    _check_apart(entry, f"Npix=N{suffix}")
                     continue
                 pixel = int(match[1])
                 if order > MAX_ORDER or pixel >= 12 * 4**order:
@@ -165,6 +172,26 @@ def _numbered(directory: Path, word: str) -> Iterator[tuple[int, Path]]:
     for entry in _entries(directory):
         if match := re.fullmatch(rf"{word}=([0-9]+)", entry.name):
             yield int(match[1]), Path(entry.path)
+        else:
+            _check_apart(entry, f"{word}=N")
+
+
+def _check_apart(entry: os.DirEntry[str], due: str) -> None:
+    """Check that what is not taken for a partition, or a directory of some, does not look so.
+
+    Args:
+        entry: a file or directory in a directory of the catalog.
+        due: what those are called that are taken for one there.
+
+    Raises:
+        MarginCacheError: it does, and its rows would be left out.
+    """
+    if entry.name.startswith(("Norder=", "Dir=", "Npix=")) and not _SIDE.fullmatch(entry.name):
+        place = entry.path if entry.path.isprintable() else repr(entry.path)
+        raise MarginCacheError(
+            f"{place}: may hold rows, and would be left out, since what belongs to this catalog "
+            f"is called {due} here; give it that name, or move it out of the catalog"
+        )
 
 
 def _entries(directory: Path) -> list[os.DirEntry[str]]:

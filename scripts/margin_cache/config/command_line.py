@@ -1,5 +1,7 @@
-"""Mistakes in a command that Snakemake takes without a word."""
+"""Mistakes in a command that Snakemake takes without a word, or answers by a traceback."""
 
+import os
+import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,6 +19,13 @@ _ONCE = {
 
 _ALSO = {"-C": "--config", "--configfiles": "--configfile", "--default-res": "--default-resources"}
 _PROFILE = "--workflow-profile"
+_ONLY_TELL = (
+    *("--lint", "--list", "-l", "--lt", "--lr", "--lc", "--lp", "--summary", "-S", "-D"),
+    *("--detailed-summary", "--dag", "--rulegraph", "--filegraph", "--d3dag", "--report"),
+)
+"""How options begin that only tell something, which can be had of a directory of others too."""
+
+_LEAST_BYTES = 1 << 16  # that Snakemake needs for its log and for what it remembers of jobs
 
 
 def check_command(words: Sequence[str], start: Path, workflows: Iterable[Path]) -> None:
@@ -43,6 +52,32 @@ def check_command(words: Sequence[str], start: Path, workflows: Iterable[Path]) 
         if option == _PROFILE:
             name = value if equals else words[number + 1]
             _check_profile(name, start, workflows)
+
+
+def check_working_directory(words: Sequence[str], directory: Path) -> None:
+    """Check that Snakemake can write into its own directory in the working directory.
+
+    Args:
+        words: the command as it was given.
+        directory: the working directory.
+
+    Raises:
+        MarginCacheError: it cannot, and the command is one that needs it.
+    """
+    if any(word.startswith(_ONLY_TELL) for word in words):
+        return
+    own = directory / ".snakemake"
+    try:
+        own.mkdir(exist_ok=True)
+        with tempfile.TemporaryFile(dir=own) as file:
+            file.write(bytes(_LEAST_BYTES))
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError as error:
+        raise MarginCacheError(
+            f"{own}: cannot be written to ({error.strerror}), as Snakemake has to; make room, or "
+            "give another working directory with --directory"
+        ) from None
 
 
 def _check_profile(name: str, start: Path, workflows: Iterable[Path]) -> None:

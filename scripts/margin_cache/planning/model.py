@@ -11,6 +11,7 @@ import json
 import zlib
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
+from lzma import LZMAError
 from pathlib import Path
 from typing import Any
 from zipfile import BadZipFile
@@ -27,7 +28,10 @@ from margin_cache.parquet.primary_options import PrimaryOptions, options_from_js
 from margin_cache.planning.coverage import in_a_name, in_words
 from margin_cache.storage.files import atomic_path, naming
 
-_DAMAGES = (ValueError, TypeError, LookupError, EOFError, BadZipFile, zlib.error)
+_DAMAGES = (
+    *(ValueError, TypeError, LookupError, EOFError, BadZipFile, zlib.error, LZMAError),
+    RuntimeError,  # of a member that seems to be encrypted, or compressed in an unknown way
+)
 """What is raised at archives of arrays that make no sense."""
 
 

@@ -20,6 +20,7 @@ from margin_cache.stages.existing_output import (
 from margin_cache.stages.fetched import delete_fetched
 from margin_cache.stages.margin import Margin, save_margin
 from margin_cache.stages.remains import delete_remains
+from margin_cache.stages.shard import delete_damaged
 from margin_cache.storage.files import hold_lock, is_held, read_json
 
 if TYPE_CHECKING:
@@ -61,6 +62,7 @@ def begin_margin(margin: Margin, is_pending: bool, again: Again = Again.NOTHING)
             start_again(margin, again)
         save_margin(margin)
         delete_fetched(margin.files)
+        delete_damaged(margin.files.shards_dir)
         forget_false_receipts(margin)
         if margin.files.url:
             with _output_of(margin) as output:
@@ -93,24 +95,37 @@ def lock_margin(margin: Margin) -> None:
             if is_held(other):
                 raise _in_use(margin, other)
         path.parent.mkdir(parents=True, exist_ok=True)
-        descriptor = hold_lock(path, json.dumps(_this_run()))
+        descriptor = hold_lock(path, json.dumps(_this_run(margin)))
         if descriptor is None:
             raise _in_use(margin, path)
         _held.append(descriptor)
 
 
-def _this_run() -> dict[str, str | int]:
-    return {"process": os.getpid(), "host": platform.node(), "directory": str(Path.cwd())}
+def _this_run(margin: Margin) -> dict[str, str | int]:
+    return {
+        "process": os.getpid(),
+        "host": platform.node(),
+        "directory": str(Path.cwd()),
+        "output_dir": str(margin.files.output_dir.absolute()),
+        "url": margin.files.url,
+    }
 
 
 def _in_use(margin: Margin, lock: Path) -> MarginCacheError:
-    run = read_json(lock)
+    run, files = read_json(lock), margin.files
     which = (
         f"process {run['process']} on {run['host']}, started in {run['directory']}"
         if isinstance(run, dict) and {"process", "host", "directory"} <= run.keys()
         else "which does not say who it is"
     )
+    made = Path(run["output_dir"]) if isinstance(run, dict) and "output_dir" in run else None
+    if lock == files.plan_lock and made and made.resolve() != files.output_dir.resolve():
+        return MarginCacheError(
+            f"tmp_dir: {files.plan_dir} is in use by another run ({which}), which makes "
+            f"{run.get('url') or made}; "
+            "wait until it has ended, or choose another tmp_dir"
+        )
     return MarginCacheError(
-        f"output_path: {margin.files.place} is being made by another run ({which}); wait "
+        f"output_path: {files.place} is being made by another run ({which}); wait "
         "until it has ended, or choose another output_artifact_name"
     )

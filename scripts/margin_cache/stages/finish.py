@@ -285,8 +285,10 @@ def _write_footers(margin: Margin, dataset: Path) -> bool:
     for job in margin.plan.reduce_names:
         kept.append(margin.files.footers(job))
         if file_digest(kept[-1]) != _receipt(margin, job).footers_digest:
+            # Without it the job does not count as done.
+            margin.files.receipt(job).unlink(missing_ok=True)
             raise MarginCacheError(
-                f"{kept[-1]}: is damaged; delete it and start the run again, which makes it again"
+                f"{kept[-1]}: is damaged; start the run again, which makes it again"
             )
     size = joined_size(kept)
     if size > MOST_BYTES:

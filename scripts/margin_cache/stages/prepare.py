@@ -206,6 +206,12 @@ def _margin_order(info: CatalogInfo, settings: MarginSettings, highest: int) -> 
         MarginCacheError: it is too fine, or, for a coarse margin, too coarse.
     """
     threshold = settings.margin_threshold
+    if not settings.fine_filtering and info.index_order <= highest:
+        raise MarginCacheError(
+            f"fine_filtering: false needs cells of an order above {highest}, the highest of the "
+            f"catalog's partitions, and its spatial index, of order {info.index_order}, has none; "
+            "use fine_filtering: true"
+        )
     order = choose_margin_order(settings.margin_order, threshold, info.index_order)
     if settings.fine_filtering:
         # Rows of a pixel's exact margin may have an index that says that they are farther from it.

@@ -6,8 +6,10 @@ has rows for one reduce job, so that no job reads, to check it, what it does not
 batch go its first and last destination, and a checksum of all that it says.
 """
 
+import os
 import zlib
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from itertools import pairwise
 from pathlib import Path
 
@@ -16,8 +18,9 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from margin_cache.catalog.columns import DESTINATION
-from margin_cache.errors import MarginCacheError
+from margin_cache.errors import MarginCacheError, PassingError
 from margin_cache.stages.layout import job_of
+from margin_cache.storage.files import read_json, write_json
 
 _LISTS = (
     pa.ListArray,
@@ -32,6 +35,9 @@ _JOB = b"margin_cache:job"
 
 _CONTENT = b"margin_cache:content"
 """Key of first destination, last destination and checksum of a batch, in the metadata with it."""
+
+_MARK = ".damaged"
+"""What the name of a file that marks a shard as damaged has more than that of the shard."""
 
 
 def new_shard(sink: pa.NativeFile, schema: pa.Schema, shard: Path) -> pa.RecordBatchFileWriter:
@@ -71,7 +77,8 @@ def write_rows(
 def read_rows(shard: Path, schema: pa.Schema, first: int, stop: int) -> Iterator[pa.RecordBatch]:
     """Yield the batches of a shard that have rows of some destinations, and perhaps of others.
 
-    The shard is mapped into memory, so only those are read.
+    The shard is mapped into memory, so only those are read. If it is not whole, or another job's,
+    it is marked; not if it cannot be read just now.
 
     Args:
         shard: the file.
@@ -80,9 +87,10 @@ def read_rows(shard: Path, schema: pa.Schema, first: int, stop: int) -> Iterator
         stop: one past the last destination.
 
     Raises:
-        MarginCacheError: the shard is not whole, or one of these batches is damaged.
+        MarginCacheError: the shard is missing, cannot be read, or is not whole.
     """
     try:
+        opened = _state(shard)
         reader = pa.ipc.open_file(pa.memory_map(str(shard)))
         if (
             not reader.schema.equals(schema)
@@ -95,12 +103,55 @@ def read_rows(shard: Path, schema: pa.Schema, first: int, stop: int) -> Iterator
             if low >= stop or high < first:
                 continue
             if _checksum(found.batch) != checksum:
-                raise MarginCacheError(f"{shard}: is damaged; delete it and start the run again")
+                raise ValueError("another checksum")
             yield found.batch
-    except (pa.ArrowException, OSError, KeyError, TypeError, ValueError):
+    except FileNotFoundError:
         raise MarginCacheError(
-            f"{shard}: is not a whole shard; delete it and start the run again"
+            f"{shard}: is missing; start the run again, which makes it again"
         ) from None
+    except (pa.ArrowException, OSError, KeyError, TypeError, ValueError) as error:
+        if isinstance(error, MemoryError):
+            raise  # of this process, not of the shard
+        # PyArrow's own errors of what it reads have no number.
+        if isinstance(error, OSError) and error.errno:
+            raise PassingError(
+                f"{shard}: cannot be read ({os.strerror(error.errno)}); start the run again"
+            ) from None
+        raise MarginCacheError(f"{shard}: is damaged; {_mark(shard, opened)}") from None
+
+
+def _state(shard: Path) -> list[int]:
+    """Return what tells a shard from another that takes its place, also on another machine."""
+    state = shard.stat()
+    return [state.st_ino, state.st_size, state.st_mtime_ns]
+
+
+def _mark(shard: Path, opened: list[int]) -> str:
+    """Mark a shard as damaged; return what is to be done about it.
+
+    Args:
+        shard: the file.
+        opened: the state of what was read.
+    """
+    try:
+        write_json(shard.with_name(shard.name + _MARK), opened)
+    except OSError as error:
+        return f"delete it and start the run again ({error.filename}: {error.strerror})"
+    return "start the run again, which makes it again"
+
+
+def delete_damaged(shards_dir: Path) -> None:
+    """Delete the shards that an earlier run has marked, unless others have taken their places.
+
+    Args:
+        shards_dir: their directory, if there is one.
+    """
+    for mark in shards_dir.glob(f"*{_MARK}"):
+        shard = mark.with_name(mark.name.removesuffix(_MARK))
+        with suppress(FileNotFoundError):
+            if _state(shard) == read_json(mark):
+                shard.unlink()
+        mark.unlink(missing_ok=True)
 
 
 def _checksum(batch: pa.RecordBatch) -> int:

@@ -78,19 +78,62 @@ def test_files_in_a_directory_are_given_by_name_and_without_hidden_ones(tmp_path
     assert partition_state(info, 1, 3)[0] == 2 * files[0].stat().st_size
 
 
-def test_what_is_not_a_partition_in_its_place_is_not_taken_for_one(info: CatalogInfo) -> None:
+SIDES = (".tmp", ".part", ".parquet.part", ".md5", ".SHA256", ".bak", "~", ".parquet.crc")
+
+
+def put(path: Path, is_directory: bool = False) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if is_directory:
+        path.mkdir()
+    else:
+        path.touch()
+    return path
+
+
+def test_temporary_and_side_files_are_not_taken_for_partitions(info: CatalogInfo) -> None:
     root = Path(info.path, info.dataset)
     suffix = info.npix_suffix.rstrip("/")
-    for name in (
-        f"Norder=1/Dir=0/Npix=3{suffix}.tmp",
-        f"Norder=1/Dir=0/.Npix=3{suffix}",
-        f"Norder=1/Dir=0/Npix=x{suffix}",
-        f"Norder=x/Dir=0/Npix=3{suffix}",
-        f"Npix=3{suffix}",
-    ):
-        (root / name).parent.mkdir(parents=True, exist_ok=True)
-        (root / name).touch()
+    for side in SIDES:
+        put(root / f"Norder=1/Dir=0/Npix=3{suffix}{side}")
+        put(root / f"Norder=1/Dir=0{side}")
+        put(root / f"Norder=1{side}")
+    for name in (f".Npix=3{suffix}", "_SUCCESS", "notes.txt", ".nfs0001"):
+        put(root / "Norder=1/Dir=0" / name)
+        put(root / "Norder=1" / name)
+        put(root / name)
     assert len(read_partitions(info).orders) == len(PIXELS)
+
+
+@pytest.mark.parametrize("listed", [True, False])
+@pytest.mark.parametrize("is_directory", [True, False])
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("Norder=1/Dir=0/Npix=3.pq", "Norder=1/Dir=0/Npix=3.parquet.1", "Norder=1/Dir=0/Npix=x"),
+        *("Norder=1/Dir=0/Npix=3 (1)", "Norder=1/Dir=0/Npix=", "Norder=1/Dir=0/Npix=-3"),
+        *("Norder=1/Dir=0/Npix=3\n", "Norder=1/Dir=0/Dir=0", "Norder=1/Dir=0x", "Norder=1/Dir="),
+        *("Norder=1/Npix=3", "Norder=1/Norder=1", "Norder=x", "Norder=1.0", "Npix=3", "Dir=0"),
+    ],
+)
+def test_what_may_be_a_partition_and_is_not_called_so_is_named(
+    name: str, is_directory: bool, listed: bool, info: CatalogInfo
+) -> None:
+    if listed:
+        write_list(info, PIXELS)
+    path = put(Path(info.path, info.dataset, name), is_directory)
+    shown = str(path) if "\n" not in name else repr(str(path))
+    with pytest.raises(MarginCacheError, match=re.escape(f"{shown}: may hold rows")):
+        read_partitions(info)
+
+
+def test_partitions_under_the_suffix_of_other_catalogs_are_named(info: CatalogInfo) -> None:
+    for suffix in {"", ".parquet", ".parq"} - {info.npix_suffix.rstrip("/")}:
+        path = put(Path(info.path, info.dataset, f"Norder=1/Dir=0/Npix=3{suffix}"), not suffix)
+        due = f"is called Npix=N{info.npix_suffix.rstrip('/')} here; give it"
+        with pytest.raises(MarginCacheError, match=re.escape(f"{path}: may hold")) as caught:
+            read_partitions(info)
+        assert due in str(caught.value)
+        path.rename(path.with_name(f"elsewhere{suffix}"))
 
 
 @pytest.mark.parametrize("change", ["older part", "sizes", "name", "times"])

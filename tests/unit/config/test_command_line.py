@@ -4,8 +4,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from margin_cache.config.command_line import check_catalog_given, check_command
+from margin_cache.config.command_line import (
+    check_catalog_given,
+    check_command,
+    check_working_directory,
+)
 from margin_cache.errors import MarginCacheError
+from support.full_disks import files_end_at
 from support.paths import ROOT
 
 
@@ -56,3 +61,23 @@ def test_nobody_gets_the_demo_sky_unasked(config: dict[str, Any], tmp_path: Path
 def test_a_catalog_may_be_given_for_all_margins_or_for_each(tmp_path: Path) -> None:
     check_catalog_given({"input_catalog_path": "a"}, tmp_path, ROOT)
     check_catalog_given({"margins": [{"input_catalog_path": "a"}]}, tmp_path, ROOT)
+
+
+@pytest.mark.parametrize("words", [["--cores", "2"], ["-n"], ["--cores", "2", "--touch"]])
+def test_a_directory_that_has_no_room_for_snakemakes_own_files_is_named(
+    words: list[str], tmp_path: Path
+) -> None:
+    with (
+        pytest.raises(MarginCacheError, match=rf"^{tmp_path}/\.snakemake: cannot be .* too large"),
+        files_end_at(1000),
+    ):
+        check_working_directory(words, tmp_path)
+    check_working_directory(words, tmp_path)
+    assert list(tmp_path.iterdir()) == [tmp_path / ".snakemake"]
+    assert list((tmp_path / ".snakemake").iterdir()) == []
+
+
+@pytest.mark.parametrize("word", ["--lint", "--list", "--summary", "-S", "--report", "--dag"])
+def test_what_only_tells_something_writes_nothing(word: str, tmp_path: Path) -> None:
+    check_working_directory(["--cores", "1", word], tmp_path)
+    assert list(tmp_path.iterdir()) == []

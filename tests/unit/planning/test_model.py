@@ -49,6 +49,23 @@ def test_a_plan_in_the_place_of_another_is_not_taken_for_it(tmp_path: Path) -> N
         load_plan(path)
 
 
+@pytest.mark.parametrize(
+    ("place", "value"), [(8, 1), (8, 0x20), (8, 0x40), (10, 1), (10, 14), (10, 99)]
+)
+def test_a_plan_with_damage_in_what_says_how_it_is_stored_is_named(
+    place: int, value: int, tmp_path: Path
+) -> None:
+    """Bytes of the archive's list of members: flags, as of encryption, and the compression."""
+    plan = make_plan(PARAMETERS, partitions_of(1))
+    path = tmp_path / plan.plan_id / "plan.npz"
+    save_plan(plan, path)
+    content = bytearray(path.read_bytes())
+    content[content.index(b"PK\1\2") + place] = value
+    path.write_bytes(content)
+    with pytest.raises(MarginCacheError, match=r"plan\.npz: is damaged, or another plan; start"):
+        load_plan(path)
+
+
 def changed(value: Any) -> Any:
     if isinstance(value, bool):
         return not value

@@ -120,6 +120,30 @@ def test_the_same_margin_with_other_parameters_is_refused_too(
     begin_margin(other, True)
 
 
+def test_the_same_name_at_another_place_with_the_same_tmp_dir_is_refused_for_that(
+    prepare: Callable[..., Margin], tmp_path: Path
+) -> None:
+    """The line names what the other run makes, not what nobody is at work at."""
+    other = prepare(output_path=str(tmp_path / "others"))
+    same_place = prepare(output_path=str(Path("results").absolute()))
+    margin = prepare()
+    assert other.files.plan_dir == margin.files.plan_dir
+    with another_run(margin) as run:
+        with pytest.raises(MarginCacheError) as caught:
+            begin_margin(other, True)
+        said = str(caught.value)
+        assert said.startswith(
+            f"tmp_dir: {margin.files.plan_dir} is in use by another run (process"
+        )
+        assert f"process {run.pid} on " in said
+        assert f"which makes {margin.files.output_dir.absolute()}; wait" in said
+        assert str(tmp_path / "others") not in said
+        assert not other.files.staging_dir.exists()
+        with pytest.raises(MarginCacheError, match=r"^output_path: .* is being made by another"):
+            begin_margin(same_place, True)
+    begin_margin(other, True)
+
+
 def test_another_margin_is_none_of_its_business(prepare: Callable[..., Margin]) -> None:
     with another_run(prepare()):
         begin_margin(prepare(output_artifact_name="margin.wide"), True)

@@ -120,12 +120,18 @@ def test_metadata_that_the_disk_has_no_room_for_are_named(reduced: Margin) -> No
     assert finish_margin(reduced)["rows"]
 
 
-def test_footers_that_are_damaged_are_named(reduced: Margin) -> None:
-    footers = reduced.files.footers(reduced.plan.reduce_names[0])
+def test_footers_that_are_damaged_are_named_and_their_job_is_done_again(reduced: Margin) -> None:
+    name = reduced.plan.reduce_names[0]
+    footers = reduced.files.footers(name)
     footers.write_bytes(bytes(footers.stat().st_size))
-    with pytest.raises(MarginCacheError, match=f"{footers}: is damaged; delete it and start"):
+    with pytest.raises(MarginCacheError, match=f"{footers}: is damaged; start the run again"):
         finish_margin(reduced)
     assert not reduced.files.output_dir.exists()
+    assert [
+        each for each in reduced.plan.reduce_names if not reduced.files.receipt(each).exists()
+    ] == [name]
+    reduce_margins(reduced.plan, 0, reduced.files, reduced.files.staging_dir)
+    assert finish_margin(reduced)["rows"]
 
 
 def test_a_receipt_of_another_shape_is_named(reduced: Margin) -> None:

@@ -5,14 +5,17 @@ import os
 import re
 import signal
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from margin_cache.catalog.formats import read_catalog_info
 from margin_cache.config.validation import settings_of_margins
 from margin_cache.errors import MarginCacheError
 from margin_cache.planning.model import load_plan
+from margin_cache.stages import margin as margins
 from margin_cache.stages import prepare as preparing
 from margin_cache.stages.margin import Margin, load_margins, save_margin
 from margin_cache.stages.prepare import prepare_margins
@@ -60,6 +63,21 @@ def test_cells_of_a_coarse_margin_must_be_smaller_than_partitions(
     assert prepare(**config).plan.partitions.orders.max() == 1
     with pytest.raises(MarginCacheError, match=f"^margin_order: {said}"):
         prepare(fine_filtering=False, **config)
+
+
+@pytest.mark.parametrize("margin_order", [-1, 1, 5])
+def test_an_index_that_has_no_cells_for_a_coarse_margin_is_named(
+    margin_order: int,
+    catalog: Path,
+    prepare: Callable[..., Margin],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """No order and no threshold would help."""
+    info = replace(read_catalog_info(catalog), index_order=1)
+    monkeypatch.setattr(margins, "read_catalog_info", lambda path: info)
+    said = "fine_filtering: false needs .* above 1, .*index, of order 1, has none; use fine_fil"
+    with pytest.raises(MarginCacheError, match=f"^{said}tering: true$"):
+        prepare(fine_filtering=False, margin_order=margin_order)
 
 
 def test_the_plan_has_the_schema_of_the_catalog(

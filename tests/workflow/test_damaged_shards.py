@@ -1,0 +1,47 @@
+"""A shard that is found damaged is made again by the next run, and no other is."""
+
+from pathlib import Path
+
+import pytest
+from support.margins import configuration, margin_digests
+from support.small_skies import small_catalog
+from support.workflow_runs import run_workflow
+
+DAMAGED = "is damaged; start the run again, which makes it again"
+
+
+@pytest.fixture(scope="module")
+def catalog(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return small_catalog(tmp_path_factory.mktemp("sky") / "sky", rows=4000, max_rows=400)
+
+
+def damage(shard: Path) -> None:
+    """Fill all of a shard but its ends with zeros; its time of change stays."""
+    content = shard.read_bytes()
+    footer = 10 + int.from_bytes(content[-10:-6], "little")
+    shard.write_bytes(content[:8] + bytes(len(content) - footer - 8) + content[-footer:])
+
+
+@pytest.mark.parametrize("options", [(), ("--keep-going", "--retries", "1")])
+def test_a_damaged_shard_is_made_again_by_the_next_run(
+    options: tuple[str, ...], catalog: Path, tmp_path: Path
+) -> None:
+    kept = {"delete_intermediate_parquet_files": False}
+    config = configuration(catalog, partitions_per_job=4, **kept)
+    run_workflow(tmp_path / "whole", config=config, check=True)
+    site = tmp_path / "site"
+    run_workflow(site, "--until", "map_partitions", config=config, check=True)
+    shards = sorted(site.glob("intermediate/*/*/shards/*.arrow"))
+    assert len(shards) > 3
+    times = {shard: shard.stat().st_mtime_ns for shard in shards[1:]}
+    damage(shards[0])
+    failed = run_workflow(site, *options, cores=1)
+    assert failed.returncode == 1
+    assert "Traceback" not in failed.stdout
+    place = shards[0].relative_to(site)
+    assert failed.stdout.splitlines()[-1].startswith(f"error: {place}: {DAMAGED}"), failed.stdout
+    again = run_workflow(site, check=True).stdout
+    assert "1 map jobs" in again, again
+    assert margin_digests(site) == margin_digests(tmp_path / "whole")
+    assert sorted(site.glob("intermediate/*/*/shards/*")) == shards
+    assert {shard: shard.stat().st_mtime_ns for shard in times} == times
