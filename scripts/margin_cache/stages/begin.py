@@ -52,7 +52,7 @@ def begin_margin(margin: Margin, is_pending: bool, again: Again = Again.NOTHING)
         lock_margin(margin)
         if margin.files.url:
             with _output_of(margin) as output:
-                output.claim(new_claim(margin, _this_run()))
+                output.claim(new_claim(margin, _this_run(margin)))
                 output.refresh()
             check_output(margin)
         if put_back_older(margin.files):

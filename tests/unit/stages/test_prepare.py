@@ -74,7 +74,7 @@ def test_an_index_that_has_no_cells_for_a_coarse_margin_is_named(
 ) -> None:
     """No order and no threshold would help."""
     info = replace(read_catalog_info(catalog), index_order=1)
-    monkeypatch.setattr(margins, "read_catalog_info", lambda path: info)
+    monkeypatch.setattr(margins, "read_catalog_info", lambda path, url: info)
     said = "fine_filtering: false needs .* above 1, .*index, of order 1, has none; use fine_fil"
     with pytest.raises(MarginCacheError, match=f"^{said}tering: true$"):
         prepare(fine_filtering=False, margin_order=margin_order)
