@@ -37,6 +37,9 @@ FIGURES = ("orders", "margin_rows", "margin_share", "histograms", "costs", "part
 
 PROVENANCE = "provenance_info.json"
 
+DAMAGED = ".damaged"
+"""What the name of a file that marks a shard as damaged has more than that of the shard."""
+
 
 @dataclass(frozen=True)
 class PlanFiles:
@@ -257,6 +260,11 @@ def plan_dirs(directory: Path) -> list[Path]:
 def job_of(path: Path) -> str:
     """Return whose a shard or a receipt is: the id of its plan and the name of its job."""
     return f"{path.parents[1].name}/{path.stem}"
+
+
+def damage_mark(shard: Path) -> Path:
+    """Return the file that marks a shard as damaged, until the next run makes it again."""
+    return shard.with_name(f"{shard.name}{DAMAGED}")
 
 
 def is_of_this_run(log: str) -> bool:

@@ -46,6 +46,7 @@ from margin_cache.stages.remote_places import (
     show_outputs,
 )
 from margin_cache.stages.writer_options import check_given
+from margin_cache.storage.directories import is_mount
 from margin_cache.storage.files import identity
 
 _PARTS = ("Norder=*", "Norder=*/Dir=*")
@@ -134,7 +135,7 @@ def _check_place(key: str, path: Path) -> None:
         raise MarginCacheError(
             f"tmp_dir: {path} is a catalog; choose another place, or another output_artifact_name"
         )
-    if key == "output_path" and path.is_mount():
+    if key == "output_path" and is_mount(path):
         raise MarginCacheError(
             f"output_path: {path} is where a file system is mounted, which nothing can take the "
             "place of; give a directory in it, or choose another output_artifact_name"

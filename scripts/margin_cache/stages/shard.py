@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from margin_cache.catalog.columns import DESTINATION
 from margin_cache.errors import MarginCacheError, PassingError
-from margin_cache.stages.layout import job_of
+from margin_cache.stages.layout import DAMAGED, damage_mark, job_of
 from margin_cache.storage.files import read_json, write_json
 
 _LISTS = (
@@ -35,9 +35,6 @@ _JOB = b"margin_cache:job"
 
 _CONTENT = b"margin_cache:content"
 """Key of first destination, last destination and checksum of a batch, in the metadata with it."""
-
-_MARK = ".damaged"
-"""What the name of a file that marks a shard as damaged has more than that of the shard."""
 
 
 def new_shard(sink: pa.NativeFile, schema: pa.Schema, shard: Path) -> pa.RecordBatchFileWriter:
@@ -134,7 +131,7 @@ def _mark(shard: Path, opened: list[int]) -> str:
         opened: the state of what was read.
     """
     try:
-        write_json(shard.with_name(shard.name + _MARK), opened)
+        write_json(damage_mark(shard), opened)
     except OSError as error:
         return f"delete it and start the run again ({error.filename}: {error.strerror})"
     return "start the run again, which makes it again"
@@ -146,8 +143,8 @@ def delete_damaged(shards_dir: Path) -> None:
     Args:
         shards_dir: their directory, if there is one.
     """
-    for mark in shards_dir.glob(f"*{_MARK}"):
-        shard = mark.with_name(mark.name.removesuffix(_MARK))
+    for mark in shards_dir.glob(f"*{DAMAGED}"):
+        shard = mark.with_name(mark.name.removesuffix(DAMAGED))
         with suppress(FileNotFoundError):
             if _state(shard) == read_json(mark):
                 shard.unlink()

@@ -2,6 +2,7 @@
 
 import errno
 import os
+import re
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -27,6 +28,28 @@ def directory_size(directory: Path) -> int:
                 is_directory = entry.is_dir()
                 size += directory_size(Path(entry.path)) if is_directory else entry.stat().st_size
     return size
+
+
+def is_mount(path: Path) -> bool:
+    """Tell whether a file system is mounted at a path, or a directory of the same one.
+
+    The latter has the device of what is around it, and only Linux says that it is mounted there.
+
+    Args:
+        path: the path, absolute and without links.
+    """
+    if path.is_mount():
+        return True
+    try:
+        lines = Path("/proc/self/mountinfo").read_bytes().splitlines()
+    except OSError:
+        return False
+    # Blanks and the like are written as their octal numbers.
+    points = (
+        re.sub(rb"\\([0-7]{3})", lambda number: bytes([int(number[1], 8)]), line.split()[4])
+        for line in lines
+    )
+    return os.fsencode(path) in points
 
 
 @contextmanager

@@ -21,8 +21,10 @@ from margin_cache.stages.margin import Margin, load_margins, save_margin
 from margin_cache.stages.prepare import prepare_margins
 from support.changed_catalogs import declare_interval, rewrite_partitions, say_other_codec
 from support.margins import configuration
+from support.own_mounts import can_mount, python, run_with_mount
 from support.small_skies import pixels_at, sky_of, small_catalog
 from support.stages import run_map_jobs, run_reduce_jobs
+from support.workflow_runs import plain
 from support.write_hats import write_hats
 
 
@@ -299,6 +301,54 @@ def test_a_mount_of_a_part_of_the_catalog_is_refused(
     with pytest.raises(MarginCacheError, match=f"^{key}: .* lies, by a mount or a link, inside"):
         prepare(**{key: str(mounted / "deep")})
     prepare(**{key: str(tmp_path / "other")})
+
+
+PREPARE = """
+import json, sys
+from margin_cache.config.validation import settings_of_margins
+from margin_cache.process import run
+from margin_cache.stages.prepare import prepare_margins
+run(lambda: prepare_margins(settings_of_margins(json.loads(sys.argv[1])))[0].name)
+"""
+
+REAL_MOUNTS = [
+    ("sky", "mounted", {"output_path": "mounted/deep"}, "^error: output_path: .* by a mount or"),
+    ("sky", "mounted", {"tmp_dir": "mounted/deep"}, "^error: tmp_dir: .* by a mount or a link"),
+    ("sky/Norder=0", "mounted", {"tmp_dir": "mounted"}, "^error: tmp_dir: .* by a mount or a"),
+    (
+        "sky/Norder=0/Dir=0",
+        "mounted",
+        {"output_path": "mounted/deep/deeper"},
+        "^error: output_path: .* by a mount or a link, inside the input catalog",
+    ),
+    ("free", "results/x", {}, "^error: output_path: .*/x is where a file system is mounted"),
+    ("free", "a b/x", {"output_path": "a b"}, "^error: output_path: .*/x is where a file system"),
+    ("free", "results", {}, "^x$"),
+    ("free", "mounted", {"tmp_dir": "mounted"}, "^x$"),
+]
+
+
+# In CI a skip is a failure; a machine without mounts still has the tests with replaced functions.
+@pytest.mark.skipif(not can_mount(), reason="a process gets no mounts of its own here")
+@pytest.mark.parametrize(
+    ("source", "target", "changes", "said"),
+    REAL_MOUNTS if can_mount() or os.environ.get("CI") != "true" else [],
+)
+def test_real_mounts_are_found(
+    source: str, target: str, changes: dict[str, str], said: str, catalog: Path, tmp_path: Path
+) -> None:
+    """Of a directory of the same file system too, which has the same device on both sides."""
+    assert catalog == tmp_path / "sky"
+    for name in ("free", target):
+        (tmp_path / name).mkdir(parents=True, exist_ok=True)
+    places = {"output_path": "results", "tmp_dir": "intermediate"} | changes
+    config = configuration(catalog, output_artifact_name="x")
+    config |= {key: tmp_path / place for key, place in places.items()}
+    command = python(PREPARE, json.dumps(plain(config)))
+    ended = run_with_mount(tmp_path / source, tmp_path / target, command)
+    assert re.search(said, ended.stdout.strip(), re.MULTILINE), ended.stdout
+    assert ended.returncode == (said != "^x$")
+    assert list((tmp_path / target).iterdir()) == []
 
 
 @pytest.mark.parametrize("what", ["report", "audit"])
