@@ -19,7 +19,7 @@ from margin_cache.stages.claims import (
 from margin_cache.stages.margin import Margin
 from margin_cache.storage.files import write_json
 
-RUN = {"process": 5, "host": "node", "directory": "/home/lab"}
+RUN = {"process": 5, "host": "node", "directory": "/data/lab"}
 
 
 @pytest.fixture
@@ -59,7 +59,7 @@ def test_a_directory_without_runs_has_no_claims(margin: Margin) -> None:
 
 def test_another_run_is_named() -> None:
     words = str(in_use("s3://sky/m", RUN))
-    assert "process 5 on node, started in /home/lab" in words
+    assert "process 5 on node, started in /data/lab" in words
     assert "remove the object s3://sky/m/.being_made.json" in words
     assert "which does not say who it is" in str(in_use("s3://sky/m", ["text"]))
 

@@ -13,7 +13,7 @@ from margin_cache.stages.remote_output import RemoteOutput, open_output
 from margin_cache.storage.object_state import is_object
 from support.object_servers import S3
 
-RUN = {"process": 5, "host": "node", "directory": "/home/lab"}
+RUN = {"process": 5, "host": "node", "directory": "/data/lab"}
 
 
 @pytest.fixture
