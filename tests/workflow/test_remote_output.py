@@ -255,6 +255,25 @@ def test_two_directories_do_not_make_one_margin_at_once(
     assert "Nothing to be done" in again.stdout
 
 
+def test_a_killed_run_is_not_gone_on_with_by_one_of_other_parameters(
+    catalogs: Path, s3: S3, tmp_path: Path
+) -> None:
+    """The older margin, which it was about to make again, would be lost."""
+    config = configured(catalogs / "hats", s3, "others")
+    run_workflow(tmp_path, config=config, check=True)
+    expected = s3.digests(f"others/{NAME}")
+    run = Run(tmp_path, "--forceall")
+    run.wait_for(lambda: "properties" not in s3.states(f"others/{NAME}"))
+    run.kill_group()
+    config["margin_threshold"] = 30.0
+    line = error_line(run_workflow(tmp_path, config=config))
+    assert "margin_threshold 60.0, not 30.0" in line
+    config["margin_threshold"] = 60.0
+    run_workflow(tmp_path, config=config)
+    resume(tmp_path)
+    assert without_dates(s3.digests(f"others/{NAME}")) == without_dates(expected)
+
+
 def test_a_margin_is_listed_in_its_collection(catalogs: Path, s3: S3, tmp_path: Path) -> None:
     url = s3.upload(catalogs / "collection", "collection")
     config = configured(url, s3, "collection")

@@ -42,7 +42,10 @@ def work_of(margin: Margin) -> dict[str, Any]:
 
 
 def is_resumed(margin: Margin) -> bool:
-    """Tell whether an earlier run of the same directory was at work at a margin, and did not end.
+    """Tell whether a run of the same directory was at work at a margin, and did not end.
+
+    One with other parameters does not count, unless ``overwrite`` is set: an older margin may have
+    been its own, and not be replaced by this one.
 
     Raises:
         MarginCacheError: one of another directory was, or is.
@@ -50,9 +53,10 @@ def is_resumed(margin: Margin) -> bool:
     path = margin.files.output_dir / CLAIM
     if not margin.files.url or not path.exists():
         return False
+    claim = read_json(path)
     if not is_ours(margin):
-        raise in_use(margin.files.url, read_json(path))
-    return True
+        raise in_use(margin.files.url, claim)
+    return bool(margin.settings.overwrite or claim.get("plan") == margin.plan.plan_id)
 
 
 def is_ours(margin: Margin) -> bool:

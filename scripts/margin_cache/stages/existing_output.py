@@ -14,7 +14,13 @@ from margin_cache.stages.claims import is_resumed, names_while_made
 from margin_cache.stages.layout import PROVENANCE, MarginFiles
 from margin_cache.stages.margin import Margin, settings_as_json
 from margin_cache.stages.receipts import read_receipt
-from margin_cache.storage.files import file_digest, has_size, identity, read_json
+from margin_cache.storage.files import (
+    file_digest,
+    has_size,
+    identity,
+    is_temporary,
+    read_json,
+)
 from margin_cache.storage.object_state import is_object
 
 TOOL_NAME = "snakemake-margin-cache"
@@ -189,6 +195,9 @@ def check_nothing_foreign(margin: Margin, directory: Path, listed: Iterable[str]
         ours.update(names_while_made(margin))
     around = {str(parent) for path in ours for parent in Path(path).parents}
     foreign = [path for path in _files_below(directory) if path not in ours]
+    if margin.files.url:
+        # Names of objects are whole: such a file of the image is what a killed process left there.
+        foreign = [path for path in foreign if not is_temporary(Path(path).name)]
     foreign += [path for path in _empty_directories(directory) if path not in around]
     if foreign:
         raise MarginCacheError(

@@ -1,7 +1,7 @@
 from pathlib import Path
 
 import pytest
-from margin_cache.audit.place import check_place
+from margin_cache.audit.place import check_is_local, check_place
 from margin_cache.errors import MarginCacheError
 
 
@@ -18,3 +18,9 @@ def test_an_audit_is_written_where_there_is_nothing_or_an_older_one(tmp_path: Pa
     (tmp_path / "file").touch()
     with pytest.raises(MarginCacheError, match="/file: Not a directory; choose another place"):
         check_place(tmp_path / "file")
+
+
+def test_what_is_audited_is_on_disk() -> None:
+    check_is_local({"input_catalog_path": "/sky", "audit_catalog_path": "", "output_path": "a"})
+    with pytest.raises(MarginCacheError, match=r"^output_path: s3://a is a URL, and audits read"):
+        check_is_local({"input_catalog_path": "/sky", "output_path": "s3://a"})

@@ -85,6 +85,10 @@ def test_a_reduce_job_asks_for_no_more_than_the_shards_that_it_needs(tmp_path: P
     plan = plan_of(catalog, tmp_path, partitions_per_job=1)
     empty = reduce_request(plan, 0, 0)
     some = reduce_request(plan, 0, 2 * 10**9)
+    sent = reduce_request(plan, 0, 2 * 10**9, is_sent=True)
+    assert sent.mem_mb - some.mem_mb == pytest.approx(240, abs=1)
+    assert sent.runtime > some.runtime
+    assert finish_request(plan, GROUP, True).mem_mb - finish_request(plan, GROUP).mem_mb == 240
     assert 0 < some.mem_mb - empty.mem_mb <= 3000
     assert some.runtime > empty.runtime
 

@@ -43,6 +43,15 @@ def test_a_run_of_this_directory_goes_on(margin: Margin) -> None:
     assert is_resumed(margin) and is_ours(margin)
 
 
+def test_a_run_with_other_parameters_goes_on_on_demand_only(in_s3: Callable[..., Margin]) -> None:
+    margin = in_s3()
+    other = in_s3(margin_threshold=30.0)
+    again = in_s3(margin_threshold=30.0, overwrite=True)
+    # The last one has looked, and found nothing: the claim is written after that.
+    write_json(margin.files.output_dir / CLAIM, new_claim(margin, RUN))
+    assert [is_resumed(each) for each in (margin, other, again)] == [True, False, True]
+
+
 @pytest.mark.parametrize("claim", [{**RUN, "owner": "another"}, {}, "text", None])
 def test_a_run_of_another_directory_is_refused(claim: object, margin: Margin) -> None:
     new_claim(margin, RUN)

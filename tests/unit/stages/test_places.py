@@ -6,10 +6,12 @@ from pathlib import Path
 import pytest
 from margin_cache.errors import MarginCacheError
 from margin_cache.stages.begin import begin_margin
-from margin_cache.stages.existing_output import is_complete
+from margin_cache.stages.claims import CLAIM
+from margin_cache.stages.existing_output import check_output, is_complete
 from margin_cache.stages.finish import finish_margin
 from margin_cache.stages.margin import Margin
 from margin_cache.stages.places import place_of
+from margin_cache.storage.files import temporary_beside, unique_mark
 from support.margins import tree_digest
 from support.object_servers import S3
 from support.remote_catalogs import only_parquet
@@ -74,3 +76,17 @@ def test_a_margin_of_objects_that_others_have_replaced_is_not_finished(
     with pytest.raises(MarginCacheError, match="is missing or truncated; start the run again"):
         finish_margin(margin)
     assert not any("properties" in each or "info.json" in each for each in s3.states(name))
+
+
+def test_what_a_killed_process_left_in_an_image_is_nobodys(
+    in_s3: Callable[..., Margin], s3: S3
+) -> None:
+    margin = in_s3()
+    begin_margin(margin, True)
+    left = temporary_beside(margin.files.output_dir / CLAIM, unique_mark())
+    left.touch()
+    check_output(in_s3())
+    name = margin.files.url.removeprefix("s3://sky/")
+    s3.write(f"{name}/.hidden.tmp", b"x")
+    with pytest.raises(MarginCacheError, match=r"/\.hidden\.tmp is none of the margin's files"):
+        check_output(in_s3())

@@ -5,12 +5,16 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from margin_cache.errors import MarginCacheError
 from margin_cache.stages.claims import CLAIM, new_claim, work_of
 from margin_cache.stages.margin import Margin
-from margin_cache.stages.remote_output import RemoteOutput, open_output
+from margin_cache.stages.remote_output import RemoteOutput, open_output, use_image
+from margin_cache.storage import missing_parts
 from margin_cache.storage.object_state import is_object
+from margin_cache.storage.parquet_file import open_parquet
 from support.object_servers import S3
 
 RUN = {"process": 5, "host": "node", "directory": "/data/lab"}
@@ -197,3 +201,20 @@ def test_without_a_collection_nothing_is_listed(margin: Margin, place: str, s3: 
     with open_output(margin.files) as output:
         output.register(margin.plan.parameters.catalog)
     assert s3.states(place.rpartition("/")[0]) == {}
+
+
+def test_footers_of_a_margin_are_fetched_into_its_image(
+    margin: Margin, place: str, s3: S3, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(missing_parts, "_sources", [])
+    pq.write_table(pa.table({"x": list(range(50_000))}), tmp_path / "rows")
+    content = (tmp_path / "rows").read_bytes()
+    name = "dataset/Norder=0/Dir=0/Npix=4.parquet"
+    s3.write(f"{place}/{name}", content)
+    with open_output(margin.files) as output:
+        output.refresh()
+    use_image(margin.files)
+    file = margin.files.output_dir / name
+    assert open_parquet(file).metadata.num_rows == 50_000
+    assert is_object(file, len(content), s3.states(place)[name])
+    assert 512 * file.stat().st_blocks < len(content) / 2
