@@ -11,13 +11,13 @@ import time
 from collections.abc import Iterable
 from pathlib import Path
 
-from margin_cache.errors import call
+from margin_cache.errors import MarginCacheError, call
 from margin_cache.storage.door import ObjectChanged
 from margin_cache.storage.files import is_temporary, temporary_beside, unique_mark
 from margin_cache.storage.missing_parts import Range
 from margin_cache.storage.object_state import ObjectState, has_state
 from margin_cache.storage.stores import Store
-from margin_cache.storage.urls import joined
+from margin_cache.storage.urls import is_below, joined
 
 TAIL = 8
 """Bytes at the end of a Parquet file: the length of its footer, and the format's name."""
@@ -50,8 +50,9 @@ class Mirror:
             states: their states by their paths in the catalog.
 
         Raises:
-            MarginCacheError: one cannot be read.
+            MarginCacheError: one cannot be read, or does not lie in the catalog.
         """
+        self._check_inside(states)
         wanted = {
             path: state
             for path, state in states.items()
@@ -65,7 +66,12 @@ class Mirror:
             _write(self.root / path, of(state), [(0, read.result())])
 
     def place(self, states: dict[str, ObjectState]) -> None:
-        """Make files of some sizes and states, without content, as far as they have changed."""
+        """Make files of some sizes and states, without content, as far as they have changed.
+
+        Raises:
+            MarginCacheError: one does not lie in the catalog.
+        """
+        self._check_inside(states)
         made: set[Path] = set()
         for path, state in states.items():
             file = self.root / path
@@ -74,6 +80,12 @@ class Mirror:
                     file.parent.mkdir(parents=True, exist_ok=True)
                     made.add(file.parent)
                 _make_hole(file, of(state))
+
+    def _check_inside(self, paths: Iterable[str]) -> None:
+        """Check that files lie in the mirror: what names them can be damaged, or mean harm."""
+        for path in paths:
+            if not is_below(path):
+                raise MarginCacheError(f"{self.url}: names the file {path}, which is not in it")
 
     def remove_others(self, kept: Iterable[str]) -> None:
         """Remove the files whose objects are not there any more, and directories left empty."""

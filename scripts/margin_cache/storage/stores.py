@@ -18,6 +18,7 @@ from margin_cache.errors import MarginCacheError, PassingError
 from margin_cache.storage.door import NotYet, ObjectChanged, OtherwiseThere
 from margin_cache.storage.doors import open_door
 from margin_cache.storage.object_state import ObjectState
+from margin_cache.storage.urls import is_below
 
 Result = TypeVar("Result")
 
@@ -88,10 +89,16 @@ class Store:
     async def listing(self, url: str) -> dict[str, ObjectState] | None:
         """Return the objects below a URL by their paths there; None if the store cannot list.
 
+        Objects whose names are no paths of files are left out.
+
         Raises:
             MarginCacheError: the store does not answer, or forbids it.
         """
-        return await self._patiently(url, lambda: self._door.listing(url))
+        found = await self._patiently(url, lambda: self._door.listing(url))
+        if found is None:
+            return None
+        # Such as `a//b`, `../a` and `a/`, which stands for a directory.
+        return {path: state for path, state in found.items() if is_below(path)}
 
     async def states(self, urls: list[str]) -> list[ObjectState | None]:
         """Return the states of objects, None of one that is not there.

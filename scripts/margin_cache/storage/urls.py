@@ -74,6 +74,11 @@ def joined(url: str, path: str) -> str:
     return f"{url.rstrip('/')}/{path}" if path not in ("", ".") else url.rstrip("/")
 
 
+def is_below(path: str) -> bool:
+    """Tell whether the name of an object is a path of a file below a directory."""
+    return all(part not in ("", ".", "..") for part in path.split("/")) and "\0" not in path
+
+
 def mirror_dir(url: str, options: Mapping[str, Any]) -> Path:
     """Return the directory that mirrors a catalog, relative to the working directory.
 

@@ -13,7 +13,7 @@ from margin_cache.stages.claims import CLAIM, new_claim, work_of
 from margin_cache.stages.margin import Margin
 from margin_cache.stages.remote_output import RemoteOutput, open_output, use_image
 from margin_cache.storage import missing_parts
-from margin_cache.storage.object_state import is_object
+from margin_cache.storage.object_state import ObjectState, is_object
 from margin_cache.storage.parquet_file import open_parquet
 from support.object_servers import S3
 
@@ -218,3 +218,14 @@ def test_footers_of_a_margin_are_fetched_into_its_image(
     assert open_parquet(file).metadata.num_rows == 50_000
     assert is_object(file, len(content), s3.states(place)[name])
     assert 512 * file.stat().st_blocks < len(content) / 2
+
+
+def test_names_of_objects_lead_nowhere_else(margin: Margin, place: str, s3: S3) -> None:
+    for name in ("../outside", "/etc/outside", "a//b", "directory/"):
+        s3.write(f"{place}/{name}", b"x")
+    s3.write(f"{place}/inside", b"x")
+    with open_output(margin.files) as output:
+        output.refresh()
+        assert files_below(margin.files.output_dir.parent) == {f"{margin.name}/inside"}
+        with pytest.raises(MarginCacheError, match=r"names the file \.\./outside, which"):
+            output.mirror.place({"../outside": ObjectState(1, "a")})

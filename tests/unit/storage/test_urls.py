@@ -6,6 +6,7 @@ import pytest
 from margin_cache.errors import MarginCacheError
 from margin_cache.storage.urls import (
     check_url,
+    is_below,
     is_url,
     joined,
     local_path,
@@ -90,3 +91,13 @@ def test_a_mirror_depends_on_the_place_and_not_on_who_asks() -> None:
 def test_paths_are_their_own_places() -> None:
     assert local_path("sky", {"anon": True}) == ("sky", "")
     assert local_path("s3://b/sky/", {}) == (str(mirror_dir("s3://b/sky", {})), "s3://b/sky")
+
+
+@pytest.mark.parametrize("path", ["a", "dataset/Norder=0/Dir=0/Npix=4.parquet", "a/..b", ".a/b."])
+def test_paths_of_files_are_below_their_directory(path: str) -> None:
+    assert is_below(path)
+
+
+@pytest.mark.parametrize("path", ["", "/a", "../a", "a/../../b", "a//b", "a/", "./a", "a\0"])
+def test_other_names_of_objects_are_not(path: str) -> None:
+    assert not is_below(path)
