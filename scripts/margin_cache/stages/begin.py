@@ -52,9 +52,10 @@ def begin_margin(margin: Margin, is_pending: bool, again: Again = Again.NOTHING)
         lock_margin(margin)
         if margin.files.url:
             with _output_of(margin) as output:
-                output.claim(new_claim(margin, _this_run(margin)))
+                # As it is just before the claim: with that, everything there looks like this run's.
                 output.refresh()
-            check_output(margin)
+                check_output(margin)
+                output.claim(new_claim(margin, _this_run(margin)))
         if put_back_older(margin.files):
             check_output(margin)
         if again:

@@ -46,12 +46,12 @@ def open_output(files: MarginFiles, options: Mapping[str, Any] | None = None) ->
 
     Args:
         files: the files of the margin.
-        options: fsspec's options for the store; if there are none, as jobs find them.
+        options: fsspec's options for the store; None: as jobs find them.
 
     Raises:
         MarginCacheError: there is no driver for the store, or no options for it.
     """
-    found = options or load_options(files.output_storage_file)
+    found = load_options(files.output_storage_file) if options is None else options
     return RemoteOutput(files.url, files.output_dir, found)
 
 

@@ -11,6 +11,7 @@ from margin_cache.stages.existing_output import check_output, is_complete
 from margin_cache.stages.finish import finish_margin
 from margin_cache.stages.margin import Margin
 from margin_cache.stages.places import place_of
+from margin_cache.stages.remote_output import open_output
 from margin_cache.storage.files import temporary_beside, unique_mark
 from support.margins import tree_digest
 from support.object_servers import S3
@@ -90,3 +91,30 @@ def test_what_a_killed_process_left_in_an_image_is_nobodys(
     s3.write(f"{name}/.hidden.tmp", b"x")
     with pytest.raises(MarginCacheError, match=r"/\.hidden\.tmp is none of the margin's files"):
         check_output(in_s3())
+
+
+def test_a_margin_that_another_run_has_finished_meanwhile_is_not_replaced(
+    in_s3: Callable[..., Margin], s3: S3
+) -> None:
+    """This run has planned when nothing was there."""
+    late = in_s3(margin_threshold=30.0)
+    margin = in_s3()
+    begin_margin(margin, True)
+    run_map_jobs(margin)
+    run_reduce_jobs(margin)
+    finish_margin(margin)
+    name = margin.files.url.removeprefix("s3://sky/")
+    before = s3.states(name)
+    release_locks()
+    with pytest.raises(MarginCacheError, match=r"margin_threshold 60\.0, not 30\.0"):
+        begin_margin(late, True)
+    assert s3.states(name) == before
+
+
+def test_a_run_without_options_does_not_take_those_of_an_earlier_one(
+    in_s3: Callable[..., Margin],
+) -> None:
+    margin = in_s3()
+    assert margin.files.output_storage_file.exists()
+    with open_output(margin.files, {}) as output:
+        assert "endpoint_url" not in str(output._store._door._system.storage_options)
