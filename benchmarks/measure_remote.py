@@ -50,18 +50,23 @@ def measure_states(directory: Path, partitions: int) -> None:
             print(f"{partitions} states, {which}: {seconds:.1f} s, of a processor {worked:.1f} s")
 
 
-def measure_latency(directory: Path, rows: int, latency: float) -> None:
-    """Time a margin with and without a pause before each answer."""
-    rng = np.random.default_rng(1)
+def write_even_sky(directory: Path, rows: int, order: int) -> None:
+    """Write the catalog `sky`, of some rows of 22 columns and all pixels of an order."""
+    rng = np.random.default_rng(order)
     ra, dec = skies.uniform_sky(rng, rows)
     columns = {f"c{number}": rng.normal(size=rows) for number in range(20)}
-    partitions = np.array([[1, pixel] for pixel in range(48)])
-    write_hats(directory / "skies", "even", pa.table({"ra": ra, "dec": dec, **columns}), partitions)
+    partitions = np.array([[order, pixel] for pixel in range(12 * 4**order)])
+    write_hats(directory, "sky", pa.table({"ra": ra, "dec": dec, **columns}), partitions)
+
+
+def measure_latency(directory: Path, rows: int, latency: float) -> None:
+    """Time a margin with and without a pause before each answer."""
+    write_even_sky(directory / "skies", rows, 1)
     with faulty_server(directory / "skies") as server:
         for pause in (0.0, latency, 0.0, latency):
             server.latency, server.bytes_sent = pause, 0
             config = {
-                "input_catalog_path": f"{server.url}/even",
+                "input_catalog_path": f"{server.url}/sky",
                 "tmp_dir": str(directory / f"tmp{time.monotonic_ns()}"),
                 "output_path": str(directory / f"out{time.monotonic_ns()}"),
             }
@@ -74,12 +79,7 @@ def measure_latency(directory: Path, rows: int, latency: float) -> None:
 
 def measure_throughput(directory: Path, rows: int, kilobytes: int) -> None:
     """Time mapping, and plain downloads of the same files by as many connections, in turn."""
-    rng = np.random.default_rng(2)
-    ra, dec = skies.uniform_sky(rng, rows)
-    columns = {f"c{number}": rng.normal(size=rows) for number in range(20)}
-    partitions = np.array([[2, pixel] for pixel in range(192)])
-    table = pa.table({"ra": ra, "dec": dec, **columns})
-    write_hats(directory / "throughput", "sky", table, partitions)
+    write_even_sky(directory / "throughput", rows, 2)
     files = sorted((directory / "throughput").rglob("Npix=*"))
     total = sum(file.stat().st_size for file in files)
     for limit in (kilobytes, 0):

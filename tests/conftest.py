@@ -1,6 +1,8 @@
 """What holds for all tests."""
 
 import os
+from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
@@ -19,3 +21,13 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     long = [item for item in items if item.get_closest_marker("long")]
     config.hook.pytest_deselected(items=long)
     items[:] = [item for item in items if item not in set(long)]
+
+
+@pytest.fixture(scope="session")
+def s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    """An S3 server, one for all tests of a worker, which write at places of their own."""
+    # Not before its assertions are to be rewritten.
+    from support.object_servers import s3_server
+
+    with s3_server(tmp_path_factory.mktemp("s3") / "own") as server:
+        yield server

@@ -5,12 +5,11 @@ import os
 import subprocess
 import sys
 import warnings
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from support.object_servers import BUCKET, S3, s3_server
+from support.object_servers import BUCKET, S3
 from support.remote_catalogs import NAME, configured, made_on_disk, small_catalogs
 from support.workflow_runs import run_workflow
 
@@ -21,12 +20,6 @@ pytestmark = pytest.mark.filterwarnings("ignore")
 @pytest.fixture(scope="module")
 def catalogs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return small_catalogs(tmp_path_factory.mktemp("catalogs"))
-
-
-@pytest.fixture(scope="module")
-def s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3]:
-    with s3_server(tmp_path_factory.mktemp("s3") / "own") as server:
-        yield server
 
 
 def test_hats_and_lsdb_open_a_margin_where_it_lies(catalogs: Path, s3: S3, tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from support import skies
 from support.faulty_server import Behaviour, faulty_server
 from support.killed_runs import Run, resume
 from support.margins import margin_digests, remains, tree_digest
-from support.object_servers import S3, Nginx, nginx, s3_server
+from support.object_servers import S3, Nginx, nginx
 from support.remote_catalogs import NAME, made_in, only_parquet, size_of, sky_in
 from support.sites import error_line
 from support.small_skies import small_catalog
@@ -50,12 +50,6 @@ def catalogs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def web(catalogs: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Nginx]:
     with nginx(catalogs, tmp_path_factory.mktemp("nginx") / "own") as server:
-        yield server
-
-
-@pytest.fixture(scope="module")
-def s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3]:
-    with s3_server(tmp_path_factory.mktemp("s3") / "own") as server:
         yield server
 
 

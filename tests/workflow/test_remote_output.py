@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from support.faulty_proxy import faulty_proxy
 from support.killed_runs import Run, resume
-from support.object_servers import BUCKET, S3, Nginx, nginx, s3_server
+from support.object_servers import BUCKET, S3, Nginx, nginx
 from support.remote_catalogs import (
     NAME,
     configured,
@@ -31,12 +31,6 @@ KILLS = 20
 @pytest.fixture(scope="module")
 def catalogs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return small_catalogs(tmp_path_factory.mktemp("catalogs"))
-
-
-@pytest.fixture(scope="module")
-def s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3]:
-    with s3_server(tmp_path_factory.mktemp("s3") / "own") as server:
-        yield server
 
 
 @pytest.fixture(scope="module")

@@ -106,6 +106,7 @@ def forecast(
     group: RowGroupSize,
     is_mapped: NDArray[np.bool_],
     is_reduced: NDArray[np.bool_],
+    is_sent: bool = False,
 ) -> Forecast:
     """Return what a margin will take.
 
@@ -115,6 +116,7 @@ def forecast(
         group: the largest row group of the catalog.
         is_mapped: for each map job whether it has nothing to do.
         is_reduced: the same for each reduce job.
+        is_sent: whether the margin is written to a URL.
     """
     partitions, owners = plan.partitions, plan.destination_partitions
     fixed = sizes.footer + sizes.columns * _COLUMN_BYTES
@@ -138,7 +140,7 @@ def forecast(
         size=round(float(written.sum()) + metadata),
         output=round(float(written[~is_reduced].sum()) + metadata),
         intermediate=round(float(shards[~is_mapped].sum() + footers[~is_reduced].sum())),
-        memory_mb=_memory(plan, group, shards, is_mapped, is_reduced),
+        memory_mb=_memory(plan, group, shards, is_mapped, is_reduced, is_sent),
     )
 
 
@@ -153,11 +155,12 @@ def _memory(
     shards: NDArray[np.float64],
     is_mapped: NDArray[np.bool_],
     is_reduced: NDArray[np.bool_],
+    is_sent: bool,
 ) -> int:
     """Return the memory in MB that the largest job asks for."""
     asked = [map_request(plan, job, group).mem_mb for job in np.flatnonzero(~is_mapped).tolist()]
     if not is_reduced.all():
         read = _sums(shards[plan.needs], plan.need_bounds)
         largest = int(np.argmax(np.where(is_reduced, -1.0, read)))
-        asked.append(reduce_request(plan, largest, int(read[largest])).mem_mb)
+        asked.append(reduce_request(plan, largest, int(read[largest]), is_sent).mem_mb)
     return max(asked, default=0)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from margin_cache.errors import MarginCacheError
 from margin_cache.stages.again import Again, start_again
-from margin_cache.stages.claims import is_ours, new_claim
+from margin_cache.stages.claims import is_ours, new_claim, owner_of, run_in_words
 from margin_cache.stages.existing_output import (
     check_output,
     forget_false_receipts,
@@ -46,7 +46,7 @@ def begin_margin(margin: Margin, is_pending: bool, again: Again = Again.NOTHING)
             delete_remains(margin)
             if is_ours(margin):  # all but the end of an earlier run
                 with _output_of(margin) as output:
-                    output.release()
+                    output.release(owner_of(margin.files))
         return
     try:
         lock_margin(margin)
@@ -114,17 +114,12 @@ def _this_run(margin: Margin) -> dict[str, str | int]:
 
 def _in_use(margin: Margin, lock: Path) -> MarginCacheError:
     run, files = read_json(lock), margin.files
-    which = (
-        f"process {run['process']} on {run['host']}, started in {run['directory']}"
-        if isinstance(run, dict) and {"process", "host", "directory"} <= run.keys()
-        else "which does not say who it is"
-    )
+    which = run_in_words(run)
     made = Path(run["output_dir"]) if isinstance(run, dict) and "output_dir" in run else None
     if lock == files.plan_lock and made and made.resolve() != files.output_dir.resolve():
         return MarginCacheError(
             f"tmp_dir: {files.plan_dir} is in use by another run ({which}), which makes "
-            f"{run.get('url') or made}; "
-            "wait until it has ended, or choose another tmp_dir"
+            f"{run.get('url') or made}; wait until it has ended, or choose another tmp_dir"
         )
     return MarginCacheError(
         f"output_path: {files.place} is being made by another run ({which}); wait "

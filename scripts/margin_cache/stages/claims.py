@@ -29,7 +29,7 @@ def new_claim(margin: Margin, run: dict[str, Any]) -> dict[str, Any]:
         margin: the margin.
         run: the run: its process, host and directory.
     """
-    owner = _owner(margin.files)
+    owner = owner_of(margin.files)
     if owner is None:
         owner = unique_mark()
         write_json(_owner_file(margin.files), owner)
@@ -61,7 +61,7 @@ def is_resumed(margin: Margin) -> bool:
 
 def is_ours(margin: Margin) -> bool:
     """Tell whether a run of this directory has said that it is at work at a margin."""
-    claim, owner = read_json(margin.files.output_dir / CLAIM), _owner(margin.files)
+    claim, owner = read_json(margin.files.output_dir / CLAIM), owner_of(margin.files)
     return owner is not None and isinstance(claim, dict) and claim.get("owner") == owner
 
 
@@ -72,14 +72,18 @@ def in_use(url: str, claim: Any) -> MarginCacheError:
         url: the URL of the margin.
         claim: what that run says of itself.
     """
-    which = "which does not say who it is"
-    if isinstance(claim, dict) and {"process", "host", "directory"} <= claim.keys():
-        which = f"process {claim['process']} on {claim['host']}, started in {claim['directory']}"
     return MarginCacheError(
-        f"output_path: {url} is being made by another run ({which}); go on with that one there; "
-        f"or, if it has ended for good, remove the object {url}/{CLAIM}; or choose another "
-        "output_artifact_name"
+        f"output_path: {url} is being made by another run ({run_in_words(claim)}); go on with that "
+        "one there; or, if it has ended for good, remove the object "
+        f"{url}/{CLAIM}; or choose another output_artifact_name"
     )
+
+
+def run_in_words(run: Any) -> str:
+    """Return which run a claim or a lock tells of, as far as it does."""
+    if not isinstance(run, dict) or not {"process", "host", "directory"} <= run.keys():
+        return "which does not say who it is"
+    return f"process {run['process']} on {run['host']}, started in {run['directory']}"
 
 
 def read_claim(content: bytes) -> Any:
@@ -100,7 +104,7 @@ def names_while_made(margin: Margin) -> Iterator[str]:
         yield margin.plan.margin_path(number)
 
 
-def _owner(files: MarginFiles) -> str | None:
+def owner_of(files: MarginFiles) -> str | None:
     """Return what tells the runs of this directory from all others, once one has begun."""
     found = read_json(_owner_file(files))
     return found if isinstance(found, str) else None

@@ -190,14 +190,13 @@ def check_nothing_foreign(margin: Margin, directory: Path, listed: Iterable[str]
     """
     if margin.settings.overwrite:
         return
-    ours = {PROVENANCE, *listed}
+    ours, there = {PROVENANCE, *listed}, _files_below(directory)
     if margin.files.url:
         ours.update(names_while_made(margin))
+        # Such a file of the image stands for no object: a killed process has left it there.
+        there = [path for path in there if not is_temporary(Path(path).name)]
     around = {str(parent) for path in ours for parent in Path(path).parents}
-    foreign = [path for path in _files_below(directory) if path not in ours]
-    if margin.files.url:
-        # Names of objects are whole: such a file of the image is what a killed process left there.
-        foreign = [path for path in foreign if not is_temporary(Path(path).name)]
+    foreign = [path for path in there if path not in ours]
     foreign += [path for path in _empty_directories(directory) if path not in around]
     if foreign:
         raise MarginCacheError(
@@ -245,7 +244,7 @@ def _check_overwrite(margin: Margin) -> None:
         )
     info = margin.plan.parameters.catalog
     if info.url or margin.files.url:
-        return
+        return  # no file of one can be one of the other
     primary = {identity(path) for path in (Path(info.path), info.parquet_dir)} - {None}
     primary |= {
         identity(file)

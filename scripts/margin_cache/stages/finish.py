@@ -23,7 +23,7 @@ from margin_cache.catalog.further_files import OF_ROWS, WITHOUT_ROWS, make_furth
 from margin_cache.catalog.model import MarginSummary
 from margin_cache.errors import MarginCacheError
 from margin_cache.parquet.joined_footers import MOST_BYTES, join_footers, joined_size
-from margin_cache.stages.claims import work_of
+from margin_cache.stages.claims import owner_of, work_of
 from margin_cache.stages.existing_output import (
     CATALOG_PLACE,
     TOOL_NAME,
@@ -80,7 +80,7 @@ def finish_margin(margin: Margin) -> dict[str, Any]:
                 check_output(margin)
                 _put_together(margin, files, marks, is_output_as_before, place)
                 place.register(info)
-        place.release()
+        place.release(owner_of(paths))
         delete_remains(margin, paths.staging_lock)
         summary = {"output_dir": paths.place, "rows": rows, "files": len(files)}
         write_json(margin.done_file, summary)

@@ -11,6 +11,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
+from margin_cache.storage.files import is_held
 from margin_cache.storage.urls import joined
 
 PLAN = "{plan_dir}/plan.npz"
@@ -198,14 +199,7 @@ class MarginFiles(PlanFiles):
 
     def left_behind(self) -> list[Path]:
         """Return the directories beside this margin that runs make, be they of any plan."""
-        # In full, or those of a margin whose name begins with this one's would be among them.
-        pattern = re.compile(
-            rf"\.{re.escape(self.output_dir.name)}\.[0-9a-f]{{16}}\."
-            r"(staging|finishing-[0-9a-f]{12}|backup)(\.deleted)?"
-        )
-        if not self.output_dir.parent.is_dir():
-            return []
-        return [path for path in self.output_dir.parent.iterdir() if pattern.fullmatch(path.name)]
+        return _made_beside(self.output_dir)
 
     def other_staging_locks(self) -> list[Path]:
         """Return the locks of the staging directories of other plans for this margin."""
@@ -217,6 +211,22 @@ class MarginFiles(PlanFiles):
 
     def _beside(self, use: str) -> Path:
         return self.output_dir.with_name(f".{self.output_dir.name}.{self.plan_dir.name}.{use}")
+
+
+def _made_beside(output_dir: Path) -> list[Path]:
+    # In full, or those of a margin whose name begins with this one's would be among them.
+    pattern = re.compile(
+        rf"\.{re.escape(output_dir.name)}\.[0-9a-f]{{16}}\."
+        r"(staging|finishing-[0-9a-f]{12}|backup)(\.deleted)?"
+    )
+    if not output_dir.parent.is_dir():
+        return []
+    return [path for path in output_dir.parent.iterdir() if pattern.fullmatch(path.name)]
+
+
+def is_being_made(output_dir: Path) -> bool:
+    """Tell whether a run of any plan is at work at the margin in a directory."""
+    return any(is_held(staging_lock(path)) for path in _made_beside(output_dir))
 
 
 def intermediate_dir(tmp_dir: str, name: str, output_path: str | None = None) -> Path:

@@ -29,8 +29,8 @@ class Place(Protocol):
         """List the margin in the collection that it lies in, if it shall be."""
         ...
 
-    def release(self) -> None:
-        """Say that no run is at work any more."""
+    def release(self, owner: str | None) -> None:
+        """Say that no run of this directory is at work any more."""
         ...
 
 
@@ -52,7 +52,7 @@ class _OnDisk:
     def register(self, info: CatalogInfo) -> None:
         format_of(info).register(info, self._output_dir)
 
-    def release(self) -> None:
+    def release(self, owner: str | None) -> None:
         pass
 
 

@@ -306,9 +306,18 @@ class RemoteOutput:
             if path in files:
                 self.write({path: directory / path})
 
-    def release(self) -> None:
-        """Say that no run is at work at the margin any more."""
-        self.remove([CLAIM])
+    def release(self, owner: str | None) -> None:
+        """Say that no run is at work at the margin any more, unless another one has begun.
+
+        Args:
+            owner: what tells the runs of this directory from all others.
+
+        Raises:
+            MarginCacheError: the store does not answer.
+        """
+        claimed = read_claim(self._read(CLAIM))
+        if isinstance(claimed, dict) and claimed.get("owner") == owner:
+            self.remove([CLAIM])
 
     def _state(self, path: str) -> ObjectState | None:
         (state,) = self._store.run(self._store.states([joined(self.url, path)]))

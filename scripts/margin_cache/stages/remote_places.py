@@ -5,6 +5,7 @@ from pathlib import Path
 
 from margin_cache.config.model import MarginSettings
 from margin_cache.errors import MarginCacheError
+from margin_cache.stages.layout import is_being_made
 from margin_cache.stages.margin import NamedMargin
 from margin_cache.stages.storage_options import OptionsSource, find_source
 from margin_cache.storage.urls import image_dir, is_url, joined, local_path
@@ -68,33 +69,44 @@ def image_of(settings: MarginSettings) -> str:
 
 
 def check_urls_apart(margins: Iterable[NamedMargin]) -> None:
-    """Check that no margin is written into a catalog that is read, or around one.
+    """Check that no margin is written into a catalog that is read or another margin, or around one.
 
     Raises:
         MarginCacheError: one is.
     """
     margins = list(margins)
+    primaries = {margin.info.url for margin in margins} - {""}
+    taken = [(primary, "the input catalog") for primary in sorted(primaries)]
     for margin in margins:
         if not is_url(margin.settings.output_path):
             continue
         url = joined(margin.settings.output_path, margin.name)
-        for other in margins:
-            primary = other.info.url
-            if primary and (f"{url}/".startswith(f"{primary}/") or primary.startswith(f"{url}/")):
+        for other, what in taken:
+            if _is_around(url, other) or _is_around(other, url):
                 raise MarginCacheError(
-                    f"output_path: {url} is, or lies in or around, the input catalog {primary}; "
-                    "choose another place"
+                    f"output_path: {url} is, or lies in or around, {what} {other}; choose another "
+                    "place"
                 )
+        taken.append((url, "another margin"))
+
+
+def _is_around(url: str, other: str) -> bool:
+    """Tell whether what is at a URL is, or has in it, what is at another."""
+    url, other = (each.replace("s3a://", "s3://", 1) for each in (url, other))
+    return f"{other}/".startswith(f"{url}/")
 
 
 def show_outputs(margins: Iterable[NamedMargin]) -> None:
     """Bring the directories up to date that show what is where margins are written to.
 
+    Those of margins that a run of this directory is at work at are its own.
+
     Raises:
         MarginCacheError: a store cannot be asked.
     """
     for margin in margins:
-        if image := image_of(margin.settings):
+        image = image_of(margin.settings)
+        if image and not is_being_made(Path(image) / margin.name):
             # Slow to import, and of no use for margins on disk.
             from margin_cache.stages.remote_output import RemoteOutput
 

@@ -36,7 +36,8 @@ class Place:
 def forecast_margin(margin: Margin) -> Forecast:
     """Return what a margin will take, of which some may be done."""
     plan = margin.plan
-    return forecast(plan, file_sizes(plan), largest_row_group(plan), *done_jobs(margin))
+    jobs, is_sent = done_jobs(margin), bool(margin.files.url)
+    return forecast(plan, file_sizes(plan), largest_row_group(plan), *jobs, is_sent)
 
 
 def places_of(margins: Iterable[tuple[Margin, Forecast]]) -> list[Place]:
@@ -47,11 +48,10 @@ def places_of(margins: Iterable[tuple[Margin, Forecast]]) -> list[Place]:
     """
     places: dict[int, Place] = {}
     for margin, expected in margins:
-        output = 0 if margin.files.url else expected.output
-        for key, path, needed in (
-            ("output_path", margin.files.output_dir.parent, output),
-            ("tmp_dir", margin.files.intermediate_dir, expected.intermediate),
-        ):
+        written = [("tmp_dir", margin.files.intermediate_dir, expected.intermediate)]
+        if not margin.files.url:
+            written.insert(0, ("output_path", margin.files.output_dir.parent, expected.output))
+        for key, path, needed in written:
             there = _existing(path)
             device = there.stat().st_dev
             place = places.get(device) or Place((), path, 0, shutil.disk_usage(there).free)

@@ -41,6 +41,7 @@ def check_url(key: str, url: str) -> None:
     Raises:
         MarginCacheError: it does not; the message leaves out what could be a secret.
     """
+    options = "output_storage_options" if "output" in key else "input_storage_options"
     bare = re.sub(r"(://)[^/]*@", r"\1", url.partition("?")[0].partition("#")[0])
     try:
         parts = urlsplit(url)
@@ -51,13 +52,13 @@ def check_url(key: str, url: str) -> None:
         raise MarginCacheError(
             f"{key}: {bare} is given with a user or a password, which would be written into the "
             "margin; leave them out, and give them by the environment, by the files of the store's "
-            "own tools, or as input_storage_options in a configuration file"
+            f"own tools, or as {options} in a configuration file"
         )
     if parts.query or parts.fragment or "?" in url or "#" in url:
         raise MarginCacheError(
             f'{key}: {bare} is followed by "?" or "#" and more, which may be a secret and cannot '
             "stand before the names of files; leave it out, and give credentials as "
-            "input_storage_options in a configuration file"
+            f"{options} in a configuration file"
         )
     if "::" in url:
         raise MarginCacheError(f"{key}: {bare} is a chain of URLs; give the last one alone")

@@ -1,6 +1,6 @@
 """A small catalog, and a margin of it that is planned, for the tests of the stages."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +10,7 @@ from margin_cache.stages.finish import finish_margin
 from margin_cache.stages.margin import Margin, save_margin
 from margin_cache.stages.prepare import prepare_margins
 from support.margins import configuration
-from support.object_servers import BUCKET, S3, s3_server
+from support.object_servers import BUCKET, S3
 from support.small_skies import small_catalog
 from support.stages import run_map_jobs, run_reduce_jobs
 
@@ -35,12 +35,6 @@ def prepare(catalog: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> P
         return margin
 
     return prepared
-
-
-@pytest.fixture(scope="session")
-def s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3]:
-    with s3_server(tmp_path_factory.mktemp("s3") / "own") as server:
-        yield server
 
 
 @pytest.fixture

@@ -33,18 +33,23 @@ def test_a_place_on_disk_has_no_objects(prepare: Callable[..., Margin], tmp_path
         assert place.write({"a": tmp_path / "file"}) == {}
         place.publish(tmp_path, {})
         place.register(margin.plan.parameters.catalog)
-        place.release()
+        place.release("another")
     assert not margin.files.output_dir.exists()
+
+
+def reduced(margin: Margin) -> str:
+    """Do all jobs of a margin but the last; return the name of its place in the bucket."""
+    begin_margin(margin, True)
+    run_map_jobs(margin)
+    run_reduce_jobs(margin)
+    return margin.files.url.removeprefix("s3://sky/")
 
 
 def test_a_margin_in_a_store_is_made_by_the_same_stages(
     in_s3: Callable[..., Margin], finished: Margin, s3: S3
 ) -> None:
     margin = in_s3()
-    name = margin.files.url.removeprefix("s3://sky/")
-    begin_margin(margin, True)
-    run_map_jobs(margin)
-    run_reduce_jobs(margin)
+    name = reduced(margin)
     assert not is_complete(margin)
     finish_margin(margin)
     assert is_complete(margin)
@@ -68,10 +73,7 @@ def test_a_margin_of_objects_that_others_have_replaced_is_not_finished(
     in_s3: Callable[..., Margin], s3: S3
 ) -> None:
     margin = in_s3()
-    name = margin.files.url.removeprefix("s3://sky/")
-    begin_margin(margin, True)
-    run_map_jobs(margin)
-    run_reduce_jobs(margin)
+    name = reduced(margin)
     path = sorted(only_parquet(s3.states(name)))[0]
     s3.write(f"{name}/{path}", bytes(len(s3.read(f"{name}/{path}"))))
     with pytest.raises(MarginCacheError, match="is missing or truncated; start the run again"):
@@ -84,6 +86,7 @@ def test_what_a_killed_process_left_in_an_image_is_nobodys(
 ) -> None:
     margin = in_s3()
     begin_margin(margin, True)
+    release_locks()
     left = temporary_beside(margin.files.output_dir / CLAIM, unique_mark())
     left.touch()
     check_output(in_s3())
@@ -99,11 +102,8 @@ def test_a_margin_that_another_run_has_finished_meanwhile_is_not_replaced(
     """This run has planned when nothing was there."""
     late = in_s3(margin_threshold=30.0)
     margin = in_s3()
-    begin_margin(margin, True)
-    run_map_jobs(margin)
-    run_reduce_jobs(margin)
+    name = reduced(margin)
     finish_margin(margin)
-    name = margin.files.url.removeprefix("s3://sky/")
     before = s3.states(name)
     release_locks()
     with pytest.raises(MarginCacheError, match=r"margin_threshold 60\.0, not 30\.0"):

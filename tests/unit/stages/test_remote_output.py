@@ -127,7 +127,9 @@ def test_a_claim_holds_for_the_runs_of_one_directory(margin: Margin, place: str,
         output.check_claim(work_of(margin))
         with pytest.raises(MarginCacheError, match="is not being made by this run any more"):
             output.check_claim({**work_of(margin), "state": "another"})
-        output.release()
+        output.release("another")
+        output.check_claim(work_of(margin))
+        output.release(claim["owner"])
         with pytest.raises(MarginCacheError, match="is not being made by this run any more"):
             output.check_claim(work_of(margin))
     assert s3.states(place) == {}
@@ -221,7 +223,7 @@ def test_footers_of_a_margin_are_fetched_into_its_image(
 
 
 def test_names_of_objects_lead_nowhere_else(margin: Margin, place: str, s3: S3) -> None:
-    for name in ("../outside", "/etc/outside", "a//b", "directory/"):
+    for name in ("../outside", "/etc/outside", "a//b", "directory/", ""):
         s3.write(f"{place}/{name}", b"x")
     s3.write(f"{place}/inside", b"x")
     with open_output(margin.files) as output:

@@ -8,10 +8,12 @@ from typing import Any
 import pytest
 from margin_cache.config.model import MarginSettings
 from margin_cache.errors import MarginCacheError
+from margin_cache.stages.begin import begin_margin
 from margin_cache.stages.margin import Margin
 from margin_cache.stages.remote_places import check_urls_apart, find_sources, image_of
 from margin_cache.stages.storage_options import OptionsSource
 from support.object_servers import S3
+from support.stages import release_locks
 
 
 def settings(catalog: str, output: str, **options: Any) -> MarginSettings:
@@ -52,6 +54,7 @@ def test_each_store_has_an_image_of_its_own() -> None:
         ("s3://a/sky", "m", True),
         ("s3://a/sky/dataset", "m", True),
         ("s3://a", "sky_10arcs", False),
+        ("s3a://a/sky", "m", True),
         ("s3://b", "sky", False),
         ("results", "sky", False),
     ],
@@ -65,6 +68,39 @@ def test_margins_are_apart_from_catalogs(output: str, name: str, is_refused: boo
         return
     with pytest.raises(MarginCacheError, match="is, or lies in or around, the input catalog"):
         check_urls_apart([margin])
+
+
+@pytest.mark.parametrize(
+    ("output", "name", "is_refused"),
+    [("s3://b", "m", True), ("s3://b/m", "n", True), ("s3://b", "m2", False)],
+)
+def test_margins_are_apart_from_one_another(output: str, name: str, is_refused: bool) -> None:
+    local = SimpleNamespace(url="")
+    first, second = (
+        SimpleNamespace(settings=settings("sky", place), name=each, info=local)
+        for place, each in (("s3://b", "m"), (output, name))
+    )
+    margins: Any = [first, second]
+    for order in (margins, margins[::-1]):
+        if not is_refused:
+            check_urls_apart(order)
+            continue
+        with pytest.raises(MarginCacheError, match="is, or lies in or around, another margin s3:"):
+            check_urls_apart(order)
+
+
+def test_the_image_of_a_margin_that_is_being_made_is_its_runs_own(
+    in_s3: Callable[..., Margin], s3: S3
+) -> None:
+    margin = in_s3()
+    begin_margin(margin, True)
+    kept = margin.files.output_dir / "placed_by_a_job"
+    kept.touch()
+    in_s3()
+    assert kept.exists()
+    release_locks()
+    in_s3()
+    assert not kept.exists()
 
 
 def test_an_image_is_up_to_date_when_a_margin_is_prepared(

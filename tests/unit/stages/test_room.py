@@ -47,6 +47,14 @@ def test_what_is_made_on_one_file_system_is_added_up(prepare, disks):
     assert place.free == 10**9
 
 
+def test_a_margin_in_a_store_takes_no_room_of_its_own(in_s3):
+    margin = in_s3()
+    expected = forecast_margin(margin)
+    (place,) = places_of([(margin, expected)])
+    assert (place.keys, place.needed) == (("tmp_dir",), expected.intermediate)
+    assert expected.output > 0
+
+
 def test_file_systems_are_told_apart(prepare, disks, tmp_path):
     disks.update(big=500, scratch=700)
     (tmp_path / "big").mkdir()

@@ -1,19 +1,9 @@
 """What web servers send is taken only if it is what was asked for."""
 
-from collections.abc import Iterator
-from pathlib import Path
-
 import pytest
 from margin_cache.storage.door import NotYet
 from support.doors import CONTENT, asked
-from support.faulty_server import Behaviour, faulty_server
-
-
-@pytest.fixture
-def served(tmp_path: Path) -> Iterator[Behaviour]:
-    (tmp_path / "object").write_bytes(CONTENT)
-    with faulty_server(tmp_path) as server:
-        yield server
+from support.faulty_server import Behaviour
 
 
 def test_a_part_comes_with_the_state_of_its_object(served: Behaviour) -> None:

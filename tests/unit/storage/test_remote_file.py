@@ -14,20 +14,13 @@ from margin_cache.storage.door import ObjectChanged
 from margin_cache.storage.mirror import Mirror
 from margin_cache.storage.remote_file import RemoteFile, joined_ranges
 from margin_cache.storage.stores import Store
-from support.faulty_server import Behaviour, faulty_server
+from support.faulty_server import Behaviour
 
 CONTENT = np.random.default_rng(1).bytes(300_000)
 
 RANGES = st.lists(
     st.tuples(st.integers(0, 10**6), st.integers(0, 10**5)).map(lambda p: (p[0], p[0] + p[1]))
 )
-
-
-@pytest.fixture
-def served(tmp_path: Path) -> Iterator[Behaviour]:
-    (tmp_path / "object").write_bytes(CONTENT)
-    with faulty_server(tmp_path) as server:
-        yield server
 
 
 @pytest.fixture

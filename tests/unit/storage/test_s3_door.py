@@ -1,6 +1,5 @@
 """Objects in S3 are written as a whole, in the place of what is expected there."""
 
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -8,15 +7,9 @@ from margin_cache.storage import s3_door
 from margin_cache.storage.door import Door, OtherwiseThere
 from margin_cache.storage.object_state import ObjectState
 from support.doors import CONTENT, asked
-from support.object_servers import BUCKET, S3, s3_server
+from support.object_servers import BUCKET, S3
 
 URL = f"s3://{BUCKET}/doors/object"
-
-
-@pytest.fixture(scope="module")
-def s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3]:
-    with s3_server(tmp_path_factory.mktemp("s3") / "own") as server:
-        yield server
 
 
 @pytest.fixture(autouse=True)

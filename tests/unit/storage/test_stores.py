@@ -8,7 +8,7 @@ from margin_cache.errors import MarginCacheError, PassingError
 from margin_cache.storage import stores
 from margin_cache.storage.door import ObjectChanged
 from margin_cache.storage.stores import Store
-from support.faulty_server import Behaviour, faulty_server
+from support.faulty_server import Behaviour
 from support.object_servers import free_port
 
 CONTENT = bytes(range(256)) * 40
@@ -17,13 +17,6 @@ CONTENT = bytes(range(256)) * 40
 @pytest.fixture(autouse=True)
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(stores, "_FIRST_PAUSE", 0.001)
-
-
-@pytest.fixture
-def served(tmp_path: Path) -> Iterator[Behaviour]:
-    (tmp_path / "object").write_bytes(CONTENT)
-    with faulty_server(tmp_path) as server:
-        yield server
 
 
 @pytest.fixture

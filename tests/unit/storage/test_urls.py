@@ -101,3 +101,11 @@ def test_paths_of_files_are_below_their_directory(path: str) -> None:
 @pytest.mark.parametrize("path", ["", "/a", "../a", "a/../../b", "a//b", "a/", "./a", "a\0"])
 def test_other_names_of_objects_are_not(path: str) -> None:
     assert not is_below(path)
+
+
+@pytest.mark.parametrize("side", ["input", "output"])
+def test_what_a_url_may_not_have_is_due_under_the_key_of_its_side(side: str) -> None:
+    key = {"input": "input_catalog_path", "output": "output_path"}[side]
+    for url in ("s3://user:word@sky/m", "s3://sky/m?token=word"):
+        with pytest.raises(MarginCacheError, match=f"{side}_storage_options in a configuration"):
+            check_url(key, url)
