@@ -135,7 +135,7 @@ CONF
     # too short, and too small, for any job of the workflow; and one of some memory
     echo "PartitionName=short Nodes=ALL Default=NO MaxTime=5 State=UP"
     echo "PartitionName=small Nodes=ALL Default=NO MaxTime=INFINITE MaxMemPerNode=300 State=UP"
-    echo "PartitionName=tight Nodes=ALL Default=NO MaxTime=60 MaxMemPerNode=290 State=UP"
+    echo "PartitionName=tight Nodes=ALL Default=NO MaxTime=60 MaxMemPerNode=325 State=UP"
   } >"$DIR/etc/slurm.conf"
   # read only by cgroup plugins, none of which is configured
   echo "CgroupAutomount=no" >"$DIR/etc/cgroup.conf"
