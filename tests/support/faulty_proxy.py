@@ -2,9 +2,10 @@
 
 import asyncio
 import threading
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import count
 
 import aiohttp
@@ -27,7 +28,7 @@ class Passing:
         latency: time before each answer [s].
         requests: how many there were.
         failed: how many of them failed.
-        bytes_down: bytes of the contents of objects that were sent.
+        bytes_down: bytes of the contents of objects that were sent, by their paths.
         bytes_up: bytes of all bodies of requests.
     """
 
@@ -37,7 +38,7 @@ class Passing:
     latency: float = 0.0
     requests: int = 0
     failed: int = 0
-    bytes_down: int = 0
+    bytes_down: Counter[str] = field(default_factory=Counter)
     bytes_up: int = 0
 
 
@@ -78,7 +79,7 @@ class _Handler:
             request.transport.abort()
             return web.Response(status=500)
         if request.method == "GET" and "list-type" not in request.query:
-            passing.bytes_down += len(content)
+            passing.bytes_down[request.path] += len(content)
         if request.method == "HEAD":
             kept["Content-Length"] = length
             return web.Response(status=answer.status, headers=kept)
