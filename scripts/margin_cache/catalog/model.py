@@ -81,7 +81,7 @@ class CatalogInfo:
 
     def partition_path(self, order: int, pixel: int) -> Path:
         """Return the file of a partition, or its directory of files."""
-        return self.parquet_dir / pixel_path(order, pixel, self.npix_suffix)
+        return Path(self.path, self.dataset, pixel_path(order, pixel, self.npix_suffix))
 
 
 @dataclass(frozen=True)

@@ -46,7 +46,10 @@ def partition_state(info: CatalogInfo, order: int, pixel: int) -> State:
         OSError: it is not there.
         MarginCacheError: one of its files is a pipe, a socket or a device.
     """
-    files = partition_files(info, order, pixel)
+    return _state_of(info, partition_files(info, order, pixel))
+
+
+def _state_of(info: CatalogInfo, files: list[Path]) -> State:
     states = [file.stat() for file in files]
     for file, state in zip(files, states, strict=True):
         if not is_ordinary(state):
@@ -66,20 +69,23 @@ def _digest_of_parts(files: list[Path], states: list[os.stat_result]) -> int:
     return int.from_bytes(digest.digest(), "little", signed=True)
 
 
-def check_state(info: CatalogInfo, pixel: tuple[int, int], state: State) -> None:
-    """Check that a partition is still as it was when the margin was planned.
+def unchanged_files(info: CatalogInfo, pixel: tuple[int, int], state: State) -> list[Path]:
+    """Return the files of a partition, which is still as it was when the margin was planned.
 
     Raises:
         MarginCacheError: it has changed, or is not there any more.
     """
+    files = []
     try:
-        is_unchanged = partition_state(info, *pixel) == state
+        files = partition_files(info, *pixel)
+        is_unchanged = _state_of(info, files) == state
     except OSError:
         is_unchanged = False
     if not is_unchanged:
         raise MarginCacheError(
             f"{info.partition_path(*pixel)}: was changed after the run began; start the run again"
         )
+    return files
 
 
 def read_partitions(info: CatalogInfo) -> Partitions:

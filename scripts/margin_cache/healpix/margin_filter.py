@@ -9,7 +9,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from margin_cache.healpix.neighbors import cells_and_neighbours
-from margin_cache.healpix.nested import Ints, expand_ranges, pixel_ranges, touches_border
+from margin_cache.healpix.nested import (
+    MAX_ORDER,
+    Ints,
+    expand_ranges,
+    pixel_ranges,
+    touches_border,
+)
 
 
 def find_candidates(
@@ -25,8 +31,8 @@ def find_candidates(
         index: values of the spatial index, int64 or uint64 of shape (n,).
         shift: number of bits to the right of the bits of ``margin_order`` in the index.
         partition: order and nested number of the pixel that holds all rows.
-        destinations: orders and nested numbers of disjoint pixels in nested order, each of shape
-            (d,); the partition's own pixel may be among them, and is left out.
+        destinations: ``pixel_ranges`` of disjoint pixels in nested order, each of shape (d,); the
+            partition's own pixel may be among them, and is left out.
         margin_order: order of the cells.
 
     Returns:
@@ -54,14 +60,15 @@ def _destinations_around(
     Returns:
         Indices of cells, ascending, and of destinations; each pair once.
     """
-    orders, pixels = destinations
-    starts, ends = pixel_ranges(orders, pixels)
+    starts, ends = destinations
     around = cells_and_neighbours(margin_order, cells)
     rows, columns = np.nonzero(around >= 0)
     low, high = pixel_ranges(np.full(len(rows), margin_order), around[rows, columns])
     which, found = expand_ranges(
         np.searchsorted(ends, low, side="right"), np.searchsorted(starts, high, side="left")
     )
-    other = (orders[found] != partition[0]) | (pixels[found] != partition[1])
-    count = len(orders)
-    return np.divmod(np.unique(rows[which[other]] * count + found[other]), count)
+    size = 1 << 2 * (MAX_ORDER - partition[0])
+    own = partition[1] * size
+    other = (starts[found] != own) | (ends[found] != own + size)
+    pairs = np.sort(rows[which[other]] * len(starts) + found[other])
+    return np.divmod(pairs[np.diff(pairs, prepend=-1) > 0], len(starts))

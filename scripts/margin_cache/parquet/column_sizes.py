@@ -1,8 +1,7 @@
 """What the columns of a Parquet file take up, and are compressed with, by its footer."""
 
-from collections.abc import Container
+from collections.abc import Container, Iterable
 from dataclasses import dataclass, field
-from functools import lru_cache
 
 import pyarrow.parquet as pq
 
@@ -26,10 +25,14 @@ class ColumnSize:
     codecs: set[str] = field(default_factory=set)
 
 
-@lru_cache(maxsize=1)
-def column_sizes(file: pq.ParquetFile) -> dict[str, ColumnSize]:
-    """Return the sizes of the columns of a file, by name."""
-    sizes = {name: ColumnSize() for name in file.schema_arrow.names}
+def column_sizes(file: pq.ParquetFile, names: Iterable[str]) -> dict[str, ColumnSize]:
+    """Return the sizes of the columns of a file, by name.
+
+    Args:
+        file: the file.
+        names: names of its columns.
+    """
+    sizes = {name: ColumnSize() for name in names}
     metadata = file.metadata
     tops = [
         top_column(metadata.schema.column(leaf).path, sizes) for leaf in range(metadata.num_columns)

@@ -3,6 +3,7 @@
 import weakref
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,8 +15,9 @@ from numpy.typing import NDArray
 from margin_cache.catalog.columns import check_columns, check_schema
 from margin_cache.catalog.model import CatalogInfo, State
 from margin_cache.catalog.parquet_types import check_types
-from margin_cache.catalog.partitions import check_state, partition_files
+from margin_cache.catalog.partitions import unchanged_files
 from margin_cache.parquet.column_chunks import row_ranges
+from margin_cache.parquet.column_sizes import ColumnSize, column_sizes
 from margin_cache.storage.parquet_file import open_parquet, unreadable
 
 if TYPE_CHECKING:
@@ -38,6 +40,16 @@ class PartitionFile:
     source: pa.OSFile
     file: pq.ParquetFile
     remote: "RemoteFile | None" = None
+
+    @cached_property
+    def schema(self) -> pa.Schema:
+        """Its Arrow schema."""
+        return self.file.schema_arrow
+
+    @cached_property
+    def sizes(self) -> dict[str, ColumnSize]:
+        """The sizes of its columns, by name."""
+        return column_sizes(self.file, self.schema.names)
 
     @property
     def size(self) -> int:
@@ -84,8 +96,7 @@ def open_files(
         MarginCacheError: the partition is damaged, has other columns than the catalog, or has
             changed since the margin was planned.
     """
-    check_state(info, pixel, state)
-    for path in partition_files(info, *pixel):
+    for path in unchanged_files(info, pixel, state):
         remote = reader.open(path) if reader else None
         path = remote.path if remote else path
         try:
@@ -93,11 +104,12 @@ def open_files(
         except OSError as error:
             raise unreadable(path, error) from None
         file = open_parquet(path, source)
-        found = file.schema_arrow
-        check_columns(info, found, path)
-        check_schema(found, schema, path)
-        check_types(file.schema, path)
         part = PartitionFile(path, source, file, remote)
+        # The catalog's own has been looked at before.
+        if not part.schema.equals(schema):
+            check_columns(info, part.schema, path)
+            check_schema(part.schema, schema, path)
+        check_types(file.schema, path)
         if remote:
             # Its room on the disk is given back as soon as nobody reads it any more.
             weakref.finalize(part, remote.close)

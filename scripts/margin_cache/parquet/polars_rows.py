@@ -16,10 +16,8 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from margin_cache.parquet.column_sizes import column_sizes
 from margin_cache.parquet.partition_file import PartitionFile
 
 _LEAST_BYTES, _MOST_BYTES = 32 << 20, 256 << 20
@@ -57,17 +55,17 @@ class Refused(Exception):
     """Polars does not read rows of a file, or reads others than those that are wanted."""
 
 
-def is_read_alike(file: pq.ParquetFile, field: pa.Field) -> bool:
+def is_read_alike(part: PartitionFile, field: pa.Field) -> bool:
     """Tell whether Polars reads a column of a file as PyArrow does, bit by bit.
 
     Args:
-        file: the file.
+        part: the file.
         field: the column, with its type in the file.
     """
     # Polars takes other names for patterns.
     if field.name == "*" or field.name.startswith("^"):
         return False
-    if not column_sizes(file)[field.name].codecs <= _TELLING:
+    if not part.sizes[field.name].codecs <= _TELLING:
         return False
     kind = field.type
     if pa.types.is_dictionary(kind):
@@ -129,7 +127,7 @@ def read_rows(
     if _broken:
         raise Refused("Polars has failed in a way that it may not recover from")
     try:
-        for names in _parts(part.file, index and index[0], schema.names, len(rows)):
+        for names in _parts(part, index and index[0], schema.names, len(rows)):
             _check_same_file(part)
             table = _collect(polars, part, index, rows, names)
             _check_same_file(part)
@@ -159,7 +157,7 @@ def _collect(
     Raises:
         Refused: others come out, as if it decodes the index of a damaged file otherwise.
     """
-    number = _new_name(part.file.schema_arrow.names)
+    number = _new_name(part.schema.names)
     # Without the number, rows of equal index would come along.
     wanted = _is_in(polars, number, rows.astype(np.uint32))
     if index is not None:
@@ -209,22 +207,22 @@ def _check_same_file(part: PartitionFile) -> None:
 
 
 def _parts(
-    file: pq.ParquetFile, index: str | None, names: list[str], rows: int
+    part: PartitionFile, index: str | None, names: list[str], rows: int
 ) -> Iterator[list[str]]:
     """Divide columns such that each part is small, in the file and in the result."""
-    sizes = column_sizes(file)
+    sizes = part.sizes
     limit = part_bytes(sizes[index].stored if index is not None else 0)
-    part: list[str] = []
+    together: list[str] = []
     in_file, in_result = 0, 0.0
     for name in names:
         stored, result = sizes[name].stored, rows * sizes[name].row
-        if part and (in_file + stored > limit or in_result + result > _RESULT_BYTES):
-            yield part
-            part, in_file, in_result = [], 0, 0.0
-        part.append(name)
+        if together and (in_file + stored > limit or in_result + result > _RESULT_BYTES):
+            yield together
+            together, in_file, in_result = [], 0, 0.0
+        together.append(name)
         in_file, in_result = in_file + stored, in_result + result
-    if part:
-        yield part
+    if together:
+        yield together
 
 
 @cache

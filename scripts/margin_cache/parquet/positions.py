@@ -10,11 +10,11 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from margin_cache.catalog.model import INDEX_TOLERANCE, CatalogInfo
+from margin_cache.catalog.table_positions import coordinates, spatial_index
 from margin_cache.errors import MarginCacheError
 from margin_cache.healpix.boundary import is_within
 from margin_cache.healpix.neighbors import pixels_at
@@ -136,13 +136,6 @@ def _whole(part: PartitionFile, columns: list[str]) -> pa.Table:
         raise unreadable(part.path, error) from None
 
 
-def spatial_index(info: CatalogInfo, table: pa.Table) -> NDArray[np.integer]:
-    """Return the spatial index of rows: the column, or pixels made from the coordinates."""
-    if info.index_column is not None:
-        return table[info.index_column].to_numpy()
-    return pixels_at(info.index_order, *coordinates(info, table))
-
-
 def _are_positions(lon: NDArray[np.float64], lat: NDArray[np.float64]) -> NDArray[np.bool_]:
     """Tell which coordinates, in degrees, are possible; NaN is not."""
     return (np.abs(lon) <= _MOST_LONGITUDE) & (np.abs(lat) <= 90)
@@ -151,16 +144,6 @@ def _are_positions(lon: NDArray[np.float64], lat: NDArray[np.float64]) -> NDArra
 def _count_without_position(part: PartitionFile, info: CatalogInfo) -> int:
     table = _whole(part, [info.ra_column, info.dec_column])
     return int(np.count_nonzero(~_are_positions(*coordinates(info, table))))
-
-
-def coordinates(
-    info: CatalogInfo, table: pa.Table
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return right ascensions and declinations in degrees, NaN where they are null."""
-    return tuple(
-        pc.cast(table[column], pa.float64()).to_numpy()
-        for column in (info.ra_column, info.dec_column)
-    )
 
 
 def _check_index(

@@ -17,7 +17,6 @@ from numpy.typing import NDArray
 from margin_cache.catalog.parquet_types import int96_columns
 from margin_cache.errors import MarginCacheError
 from margin_cache.parquet.column_chunks import groups_of
-from margin_cache.parquet.column_sizes import column_sizes
 from margin_cache.parquet.partition_file import PartitionFile
 from margin_cache.parquet.polars_rows import Refused, is_read_alike, read_rows
 from margin_cache.parquet.positions import read_batches
@@ -47,7 +46,7 @@ _MOST_ROWS = 1 << 24
 
 def row_batches(part: PartitionFile, rows: int) -> Iterator[slice]:
     """Divide a number of rows such that each batch takes little memory with all columns."""
-    size = sum(column.row for column in column_sizes(part.file).values())
+    size = sum(column.row for column in part.sizes.values())
     step = max(1, int(ROWS_BYTES / max(size, 1)))
     for start in range(0, rows, step):
         yield slice(start, min(start + step, rows))
@@ -79,11 +78,11 @@ def select_rows(
     }
     if _are_few(part, rows):
         values = None
-        if index is not None and is_read_alike(part.file, part.file.schema_arrow.field(index)):
+        if index is not None and is_read_alike(part, part.schema.field(index)):
             values = index, positions[index].to_numpy()
         taken |= _select_by_polars(part, values, rows, _without(schema, taken), threads)
     try:
-        for columns in _column_groups(part.file, _without(schema, taken)):
+        for columns in _column_groups(part, _without(schema, taken)):
             taken |= _select_columns(part, part.file, columns, rows, threads)
     except pa.ArrowException as error:
         # Some of what is damaged is found only when values are taken or cast.
@@ -174,12 +173,11 @@ def _select_by_polars(
 ) -> dict[str, pa.ChunkedArray]:
     """Read rows of those columns of a schema that Polars reads as PyArrow does."""
     left = set(int96_columns(part.file))
-    found = part.file.schema_arrow
     columns = pa.schema(
         [
             field
             for field in schema
-            if field.name not in left and is_read_alike(part.file, found.field(field.name))
+            if field.name not in left and is_read_alike(part, part.schema.field(field.name))
         ]
     )
     distinct, places = np.unique(rows, return_inverse=True)
@@ -195,16 +193,15 @@ def _select_by_polars(
     return {name: column.take(again) for name, column in taken.items()}
 
 
-def _column_groups(file: pq.ParquetFile, schema: pa.Schema) -> list[pa.Schema]:
+def _column_groups(part: PartitionFile, schema: pa.Schema) -> list[pa.Schema]:
     """Divide columns of a file such that each part is small in it.
 
     All columns that are read together are in memory together, with a page and a batch of each.
     """
-    sizes = column_sizes(file)
     groups: list[list[pa.Field]] = []
     room = 0
     for field in schema:
-        size = min(sizes[field.name].stored, _STREAM_BYTES)
+        size = min(part.sizes[field.name].stored, _STREAM_BYTES)
         if not groups or size > room:
             groups.append([])
             room = COLUMNS_BYTES

@@ -5,7 +5,7 @@ order of their partitions.
 """
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -17,18 +17,18 @@ from numpy.typing import NDArray
 
 from margin_cache.catalog.columns import check_unchanged, shard_schema
 from margin_cache.catalog.model import CatalogInfo
-from margin_cache.catalog.partitions import check_state
+from margin_cache.catalog.partitions import unchanged_files
+from margin_cache.catalog.table_positions import coordinates, spatial_index
 from margin_cache.errors import MarginCacheError
 from margin_cache.healpix.boundary import is_within
 from margin_cache.healpix.margin_filter import find_candidates
 from margin_cache.healpix.neighbors import are_inside
+from margin_cache.healpix.nested import Ints, pixel_ranges
 from margin_cache.parquet.partition_file import PartitionFile, open_files
 from margin_cache.parquet.positions import (
     FilePositions,
     check_coordinates,
-    coordinates,
     read_positions,
-    spatial_index,
 )
 from margin_cache.parquet.row_selection import row_batches, select_rows
 from margin_cache.planning.model import Plan
@@ -138,7 +138,7 @@ def _unchanged_partitions(plan: Plan, job: int) -> Iterator[None]:
     partitions = plan.partitions
     for partition in range(plan.map_bounds[job], plan.map_bounds[job + 1]):
         pixel = int(partitions.orders[partition]), int(partitions.pixels[partition])
-        check_state(plan.parameters.catalog, pixel, partitions.state_of(partition))
+        unchanged_files(plan.parameters.catalog, pixel, partitions.state_of(partition))
     if failed:
         raise failed
 
@@ -164,21 +164,25 @@ def _candidates_of(
 ) -> Iterator[_Candidates]:
     """Yield what the coarse filter leaves of the files of a map job."""
     partitions = plan.partitions
+    destinations = pixel_ranges(plan.destination_orders, plan.destination_pixels)
     for partition in range(plan.map_bounds[job], plan.map_bounds[job + 1]):
         pixel = int(partitions.orders[partition]), int(partitions.pixels[partition])
         state = partitions.state_of(partition)
         for part in open_files(plan.parameters.catalog, pixel, state, plan.schema, reader):
-            yield from _candidates_in(plan, partition, part, threads)
+            yield from _candidates_in(plan, partition, part, destinations, threads)
 
 
 def _candidates_in(
-    plan: Plan, partition: int, part: PartitionFile, threads: int
+    plan: Plan,
+    partition: int,
+    part: PartitionFile,
+    destinations: tuple[Ints, Ints],
+    threads: int,
 ) -> Iterator[_Candidates]:
     """Yield what the coarse filter leaves of a file: at once, unless that is very much."""
     parameters, partitions = plan.parameters, plan.partitions
     info = parameters.catalog
     pixel = int(partitions.orders[partition]), int(partitions.pixels[partition])
-    destinations = (plan.destination_orders, plan.destination_pixels)
     start = pairs = 0
     found: list[_Candidates] = []
     for table in read_positions(info, pixel, part, threads):
@@ -202,6 +206,8 @@ def _candidates_in(
 
 def _joined(found: list[_Candidates]) -> _Candidates:
     """Join what has been found in batches of a file."""
+    if len(found) == 1:
+        return found[0]
     positions = pa.concat_tables([each.positions for each in found])
     return replace(
         found[0],
@@ -219,14 +225,14 @@ def _rows_in_margins(plan: Plan, candidates: Iterator[_Candidates]) -> Iterator[
         MarginCacheError: some lie elsewhere than their spatial index says.
     """
     window: list[_Candidates] = []
-    pairs = 0
+    pairs = held = 0
     for found in candidates:
         window.append(found)
         pairs += len(found.rows)
-        held = sum(each.part.held for each in window)
+        held += found.part.held
         if pairs >= _WINDOW_PAIRS or len(window) >= _WINDOW_FILES or held >= _WINDOW_BYTES:
             yield from _checked(plan, window)
-            window, pairs = [], 0
+            window, pairs, held = [], 0, 0
     if window:
         yield from _checked(plan, window)
 
@@ -269,13 +275,19 @@ def _within_threshold(plan: Plan, window: list[_Candidates]) -> Iterator[_Candid
     # A file is closed, and what was fetched of it deleted, when nothing has it any more.
     window.clear()
     while left:
-        ahead = 0
-        for coming in left:
-            ahead += coming.part.size
-            if ahead > _AHEAD_BYTES and coming is not left[0]:
-                break
-            coming.part.want_rows(coming.rows)
+        if plan.parameters.catalog.url:
+            _want_rows(left)
         yield left.popleft()
+
+
+def _want_rows(coming: Iterable[_Candidates]) -> None:
+    """Begin to fetch the rows of the remote files that come next."""
+    ahead = 0
+    for number, found in enumerate(coming):
+        ahead += found.part.size
+        if number and ahead > _AHEAD_BYTES:
+            break
+        found.part.want_rows(found.rows)
 
 
 def _shard_rows(
@@ -287,16 +299,17 @@ def _shard_rows(
         MarginCacheError: the file is damaged, or has nulls that the catalog's schema rules out.
     """
     columns = pa.schema(list(schema)[2:])
+    without_nulls = [field.name for field in columns if not field.nullable]
     source = pa.scalar(found.partition, pa.uint32())
     found.part.need_rows(found.rows)
     for batch in row_batches(found.part, len(found.rows)):
         positions = found.positions.slice(batch.start, batch.stop - batch.start)
         wanted = found.rows[batch]
         rows = select_rows(found.part, positions, info.index_column, wanted, columns, threads)
-        for field in columns:
-            if not field.nullable and rows[field.name].null_count:
+        for name in without_nulls:
+            if rows[name].null_count:
                 raise MarginCacheError(
-                    f"{found.part.path}: the column {field.name} has nulls, though the catalog's "
+                    f"{found.part.path}: the column {name} has nulls, though the catalog's "
                     "_common_metadata, or its first partition if there is none, declares that it "
                     "has none; correct one of them"
                 )

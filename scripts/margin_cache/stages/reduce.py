@@ -25,12 +25,10 @@ from margin_cache.catalog.columns import (
     without_dictionaries,
 )
 from margin_cache.catalog.formats import format_of
+from margin_cache.catalog.table_positions import spatial_index
 from margin_cache.errors import MarginCacheError
-from margin_cache.parquet.positions import spatial_index
 from margin_cache.planning.model import Plan
-from margin_cache.stages.claims import work_of
 from margin_cache.stages.layout import PlanFiles, job_of
-from margin_cache.stages.margin import load_margin
 from margin_cache.stages.shard import read_rows
 from margin_cache.stages.writer_options import row_group_rows, writer_options
 from margin_cache.storage.files import (
@@ -115,6 +113,8 @@ def reduce_margins(
 def _send(files: PlanFiles, staging_dir: Path, paths: Iterable[str]) -> dict[str, str]:
     """Write files to the URL of their margin, instead of the disk; return the ETags there."""
     # Slow to import, and of no use for margins on disk.
+    from margin_cache.stages.claims import work_of
+    from margin_cache.stages.margin import load_margin
     from margin_cache.stages.remote_output import open_output
 
     margin = load_margin(files.margin_file)

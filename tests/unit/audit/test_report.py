@@ -249,7 +249,9 @@ def test_neighbours_that_are_left_out_are_found(
 
     def forgetful(index: Any, shift: Any, pixel: Any, destinations: Any, order: int) -> Any:
         rows, found = find_candidates(index, shift, pixel, destinations, order)
-        pixels = list(zip(*(each[found].tolist() for each in destinations), strict=True))
+        starts, stops = (each[found] for each in destinations)
+        orders = 29 - np.log2(stops - starts).astype(int) // 2
+        pixels = list(zip(orders.tolist(), (starts // (stops - starts)).tolist(), strict=True))
         if left_out == "one neighbour":
             kept = np.array([each != lost for each in pixels], bool)
         else:

@@ -12,12 +12,12 @@ import pyarrow as pa
 import pytest
 from margin_cache.catalog.model import CatalogInfo, pixel_path
 from margin_cache.catalog.partitions import (
-    check_state,
     check_whole,
     partition_files,
     partition_state,
     read_partitions,
     restrict,
+    unchanged_files,
 )
 from margin_cache.errors import MarginCacheError
 from support.catalog_infos import HATS, HIPSCAT, write_partition
@@ -144,7 +144,7 @@ def test_a_part_that_is_replaced_changes_the_state(change: str, tmp_path: Path) 
     for time, path in enumerate(paths, 1):
         os.utime(path, ns=(1, time))
     size, newest, parts = partition_state(info, 1, 3)
-    check_state(info, (1, 3), (size, newest, parts))
+    assert unchanged_files(info, (1, 3), (size, newest, parts)) == paths
     if change == "older part":
         os.utime(paths[0], ns=(1, 2))
     elif change == "times":
@@ -160,7 +160,7 @@ def test_a_part_that_is_replaced_changes_the_state(change: str, tmp_path: Path) 
     assert partition_state(info, 1, 3)[:2] == (size, newest)
     assert partition_state(info, 1, 3)[2] != parts
     with pytest.raises(MarginCacheError, match="Npix=3: was changed after the run began"):
-        check_state(info, (1, 3), (size, newest, parts))
+        unchanged_files(info, (1, 3), (size, newest, parts))
 
 
 def test_a_partition_that_is_gone_has_no_state(info: CatalogInfo) -> None:

@@ -18,7 +18,7 @@ def test_sizes_are_those_of_the_largest_row_group_with_all_that_is_inside(tmp_pa
     path = tmp_path / "table.parquet"
     pq.write_table(table, path, row_group_size=600, compression="none", use_dictionary=False)
     file = pq.ParquetFile(path)
-    sizes = column_sizes(file)
+    sizes = column_sizes(file, table.column_names)
     group = file.metadata.row_group(0)
     chunks = [group.column(number).total_compressed_size for number in range(4)]
     assert [sizes[name].stored for name in table.column_names] == [sum(chunks[:2]), *chunks[2:]]
@@ -30,6 +30,6 @@ def test_small_numbers_take_in_memory_what_their_type_takes(tmp_path: Path) -> N
     path = tmp_path / "table.parquet"
     table = pa.table({"x": np.zeros(ROWS), "s": ["a"] * ROWS, "nothing": pa.nulls(ROWS)})
     pq.write_table(table, path)
-    sizes = column_sizes(pq.ParquetFile(path))
+    sizes = column_sizes(pq.ParquetFile(path), table.column_names)
     assert (sizes["x"].row, sizes["s"].row) == (8, 16)
     assert sizes["x"].stored < 200

@@ -77,7 +77,7 @@ def test_names_inside_are_those_of_the_file(tmp_path: Path) -> None:
 def is_alike_in(directory: Path, field: pa.Field) -> bool:
     """Whether a column is read alike, of a file that has one of its name."""
     path = written(directory / "table.parquet", pa.table({field.name: [1]}))
-    return is_read_alike(open_file(path).file, field)
+    return is_read_alike(open_file(path), field)
 
 
 @pytest.mark.parametrize(
@@ -122,8 +122,8 @@ def test_codecs_of_which_polars_misses_damage_are_left_to_pyarrow(
 ) -> None:
     codecs = {"compression": {"index": codec, "x": "zstd"}}
     path = written(tmp_path / "table.parquet", table_of(x=INDEX), row_group_size=300, **codecs)
-    file = open_file(path).file
-    assert [is_read_alike(file, field) for field in file.schema_arrow] == [False, True]
+    part = open_file(path)
+    assert [is_read_alike(part, field) for field in part.schema] == [False, True]
 
 
 def test_columns_whose_names_look_like_others_are_themselves(tmp_path: Path) -> None:
@@ -205,7 +205,7 @@ def test_a_panic_is_a_refusal_without_a_word_and_the_last_try(
 
 def parts(path: Path, rows: int) -> list[list[str]]:
     names = ["a", "b", "c", "d", "e"]
-    return list(polars_rows._parts(open_file(path).file, "index", names, rows))
+    return list(polars_rows._parts(open_file(path), "index", names, rows))
 
 
 def test_parts_of_columns_are_small_in_the_file_and_in_memory(

@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 from margin_cache.catalog.model import CatalogInfo, State
 from margin_cache.catalog.partitions import partition_state
+from margin_cache.catalog.table_positions import coordinates
 from margin_cache.errors import MarginCacheError
 from margin_cache.parquet import positions
 from margin_cache.parquet.partition_file import PartitionFile, open_files
@@ -131,25 +132,6 @@ def test_an_error_while_several_threads_read_is_said(catalog: Catalog) -> None:
         list(catalog.batches(part, 3))
 
 
-def test_the_spatial_index_is_the_column_or_made_of_the_coordinates(catalog: Catalog) -> None:
-    found = positions.spatial_index(catalog.info, catalog.read())
-    ra, dec = (catalog.table[name].to_numpy().astype(np.float64) for name in ("ra", "dec"))
-    expected = (
-        skies.nested_pixels(ra, dec, 29)
-        if catalog.info.index_column is None
-        else catalog.table["_hipscat_index"].to_numpy()
-    )
-    np.testing.assert_array_equal(found, expected)
-
-
-def test_coordinates_are_doubles_and_nan_where_they_are_null() -> None:
-    table = pa.table({"ra": pa.array([1.5, None], pa.float32()), "dec": [None, -2.5]})
-    lon, lat = positions.coordinates(HATS, table)
-    assert lon.dtype == lat.dtype == np.float64
-    np.testing.assert_array_equal(lon, [1.5, np.nan])
-    np.testing.assert_array_equal(lat, [np.nan, -2.5])
-
-
 # --- what is wrong --------------------------------------------------------------------------
 
 
@@ -232,7 +214,7 @@ def test_coordinates_that_contradict_the_index_are_counted(
     mistake: Callable[[Doubles, Doubles], tuple[Doubles, Doubles]], catalog: Catalog
 ) -> None:
     catalog.check_coordinates()
-    ra, dec = mistake(*positions.coordinates(catalog.info, catalog.table))
+    ra, dec = mistake(*coordinates(catalog.info, catalog.table))
     table = catalog.table.set_column(0, "ra", pa.array(ra)).set_column(1, "dec", pa.array(dec))
     wrong = Catalog(catalog.info, table)
     pq.write_table(with_values(table, "ra", {3: None}), wrong.path, row_group_size=300)

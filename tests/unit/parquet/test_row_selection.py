@@ -87,7 +87,7 @@ def test_columns_that_are_read_at_once_are_small_or_one(
         )
         sizes[top] = sizes.get(top, 0) + column.total_compressed_size
     names = file.schema_arrow.names
-    parts = row_selection._column_groups(file, file.schema_arrow)
+    parts = row_selection._column_groups(open_file(path), file.schema_arrow)
     groups = [part.names for part in parts]
     assert [name for group in groups for name in group] == names
     assert len(groups) > 3
