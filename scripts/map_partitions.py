@@ -18,8 +18,8 @@ def main() -> str:
     parser.add_argument("--shard", type=Path, required=True, help="file to write")
     parser.add_argument("--threads", type=int, default=1, help="threads that read and decode")
     arguments = parser.parse_args()
-    # One of several works at what the others have decoded.
-    pa.set_cpu_count(max(1, arguments.threads - 1))
+    # Columns are decoded in threads of this job's own.
+    pa.set_cpu_count(1)
     plan = load_plan(arguments.plan)
     job = plan.map_job_of(arguments.job)
     print(f"mapping {plan.covered_by_map_job(arguments.job)}", file=sys.stderr, flush=True)

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
@@ -18,7 +18,7 @@ from margin_cache.catalog.parquet_types import check_types
 from margin_cache.catalog.partitions import unchanged_files
 from margin_cache.parquet.column_chunks import row_ranges
 from margin_cache.parquet.column_sizes import ColumnSize, column_sizes
-from margin_cache.storage.parquet_file import open_parquet, unreadable
+from margin_cache.storage.parquet_file import READ_BYTES, open_parquet, unreadable
 
 if TYPE_CHECKING:
     from margin_cache.parquet.remote_reader import RemoteReader
@@ -50,6 +50,16 @@ class PartitionFile:
     def sizes(self) -> dict[str, ColumnSize]:
         """The sizes of its columns, by name."""
         return column_sizes(self.file, self.schema.names)
+
+    def reopened(self, **options: Any) -> pq.ParquetFile:
+        """Return the same as Parquet, for another thread or with other options of PyArrow."""
+        return pq.ParquetFile(
+            self.source,
+            metadata=self.file.metadata,
+            pre_buffer=False,
+            buffer_size=READ_BYTES,
+            **options,
+        )
 
     @property
     def size(self) -> int:

@@ -65,8 +65,7 @@ def read_positions(
     columns = [info.ra_column, info.dec_column]
     if info.index_column is not None:
         columns.insert(0, info.index_column)
-    batches = read_batches(part.path, part.file, range(part.file.num_row_groups), columns, threads)
-    for batch in batches if threads == 1 else _ahead(batches):
+    for batch in _batches_of(part, columns, threads):
         # By name, since Parquet adds columns inside others whose paths are such names. Without
         # what the file says of nulls, which may differ from one partition to the next.
         table = pa.Table.from_arrays([batch[name] for name in columns], columns)
@@ -89,7 +88,7 @@ def read_positions(
 
 
 def read_batches(
-    path: Path, file: pq.ParquetFile, groups: Sequence[int], columns: list[str], threads: int
+    path: Path, file: pq.ParquetFile, groups: Sequence[int], columns: list[str]
 ) -> Iterator[pa.RecordBatch]:
     """Yield columns of the rows of row groups, batch by batch.
 
@@ -98,7 +97,6 @@ def read_batches(
         file: the same, open.
         groups: numbers of row groups.
         columns: names of columns.
-        threads: threads that decode columns.
 
     Raises:
         MarginCacheError: the file is damaged.
@@ -106,7 +104,7 @@ def read_batches(
     left = sum(file.metadata.row_group(group).num_rows for group in groups)
     try:
         for batch in file.iter_batches(
-            BATCH_ROWS, row_groups=groups, columns=columns, use_threads=threads > 1
+            BATCH_ROWS, row_groups=groups, columns=columns, use_threads=False
         ):
             # PyArrow does not say that a column of a damaged file has fewer values than others.
             if any(len(column) != batch.num_rows for column in batch.columns):
@@ -119,13 +117,31 @@ def read_batches(
         raise unreadable(path, error) from None
 
 
-def _ahead(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-    """Yield batches, of which the next is read by another thread while one is worked at."""
-    with ThreadPoolExecutor(1) as pool:
-        coming = pool.submit(next, batches, None)
-        while (batch := coming.result()) is not None:
-            coming = pool.submit(next, batches, None)
-            yield batch
+def _batches_of(part: PartitionFile, columns: list[str], threads: int) -> Iterator[pa.RecordBatch]:
+    """Yield columns of a file; with several threads the next batch is read while one is worked at.
+
+    Raises:
+        MarginCacheError: the file is damaged.
+    """
+    groups = range(part.file.num_row_groups)
+    if threads == 1:
+        yield from read_batches(part.path, part.file, groups, columns)
+        return
+    lots = [columns[first :: threads - 1] for first in range(min(threads - 1, len(columns)))]
+    streams = [read_batches(part.path, part.reopened(), groups, lot) for lot in lots]
+    with ThreadPoolExecutor(len(lots)) as pool:
+        coming = [pool.submit(next, stream, None) for stream in streams]
+        while True:
+            batches = [batch for each in coming if (batch := each.result()) is not None]
+            if len(batches) < len(lots):
+                return  # all of them have ended: each has yielded all rows of the file
+            coming = [pool.submit(next, stream, None) for stream in streams]
+            if len({len(batch) for batch in batches}) > 1:
+                raise unreadable(part.path, EOFError("one of its columns ends before its last row"))
+            yield pa.RecordBatch.from_arrays(
+                [column for batch in batches for column in batch.columns],
+                [name for batch in batches for name in batch.schema.names],
+            )
 
 
 def _whole(part: PartitionFile, columns: list[str]) -> pa.Table:

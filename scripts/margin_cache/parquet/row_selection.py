@@ -8,6 +8,7 @@ by the spatial index of a row group.
 
 import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pyarrow as pa
@@ -20,12 +21,11 @@ from margin_cache.parquet.column_chunks import groups_of
 from margin_cache.parquet.partition_file import PartitionFile
 from margin_cache.parquet.polars_rows import Refused, is_read_alike, read_rows
 from margin_cache.parquet.positions import read_batches
-from margin_cache.storage.parquet_file import READ_BYTES, unreadable
+from margin_cache.storage.parquet_file import unreadable
 from margin_cache.storage.parquet_footer import read_page_header
 
-COLUMNS_BYTES, _STREAM_BYTES = 8 * 10**6, 2 * 10**6
-"""PyArrow reads columns together as long as they take up no more than this in the file, of which a
-large column, that is read as a stream, counts as no more than this."""
+COLUMNS_BYTES = 8 * 10**6
+"""PyArrow reads columns together as long as they take up no more than this in the file."""
 
 ROWS_BYTES = 32 * 10**6
 """Rows are read together as long as they take up about this in memory."""
@@ -82,20 +82,18 @@ def select_rows(
             values = index, positions[index].to_numpy()
         taken |= _select_by_polars(part, values, rows, _without(schema, taken), threads)
     try:
-        for columns in _column_groups(part, _without(schema, taken)):
-            taken |= _select_columns(part, part.file, columns, rows, threads)
+        for columns in _select_groups(part, _without(schema, taken), rows, threads):
+            taken |= columns
     except pa.ArrowException as error:
         # Some of what is damaged is found only when values are taken or cast.
         raise unreadable(part.path, error) from None
     for name in int96_columns(part.file):
         if name in taken:
-            _check_int96(part, schema.field(name), rows, threads)
+            _check_int96(part, schema.field(name), rows)
     return pa.Table.from_arrays([taken[name] for name in schema.names], schema=schema)
 
 
-def _check_int96(
-    part: PartitionFile, field: pa.Field, rows: NDArray[np.int64], threads: int
-) -> None:
+def _check_int96(part: PartitionFile, field: pa.Field, rows: NDArray[np.int64]) -> None:
     """Check that timestamps of the deprecated INT96 fit nanoseconds, as which PyArrow reads them.
 
     So does whoever reads the primary, hence the margin has that type; but of values that do not fit
@@ -105,15 +103,9 @@ def _check_int96(
         MarginCacheError: some do not fit.
     """
     try:
-        file = pq.ParquetFile(
-            part.source,
-            metadata=part.file.metadata,
-            coerce_int96_timestamp_unit="s",
-            pre_buffer=False,
-            buffer_size=READ_BYTES,
-        )
+        file = part.reopened(coerce_int96_timestamp_unit="s")
         seconds = pa.schema([file.schema_arrow.field(field.name)])
-        _select_columns(part, file, seconds, rows, threads)[field.name].cast(field.type)
+        _select_columns(part, file, seconds, rows)[field.name].cast(field.type)
     except pa.ArrowInvalid:
         raise MarginCacheError(
             f"{part.path}: the column {field.name} has timestamps of type INT96 beyond the years "
@@ -201,7 +193,7 @@ def _column_groups(part: PartitionFile, schema: pa.Schema) -> list[pa.Schema]:
     groups: list[list[pa.Field]] = []
     room = 0
     for field in schema:
-        size = min(part.sizes[field.name].stored, _STREAM_BYTES)
+        size = part.sizes[field.name].stored
         if not groups or size > room:
             groups.append([])
             room = COLUMNS_BYTES
@@ -210,12 +202,23 @@ def _column_groups(part: PartitionFile, schema: pa.Schema) -> list[pa.Schema]:
     return [pa.schema(fields) for fields in groups]
 
 
+def _select_groups(
+    part: PartitionFile, schema: pa.Schema, rows: NDArray[np.int64], threads: int
+) -> Iterator[dict[str, pa.ChunkedArray]]:
+    """Read rows of the columns of a schema, some columns after the other, or in each thread."""
+    groups = _column_groups(part, schema)
+    if threads == 1:
+        for columns in groups:
+            yield _select_columns(part, part.file, columns, rows)
+        return
+    with ThreadPoolExecutor(threads) as pool:
+        yield from pool.map(
+            lambda columns: _select_columns(part, part.reopened(), columns, rows), groups
+        )
+
+
 def _select_columns(
-    part: PartitionFile,
-    file: pq.ParquetFile,
-    schema: pa.Schema,
-    rows: NDArray[np.int64],
-    threads: int,
+    part: PartitionFile, file: pq.ParquetFile, schema: pa.Schema, rows: NDArray[np.int64]
 ) -> dict[str, pa.ChunkedArray]:
     """Read rows, ascending and perhaps repeated, of the columns of a schema."""
     taken: list[pa.RecordBatch] = []
@@ -226,7 +229,7 @@ def _select_columns(
         wanted = rows[low:high] - start
         start = end
         if high > low:
-            batches = read_batches(part.path, file, [number], schema.names, threads)
+            batches = read_batches(part.path, file, [number], schema.names)
             taken += _take_rows(batches, schema, wanted)
     if sum(map(len, taken)) < len(rows):
         raise unreadable(part.path, EOFError("it ends before the last of its rows"))

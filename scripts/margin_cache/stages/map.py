@@ -6,8 +6,10 @@ order of their partitions.
 
 from collections import deque
 from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from itertools import repeat
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -107,7 +109,8 @@ def map_partitions(plan: Plan, job: int, shard: Path, threads: int = 1) -> MapRe
         new_shard(sink, schema, shard) as writer,
     ):
         with _unchanged_partitions(plan, job), _reader_of(plan, job, shard) as reader:
-            for found in _rows_in_margins(plan, _candidates_of(plan, job, threads, reader)):
+            candidates = _candidates_of(plan, job, threads, reader)
+            for found in _rows_in_margins(plan, candidates, threads):
                 read += found.rows_read
                 written += len(found.rows)
                 for table in _shard_rows(found, plan.parameters.catalog, schema, threads):
@@ -218,7 +221,9 @@ def _joined(found: list[_Candidates]) -> _Candidates:
     )
 
 
-def _rows_in_margins(plan: Plan, candidates: Iterator[_Candidates]) -> Iterator[_Candidates]:
+def _rows_in_margins(
+    plan: Plan, candidates: Iterator[_Candidates], threads: int
+) -> Iterator[_Candidates]:
     """Yield what the exact filter, if there shall be one, leaves of the candidates.
 
     Raises:
@@ -231,13 +236,13 @@ def _rows_in_margins(plan: Plan, candidates: Iterator[_Candidates]) -> Iterator[
         pairs += len(found.rows)
         held += found.part.held
         if pairs >= _WINDOW_PAIRS or len(window) >= _WINDOW_FILES or held >= _WINDOW_BYTES:
-            yield from _checked(plan, window)
+            yield from _checked(plan, window, threads)
             window, pairs, held = [], 0, 0
     if window:
-        yield from _checked(plan, window)
+        yield from _checked(plan, window, threads)
 
 
-def _checked(plan: Plan, window: list[_Candidates]) -> Iterator[_Candidates]:
+def _checked(plan: Plan, window: list[_Candidates], threads: int) -> Iterator[_Candidates]:
     """Check where candidates lie, and yield those that are in margins."""
     partitions = plan.partitions
     found = [
@@ -249,16 +254,19 @@ def _checked(plan: Plan, window: list[_Candidates]) -> Iterator[_Candidates]:
         for each in window
     ]
     check_coordinates(plan.parameters.catalog, found)
-    yield from _within_threshold(plan, window) if plan.parameters.fine_filtering else window
+    if plan.parameters.fine_filtering:
+        yield from _within_threshold(plan, window, threads)
+    else:
+        yield from window
 
 
-def _within_threshold(plan: Plan, window: list[_Candidates]) -> Iterator[_Candidates]:
+def _within_threshold(plan: Plan, window: list[_Candidates], threads: int) -> Iterator[_Candidates]:
     lon, lat = coordinates(
         plan.parameters.catalog, pa.concat_tables([found.positions for found in window])
     )
     destinations = np.concatenate([found.destinations for found in window])
     orders, pixels = plan.destination_orders[destinations], plan.destination_pixels[destinations]
-    within = is_within(lon, lat, orders, pixels, plan.parameters.threshold)
+    within = _are_within(lon, lat, orders, pixels, plan.parameters.threshold, threads)
     # A row whose index says that it is beside a pixel may lie inside, far from the boundary.
     beyond = np.flatnonzero(~within)
     within[beyond] = are_inside(lon[beyond], lat[beyond], orders[beyond], pixels[beyond])
@@ -278,6 +286,22 @@ def _within_threshold(plan: Plan, window: list[_Candidates]) -> Iterator[_Candid
         if plan.parameters.catalog.url:
             _want_rows(left)
         yield left.popleft()
+
+
+def _are_within(
+    lon: NDArray[np.float64],
+    lat: NDArray[np.float64],
+    orders: Ints,
+    pixels: Ints,
+    threshold: float,
+    threads: int,
+) -> NDArray[np.bool_]:
+    """Tell which pairs of point and pixel are within a threshold, some in each thread."""
+    if threads == 1:
+        return is_within(lon, lat, orders, pixels, threshold)
+    parts = [np.array_split(values, threads) for values in (lon, lat, orders, pixels)]
+    with ThreadPoolExecutor(threads) as pool:
+        return np.concatenate(list(pool.map(is_within, *parts, repeat(threshold))))
 
 
 def _want_rows(coming: Iterable[_Candidates]) -> None:

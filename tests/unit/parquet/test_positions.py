@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -121,6 +122,39 @@ def test_row_groups_are_read_in_order_by_any_number_of_threads(
     assert (part.path, part.file.num_row_groups) == (catalog.path, 4)
     found = pa.concat_tables(catalog.batches(part, threads))
     assert found["ra"].equals(catalog.table["ra"])
+
+
+def test_columns_that_several_threads_read_end_together(
+    catalog: Catalog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    original = positions.read_batches
+
+    def shorter(*arguments: Any) -> Iterator[pa.RecordBatch]:
+        for batch in original(*arguments):
+            yield batch.slice(1) if "ra" in batch.schema.names else batch
+
+    monkeypatch.setattr(positions, "read_batches", shorter)
+    (part,) = catalog.files()
+    with pytest.raises(MarginCacheError, match="one of its columns ends before its last row"):
+        list(catalog.batches(part, 4))
+
+
+@pytest.mark.parametrize("threads", [2, 3, 4, 9])
+def test_of_the_threads_one_is_left_for_the_filter(
+    threads: int, catalog: Catalog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    original, lots = positions.read_batches, []
+
+    def and_note(path: Path, file: pq.ParquetFile, groups: Any, columns: list[str]) -> Any:
+        lots.append(columns)
+        return original(path, file, groups, columns)
+
+    monkeypatch.setattr(positions, "read_batches", and_note)
+    (part,) = catalog.files()
+    found = pa.concat_tables(catalog.batches(part, threads))
+    assert found.equals(catalog.table.select(found.column_names))
+    assert len(lots) == min(threads - 1, len(found.column_names))
+    assert sorted(name for lot in lots for name in lot) == sorted(found.column_names)
 
 
 def test_an_error_while_several_threads_read_is_said(catalog: Catalog) -> None:
@@ -324,9 +358,9 @@ def test_a_file_of_which_pyarrow_reads_fewer_rows_is_named(value: int, tmp_path:
         except (pa.ArrowException, OSError):
             unread += 1
             with pytest.raises(MarginCacheError, match=re.escape(f"{path}: cannot be read (")):
-                list(positions.read_batches(path, part.file, [0], table.schema.names, 1))
+                list(positions.read_batches(path, part.file, [0], table.schema.names))
         else:
-            batches = positions.read_batches(path, part.file, [0], table.schema.names, 1)
+            batches = positions.read_batches(path, part.file, [0], table.schema.names)
             assert pa.Table.from_batches(batches).equals(whole)
     assert unread
 

@@ -64,10 +64,11 @@ def test_rows_are_those_of_the_file(
     for rows in ([0, 0, 5, 76, 77, 400, 699], [999], [3, 700], list(range(600, 900))):
         expected = whole.take(pa.array(rows))
         read = expected.select(["index", "ra", "dec"])
-        found = select_rows(part, read, index, np.array(rows), schema, 1)
-        assert found.schema.equals(schema, check_metadata=True)
-        for name in schema.names:
-            assert found[name].to_pylist() == expected[name].to_pylist(), name
+        for threads in (1, 3):
+            found = select_rows(part, read, index, np.array(rows), schema, threads)
+            assert found.schema.equals(schema, check_metadata=True)
+            for name in schema.names:
+                assert found[name].to_pylist() == expected[name].to_pylist(), name
 
 
 def test_columns_that_are_read_at_once_are_small_or_one(

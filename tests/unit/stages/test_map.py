@@ -1,6 +1,8 @@
 """A shard has the rows that are in margins, by destination, and nothing of a changed catalog."""
 
 import json
+import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,6 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from margin_cache.errors import MarginCacheError
+from margin_cache.parquet import row_selection
 from margin_cache.stages import map as mapping
 from margin_cache.stages.map import map_partitions
 from margin_cache.stages.margin import Margin
@@ -61,6 +64,42 @@ def test_shards_have_the_rows_that_brute_force_finds(prepare: Callable[..., Marg
     found = pairs_of(margin)
     assert found == expected_pairs(margin, 300.0)
     assert len(found) > 50
+
+
+def test_a_job_has_its_threads_at_work_and_no_more(
+    prepare: Callable[..., Margin], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And its shard is the same, however many they are."""
+    margin = prepare(margin_threshold=300.0)
+    shard = margin.files.shard(margin.plan.map_names[0])
+    at_work: set[int] = set()
+    most: dict[str, int] = {}
+
+    def noted(module: object, name: str) -> None:
+        original = getattr(module, name)
+
+        def and_note(*arguments: object) -> object:
+            at_work.add(threading.get_ident())
+            most[name] = max(most.get(name, 0), len(at_work))
+            time.sleep(0.01)  # so that the others begin
+            try:
+                return original(*arguments)
+            finally:
+                at_work.discard(threading.get_ident())
+
+        monkeypatch.setattr(module, name, and_note)
+
+    noted(mapping, "find_candidates")
+    noted(mapping, "is_within")
+    noted(row_selection, "_select_columns")
+    monkeypatch.setattr(row_selection, "COLUMNS_BYTES", 1)
+    shards = {}
+    for threads in (1, 2, 4):
+        most.clear()
+        map_partitions(margin.plan, 0, shard, threads)
+        shards[threads] = shard.read_bytes()
+        assert most == {"find_candidates": 1, "is_within": threads, "_select_columns": threads}
+    assert shards[1] == shards[2] == shards[4]
 
 
 @pytest.mark.parametrize("has_index", [True, False])
