@@ -115,20 +115,28 @@ class S3Door:
     async def abort_uploads(self, url: str) -> None:
         """Remove what killed processes have left below a URL of objects written in parts."""
         bucket, key, _ = self._system.split_path(url)
-        try:
-            found = await self._system._call_s3(
-                "list_multipart_uploads", Bucket=bucket, Prefix=f"{key}/"
-            )
-        except (PermissionError, NotImplementedError):
-            return
-        except OSError as error:
-            if error.errno == errno.ENOSYS:
+        found: dict[str, Any] = {"IsTruncated": True}
+        while found.get("IsTruncated"):
+            # A page has a thousand of them.
+            behind = {
+                name: found[f"Next{name}"]
+                for name in ("KeyMarker", "UploadIdMarker")
+                if found.get(f"Next{name}")
+            }
+            try:
+                found = await self._system._call_s3(
+                    "list_multipart_uploads", Bucket=bucket, Prefix=f"{key}/", **behind
+                )
+            except (PermissionError, NotImplementedError):
                 return
-            raise
-        for each in found.get("Uploads", []):
-            place = {"Bucket": bucket, "Key": each["Key"], "UploadId": each["UploadId"]}
-            with suppress(FileNotFoundError):
-                await self._system._call_s3("abort_multipart_upload", **place)
+            except OSError as error:
+                if error.errno == errno.ENOSYS:
+                    return
+                raise
+            for each in found.get("Uploads", []):
+                place = {"Bucket": bucket, "Key": each["Key"], "UploadId": each["UploadId"]}
+                with suppress(FileNotFoundError):
+                    await self._system._call_s3("abort_multipart_upload", **place)
 
     async def close(self) -> None:
         """Close all connections."""

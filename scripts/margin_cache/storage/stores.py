@@ -8,10 +8,12 @@ that was planned with. Only remote catalogs have this module, or fsspec, importe
 import asyncio
 import errno
 import random
+import re
 import threading
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from concurrent.futures import Future
 from contextlib import suppress
+from pathlib import PurePosixPath
 from typing import Any, TypeVar
 
 from margin_cache.errors import MarginCacheError, PassingError
@@ -89,7 +91,7 @@ class Store:
     async def listing(self, url: str) -> dict[str, ObjectState] | None:
         """Return the objects below a URL by their paths there; None if the store cannot list.
 
-        Objects whose names are no paths of files are left out.
+        Objects whose names are no paths of files beside the others are left out.
 
         Raises:
             MarginCacheError: the store does not answer, or forbids it.
@@ -97,8 +99,10 @@ class Store:
         found = await self._patiently(url, lambda: self._door.listing(url))
         if found is None:
             return None
-        # Such as `a//b`, `../a` and `a/`, which stands for a directory.
-        return {path: state for path, state in found.items() if is_below(path)}
+        # Such as `a//b`, `../a` and `a/`, or `a` beside `a/b`, which stand for a directory.
+        files = {path: state for path, state in found.items() if is_below(path)}
+        directories = {str(above) for path in files for above in PurePosixPath(path).parents}
+        return {path: state for path, state in files.items() if path not in directories}
 
     async def states(self, urls: list[str]) -> list[ObjectState | None]:
         """Return the states of objects, None of one that is not there.
@@ -270,4 +274,6 @@ def _passing_reason(error: Exception) -> str | None:
 
 
 def _words(error: BaseException) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0][:200]
+    """Return what an error says, in one line, without user and password of a URL in it."""
+    words = (str(error).strip() or type(error).__name__).splitlines()[0]
+    return re.sub(r"(://)[^/\s]*@", r"\1", words)[:200]

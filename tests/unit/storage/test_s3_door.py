@@ -89,6 +89,34 @@ def test_uploads_that_killed_processes_have_left_are_aborted_below_a_url_alone(s
     assert uploads(s3) == []
 
 
+def test_uploads_are_aborted_page_by_page(s3: S3, monkeypatch: pytest.MonkeyPatch) -> None:
+    client = s3.client()
+    keys = [f"doors/margin/{number}" for number in range(3)]
+    for key in keys:
+        client.create_multipart_upload(Bucket=BUCKET, Key=key)
+    asked_behind = []
+
+    async def abort(door: Door) -> None:
+        call = door._system._call_s3  # type: ignore[attr-defined]
+        everything = await call("list_multipart_uploads", Bucket=BUCKET, Prefix="doors/margin/")
+
+        async def paged(method: str, **arguments: Any) -> Any:
+            if method != "list_multipart_uploads":
+                return await call(method, **arguments)
+            asked_behind.append(arguments.get("KeyMarker", ""))
+            number = len(asked_behind) - 1
+            upload = next(each for each in everything["Uploads"] if each["Key"] == keys[number])
+            marks = {"NextKeyMarker": upload["Key"], "NextUploadIdMarker": upload["UploadId"]}
+            return {"Uploads": [upload], "IsTruncated": number < 2, **marks}
+
+        monkeypatch.setattr(door._system, "_call_s3", paged)  # type: ignore[attr-defined]
+        await door.abort_uploads(f"s3://{BUCKET}/doors/margin")
+
+    asked(URL, abort, s3.options)
+    assert asked_behind == ["", *keys[:2]]
+    assert uploads(s3) == []
+
+
 def uploads(s3: S3) -> list[str]:
     found = s3.client().list_multipart_uploads(Bucket=BUCKET)
     return [each["Key"] for each in found.get("Uploads", [])]

@@ -7,6 +7,7 @@ import pytest
 from margin_cache.errors import MarginCacheError, PassingError
 from margin_cache.storage import stores
 from margin_cache.storage.door import ObjectChanged
+from margin_cache.storage.object_state import ObjectState
 from margin_cache.storage.stores import Store
 from support.faulty_server import Behaviour
 from support.object_servers import free_port
@@ -92,3 +93,34 @@ def test_what_is_forbidden_is_said_with_what_to_do(
     monkeypatch.setattr(store._door, "state", forbidden)
     with pytest.raises(MarginCacheError, match="forbids this; give credentials"):
         store.run(store.states([served.url]))
+
+
+def test_objects_that_stand_for_directories_are_left_out(
+    store: Store, served: Behaviour, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = ("a", "a/b", "c", "c/d/e", "ab", "f", "g/", "../h", "i//j")
+
+    async def listing(url: str) -> dict[str, ObjectState]:
+        return {name: ObjectState(1, "mark") for name in names}
+
+    monkeypatch.setattr(store._door, "listing", listing)
+    found = store.run(store.listing(served.url))
+    assert found is not None and set(found) == {"a/b", "ab", "c/d/e", "f"}
+
+
+@pytest.mark.parametrize("error", [ConnectionError, ValueError])
+def test_user_and_password_of_a_url_are_not_said(
+    error: type[Exception],
+    store: Store,
+    served: Behaviour,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """As of an endpoint, which drivers name in their errors."""
+
+    async def failing(url: str) -> None:
+        raise error("Cannot connect to https://who:s3cret@store.example:9000/sky")
+
+    monkeypatch.setattr(store._door, "state", failing)
+    with pytest.raises(MarginCacheError, match=r"https://store\.example:9000/sky") as caught:
+        store.run(store.states([served.url]))
+    assert "s3cret" not in str(caught.value) and "who" not in str(caught.value)
