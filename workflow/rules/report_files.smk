@@ -1,5 +1,5 @@
 # What the reports of margins are made from, and which of them a run draws.
-from margin_cache.report.state import check_place, is_current
+from margin_cache.report.state import check_apart, check_place, is_current
 from margin_cache.stages.margin import save_margin
 
 
@@ -34,20 +34,26 @@ def reports():
     if shows_done_jobs():
         return targets() + reports_shown()
     files = []
+    in_one_line(check_apart, MARGINS.values())
     for plan_dir, margin in MARGINS.items():
         if plan_dir not in pending_margins() and is_current(margin) and not draws_again():
             files.append(str(margin.files.report_state))
             continue
-        try:
-            check_place(margin)
-        except MarginCacheError as error:
-            print(one_line(error), file=sys.stderr, flush=True)
-            os._exit(1)
+        in_one_line(check_place, margin)
         if workflow.is_main_process and not workflow.dryrun:
             save_margin(margin)
         # The margin too, or Snakemake would be content with a page that is there already.
         files += [job_inputs.target(margin, has_jobs(plan_dir)), str(margin.files.report_page)]
     return files
+
+
+def in_one_line(check, *arguments):
+    """Check something, and end with one line if it is wrong."""
+    try:
+        check(*arguments)
+    except MarginCacheError as error:
+        print(one_line(error), file=sys.stderr, flush=True)
+        os._exit(1)
 
 
 def draws_again():

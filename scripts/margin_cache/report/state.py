@@ -1,5 +1,6 @@
 """Whether a report is that of the margin and of the audit as they are."""
 
+from collections.abc import Iterable
 from pathlib import Path
 
 from margin_cache.errors import MarginCacheError
@@ -20,6 +21,23 @@ def is_current(margin: Margin) -> bool:
     """Tell whether there is a report of a margin as it is."""
     files = margin.files
     return files.report_page.exists() and read_json(files.report_state) == state_of(margin)
+
+
+def check_apart(margins: Iterable[Margin]) -> None:
+    """Check that each margin has a place of its own for its report.
+
+    Raises:
+        MarginCacheError: two at different URLs have one, since they have the same name.
+    """
+    taken: dict[Path, str] = {}
+    for margin in margins:
+        other = taken.setdefault(margin.files.report_dir, margin.files.place)
+        if other != margin.files.place:
+            raise MarginCacheError(
+                f"output_path: the reports of {other} and {margin.files.place} would both be "
+                f"{margin.files.report_dir}; draw them in different working directories, or give "
+                "one of the margins another output_artifact_name"
+            )
 
 
 def check_place(margin: Margin) -> None:

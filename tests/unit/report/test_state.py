@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 from margin_cache.errors import MarginCacheError
-from margin_cache.report.state import check_place, is_current, state_of
+from margin_cache.report.state import check_apart, check_place, is_current, state_of
 from margin_cache.stages.layout import PROVENANCE
 from margin_cache.stages.margin import Margin
 from margin_cache.storage.files import write_json
@@ -40,3 +40,18 @@ def test_a_page_of_somebody_else_is_not_replaced(margin: Margin, tmp_path: Path)
         check_place(moved)
     (moved.files.report_dir / "report.log").touch()
     check_place(moved)
+
+
+def test_two_margins_of_one_name_at_urls_have_no_report_in_one_directory(margin: Margin):
+    one, two = (
+        replace(
+            margin,
+            settings=replace(margin.settings, output_path=f"s3://bucket/{place}"),
+            image=f"images/{place}",
+        )
+        for place in ("a", "b")
+    )
+    check_apart([one])
+    check_apart([margin, one, one])
+    with pytest.raises(MarginCacheError, match=r"/a/(\S+) and s3://bucket/b/\1 would both be"):
+        check_apart([one, two])
