@@ -5,6 +5,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -226,6 +227,28 @@ def test_parts_of_columns_are_small_in_the_file_and_in_memory(
     assert parts(path, 1) == [["a"], ["b"], ["c"], ["d"], ["e"]]
 
 
+@pytest.mark.parametrize(("alike", "by_number"), [(1, False), (2, False), (3, True), (99, True)])
+def test_rows_are_asked_for_by_their_numbers_where_many_have_the_same_index(
+    alike: int, by_number: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Either way, only those come that are wanted."""
+    index = np.arange(ROWS) // (alike + 1)
+    path = written(tmp_path / "table.parquet", pa.table({"index": index, "x": np.arange(ROWS)}))
+    rows = np.flatnonzero(np.arange(ROWS) % (alike + 1) < alike)[: 4 * alike]
+    asked = []
+    original = polars_rows._is_in
+
+    def and_note(polars: Any, name: str, values: np.ndarray) -> Any:
+        asked.append(name)
+        return original(polars, name, values)
+
+    monkeypatch.setattr(polars_rows, "_is_in", and_note)
+    schema = pa.schema([("x", pa.int64())])
+    found = read_rows(open_file(path), ("index", index[rows]), rows, schema, 1)
+    assert found["x"].to_pylist() == rows.tolist()
+    assert asked == ["index", *["row"] * by_number]
+
+
 READ = """
 import sys
 import numpy as np, pyarrow as pa
@@ -233,6 +256,7 @@ sys.path[:0] = sys.argv[1:3]
 from margin_cache.parquet import polars_rows
 from support.partition_files import open_file
 from pathlib import Path
+from typing import Any
 assert "polars" not in sys.modules
 part = open_file(Path(sys.argv[3]))
 schema = pa.schema([("x", pa.float64())])
@@ -265,6 +289,7 @@ sys.path[:0] = sys.argv[1:3]
 from margin_cache.parquet import polars_rows
 from support.partition_files import open_file
 from pathlib import Path
+from typing import Any
 part = open_file(Path(sys.argv[3]))
 schema = pa.schema([("x", pa.float64())])
 polars_rows.read_rows(part, None, np.array([5]), schema, 1)
