@@ -87,6 +87,16 @@ def test_a_margin_in_s3_has_a_report_in_the_working_directory(
     assert "is a URL, and audits read what is on disk" in line
 
 
+def test_margins_of_one_name_at_two_urls_get_no_reports_by_one_run(
+    catalogs: Path, s3: S3, tmp_path: Path
+) -> None:
+    config = configured(catalogs / "hats", s3, "twins/a")
+    config["margins"] = [{"output_path": f"s3://{BUCKET}/twins/{place}"} for place in "ab"]
+    line = error_line(run_workflow(tmp_path, "report", config=config))
+    assert f"s3://{BUCKET}/twins/a/{NAME} and s3://{BUCKET}/twins/b/{NAME} would both be" in line
+    assert s3.states("twins") == {}
+
+
 @pytest.mark.parametrize("name", ["hipscat", "hats"])
 def test_a_catalog_in_s3_makes_the_same_margin_there(
     name: str, catalogs: Path, s3: S3, tmp_path: Path

@@ -1,5 +1,4 @@
 # What audits are asked to check, and how they are cut into jobs.
-import os
 
 from margin_cache.audit.place import check_is_local, check_place as check_place_of_audit
 from margin_cache.audit.request import (
@@ -78,8 +77,7 @@ def audit_pieces():
         for directory, (request, margin) in audits().items():
             begin_audit(directory, request, margin)
     except (MarginCacheError, OSError) as error:
-        print(one_line(error), file=sys.stderr, flush=True)
-        os._exit(1)
+        end_in_one_line(error)
     return [
         layout.AUDIT_PIECE.format(audit_dir=directory, job=piece.name)
         for directory, (request, _) in audits().items()

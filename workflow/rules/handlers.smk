@@ -109,9 +109,13 @@ def begin_run():
             begin_margin(margin, plan_dir in pending_margins(), again=to_make_again(margin))
         say_what_is_made()
     except (MarginCacheError, OSError) as error:
-        # Snakemake would make a page of any exception. It holds no lock yet.
-        print(one_line(error), file=sys.stderr, flush=True)
-        os._exit(1)
+        end_in_one_line(error)  # Snakemake holds no lock yet
+
+
+def end_in_one_line(error):
+    """End this process with a line, where Snakemake would make a page of an exception."""
+    print(one_line(error), file=sys.stderr, flush=True)
+    os._exit(1)
 
 
 def say_what_is_made():
@@ -137,8 +141,7 @@ def begin_job(plan_dir, job):
     try:
         check_seen(margin.files, job_inputs.first_partition(margin, job) if job else None)
     except (MarginCacheError, OSError) as error:
-        print(one_line(error), file=sys.stderr, flush=True)
-        os._exit(1)
+        end_in_one_line(error)
 
 
 def is_audited(margin):

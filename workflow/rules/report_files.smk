@@ -30,30 +30,25 @@ def reports():
     A page that is current stays out of the DAG, in which another set of input files, as after the
     margin was made, would have it drawn again.
     """
-    begin_run()
     if shows_done_jobs():
         return targets() + reports_shown()
+    try:
+        check_apart(MARGINS.values())
+        for margin in MARGINS.values():
+            check_place(margin)
+    except MarginCacheError as error:
+        end_in_one_line(error)
+    begin_run()
     files = []
-    in_one_line(check_apart, MARGINS.values())
     for plan_dir, margin in MARGINS.items():
         if plan_dir not in pending_margins() and is_current(margin) and not draws_again():
             files.append(str(margin.files.report_state))
             continue
-        in_one_line(check_place, margin)
         if workflow.is_main_process and not workflow.dryrun:
             save_margin(margin)
         # The margin too, or Snakemake would be content with a page that is there already.
         files += [job_inputs.target(margin, has_jobs(plan_dir)), str(margin.files.report_page)]
     return files
-
-
-def in_one_line(check, *arguments):
-    """Check something, and end with one line if it is wrong."""
-    try:
-        check(*arguments)
-    except MarginCacheError as error:
-        print(one_line(error), file=sys.stderr, flush=True)
-        os._exit(1)
 
 
 def draws_again():
