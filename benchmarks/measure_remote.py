@@ -16,9 +16,9 @@ import numpy as np
 import pyarrow as pa
 from margin_cache.catalog.remote import mirror_catalog
 from margin_cache.config.validation import settings_of_margins
-from margin_cache.stages.map import map_partitions
-from margin_cache.stages.margin import save_margin
-from margin_cache.stages.prepare import prepare_margins
+from margin_cache.margin.map import map_partitions
+from margin_cache.margin.model import save_margin
+from margin_cache.margin.prepare import prepare_margins
 from support import skies
 from support.faulty_server import faulty_server
 from support.object_servers import nginx

@@ -66,8 +66,8 @@ def make_reduced(directory: Path) -> tuple[int, int]:
     import pyarrow.parquet as pq
     from margin_cache.catalog.formats import format_of
     from margin_cache.config.validation import settings_of_margins
-    from margin_cache.stages.margin import save_margin
-    from margin_cache.stages.prepare import prepare_margins
+    from margin_cache.margin.model import save_margin
+    from margin_cache.margin.prepare import prepare_margins
     from margin_cache.storage.files import file_digest, write_json
 
     (margin,) = prepare_margins(settings_of_margins(CONFIG))

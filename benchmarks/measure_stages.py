@@ -30,8 +30,8 @@ PARTS = {
     "import of Polars": ("parquet/polars_rows.py", "_import_polars"),
     "wanted rows by Polars": ("parquet/polars_rows.py", "_collect"),
     "wanted rows by PyArrow": ("parquet/row_selection.py", "_select_columns"),
-    "writing": ("stages/shard.py", "write_rows"),
-    "all": ("stages/map.py", "map_partitions"),
+    "writing": ("margin/shard.py", "write_rows"),
+    "all": ("margin/map.py", "map_partitions"),
 }
 
 
@@ -47,8 +47,8 @@ def parts_of_mapping(plan_path: Path, shard: Path) -> dict[str, float]:
     from importlib import import_module
 
     import pyarrow as pa
+    from margin_cache.margin.map import map_partitions
     from margin_cache.planning.model import load_plan
-    from margin_cache.stages.map import map_partitions
 
     pa.set_cpu_count(1)
     plan = load_plan(plan_path)

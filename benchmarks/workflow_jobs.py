@@ -44,9 +44,9 @@ def jobs_of(directory: Path, config: Mapping[str, Any], stage: str) -> list[Job]
     """
     os.chdir(directory)
     from margin_cache.config.validation import settings_of_margins
+    from margin_cache.margin.model import save_margin
+    from margin_cache.margin.prepare import prepare_margins
     from margin_cache.planning import resources
-    from margin_cache.stages.margin import save_margin
-    from margin_cache.stages.prepare import prepare_margins
 
     (margin,) = prepare_margins(settings_of_margins(config))
     save_margin(margin)

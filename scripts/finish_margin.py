@@ -3,9 +3,9 @@
 import argparse
 from pathlib import Path
 
+from margin_cache.margin.finish import finish_margin
+from margin_cache.margin.model import load_margin
 from margin_cache.process import run
-from margin_cache.stages.finish import finish_margin
-from margin_cache.stages.margin import load_margin
 
 
 def main() -> str:

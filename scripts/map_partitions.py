@@ -5,9 +5,9 @@ import sys
 from pathlib import Path
 
 import pyarrow as pa
+from margin_cache.margin.map import map_partitions
 from margin_cache.planning.model import load_plan
 from margin_cache.process import run
-from margin_cache.stages.map import map_partitions
 
 
 def main() -> str:

@@ -4,10 +4,10 @@ import argparse
 import sys
 from pathlib import Path
 
+from margin_cache.margin.paths import PlanFiles
+from margin_cache.margin.reduce import reduce_margins
 from margin_cache.planning.model import load_plan
 from margin_cache.process import run
-from margin_cache.stages.layout import PlanFiles
-from margin_cache.stages.reduce import reduce_margins
 
 
 def main() -> str:

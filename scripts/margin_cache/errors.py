@@ -39,5 +39,5 @@ class MarginCacheError(Exception):
         return in_users_words(super().__str__())
 
 
-class PassingError(MarginCacheError):
+class RetryableError(MarginCacheError):
     """One that another attempt may not meet, as that of a file server which does not answer."""

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import NoReturn
 
-from margin_cache.errors import FINAL, MarginCacheError, PassingError, in_users_words
+from margin_cache.errors import FINAL, MarginCacheError, RetryableError, in_users_words
 
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
 _KEPT_MEMORY = {_M_TRIM_THRESHOLD: 1 << 28, _M_MMAP_THRESHOLD: 1 << 25}
@@ -71,7 +71,7 @@ def run(main: Callable[[], str]) -> NoReturn:
     try:
         print(main(), file=sys.stderr, flush=True)
     except (MarginCacheError, OSError) as error:
-        is_final = isinstance(error, MarginCacheError) and not isinstance(error, PassingError)
+        is_final = isinstance(error, MarginCacheError) and not isinstance(error, RetryableError)
         _end(f"{FINAL}\n{one_line(error)}" if is_final else one_line(error))
     # Python would now take all modules apart, one after the other.
     os._exit(0)

@@ -57,9 +57,9 @@ def margin_tables(margin: Path) -> dict[tuple[int, int], pa.Table]:
 
 def codes_of(tables: dict[tuple[int, int], pa.Table], destinations: Ints) -> Ints:
     """One integer per pair of row and destination, sorted."""
-    place_of = {tuple(pixel): at for at, pixel in enumerate(destinations.tolist())}
+    output_of = {tuple(pixel): at for at, pixel in enumerate(destinations.tolist())}
     codes = [
-        table["id"].to_numpy() * len(destinations) + place_of[pixel]
+        table["id"].to_numpy() * len(destinations) + output_of[pixel]
         for pixel, table in tables.items()
     ]
     return np.sort(np.concatenate(codes))

@@ -14,7 +14,7 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 from margin_cache.config.model import SMTP_PASSWORD
-from margin_cache.stages.margin import load_margin
+from margin_cache.margin.model import load_margin
 from support.margins import tree_digest
 from support.paths import ROOT
 from support.slurm_cluster import TIME_LIMIT, Cluster, wait_for

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
-from margin_cache.stages.finish import finish_margin
+from margin_cache.margin.finish import finish_margin
 
 from support import oracle
 from support.margins import configuration

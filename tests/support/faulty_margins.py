@@ -17,14 +17,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from margin_cache.config.validation import settings_of_margins
 from margin_cache.errors import MarginCacheError
+from margin_cache.margin.existing_output import check_output, is_complete
+from margin_cache.margin.finish import finish_margin
+from margin_cache.margin.map import map_partitions
+from margin_cache.margin.model import Margin
+from margin_cache.margin.prepare import prepare_margins
+from margin_cache.margin.reduce import reduce_margins
+from margin_cache.margin.start_run import start_margin
 from margin_cache.process import one_line
-from margin_cache.stages.begin import begin_margin
-from margin_cache.stages.existing_output import check_output, is_complete
-from margin_cache.stages.finish import finish_margin
-from margin_cache.stages.map import map_partitions
-from margin_cache.stages.margin import Margin
-from margin_cache.stages.prepare import prepare_margins
-from margin_cache.stages.reduce import reduce_margins
 
 from support.margins import NAME, configuration, remains, tree_digest
 from support.paths import ROOT
@@ -36,15 +36,15 @@ BEGIN = """
 import sys, json
 from margin_cache.process import run
 from margin_cache.config.validation import settings_of_margins
-from margin_cache.stages.prepare import prepare_margins
-from margin_cache.stages.existing_output import is_complete, check_output
-from margin_cache.stages.begin import begin_margin
+from margin_cache.margin.prepare import prepare_margins
+from margin_cache.margin.existing_output import is_complete, check_output
+from margin_cache.margin.start_run import start_margin
 def main():
     (margin,) = prepare_margins(settings_of_margins(json.loads(sys.argv[1])))
     pending = not is_complete(margin)
     if pending:
         check_output(margin)
-    begin_margin(margin, pending)
+    start_margin(margin, pending)
     return "begun"
 run(main)
 """
@@ -151,7 +151,7 @@ def make_margin(site: Site, pause: Callable[[str], None] = lambda stage: None) -
         is_pending = not is_complete(margin)
         if is_pending:
             check_output(margin)
-        begin_margin(margin, is_pending)
+        start_margin(margin, is_pending)
         if not is_pending:
             return
         plan, files = margin.plan, margin.files

@@ -25,7 +25,7 @@ PARAMETERS = MarginParameters(
     npix_suffix=".parquet",
     npix_parquet_name="",
     properties={},
-    further_files=[],
+    optional_files=[],
 )
 
 

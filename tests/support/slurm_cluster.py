@@ -27,10 +27,10 @@ class Cluster:
         return Path(self.environment["SLURMLAB_DIR"])
 
     def nodes_have_a_directory_of_their_own(self) -> bool:
-        """Tell whether nodes see another directory `unseen` than this process does."""
-        unseen = self.directory / "unseen"
-        (unseen / "here").touch()
-        look = ["srun", "--mem=10", "ls", str(unseen)]
+        """Tell whether nodes see another directory `not_visible` than this process does."""
+        not_visible = self.directory / "unseen"
+        (not_visible / "here").touch()
+        look = ["srun", "--mem=10", "ls", str(not_visible)]
         return not subprocess.run(look, check=True, capture_output=True).stdout
 
     def jobs(self, *states: str) -> list[dict[str, str]]:

@@ -2,10 +2,10 @@
 
 import os
 
-from margin_cache.stages import begin
-from margin_cache.stages.map import map_partitions
-from margin_cache.stages.margin import Margin
-from margin_cache.stages.reduce import reduce_margins
+from margin_cache.margin import start_run
+from margin_cache.margin.map import map_partitions
+from margin_cache.margin.model import Margin
+from margin_cache.margin.reduce import reduce_margins
 
 
 def run_map_jobs(margin: Margin) -> None:
@@ -22,6 +22,6 @@ def run_reduce_jobs(margin: Margin) -> None:
 
 def release_locks() -> None:
     """Release what begun margins have locked, which lasts as long as a process otherwise."""
-    for descriptor in begin._held:
+    for descriptor in start_run._held:
         os.close(descriptor)
-    begin._held.clear()
+    start_run._held.clear()

@@ -14,10 +14,10 @@ from typing import Any
 
 import yaml
 from margin_cache.config.validation import settings_of_margins
-from margin_cache.stages.map import map_partitions
-from margin_cache.stages.margin import Margin, save_margin
-from margin_cache.stages.prepare import prepare_margins
-from margin_cache.stages.reduce import reduce_margins
+from margin_cache.margin.map import map_partitions
+from margin_cache.margin.model import Margin, save_margin
+from margin_cache.margin.prepare import prepare_margins
+from margin_cache.margin.reduce import reduce_margins
 
 from support.paths import ROOT
 

@@ -4,12 +4,10 @@ import ast
 from collections.abc import Iterator
 from pathlib import Path
 
-import pytest
 from support.paths import ROOT
 
 TESTS, BENCHMARKS = ROOT / "tests", ROOT / "benchmarks"
 LIBRARY = ROOT / "scripts" / "margin_cache"
-MOST_LINES = 500
 
 
 def python_files(*directories: Path) -> list[Path]:
@@ -71,37 +69,6 @@ def test_the_oracle_shares_no_code_with_the_library_nor_with_a_healpix_package()
         if module.startswith("support")
     ]
     assert own and all(module.startswith("support.oracle") for module in own)
-
-
-@pytest.mark.parametrize("directory", [TESTS, BENCHMARKS], ids=lambda path: path.name)
-def test_no_file_is_too_long_to_be_read(directory: Path) -> None:
-    lengths = {
-        file.relative_to(directory).as_posix(): len(file.read_text("utf-8").splitlines())
-        for file in python_files(directory)
-    }
-    assert not {name for name, lines in lengths.items() if lines > MOST_LINES}
-
-
-def test_each_module_of_the_library_has_its_unit_tests() -> None:
-    modules = {
-        file.relative_to(LIBRARY).as_posix()
-        for file in python_files(LIBRARY)
-        if file.name != "__init__.py"
-    }
-    assert "catalog/columns.py" in modules
-    tested = {
-        module
-        for module in modules
-        if (TESTS / "unit" / module).with_name(f"test_{Path(module).name}").exists()
-    }
-    assert modules - tested == set()
-
-
-def test_unit_tests_mirror_the_library_and_nothing_else() -> None:
-    folders = {path.name for path in LIBRARY.iterdir() if (path / "__init__.py").exists()}
-    own = {"support"}  # of the tests
-    there = {path.name for path in (TESTS / "unit").iterdir() if path.is_dir()}
-    assert there - {"__pycache__"} <= folders | own
 
 
 def test_each_folder_has_one_conftest_at_most_and_tests_have_packages_only_in_support() -> None:

@@ -28,7 +28,7 @@ RUN = """
 import atexit, sys
 sys.path.insert(0, sys.argv[1])
 from margin_cache.process import run
-from margin_cache.errors import MarginCacheError, PassingError
+from margin_cache.errors import MarginCacheError, RetryableError
 def main():
 {}
 run(main)
@@ -56,7 +56,7 @@ def run_script(work: str, output: Path) -> tuple[int, str]:
             1,
             f"{FINAL}\nerror: a.parquet: is damaged\n",
         ),
-        ("raise PassingError('a.parquet: no answer')", 1, "error: a.parquet: no answer\n"),
+        ("raise RetryableError('a.parquet: no answer')", 1, "error: a.parquet: no answer\n"),
         ("open('/not/there')", 1, "error: /not/there: No such file or directory\n"),
         ("atexit.register(print, 'late'); return 'early'", 0, "early\n"),
     ],

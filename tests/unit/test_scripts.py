@@ -15,7 +15,7 @@ NOT_FOR_FINISHING = {
     "pyarrow.compute",
     "margin_cache.planning.jobs",
     "margin_cache.parquet.positions",
-    "margin_cache.stages.reduce",
+    "margin_cache.margin.reduce",
 }
 
 LIST_MODULES = """
@@ -30,7 +30,7 @@ print(*sys.modules)
     ("name", "unneeded"),
     [
         ("map_partitions.py", SLOW),
-        ("reduce_margins.py", SLOW | {"margin_cache.stages.map", "margin_cache.planning.jobs"}),
+        ("reduce_margins.py", SLOW | {"margin_cache.margin.map", "margin_cache.planning.jobs"}),
         ("finish_margin.py", SLOW | NOT_FOR_FINISHING),
     ],
 )

@@ -62,7 +62,7 @@ def copy_of_the_workflow(directory: Path) -> Path:
 
 
 def run_in(directory: Path, *arguments: str) -> str:
-    """Start Snakemake as a user does, in the directory and without naming a Snakefile."""
+    """Start Snakemake as a user does, in the directory and without with_file_name a Snakefile."""
     command = [SNAKEMAKE, "--directory", directory, "--cores", "2", *arguments]
     finished = start_snakemake([str(part) for part in command])
     assert finished.returncode == 0, finished.stdout

@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 from margin_cache.config.validation import settings_of_margins
 from margin_cache.errors import MarginCacheError
-from margin_cache.stages.prepare import prepare_margins
+from margin_cache.margin.prepare import prepare_margins
 from support.sites import (
     NAME,
     THRESHOLD,

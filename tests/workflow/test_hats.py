@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from margin_cache.stages.finish import finish_margin
+from margin_cache.margin.finish import finish_margin
 from support import skies
 from support.killed_runs import resume, run_of
 from support.margins import partition_paths, tree_digest
@@ -65,7 +65,7 @@ LAYOUTS: dict[str, dict[str, Any]] = {
 
 def margin_pairs(margin: Path, sky: Sky) -> Ints:
     """The pairs of a margin on disk, sorted; checks names, and that files are listed and sorted."""
-    place_of = {
+    output_of = {
         f"Norder={order}/Dir={pixel // 10_000 * 10_000}/Npix={pixel}.parquet": place
         for place, (order, pixel) in enumerate(sky.destinations.tolist())
     }
@@ -73,7 +73,7 @@ def margin_pairs(margin: Path, sky: Sky) -> Ints:
     codes = [np.zeros(0, dtype=np.int64)]
     listed = []
     for file in partition_paths(margin):
-        place = place_of[file.relative_to(margin / "dataset").as_posix()]
+        place = output_of[file.relative_to(margin / "dataset").as_posix()]
         ids = pq.ParquetFile(file).read(columns=["id"])["id"].to_numpy()
         assert len(ids) > 0, file
         assert (np.diff(index[np.searchsorted(sky.table["id"], ids)]) >= 0).all(), file

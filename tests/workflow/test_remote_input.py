@@ -10,7 +10,7 @@ import numpy as np
 import psutil
 import pyarrow as pa
 import pytest
-from margin_cache.errors import MarginCacheError, PassingError
+from margin_cache.errors import MarginCacheError, RetryableError
 from margin_cache.storage import stores
 from support import skies
 from support.faulty_server import Behaviour, faulty_server
@@ -126,7 +126,7 @@ def test_a_server_that_ignores_ranges_is_said_to(
     served: Behaviour, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, impatient: None
 ) -> None:
     served.ignores_range = True
-    with pytest.raises(PassingError, match=r"hats.*its server ignores Range") as error:
+    with pytest.raises(RetryableError, match=r"hats.*its server ignores Range") as error:
         made_in(monkeypatch, tmp_path / "remote", f"{served.url}/hats")
     assert "\n" not in str(error.value)
 

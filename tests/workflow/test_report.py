@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from margin_cache.stages.layout import FIGURES
+from margin_cache.margin.paths import FIGURES
 from support.margins import tree_digest
 from support.paths import ROOT
 from support.small_skies import small_catalog

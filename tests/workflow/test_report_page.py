@@ -7,7 +7,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from margin_cache.stages.layout import FIGURES
+from margin_cache.margin.paths import FIGURES
 from support.paths import ROOT
 from support.workflow_runs import run_workflow
 

@@ -12,10 +12,10 @@ from typing import Any
 
 import pytest
 from margin_cache.config.validation import settings_of_margins
-from margin_cache.stages import finish
-from margin_cache.stages.finish import finish_margin
-from margin_cache.stages.margin import save_margin
-from margin_cache.stages.prepare import prepare_margins
+from margin_cache.margin import finish
+from margin_cache.margin.finish import finish_margin
+from margin_cache.margin.model import save_margin
+from margin_cache.margin.prepare import prepare_margins
 from margin_cache.storage.files import atomic_path
 from support.killed_runs import SCRIPTS, resume, run_of
 from support.margins import NAME, Digests, configuration, margin_digests, remains

@@ -32,7 +32,7 @@ from support.write_hipscat import write_hipscat
 
 def margin_pairs(margin: Path, sky: Sky) -> Ints:
     """The pairs of a margin on disk, sorted; checks that each file is where its rows belong."""
-    place_of = {tuple(pixel): at for at, pixel in enumerate(sky.destinations.tolist())}
+    output_of = {tuple(pixel): at for at, pixel in enumerate(sky.destinations.tolist())}
     codes = [np.zeros(0, dtype=np.int64)]
     columns = ["id", "Norder", "Npix", "margin_Norder", "margin_Npix"]
     for file in sorted(margin.rglob("Npix=*.parquet")):
@@ -44,7 +44,7 @@ def margin_pairs(margin: Path, sky: Sky) -> Ints:
         sources = sky.partitions[sky.row_partition[sky.rows_of(ids)]]
         assert np.array_equal(sources[:, 0], rows["margin_Norder"].to_numpy()), file
         assert np.array_equal(sources[:, 1], rows["margin_Npix"].to_numpy()), file
-        codes.append(pair_codes(sky, ids, np.full(len(ids), place_of[pixel])))
+        codes.append(pair_codes(sky, ids, np.full(len(ids), output_of[pixel])))
     return np.sort(np.concatenate(codes))
 
 

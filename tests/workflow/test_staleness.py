@@ -15,9 +15,9 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 from margin_cache.errors import MarginCacheError
-from margin_cache.stages.finish import finish_margin
-from margin_cache.stages.margin import Margin
-from margin_cache.stages.reduce import reduce_margins
+from margin_cache.margin.finish import finish_margin
+from margin_cache.margin.model import Margin
+from margin_cache.margin.reduce import reduce_margins
 from support import margins
 from support.killed_runs import resume, run_of
 from support.margins import NAME, Digests, margin_digests, remains, tree_digest

@@ -6,11 +6,11 @@ wildcard_constraints:
 
 rule audit_pixels:
     output:
-        layout.AUDIT_PIECE,
+        paths.AUDIT_PIECE,
     log:
-        layout.AUDIT_LOG,
+        paths.AUDIT_LOG,
     benchmark:
-        layout.AUDIT_BENCHMARK
+        paths.AUDIT_BENCHMARK
     conda:
         "../envs/audit.yaml"
     threads: 1
@@ -20,8 +20,8 @@ rule audit_pixels:
         runtime=asked("audit_pixels", "runtime", for_audit_pixels),
     params:
         name=lambda wildcards: Path(wildcards.audit_dir).parent.name.removesuffix("_audit"),
-        request=lambda wildcards: str(layout.audit_request(wildcards.audit_dir)),
-        covers=lambda wildcards, output: covered_by_name(wildcards.job),
+        request=lambda wildcards: str(paths.audit_request(wildcards.audit_dir)),
+        covers=lambda wildcards, output: describe_job(wildcards.job),
         script=script("audit_pixels.py"),
     message:
         "Auditing {params.name}, job {wildcards.job:.5}: {params.covers}"
@@ -34,7 +34,7 @@ rule audit:
     input:
         lambda wildcards: audit_pieces(),
     log:
-        layout.AUDITS_LOG.format(audits_dir=next(iter(MARGINS.values())).files.plan_dir),
+        paths.AUDITS_LOG.format(audits_dir=next(iter(MARGINS.values())).files.plan_dir),
     retries: 0
     # A job on a cluster finds older plans of the same settings too, whose audits would be others.
     localrule: True

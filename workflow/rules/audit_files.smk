@@ -8,11 +8,11 @@ from margin_cache.audit.request import (
     request_id,
     save_request,
 )
-from margin_cache.planning.coverage import covered_by_name
+from margin_cache.planning.coverage import describe_job
 from margin_cache.planning.jobs import audit_jobs
 from margin_cache.planning.resources import Request, audit_pixels_request, audit_request
 from margin_cache.progress.work import Amount, MarginWork, Stage, StageWork, audit_amounts
-from margin_cache.stages.margin import save_margin
+from margin_cache.margin.model import save_margin
 from margin_cache.storage.sizes import size_text
 
 
@@ -34,7 +34,7 @@ def audits():
         request = AuditRequest(
             primary=parameters.catalog.path,
             margin=str(audited),
-            output_dir=str(layout.audit_dir(Path(settings.output_path), name)),
+            output_dir=str(paths.audit_dir(Path(settings.output_path), name)),
             threshold=settings.audit_threshold or None,
             cell_order=None if settings.fine_filtering else parameters.margin_order,
             fraction=settings.audit_fraction,
@@ -48,7 +48,7 @@ def audits():
                 f"output_path: two audits would be written into {request.output_dir}; give each "
                 "its own"
             )
-        place = layout.audit_dir(margin.files.intermediate_dir.parent, name)
+        place = paths.audit_dir(margin.files.intermediate_dir.parent, name)
         found[str(place / request_id(request))] = request, margin
     return found
 
@@ -67,7 +67,7 @@ def begin_audit(directory, request, margin):
         flush=True,
     )
     if not workflow.dryrun:
-        save_request(request, layout.audit_request(directory))
+        save_request(request, paths.audit_request(directory))
         save_margin(margin)
 
 
@@ -79,7 +79,7 @@ def audit_pieces():
     except (MarginCacheError, OSError) as error:
         end_in_one_line(error)
     return [
-        layout.AUDIT_PIECE.format(audit_dir=directory, job=piece.name)
+        paths.AUDIT_PIECE.format(audit_dir=directory, job=piece.name)
         for directory, (request, _) in audits().items()
         for piece in request.pieces
     ]

@@ -17,7 +17,7 @@ from margin_cache.cluster.queue import cancel, cancel_run, hopeless_jobs
 from margin_cache.errors import MarginCacheError
 from margin_cache.notification.messages import stopped
 from margin_cache.process import one_line
-from margin_cache.stages.layout import is_of_this_run
+from margin_cache.margin.paths import is_of_this_run
 from snakemake.logging import logger
 from snakemake.resources import Resource
 from snakemake_interface_logger_plugins.common import LogEvent

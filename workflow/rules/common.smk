@@ -11,8 +11,8 @@ from margin_cache.planning.resources import (
     reduce_request,
 )
 from margin_cache.process import one_line
-from margin_cache.stages import job_inputs, layout
-from margin_cache.stages.existing_output import check_output, is_complete
+from margin_cache.margin import job_inputs, paths
+from margin_cache.margin.existing_output import check_output, is_complete
 
 
 def plan_margins():

@@ -2,11 +2,11 @@ rule finish_margin:
     input:
         lambda wildcards: receipts(margin_of(wildcards)),
     output:
-        layout.DONE,
+        paths.DONE,
     log:
-        layout.FINISH_LOG,
+        paths.FINISH_LOG,
     benchmark:
-        layout.FINISH_BENCHMARK
+        paths.FINISH_BENCHMARK
     localrule: FINISHED_LOCALLY
     conda:
         "../envs/margin_cache.yaml"

@@ -30,12 +30,12 @@ from margin_cache.notification.messages import (
 )
 from margin_cache.notification.smtp import notify, take_login
 from margin_cache.process import one_line
-from margin_cache.stages.again import Again, what_to_make_again
-from margin_cache.stages.begin import begin_margin
-from margin_cache.stages.margin import load_margins
-from margin_cache.stages.prepare import prepare_margins
-from margin_cache.stages.room import check_room, forecast_margin, places_of
-from margin_cache.stages.seen import check_seen
+from margin_cache.margin.rebuild import Rebuild, rebuild_wanted
+from margin_cache.margin.start_run import start_margin
+from margin_cache.margin.model import load_margins
+from margin_cache.margin.prepare import prepare_margins
+from margin_cache.margin.disk_space import check_disk_space, forecast_margin, disk_space
+from margin_cache.margin.shared_filesystem import check_visible
 from margin_cache.storage.files import read_json
 from snakemake.io import IOFile
 from snakemake.settings.types import DeploymentMethod
@@ -106,7 +106,7 @@ def begin_run():
                 # As far as they are there, which they are in a dry run.
                 workflow.dag.forcefiles.update(job_inputs.all_outputs(margin))
         for plan_dir, margin in {} if workflow.dryrun else MARGINS.items():
-            begin_margin(margin, plan_dir in pending_margins(), again=to_make_again(margin))
+            start_margin(margin, plan_dir in pending_margins(), again=to_make_again(margin))
         say_what_is_made()
     except (MarginCacheError, OSError) as error:
         end_in_one_line(error)  # Snakemake holds no lock yet
@@ -124,12 +124,12 @@ def say_what_is_made():
         return
     pending = [MARGINS[plan_dir] for plan_dir in pending_margins()]
     expected = [forecast_margin(margin) for margin in pending]
-    places = places_of(zip(pending, expected))
+    places = disk_space(zip(pending, expected))
     reports = (report for report in margin_reports() if not report.is_older)
     for report, each in zip(reports, expected):
         print(margins_to_make([report]), forecast_lines(each), sep="\n", file=sys.stderr)
     print(room_lines(places), file=sys.stderr, flush=True)
-    check_room(places)
+    check_disk_space(places)
 
 
 @cache
@@ -139,7 +139,7 @@ def begin_job(plan_dir, job):
         return
     margin = MARGINS[plan_dir]
     try:
-        check_seen(margin.files, job_inputs.first_partition(margin, job) if job else None)
+        check_visible(margin.files, job_inputs.first_partition(margin, job) if job else None)
     except (MarginCacheError, OSError) as error:
         end_in_one_line(error)
 
@@ -154,9 +154,9 @@ def to_make_again(margin):
     """Return what of a finished margin is made again, by options like --forceall or by its keys."""
     settings = workflow.dag_settings if workflow.is_main_process else None
     if settings is None or workflow.touch:
-        return Again.NOTHING
+        return Rebuild.NOTHING
     everything = settings.forceall or not margin.settings.resume
-    return what_to_make_again(everything, map(str, settings.forcerun))
+    return rebuild_wanted(everything, map(str, settings.forcerun))
 
 
 @cache
@@ -185,7 +185,7 @@ def receipts(margin):
     """Return the receipts of jobs that belong into the DAG: missing ones, or all if they count."""
     with_done = workflow.is_main_process and (
         shows_done_jobs()
-        or to_make_again(margin) >= Again.FILES
+        or to_make_again(margin) >= Rebuild.FILES
         or workflow.dag_settings.batch is not None
     )
     return job_inputs.missing_receipts(margin, with_done)

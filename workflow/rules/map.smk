@@ -2,11 +2,11 @@ rule map_partitions:
     input:
         lambda wildcards: job_inputs.partitions_read(margin_of(wildcards), wildcards.job),
     output:
-        layout.SHARD,
+        paths.SHARD,
     log:
-        layout.MAP_LOG,
+        paths.MAP_LOG,
     benchmark:
-        layout.MAP_BENCHMARK
+        paths.MAP_BENCHMARK
     conda:
         "../envs/margin_cache.yaml"
     threads: 1

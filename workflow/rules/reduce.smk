@@ -2,12 +2,12 @@ rule reduce_margins:
     input:
         lambda wildcards: job_inputs.shards_read(margin_of(wildcards), wildcards.job),
     output:
-        layout.RECEIPT,
-        layout.FOOTERS,
+        paths.RECEIPT,
+        paths.FOOTERS,
     log:
-        layout.REDUCE_LOG,
+        paths.REDUCE_LOG,
     benchmark:
-        layout.REDUCE_BENCHMARK
+        paths.REDUCE_BENCHMARK
     conda:
         "../envs/margin_cache.yaml"
     threads: 1

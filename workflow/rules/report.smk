@@ -13,14 +13,14 @@ rule draw_report:
     input:
         reported,
     output:
-        layout.REPORT_PAGE,
+        paths.REPORT_PAGE,
         report(
-            expand(layout.FIGURE, figure=layout.FIGURES, allow_missing=True),
+            expand(paths.FIGURE, figure=paths.FIGURES, allow_missing=True),
             caption="../report/figure.rst",
             category="{report_dir}",
         ),
     log:
-        layout.REPORT_LOG,
+        paths.REPORT_LOG,
     # A job on a cluster finds older plans of the same settings too, which have the same report.
     localrule: True
     conda:

@@ -1,6 +1,6 @@
 # What the reports of margins are made from, and which of them a run draws.
 from margin_cache.report.state import check_apart, check_place, is_current
-from margin_cache.stages.margin import save_margin
+from margin_cache.margin.model import save_margin
 
 
 def margin_of_report(wildcards):

@@ -13,8 +13,8 @@ from margin_cache.audit.findings import Findings, MarginReport, PixelReport
 from margin_cache.audit.inventory import description_defects, metadata_defects, schema_defects
 from margin_cache.audit.judgement import judge_pixel
 from margin_cache.audit.pixels import Pixel
-from margin_cache.audit.request import AuditRequest, Piece, is_chosen
-from margin_cache.audit.surroundings import MOST_ROWS, Surroundings, frame, positions
+from margin_cache.audit.request import AuditRequest, SkyRange, is_chosen
+from margin_cache.audit.surroundings import MOST_ROWS, NearbyRows, frame, positions
 from margin_cache.audit.values import row_digests
 from margin_cache.errors import MarginCacheError
 
@@ -31,7 +31,7 @@ def audit_margin(request: AuditRequest) -> MarginReport:
     return conclude(request, Findings(sum(each.candidates for each in found), pixels))
 
 
-def audit_piece(request: AuditRequest, piece: Piece) -> Findings:
+def audit_piece(request: AuditRequest, piece: SkyRange) -> Findings:
     """Look at the pixels of a piece of the sky, or at a sample of them.
 
     Raises:
@@ -76,9 +76,9 @@ class _Audit:
         self.wrong = overlapping(margin.pixels, primary.pixels)
         self.read_rows: OrderedDict[Pixel, pd.DataFrame] = OrderedDict()
         self.listed_near: dict[Pixel, list[Pixel]] = defaultdict(list)
-        self.surroundings = Surroundings(primary, limit, self.columns, self.indexes_near)
+        self.surroundings = NearbyRows(primary, limit, self.columns, self.indexes_near)
 
-    def findings(self, piece: Piece) -> Findings:
+    def findings(self, piece: SkyRange) -> Findings:
         """Judge the pixels of a piece that can have rows."""
         sound = {*self.primary.pixels, *self.margin.pixels} - set(self.wrong)
         pixels = filter(piece.has, nested(sound | set(rest_of_sky(sound))))

@@ -15,7 +15,7 @@ SKY = 12 << 2 * FINEST
 
 
 @dataclass(frozen=True)
-class Piece:
+class SkyRange:
     """What a job looks at: all pixels, of whatever order, that begin in a range of the sky.
 
     Attributes:
@@ -57,7 +57,7 @@ class AuditRequest:
     fraction: float = 1.0
     seed: int = 0
     state: str = ""
-    pieces: tuple[Piece, ...] = (Piece("all", 0, SKY),)
+    pieces: tuple[SkyRange, ...] = (SkyRange("all", 0, SKY),)
 
     def __post_init__(self) -> None:
         """Check that no place of the sky is in no piece, or in two."""
@@ -65,12 +65,12 @@ class AuditRequest:
         if [piece.first for piece in self.pieces] != ends[:-1] or ends[-1] != SKY:
             raise ValueError("the pieces are not the whole sky")
 
-    def piece(self, name: str) -> Piece:
+    def piece(self, name: str) -> SkyRange:
         """Return the piece of a job."""
         return next(piece for piece in self.pieces if piece.name == name)
 
 
-def cut_sky(names: list[str], firsts: list[int]) -> tuple[Piece, ...]:
+def cut_sky(names: list[str], firsts: list[int]) -> tuple[SkyRange, ...]:
     """Cut the whole sky into pieces.
 
     Args:
@@ -78,7 +78,7 @@ def cut_sky(names: list[str], firsts: list[int]) -> tuple[Piece, ...]:
         firsts: Where they begin, ascending; the first of all begins the sky, whatever it says.
     """
     starts = [0, *firsts[1:]]
-    return tuple(map(Piece, names, starts, [*starts[1:], SKY]))
+    return tuple(map(SkyRange, names, starts, [*starts[1:], SKY]))
 
 
 def is_chosen(pixel: Pixel, fraction: float, seed: int) -> bool:
@@ -169,7 +169,7 @@ def load_request(path: Path) -> AuditRequest:
     """
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
-        return AuditRequest(**{**values, "pieces": tuple(Piece(**p) for p in values["pieces"])})
+        return AuditRequest(**{**values, "pieces": tuple(SkyRange(**p) for p in values["pieces"])})
     except (OSError, ValueError, TypeError, KeyError) as error:
         raise MarginCacheError(
             f"{path}: cannot be read ({error}); delete it, and start the audit again"

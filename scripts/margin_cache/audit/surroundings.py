@@ -16,7 +16,7 @@ from margin_cache.audit.values import row_digests
 MOST_ROWS = 5_000_000  # that are kept, of partitions that were read last; some 200 MB
 
 
-class Surroundings:
+class NearbyRows:
     """Partitions of a primary: of each, the rows near its border and those that the margin has.
 
     Whatever is outside a partition is nearer to a row inside it than a threshold only if the

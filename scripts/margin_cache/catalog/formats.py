@@ -48,7 +48,7 @@ class CatalogFormat(Protocol):
         """Check that a margin of a catalog may be made with keys that are for HATS margins."""
         ...
 
-    def further_properties(self, given: Mapping[str, Any]) -> dict[str, str]:
+    def additional_properties(self, given: Mapping[str, Any]) -> dict[str, str]:
         """Return the lines that ``addl_hats_properties`` adds to what a margin says of itself."""
         ...
 

@@ -178,7 +178,7 @@ def check_hats_keys(info: CatalogInfo, given: Iterable[str]) -> None:
     """Do nothing: a margin of a HATS catalog may be made with all keys."""
 
 
-def further_properties(given: Mapping[str, Any]) -> dict[str, str]:
+def additional_properties(given: Mapping[str, Any]) -> dict[str, str]:
     """Return the lines that ``addl_hats_properties`` adds to a margin's properties, as hats does.
 
     Raises:

@@ -197,7 +197,7 @@ def check_hats_keys(info: CatalogInfo, given: Iterable[str]) -> None:
         )
 
 
-def further_properties(given: Mapping[str, Any]) -> dict[str, str]:
+def additional_properties(given: Mapping[str, Any]) -> dict[str, str]:
     """Return no properties, which only HATS margins have."""
     return {}
 

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from margin_cache.catalog import agreement, hats, hipscat
+from margin_cache.catalog import consistency, hats, hipscat
 from margin_cache.catalog.formats import read_catalog_info
 from margin_cache.catalog.model import CatalogInfo, pixel_path
 from margin_cache.catalog.partitions import LIST, listed_partitions
@@ -117,7 +117,7 @@ def _keep_small(mirror: Mirror, states: Mapping[str, ObjectState]) -> None:
     fetched: dict[str, ObjectState] = {}
     placed: dict[str, ObjectState] = {}
     for path, state in states.items():
-        is_large = state.size > agreement.MOST_BYTES
+        is_large = state.size > consistency.MOST_BYTES
         if not path.endswith(f"/{_METADATA}") and path != _METADATA:
             if state.size > _SMALL_BYTES:
                 raise MarginCacheError(
@@ -158,8 +158,8 @@ def _named(
     if listed is not None and info.npix_suffix != "/":
         files = {pixel_path(order, pixel, info.npix_suffix) for order, pixel in listed}
     else:
-        metadata = agreement.read_metadata(info.parquet_dir / _METADATA)
-        named = None if metadata is None else agreement.listed_files(metadata)
+        metadata = consistency.read_metadata(info.parquet_dir / _METADATA)
+        named = None if metadata is None else consistency.listed_files(metadata)
         if named is None:
             raise MarginCacheError(
                 f"input_catalog_path: {info.place}: its store does not list files, and "

@@ -27,7 +27,7 @@ _MEMORY = re.compile(
 _TIME = re.compile(r"due to time limit", re.IGNORECASE)
 _NEVER = "SLURM would never start a job"
 
-UNSEEN = "is not seen by"
+NOT_VISIBLE = "is not seen by"
 """What a job says of a path that its machine lacks."""
 
 
@@ -68,7 +68,7 @@ def is_final(message: str, logs: Iterable[str], has_come_back: bool) -> bool:
     if FINAL in lines:
         return True
     return not has_come_back and any(
-        line.startswith("error: ") and UNSEEN in line for line in lines
+        line.startswith("error: ") and NOT_VISIBLE in line for line in lines
     )
 
 

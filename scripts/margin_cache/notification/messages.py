@@ -12,8 +12,8 @@ from textwrap import indent
 from typing import NamedTuple
 
 from margin_cache.cluster.failures import cause, causes
+from margin_cache.margin.disk_space import Place
 from margin_cache.planning.forecast import Forecast
-from margin_cache.stages.room import Place
 from margin_cache.storage.sizes import size_text
 from margin_cache.storage.urls import is_url
 

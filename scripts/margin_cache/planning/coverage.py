@@ -3,7 +3,7 @@
 from margin_cache.healpix.nested import Ints
 
 
-def in_words(orders: Ints, pixels: Ints, word: str) -> str:
+def describe(orders: Ints, pixels: Ints, word: str) -> str:
     """Return what a job covers, as `20 partitions, 4/254 to 1/21`: orders and pixels.
 
     Args:
@@ -15,7 +15,7 @@ def in_words(orders: Ints, pixels: Ints, word: str) -> str:
     return f"{len(orders)} {word}{'' if len(orders) == 1 else 's'}, {' to '.join(names)}"
 
 
-def in_a_name(orders: Ints, pixels: Ints) -> str:
+def job_label(orders: Ints, pixels: Ints) -> str:
     """Return what a job covers, as `o4p254-o1p21`, for its name.
 
     SLURM shows nothing else of what the workflow knows of a job.
@@ -23,7 +23,7 @@ def in_a_name(orders: Ints, pixels: Ints) -> str:
     return "-".join(_ends(orders, pixels, "o{}p{}"))
 
 
-def covered_by_name(job: str) -> str:
+def describe_job(job: str) -> str:
     """Return what a job covers, as `4/254 to 1/21`, by its name."""
     _, *ends, _ = job.split("-")
     return " to ".join(end.removeprefix("o").replace("p", "/") for end in ends)

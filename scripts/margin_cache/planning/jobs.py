@@ -20,7 +20,7 @@ from margin_cache.healpix.nested import (
     negative_pixels,
     pixel_ranges,
 )
-from margin_cache.planning.coverage import in_a_name
+from margin_cache.planning.coverage import job_label
 from margin_cache.planning.model import MarginParameters, Plan
 
 _MB = 10**6
@@ -76,7 +76,7 @@ def make_plan(
 
     map_bounds, reduce_bounds = _group(parameters, partitions.sizes, destination_partitions)
     reach = (
-        (parameters.reach, finest_margin_order(parameters.reach))
+        (parameters.search_radius, finest_margin_order(parameters.search_radius))
         if parameters.fine_filtering
         else (math.inf, parameters.margin_order)
     )
@@ -127,7 +127,7 @@ def audit_jobs(plan: Plan, fraction: float) -> tuple[list[str], list[int]]:
     partitions, names = plan.partitions, []
     bounds = audit_bounds(plan, fraction)
     for job, (start, stop) in enumerate(pairwise(bounds)):
-        covered = in_a_name(partitions.orders[start:stop], partitions.pixels[start:stop])
+        covered = job_label(partitions.orders[start:stop], partitions.pixels[start:stop])
         state = plan.map_names[int(np.searchsorted(plan.map_bounds, start))].rpartition("-")[2]
         names.append(f"{job:05d}-{covered}-{state}")
     firsts = bounds[:-1]

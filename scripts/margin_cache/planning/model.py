@@ -25,8 +25,8 @@ from margin_cache.catalog.partitions import partition_files
 from margin_cache.errors import MarginCacheError
 from margin_cache.healpix.nested import Ints
 from margin_cache.parquet.primary_options import PrimaryOptions, options_from_json
-from margin_cache.planning.coverage import in_a_name, in_words
-from margin_cache.storage.files import atomic_path, naming
+from margin_cache.planning.coverage import describe, job_label
+from margin_cache.storage.files import atomic_path, with_file_name
 
 _DAMAGES = (
     *(ValueError, TypeError, LookupError, EOFError, BadZipFile, zlib.error, LZMAError),
@@ -52,7 +52,7 @@ class MarginParameters:
         npix_suffix: what the names of its files end with; "/" if each lies in a directory.
         npix_parquet_name: name of the file in each such directory; empty for the pixel's.
         properties: further lines of its properties.
-        further_files: the keys that ask for further files.
+        optional_files: the keys that ask for further files.
     """
 
     catalog: CatalogInfo
@@ -67,10 +67,10 @@ class MarginParameters:
     npix_suffix: str
     npix_parquet_name: str
     properties: dict[str, str]
-    further_files: list[str]
+    optional_files: list[str]
 
     @property
-    def reach(self) -> float:
+    def search_radius(self) -> float:
         """Most arcsec from a pixel to where the index of a row in its exact margin says it is."""
         return self.threshold + INDEX_TOLERANCE
 
@@ -89,6 +89,8 @@ def content_id(parameters: MarginParameters, schema: pa.Schema, partitions: Part
         partitions: the partitions of the primary, in nested order.
     """
     shaping = asdict(replace(parameters, partitions_per_job="auto", job_size_mb=0))
+    # The digest of a margin must not change with the name of an attribute.
+    shaping["further_files"] = shaping.pop("optional_files")
     return _digest(
         json.dumps(shaping, sort_keys=True).encode()
         + schema.serialize().to_pybytes()
@@ -160,7 +162,7 @@ class Plan:
         """Names of the map jobs: number, ends and state of the partitions covered."""
         orders, pixels = self.partitions.orders, self.partitions.pixels
         return [
-            f"{job:05d}-{in_a_name(orders[start:stop], pixels[start:stop])}-"
+            f"{job:05d}-{job_label(orders[start:stop], pixels[start:stop])}-"
             + _digest(self.partitions.state_bytes(start, stop))
             for job, (start, stop) in enumerate(
                 zip(self.map_bounds[:-1], self.map_bounds[1:], strict=True)
@@ -175,7 +177,7 @@ class Plan:
         """
         orders, pixels = self.destination_orders, self.destination_pixels
         return [
-            f"{job:05d}-{in_a_name(orders[start:stop], pixels[start:stop])}-"
+            f"{job:05d}-{job_label(orders[start:stop], pixels[start:stop])}-"
             + _digest(
                 self.destination_orders[start:stop].tobytes()
                 + self.destination_pixels[start:stop].tobytes()
@@ -208,13 +210,13 @@ class Plan:
         """Return in words what the map job with a name covers."""
         job = self.map_job_of(name)
         part = slice(self.map_bounds[job], self.map_bounds[job + 1])
-        return in_words(self.partitions.orders[part], self.partitions.pixels[part], "partition")
+        return describe(self.partitions.orders[part], self.partitions.pixels[part], "partition")
 
     def covered_by_reduce_job(self, name: str) -> str:
         """Return in words what the reduce job with a name covers."""
         job = self.reduce_job_of(name)
         part = slice(self.reduce_bounds[job], self.reduce_bounds[job + 1])
-        return in_words(self.destination_orders[part], self.destination_pixels[part], "pixel")
+        return describe(self.destination_orders[part], self.destination_pixels[part], "pixel")
 
     def files_of(self, job: int) -> list[str]:
         """Return the paths of the partition files that a map job reads."""
@@ -290,7 +292,7 @@ def load_plan(path: Path) -> Plan:
 
 
 def _load_plan(path: Path) -> Plan:
-    with naming(path), path.open("rb") as opened, np.load(opened) as file:
+    with with_file_name(path), path.open("rb") as opened, np.load(opened) as file:
         values = dict(file)
     parameters = json.loads(str(values.pop("parameters")))
     parameters["catalog"] = CatalogInfo(**parameters["catalog"])

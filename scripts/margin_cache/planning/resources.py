@@ -256,7 +256,7 @@ def finish_request(plan: Plan, group: RowGroupSize, is_sent: bool = False) -> Re
     minutes = files / _FILES_PER_MINUTE
     if is_sent:
         memory += _SENDING_MB
-    if plan.parameters.further_files:
+    if plan.parameters.optional_files:
         # It reads the footers of all files, decoded.
         memory, minutes = memory + _HATS_MB + footers, minutes + _HATS_MINUTES
     return _request(memory, footers, minutes)

@@ -7,9 +7,9 @@ from itertools import pairwise
 
 import numpy as np
 
+from margin_cache.margin.done_jobs import done_jobs
+from margin_cache.margin.model import Margin
 from margin_cache.planning.jobs import audit_bounds
-from margin_cache.stages.done_jobs import done_jobs
-from margin_cache.stages.margin import Margin
 
 
 class Stage(StrEnum):

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from margin_cache.stages.layout import PlanFiles
+from margin_cache.margin.paths import PlanFiles
 
 _STAGES = {
     "Mapping": "map_partitions",

@@ -6,15 +6,15 @@ import numpy as np
 from matplotlib.ticker import MaxNLocator
 
 from margin_cache.report.benchmarks import StageCost
-from margin_cache.report.contents import Contents
+from margin_cache.report.contents import ReportData
 from margin_cache.report.style import (
     MARGIN,
     PRIMARY,
-    Drawn,
+    RenderedFigure,
     drawn,
     new_figure,
+    placeholder_figure,
     plain_ticks,
-    words_only,
 )
 
 _BINS = 24
@@ -23,7 +23,7 @@ _SPREAD = 0.28  # of the points of a stage, so that they do not hide one another
 _COLOURS = (PRIMARY, MARGIN, "#4d4d4d")
 
 
-def draw_histograms(contents: Contents) -> Drawn:
+def draw_histograms(contents: ReportData) -> RenderedFigure:
     """Return histograms of the rows and the sizes of a margin's files."""
     has_file = contents.margin_bytes > 0
     figure, (rows, sizes) = new_figure(14, 4.6, 2)
@@ -50,11 +50,13 @@ def draw_histograms(contents: Contents) -> Drawn:
     return drawn(figure, "histograms", "Rows and sizes of the margin's files", caption)
 
 
-def draw_costs(costs: Sequence[StageCost]) -> Drawn:
+def draw_costs(costs: Sequence[StageCost]) -> RenderedFigure:
     """Return time and memory of the jobs of each stage."""
     title = "Time and memory of the jobs"
     if not costs:
-        return words_only("costs", title, "Nothing is known: the files of the jobs are deleted.")
+        return placeholder_figure(
+            "costs", title, "Nothing is known: the files of the jobs are deleted."
+        )
     figure, panels = new_figure(14, 1.6 + 0.9 * len(costs), 2)
     rng = np.random.default_rng(1)
     for axes, label, values in (

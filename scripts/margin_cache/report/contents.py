@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 from margin_cache.catalog.partitions import partition_files
 from margin_cache.errors import MarginCacheError
 from margin_cache.healpix.nested import Ints
-from margin_cache.stages.existing_output import read_provenance
-from margin_cache.stages.layout import PROVENANCE
-from margin_cache.stages.margin import Margin
+from margin_cache.margin.existing_output import read_provenance
+from margin_cache.margin.model import Margin
+from margin_cache.margin.paths import PROVENANCE
 from margin_cache.storage.files import read_json
 from margin_cache.storage.parquet_file import open_parquet
 
@@ -24,7 +24,7 @@ _UNNAMED = ("files", "packages", "smtp")
 
 
 @dataclass(frozen=True)
-class Contents:
+class ReportData:
     """What a report is about.
 
     Attributes:
@@ -54,7 +54,7 @@ class Contents:
     audit: Mapping[str, Any] | None
 
 
-def read_contents(margin: Margin) -> Contents:
+def read_contents(margin: Margin) -> ReportData:
     """Read what there is to say about a finished margin.
 
     Raises:
@@ -77,7 +77,7 @@ def read_contents(margin: Margin) -> Contents:
         made = list(
             threads.map(_rows, ([output_dir / name] if name in listed else [] for name in names))
         )
-    return Contents(
+    return ReportData(
         name=margin.name,
         threshold=plan.parameters.threshold,
         orders=plan.destination_orders,

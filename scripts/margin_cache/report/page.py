@@ -9,8 +9,8 @@ import numpy as np
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from margin_cache.report.benchmarks import StageCost
-from margin_cache.report.contents import Contents
-from margin_cache.report.style import Drawn
+from margin_cache.report.contents import ReportData
+from margin_cache.report.style import RenderedFigure
 from margin_cache.storage.sizes import size_text
 
 _LARGEST = 10
@@ -18,7 +18,9 @@ _VERDICTS = ("verdict", "summary", "result")
 """Entries of an audit that may hold its verdict in words."""
 
 
-def page_text(contents: Contents, figures: Sequence[Drawn], costs: Sequence[StageCost]) -> str:
+def page_text(
+    contents: ReportData, figures: Sequence[RenderedFigure], costs: Sequence[StageCost]
+) -> str:
     """Return the page of a report as HTML.
 
     Args:
@@ -75,7 +77,7 @@ def _cost(cost: StageCost) -> dict[str, str]:
     }
 
 
-def _largest(contents: Contents) -> list[dict[str, str]]:
+def _largest(contents: ReportData) -> list[dict[str, str]]:
     """Return the files of the margin with the most rows."""
     first = np.argsort(-contents.margin_rows, kind="stable")[:_LARGEST]
     return [

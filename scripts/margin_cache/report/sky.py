@@ -12,11 +12,11 @@ from matplotlib.patches import Ellipse
 from numpy.typing import NDArray
 
 from margin_cache.healpix.nested import Ints
-from margin_cache.report.contents import Contents
+from margin_cache.report.contents import ReportData
 from margin_cache.report.style import (
     COLOURS,
     NOTHING,
-    Drawn,
+    RenderedFigure,
     drawn,
     new_figure,
     plain_ticks,
@@ -27,7 +27,7 @@ _FRAMES = {"Equatorial": "C", "Galactic": "G"}
 """Titles of the maps, and what healpy calls their coordinates."""
 
 
-def draw_maps(contents: Contents) -> list[Drawn]:
+def draw_maps(contents: ReportData) -> list[RenderedFigure]:
     """Return maps of the orders of partitions, of margin rows and of their share."""
     rows = contents.margin_rows.astype(float)
     own = contents.primary_rows
@@ -85,14 +85,14 @@ def _by_size(values: NDArray[np.float64]) -> Normalize:
 
 
 def _draw(
-    contents: Contents,
+    contents: ReportData,
     values: NDArray[np.float64],
     norm: Normalize,
     name: str,
     title: str,
     label: str,
     caption: str,
-) -> Drawn:
+) -> RenderedFigure:
     figure, panels = new_figure(14, 4.6, len(_FRAMES))
     for axes, (title_of_panel, frame) in zip(panels, _FRAMES.items(), strict=True):
         mapping = _panel(axes, contents.orders, contents.pixels, values, norm, frame)

@@ -4,8 +4,8 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from margin_cache.errors import MarginCacheError
-from margin_cache.stages.layout import PROVENANCE, REPORT_LOG
-from margin_cache.stages.margin import Margin
+from margin_cache.margin.model import Margin
+from margin_cache.margin.paths import PROVENANCE, REPORT_LOG
 from margin_cache.storage.files import file_digest, read_json
 
 State = dict[str, str | None]

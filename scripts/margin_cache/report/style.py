@@ -34,7 +34,7 @@ _STYLE: dict[str, Any] = {
 
 
 @dataclass(frozen=True)
-class Drawn:
+class RenderedFigure:
     """A figure as it is written.
 
     Attributes:
@@ -68,7 +68,7 @@ def plain_ticks(axis: Any) -> None:
     axis.set_minor_formatter(NullFormatter())
 
 
-def words_only(name: str, title: str, words: str) -> Drawn:
+def placeholder_figure(name: str, title: str, words: str) -> RenderedFigure:
     """Return a figure that says why there is nothing to show."""
     figure, (axes,) = new_figure(9, 2)
     axes.text(0.5, 0.5, words, ha="center", va="center", transform=axes.transAxes)
@@ -76,7 +76,7 @@ def words_only(name: str, title: str, words: str) -> Drawn:
     return drawn(figure, name, title, words)
 
 
-def drawn(figure: Figure, name: str, title: str, caption: str) -> Drawn:
+def drawn(figure: Figure, name: str, title: str, caption: str) -> RenderedFigure:
     """Return a figure as it is written, the same bytes each time, and forget it."""
     images = {}
     for kind, metadata in (("png", {"Software": None}), ("svg", {"Date": None, "Creator": None})):
@@ -84,10 +84,10 @@ def drawn(figure: Figure, name: str, title: str, caption: str) -> Drawn:
         figure.savefig(file, format=kind, dpi=_DPI, metadata=metadata, facecolor="white")
         images[kind] = file.getvalue()
     plt.close(figure)
-    return Drawn(name, title, caption, **images)
+    return RenderedFigure(name, title, caption, **images)
 
 
-def write_drawn(figure: Drawn, directory: Path) -> None:
+def write_drawn(figure: RenderedFigure, directory: Path) -> None:
     """Write the files of a figure."""
     for kind, image in (("png", figure.png), ("svg", figure.svg)):
         with atomic_path(directory / f"{figure.name}.{kind}") as temporary:

@@ -1,18 +1,18 @@
 """Writes the report of a finished margin."""
 
+from margin_cache.margin.model import Margin
 from margin_cache.report.benchmarks import read_costs
 from margin_cache.report.charts import draw_costs, draw_histograms
 from margin_cache.report.contents import read_contents
 from margin_cache.report.page import page_text
 from margin_cache.report.sky import draw_maps
 from margin_cache.report.state import state_of
-from margin_cache.report.style import Drawn, write_drawn
+from margin_cache.report.style import RenderedFigure, write_drawn
 from margin_cache.report.zoom import choose_partition, draw_no_partition, draw_zoom
-from margin_cache.stages.margin import Margin
 from margin_cache.storage.files import write_json, write_text
 
 
-def write_report(margin: Margin) -> list[Drawn]:
+def write_report(margin: Margin) -> list[RenderedFigure]:
     """Write the page and the figures of a finished margin; return the figures.
 
     Raises:
@@ -20,11 +20,11 @@ def write_report(margin: Margin) -> list[Drawn]:
     """
     if margin.plan.parameters.catalog.url:
         # Slow to import, and of no use for catalogs on disk.
-        from margin_cache.stages.remote_partitions import use_mirror
+        from margin_cache.margin.remote_partitions import use_mirror
 
         use_mirror(margin.plan, margin.files)
     if margin.files.url:
-        from margin_cache.stages.remote_output import use_image
+        from margin_cache.margin.remote_output import use_image
 
         use_image(margin.files)
     directory = margin.files.report_dir

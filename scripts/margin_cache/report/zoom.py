@@ -10,10 +10,18 @@ from numpy.typing import NDArray
 
 from margin_cache.catalog.partitions import partition_files
 from margin_cache.healpix.nested import Ints
+from margin_cache.margin.model import Margin
 from margin_cache.parquet.column_chunks import column_ranges
-from margin_cache.report.contents import Contents
-from margin_cache.report.style import MARGIN, OTHER, PRIMARY, Drawn, drawn, new_figure, words_only
-from margin_cache.stages.margin import Margin
+from margin_cache.report.contents import ReportData
+from margin_cache.report.style import (
+    MARGIN,
+    OTHER,
+    PRIMARY,
+    RenderedFigure,
+    drawn,
+    new_figure,
+    placeholder_figure,
+)
 from margin_cache.storage.missing_parts import fetch_parts
 from margin_cache.storage.parquet_file import open_parquet
 
@@ -25,7 +33,7 @@ _POLAR = 60  # [deg]
 Points = NDArray[np.float64]
 
 
-def choose_partition(contents: Contents) -> int | None:
+def choose_partition(contents: ReportData) -> int | None:
     """Return the destination that is drawn, or None if no partition has margin rows.
 
     Of the partitions away from the poles, where right ascensions make no picture: one of the
@@ -39,12 +47,14 @@ def choose_partition(contents: Contents) -> int | None:
     return int(np.lexsort(ranks)[-1])
 
 
-def draw_no_partition() -> Drawn:
+def draw_no_partition() -> RenderedFigure:
     """Return what stands there if no partition has margin rows."""
-    return words_only("partition", "A partition and its margin", "No partition has margin rows.")
+    return placeholder_figure(
+        "partition", "A partition and its margin", "No partition has margin rows."
+    )
 
 
-def draw_zoom(margin: Margin, contents: Contents, number: int) -> Drawn:
+def draw_zoom(margin: Margin, contents: ReportData, number: int) -> RenderedFigure:
     """Return a picture of a partition and its margin.
 
     Args:
@@ -71,8 +81,8 @@ def draw_zoom(margin: Margin, contents: Contents, number: int) -> Drawn:
     figure, (axes,) = new_figure(9, 8)
     for file in _files_around(margin, contents, number):
         points = beside(_positions(file, columns))
-        is_seen = (np.abs(points.T - centre) < half).all(axis=1)
-        axes.plot(*_some(points[:, is_seen]), ".", color=OTHER, ms=4, zorder=1)
+        is_visible = (np.abs(points.T - centre) < half).all(axis=1)
+        axes.plot(*_some(points[:, is_visible]), ".", color=OTHER, ms=4, zorder=1)
     axes.plot([], [], ".", color=OTHER, ms=4, label="other rows")
     axes.plot(*beside(_some(own)), ".", color=PRIMARY, ms=5, label="rows of the partition")
     axes.plot(*beside(_some(near)), "o", color=MARGIN, ms=5, label="rows of its margin")
@@ -107,13 +117,13 @@ def _outline(order: int, pixel: int) -> Points:
     return np.array(healpy.vec2ang(np.hstack([corners, corners[:, :1]]).T, lonlat=True))
 
 
-def _neighbours(contents: Contents, number: int) -> list[Points]:
+def _neighbours(contents: ReportData, number: int) -> list[Points]:
     """Return the outlines of the pixels whose centres lie nearest."""
     nearest = _nearest(contents, number)[:_MOST_NEIGHBOURS]
     return [_outline(int(contents.orders[each]), int(contents.pixels[each])) for each in nearest]
 
 
-def _files_around(margin: Margin, contents: Contents, number: int) -> list[Path]:
+def _files_around(margin: Margin, contents: ReportData, number: int) -> list[Path]:
     """Return the files of the partitions whose centres lie nearest, but the partition's own."""
     nearest = _nearest(contents, number)
     others = nearest[~contents.is_negative[nearest]][1 : _MOST_FILES + 1]
@@ -125,7 +135,7 @@ def _files_around(margin: Margin, contents: Contents, number: int) -> list[Path]
     ]
 
 
-def _nearest(contents: Contents, number: int) -> Ints:
+def _nearest(contents: ReportData, number: int) -> Ints:
     """Return the destinations by the distance of their centres from that of one, itself first."""
     places = np.transpose(healpy.pix2vec(2**contents.orders, contents.pixels, nest=True))
     distances = places @ places[number]

@@ -53,7 +53,7 @@ def is_mount(path: Path) -> bool:
 
 
 @contextmanager
-def watched(path: Path) -> Iterator[Callable[[], bool]]:
+def unchanged_directory(path: Path) -> Iterator[Callable[[], bool]]:
     """Give a function that tells whether a path leads to the same directory, or to none, as before.
 
     Args:

@@ -9,11 +9,11 @@ from margin_cache.errors import MarginCacheError
 from margin_cache.storage.object_state import ObjectState
 
 
-class NotYet(Exception):
+class TransientError(Exception):
     """A passing fault of a server, in words."""
 
 
-class OtherwiseThere(Exception):
+class PreconditionFailed(Exception):
     """An object that is not in the state that it was to be replaced in."""
 
 
@@ -52,7 +52,7 @@ class Door(Protocol):
             Its state.
 
         Raises:
-            OtherwiseThere: something else is there.
+            PreconditionFailed: something else is there.
             OSError: of the driver; ENOSYS if the store cannot write what is expected alone.
         """
         ...
@@ -93,4 +93,4 @@ def content_range(text: str) -> tuple[int, int, int]:
         first, _, last = part.partition("-")
         return int(first), int(last), int(size)
     except ValueError:
-        raise NotYet("a part came without word which one") from None
+        raise TransientError("a part came without word which one") from None

@@ -40,9 +40,9 @@ def atomic_path(path: Path) -> Iterator[Path]:
         MarginCacheError: PyArrow cannot make its content.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = temporary_beside(path, unique_mark())
+    temporary = temporary_beside(path, unique_id())
     try:
-        with naming(path, temporary):
+        with with_file_name(path, temporary):
             yield temporary
             descriptor = os.open(temporary, os.O_RDONLY)
             try:
@@ -71,14 +71,14 @@ def atomic_files() -> Iterator[Callable[[Path, pa.Buffer], None]]:
     """
     started: list[tuple[Path, Path, int]] = []
     directories: set[Path] = set()
-    mark = unique_mark()
+    mark = unique_id()
 
     def write(path: Path, content: pa.Buffer) -> None:
         if path.parent not in directories:
             path.parent.mkdir(parents=True, exist_ok=True)
             directories.add(path.parent)
         temporary = temporary_beside(path, mark)
-        with naming(path, temporary):
+        with with_file_name(path, temporary):
             descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
             started.append((path, temporary, descriptor))
             view = memoryview(content)
@@ -92,11 +92,11 @@ def atomic_files() -> Iterator[Callable[[Path, pa.Buffer], None]]:
 
     def end() -> None:
         for path, temporary, descriptor in started:
-            with naming(path, temporary):
+            with with_file_name(path, temporary):
                 os.fsync(descriptor)
         while started:
             path, temporary, descriptor = started[-1]
-            with naming(path, temporary):
+            with with_file_name(path, temporary):
                 temporary.replace(path)
             started.pop()
             os.close(descriptor)
@@ -111,7 +111,7 @@ def atomic_files() -> Iterator[Callable[[Path, pa.Buffer], None]]:
                 temporary.unlink()
 
 
-def unique_mark() -> str:
+def unique_id() -> str:
     """Return what tells the files of one process from those of another, in their names."""
     return uuid.uuid4().hex[:12]
 
@@ -122,7 +122,7 @@ def temporary_beside(path: Path, mark: str) -> Path:
 
 
 @contextmanager
-def naming(path: Path, temporary: Path | None = None) -> Iterator[None]:
+def with_file_name(path: Path, temporary: Path | None = None) -> Iterator[None]:
     """Have errors of the system that name no file, as of a full disk, name one.
 
     Args:
@@ -190,7 +190,7 @@ def read_json(path: Path) -> Any:
     """Return the content of a JSON file, or None if it is missing or not JSON."""
     check_ordinary(path)
     try:
-        with naming(path):
+        with with_file_name(path):
             return json.loads(path.read_text(encoding="utf-8"))
     except (FileNotFoundError, NotADirectoryError, ValueError):
         return None
@@ -201,7 +201,7 @@ def is_temporary(name: str) -> bool:
     return _TEMPORARY.fullmatch(name) is not None
 
 
-def identity(path: Path) -> tuple[int, int] | None:
+def device_and_inode(path: Path) -> tuple[int, int] | None:
     """Return what tells a file or directory from all others, or None of a broken link."""
     try:
         state = path.stat()
@@ -225,7 +225,7 @@ def content_digest(content: pa.Buffer) -> str:
 
 def file_digest(path: Path) -> str:
     """Return a digest of a file's content."""
-    with naming(path), path.open("rb") as file:
+    with with_file_name(path), path.open("rb") as file:
         return hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=8)).hexdigest()
 
 
@@ -267,7 +267,7 @@ def exclusive_lock(path: Path) -> Iterator[None]:
         os.close(descriptor)
 
 
-def hold_lock(path: Path, text: str) -> int | None:
+def acquire_lock(path: Path, text: str) -> int | None:
     """Lock a file until this process ends, and write into it who has it.
 
     Without effect on a network file system that has no locks.
@@ -292,7 +292,7 @@ def hold_lock(path: Path, text: str) -> int | None:
     return descriptor
 
 
-def is_held(path: Path) -> bool:
+def is_locked(path: Path) -> bool:
     """Tell whether a process has locked a file; also if that cannot be known."""
     try:
         descriptor = _open_lock(path)

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from margin_cache.errors import MarginCacheError
-from margin_cache.storage.door import NotYet, ObjectChanged, ReadOnly, content_range
+from margin_cache.storage.door import ObjectChanged, ReadOnly, TransientError, content_range
 from margin_cache.storage.object_state import ObjectState
 
 _CONNECT_SECONDS, _SILENT_SECONDS = 30, 60
@@ -68,14 +68,16 @@ class HttpDoor(ReadOnly):
                 first, last, size = content_range(response.headers.get("Content-Range", ""))
                 state = ObjectState(size, _http_mark(response.headers))
                 if (first, last) != (start, end - 1) and size >= end:
-                    raise NotYet("another part than the one asked for came")
+                    raise TransientError("another part than the one asked for came")
                 return await response.read(), state
             size = int(response.headers.get("Content-Length", -1))
             if start == 0 and size == end:
                 return await response.read(), ObjectState(size, _http_mark(response.headers))
             # What comes is left unread: the connection is closed.
             response.close()
-            raise NotYet("the whole came where a part was asked for: its server ignores Range")
+            raise TransientError(
+                "the whole came where a part was asked for: its server ignores Range"
+            )
 
     async def close(self) -> None:
         """Close all connections."""
@@ -89,7 +91,7 @@ def _check_status(url: str, status: int) -> None:
     if status in (401, 403, 407):
         raise PermissionError(errno.EACCES, "forbidden", url)
     if status in _PASSING_STATUS:
-        raise NotYet(f"status {status}")
+        raise TransientError(f"status {status}")
     if status not in (200, 206):
         raise MarginCacheError(f"{url}: cannot be read (status {status})")
 

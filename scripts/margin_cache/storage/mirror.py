@@ -13,7 +13,7 @@ from pathlib import Path
 
 from margin_cache.errors import MarginCacheError, call
 from margin_cache.storage.door import ObjectChanged
-from margin_cache.storage.files import is_temporary, temporary_beside, unique_mark
+from margin_cache.storage.files import is_temporary, temporary_beside, unique_id
 from margin_cache.storage.missing_parts import Range
 from margin_cache.storage.object_state import ObjectState, has_state
 from margin_cache.storage.stores import Store
@@ -189,7 +189,7 @@ def _write(path: Path, state: tuple[int, int], parts: list[tuple[int, bytes]]) -
     """Write a file of a mirror, which has its name only when it is complete."""
     size, changed = state
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = temporary_beside(path, unique_mark())
+    temporary = temporary_beside(path, unique_id())
     try:
         with temporary.open("wb") as file:
             os.ftruncate(file.fileno(), size)

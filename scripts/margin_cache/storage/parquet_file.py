@@ -6,7 +6,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from margin_cache.errors import MarginCacheError, PassingError
+from margin_cache.errors import MarginCacheError, RetryableError
 from margin_cache.storage.files import check_ordinary
 from margin_cache.storage.missing_parts import fetch_footer
 from margin_cache.storage.parquet_footer import problem_of_columns
@@ -57,5 +57,5 @@ def unreadable(path: Path, error: BaseException) -> MarginCacheError:
     """Return the error that says that a file could not be read, and why."""
     reason = (str(error).strip() or type(error).__name__).splitlines()[0]
     if isinstance(error, OSError) and error.errno in _OF_THE_MACHINE:
-        return PassingError(f"{path}: cannot be read ({reason}); is its disk or server at work?")
+        return RetryableError(f"{path}: cannot be read ({reason}); is its disk or server at work?")
     return MarginCacheError(f"{path}: cannot be read ({reason}); copy it again")

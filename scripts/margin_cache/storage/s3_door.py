@@ -6,7 +6,12 @@ import hashlib
 from contextlib import suppress
 from typing import Any
 
-from margin_cache.storage.door import NotYet, ObjectChanged, OtherwiseThere, content_range
+from margin_cache.storage.door import (
+    ObjectChanged,
+    PreconditionFailed,
+    TransientError,
+    content_range,
+)
 from margin_cache.storage.object_state import ObjectState
 
 _PART_BYTES = 64 << 20
@@ -56,10 +61,12 @@ class S3Door:
         if "ContentRange" in found:
             first, last, size = content_range(found["ContentRange"])
             if (first, last) != (start, end - 1) and size >= end:
-                raise NotYet("another part than the one asked for came")
+                raise TransientError("another part than the one asked for came")
         elif (start, end) != (0, size):
             found["Body"].close()
-            raise NotYet("the whole came where a part was asked for: its server ignores Range")
+            raise TransientError(
+                "the whole came where a part was asked for: its server ignores Range"
+            )
         async with found["Body"] as body:
             return await body.read(), ObjectState(size, str(found["ETag"]))
 
@@ -82,7 +89,7 @@ class S3Door:
             )
         except OSError as error:
             if condition and _is_otherwise_there(error):
-                raise OtherwiseThere(url) from None
+                raise PreconditionFailed(url) from None
             raise
         return ObjectState(len(content), str(found["ETag"]))
 

@@ -16,8 +16,8 @@ from contextlib import suppress
 from pathlib import PurePosixPath
 from typing import Any, TypeVar
 
-from margin_cache.errors import MarginCacheError, PassingError
-from margin_cache.storage.door import NotYet, ObjectChanged, OtherwiseThere
+from margin_cache.errors import MarginCacheError, RetryableError
+from margin_cache.storage.door import ObjectChanged, PreconditionFailed, TransientError
 from margin_cache.storage.doors import open_door
 from margin_cache.storage.object_state import ObjectState
 from margin_cache.storage.urls import is_below
@@ -96,7 +96,7 @@ class Store:
         Raises:
             MarginCacheError: the store does not answer, or forbids it.
         """
-        found = await self._patiently(url, lambda: self._door.listing(url))
+        found = await self._with_retries(url, lambda: self._door.listing(url))
         if found is None:
             return None
         # Such as `a//b`, `../a` and `a/`, or `a` beside `a/b`, which stand for a directory.
@@ -114,7 +114,7 @@ class Store:
         async def state(url: str) -> ObjectState | None:
             async with self._heads:
                 try:
-                    return await self._patiently(url, lambda: self._door.state(url))
+                    return await self._with_retries(url, lambda: self._door.state(url))
                 except FileNotFoundError:
                     return None
 
@@ -140,12 +140,12 @@ class Store:
             if (found.size, found.time) != state:
                 raise ObjectChanged(url)
             if len(content) != end - start:
-                raise NotYet(f"{len(content)} of {end - start} bytes came")
+                raise TransientError(f"{len(content)} of {end - start} bytes came")
             return content
 
         async with self._reads:
             try:
-                content = await self._patiently(url, attempt)
+                content = await self._with_retries(url, attempt)
             except FileNotFoundError:
                 raise ObjectChanged(url) from None
         self.bytes_read += len(content)
@@ -163,7 +163,7 @@ class Store:
                 whatever there is. Stores that cannot compare write in any case.
 
         Raises:
-            OtherwiseThere: something else is there. It can be what an earlier try has written.
+            PreconditionFailed: something else is there. It can be what an earlier try has written.
             MarginCacheError: it cannot be written.
         """
         async with self._writes:
@@ -179,7 +179,7 @@ class Store:
                 return await self._door.write(url, data, None)
 
             try:
-                return await self._patiently(url, lambda: attempt(expected), "written")
+                return await self._with_retries(url, lambda: attempt(expected), "written")
             except FileNotFoundError:
                 raise MarginCacheError(
                     f"output_path: {url} is in a bucket that is not there; make the bucket"
@@ -195,7 +195,7 @@ class Store:
         async def remove(url: str) -> None:
             async with self._writes:
                 with suppress(FileNotFoundError):
-                    await self._patiently(url, lambda: self._door.remove(url), "removed")
+                    await self._with_retries(url, lambda: self._door.remove(url), "removed")
 
         await _all([remove(url) for url in urls])
 
@@ -206,9 +206,9 @@ class Store:
             MarginCacheError: the store does not answer.
         """
         with suppress(FileNotFoundError):
-            await self._patiently(url, lambda: self._door.abort_uploads(url))
+            await self._with_retries(url, lambda: self._door.abort_uploads(url))
 
-    async def _patiently(
+    async def _with_retries(
         self, url: str, attempt: Callable[[], Awaitable[Result]], done: str = "read"
     ) -> Result:
         """Try something until it succeeds, or has failed too often, or for good."""
@@ -216,7 +216,7 @@ class Store:
         for number in range(_ATTEMPTS):
             try:
                 return await attempt()
-            except (MarginCacheError, FileNotFoundError, OtherwiseThere):
+            except (MarginCacheError, FileNotFoundError, PreconditionFailed):
                 raise
             except Exception as error:
                 reason = _passing_reason(error)
@@ -225,7 +225,7 @@ class Store:
             if number + 1 < _ATTEMPTS:
                 await asyncio.sleep(pause * random.uniform(0.5, 1.5))
                 pause = min(2 * pause, _LONGEST_PAUSE)
-        raise PassingError(
+        raise RetryableError(
             f"{url}: cannot be {done} ({reason}, {_ATTEMPTS} times); is its server at work, and is "
             "that the right URL?"
         )
@@ -257,7 +257,7 @@ async def _all(work: list[Coroutine[Any, Any, Result]]) -> list[Result]:
 
 def _passing_reason(error: Exception) -> str | None:
     """Say what went wrong, if it may go well next time."""
-    if isinstance(error, NotYet):
+    if isinstance(error, TransientError):
         return str(error)
     if isinstance(error, PermissionError):
         return None

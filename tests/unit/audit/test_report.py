@@ -17,7 +17,7 @@ from margin_cache.audit.request import AuditRequest, cut_sky
 from margin_cache.errors import MarginCacheError
 from margin_cache.healpix.boundary import is_within
 from margin_cache.healpix.margin_filter import find_candidates
-from margin_cache.stages import map as map_stage
+from margin_cache.margin import map as map_stage
 from support import skies
 from support.audited_sites import (
     WRITERS,

@@ -7,7 +7,7 @@ from margin_cache.audit import request as request_module
 from margin_cache.audit.request import (
     SKY,
     AuditRequest,
-    Piece,
+    SkyRange,
     catalogs_state,
     check_state,
     cut_sky,
@@ -37,13 +37,13 @@ def test_each_pixel_is_in_one_piece() -> None:
     "pieces",
     [
         [],
-        [Piece("a", 0, SKY - 1)],
-        [Piece("a", 1, SKY)],
-        [Piece("a", 0, 5), Piece("b", 6, SKY)],
-        [Piece("a", 0, 5), Piece("b", 4, SKY)],
+        [SkyRange("a", 0, SKY - 1)],
+        [SkyRange("a", 1, SKY)],
+        [SkyRange("a", 0, 5), SkyRange("b", 6, SKY)],
+        [SkyRange("a", 0, 5), SkyRange("b", 4, SKY)],
     ],
 )
-def test_pieces_that_are_not_the_whole_sky_are_refused(pieces: list[Piece]) -> None:
+def test_pieces_that_are_not_the_whole_sky_are_refused(pieces: list[SkyRange]) -> None:
     with pytest.raises(ValueError, match="not the whole sky"):
         replace(REQUEST, pieces=tuple(pieces))
 
@@ -126,7 +126,7 @@ def test_requests_come_back_as_they_were(tmp_path: Path) -> None:
     path = tmp_path / "audit/request.json"
     save_request(REQUEST, path)
     assert load_request(path) == REQUEST
-    assert REQUEST.piece("b") == Piece("b", 9, SKY)
+    assert REQUEST.piece("b") == SkyRange("b", 9, SKY)
     for text in ("{}", '{"pieces": []', "[]"):
         path.write_text(text)
         with pytest.raises(MarginCacheError, match="delete it, and start the audit again"):

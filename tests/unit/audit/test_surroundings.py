@@ -3,7 +3,7 @@ import numpy.typing as npt
 import pytest
 from margin_cache.audit import surroundings
 from margin_cache.audit.catalogs import AuditedCatalog, Pixel, open_catalog
-from margin_cache.audit.surroundings import Surroundings
+from margin_cache.audit.surroundings import NearbyRows
 from support.paths import ROOT
 
 
@@ -16,12 +16,12 @@ def test_rows_near_borders_and_those_of_the_margin_are_read(primary: AuditedCata
     pixel, other = primary.pixels[:2]
     index = primary.index_of(pixel)
     every = primary.read(pixel, [index])[index].to_numpy()
-    without = Surroundings(primary, 60.0, [index], lambda _: every[:0])
+    without = NearbyRows(primary, 60.0, [index], lambda _: every[:0])
     near = without.rows(pixel, [pixel])
     assert 0 < len(near) < len(every) / 2
     assert (near["digest"] == 0).all()
     inner = np.setdiff1d(every, near["index"])[:1]
-    rows = Surroundings(primary, 60.0, [index], lambda _: inner).rows(pixel, [other, pixel])
+    rows = NearbyRows(primary, 60.0, [index], lambda _: inner).rows(pixel, [other, pixel])
     assert set(rows.loc[rows["own"], "index"]) == {*near["index"], *inner}
     assert (rows.loc[rows["index"] == inner[0], "digest"] != 0).all()
     assert not rows["own"].all()
@@ -38,12 +38,12 @@ def test_a_partition_is_read_once_unless_too_much_is_kept(
         return np.empty(0, np.uint64)
 
     some = primary.pixels[:3]
-    rows = Surroundings(primary, 60.0, [], note)
+    rows = NearbyRows(primary, 60.0, [], note)
     for pixel in some:
         rows.rows(pixel, some)
     assert asked == some
     monkeypatch.setattr(surroundings, "MOST_ROWS", 0)
-    rows = Surroundings(primary, 60.0, [], note)
+    rows = NearbyRows(primary, 60.0, [], note)
     rows.rows(some[0], some)
     rows.rows(some[0], some)
     assert len(asked) == 3 * len(some)

@@ -198,8 +198,8 @@ def test_columns_partitions_and_footers_are_those_of_hats() -> None:
 
 def test_further_properties_are_those_that_hats_would_write() -> None:
     given = {"obs_copyright": "CDS", "default_columns": ["ra", "dec"], "flag": True, "none": None}
-    assert hats.further_properties({}) == {}
-    assert hats.further_properties(given) == {
+    assert hats.additional_properties({}) == {}
+    assert hats.additional_properties(given) == {
         "obs_copyright": "CDS",
         "hats_cols_default": "ra dec",
         "flag": "True",
@@ -222,7 +222,7 @@ def test_further_properties_are_those_that_hats_would_write() -> None:
 )
 def test_properties_that_cannot_be_are_refused(given: dict[str, object], said: str) -> None:
     with pytest.raises(MarginCacheError, match=f"^addl_hats_properties: {said}"):
-        hats.further_properties(given)
+        hats.additional_properties(given)
 
 
 # --- collections ----------------------------------------------------------------------------

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import fsspec
 import pytest
-from margin_cache.catalog import agreement, remote
+from margin_cache.catalog import consistency, remote
 from margin_cache.catalog.formats import read_catalog_info
 from margin_cache.catalog.model import CatalogInfo
 from margin_cache.catalog.partitions import read_partitions
@@ -86,12 +86,12 @@ def test_a_large_metadata_has_its_size_alone(
     served: Behaviour, catalog: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (catalog / "_metadata").write_bytes(b"x" * 100_000)
-    monkeypatch.setattr(agreement, "MOST_BYTES", 99_999)
+    monkeypatch.setattr(consistency, "MOST_BYTES", 99_999)
     info = mirrored(f"{served.url}/small")
     assert (Path(info.path) / "_metadata").stat().st_size == 100_000
     assert ("GET", "/small/_metadata") not in served.requests
     assert ("HEAD", "/small/_metadata") in served.requests
-    assert agreement.read_metadata(Path(info.path) / "_metadata") is None
+    assert consistency.read_metadata(Path(info.path) / "_metadata") is None
 
 
 def test_a_store_that_lists_needs_no_list(

@@ -7,6 +7,7 @@ from email.policy import default
 from pathlib import Path
 
 import pytest
+from margin_cache.margin.disk_space import Place
 from margin_cache.notification.messages import (
     FailedJob,
     MarginReport,
@@ -22,7 +23,6 @@ from margin_cache.notification.messages import (
     success_message,
 )
 from margin_cache.planning.forecast import Forecast
-from margin_cache.stages.room import Place
 
 MARGIN = MarginReport("gaia_10arcs", "/out/gaia_10arcs", "/sky/gaia", 10.0, True, False, 1234, 56)
 INCOMPLETE = MarginReport("x_1arcs", "/out/x_1arcs", "/sky/x", 1.0, False, False)

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from margin_cache.planning.coverage import covered_by_name, in_a_name, in_words
+from margin_cache.planning.coverage import describe, describe_job, job_label
 from support.plans import PARAMETERS, make_plan, partitions_of
 
 
@@ -19,8 +19,8 @@ from support.plans import PARAMETERS, make_plan, partitions_of
 )
 def test_first_and_last_pixel_are_named(orders, pixels, words, name):
     arrays = np.array(orders), np.array(pixels)
-    assert in_words(*arrays, "thing") == words
-    assert in_a_name(*arrays) == name
+    assert describe(*arrays, "thing") == words
+    assert job_label(*arrays) == name
 
 
 def test_jobs_of_a_plan_tell_all_that_they_cover_in_their_order():
@@ -45,4 +45,4 @@ def test_jobs_of_a_plan_tell_all_that_they_cover_in_their_order():
     [("00003-o4p254-o1p21-ab12", "4/254 to 1/21"), ("00000-o0p11-0f", "0/11")],
 )
 def test_a_name_says_in_words_what_a_job_covers(job, words):
-    assert covered_by_name(job) == words
+    assert describe_job(job) == words

@@ -8,6 +8,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 from margin_cache.config.validation import settings_of_margins
+from margin_cache.margin.prepare import prepare_margins
 from margin_cache.parquet import polars_rows
 from margin_cache.planning.model import Plan
 from margin_cache.planning.resources import (
@@ -20,7 +21,6 @@ from margin_cache.planning.resources import (
     map_request,
     reduce_request,
 )
-from margin_cache.stages.prepare import prepare_margins
 from support.small_skies import small_catalog
 
 GROUP = RowGroupSize(columns=100, rows=1_000_000, size_mb=400.0, read_mb=100.0, expansion=1.5)
@@ -101,7 +101,7 @@ def test_finishing_asks_for_more_with_more_columns(tmp_path: Path, catalog: Path
 
 def test_finishing_asks_for_more_if_hats_makes_further_files(tmp_path: Path, catalog: Path):
     plan = plan_of(catalog, tmp_path)
-    more = replace(plan.parameters, further_files=["create_summary_md"])
+    more = replace(plan.parameters, optional_files=["create_summary_md"])
     few, many = (finish_request(each, GROUP) for each in (plan, replace(plan, parameters=more)))
     assert many.mem_mb >= few.mem_mb + 270
     assert many.runtime > few.runtime

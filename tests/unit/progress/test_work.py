@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 from margin_cache.config.model import MarginSettings
+from margin_cache.margin.model import Margin
 from margin_cache.progress.work import (
     Amount,
     MarginWork,
@@ -15,7 +16,6 @@ from margin_cache.progress.work import (
     together,
     work_of,
 )
-from margin_cache.stages.margin import Margin
 from support.plans import PARAMETERS, make_plan, partitions_of
 
 

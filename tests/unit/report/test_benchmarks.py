@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
+from margin_cache.margin.paths import PlanFiles
 from margin_cache.report.benchmarks import read_costs
-from margin_cache.stages.layout import PlanFiles
 
 HEADER = "s\th:m:s\tmax_rss\tmax_vms\tmax_uss\tmax_pss\tio_in\tio_out\tmean_load\tcpu_time\n"
 

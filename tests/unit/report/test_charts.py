@@ -5,10 +5,10 @@ from dataclasses import replace
 import numpy as np
 from margin_cache.report.benchmarks import StageCost
 from margin_cache.report.charts import draw_costs, draw_histograms
-from margin_cache.report.contents import Contents
+from margin_cache.report.contents import ReportData
 
 
-def test_histograms_are_of_the_files_that_there_are(contents: Contents):
+def test_histograms_are_of_the_files_that_there_are(contents: ReportData):
     files = int((contents.margin_bytes > 0).sum())
     drawn = draw_histograms(contents)
     assert f"The {files} files of the margin." == drawn.caption
@@ -16,7 +16,7 @@ def test_histograms_are_of_the_files_that_there_are(contents: Contents):
     assert draw_histograms(more).png != drawn.png
 
 
-def test_a_margin_without_files_has_a_histogram_too(contents: Contents):
+def test_a_margin_without_files_has_a_histogram_too(contents: ReportData):
     nothing = np.zeros_like(contents.margin_rows)
     empty = draw_histograms(replace(contents, margin_rows=nothing, margin_bytes=nothing))
     assert empty.caption == "The 0 files of the margin."

@@ -8,8 +8,8 @@ from pathlib import Path
 import pandas as pd
 import pytest
 from margin_cache.errors import MarginCacheError
-from margin_cache.report.contents import Contents, read_contents
-from margin_cache.stages.margin import Margin
+from margin_cache.margin.model import Margin
+from margin_cache.report.contents import ReportData, read_contents
 
 
 def rows_of(directory: Path) -> dict[tuple[int, int], int]:
@@ -22,7 +22,7 @@ def rows_of(directory: Path) -> dict[tuple[int, int], int]:
     }
 
 
-def test_rows_of_margin_and_partitions_are_those_of_the_files(margin: Margin, contents: Contents):
+def test_rows_of_margin_and_partitions_are_those_of_the_files(margin: Margin, contents: ReportData):
     pixels = list(zip(contents.orders.tolist(), contents.pixels.tolist()))
     made = {pixel: rows for pixel, rows in zip(pixels, contents.margin_rows.tolist()) if rows}
     assert made == rows_of(margin.files.output_dir) and sum(made.values()) > 100
@@ -38,7 +38,7 @@ def test_rows_of_margin_and_partitions_are_those_of_the_files(margin: Margin, co
     assert set(contents.margin_bytes.tolist()) - {0} == sizes
 
 
-def test_parameters_and_versions_are_those_of_the_provenance(margin: Margin, contents: Contents):
+def test_parameters_and_versions_are_those_of_the_provenance(margin: Margin, contents: ReportData):
     assert contents.name == margin.name
     assert contents.parameters["margin_threshold"] == contents.threshold == 3600.0
     assert not {"files", "packages"} & contents.parameters.keys()

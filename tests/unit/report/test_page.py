@@ -5,11 +5,13 @@ from html.parser import HTMLParser
 
 import numpy as np
 from margin_cache.report.benchmarks import StageCost
-from margin_cache.report.contents import Contents
+from margin_cache.report.contents import ReportData
 from margin_cache.report.page import page_text
-from margin_cache.report.style import Drawn
+from margin_cache.report.style import RenderedFigure
 
-FIGURES = [Drawn(name, f"Title of {name}", "A caption.", b"png", b"svg") for name in ("a", "b")]
+FIGURES = [
+    RenderedFigure(name, f"Title of {name}", "A caption.", b"png", b"svg") for name in ("a", "b")
+]
 
 
 class Page(HTMLParser):
@@ -35,7 +37,7 @@ class Page(HTMLParser):
         self.words.append(data)
 
 
-def test_figures_are_in_the_page(contents: Contents):
+def test_figures_are_in_the_page(contents: ReportData):
     page = Page(page_text(contents, FIGURES, []))
     assert page.open == []
     images = [each for each in page.references if each.startswith("data:image/png;base64,")]
@@ -45,7 +47,7 @@ def test_figures_are_in_the_page(contents: Contents):
     assert "Title of a" in page.text and "Title of b" in page.text
 
 
-def test_numbers_parameters_and_versions_are_told(contents: Contents):
+def test_numbers_parameters_and_versions_are_told(contents: ReportData):
     page = Page(page_text(contents, [], []))
     rows, files = int(contents.margin_rows.sum()), int((contents.margin_bytes > 0).sum())
     assert f"within 3600 arcsec: {rows:,} rows in {files} files of" in page.text
@@ -60,7 +62,7 @@ def test_numbers_parameters_and_versions_are_told(contents: Contents):
     assert "Audit" not in page.text and "have cost" not in page.text
 
 
-def test_costs_and_an_audit_are_told_if_there_are_any(contents: Contents):
+def test_costs_and_an_audit_are_told_if_there_are_any(contents: ReportData):
     jobs = np.array([1.25, 2.5])
     costs = [StageCost("Mapping", jobs, 2 * jobs, 100 * jobs)]
     audited = replace(contents, audit={"verdict": "3 rows <missing>", "missing": 3})
@@ -69,11 +71,11 @@ def test_costs_and_an_audit_are_told_if_there_are_any(contents: Contents):
     assert "Audit 3 rows <missing> verdict 3 rows <missing> missing 3" in page.text
 
 
-def test_an_audit_without_words_is_told_as_it_is(contents: Contents):
+def test_an_audit_without_words_is_told_as_it_is(contents: ReportData):
     page = Page(page_text(replace(contents, audit={"ok": True}), [], []))
     assert "Audit ok True" in page.text
 
 
-def test_names_do_no_harm(contents: Contents):
+def test_names_do_no_harm(contents: ReportData):
     text = page_text(replace(contents, name="<script>x</script>"), [], [])
     assert "<script>" not in text

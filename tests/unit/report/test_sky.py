@@ -5,7 +5,7 @@ from dataclasses import replace
 import healpy
 import numpy as np
 import pytest
-from margin_cache.report.contents import Contents
+from margin_cache.report.contents import ReportData
 from margin_cache.report.sky import draw_maps, projected
 
 GALACTIC_CENTRE = 266.405, -28.936  # right ascension and declination [deg]
@@ -40,7 +40,7 @@ def test_pixels_of_several_orders_tile_the_map():
     assert shares == pytest.approx(1 / 12 / 4.0**orders, rel=0.05)
 
 
-def test_there_is_a_map_of_orders_rows_and_share(contents: Contents):
+def test_there_is_a_map_of_orders_rows_and_share(contents: ReportData):
     maps = draw_maps(contents)
     assert [drawn.name for drawn in maps] == ["orders", "margin_rows", "margin_share"]
     for drawn in maps:
@@ -50,11 +50,11 @@ def test_there_is_a_map_of_orders_rows_and_share(contents: Contents):
     assert len({drawn.png for drawn in maps}) == 3
 
 
-def test_a_margin_without_rows_has_maps_too(contents: Contents):
+def test_a_margin_without_rows_has_maps_too(contents: ReportData):
     nothing = np.zeros_like(contents.margin_rows)
     assert len(draw_maps(replace(contents, margin_rows=nothing, margin_bytes=nothing))) == 3
 
 
-def test_a_map_has_the_same_bytes_each_time(contents: Contents):
+def test_a_map_has_the_same_bytes_each_time(contents: ReportData):
     first, second = draw_maps(contents)[0], draw_maps(contents)[0]
     assert (first.png, first.svg) == (second.png, second.svg)

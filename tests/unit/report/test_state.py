@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 from margin_cache.errors import MarginCacheError
+from margin_cache.margin.model import Margin
+from margin_cache.margin.paths import PROVENANCE
 from margin_cache.report.state import check_apart, check_place, is_current, state_of
-from margin_cache.stages.layout import PROVENANCE
-from margin_cache.stages.margin import Margin
 from margin_cache.storage.files import write_json
 
 

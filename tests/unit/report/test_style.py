@@ -2,16 +2,22 @@
 
 from pathlib import Path
 
-from margin_cache.report.style import drawn, new_figure, plain_ticks, words_only, write_drawn
+from margin_cache.report.style import (
+    drawn,
+    new_figure,
+    placeholder_figure,
+    plain_ticks,
+    write_drawn,
+)
 
 
 def test_both_files_are_written(tmp_path: Path):
-    figure = words_only("name", "A title", "Nothing to show.")
+    figure = placeholder_figure("name", "A title", "Nothing to show.")
     write_drawn(figure, tmp_path / "new")
     assert {path.name for path in (tmp_path / "new").iterdir()} == {"name.png", "name.svg"}
     assert (tmp_path / "new/name.png").read_bytes() == figure.png
     assert (tmp_path / "new/name.svg").read_bytes() == figure.svg
-    assert figure == words_only("name", "A title", "Nothing to show.")
+    assert figure == placeholder_figure("name", "A title", "Nothing to show.")
 
 
 def test_ticks_are_numbers_and_no_powers():

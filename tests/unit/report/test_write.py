@@ -1,9 +1,9 @@
 """A report is a page and its figures."""
 
+from margin_cache.margin.model import Margin
+from margin_cache.margin.paths import FIGURES
 from margin_cache.report.state import is_current
 from margin_cache.report.write import write_report
-from margin_cache.stages.layout import FIGURES
-from margin_cache.stages.margin import Margin
 
 
 def test_page_and_figures_are_written(margin: Margin):

@@ -6,12 +6,12 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 from margin_cache.catalog.partitions import partition_files
-from margin_cache.report.contents import Contents
+from margin_cache.margin.model import Margin
+from margin_cache.report.contents import ReportData
 from margin_cache.report.zoom import choose_partition, draw_no_partition, draw_zoom
-from margin_cache.stages.margin import Margin
 
 
-def sky(**changes: list) -> Contents:
+def sky(**changes: list) -> ReportData:
     """A sky of the twelve base pixels, of which the first four are divided."""
     orders = np.array([1] * 16 + [0] * 8)
     pixels = np.array([*range(16), *range(4, 12)])
@@ -21,7 +21,7 @@ def sky(**changes: list) -> Contents:
         values[name] = values[name].copy()
         for number, value in numbers:
             values[name][number] = value
-    return Contents(
+    return ReportData(
         "a",
         10.0,
         orders,
@@ -52,7 +52,7 @@ def test_without_margin_rows_none_is_chosen():
     assert draw_no_partition().name == "partition"
 
 
-def test_all_rows_of_partition_and_margin_are_told(margin: Margin, contents: Contents):
+def test_all_rows_of_partition_and_margin_are_told(margin: Margin, contents: ReportData):
     number = choose_partition(contents)
     order, pixel = int(contents.orders[number]), int(contents.pixels[number])
     (file,) = partition_files(margin.plan.parameters.catalog, order, pixel)

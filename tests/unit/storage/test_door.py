@@ -3,7 +3,7 @@
 import asyncio
 
 import pytest
-from margin_cache.storage.door import NotYet, ObjectChanged, ReadOnly, content_range
+from margin_cache.storage.door import ObjectChanged, ReadOnly, TransientError, content_range
 
 
 def test_a_part_is_known_by_its_first_and_last_byte() -> None:
@@ -12,7 +12,7 @@ def test_a_part_is_known_by_its_first_and_last_byte() -> None:
 
 @pytest.mark.parametrize("text", ["", "bytes */1000", "bytes 5-9/*", "5", "bytes 5-9"])
 def test_a_part_that_nobody_knows_is_asked_for_again(text: str) -> None:
-    with pytest.raises(NotYet):
+    with pytest.raises(TransientError):
         content_range(text)
 
 

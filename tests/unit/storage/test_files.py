@@ -17,18 +17,18 @@ import pytest
 from margin_cache.errors import MarginCacheError
 from margin_cache.storage import files
 from margin_cache.storage.files import (
+    acquire_lock,
     atomic_files,
     atomic_path,
     content_digest,
     exclusive_lock,
     file_digest,
     has_size,
-    hold_lock,
-    is_held,
+    is_locked,
     is_temporary,
     link_or_copy,
-    naming,
     read_json,
+    with_file_name,
     write_json,
     write_text,
 )
@@ -79,7 +79,7 @@ def test_errors_that_name_another_file_do_so(tmp_path: Path) -> None:
 
 
 def test_errors_of_reading_name_the_file(tmp_path: Path) -> None:
-    with pytest.raises(OSError) as caught, naming(tmp_path / "file"):
+    with pytest.raises(OSError) as caught, with_file_name(tmp_path / "file"):
         raise OSError("the disk is on fire")
     assert caught.value.filename == str(tmp_path / "file")
     assert caught.value.strerror == "the disk is on fire"
@@ -320,7 +320,7 @@ def test_what_is_not_there_cannot_be_locked(tmp_path: Path) -> None:
 def test_who_may_use_a_lock_is_as_the_umask_says(tmp_path: Path, umask: int, mode: int) -> None:
     old = os.umask(umask)
     try:
-        descriptor = hold_lock(tmp_path / "lock", "")
+        descriptor = acquire_lock(tmp_path / "lock", "")
     finally:
         os.umask(old)
     assert descriptor is not None
@@ -332,11 +332,11 @@ def test_a_lock_of_another_user_is_held_only_while_it_is() -> None:
     """Though it cannot be written to."""
 
     def say(path: Path) -> None:
-        raise RuntimeError(f"held: {is_held(path)}")
+        raise RuntimeError(f"held: {is_locked(path)}")
 
     with public_directory() as directory:
         lock = directory / "lock"
-        descriptor = hold_lock(lock, "")
+        descriptor = acquire_lock(lock, "")
         assert descriptor is not None
         lock.chmod(0o644)
         assert raised_to_nobody(partial(say, lock)) == "RuntimeError: held: True"

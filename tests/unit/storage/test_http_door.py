@@ -1,7 +1,7 @@
 """What web servers send is taken only if it is what was asked for."""
 
 import pytest
-from margin_cache.storage.door import NotYet
+from margin_cache.storage.door import TransientError
 from support.doors import CONTENT, asked
 from support.faulty_server import Behaviour
 
@@ -18,7 +18,7 @@ def test_a_part_comes_with_the_state_of_its_object(served: Behaviour) -> None:
 def test_the_whole_in_the_place_of_a_part_is_not_taken(served: Behaviour) -> None:
     url = f"{served.url}/object"
     served.ignores_range = True
-    with pytest.raises(NotYet, match="ignores Range"):
+    with pytest.raises(TransientError, match="ignores Range"):
         asked(url, lambda door: door.read(url, 0, 1023))
     assert asked(url, lambda door: door.read(url, 0, 1024))[0] == CONTENT
 
@@ -27,7 +27,7 @@ def test_what_is_not_there_is_told_from_what_fails(served: Behaviour) -> None:
     with pytest.raises(FileNotFoundError):
         asked(served.url, lambda door: door.state(f"{served.url}/other"))
     served.fails_each = 1
-    with pytest.raises(NotYet, match="status 503"):
+    with pytest.raises(TransientError, match="status 503"):
         asked(served.url, lambda door: door.read(f"{served.url}/object", 0, 10))
 
 

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 from margin_cache.storage import s3_door
-from margin_cache.storage.door import Door, OtherwiseThere
+from margin_cache.storage.door import Door, PreconditionFailed
 from margin_cache.storage.object_state import ObjectState
 from support.doors import CONTENT, asked
 from support.object_servers import BUCKET, S3
@@ -36,15 +36,15 @@ def test_an_object_is_written_read_and_removed(s3: S3) -> None:
 
 def test_an_object_replaces_the_expected_one_alone(s3: S3) -> None:
     first = written(s3, b"a", "")
-    with pytest.raises(OtherwiseThere):
+    with pytest.raises(PreconditionFailed):
         written(s3, b"b", "")
-    with pytest.raises(OtherwiseThere):
+    with pytest.raises(PreconditionFailed):
         written(s3, b"b", '"0123"')
     assert s3.read("doors/object") == b"a"
     written(s3, b"b", first.mark)
     assert s3.read("doors/object") == b"b"
     s3.remove("doors/object")
-    with pytest.raises(OtherwiseThere):
+    with pytest.raises(PreconditionFailed):
         written(s3, b"c", first.mark)
 
 

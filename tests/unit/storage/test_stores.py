@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from margin_cache.errors import MarginCacheError, PassingError
+from margin_cache.errors import MarginCacheError, RetryableError
 from margin_cache.storage import stores
 from margin_cache.storage.door import ObjectChanged
 from margin_cache.storage.object_state import ObjectState
@@ -50,7 +50,7 @@ def test_a_server_that_fails_half_of_its_requests_is_read(served: Behaviour, sto
 
 def test_a_server_that_always_fails_is_given_up(served: Behaviour, store: Store) -> None:
     served.fails_each = 1
-    with pytest.raises(PassingError, match=r"/object: cannot be read .*, 8 times.*at work"):
+    with pytest.raises(RetryableError, match=r"/object: cannot be read .*, 8 times.*at work"):
         store.run(store.read(f"{served.url}/object", 0, 10, (len(CONTENT), 0)))
     # aiohttp itself asks again after some resets.
     assert 8 <= len(served.requests) <= 16
@@ -73,7 +73,7 @@ def test_an_object_in_another_state_is_not_taken(
 def test_a_server_that_is_not_there_is_named() -> None:
     url = f"http://127.0.0.1:{free_port()}/sky"
     store = Store(url, {})
-    with pytest.raises(PassingError, match=url):
+    with pytest.raises(RetryableError, match=url):
         store.run(store.states([url]))
     store.close()
     store.close()

@@ -1,0 +1,83 @@
+"""The room on disks that margins need, compared with what there is."""
+
+import shutil
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from margin_cache.errors import MarginCacheError
+from margin_cache.margin.done_jobs import done_jobs
+from margin_cache.margin.model import Margin
+from margin_cache.planning.forecast import Forecast, file_sizes, forecast
+from margin_cache.planning.resources import largest_row_group
+from margin_cache.storage.sizes import size_text
+
+_DOUBT = 2
+"""How many times too large a forecast may be."""
+
+
+@dataclass(frozen=True)
+class Place:
+    """A file system that a run writes to.
+
+    Attributes:
+        keys: the keys of the configuration that lead to it.
+        path: the first directory that lies on it, or is going to.
+        needed: bytes that are going to be written to it.
+        free: bytes that are free there.
+    """
+
+    keys: tuple[str, ...]
+    path: Path
+    needed: int
+    free: int
+
+
+def forecast_margin(margin: Margin) -> Forecast:
+    """Return what a margin will take, of which some may be done."""
+    plan = margin.plan
+    jobs, is_sent = done_jobs(margin), bool(margin.files.url)
+    return forecast(plan, file_sizes(plan), largest_row_group(plan), *jobs, is_sent)
+
+
+def disk_space(margins: Iterable[tuple[Margin, Forecast]]) -> list[Place]:
+    """Return the file systems that margins are made on, each once.
+
+    Args:
+        margins: the margins, with what they will take.
+    """
+    places: dict[int, Place] = {}
+    for margin, expected in margins:
+        written = [("tmp_dir", margin.files.intermediate_dir, expected.intermediate)]
+        if not margin.files.url:
+            written.insert(0, ("output_path", margin.files.output_dir.parent, expected.output))
+        for key, path, needed in written:
+            there = _existing(path)
+            device = there.stat().st_dev
+            place = places.get(device) or Place((), path, 0, shutil.disk_usage(there).free)
+            keys = tuple(dict.fromkeys((*place.keys, key)))
+            places[device] = replace(place, keys=keys, needed=place.needed + needed)
+    return list(places.values())
+
+
+def _existing(path: Path) -> Path:
+    """Return the nearest directory around a path that exists, or the path itself."""
+    path = path.absolute()
+    while not path.exists() and path != path.parent:
+        path = path.parent
+    return path
+
+
+def check_disk_space(places: Iterable[Place]) -> None:
+    """Check that margins can fit, even if they take half of what is expected.
+
+    Raises:
+        MarginCacheError: a file system has too little room.
+    """
+    for place in places:
+        if place.needed > _DOUBT * place.free:
+            raise MarginCacheError(
+                f"{place.keys[0]}: {_existing(place.path)} has {size_text(place.free)} free, and "
+                f"about {size_text(place.needed)} are needed there; make room, or choose another "
+                f"{' or '.join(place.keys)}"
+            )

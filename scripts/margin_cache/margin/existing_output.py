@@ -1,0 +1,330 @@
+"""What is on disk of a margin: whether it is complete, may be replaced, and lacks files."""
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from margin_cache.catalog.formats import format_of, says_it_is_a_margin
+from margin_cache.catalog.partitions import partition_files
+from margin_cache.config.model import MarginSettings
+from margin_cache.errors import MarginCacheError
+from margin_cache.margin.model import Margin, settings_as_json
+from margin_cache.margin.output_lock import is_resumed, names_while_made
+from margin_cache.margin.paths import PROVENANCE, MarginFiles
+from margin_cache.margin.rebuild import reuses_files
+from margin_cache.margin.receipts import read_receipt
+from margin_cache.planning.identity import is_as_good
+from margin_cache.storage.files import (
+    device_and_inode,
+    file_digest,
+    has_size,
+    is_temporary,
+    read_json,
+)
+from margin_cache.storage.object_state import is_object
+
+TOOL_NAME = "snakemake-margin-cache"
+
+CATALOG_PLACE = "input_catalog_absolute_path"
+"""Key of a provenance: where the primary was. A path that is given may be relative."""
+
+_WITHOUT_INFLUENCE = (
+    "output_path",
+    "output_artifact_name",
+    "overwrite",
+    "tmp_dir",
+    "delete_intermediate_parquet_files",
+    "resume",
+    "partitions_per_job",
+    "job_size_mb",
+)
+"""Settings that have no influence on what a margin holds."""
+
+
+def is_complete(margin: Margin) -> bool:
+    """Tell whether the margin in the output directory is whole and that of the catalog as it is.
+
+    It is not while it is to be made again.
+    """
+    provenance = read_provenance(margin.files.output_dir / PROVENANCE)
+    info = margin.plan.parameters.catalog
+    return (
+        provenance is not None
+        and not margin.files.rebuild_file.exists()
+        and provenance["content_id"] == margin.plan.content_id
+        and provenance["input_fingerprint"] == margin.plan.input_fingerprint
+        and is_as_good(provenance["library"], margin.plan.library)
+        and all(
+            _is_as_made(margin.files, path, size, digest, provenance)
+            for path, (size, digest) in provenance["files"].items()
+        )
+        and format_of(info).is_registered(info, margin.files.output_dir)
+    )
+
+
+def _is_as_made(
+    files: MarginFiles, path: str, size: int, digest: str, provenance: Mapping[str, Any]
+) -> bool:
+    """Tell whether a file is there as far as a look without reading rows tells that."""
+    file = files.output_dir / path
+    if not files.url:
+        return has_size(file, size)
+    mark = provenance.get("objects", {}).get(path)
+    if mark is None:
+        return has_size(file, size) and file_digest(file) == digest
+    return is_object(file, size, mark)
+
+
+def read_provenance(path: Path) -> Mapping[str, Any] | None:
+    """Return the arguments that a margin was made with, or None if it is not one of ours."""
+    arguments = _arguments_of_this_tool(path)
+    if {"content_id", "input_fingerprint", "library", "files"} <= arguments.keys():
+        return arguments
+    return None
+
+
+def _arguments_of_this_tool(path: Path) -> Mapping[str, Any]:
+    """Return what a provenance says of this workflow, be it of any version; nothing of others."""
+    try:
+        tool = read_json(path)["tool_args"]
+        arguments = tool["runtime_args"] if tool["tool_name"] == TOOL_NAME else {}
+    except (TypeError, KeyError, AttributeError):
+        return {}
+    return arguments if isinstance(arguments, Mapping) else {}
+
+
+def existing_files(margin: Margin) -> dict[str, list[Any]]:
+    """Return size and digest of the files that the margin in the output directory was made with.
+
+    Empty if the margin there was not made by this workflow. Where its own provenance is lost, the
+    copy among the intermediate files serves, if all that is there has the size and digest in it.
+    """
+    output_dir = margin.files.output_dir
+    provenance = read_provenance(output_dir / PROVENANCE)
+    if provenance is not None:
+        return provenance["files"]
+    if margin.files.url:
+        return {}
+    provenance = read_provenance(margin.files.provenance_copy)
+    if provenance is None:
+        return {}
+    listed = provenance["files"]
+    for path in _files_below(output_dir):
+        if path == PROVENANCE:
+            continue
+        file = output_dir / path
+        if path not in listed or [file.stat().st_size, file_digest(file)] != listed[path]:
+            return {}
+    return listed
+
+
+def _files_below(directory: Path) -> list[str]:
+    """Return the paths of all but directories."""
+    return sorted(
+        path.relative_to(directory).as_posix()
+        for path in directory.rglob("*")
+        if path.is_symlink() or not path.is_dir()
+    )
+
+
+def check_output(margin: Margin) -> None:
+    """Check that what is in a margin's output directory may be replaced.
+
+    Raises:
+        MarginCacheError: it is no margin, or the input; or, if ``overwrite`` is false, it was made
+            with other parameters or by another tool, or has files that are not the margin's.
+    """
+    output_dir = margin.files.output_dir
+    if not output_dir.exists() or not any(output_dir.iterdir()):
+        return
+    if is_resumed(margin):
+        # The older margin has been checked, and does not say any more what it is.
+        check_nothing_foreign(margin, output_dir, existing_files(margin))
+        return
+    if margin.settings.overwrite:
+        _check_overwrite(margin)
+        return
+    provenance = read_provenance(output_dir / PROVENANCE)
+    listed = existing_files(margin)
+    if provenance is None and not listed:
+        is_ours = bool(_arguments_of_this_tool(output_dir / PROVENANCE))
+        raise MarginCacheError(
+            f"output_path: {output_dir} exists and was "
+            f"{'made by an older version of' if is_ours else 'not made by'} this workflow; choose "
+            "another output_path or output_artifact_name, or set overwrite: true"
+        )
+    if provenance is not None and provenance["content_id"] != margin.plan.content_id:
+        difference = _difference(provenance, margin.settings)
+        raise MarginCacheError(
+            f"output_path: {output_dir} exists and was made {difference}; "
+            "choose another output_artifact_name, or set overwrite: true"
+        )
+    _check_place(provenance, margin)
+    check_nothing_foreign(margin, output_dir, listed)
+
+
+def restore_backup(files: MarginFiles) -> bool:
+    """Put an older margin back that a killed run had moved away before the new one took its place.
+
+    Returns:
+        Whether there was one.
+    """
+    moved = [path for path in files.left_behind() if path.name.endswith(".backup")]
+    if files.output_dir.exists() or len(moved) != 1:
+        return False
+    moved[0].rename(files.output_dir)
+    return True
+
+
+def check_nothing_foreign(margin: Margin, directory: Path, listed: Iterable[str]) -> None:
+    """Check that a margin that is replaced holds nothing that nobody would make again.
+
+    Args:
+        margin: the margin.
+        directory: where it is.
+        listed: paths of the files that it was made with.
+
+    Raises:
+        MarginCacheError: something else is there, be it an empty directory, and ``overwrite`` is
+            false.
+    """
+    if margin.settings.overwrite:
+        return
+    ours, there = {PROVENANCE, *listed}, _files_below(directory)
+    if margin.files.url:
+        ours.update(names_while_made(margin))
+        # Such a file of the image stands for no object: a killed process has left it there.
+        there = [path for path in there if not is_temporary(Path(path).name)]
+    around = {str(parent) for path in ours for parent in Path(path).parents}
+    foreign = [path for path in there if path not in ours]
+    foreign += [path for path in _empty_directories(directory) if path not in around]
+    if foreign:
+        raise MarginCacheError(
+            f"output_path: {margin.files.output_dir / foreign[0]} is none of the margin's files, "
+            f"of which some are made again ({len(foreign)} such files); move it elsewhere, or set "
+            "overwrite: true, which deletes it"
+        )
+
+
+def _empty_directories(directory: Path) -> list[str]:
+    return sorted(
+        path.relative_to(directory).as_posix()
+        for path in directory.rglob("*")
+        if path.is_dir() and not path.is_symlink() and not any(path.iterdir())
+    )
+
+
+def _check_place(provenance: Mapping[str, Any] | None, margin: Margin) -> None:
+    """Check that an existing margin is not of a catalog elsewhere that goes by the same path.
+
+    One that was moved as it is has the state that the margin was made of.
+    """
+    here = margin.plan.parameters.catalog.absolute_place
+    there = here if provenance is None else provenance.get(CATALOG_PLACE, here)
+    if (
+        provenance is not None
+        and there != here
+        and provenance["input_fingerprint"] != margin.plan.input_fingerprint
+    ):
+        raise MarginCacheError(
+            f"output_path: {margin.files.output_dir} exists and was made of {there}, not of "
+            f"{here}; choose another output_artifact_name, or set overwrite: true"
+        )
+
+
+def _check_overwrite(margin: Margin) -> None:
+    """Check that what is to be replaced on demand says of itself that it is a margin."""
+    output_dir = margin.files.output_dir
+    is_ours = bool(_arguments_of_this_tool(output_dir / PROVENANCE)) or existing_files(margin)
+    if not is_ours and not says_it_is_a_margin(output_dir):
+        raise MarginCacheError(
+            f"output_path: {output_dir} exists and does not say of itself that it is a margin, "
+            "and overwrite replaces nothing else; choose another output_path or "
+            "output_artifact_name"
+        )
+    info = margin.plan.parameters.catalog
+    if info.url or margin.files.url:
+        return  # no file of one can be one of the other
+    primary = {device_and_inode(path) for path in (Path(info.path), info.parquet_dir)} - {None}
+    primary |= {
+        device_and_inode(file)
+        for order, pixel in zip(
+            margin.plan.partitions.orders.tolist(),
+            margin.plan.partitions.pixels.tolist(),
+            strict=True,
+        )
+        for file in partition_files(info, order, pixel)
+    }
+    for path in (output_dir, *output_dir.rglob("*")):
+        if device_and_inode(path) in primary:
+            raise MarginCacheError(
+                f"output_path: {path} is, by a mount or a link, a part of the input catalog "
+                f"{info.path}; choose another place"
+            )
+
+
+def _difference(provenance: Mapping[str, Any], settings: MarginSettings) -> str:
+    """Say how the parameters of an existing margin differ from those wanted."""
+    keys = [
+        f"{key} {provenance.get(key)}, not {value}"
+        for key, value in settings_as_json(settings).items()
+        if key not in _WITHOUT_INFLUENCE and provenance.get(key) != value
+    ]
+    if keys:
+        return f"with other parameters ({'; '.join(keys)})"
+    return "when the catalog had other partitions, columns, compression, encodings or row groups"
+
+
+def reusable_files(margin: Margin) -> dict[str, list[Any]]:
+    """Return those of ``existing_files`` that may become files of the new margin."""
+    return existing_files(margin) if reuses_files(margin) else {}
+
+
+def find_file(
+    margin: Margin,
+    path: str,
+    size: int,
+    digest: str,
+    mark: str | None,
+    existing: Mapping[str, list[Any]],
+) -> Path | None:
+    """Return where a file that a receipt lists is: in the staging or in the output directory.
+
+    Args:
+        margin: the margin.
+        path: the file's path in the catalog.
+        size: its size in bytes.
+        digest: the digest of its content.
+        mark: the ETag of the object, if the margin is written to a URL.
+        existing: what ``reusable_files`` returned.
+    """
+    staging_dir, output_dir = margin.files.staging_dir, margin.files.output_dir
+    if margin.files.url:
+        is_there = mark is not None and is_object(output_dir / path, size, mark)
+        return output_dir / path if is_there else None
+    if has_size(staging_dir / path, size):
+        return staging_dir / path
+    if existing.get(path) == [size, digest] and has_size(output_dir / path, size):
+        return output_dir / path
+    return None
+
+
+def delete_false_receipts(margin: Margin) -> None:
+    """Delete the receipts of files or footers that are gone or have another size.
+
+    Without its receipt a job is done again. A false receipt holds no information, so nothing is
+    lost even if the run that follows is a dry one.
+    """
+    margin.done_file.unlink(missing_ok=True)
+    existing = reusable_files(margin)
+    for job in margin.plan.reduce_names:
+        receipt = read_receipt(margin.files.receipt(job))
+        if (
+            receipt is None
+            or not has_size(margin.files.footers(job), receipt.footers)
+            or not all(
+                find_file(margin, path, size, digest, receipt.marks.get(path), existing)
+                for path, (_, size, digest) in receipt.files.items()
+            )
+        ):
+            margin.files.receipt(job).unlink(missing_ok=True)

@@ -1,0 +1,354 @@
+"""Finishing: the metadata of a margin, and its move to its output directory.
+
+Until the move the margin is in a hidden directory, so a catalog that is not whole can never be
+loaded, and one that it replaces stays until then.
+"""
+
+import platform
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from margin_cache import __version__
+from margin_cache.catalog.columns import check_unchanged, schema_source
+from margin_cache.catalog.formats import format_of
+from margin_cache.catalog.model import MarginSummary
+from margin_cache.catalog.optional_files import OF_ROWS, WITHOUT_ROWS, make_optional_files
+from margin_cache.errors import MarginCacheError
+from margin_cache.margin.cleanup import clean_up
+from margin_cache.margin.existing_output import (
+    CATALOG_PLACE,
+    TOOL_NAME,
+    check_nothing_foreign,
+    check_output,
+    existing_files,
+    find_file,
+    is_complete,
+    reusable_files,
+)
+from margin_cache.margin.model import Margin, settings_as_json
+from margin_cache.margin.output import Place, output_of
+from margin_cache.margin.output_lock import run_token, work_of
+from margin_cache.margin.paths import (
+    PROVENANCE,
+)
+from margin_cache.margin.receipts import Receipt, read_receipt
+from margin_cache.parquet.joined_footers import MOST_BYTES, join_footers, joined_size
+from margin_cache.storage.directories import (
+    delete_directory,
+    replace_directory,
+    unchanged_directory,
+)
+from margin_cache.storage.files import (
+    atomic_path,
+    exclusive_lock,
+    file_digest,
+    link_or_copy,
+    unique_id,
+    write_json,
+    write_text,
+)
+
+
+def finish_margin(margin: Margin) -> dict[str, Any]:
+    """Put a margin together from what the reduce jobs wrote, and move it to its output directory.
+
+    One that is written to a URL gets the rest of its objects there instead.
+
+    Args:
+        margin: the margin; all its reduce jobs are done.
+
+    Returns:
+        What is written last of all: output directory, rows and number of Parquet files.
+
+    Raises:
+        MarginCacheError: a file that a receipt lists is not there, or the catalog's columns have
+            changed since the margin was planned.
+    """
+    plan, paths = margin.plan, margin.files
+    info = plan.parameters.catalog
+    # A second copy of the job waits, and then finds the margin complete.
+    with exclusive_lock(paths.plan), output_of(margin) as place:
+        with unchanged_directory(paths.output_dir) as is_output_as_before:
+            files, marks = _listed_files(margin)
+            rows = sum(count for count, _, _ in files.values())
+            if not is_complete(margin):
+                check_unchanged(info, plan.partitions, plan.schema)
+                check_output(margin)
+                _put_together(margin, files, marks, is_output_as_before, place)
+                place.register(info)
+        place.release(run_token(paths))
+        clean_up(margin, paths.staging_lock)
+        summary = {"output_dir": paths.place, "rows": rows, "files": len(files)}
+        write_json(margin.done_file, summary)
+    return summary
+
+
+def _put_together(
+    margin: Margin,
+    files: Mapping[str, tuple[int, int, str]],
+    marks: Mapping[str, str],
+    is_output_as_before: Callable[[], bool],
+    place: Place,
+) -> None:
+    """Gather the files of a margin, write its metadata, and move it to its output directory.
+
+    Args:
+        margin: the margin.
+        files: rows, size and digest of its Parquet files, by their paths.
+        marks: the ETags of those that are objects.
+        is_output_as_before: tells whether nobody else has moved anything there meanwhile.
+        place: where the margin gets.
+
+    Raises:
+        MarginCacheError: a file is missing or another, or the margin was made meanwhile.
+    """
+    paths = margin.files
+    finishing_dir = paths.finishing_dir(unique_id())
+    try:
+        _gather(margin, files, marks, finishing_dir)
+        with unchanged_directory(finishing_dir) as is_as_gathered:
+            place.check_claim(work_of(margin))
+            marks = _write_metadata(margin, files, marks, finishing_dir, place)
+            if not (is_as_gathered() and is_output_as_before()):
+                # This job has outlived its run, and another has made the margin meanwhile.
+                raise MarginCacheError(
+                    f"{paths.output_dir}: was made by another run meanwhile; start the run again, "
+                    "which finds out whether anything is left to do"
+                )
+        # A kill after this leaves the older margin, which then counts as complete again.
+        paths.rebuild_file.unlink(missing_ok=True)
+        listed = existing_files(margin)
+        place.publish(finishing_dir, marks)
+        replace_directory(
+            finishing_dir,
+            paths.output_dir,
+            paths.backup_dir,
+            lambda old: check_nothing_foreign(margin, old, listed),
+        )
+    finally:
+        delete_directory(finishing_dir)
+
+
+def _listed_files(margin: Margin) -> tuple[dict[str, tuple[int, int, str]], dict[str, str]]:
+    """Return rows, size and digest of each file that the receipts list, and ETags of objects."""
+    files: dict[str, tuple[int, int, str]] = {}
+    marks: dict[str, str] = {}
+    for job in margin.plan.reduce_names:
+        receipt = _receipt(margin, job)
+        files.update(receipt.files)
+        marks.update(receipt.marks)
+    return files, marks
+
+
+def _receipt(margin: Margin, job: str) -> Receipt:
+    receipt = read_receipt(margin.files.receipt(job))
+    if receipt is None:
+        raise MarginCacheError(
+            f"{margin.files.receipt(job)}: is missing or damaged; start the run again, which "
+            "makes it again"
+        )
+    return receipt
+
+
+def _gather(
+    margin: Margin,
+    files: Mapping[str, tuple[int, int, str]],
+    marks: Mapping[str, str],
+    finishing_dir: Path,
+) -> None:
+    """Put the listed files into a directory that is made, and no others.
+
+    By second names, so that a job that a killed run has left, and that writes into the staging
+    directory from now on, changes nothing.
+    """
+    staging_dir, existing = margin.files.staging_dir, reusable_files(margin)
+    finishing_dir.mkdir(parents=True)
+    stale = []
+    for path, (_, size, digest) in files.items():
+        found = find_file(margin, path, size, digest, marks.get(path), existing)
+        if found is None:
+            raise MarginCacheError(
+                f"{staging_dir / path}: is missing or truncated; start the run again, which "
+                "makes it again"
+            )
+        link_or_copy(found, finishing_dir / path)
+        if path in marks:  # its content is elsewhere
+            continue
+        if file_digest(finishing_dir / path) != digest:
+            stale.append(path)
+    if stale:
+        _forget(margin, stale)
+        raise MarginCacheError(
+            f"{staging_dir / stale[0]}: was made from another state of the catalog, or changed "
+            f"since, as {len(stale) - 1} other files; start the run again, which makes them again"
+        )
+
+
+def _forget(margin: Margin, stale: list[str]) -> None:
+    """Delete the receipts that list some files, and the files if they are in the staging directory.
+
+    A job that a killed run has left, and that began before a partition was changed, writes such.
+    Those of an older margin stay in it.
+    """
+    for job in margin.plan.reduce_names:
+        if not _receipt(margin, job).files.keys().isdisjoint(stale):
+            margin.files.receipt(job).unlink()
+    for path in stale:
+        (margin.files.staging_dir / path).unlink(missing_ok=True)
+
+
+def _write_metadata(
+    margin: Margin,
+    files: Mapping[str, tuple[int, int, str]],
+    marks: Mapping[str, str],
+    finishing_dir: Path,
+    place: Place,
+) -> dict[str, str]:
+    """Write the metadata files of a margin into the directory of its Parquet files.
+
+    Returns:
+        The ETags of those of all files that are objects now.
+    """
+    plan = margin.plan
+    rows = sum(count for count, _, _ in files.values())
+    info = plan.parameters.catalog
+    catalog_format = format_of(info)
+    dataset = finishing_dir / info.dataset
+    with atomic_path(dataset / "_common_metadata") as temporary:
+        pq.write_metadata(
+            catalog_format.margin_schema(plan.schema, schema_source(info, plan.partitions)),
+            temporary,
+            write_time_adjusted_to_utc=plan.parameters.primary_options.utc_times,
+        )
+    names = [f"{info.dataset}/_common_metadata".lstrip("/"), "partition_info.csv"]
+    if plan.parameters.create_metadata and _write_footers(margin, dataset):
+        names.append(f"{info.dataset}/_metadata".lstrip("/"))
+    wanted = [key for key in plan.parameters.optional_files if rows or key in WITHOUT_ROWS]
+    of_rows = [key for key in wanted if key in OF_ROWS]
+    names += make_optional_files(finishing_dir, margin.name, of_rows)
+    written = np.array(
+        [plan.margin_path(number) in files for number in range(len(plan.destination_orders))]
+    )
+    orders, pixels = plan.destination_orders[written], plan.destination_pixels[written]
+    write_text(
+        finishing_dir / "partition_info.csv",
+        catalog_format.partition_list(zip(orders.tolist(), pixels.tolist(), strict=True)),
+    )
+    fixed = {path: [size, digest] for path, (_, size, digest) in sorted(files.items())} | {
+        name: _size_and_digest(finishing_dir / name) for name in names
+    }
+    marks = {**marks, **place.write({name: finishing_dir / name for name in names})}
+    summary = MarginSummary(
+        primary=info,
+        output_dir=margin.files.output_dir,
+        rows=rows,
+        threshold=plan.parameters.threshold,
+        order=int((orders if rows else plan.partitions.orders).max()),
+        sky_fraction=float((1 / (12 * np.exp2(2 * orders))).sum()),
+        size=sum(size for size, _ in fixed.values()),
+        npix_suffix=plan.parameters.npix_suffix,
+        properties=plan.parameters.properties,
+    )
+    if others := [key for key in wanted if key not in OF_ROWS]:
+        # What hats describes has to say what it is.
+        catalog_format.write_description(finishing_dir, summary)
+        for name in make_optional_files(finishing_dir, margin.name, others):
+            fixed[name] = _size_and_digest(finishing_dir / name)
+    # The files that tell of the size count as well. Written again, they are as long as before, but
+    # for a digit.
+    for _ in range(3):
+        description, more = catalog_format.write_description(finishing_dir, summary)
+        listed = fixed | {name: _size_and_digest(finishing_dir / name) for name in more}
+        provenance = _provenance(margin, description, listed, marks)
+        write_json(finishing_dir / PROVENANCE, provenance)
+        told = (finishing_dir / PROVENANCE).stat().st_size
+        summary = replace(summary, size=told + sum(size for size, _ in listed.values()))
+    write_json(margin.files.provenance_copy, provenance)
+    return marks
+
+
+def _size_and_digest(path: Path) -> list[Any]:
+    return [path.stat().st_size, file_digest(path)]
+
+
+def _write_footers(margin: Margin, dataset: Path) -> bool:
+    """Write the footers of all files as one, from what the reduce jobs have kept of them.
+
+    Returns:
+        Whether they were written. Not if there are so many that nothing would read the file.
+    """
+    kept = []
+    for job in margin.plan.reduce_names:
+        kept.append(margin.files.footers(job))
+        if file_digest(kept[-1]) != _receipt(margin, job).footers_digest:
+            # Without it the job does not count as done.
+            margin.files.receipt(job).unlink(missing_ok=True)
+            raise MarginCacheError(
+                f"{kept[-1]}: is damaged; start the run again, which makes it again"
+            )
+    size = joined_size(kept)
+    if size > MOST_BYTES:
+        print(
+            f"{margin.files.place}: gets no _metadata, which would have {size / 1e9:.1f} GB, "
+            "more than a reader of Parquet takes; to be without this line, set create_metadata: "
+            "false",
+            file=sys.stderr,
+        )
+        return False
+    with atomic_path(dataset / "_metadata") as temporary:
+        if not join_footers(dataset / "_common_metadata", kept, temporary):
+            _append_footers(kept, temporary)
+    return True
+
+
+def _append_footers(kept: list[Path], path: Path) -> None:
+    """Write footers as one by PyArrow, of whatever versions, which takes far more memory."""
+    first, *others = map(pq.read_metadata, kept)
+    for other in others:
+        first.append_row_groups(other)
+    first.write_metadata_file(path)
+
+
+def _provenance(
+    margin: Margin,
+    description: Mapping[str, Any],
+    files: Mapping[str, list[Any]],
+    marks: Mapping[str, str],
+) -> dict[str, Any]:
+    """Return the parameters of a margin, the versions of what made it, and its files."""
+    plan = margin.plan
+    return {
+        **description,
+        "version": margin.format_version,
+        "generation_date": datetime.now(UTC).strftime("%Y.%m.%d"),
+        "tool_args": {
+            "tool_name": TOOL_NAME,
+            "version": __version__,
+            "runtime_args": {
+                **settings_as_json(margin.settings),
+                "output_artifact_name": margin.name,
+                "margin_order_used": plan.parameters.margin_order,
+                "margin_threshold_used": plan.parameters.threshold,
+                "packages": {
+                    "python": platform.python_version(),
+                    **margin.versions,
+                    "numpy": np.__version__,
+                    "pyarrow": pa.__version__,
+                },
+                "library": plan.library,
+                "content_id": plan.content_id,
+                CATALOG_PLACE: plan.parameters.catalog.absolute_place,
+                "input_fingerprint": plan.input_fingerprint,
+                "files": files,
+                **({"objects": marks} if margin.files.url else {}),
+            },
+        },
+    }

@@ -1,0 +1,236 @@
+"""A margin in the making: its name, settings and plan, and how they reach other processes."""
+
+import json
+import re
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, fields
+from functools import cached_property
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from margin_cache.catalog.formats import read_catalog_info
+from margin_cache.catalog.model import CatalogInfo
+from margin_cache.config.keys import Table, key_of
+from margin_cache.config.model import MarginSettings, guaranteed_threshold
+from margin_cache.errors import MarginCacheError
+from margin_cache.margin.paths import (
+    MarginFiles,
+    PlanFiles,
+    intermediate_dir,
+    margin_files,
+    plan_dirs,
+)
+from margin_cache.margin.shared_filesystem import not_visible, wait_until
+from margin_cache.margin.storage_options import OptionsSource, save_source
+from margin_cache.planning.model import Plan, load_plan, save_plan
+from margin_cache.storage.files import read_json, write_json
+from margin_cache.storage.urls import local_path
+
+_OF_AUDITS = frozenset(
+    key.name for key in fields(MarginSettings) if key_of(key.type).table == Table.AUDIT
+)
+
+
+class NamedMargin(NamedTuple):
+    """A margin that is not planned yet.
+
+    Attributes:
+        info: the primary catalog.
+        settings: its settings.
+        name: its name.
+        intermediate_dir: directory of its intermediate files.
+    """
+
+    info: CatalogInfo
+    settings: MarginSettings
+    name: str
+    intermediate_dir: Path
+
+
+@dataclass(frozen=True)
+class Margin:
+    """A margin, with the plan to make it.
+
+    Attributes:
+        settings: its settings.
+        name: its name.
+        intermediate_dir: directory of its intermediate files.
+        plan: its plan.
+        format_version: version of the format that it is written in.
+        versions: versions of packages that only the main process asks for, by their names.
+        is_plan_new: whether the plan is not the one on disk.
+        options_source: where the options for the store of a remote catalog stand, for jobs.
+        output_source: where those for the store stand that it is written to.
+        image: of a URL that it is written to, the directory that shows what is there.
+    """
+
+    settings: MarginSettings
+    name: str
+    intermediate_dir: Path
+    plan: Plan
+    format_version: str
+    versions: Mapping[str, str]
+    is_plan_new: bool = False
+    options_source: OptionsSource | None = None
+    output_source: OptionsSource | None = None
+    image: str = ""
+
+    @cached_property
+    def files(self) -> MarginFiles:
+        """The paths of all its files."""
+        return margin_files(
+            self.intermediate_dir,
+            self.settings.output_path,
+            self.name,
+            self.plan.plan_id,
+            self.image,
+        )
+
+    @property
+    def done_file(self) -> Path:
+        """The file that is written last of all, for the catalog as it is now."""
+        return self.files.done(self.plan.input_fingerprint)
+
+
+def save_margin(margin: Margin) -> None:
+    """Write what other processes need to load a margin, as far as it is not there."""
+    if margin.is_plan_new:
+        save_plan(margin.plan, margin.files.plan)
+    if margin.options_source is not None:
+        save_source(margin.options_source, margin.files.storage_file)
+    if margin.output_source is not None:
+        save_source(margin.output_source, margin.files.output_storage_file)
+    else:
+        margin.files.output_storage_file.unlink(missing_ok=True)
+    record = {
+        "name": margin.name,
+        "settings": settings_as_json(margin.settings),
+        "format_version": margin.format_version,
+        "versions": dict(margin.versions),
+        "image": margin.image,
+    }
+    if read_json(margin.files.margin_file) != record:
+        write_json(margin.files.margin_file, record)
+
+
+def load_margin(path: Path) -> Margin:
+    """Load the margin that a ``margin.json`` tells of.
+
+    Raises:
+        MarginCacheError: it, or its plan, is missing or damaged.
+    """
+    record = read_json(path)
+    try:
+        values = record["settings"]
+        pixels = tuple(tuple(pixel) for pixel in values["debug_filter_pixel_list"])
+        settings = MarginSettings(**{**values, "debug_filter_pixel_list": pixels})
+        name, version, versions = (record[key] for key in ("name", "format_version", "versions"))
+        image = str(record.get("image", ""))
+    except (TypeError, KeyError):
+        raise MarginCacheError(
+            f"{path}: is missing or damaged; start the run again, which makes it again"
+        ) from None
+    plan = load_plan(PlanFiles(path.parent).plan)
+    return Margin(settings, name, path.parent.parent, plan, version, versions, image=image)
+
+
+def load_margins(all_settings: Iterable[MarginSettings]) -> list[Margin]:
+    """Load the margins that the main process has prepared, without a look at the partitions.
+
+    Plans of the same settings, of which one is at work and others are older, are all given.
+
+    Raises:
+        MarginCacheError: one has not been prepared with these settings, or this machine does not
+            see the catalog or the plan.
+    """
+    all_settings = list(all_settings)
+    for settings in all_settings:
+        catalog = Path(local_path(settings.input_catalog_path, settings.input_storage_options)[0])
+        if not wait_until(catalog.exists, catalog.parent):
+            raise not_visible("input_catalog_path", catalog)
+    return [margin for named in name_margins(all_settings) for margin in _load(named)]
+
+
+def _load(named: NamedMargin) -> list[Margin]:
+    settings, directory = named.settings, named.intermediate_dir
+    if not wait_until(lambda: bool(_records_of(settings, directory)), directory):
+        if not directory.exists():
+            raise not_visible("tmp_dir", directory)
+        raise MarginCacheError(
+            f"{directory}: has no plan of this configuration; was that changed during the run? If "
+            "not, is tmp_dir on a file system that all nodes see?"
+        )
+    return list(map(load_margin, _records_of(settings, directory)))
+
+
+def _records_of(settings: MarginSettings, directory: Path) -> list[Path]:
+    """Return what the main process tells of the margins of some settings in a directory."""
+    return [
+        path
+        for plan_dir in plan_dirs(directory)
+        for path in [PlanFiles(plan_dir).margin_file]
+        if isinstance(record := read_json(path), dict)
+        and record.get("settings") == settings_as_json(settings)
+    ]
+
+
+def settings_as_json(settings: MarginSettings) -> dict[str, Any]:
+    """Return settings as JSON has them, without secrets and what makes no margin."""
+    left_out = {"input_storage_options", "output_storage_options", *_OF_AUDITS}
+    values = {key: value for key, value in asdict(settings).items() if key not in left_out}
+    return json.loads(json.dumps(values))
+
+
+def name_margins(all_settings: Iterable[MarginSettings]) -> list[NamedMargin]:
+    """Read what catalogs say of themselves, and return the margins of a run with their names.
+
+    Margins of one name have a directory of intermediate files each, by their output paths. That of
+    a margin whose name no other has goes by its name alone.
+
+    Raises:
+        MarginCacheError: a catalog is missing or damaged, or a name does not make a directory.
+    """
+    found = []
+    for settings in all_settings:
+        info = read_catalog_info(
+            *local_path(settings.input_catalog_path, settings.input_storage_options)
+        )
+        name = margin_name(info, settings)
+        found.append(NamedMargin(info, settings, name, intermediate_dir(settings.tmp_dir, name)))
+    wanted = Counter(margin.intermediate_dir.absolute() for margin in found)
+    return [
+        margin
+        if wanted[margin.intermediate_dir.absolute()] == 1
+        else margin._replace(
+            intermediate_dir=intermediate_dir(
+                margin.settings.tmp_dir, margin.name, margin.settings.output_path
+            )
+        )
+        for margin in found
+    ]
+
+
+def margin_name(info: CatalogInfo, settings: MarginSettings) -> str:
+    """Return the name of a margin: the one given, or the catalog's with the threshold.
+
+    Raises:
+        MarginCacheError: the catalog's name does not make a name of a directory.
+    """
+    if settings.output_artifact_name:
+        return settings.output_artifact_name
+    guaranteed = guaranteed_threshold(settings)
+    # As it was given; the threshold of an order has too many digits for a name.
+    most_digits = None if guaranteed == settings.margin_threshold else 6
+    threshold = np.format_float_positional(
+        guaranteed, precision=most_digits, fractional=False, trim="-"
+    )
+    name = f"{info.name}_{threshold}arcs"
+    if not re.fullmatch(r"[A-Za-z0-9_-][A-Za-z0-9._-]{,127}", name):
+        raise MarginCacheError(
+            f"output_artifact_name: the catalog's own name, {info.name!r}, does not make a name; "
+            'give one of at most 128 letters, digits, ".", "_" and "-"'
+        )
+    return name

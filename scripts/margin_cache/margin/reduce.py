@@ -1,0 +1,256 @@
+"""Reducing: from the shards around some destinations to one Parquet file a destination.
+
+A job writes its files into the directory in which the margin is built, and then two small ones:
+a receipt, which lists the files with rows, bytes and a digest, and their footers, as one Parquet
+metadata file, from which the margin's ``_metadata`` is put together.
+"""
+
+from collections.abc import Iterable, Iterator
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from margin_cache.catalog.columns import (
+    DESTINATION,
+    SOURCE,
+    check_unchanged,
+    schema_source,
+    schema_without_dictionaries,
+    shard_schema,
+    without_dictionaries,
+)
+from margin_cache.catalog.formats import format_of
+from margin_cache.catalog.table_positions import spatial_index
+from margin_cache.errors import MarginCacheError
+from margin_cache.margin.paths import PlanFiles, job_of
+from margin_cache.margin.shard import read_rows
+from margin_cache.margin.writer_options import row_group_rows, writer_options
+from margin_cache.planning.model import Plan
+from margin_cache.storage.files import (
+    atomic_files,
+    atomic_path,
+    content_digest,
+    file_digest,
+    is_temporary,
+    write_json,
+)
+
+_BLOCK_BYTES = 8 << 20
+"""Rows of several destinations are sorted together up to this size: one by one takes far longer."""
+
+
+def reduce_margins(
+    plan: Plan, job: int, files: PlanFiles, staging_dir: Path
+) -> dict[str, tuple[int, int, str]]:
+    """Write the margins of a reduce job's destinations.
+
+    Args:
+        plan: the plan.
+        job: number of the reduce job.
+        files: the plan's files: the shards that the job needs, and the receipt and the footers
+            that it writes.
+        staging_dir: directory in which the margin is built.
+
+    Returns:
+        For each file's path in the catalog its rows, bytes and digest, which the receipt has with
+        size and digest of the footers.
+
+    Raises:
+        MarginCacheError: a shard is damaged, or the catalog's columns have changed since the
+            margin was planned.
+    """
+    info = plan.parameters.catalog
+    check_unchanged(info, plan.partitions, plan.schema)
+    name = plan.reduce_names[job]
+    receipt, footers = files.receipt(name), files.footers(name)
+    schema = format_of(info).margin_schema(plan.schema, schema_source(info, plan.partitions))
+    options = writer_options(plan.parameters, schema)
+    first, stop = plan.reduce_bounds[job : job + 2].tolist()
+    shards = [files.shard(plan.map_names[need]) for need in plan.needs_of(job)]
+    batches = [
+        batch
+        for shard in shards
+        for batch in read_rows(shard, shard_schema(plan.schema), first, stop)
+    ]
+    for other in receipt.parent.glob(f"{job:05d}-*"):
+        # The files are about to become those of this state of the catalog alone.
+        if other not in (receipt, footers) and not is_temporary(other.name):
+            other.unlink(missing_ok=True)
+    written: dict[str, tuple[int, int, str]] = {}
+    collected: list[pq.FileMetaData] = []
+    with atomic_files() as write:
+        for destination, rows in _margins(plan, batches, first, stop, schema):
+            relative = plan.margin_path(destination)
+            content, metadata = _as_parquet(rows, schema, options, plan)
+            write(staging_dir / relative, content)
+            metadata.set_file_path(format_of(info).footer_path(info, relative))
+            collected.append(metadata)
+            written[relative] = (metadata.num_rows, content.size, content_digest(content))
+    with atomic_path(footers) as temporary:
+        pq.write_metadata(
+            schema,
+            temporary,
+            metadata_collector=collected,
+            write_time_adjusted_to_utc=plan.parameters.primary_options.utc_times,
+        )
+    record = {
+        "job": job_of(receipt),
+        "footers": footers.stat().st_size,
+        "footers_digest": file_digest(footers),
+        "files": written,
+    }
+    if files.output_storage_file.exists():
+        record["marks"] = _send(files, staging_dir, written)
+    write_json(receipt, record)
+    return written
+
+
+def _send(files: PlanFiles, staging_dir: Path, paths: Iterable[str]) -> dict[str, str]:
+    """Write files to the URL of their margin, instead of the disk; return the ETags there."""
+    # Slow to import, and of no use for margins on disk.
+    from margin_cache.margin.model import load_margin
+    from margin_cache.margin.output_lock import work_of
+    from margin_cache.margin.remote_output import open_output
+
+    margin = load_margin(files.margin_file)
+    local = {path: staging_dir / path for path in paths}
+    with open_output(margin.files) as output:
+        output.check_claim(work_of(margin))
+        marks = output.write(local)
+    for file in local.values():
+        file.unlink()
+    return marks
+
+
+def _margins(
+    plan: Plan, batches: list[pa.RecordBatch], first: int, stop: int, schema: pa.Schema
+) -> Iterator[tuple[int, pa.Table]]:
+    """Yield each destination in a range that has rows, with them, sorted by the spatial index.
+
+    Rows of equal index stay in the order of partition and row, in which they come. They have the
+    columns of the margin's files, yet no dictionaries.
+
+    Args:
+        plan: the plan.
+        batches: batches of shards, each sorted by destination, in the order of their partitions.
+        first: the first destination.
+        stop: one past the last destination.
+        schema: schema of the margin's files.
+    """
+    destinations = [batch.column(DESTINATION).to_numpy() for batch in batches]
+    bounds = np.array([np.searchsorted(each, np.arange(first, stop + 1)) for each in destinations])
+    if not len(bounds):
+        return
+    sizes = np.array([batch.nbytes / batch.num_rows for batch in batches])
+    for start, end in _blocks(sizes @ np.diff(bounds, axis=1)):
+        rows = pa.Table.from_batches(
+            [
+                batch.slice(part[start], part[end] - part[start])
+                for batch, part in zip(batches, bounds, strict=True)
+            ]
+        )
+        if not rows.num_rows:
+            continue
+        keys = rows[DESTINATION].to_numpy()
+        order = np.lexsort((spatial_index(plan.parameters.catalog, rows), keys))
+        rows = _margin_columns(plan, rows.take(pa.array(order)), schema)
+        cuts = np.concatenate([[0], np.cumsum(np.diff(bounds[:, start : end + 1]).sum(axis=0))])
+        for number, (low, high) in enumerate(pairwise(cuts.tolist())):
+            if low < high:
+                yield first + start + number, rows.slice(low, high - low)
+
+
+def _blocks(sizes: NDArray[np.float64]) -> Iterator[tuple[int, int]]:
+    """Yield the bounds of runs of destinations of at most a size together, or of one alone."""
+    start, total = 0, 0.0
+    for number, size in enumerate(sizes.tolist()):
+        if number > start and total + size > _BLOCK_BYTES:
+            yield start, number
+            start, total = number, 0.0
+        total += size
+    yield start, len(sizes)
+
+
+def _margin_columns(plan: Plan, rows: pa.Table, schema: pa.Schema) -> pa.Table:
+    """Return rows of shards with the columns of a margin's files, without their dictionaries."""
+    source, destination = rows[SOURCE].to_numpy(), rows[DESTINATION].to_numpy()
+    pixel_values = format_of(plan.parameters.catalog).pixel_columns(
+        plan.destination_orders[destination],
+        plan.destination_pixels[destination],
+        plan.partitions.orders[source],
+        plan.partitions.pixels[source],
+    )
+    columns = [
+        _as_pixels(pixel_values[field.name], field)
+        if field.name in pixel_values
+        else rows[field.name]
+        for field in schema
+    ]
+    return pa.Table.from_arrays(columns, schema=schema_without_dictionaries(schema))
+
+
+def _as_pixels(values: NDArray[np.int64], field: pa.Field) -> pa.Array:
+    """Return numbers of pixels with the type of a column, without its dictionary.
+
+    There is no cast from numbers to a dictionary of text.
+
+    Raises:
+        MarginCacheError: the type does not hold one.
+    """
+    try:
+        return pa.array(values).cast(without_dictionaries(field.type))
+    except pa.ArrowInvalid:
+        raise MarginCacheError(
+            f"the catalog's column {field.name} has the type {field.type}, which does not hold "
+            f"{values.max()}, as a pixel beside the catalog's has; write the catalog with a larger "
+            "one"
+        ) from None
+
+
+def _as_parquet(
+    rows: pa.Table, schema: pa.Schema, options: dict[str, Any], plan: Plan
+) -> tuple[pa.Buffer, pq.FileMetaData]:
+    """Return a margin file and its footer.
+
+    Args:
+        rows: its rows, sorted, without dictionaries.
+        schema: its schema.
+        options: options of PyArrow's Parquet writer.
+        plan: the plan.
+    """
+    most = row_group_rows(plan.parameters)
+    sink = pa.BufferOutputStream()
+    # Without a collector of footers: PyArrow asks for it after a failure too, and hides that.
+    with pq.ParquetWriter(sink, schema, **options) as writer:
+        for start in range(0, rows.num_rows, most):
+            for table in _row_groups(rows.slice(start, most), schema):
+                writer.write_table(table, row_group_size=most)
+    return sink.getvalue(), writer.writer.metadata
+
+
+def _row_groups(rows: pa.Table, schema: pa.Schema) -> Iterator[pa.Table]:
+    """Yield rows as tables with the schema of a margin file, one for a row group.
+
+    One table, but where partitions have so many categories together that their codes do not fit
+    the catalog's type of them. A row group has a dictionary of its own, so that halves may fit.
+    """
+    if rows.schema.equals(schema):
+        yield rows.replace_schema_metadata(schema.metadata)
+        return
+    try:
+        # Taken, since a cast of lists takes what is outside of a slice as well.
+        taken = rows.take(pa.array(np.arange(rows.num_rows)))
+        table = pa.Table.from_arrays(taken.columns, schema=schema)
+    except pa.ArrowInvalid:
+        if rows.num_rows < 2:
+            raise
+        half = rows.num_rows // 2
+        yield from _row_groups(rows.slice(0, half), schema)
+        yield from _row_groups(rows.slice(half), schema)
+    else:
+        yield table

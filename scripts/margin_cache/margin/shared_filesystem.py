@@ -1,0 +1,71 @@
+"""Whether the machine that runs a job sees the files of its run.
+
+On a cluster they must be on file systems that all nodes see. Without a look at them a job would
+make directories of its own there, and another would miss what it has written.
+"""
+
+import os
+import platform
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+
+from margin_cache.cluster.failures import NOT_VISIBLE
+from margin_cache.errors import MarginCacheError
+from margin_cache.margin.paths import MarginFiles
+
+PATIENCE = 10.0
+"""How long a file server may take to show what another machine has written [s]."""
+
+
+def wait_until(is_visible: Callable[[], bool], directory: Path) -> bool:
+    """Look for something until it is seen; tell whether it is.
+
+    Args:
+        is_visible: the look.
+        directory: where it is, which is listed to have a file server asked again.
+    """
+    end = time.monotonic() + PATIENCE
+    while not is_visible():
+        if time.monotonic() >= end:
+            return False
+        time.sleep(min(1.0, PATIENCE / 5))
+        with suppress(OSError):
+            next(directory.iterdir(), None)
+    return True
+
+
+def not_visible(key: str, path: Path) -> MarginCacheError:
+    """Return the error that says that this machine does not see a path.
+
+    Args:
+        key: the key of the configuration that it comes from.
+        path: the path.
+    """
+    node = os.environ.get("SLURMD_NODENAME", platform.node())
+    return MarginCacheError(
+        f"{key}: {path.absolute()} {NOT_VISIBLE} {node}, which runs a job; it must be on a "
+        "file system that all nodes see"
+    )
+
+
+def check_visible(files: MarginFiles, partition: str | None) -> None:
+    """Check that this machine sees the directory of the margin, and a partition.
+
+    Args:
+        files: those of the margin; the main process has made their directories.
+        partition: a file that the job reads, if it reads any of the catalog.
+
+    Raises:
+        MarginCacheError: it does not.
+    """
+    # The staging directory becomes the output directory when the margin is finished.
+    if not wait_until(
+        lambda: files.staging_dir.exists() or files.output_dir.exists(), files.output_dir.parent
+    ):
+        raise not_visible("output_path", files.output_dir.parent)
+    if partition:
+        path = Path(partition)
+        if not wait_until(path.exists, path.parent):
+            raise not_visible("input_catalog_path", path)

@@ -1,0 +1,127 @@
+"""The beginning of a run that has jobs: all that is written and deleted before the first of them.
+
+While the Snakefile is parsed nothing is written, so that a dry run cannot disturb a run at work.
+"""
+
+import json
+import os
+import platform
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from margin_cache.errors import MarginCacheError
+from margin_cache.margin.cleanup import clean_up
+from margin_cache.margin.downloads import delete_downloads
+from margin_cache.margin.existing_output import (
+    check_output,
+    delete_false_receipts,
+    restore_backup,
+)
+from margin_cache.margin.model import Margin, save_margin
+from margin_cache.margin.output_lock import is_own_lock, new_output_lock, run_in_words, run_token
+from margin_cache.margin.rebuild import Rebuild, start_rebuild
+from margin_cache.margin.shard import delete_damaged
+from margin_cache.storage.files import acquire_lock, is_locked, read_json
+
+if TYPE_CHECKING:
+    from margin_cache.margin.remote_output import RemoteOutput
+
+_held: list[int] = []
+"""Descriptors of the locks of this process, which last as long as it does."""
+
+
+def start_margin(margin: Margin, is_pending: bool, again: Rebuild = Rebuild.NOTHING) -> None:
+    """Lock a margin for this run, and write what its jobs need; or tidy up, if it is complete.
+
+    Args:
+        margin: the margin.
+        is_pending: whether it was not complete when the jobs of this run were chosen.
+        again: what of it is made again, though it may be complete.
+
+    Raises:
+        MarginCacheError: another run is at work at it, or a directory cannot be written to.
+    """
+    if not is_pending:
+        if not is_locked(margin.files.plan_lock):
+            clean_up(margin)
+            if is_own_lock(margin):  # all but the end of an earlier run
+                with _output_of(margin) as output:
+                    output.release(run_token(margin.files))
+        return
+    try:
+        lock_margin(margin)
+        if margin.files.url:
+            with _output_of(margin) as output:
+                # As it is just before the claim: with that, everything there looks like this run's.
+                output.refresh()
+                check_output(margin)
+                output.claim(new_output_lock(margin, _this_run(margin)))
+        if restore_backup(margin.files):
+            check_output(margin)
+        if again:
+            check_output(margin)
+            start_rebuild(margin, again)
+        save_margin(margin)
+        delete_downloads(margin.files)
+        delete_damaged(margin.files.shards_dir)
+        delete_false_receipts(margin)
+        if margin.files.url:
+            with _output_of(margin) as output:
+                output.withdraw()
+    except OSError as error:
+        raise MarginCacheError(
+            f"{error.filename or margin.files.plan_dir}: cannot be written to ({error.strerror}); "
+            "choose another tmp_dir or output_path, or make room"
+        ) from None
+
+
+def _output_of(margin: Margin) -> "RemoteOutput":
+    """Return the place in a store that a margin is written to."""
+    # Slow to import, and of no use for margins on disk.
+    from margin_cache.margin.remote_output import open_output
+
+    return open_output(margin.files, margin.settings.output_storage_options)
+
+
+def lock_margin(margin: Margin) -> None:
+    """Lock a margin for this process: its plan's directory, and its staging directory.
+
+    Raises:
+        MarginCacheError: another run has locked one of them, or another staging directory for the
+            same output directory.
+    """
+    files = margin.files
+    for path in (files.plan_lock, files.staging_lock):
+        for other in files.other_staging_locks():
+            if is_locked(other):
+                raise _in_use(margin, other)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        descriptor = acquire_lock(path, json.dumps(_this_run(margin)))
+        if descriptor is None:
+            raise _in_use(margin, path)
+        _held.append(descriptor)
+
+
+def _this_run(margin: Margin) -> dict[str, str | int]:
+    return {
+        "process": os.getpid(),
+        "host": platform.node(),
+        "directory": str(Path.cwd()),
+        "output_dir": str(margin.files.output_dir.absolute()),
+        "url": margin.files.url,
+    }
+
+
+def _in_use(margin: Margin, lock: Path) -> MarginCacheError:
+    run, files = read_json(lock), margin.files
+    which = run_in_words(run)
+    made = Path(run["output_dir"]) if isinstance(run, dict) and "output_dir" in run else None
+    if lock == files.plan_lock and made and made.resolve() != files.output_dir.resolve():
+        return MarginCacheError(
+            f"tmp_dir: {files.plan_dir} is in use by another run ({which}), which makes "
+            f"{run.get('url') or made}; wait until it has ended, or choose another tmp_dir"
+        )
+    return MarginCacheError(
+        f"output_path: {files.place} is being made by another run ({which}); wait "
+        "until it has ended, or choose another output_artifact_name"
+    )

@@ -1,0 +1,240 @@
+"""What is on disk is believed only as far as size, digest and provenance agree."""
+
+import json
+import os
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from margin_cache.errors import MarginCacheError
+from margin_cache.margin.existing_output import (
+    check_output,
+    delete_false_receipts,
+    existing_files,
+    is_complete,
+)
+from margin_cache.margin.model import Margin
+
+
+def overwriting(margin: Margin) -> Margin:
+    return replace(margin, settings=replace(margin.settings, overwrite=True))
+
+
+def first_file(margin: Margin) -> Path:
+    return min(margin.files.output_dir.rglob("Npix=*"))
+
+
+def test_a_margin_lacking_or_truncated_files_is_not_complete(finished: Margin) -> None:
+    assert is_complete(finished)
+    content = first_file(finished).read_bytes()
+    first_file(finished).write_bytes(content[:-1])
+    assert not is_complete(finished)
+    first_file(finished).write_bytes(content)
+    assert is_complete(finished)
+    (finished.files.output_dir / "partition_info.csv").unlink()
+    assert not is_complete(finished)
+
+
+def test_a_margin_of_another_state_or_content_is_not_complete(finished: Margin) -> None:
+    plan = finished.plan
+    other_state = replace(plan.partitions, times=plan.partitions.times + 1)
+    assert not is_complete(replace(finished, plan=replace(plan, partitions=other_state)))
+    other = replace(plan.parameters, threshold=61.0)
+    assert not is_complete(replace(finished, plan=replace(plan, parameters=other)))
+
+
+@pytest.mark.parametrize(
+    ("library", "complete"), [("9.9", False), ("9.9.dev0+1", False), ("", True)]
+)
+def test_a_margin_of_changed_code_is_not_complete(
+    finished: Margin, library: str, complete: bool
+) -> None:
+    """The fixture is made by a version in development."""
+    plan = replace(finished.plan, library=library or finished.plan.library)
+    assert is_complete(replace(finished, plan=plan)) == complete
+
+
+def test_margins_of_two_releases_are_as_good(finished: Margin) -> None:
+    path = finished.files.output_dir / "provenance_info.json"
+    provenance = json.loads(path.read_text())
+    provenance["tool_args"]["runtime_args"]["library"] = "1.0"
+    path.write_text(json.dumps(provenance))
+    assert is_complete(replace(finished, plan=replace(finished.plan, library="1.1")))
+
+
+def test_what_was_not_made_by_this_workflow_may_not_be_replaced(finished: Margin) -> None:
+    check_output(finished)
+    (finished.files.output_dir / "provenance_info.json").unlink()
+    (finished.files.output_dir / "notes.txt").touch()
+    with pytest.raises(MarginCacheError, match="was not made by this workflow"):
+        check_output(finished)
+    check_output(overwriting(finished))
+
+
+def test_what_an_older_version_has_made_may_not_be_replaced(finished: Margin) -> None:
+    path = finished.files.output_dir / "provenance_info.json"
+    provenance = json.loads(path.read_text())
+    del provenance["tool_args"]["runtime_args"]["content_id"]
+    path.write_text(json.dumps(provenance))
+    finished.files.provenance_copy.unlink()
+    assert not is_complete(finished)
+    with pytest.raises(MarginCacheError, match="was made by an older version of this workflow"):
+        check_output(finished)
+
+
+@pytest.mark.parametrize(
+    "content", ["[]", '{"tool_args": []}', '{"tool_args": {"tool_name": "snakemake-margin-cache"}}']
+)
+def test_a_provenance_that_is_none_is_no_traceback(finished: Margin, content: str) -> None:
+    (finished.files.output_dir / "provenance_info.json").write_text(content)
+    (finished.files.output_dir / "notes.txt").touch()
+    assert not is_complete(finished)
+    with pytest.raises(MarginCacheError, match="was not made by this workflow"):
+        check_output(finished)
+
+
+def test_what_was_made_with_other_parameters_may_not_be_replaced(finished: Margin) -> None:
+    settings = replace(finished.settings, margin_threshold=61.0)
+    parameters = replace(finished.plan.parameters, threshold=61.0)
+    other = replace(finished, settings=settings, plan=replace(finished.plan, parameters=parameters))
+    with pytest.raises(MarginCacheError, match=r"margin_threshold 60.0, not 61.0"):
+        check_output(other)
+
+
+def test_a_copy_of_the_provenance_serves_if_nothing_else_has_come(finished: Margin) -> None:
+    listed = existing_files(finished)
+    (finished.files.output_dir / "provenance_info.json").unlink()
+    assert existing_files(finished) == listed
+    (finished.files.output_dir / "notes.txt").touch()
+    assert existing_files(finished) == {}
+
+
+@pytest.mark.parametrize("damage", ["none", "file", "footers", "{}", "[]", '{"footers": 1}'])
+def test_receipts_of_files_that_are_gone_are_forgotten(finished: Margin, damage: str) -> None:
+    names = finished.plan.reduce_names
+    receipts = [finished.files.receipt(name) for name in names]
+    if damage == "file":
+        first_file(finished).unlink()
+    if damage == "footers":
+        finished.files.footers(names[0]).unlink()
+    if damage[0] in "[{":
+        receipts[0].write_text(damage)
+    delete_false_receipts(finished)
+    lost = [receipt for receipt in receipts if not receipt.exists()]
+    assert len(lost) == (0 if damage == "none" else 1)
+    assert not finished.done_file.exists()
+
+
+@pytest.mark.parametrize("kind", ["file", "link", "broken link", "pipe"])
+def test_foreign_files_among_the_margins_are_not_deleted_without_asking(
+    finished: Margin, tmp_path: Path, kind: str
+) -> None:
+    notes = finished.files.output_dir / "Norder=0" / "NOTES.txt"
+    if kind == "file":
+        notes.write_text("mine")
+    elif kind == "pipe":
+        os.mkfifo(notes)
+    else:
+        notes.symlink_to(tmp_path if kind == "link" else tmp_path / "nowhere")
+    with pytest.raises(MarginCacheError, match=f"{notes} is none of the margin's files"):
+        check_output(finished)
+    check_output(overwriting(finished))
+
+
+def test_files_of_the_same_names_from_another_tool_are_not_taken_for_ours(
+    finished: Margin,
+) -> None:
+    """Where the margin's own provenance is lost, and the copy of it would vouch for them."""
+    (finished.files.output_dir / "provenance_info.json").unlink()
+    check_output(finished)
+    path = first_file(finished)
+    path.write_bytes(bytes(path.stat().st_size))
+    assert existing_files(finished) == {}
+    with pytest.raises(MarginCacheError, match="was not made by this workflow"):
+        check_output(finished)
+
+
+def test_empty_directories_of_others_are_not_deleted_without_asking(finished: Margin) -> None:
+    """One in which a file of the margin was is none of theirs."""
+    inside = first_file(finished).parent
+    for path in inside.iterdir():
+        path.unlink()
+    check_output(finished)
+    empty = finished.files.output_dir / "for plots" / "later"
+    empty.mkdir(parents=True)
+    with pytest.raises(MarginCacheError, match=f"{empty} is none of the margin's files"):
+        check_output(finished)
+    check_output(overwriting(finished))
+
+
+@pytest.mark.parametrize("name", ["catalog_info.json", "photograph.jpg"])
+def test_only_margins_are_replaced_on_demand(finished: Margin, catalog: Path, name: str) -> None:
+    output_dir = finished.files.output_dir
+    shutil.rmtree(output_dir)
+    output_dir.mkdir()
+    finished.files.provenance_copy.unlink()
+    content = (catalog / name).read_bytes() if (catalog / name).exists() else b"picture"
+    (output_dir / name).write_bytes(content)
+    with pytest.raises(MarginCacheError, match="does not say of itself that it is a margin"):
+        check_output(overwriting(finished))
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("catalog_info.json", '{"catalog_type": "margin"}'),
+        ("properties", "dataproduct_type=margin\n"),
+        ("hats.properties", "dataproduct_type=margin\n"),
+    ],
+)
+def test_margins_of_other_tools_are_replaced_on_demand(
+    finished: Margin, name: str, content: str
+) -> None:
+    output_dir = finished.files.output_dir
+    shutil.rmtree(output_dir)
+    output_dir.mkdir()
+    finished.files.provenance_copy.unlink()
+    (output_dir / name).write_text(content)
+    check_output(overwriting(finished))
+
+
+def test_the_input_is_never_replaced_whatever_it_says(finished: Margin, catalog: Path) -> None:
+    """Here a file of it has a second name in the margin's directory."""
+    partition = min(catalog.rglob("Npix=*"))
+    (finished.files.output_dir / "link.parquet").symlink_to(partition)
+    with pytest.raises(MarginCacheError, match="a part of the input catalog"):
+        check_output(overwriting(finished))
+    (finished.files.output_dir / "link.parquet").unlink()
+    check_output(overwriting(finished))
+    os.link(partition, finished.files.output_dir / "link.parquet")
+    with pytest.raises(MarginCacheError, match="a part of the input catalog"):
+        check_output(overwriting(finished))
+
+
+def test_a_margin_of_a_catalog_elsewhere_is_not_replaced(
+    finished: Margin, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Both catalogs may go by the same relative path, each from its own working directory."""
+    plan = finished.plan
+    relative = replace(plan.parameters, catalog=replace(plan.parameters.catalog, path="sky"))
+    other_state = replace(plan.partitions, times=plan.partitions.times + 1)
+    margin = replace(finished, plan=replace(plan, parameters=relative))
+    changed = replace(margin, plan=replace(margin.plan, partitions=other_state))
+    path = finished.files.output_dir / "provenance_info.json"
+    provenance = json.loads(path.read_text())
+    provenance["tool_args"]["runtime_args"]["content_id"] = margin.plan.content_id
+    path.write_text(json.dumps(provenance))
+    output_dir = finished.files.output_dir.absolute()
+    for each in (margin, changed):
+        check_output(
+            replace(each, settings=replace(each.settings, output_path=str(output_dir.parent)))
+        )
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    moved = replace(changed.settings, output_path=str(output_dir.parent))
+    with pytest.raises(MarginCacheError, match=f"made of {tmp_path}/sky, not of {tmp_path}/else"):
+        check_output(replace(changed, settings=moved))
+    # As it is, it may have been moved together with its margin.
+    check_output(replace(margin, settings=moved))
+    check_output(overwriting(replace(changed, settings=moved)))

@@ -1,0 +1,288 @@
+"""Finishing puts whole margins into their output directory, and nothing else."""
+
+import json
+import os
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from margin_cache.errors import MarginCacheError
+from margin_cache.margin import finish
+from margin_cache.margin.cleanup import clean_up
+from margin_cache.margin.existing_output import is_complete
+from margin_cache.margin.finish import finish_margin
+from margin_cache.margin.model import Margin
+from margin_cache.margin.reduce import reduce_margins
+from margin_cache.margin.start_run import start_margin
+from margin_cache.storage.files import file_digest, write_text
+from support.full_disks import files_end_at
+from support.margins import remains
+from support.stages import release_locks, run_map_jobs, run_reduce_jobs
+
+
+@pytest.fixture
+def reduced(prepare: Callable[..., Margin]) -> Margin:
+    margin = prepare(margin_threshold=300.0)
+    run_map_jobs(margin)
+    run_reduce_jobs(margin)
+    return margin
+
+
+def test_a_finished_margin_is_complete_and_leaves_nothing(reduced: Margin, tmp_path: Path) -> None:
+    assert not is_complete(reduced)
+    summary = finish_margin(reduced)
+    assert is_complete(reduced)
+    assert remains(tmp_path) == []
+    assert json.loads(reduced.done_file.read_text()) == summary
+    files = list(reduced.files.output_dir.rglob("Npix=*"))
+    assert summary == {
+        "output_dir": str(reduced.files.output_dir),
+        "rows": sum(pq.read_metadata(file).num_rows for file in files),
+        "files": len(files),
+    }
+
+
+def test_provenance_lists_all_files_and_what_made_them(reduced: Margin) -> None:
+    finish_margin(reduced)
+    output_dir = reduced.files.output_dir
+    tool = json.loads((output_dir / "provenance_info.json").read_text())["tool_args"]
+    arguments = tool["runtime_args"]
+    assert arguments["files"] == {
+        path.relative_to(output_dir).as_posix(): [path.stat().st_size, file_digest(path)]
+        for path in output_dir.rglob("*")
+        if path.is_file() and path.name != "provenance_info.json"
+    }
+    assert arguments["margin_threshold"] == 300.0
+    assert arguments["margin_order_used"] == reduced.plan.parameters.margin_order
+    assert arguments["margin_threshold_used"] == reduced.plan.parameters.threshold
+    assert arguments["library"] == reduced.plan.library
+    assert arguments["packages"]["snakemake"] == reduced.versions["snakemake"]
+
+
+def test_metadata_has_the_footers_in_the_order_of_the_pixels(reduced: Margin) -> None:
+    finish_margin(reduced)
+    output_dir = reduced.files.output_dir
+    metadata = pq.read_metadata(output_dir / "_metadata")
+    paths = [metadata.row_group(i).column(0).file_path for i in range(metadata.num_row_groups)]
+    lines = (output_dir / "partition_info.csv").read_text().split()[1:]
+    expected = [line.split(",") for line in lines]
+    assert paths == [f"/Norder={k}/Dir={d}/Npix={n}.parquet" for k, n, d in expected]
+
+
+def test_a_metadata_file_that_nothing_could_read_is_not_written(
+    reduced: Margin, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("margin_cache.margin.finish.MOST_BYTES", 1000)
+    finish_margin(reduced)
+    assert not (reduced.files.output_dir / "_metadata").exists()
+    assert f"{reduced.files.output_dir}: gets no _metadata, which would" in capsys.readouterr().err
+    provenance = json.loads((reduced.files.output_dir / "provenance_info.json").read_text())
+    assert "_metadata" not in provenance["tool_args"]["runtime_args"]["files"]
+
+
+def test_footers_of_another_version_are_put_together_as_well(reduced: Margin) -> None:
+    footers = reduced.files.footers(reduced.plan.reduce_names[0])
+    content = footers.read_bytes()
+    version = f"parquet-cpp-arrow version {pa.__version__}".encode()
+    assert content.count(version) == 1
+    footers.write_bytes(content.replace(version, version[:-1] + b"x"))
+    receipt = reduced.files.receipt(reduced.plan.reduce_names[0])
+    record = json.loads(receipt.read_text())
+    receipt.write_text(json.dumps({**record, "footers_digest": file_digest(footers)}))
+    rows = finish_margin(reduced)["rows"]
+    assert pq.read_metadata(reduced.files.output_dir / "_metadata").num_rows == rows
+
+
+@pytest.mark.parametrize("missing", ["receipt", "file"])
+def test_what_is_missing_is_named_and_nothing_is_moved(reduced: Margin, missing: str) -> None:
+    path = reduced.files.receipt(reduced.plan.reduce_names[0])
+    if missing == "file":
+        path = reduced.files.staging_dir / next(iter(json.loads(path.read_text())["files"]))
+    path.unlink()
+    with pytest.raises(MarginCacheError, match=f"{path}: is missing"):
+        finish_margin(reduced)
+    assert not reduced.files.output_dir.exists()
+
+
+def test_metadata_that_the_disk_has_no_room_for_are_named(reduced: Margin) -> None:
+    with pytest.raises(OSError) as caught, files_end_at(100):
+        finish_margin(reduced)
+    place = Path(caught.value.filename)
+    assert place.parent == reduced.files.finishing_dir(place.parent.name[-12:])
+    assert place.name == "_common_metadata"
+    assert reduced.files.left_behind() == [reduced.files.staging_dir]
+    assert not reduced.files.output_dir.exists()
+    assert finish_margin(reduced)["rows"]
+
+
+def test_footers_that_are_damaged_are_named_and_their_job_is_done_again(reduced: Margin) -> None:
+    name = reduced.plan.reduce_names[0]
+    footers = reduced.files.footers(name)
+    footers.write_bytes(bytes(footers.stat().st_size))
+    with pytest.raises(MarginCacheError, match=f"{footers}: is damaged; start the run again"):
+        finish_margin(reduced)
+    assert not reduced.files.output_dir.exists()
+    assert [
+        each for each in reduced.plan.reduce_names if not reduced.files.receipt(each).exists()
+    ] == [name]
+    reduce_margins(reduced.plan, 0, reduced.files, reduced.files.staging_dir)
+    assert finish_margin(reduced)["rows"]
+
+
+def test_a_receipt_of_another_shape_is_named(reduced: Margin) -> None:
+    receipt = reduced.files.receipt(reduced.plan.reduce_names[0])
+    receipt.write_text("{}")
+    with pytest.raises(MarginCacheError, match=f"{receipt}: is missing or damaged; start"):
+        finish_margin(reduced)
+    assert not reduced.files.output_dir.exists()
+
+
+def test_a_file_of_another_content_is_not_taken(reduced: Margin) -> None:
+    path = next(reduced.files.staging_dir.rglob("*.parquet"))
+    path.write_bytes(bytes(path.stat().st_size))
+    with pytest.raises(MarginCacheError, match=f"{path}: was made from another state"):
+        finish_margin(reduced)
+    assert not reduced.files.output_dir.exists()
+
+
+def test_a_file_of_the_older_margin_that_was_changed_is_not_taken_over(
+    catalog: Path, prepare: Callable[..., Margin]
+) -> None:
+    """It has its size still, and is made again by the next run."""
+    prepare = partial(prepare, partitions_per_job=1, delete_intermediate_parquet_files=False)
+    older = prepare()
+    run_map_jobs(older)
+    run_reduce_jobs(older)
+    finish_margin(older)
+    os.utime(min(catalog.rglob("Npix=*.parquet")), ns=(1, 1))
+    margin = prepare()
+    done = [margin.files.receipt(name).exists() for name in margin.plan.reduce_names]
+    assert any(done) and not all(done)
+    kept = json.loads(margin.files.receipt(margin.plan.reduce_names[done.index(True)]).read_text())
+    path = margin.files.output_dir / next(iter(kept["files"]))
+    content = path.read_bytes()
+    path.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+    run_map_jobs(margin)
+    for job, is_done in enumerate(done):
+        if not is_done:
+            reduce_margins(margin.plan, job, margin.files, margin.files.staging_dir)
+    with pytest.raises(MarginCacheError, match=f"{path.name}: was made from another state .* or"):
+        finish_margin(margin)
+    missing = [not margin.files.receipt(name).exists() for name in margin.plan.reduce_names]
+    assert missing == [job == done.index(True) for job in range(len(done))]
+    reduce_margins(margin.plan, done.index(True), margin.files, margin.files.staging_dir)
+    finish_margin(margin)
+    assert path.read_bytes() == content
+
+
+def test_columns_that_change_before_the_end_make_no_margin(catalog: Path, reduced: Margin) -> None:
+    common = catalog / "_common_metadata"
+    pq.write_metadata(pq.read_schema(common).append(pa.field("new", pa.int8())), common)
+    with pytest.raises(MarginCacheError, match=f"{common}: the catalog's columns were changed"):
+        finish_margin(reduced)
+    assert not reduced.files.output_dir.exists()
+
+
+def test_a_second_copy_finds_the_margin_complete(reduced: Margin) -> None:
+    first = finish_margin(reduced)
+    written = (reduced.files.output_dir / "provenance_info.json").stat().st_ino
+    assert finish_margin(reduced) == first
+    assert (reduced.files.output_dir / "provenance_info.json").stat().st_ino == written
+
+
+def test_what_is_about_to_be_moved_is_locked_until_it_has_moved(
+    reduced: Margin, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Or a run for the margin that is replaced, which it finds complete, would delete it."""
+    start_margin(reduced, True)
+    other = replace(reduced, plan=replace(reduced.plan, library="0.0"))
+    move = finish.replace_directory
+
+    def with_another_run(new: Path, target: Path, *others: Any) -> None:
+        clean_up(other)
+        assert len(list(new.rglob("Npix=*"))) > 10
+        move(new, target, *others)
+
+    monkeypatch.setattr(finish, "replace_directory", with_another_run)
+    files = finish_margin(reduced)["files"]
+    release_locks()
+    assert len(list(reduced.files.output_dir.rglob("Npix=*"))) == files > 10
+    assert reduced.files.left_behind() == []
+
+
+def test_a_reduce_job_that_outlives_its_run_changes_nothing_that_is_about_to_be_moved(
+    reduced: Margin, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It writes what was right in another state of the catalog, when all has been checked."""
+    own = finish._write_metadata
+    path = next(reduced.files.staging_dir.rglob("Npix=*"))
+    content = path.read_bytes()
+
+    def with_late_job(*arguments: Any) -> None:
+        write_text(path, "another state")
+        own(*arguments)
+
+    monkeypatch.setattr(finish, "_write_metadata", with_late_job)
+    finish_margin(reduced)
+    moved = reduced.files.output_dir / path.relative_to(reduced.files.staging_dir)
+    assert moved.read_bytes() == content
+    assert reduced.files.left_behind() == []
+
+
+def test_a_job_that_outlives_its_run_replaces_no_margin_that_was_made_meanwhile(
+    reduced: Margin, prepare: Callable[..., Margin], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The later run has deleted what this job has gathered, which would be made again in part."""
+    other = prepare(margin_threshold=300.0, partitions_per_job=2)
+    run_map_jobs(other)
+    run_reduce_jobs(other)
+    own = finish._provenance
+
+    def late(margin: Margin, *others: Any) -> Any:
+        if margin is reduced:
+            finish_margin(other)
+            assert not reduced.files.staging_dir.exists()
+        return own(margin, *others)
+
+    monkeypatch.setattr(finish, "_provenance", late)
+    with pytest.raises(MarginCacheError, match="was made by another run meanwhile"):
+        finish_margin(reduced)
+    assert is_complete(other)
+    clean_up(other)
+    assert other.files.left_behind() == []
+
+
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_what_is_put_into_the_older_margin_at_the_last_moment_is_not_deleted(
+    reduced: Margin, overwrite: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Unless all that is there may be deleted."""
+    finish_margin(reduced)
+    output_dir = reduced.files.output_dir
+    (output_dir / "partition_info.csv").unlink()
+    run_map_jobs(reduced)
+    run_reduce_jobs(reduced)
+    move = finish.replace_directory
+
+    def with_notes(new: Path, target: Path, *others: Any) -> None:
+        (target / "notes.txt").write_text("mine")
+        move(new, target, *others)
+
+    monkeypatch.setattr(finish, "replace_directory", with_notes)
+    margin = replace(reduced, settings=replace(reduced.settings, overwrite=overwrite))
+    if overwrite:
+        finish_margin(margin)
+        assert not (output_dir / "notes.txt").exists()
+    else:
+        with pytest.raises(MarginCacheError, match=r"notes\.txt is none of the margin's files"):
+            finish_margin(margin)
+        assert (output_dir / "notes.txt").read_text() == "mine"
+        (output_dir / "notes.txt").unlink()
+        monkeypatch.setattr(finish, "replace_directory", move)
+        finish_margin(margin)
+    assert is_complete(margin)

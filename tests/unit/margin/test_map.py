@@ -1,0 +1,264 @@
+"""A shard has the rows that are in margins, by destination, and nothing of a changed catalog."""
+
+import json
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import healpy
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from margin_cache.errors import MarginCacheError
+from margin_cache.margin import map as mapping
+from margin_cache.margin.map import map_partitions
+from margin_cache.margin.model import Margin
+from margin_cache.parquet import row_selection
+from support import oracle, skies
+from support.full_disks import files_end_at
+from support.margins import configuration
+from support.small_skies import small_catalog
+from support.write_hats import write_hats
+
+Pairs = set[tuple[int, int]]
+
+
+def pairs_of(margin: Margin) -> Pairs:
+    """The ids of all rows in all shards, each with its destination."""
+    found = []
+    for job, name in enumerate(margin.plan.map_names):
+        shard = margin.files.shard(name)
+        map_partitions(margin.plan, job, shard)
+        table = pa.ipc.open_file(shard).read_all()
+        found += zip(table["id"].to_pylist(), table[0].to_pylist(), strict=True)
+    assert len(found) == len(set(found))
+    return set(found)
+
+
+def expected_pairs(margin: Margin, threshold: float) -> Pairs:
+    """What brute force finds, by the distance of each row to each destination; 0 inside."""
+    plan = margin.plan
+    pixels = np.stack([plan.destination_orders, plan.destination_pixels], axis=1)
+    found = set()
+    for own, (order, pixel) in enumerate(
+        zip(plan.partitions.orders.tolist(), plan.partitions.pixels.tolist(), strict=True)
+    ):
+        path = plan.parameters.catalog.partition_path(order, pixel)
+        rows = pq.read_table(path, partitioning=None)
+        ra, dec = rows["ra"].to_numpy(), rows["dec"].to_numpy()
+        for destination, other in enumerate(pixels):
+            if plan.destination_partitions[destination] == own:
+                continue
+            count = rows.num_rows
+            distances = oracle.exact_distances(ra, dec, *np.repeat(other[:, None], count, 1))
+            inside = healpy.ang2pix(2 ** int(other[0]), ra, dec, nest=True, lonlat=True) == other[1]
+            near = np.flatnonzero((distances <= threshold) | inside)
+            found |= {(rows["id"][int(row)].as_py(), destination) for row in near}
+    return found
+
+
+def test_shards_have_the_rows_that_brute_force_finds(prepare: Callable[..., Margin]) -> None:
+    margin = prepare(margin_threshold=300.0)
+    found = pairs_of(margin)
+    assert found == expected_pairs(margin, 300.0)
+    assert len(found) > 50
+
+
+def test_a_job_has_its_threads_at_work_and_no_more(
+    prepare: Callable[..., Margin], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And its shard is the same, however many they are."""
+    margin = prepare(margin_threshold=300.0)
+    shard = margin.files.shard(margin.plan.map_names[0])
+    at_work: set[int] = set()
+    most: dict[str, int] = {}
+
+    def noted(module: object, name: str) -> None:
+        original = getattr(module, name)
+
+        def and_note(*arguments: object) -> object:
+            at_work.add(threading.get_ident())
+            most[name] = max(most.get(name, 0), len(at_work))
+            time.sleep(0.02)  # so that the others begin
+            try:
+                return original(*arguments)
+            finally:
+                at_work.discard(threading.get_ident())
+
+        monkeypatch.setattr(module, name, and_note)
+
+    noted(mapping, "find_candidates")
+    noted(mapping, "is_within")
+    noted(row_selection, "_select_columns")
+    monkeypatch.setattr(row_selection, "COLUMNS_BYTES", 1)
+    shards = {}
+    for threads in (1, 2, 4):
+        most.clear()
+        map_partitions(margin.plan, 0, shard, threads)
+        shards[threads] = shard.read_bytes()
+        assert most["find_candidates"] == 1
+        # On a busy machine, some may end before the last begins.
+        for name in ("is_within", "_select_columns"):
+            assert min(threads, 2) <= most[name] <= threads
+    assert shards[1] == shards[2] == shards[4]
+
+
+@pytest.mark.parametrize("has_index", [True, False])
+@pytest.mark.parametrize("threshold", [0.01, 0.5, 2.0])
+def test_rows_whose_index_or_partition_is_displaced_are_found(
+    tmp_path: Path, prepare: Callable[..., Margin], threshold: float, has_index: bool
+) -> None:
+    """By as much as is accepted. Their index may be of cells that are far from the border, and
+    their place inside another partition, where it is farther from the boundary than the threshold.
+    """
+    sky = small_catalog(tmp_path / "moved", rows=3000)
+    if not has_index:
+        files = sorted(sky.rglob("Npix=*.parquet"))
+        table = pa.concat_tables(pq.read_table(file, partitioning=None) for file in files)
+        table = table.select(["id", "ra", "dec", "mag"])
+        partitions = skies.adaptive_partitions(
+            table["ra"].to_numpy(), table["dec"].to_numpy(), max_rows=500
+        )
+        write_hats(tmp_path, "without", table, partitions, index_column=None)
+        sky = tmp_path / "without"
+    rng = np.random.default_rng(5)
+    for path in sky.rglob("Npix=*.parquet"):
+        table = pq.read_table(path, partitioning=None)
+        off = np.full(table.num_rows, 4.9 * skies.ARCSEC)
+        moved = skies.offset_positions(table["ra"].to_numpy(), table["dec"].to_numpy(), off, rng)
+        for name, values in zip(("ra", "dec"), moved, strict=True):
+            column = table.schema.get_field_index(name)
+            table = table.set_column(column, table.schema.field(column), pa.array(values))
+        pq.write_table(table, path)
+    margin = prepare(input_catalog_path=sky, margin_threshold=threshold)
+    found = pairs_of(margin)
+    assert found == expected_pairs(margin, threshold)
+    assert len(found) > 100
+
+
+def test_without_the_exact_filter_shards_have_more(prepare: Callable[..., Margin]) -> None:
+    assert pairs_of(prepare(fine_filtering=False, margin_order=6)) > pairs_of(prepare())
+
+
+@pytest.mark.parametrize(
+    "limit", ["_WINDOW_PAIRS", "_WINDOW_FILES", "_MOST_PAIRS", "SHARD_BUFFER_BYTES"]
+)
+def test_batches_do_not_change_the_rows(
+    prepare: Callable[..., Margin], monkeypatch: pytest.MonkeyPatch, limit: str
+) -> None:
+    margin = prepare()
+    whole = pairs_of(margin)
+    monkeypatch.setattr(mapping, limit, 1)
+    assert pairs_of(margin) == whole
+
+
+def test_batches_of_a_shard_are_sorted_by_destination(prepare: Callable[..., Margin]) -> None:
+    margin = prepare(margin_threshold=300.0)
+    pairs_of(margin)
+    for shard in margin.files.shards_dir.iterdir():
+        reader = pa.ipc.open_file(shard)
+        for number in range(reader.num_record_batches):
+            assert (np.diff(reader.get_batch(number).column(0).to_numpy().astype(int)) >= 0).all()
+
+
+def test_a_partition_that_changes_after_planning_makes_no_shard(
+    catalog: Path, prepare: Callable[..., Margin]
+) -> None:
+    margin = prepare()
+    path = min(catalog.rglob("Npix=*.parquet"))
+    path.write_bytes(path.read_bytes() + b"PAR1")
+    shards = [margin.files.shard(name) for name in margin.plan.map_names]
+    with pytest.raises(MarginCacheError, match="was changed after the run began"):
+        for job, shard in enumerate(shards):
+            map_partitions(margin.plan, job, shard)
+    assert not all(shard.exists() for shard in shards)
+
+
+def test_a_shard_that_the_disk_has_no_room_for_is_named(prepare: Callable[..., Margin]) -> None:
+    margin = prepare(margin_threshold=300.0)
+    shard = margin.files.shard(margin.plan.map_names[0])
+    with pytest.raises(OSError) as caught, files_end_at(2000):
+        map_partitions(margin.plan, 0, shard)
+    assert (caught.value.filename, caught.value.strerror) == (str(shard), "File too large")
+    assert not shard.exists()
+
+
+@pytest.mark.parametrize("reading", ["all", "selected"])
+@pytest.mark.parametrize("is_damaged", [False, True])
+def test_a_partition_that_is_rewritten_while_it_is_read_makes_no_shard(
+    catalog: Path,
+    prepare: Callable[..., Margin],
+    monkeypatch: pytest.MonkeyPatch,
+    reading: str,
+    is_damaged: bool,
+) -> None:
+    """Also if it is read later than the next ones are, and if it cannot be read any more."""
+    margin = prepare()
+    first = margin.plan.files_of(0)[0]
+    name = "find_candidates" if reading == "all" else "select_rows"
+    original = getattr(mapping, name)
+
+    def and_rewrite(*arguments: object) -> object:
+        with Path(first).open("r+b") as file:
+            content = file.read()
+            file.seek(0)
+            file.write(bytes(len(content)) if is_damaged else content)
+        return original(*arguments)
+
+    monkeypatch.setattr(mapping, name, and_rewrite)
+    shard = margin.files.shard(margin.plan.map_names[0])
+    with pytest.raises(MarginCacheError, match=f"{first}: was changed after the run began"):
+        map_partitions(margin.plan, 0, shard)
+    assert list(shard.parent.iterdir()) == []
+
+
+def test_columns_that_change_after_planning_make_no_shard(
+    catalog: Path, prepare: Callable[..., Margin]
+) -> None:
+    margin = prepare()
+    common = catalog / "_common_metadata"
+    pq.write_metadata(pq.read_schema(common).with_metadata({"a": "b"}), common)
+    shard = margin.files.shard(margin.plan.map_names[0])
+    with pytest.raises(MarginCacheError, match=f"{common}: the catalog's columns were changed"):
+        map_partitions(margin.plan, 0, shard)
+    assert not shard.exists()
+
+
+def test_nulls_that_the_catalog_rules_out_are_refused(
+    catalog: Path, prepare: Callable[..., Margin]
+) -> None:
+    common = catalog / "_common_metadata"
+    schema = pq.read_schema(common)
+    strict = pa.schema([field.with_nullable(field.name != "mag") for field in schema])
+    pq.write_metadata(strict.with_metadata(schema.metadata), common)
+    for path in catalog.rglob("Npix=*.parquet"):
+        table = pq.read_table(path, partitioning=None)
+        nulls = pa.nulls(table.num_rows, table["mag"].type)
+        table = table.set_column(table.schema.get_field_index("mag"), "mag", nulls)
+        pq.write_table(table, path)
+    margin = prepare()
+    with pytest.raises(MarginCacheError, match="the column mag has nulls"):
+        pairs_of(margin)
+
+
+@pytest.mark.parametrize("fine", [True, False])
+def test_coordinates_that_contradict_the_index_make_no_shard(
+    catalog: Path, prepare: Callable[..., Margin], fine: bool
+) -> None:
+    path = catalog / "catalog_info.json"
+    info = json.loads(path.read_text())
+    path.write_text(json.dumps({**info, "dec_column": "mag"}))
+    margin = prepare(fine_filtering=fine)
+    shard = margin.files.shard(margin.plan.map_names[0])
+    with pytest.raises(MarginCacheError, match="are these the right columns"):
+        map_partitions(margin.plan, 0, shard)
+    assert not shard.exists()
+
+
+def test_configuration_of_these_tests_has_rows_in_margins(
+    catalog: Path, prepare: Callable[..., Margin]
+) -> None:
+    assert len(pairs_of(prepare())) > 20
+    assert configuration(catalog)["margin_threshold"] == 60.0

@@ -1,0 +1,120 @@
+"""A margin is loaded by other processes as the main process has saved it."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from margin_cache.catalog.formats import read_catalog_info
+from margin_cache.errors import MarginCacheError
+from margin_cache.margin import shared_filesystem
+from margin_cache.margin.model import (
+    Margin,
+    load_margin,
+    load_margins,
+    margin_name,
+    save_margin,
+    settings_as_json,
+)
+
+
+def test_a_margin_is_loaded_as_it_was_saved(prepare: Callable[..., Margin]) -> None:
+    margin = prepare(debug_filter_pixel_list=[[0, 3], [0, 5]])
+    for loaded in (load_margin(margin.files.margin_file), *load_margins([margin.settings])):
+        assert loaded.settings == margin.settings
+        assert (loaded.name, loaded.versions) == (margin.name, margin.versions)
+        assert loaded.format_version == margin.format_version
+        assert loaded.plan.plan_id == margin.plan.plan_id
+        assert loaded.files == margin.files
+        assert loaded.done_file == margin.done_file
+
+
+def test_a_margin_that_is_there_is_not_written_again(prepare: Callable[..., Margin]) -> None:
+    margin = prepare()
+    before = margin.files.margin_file.stat().st_ino
+    save_margin(margin)
+    assert margin.files.margin_file.stat().st_ino == before
+    save_margin(replace(margin, versions={"snakemake": "1"}))
+    assert margin.files.margin_file.stat().st_ino != before
+
+
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shared_filesystem, "PATIENCE", 0.0)
+
+
+def test_a_margin_without_a_plan_of_these_settings_is_refused(
+    prepare: Callable[..., Margin], impatient: None
+) -> None:
+    margin = prepare()
+    with pytest.raises(MarginCacheError, match="has no plan of this configuration"):
+        load_margins([replace(margin.settings, overwrite=True)])
+
+
+@pytest.mark.parametrize("key", ["input_catalog_path", "tmp_dir"])
+def test_a_directory_that_a_job_does_not_see_is_named(
+    prepare: Callable[..., Margin], impatient: None, key: str, tmp_path: Path
+) -> None:
+    settings = replace(prepare().settings, **{key: str(tmp_path / "elsewhere")})
+    with pytest.raises(MarginCacheError, match=f"^{key}: .*/elsewhere.* is not seen by "):
+        load_margins([settings])
+
+
+@pytest.mark.parametrize(
+    ("given", "threshold", "name"),
+    [
+        ("", 10.0, "sky_10arcs"),
+        ("", 0.5, "sky_0.5arcs"),
+        ("", 1e-3, "sky_0.001arcs"),
+        ("wide", 10.0, "wide"),
+    ],
+)
+def test_a_margin_is_named_after_the_catalog_and_the_threshold(
+    prepare: Callable[..., Margin], given: str, threshold: float, name: str
+) -> None:
+    margin = prepare()
+    settings = replace(margin.settings, output_artifact_name=given, margin_threshold=threshold)
+    assert margin_name(margin.plan.parameters.catalog, settings) == name
+
+
+def test_a_coarse_margin_is_named_after_the_threshold_of_its_order(
+    prepare: Callable[..., Margin],
+) -> None:
+    margin = prepare()
+    coarse = replace(margin.settings, output_artifact_name="", fine_filtering=False)
+    for order, name in ((4, "sky_8245.17arcs"), (-1, "sky_60arcs"), (29, "sky_0.000245725arcs")):
+        settings = replace(coarse, margin_order=order, margin_threshold=60.0)
+        assert margin_name(margin.plan.parameters.catalog, settings) == name
+
+
+def test_a_catalog_whose_name_makes_none_needs_one(prepare: Callable[..., Margin]) -> None:
+    margin = prepare()
+    info = replace(read_catalog_info(margin.settings.input_catalog_path), name="a/b")
+    with pytest.raises(MarginCacheError, match=r"output_artifact_name: .*'a/b'"):
+        margin_name(info, replace(margin.settings, output_artifact_name=""))
+
+
+def test_settings_are_as_json_has_them(prepare: Callable[..., Margin]) -> None:
+    margin = prepare(debug_filter_pixel_list=[[0, 3]])
+    assert settings_as_json(margin.settings)["debug_filter_pixel_list"] == [[0, 3]]
+
+
+@pytest.mark.parametrize("content", ["", "{", "{}", "[]", "null", '{"settings": {}}'])
+def test_a_record_of_another_shape_is_named(
+    prepare: Callable[..., Margin], impatient: None, content: str
+) -> None:
+    margin = prepare()
+    margin.files.margin_file.write_text(content)
+    with pytest.raises(MarginCacheError, match=r"margin\.json: is missing or damaged; start"):
+        load_margin(margin.files.margin_file)
+    with pytest.raises(MarginCacheError, match="has no plan of this configuration"):
+        load_margins([margin.settings])
+    assert load_margin(prepare().files.margin_file).name == margin.name
+
+
+def test_what_is_asked_of_an_audit_does_not_hide_a_margin(prepare: Callable[..., Margin]) -> None:
+    margin = prepare()
+    asked = replace(margin.settings, audit_catalog_path="/x", audit_fraction=0.5, audit_seed=3)
+    assert settings_as_json(asked) == settings_as_json(margin.settings)
+    (loaded,) = load_margins([asked])
+    assert loaded.plan.plan_id == margin.plan.plan_id

@@ -1,0 +1,102 @@
+"""All paths of a margin follow from four words, and stay apart."""
+
+import os
+import re
+from pathlib import Path
+
+import pytest
+from margin_cache.margin import paths
+from margin_cache.margin.paths import (
+    PlanFiles,
+    audit_dir,
+    audit_request,
+    intermediate_dir,
+    is_of_this_run,
+    margin_files,
+    staging_lock,
+)
+
+
+def test_files_of_a_plan_are_below_its_directory() -> None:
+    files = PlanFiles(Path("tmp/gaia/1234"))
+    assert files.plan == Path("tmp/gaia/1234/plan.npz")
+    assert files.shard("00001-ab") == Path("tmp/gaia/1234/shards/00001-ab.arrow")
+    assert files.receipt("00002-cd") == Path("tmp/gaia/1234/receipts/00002-cd.json")
+    assert files.footers("00002-cd") == Path("tmp/gaia/1234/receipts/00002-cd.parquet")
+    assert files.done("ef") == Path("tmp/gaia/1234/done-ef.json")
+    assert files.shards_dir == Path("tmp/gaia/1234/shards")
+    assert files.receipts_dir == Path("tmp/gaia/1234/receipts")
+
+
+def test_a_margin_is_built_beside_its_output_directory() -> None:
+    files = margin_files(Path("/scratch/me/gaia_10arcs"), "/data", "gaia_10arcs", "1234")
+    assert files.plan_dir == Path("/scratch/me/gaia_10arcs/1234")
+    assert files.intermediate_dir == Path("/scratch/me/gaia_10arcs")
+    assert files.margin_file == Path("/scratch/me/gaia_10arcs/1234/margin.json")
+    assert files.output_dir == Path("/data/gaia_10arcs")
+    hidden = {files.staging_dir, files.finishing_dir("0123456789ab"), files.backup_dir}
+    assert len(hidden) == 3
+    assert all(path.parent == Path("/data") and path.name[0] == "." for path in hidden)
+
+
+def test_without_a_tmp_dir_intermediate_files_are_in_the_working_directory() -> None:
+    assert intermediate_dir("", "gaia") == Path("intermediate/gaia")
+
+
+def test_intermediate_files_of_one_name_are_apart_by_where_the_margins_are(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    places = ("one", "two", str(tmp_path / "one"))
+    one, two, one_in_full = (intermediate_dir("tmp", "gaia", place) for place in places)
+    assert one == one_in_full != two
+    for path in (one, two):
+        assert re.fullmatch("tmp/gaia-[0-9a-f]{8}", str(path))
+
+
+def test_what_is_left_behind_is_that_of_this_name_and_of_any_plan(tmp_path: Path) -> None:
+    ids = "0123456789abcdef", "fedcba9876543210"
+    files, older = (margin_files(Path(), str(tmp_path), "gaia", plan_id) for plan_id in ids)
+    assert files.left_behind() == []
+    half = older.backup_dir.with_name(f"{older.backup_dir.name}.deleted")
+    finishing = older.finishing_dir("0123456789ab")
+    found = {files.staging_dir, older.staging_dir, finishing, older.backup_dir, half}
+    for path in found:
+        path.mkdir()
+    # Of margins whose names begin or end with this one's, also such that look like a plan's id.
+    for name in ("ztf", "gaia.wide", "my.gaia", f"gaia.{ids[1]}"):
+        margin_files(Path(), str(tmp_path), name, ids[0]).staging_dir.mkdir()
+    (tmp_path / "gaia").mkdir()
+    assert set(files.left_behind()) == found
+    assert files.other_staging_locks() == [staging_lock(older.staging_dir)]
+    assert margin_files(Path(), str(tmp_path / "none"), "gaia", ids[0]).left_behind() == []
+
+
+@pytest.mark.parametrize("name", ["SHARD", "RECEIPT", "FOOTERS", "DONE", "MAP_LOG", "REDUCE_LOG"])
+def test_patterns_of_rules_have_the_wildcards_that_tell_jobs_apart(name: str) -> None:
+    pattern = getattr(paths, name)
+    assert pattern.startswith("{plan_dir}/")
+    assert ("{fingerprint}" if name == "DONE" else "{job}") in pattern
+
+
+def test_logs_of_earlier_runs_are_told_from_those_of_this_one(tmp_path: Path) -> None:
+    files = PlanFiles(tmp_path)
+    log = tmp_path / "logs/map_partitions/1.log"
+    log.parent.mkdir(parents=True)
+    log.touch()
+    assert is_of_this_run(str(log))  # nothing tells when the run began
+    files.plan_lock.touch()
+    os.utime(log, (0, 0))
+    assert not is_of_this_run(str(log))
+    log.touch()
+    assert is_of_this_run(str(log))
+    assert is_of_this_run("cluster.log") and is_of_this_run("not/there/at/all.log")
+
+
+def test_an_audit_is_beside_the_margin() -> None:
+    files = margin_files(Path("/scratch/me/gaia_10arcs"), "/data", "gaia_10arcs", "1234")
+    assert files.audit_file == Path("/data/gaia_10arcs_audit/audit.json")
+    assert audit_dir(Path("/data"), "gaia_10arcs") == files.audit_file.parent
+    assert audit_request("/scratch/x_audit/12") == Path("/scratch/x_audit/12/request.json")
+    for pattern in (paths.AUDIT_PIECE, paths.AUDIT_LOG, paths.AUDIT_BENCHMARK):
+        assert pattern.startswith("{audit_dir}/") and "{job}" in pattern

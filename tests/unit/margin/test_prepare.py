@@ -1,0 +1,444 @@
+"""Preparing refuses what is unfit, and keeps the jobs of a plan when partitions change."""
+
+import json
+import os
+import re
+import signal
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from margin_cache.catalog.formats import read_catalog_info
+from margin_cache.config.validation import settings_of_margins
+from margin_cache.errors import MarginCacheError
+from margin_cache.margin import model as margins
+from margin_cache.margin import prepare as preparing
+from margin_cache.margin.model import Margin, load_margins, save_margin
+from margin_cache.margin.prepare import prepare_margins
+from margin_cache.planning.model import load_plan
+from support.changed_catalogs import declare_interval, rewrite_partitions, say_other_codec
+from support.margins import configuration
+from support.own_mounts import can_mount, python, run_with_mount
+from support.small_skies import pixels_at, sky_of, small_catalog
+from support.stages import run_map_jobs, run_reduce_jobs
+from support.workflow_runs import plain
+from support.write_hats import write_hats
+
+
+def test_parameters_are_those_of_the_settings_and_of_the_primary(
+    catalog: Path, prepare: Callable[..., Margin]
+) -> None:
+    parameters = prepare(margin_threshold=60, margin_order=5).plan.parameters
+    assert (parameters.threshold, parameters.margin_order) == (60.0, 5)
+    assert parameters.fine_filtering
+    first = pq.read_metadata(min(catalog.rglob("Npix=*.parquet"))).row_group(0).column(0)
+    assert parameters.primary_options.compression == first.compression.lower()
+
+
+@pytest.mark.parametrize(("given", "order", "threshold"), [(4, 4, 8245.17), (-1, 11, 60.0)])
+def test_a_coarse_margin_has_the_threshold_of_an_order_that_is_given(
+    prepare: Callable[..., Margin], given: int, order: int, threshold: float
+) -> None:
+    margin = prepare(margin_threshold=60, margin_order=given, fine_filtering=False)
+    assert margin.plan.parameters.margin_order == order
+    assert margin.plan.parameters.threshold == pytest.approx(threshold, abs=0.005)
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"margin_order": 1}, "1 is not above 1, .*; use 2 to 11, or fine_filtering: true"),
+        ({"margin_order": 0}, "0 is not above 1, .*; use 2 to 11, or fine_filtering: true"),
+        (
+            {"margin_threshold": 36_000},
+            "1, by a margin_threshold of 36000 arcsec, is not above 1, .*; use a smaller threshold",
+        ),
+    ],
+)
+def test_cells_of_a_coarse_margin_must_be_smaller_than_partitions(
+    prepare: Callable[..., Margin], changes: dict[str, int], said: str
+) -> None:
+    config = {"margin_threshold": 60} | changes
+    assert prepare(**config).plan.partitions.orders.max() == 1
+    with pytest.raises(MarginCacheError, match=f"^margin_order: {said}"):
+        prepare(fine_filtering=False, **config)
+
+
+@pytest.mark.parametrize("margin_order", [-1, 1, 5])
+def test_an_index_that_has_no_cells_for_a_coarse_margin_is_named(
+    margin_order: int,
+    catalog: Path,
+    prepare: Callable[..., Margin],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """No order and no threshold would help."""
+    info = replace(read_catalog_info(catalog), index_order=1)
+    monkeypatch.setattr(margins, "read_catalog_info", lambda path, url: info)
+    said = "fine_filtering: false needs .* above 1, .*index, of order 1, has none; use fine_fil"
+    with pytest.raises(MarginCacheError, match=f"^{said}tering: true$"):
+        prepare(fine_filtering=False, margin_order=margin_order)
+
+
+def test_the_plan_has_the_schema_of_the_catalog(
+    catalog: Path, prepare: Callable[..., Margin]
+) -> None:
+    expected = pq.read_schema(catalog / "_common_metadata")
+    assert prepare().plan.schema.equals(expected, check_metadata=True)
+
+
+@pytest.fixture
+def _ends() -> Iterator[None]:
+    """Ends a test that waits for what a pipe will never give."""
+    before = signal.signal(signal.SIGALRM, lambda number, frame: pytest.fail("waits for ever"))
+    signal.alarm(20)
+    yield
+    signal.alarm(0)
+    signal.signal(signal.SIGALRM, before)
+
+
+@pytest.mark.usefixtures("_ends")
+@pytest.mark.parametrize(
+    "name",
+    [
+        "catalog_info.json",
+        "partition_info.csv",
+        "_metadata",
+        "_common_metadata",
+        "Norder=0/Dir=0/Npix=4.parquet",
+        "collection.properties",
+        "hats.properties",
+        "properties",
+    ],
+)
+def test_a_pipe_in_the_place_of_a_file_is_named(
+    catalog: Path, prepare: Callable[..., Margin], name: str
+) -> None:
+    path = catalog / name
+    path.unlink(missing_ok=True)
+    os.mkfifo(path)
+    with pytest.raises(MarginCacheError, match=f"{path}: is a pipe, a socket or a device, not a"):
+        prepare()
+
+
+@pytest.mark.usefixtures("_ends")
+def test_a_pipe_among_the_files_of_a_partition_is_named(
+    tmp_path: Path, prepare: Callable[..., Margin]
+) -> None:
+    sky = sky_of(pixels_at(((10.0, 20.0, 0), (200.0, -20.0, 0))), 40, 3000.0, 3)
+    write_hats(tmp_path, "parts", sky.table, sky.partitions, suffix="/")
+    pipe = next((tmp_path / "parts").rglob("Npix=*")) / "part9.parquet"
+    os.mkfifo(pipe)
+    with pytest.raises(MarginCacheError, match=f"{pipe}: is a pipe, a socket or a device, not a"):
+        prepare(input_catalog_path=tmp_path / "parts")
+
+
+LZO, LZ4_OF_HADOOP = 3, 5
+"""Their numbers in footers."""
+
+
+def test_the_lz4_of_hadoop_becomes_what_has_replaced_it(
+    catalog: Path, prepare: Callable[..., Margin], capsys: pytest.CaptureFixture[str]
+) -> None:
+    paths = rewrite_partitions(catalog, lambda rows, number: rows, compression="lz4")
+    for path in paths:
+        say_other_codec(path, LZ4_OF_HADOOP)
+    margin = prepare(margin_threshold=300.0)
+    said = capsys.readouterr().err
+    assert "Npix=" in said and "parquet: is compressed with the LZ4 of Hadoop" in said
+    run_map_jobs(margin)
+    run_reduce_jobs(margin)
+    made = next(margin.files.staging_dir.rglob("Npix=*"))
+    assert pq.read_metadata(made).row_group(0).column(0).compression == "LZ4"
+
+
+def test_a_codec_that_is_not_read_is_refused(catalog: Path, prepare: Callable[..., Margin]) -> None:
+    paths = rewrite_partitions(catalog, lambda rows, number: rows, compression="lz4")
+    for path in paths:
+        say_other_codec(path, LZO)
+    with pytest.raises(MarginCacheError, match=r"Npix=\d+.parquet: is compressed with LZO, which"):
+        prepare()
+
+
+def test_a_type_that_is_not_written_is_refused(
+    catalog: Path, prepare: Callable[..., Margin]
+) -> None:
+    def edit(rows: pa.Table, number: int) -> pa.Table:
+        return rows.append_column("span", pa.array([bytes(12)] * len(rows), pa.binary(12)))
+
+    for path in rewrite_partitions(catalog, edit):
+        declare_interval(path, "span")
+    with pytest.raises(MarginCacheError, match="column span has the Parquet type INTERVAL, which"):
+        prepare()
+
+
+@pytest.mark.parametrize("groups", [1, 3])
+def test_row_groups_are_as_large_as_those_of_the_primary(
+    tmp_path: Path, prepare: Callable[..., Margin], groups: int
+) -> None:
+    rows = 1 << 20 if groups == 1 else 10
+    options = {} if groups == 1 else {"row_group_size": 10}
+    catalog = small_catalog(tmp_path / "groups", rows=600, max_rows=120)
+    for path in catalog.rglob("Npix=*.parquet"):
+        pq.write_table(pq.read_table(path, partitioning=None), path, **options)
+    assert (
+        prepare(input_catalog_path=catalog).plan.parameters.primary_options.row_group_rows == rows
+    )
+
+
+def test_a_plan_that_is_there_keeps_its_jobs_when_a_partition_changes(
+    catalog: Path, prepare: Callable[..., Margin]
+) -> None:
+    older = prepare()
+    path = min(catalog.rglob("Npix=*.parquet"))
+    os.utime(path, ns=(1, 1))
+    newer = prepare()
+    assert newer.plan.plan_id == older.plan.plan_id
+    assert newer.plan.input_fingerprint != older.plan.input_fingerprint
+    assert (newer.plan.map_bounds == older.plan.map_bounds).all()
+    assert load_plan(newer.files.plan).input_fingerprint == newer.plan.input_fingerprint
+
+
+def test_a_catalog_that_contradicts_itself_is_refused_when_it_is_planned(
+    catalog: Path, prepare: Callable[..., Margin], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of all its partitions, though a margin of some is wanted, and not again for the same plan."""
+    info = catalog / "catalog_info.json"
+    content = info.read_text()
+    rows = json.loads(content)["total_rows"]
+    order, pixel = map(int, (catalog / "partition_info.csv").read_text().split()[1].split(",")[:2])
+    wanted = {"debug_filter_pixel_list": [[order, pixel]]}
+    info.write_text(content.replace(f"{rows}", f"{rows + 1}"))
+    for _ in range(2):
+        with pytest.raises(MarginCacheError, match=f"total_rows .* is {rows + 1}, but .* {rows} r"):
+            prepare(**wanted)
+    info.write_text(content)
+    prepare(**wanted)
+    monkeypatch.delattr("margin_cache.margin.prepare.check_consistency")
+    prepare(**wanted)
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda content: b"no archive",
+        lambda content: b"",
+        lambda content: content[: len(content) // 2],
+        lambda content: bytes(len(content)),
+        lambda content: content[:1000] + bytes(500) + content[1500:],
+    ],
+)
+def test_a_plan_file_that_is_damaged_is_made_again(
+    prepare: Callable[..., Margin], damage: Callable[[bytes], bytes]
+) -> None:
+    margin = prepare()
+    margin.files.plan.write_bytes(damage(margin.files.plan.read_bytes()))
+    with pytest.raises(MarginCacheError, match=r"plan\.npz: is damaged, or another plan"):
+        load_plan(margin.files.plan)
+    assert prepare().plan.plan_id == margin.plan.plan_id
+    assert load_plan(margin.files.plan).plan_id == margin.plan.plan_id
+
+
+def test_another_version_of_the_library_makes_another_plan(
+    prepare: Callable[..., Margin], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    older = prepare()
+    monkeypatch.setattr("margin_cache.margin.prepare.library_version", lambda: "9.9.dev0+1")
+    newer = prepare()
+    assert newer.plan.plan_id != older.plan.plan_id
+    assert newer.plan.content_id == older.plan.content_id
+
+
+@pytest.mark.parametrize("what", ["report", "audit"])
+def test_a_catalog_in_the_place_of_a_report_or_audit_is_refused(
+    catalog: Path, prepare: Callable[..., Margin], what: str
+) -> None:
+    other = catalog.rename(catalog.with_name(f"x_{what}"))
+    places = {"input_catalog_path": str(other), "output_path": str(other.parent)}
+    with pytest.raises(MarginCacheError, match=f"x_{what} is the input catalog, and the place of"):
+        prepare(**places, output_artifact_name="x")
+    prepare(**places, output_artifact_name="y")
+
+
+@pytest.mark.parametrize("name", ["properties", "catalog_info.json", "collection.properties"])
+def test_a_catalog_in_the_place_of_intermediate_files_is_refused(
+    prepare: Callable[..., Margin], tmp_path: Path, name: str
+) -> None:
+    other = tmp_path / "data" / "x"
+    other.mkdir(parents=True)
+    (other / name).touch()
+    with pytest.raises(MarginCacheError, match=f"^tmp_dir: {other} is a catalog; choose another"):
+        prepare(tmp_dir=str(tmp_path / "data"), output_artifact_name="x")
+
+
+def test_a_place_where_a_file_system_is_mounted_is_refused(
+    prepare: Callable[..., Margin], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing could be moved there, which is found when all jobs are done."""
+    monkeypatch.setattr(Path, "is_mount", lambda path: path.name == "x")
+    with pytest.raises(MarginCacheError, match=r"^output_path: .*/x is where a file system is mou"):
+        prepare(output_artifact_name="x")
+
+
+@pytest.mark.parametrize("part", [".", "Norder=0", "Norder=0/Dir=0"])
+@pytest.mark.parametrize("key", ["output_path", "tmp_dir"])
+def test_a_mount_of_a_part_of_the_catalog_is_refused(
+    catalog: Path,
+    prepare: Callable[..., Margin],
+    tmp_path: Path,
+    part: str,
+    key: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    mounted = tmp_path / "mounted"
+    mounted.mkdir()
+    own = preparing.device_and_inode
+    monkeypatch.setattr(
+        preparing, "device_and_inode", lambda path: own(catalog / part if path == mounted else path)
+    )
+    with pytest.raises(MarginCacheError, match=f"^{key}: .* lies, by a mount or a link, inside"):
+        prepare(**{key: str(mounted / "deep")})
+    prepare(**{key: str(tmp_path / "other")})
+
+
+PREPARE = """
+import json, sys
+from margin_cache.config.validation import settings_of_margins
+from margin_cache.process import run
+from margin_cache.margin.prepare import prepare_margins
+run(lambda: prepare_margins(settings_of_margins(json.loads(sys.argv[1])))[0].name)
+"""
+
+REAL_MOUNTS = [
+    ("sky", "mounted", {"output_path": "mounted/deep"}, "^error: output_path: .* by a mount or"),
+    ("sky", "mounted", {"tmp_dir": "mounted/deep"}, "^error: tmp_dir: .* by a mount or a link"),
+    ("sky/Norder=0", "mounted", {"tmp_dir": "mounted"}, "^error: tmp_dir: .* by a mount or a"),
+    (
+        "sky/Norder=0/Dir=0",
+        "mounted",
+        {"output_path": "mounted/deep/deeper"},
+        "^error: output_path: .* by a mount or a link, inside the input catalog",
+    ),
+    ("free", "results/x", {}, "^error: output_path: .*/x is where a file system is mounted"),
+    ("free", "a b/x", {"output_path": "a b"}, "^error: output_path: .*/x is where a file system"),
+    ("free", "results", {}, "^x$"),
+    ("free", "mounted", {"tmp_dir": "mounted"}, "^x$"),
+]
+
+
+# In CI a skip is a failure; a machine without mounts still has the tests with replaced functions.
+@pytest.mark.skipif(not can_mount(), reason="a process gets no mounts of its own here")
+@pytest.mark.parametrize(
+    ("source", "target", "changes", "said"),
+    REAL_MOUNTS if can_mount() or os.environ.get("CI") != "true" else [],
+)
+def test_real_mounts_are_found(
+    source: str, target: str, changes: dict[str, str], said: str, catalog: Path, tmp_path: Path
+) -> None:
+    """Of a directory of the same file system too, which has the same device on both sides."""
+    assert catalog == tmp_path / "sky"
+    for name in ("free", target):
+        (tmp_path / name).mkdir(parents=True, exist_ok=True)
+    places = {"output_path": "results", "tmp_dir": "intermediate"} | changes
+    config = configuration(catalog, output_artifact_name="x")
+    config |= {key: tmp_path / place for key, place in places.items()}
+    command = python(PREPARE, json.dumps(plain(config)))
+    ended = run_with_mount(tmp_path / source, tmp_path / target, command)
+    assert re.search(said, ended.stdout.strip(), re.MULTILINE), ended.stdout
+    assert ended.returncode == (said != "^x$")
+    assert list((tmp_path / target).iterdir()) == []
+
+
+@pytest.mark.parametrize("what", ["report", "audit"])
+def test_a_margin_in_the_place_of_anothers_report_or_audit_is_refused(
+    catalog: Path, what: str
+) -> None:
+    for other, said in ((f"x_{what}", True), (f"x.{what}", False)):
+        names = [{"output_artifact_name": name} for name in ("x", other)]
+        settings = settings_of_margins(configuration(str(catalog), margins=names))
+        if said:
+            message = f"{other} is the place of another margin, and the place of the {what} of"
+            with pytest.raises(MarginCacheError, match=message):
+                prepare_margins(settings)
+        else:
+            assert len(prepare_margins(settings)) == 2
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"output_path": "{sky}", "output_artifact_name": "x"}, "output_path: .* lies inside"),
+        ({"output_path": "{up}", "output_artifact_name": "sky"}, "output_path: .* is the input"),
+        ({"tmp_dir": "{sky}"}, "tmp_dir: .* lies inside the input catalog"),
+        ({"output_path": "{file}"}, "output_path: .* is a file, not a directory"),
+        ({"tmp_dir": "{up}/results"}, "tmp_dir: .* is the margin of"),
+    ],
+)
+def test_directories_that_get_in_the_way_are_refused(
+    catalog: Path, prepare: Callable[..., Margin], changes: dict[str, str], said: str
+) -> None:
+    (catalog.parent / "file").touch()
+    words = {"sky": catalog, "up": catalog.parent, "file": catalog.parent / "file"}
+    changes = {key: value.format(**words) for key, value in changes.items()}
+    with pytest.raises(MarginCacheError, match=said):
+        prepare(**changes)
+
+
+def test_a_link_in_place_of_the_output_directory_is_refused(
+    tmp_path: Path, prepare: Callable[..., Margin]
+) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "results").mkdir()
+    (tmp_path / "results/margin").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(MarginCacheError, match="output_path: results/margin is a link"):
+        prepare()
+
+
+@pytest.mark.parametrize("key", ["output_path", "tmp_dir"])
+def test_a_link_that_leads_to_itself_is_named(
+    tmp_path: Path, prepare: Callable[..., Margin], key: str
+) -> None:
+    (tmp_path / "loop").symlink_to("loop")
+    with pytest.raises(MarginCacheError, match=f"{key}: {tmp_path}/loop/inner/.* leads nowhere"):
+        prepare(**{key: str(tmp_path / "loop" / "inner")})
+
+
+def test_two_margins_of_one_name_are_refused(
+    catalog: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    config = configuration(str(catalog), margins=[{"margin_threshold": 5}, {"overwrite": True}])
+    with pytest.raises(MarginCacheError, match=re.escape("two margins have the name margin in")):
+        prepare_margins(settings_of_margins(config))
+
+
+def test_margins_of_one_name_in_two_places_have_intermediate_files_each(
+    catalog: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    places = [{"output_path": "one"}, {"output_path": str(tmp_path / "two")}]
+    config = configuration(str(catalog))
+    alone = [prepare_margins(settings_of_margins(config | place))[0] for place in places]
+    settings = settings_of_margins({**config, "margins": places})
+    together = prepare_margins(settings)
+    assert {margin.files.intermediate_dir for margin in alone} == {Path("intermediate/margin")}
+    one, two = (margin.files for margin in together)
+    assert len({one.intermediate_dir, two.intermediate_dir, alone[0].intermediate_dir}) == 3
+    assert [margin.files.staging_dir for margin in alone] == [one.staging_dir, two.staging_dir]
+    for margin in together:
+        save_margin(margin)
+    loaded = load_margins(settings)
+    assert [margin.files for margin in loaded] == [one, two]
+    assert [margin.settings for margin in loaded] == settings
+
+
+def test_margins_of_one_name_with_their_own_tmp_dirs_are_apart_already(
+    catalog: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    places = [{"output_path": name, "tmp_dir": f"tmp-{name}"} for name in ("one", "two")]
+    made = prepare_margins(settings_of_margins(configuration(str(catalog), margins=places)))
+    directories = [margin.files.intermediate_dir for margin in made]
+    assert directories == [Path("tmp-one/margin"), Path("tmp-two/margin")]

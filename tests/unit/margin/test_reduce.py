@@ -1,0 +1,264 @@
+"""A reduce job writes a file for each destination with rows, and a receipt that lists them."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from margin_cache.catalog import hipscat
+from margin_cache.errors import MarginCacheError
+from margin_cache.margin.finish import finish_margin
+from margin_cache.margin.map import map_partitions
+from margin_cache.margin.model import Margin
+from margin_cache.margin.reduce import reduce_margins
+from margin_cache.storage.files import file_digest
+from support.changed_catalogs import rewrite_partitions
+from support.full_disks import files_end_at
+from support.margins import tree_digest
+from support.small_skies import small_catalog
+from support.stages import run_map_jobs, run_reduce_jobs
+
+
+@pytest.fixture
+def mapped(prepare: Callable[..., Margin]) -> Margin:
+    margin = prepare(margin_threshold=300.0)
+    run_map_jobs(margin)
+    return margin
+
+
+def rows_in_shards(margin: Margin) -> dict[str, list[int]]:
+    """The ids in the shards, by the path of the file that they belong into."""
+    found: dict[str, list[int]] = {}
+    for shard in sorted(margin.files.shards_dir.iterdir()):
+        table = pa.ipc.open_file(shard).read_all()
+        for destination, identity in zip(table[0].to_pylist(), table["id"].to_pylist()):
+            found.setdefault(margin.plan.margin_path(destination), []).append(identity)
+    return found
+
+
+def test_files_have_the_rows_of_the_shards_sorted_by_the_index(mapped: Margin) -> None:
+    run_reduce_jobs(mapped)
+    expected = rows_in_shards(mapped)
+    assert tree_digest(mapped.files.staging_dir).keys() == expected.keys()
+    for path, ids in expected.items():
+        table = pq.read_table(mapped.files.staging_dir / path, partitioning=None)
+        assert sorted(table["id"].to_pylist()) == sorted(ids)
+        assert (np.diff(table["_hipscat_index"].to_numpy().astype(object)) >= 0).all()
+
+
+def test_receipts_list_rows_size_and_digest_of_all_files(mapped: Margin) -> None:
+    run_reduce_jobs(mapped)
+    listed = {}
+    for name in mapped.plan.reduce_names:
+        receipt = json.loads(mapped.files.receipt(name).read_text())
+        assert receipt["footers"] == mapped.files.footers(name).stat().st_size
+        assert receipt["footers_digest"] == file_digest(mapped.files.footers(name))
+        listed |= receipt["files"]
+        footers = pq.read_metadata(mapped.files.footers(name))
+        assert footers.num_rows == sum(rows for rows, _, _ in receipt["files"].values())
+    files = [path for path in mapped.files.staging_dir.rglob("*") if path.is_file()]
+    assert listed == {
+        path.relative_to(mapped.files.staging_dir).as_posix(): [
+            pq.read_metadata(path).num_rows,
+            path.stat().st_size,
+            file_digest(path),
+        ]
+        for path in files
+    }
+
+
+def test_receipts_of_an_older_state_are_forgotten(mapped: Margin) -> None:
+    older = mapped.files.receipt("00000-0123456789")
+    older.parent.mkdir()
+    older.touch()
+    reduce_margins(mapped.plan, 0, mapped.files, mapped.files.staging_dir)
+    assert not older.exists()
+    assert mapped.files.receipt(mapped.plan.reduce_names[0]).exists()
+
+
+def test_a_shard_that_is_not_whole_is_named(mapped: Margin) -> None:
+    shard = mapped.files.shard(mapped.plan.map_names[0])
+    shard.write_bytes(shard.read_bytes()[:100])
+    with pytest.raises(MarginCacheError, match=f"{shard}: is damaged; start the run again"):
+        run_reduce_jobs(mapped)
+
+
+def test_a_shard_with_a_damaged_batch_is_named(mapped: Margin) -> None:
+    shard = mapped.files.shard(mapped.plan.map_names[0])
+    content = bytearray(shard.read_bytes())
+    reader = pa.ipc.open_file(shard)
+    assert reader.num_record_batches
+    footer = 10 + int.from_bytes(content[-10:-6], "little")
+    content[8 : len(content) - footer] = bytes(len(content) - footer - 8)
+    shard.write_bytes(content)
+    with pytest.raises(MarginCacheError, match=f"{shard}: is damaged; start the run again"):
+        run_reduce_jobs(mapped)
+    map_partitions(mapped.plan, 0, shard)
+    run_reduce_jobs(mapped)
+
+
+@pytest.mark.parametrize("size", [0, 1000, 4000])
+def test_a_file_that_the_disk_has_no_room_for_is_named(size: int, mapped: Margin) -> None:
+    """At its beginning, and later."""
+    with pytest.raises(OSError) as caught, files_end_at(size):
+        run_reduce_jobs(mapped)
+    assert Path(caught.value.filename).is_relative_to(mapped.files.staging_dir)
+    assert Path(caught.value.filename).suffix == ".parquet"
+    assert caught.value.strerror == "File too large"
+    assert not mapped.files.receipt(mapped.plan.reduce_names[0]).exists()
+    run_reduce_jobs(mapped)
+
+
+def test_a_shard_with_zeroed_rows_makes_no_files_of_them(mapped: Margin) -> None:
+    whole = run_and_digest(mapped)
+    shard = max(mapped.files.shards_dir.iterdir(), key=lambda path: path.stat().st_size)
+    content = shard.read_bytes()
+    # Of each batch of the shard in turn: the destinations, which are its first buffer.
+    reader = pa.ipc.open_file(pa.py_buffer(content))
+    for number in range(reader.num_record_batches):
+        needle = reader.get_batch(number).column(0).buffers()[1].to_pybytes()
+        assert needle.strip(b"\0")
+        start = content.index(needle)
+        shard.write_bytes(content[:start] + bytes(len(needle)) + content[start + len(needle) :])
+        with pytest.raises(MarginCacheError, match=f"{shard}: is damaged; start the run again"):
+            run_reduce_jobs(mapped)
+    shard.write_bytes(content)
+    assert run_and_digest(mapped) == whole
+
+
+def run_and_digest(margin: Margin) -> dict[str, str]:
+    run_reduce_jobs(margin)
+    return tree_digest(margin.files.staging_dir)
+
+
+def test_columns_that_change_between_two_jobs_end_the_second(catalog: Path, mapped: Margin) -> None:
+    reduce_margins(mapped.plan, 0, mapped.files, mapped.files.staging_dir)
+    common = catalog / "_common_metadata"
+    pq.write_metadata(pq.read_schema(common).append(pa.field("new", pa.int8())), common)
+    with pytest.raises(MarginCacheError, match=f"{common}: the catalog's columns were changed"):
+        reduce_margins(mapped.plan, 1, mapped.files, mapped.files.staging_dir)
+    assert not mapped.files.receipt(mapped.plan.reduce_names[1]).exists()
+
+
+def test_columns_of_floats_have_no_dictionaries(mapped: Margin) -> None:
+    run_reduce_jobs(mapped)
+    path = next(path for path in mapped.files.staging_dir.rglob("*.parquet"))
+    group = pq.read_metadata(path).row_group(0)
+    for number in range(group.num_columns):
+        column = group.column(number)
+        is_float = column.physical_type in ("FLOAT", "DOUBLE")
+        assert column.has_dictionary_page != is_float, column.path_in_schema
+
+
+WORDS = pa.dictionary(pa.int8(), pa.string())
+
+
+@pytest.mark.parametrize("kind", [WORDS, pa.list_(WORDS), pa.struct({"word": WORDS})], ids=str)
+def test_categories_that_are_too_many_together_for_their_codes_are_kept(
+    kind: pa.DataType, tmp_path: Path, prepare: Callable[..., Margin]
+) -> None:
+    """Each partition has 100 of its own, of which at most 128 fit into one dictionary."""
+    catalog = small_catalog(tmp_path / "larger", rows=2000, max_rows=100)
+
+    def value(row: int, number: int) -> object:
+        word = f"{number} {row % 100}"
+        nested = {"list": [word, None], "struct": {"word": word}}
+        return nested.get(str(kind).partition("<")[0], word)
+
+    def edit(rows: pa.Table, number: int) -> pa.Table:
+        values = [value(row, number) for row in rows["id"].to_pylist()]
+        return rows.append_column("words", pa.array(values, kind))
+
+    expected = {
+        row["id"]: row["words"]
+        for path in rewrite_partitions(catalog, edit)
+        for row in pq.ParquetFile(path).read(["id", "words"]).to_pylist()
+    }
+    margin = prepare(input_catalog_path=catalog, margin_threshold=36_000)
+    run_map_jobs(margin)
+    run_reduce_jobs(margin)
+    divided = 0
+    for path in margin.files.staging_dir.rglob("*.parquet"):
+        file = pq.ParquetFile(path)
+        assert file.schema_arrow.field("words").type == kind
+        # One by one: PyArrow reads nested dictionaries of no two at once, be it of the primary.
+        rows = pa.concat_tables(map(file.read_row_group, range(file.num_row_groups)))
+        assert rows["words"].to_pylist() == [expected[row] for row in rows["id"].to_pylist()]
+        assert (np.diff(rows["_hipscat_index"].to_numpy().astype(object)) >= 0).all()
+        divided += file.num_row_groups > 1
+    assert divided
+
+
+def test_times_of_day_in_utc_stay_so(catalog: Path, prepare: Callable[..., Margin]) -> None:
+    def edit(rows: pa.Table, number: int) -> pa.Table:
+        return rows.append_column("time", rows["id"].cast(pa.time64("us")))
+
+    rewrite_partitions(catalog, edit, write_time_adjusted_to_utc=True)
+    margin = prepare(margin_threshold=300.0)
+    run_map_jobs(margin)
+    run_reduce_jobs(margin)
+    finish_margin(margin)
+    for path in margin.files.output_dir.rglob("*"):
+        if path.suffix == ".parquet" or path.name.endswith("metadata"):
+            schema = pq.ParquetFile(path).schema
+            (column,) = (c for c in map(schema.column, range(len(schema))) if c.path == "time")
+            assert "isAdjustedToUTC=true" in str(column.logical_type)
+
+
+@pytest.mark.parametrize(
+    "kind", [pa.string(), pa.dictionary(pa.int32(), pa.string()), pa.int64()], ids=str
+)
+def test_pixels_are_named_in_the_type_of_the_primary(
+    kind: pa.DataType, catalog: Path, prepare: Callable[..., Margin]
+) -> None:
+    def edit(rows: pa.Table, number: int) -> pa.Table:
+        place = rows.schema.get_field_index("Npix")
+        words = rows["Npix"].cast(pa.string() if pa.types.is_dictionary(kind) else kind)
+        column = words.dictionary_encode() if pa.types.is_dictionary(kind) else words
+        return rows.set_column(place, "Npix", column)
+
+    rewrite_partitions(catalog, edit)
+    margin = prepare(margin_threshold=300.0)
+    run_map_jobs(margin)
+    run_reduce_jobs(margin)
+    for path in margin.files.staging_dir.rglob("*.parquet"):
+        rows = pq.ParquetFile(path).read()
+        assert rows.schema.field("Npix").type == kind
+        assert {str(pixel) for pixel in rows["Npix"].to_pylist()} == {path.stem.split("=")[1]}
+
+
+def test_a_type_that_does_not_hold_the_pixels_is_named(
+    catalog: Path, prepare: Callable[..., Margin], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As those beside a partition may be, which are as if the orders were higher."""
+
+    def edit(rows: pa.Table, number: int) -> pa.Table:
+        place = rows.schema.get_field_index("Npix")
+        return rows.set_column(place, "Npix", rows["Npix"].cast(pa.int8()))
+
+    rewrite_partitions(catalog, edit)
+    margin = prepare(margin_threshold=300.0)
+    run_map_jobs(margin)
+    own = hipscat.pixel_columns
+
+    def of_higher_order(*pixels: npt.NDArray[np.int64]) -> dict[str, npt.NDArray[np.int64]]:
+        columns = own(*pixels)
+        return {**columns, "Npix": columns["Npix"] + 1000}
+
+    monkeypatch.setattr(hipscat, "pixel_columns", of_higher_order)
+    with pytest.raises(MarginCacheError, match=r"column Npix has the type int8, which does not h"):
+        run_reduce_jobs(margin)
+
+
+def test_files_are_the_same_however_many_destinations_are_sorted_together(
+    mapped: Margin, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    together = run_and_digest(mapped)
+    for size in (1, 2000):
+        monkeypatch.setattr("margin_cache.margin.reduce._BLOCK_BYTES", size)
+        assert run_and_digest(mapped) == together
+    assert len(together) > 3

@@ -1,0 +1,107 @@
+"""A map job fetches its partitions into a directory of its own, which goes when it ends."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+import pytest
+from margin_cache.config.validation import settings_of_margins
+from margin_cache.errors import MarginCacheError
+from margin_cache.margin import map as mapping
+from margin_cache.margin.map import map_partitions
+from margin_cache.margin.model import Margin, load_margins, save_margin
+from margin_cache.margin.prepare import prepare_margins
+from margin_cache.margin.remote_partitions import remote_reader, use_mirror
+from margin_cache.parquet.column_chunks import column_ranges
+from margin_cache.storage import missing_parts
+from margin_cache.storage.parquet_file import open_parquet
+from support.faulty_server import Behaviour, faulty_server
+from support.margins import configuration
+from support.remote_catalogs import own_mirrors
+
+
+@pytest.fixture
+def served(catalog: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Behaviour]:
+    with faulty_server(catalog.parent) as server, own_mirrors(monkeypatch, catalog.parent / "run"):
+        yield server
+
+
+@pytest.fixture
+def margin(served: Behaviour) -> Margin:
+    config = configuration(Path("sky"), partitions_per_job=6)
+    config["input_catalog_path"] = f"{served.url}/sky"
+    (margin,) = prepare_margins(settings_of_margins(config))
+    save_margin(margin)
+    return margin
+
+
+def test_two_jobs_at_once_keep_apart_and_leave_nothing(margin: Margin) -> None:
+    with (
+        remote_reader(margin.plan, 0, margin.files) as one,
+        remote_reader(margin.plan, 0, margin.files) as two,
+    ):
+        first = Path(margin.plan.files_of(0)[0])
+        files = [reader.open(first) for reader in (one, two)]
+        assert len({file.path for file in files}) == 2
+        assert files[0].path.read_bytes()[-4:] == b"PAR1"
+        assert len(list(margin.files.downloads_dir.iterdir())) == 2
+    assert list(margin.files.downloads_dir.iterdir()) == []
+
+
+def test_what_is_fetched_is_dropped_file_by_file(
+    margin: Margin, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(mapping, "_WINDOW_FILES", 1)
+    monkeypatch.setattr(mapping, "_WINDOW_BYTES", 1)
+    there: list[int] = []
+    shard_rows = mapping._shard_rows
+
+    def counted(found, *others):
+        there.append(len(list(margin.files.downloads_dir.rglob("Npix=*"))))
+        assert found.part.path.exists()
+        yield from shard_rows(found, *others)
+
+    monkeypatch.setattr(mapping, "_shard_rows", counted)
+    monkeypatch.setattr("margin_cache.parquet.remote_reader._AHEAD_FILES", 1)
+    plan = margin.plan
+    map_partitions(plan, 0, margin.files.shard(plan.map_names[0]))
+    assert len(there) == 6
+    assert max(there) <= 3
+
+
+def test_other_processes_load_a_margin_without_asking_the_store(
+    margin: Margin, served: Behaviour
+) -> None:
+    served.requests.clear()
+    (loaded,) = load_margins([margin.settings])
+    assert loaded.plan.plan_id == margin.plan.plan_id
+    assert loaded.plan.map_names == margin.plan.map_names
+    assert served.requests == []
+
+
+def test_a_report_has_parts_of_the_mirror_fetched(
+    margin: Margin, served: Behaviour, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sources: list[Any] = []
+    monkeypatch.setattr(missing_parts, "_sources", sources)
+    use_mirror(margin.plan, margin.files)
+    path = Path(margin.plan.files_of(0)[-1])
+    columns = ["ra", "dec"]
+    missing_parts.fetch_parts(path, column_ranges(open_parquet(path), columns))
+    table = pq.read_table(path, columns=columns, partitioning=None)
+    own = Path("../sky") / path.relative_to(margin.plan.parameters.catalog.path)
+    assert table == pq.read_table(own, columns=columns, partitioning=None)
+    sources[0].store.close()
+
+
+def test_an_error_names_the_url_and_leaves_nothing(
+    margin: Margin, served: Behaviour, catalog: Path
+) -> None:
+    path = next(catalog.rglob("Npix=*"))
+    path.write_bytes(path.read_bytes() + b"!")
+    with pytest.raises(MarginCacheError, match=f"^{served.url}/sky/Norder=.* was changed after"):
+        for job, name in enumerate(margin.plan.map_names):
+            map_partitions(margin.plan, job, margin.files.shard(name))
+    assert list(margin.files.downloads_dir.iterdir()) == []
+    assert list(margin.files.shards_dir.glob(".*")) == []

@@ -1,0 +1,306 @@
+"""What is read of a shard is what was written, or the shard is named."""
+
+import datetime
+import errno
+import os
+import re
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from margin_cache.catalog.columns import DESTINATION, SOURCE
+from margin_cache.errors import MarginCacheError, RetryableError
+from margin_cache.margin import shard as stage
+from margin_cache.margin.shard import delete_damaged, new_shard, read_rows, write_rows
+
+DAMAGED = "is damaged; start the run again, which makes it again"
+BOUNDS = np.array([0, 3, 7, 8, 12])
+ROWS = 1200
+
+
+def some_rows(seed: int = 1) -> pa.Table:
+    """Rows for the destinations 0 to 8 and 10, in no order, of types with buffers of all kinds."""
+    rng = np.random.default_rng(seed)
+    destinations = rng.choice([0, 1, 2, 3, 5, 6, 7, 8, 10], ROWS)
+    words = [None if value < 0.1 else "x" * int(20 * value) for value in rng.random(ROWS)]
+    return pa.table(
+        {
+            DESTINATION: pa.array(destinations, pa.uint32()),
+            SOURCE: pa.array(rng.integers(0, 9, ROWS), pa.uint32()),
+            "id": np.arange(ROWS),
+            "flag": pa.array([word is None for word in words]),
+            "word": words,
+            "list": [[word, "y"] if word else None for word in words],
+            "struct": [{"a": number, "b": words[number]} for number in range(ROWS)],
+            "nothing": pa.nulls(ROWS),
+            "time": pa.array([datetime.datetime(2026, 1, 1)] * ROWS),
+        }
+    )
+
+
+@pytest.fixture
+def shard(tmp_path: Path) -> Path:
+    """A shard that was written in two turns."""
+    path = tmp_path / "plan" / "shards" / "shard.arrow"
+    path.parent.mkdir(parents=True)
+    table = some_rows()
+    with pa.OSFile(str(path), "wb") as sink, new_shard(sink, table.schema, path) as writer:
+        write_rows(writer, [table.slice(0, 100), table.slice(100, 800)], BOUNDS)
+        write_rows(writer, [table.slice(900)], BOUNDS)
+    return path
+
+
+def ids(shard: Path, first: int, stop: int) -> dict[int, list[int]]:
+    """The ids of rows by their destination, of those from the first to before the last."""
+    found: dict[int, list[int]] = {}
+    for batch in read_rows(shard, some_rows().schema, first, stop):
+        for destination, identity in zip(batch[0].to_pylist(), batch["id"].to_pylist()):
+            if first <= destination < stop:
+                found.setdefault(destination, []).append(identity)
+    return found
+
+
+@pytest.mark.parametrize(("first", "stop"), [(0, 3), (3, 7), (7, 8), (8, 12), (0, 12), (2, 4)])
+def test_rows_of_destinations_are_read_in_the_order_in_which_they_were_given(
+    first: int, stop: int, shard: Path
+) -> None:
+    expected: dict[int, list[int]] = {}
+    for identity, destination in enumerate(some_rows()[DESTINATION].to_pylist()):
+        if first <= destination < stop:
+            expected.setdefault(destination, []).append(identity)
+    assert ids(shard, first, stop) == expected
+
+
+def test_all_columns_are_read_as_they_were(shard: Path) -> None:
+    table = pa.Table.from_batches(read_rows(shard, some_rows().schema, 0, 12))
+    expected = some_rows()
+    assert table.num_rows == ROWS
+    assert table.sort_by("id").equals(expected)
+
+
+def test_a_batch_is_for_one_job(shard: Path) -> None:
+    reader = pa.ipc.open_file(shard)
+    assert reader.num_record_batches == 8
+    for number in range(reader.num_record_batches):
+        destinations = reader.get_batch(number).column(DESTINATION).to_numpy()
+        assert len(set(np.searchsorted(BOUNDS, destinations, side="right"))) == 1
+        assert (np.diff(destinations.astype(int)) >= 0).all()
+    assert len(list(read_rows(shard, some_rows().schema, 3, 7))) == 2
+
+
+def test_no_rows_are_no_batch(tmp_path: Path) -> None:
+    path = tmp_path / "shard.arrow"
+    with pa.OSFile(str(path), "wb") as sink, new_shard(sink, some_rows().schema, path):
+        pass
+    assert list(read_rows(path, some_rows().schema, 0, 12)) == []
+
+
+@pytest.mark.parametrize("with_", [b"\0", b"\xff"])
+def test_a_damaged_block_is_found_wherever_it_is(
+    with_: bytes, shard: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By one job at least; what the others read is as it was."""
+    monkeypatch.setattr(os, "fsync", lambda descriptor: None)  # of thousands of marks
+    content = shard.read_bytes()
+    jobs = list(zip(BOUNDS[:-1].tolist(), BOUNDS[1:].tolist(), strict=True))
+    whole = {job: ids(shard, *job) for job in jobs}
+    size = 512
+    for start in range(0, len(content), size):
+        block = content[start : start + size]
+        if not block.strip(b"\0"):
+            continue
+        shard.write_bytes(content[:start] + with_ * len(block) + content[start + len(block) :])
+        found = 0
+        for job in jobs:
+            try:
+                assert ids(shard, *job) == whole[job]
+            except MarginCacheError as error:
+                found += 1
+                assert str(error) == f"{shard}: {DAMAGED}"
+        assert found or start == 0, start
+
+
+@pytest.mark.parametrize("place", ["plan/shards/other.arrow", "other/shards/shard.arrow"])
+def test_a_shard_of_another_job_or_plan_is_named(place: str, shard: Path, tmp_path: Path) -> None:
+    other = tmp_path / place
+    other.parent.mkdir(parents=True, exist_ok=True)
+    other.symlink_to(shard)
+    with pytest.raises(MarginCacheError, match=re.escape(f"{other}: {DAMAGED}")):
+        list(read_rows(other, some_rows().schema, 0, 12))
+    delete_damaged(other.parent)
+    assert not other.is_symlink()
+    assert ids(shard, 0, 12)
+
+
+def test_a_shard_of_other_columns_is_named(shard: Path) -> None:
+    schema = some_rows().schema
+    other = schema.set(2, schema.field(2).with_name("identity"))
+    with pytest.raises(MarginCacheError, match=re.escape(f"{shard}: {DAMAGED}")):
+        list(read_rows(shard, other, 0, 12))
+
+
+def test_a_changed_byte_anywhere_is_found_or_changes_nothing(
+    shard: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What messages say around the buffers too, as how many nulls a column has."""
+    monkeypatch.setattr(os, "fsync", lambda descriptor: None)  # of thousands of marks
+    content = shard.read_bytes()
+    table = pa.Table.from_batches(read_rows(shard, some_rows().schema, 0, 12))
+    # A copy: what is mapped into memory changes with the file.
+    whole = table.take(list(range(ROWS)))
+    found = 0
+    for place in np.random.default_rng(1).choice(len(content), 1500, replace=False).tolist():
+        changed = bytes([content[place] ^ 1])
+        shard.write_bytes(content[:place] + changed + content[place + 1 :])
+        try:
+            rows = pa.Table.from_batches(read_rows(shard, some_rows().schema, 0, 12))
+        except MarginCacheError:
+            found += 1
+        else:
+            assert rows.equals(whole), place
+            assert [c.null_count for c in rows.columns] == [c.null_count for c in whole.columns]
+    assert found > 1000
+
+
+def test_damage_in_rows_of_others_is_left_to_them(shard: Path) -> None:
+    """Whose batches are not read."""
+    reader = pa.ipc.open_file(pa.memory_map(str(shard)))
+    number = next(n for n in range(8) if reader.get_batch(n).column(0)[0].as_py() == 7)
+    needle = reader.get_batch(number)["id"].buffers()[1].to_pybytes()
+    content = bytearray(shard.read_bytes())
+    start = content.index(needle)
+    content[start : start + 64] = bytes(64)
+    shard.write_bytes(content)
+    for job in ((0, 3), (3, 7), (8, 12)):
+        assert ids(shard, *job)
+    with pytest.raises(MarginCacheError, match=DAMAGED):
+        ids(shard, 7, 8)
+
+
+@pytest.mark.parametrize("kind", ["cut off", "empty", "no checksums"])
+def test_what_is_no_shard_is_named_and_deleted_by_the_next_run(kind: str, shard: Path) -> None:
+    if kind == "no checksums":
+        table = some_rows()
+        with pa.OSFile(str(shard), "wb") as sink, new_shard(sink, table.schema, shard) as writer:
+            writer.write_table(table)
+    else:
+        shard.write_bytes(shard.read_bytes()[:-20] if kind == "cut off" else b"")
+    with pytest.raises(MarginCacheError, match=f"{shard}: {DAMAGED}"):
+        ids(shard, 0, 12)
+    delete_damaged(shard.parent)
+    assert list(shard.parent.iterdir()) == []
+
+
+# --- marked, and deleted --------------------------------------------------------------------
+
+
+def damage(shard: Path) -> None:
+    """Damage a shard in place."""
+    with shard.open("r+b") as file:
+        file.seek(-20, os.SEEK_END)
+        file.write(bytes(20))
+
+
+def test_a_shard_that_is_gone_is_named(shard: Path) -> None:
+    shard.unlink()
+    with pytest.raises(MarginCacheError, match=f"{shard}: is missing; start the run again"):
+        ids(shard, 0, 12)
+    assert list(shard.parent.iterdir()) == []
+
+
+@pytest.mark.parametrize("number", [errno.EIO, errno.ESTALE, errno.EACCES])
+@pytest.mark.parametrize("call", [(pa, "memory_map"), (Path, "stat")])
+def test_a_shard_that_cannot_be_read_just_now_stays(
+    number: int, call: tuple[object, str], shard: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(path: str, **options: object) -> None:
+        raise OSError(number, f"Failed to open local file '{path}'")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(*call, fail)
+        said = re.escape(f"{shard}: cannot be read ({os.strerror(number)}); start the run again")
+        with pytest.raises(RetryableError, match=said):
+            ids(shard, 0, 12)
+    delete_damaged(shard.parent)
+    assert ids(shard, 0, 12)
+
+
+def test_a_shard_is_not_blamed_for_want_of_memory(
+    shard: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(source: pa.NativeFile) -> pa.ipc.RecordBatchFileReader:
+        raise pa.ArrowMemoryError("malloc of size 64 failed")
+
+    monkeypatch.setattr(pa.ipc, "open_file", fail)
+    with pytest.raises(pa.ArrowMemoryError):
+        ids(shard, 0, 12)
+    delete_damaged(shard.parent)
+    assert list(shard.parent.iterdir()) == [shard]
+
+
+@pytest.mark.parametrize("moment", ["read", "marked"])
+def test_what_has_taken_the_place_of_a_damaged_shard_stays(
+    moment: str, shard: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As one that another run makes while an outlived job reads the damaged one."""
+    whole, open_file = shard.read_bytes(), pa.ipc.open_file
+
+    def replace_shard() -> None:
+        new = shard.with_name("new")
+        new.write_bytes(whole)
+        new.replace(shard)
+
+    def open_and_replace(source: pa.NativeFile) -> pa.ipc.RecordBatchFileReader:
+        replace_shard()
+        return open_file(source)
+
+    damage(shard)
+    with monkeypatch.context() as patched:
+        if moment == "read":
+            patched.setattr(pa.ipc, "open_file", open_and_replace)
+        with pytest.raises(MarginCacheError, match=DAMAGED):
+            ids(shard, 0, 12)
+    if moment == "marked":
+        replace_shard()
+    delete_damaged(shard.parent)
+    assert list(shard.parent.iterdir()) == [shard]
+    assert shard.read_bytes() == whole
+
+
+def test_other_jobs_that_read_a_shard_when_it_is_deleted_go_on(shard: Path) -> None:
+    """As jobs that outlive their run; a machine that has opened a file keeps it."""
+    rows = read_rows(shard, some_rows().schema, 0, 12)
+    expected = [pa.RecordBatch.from_pylist(b.to_pylist(), b.schema) for b in rows]
+    rows = read_rows(shard, some_rows().schema, 0, 12)
+    got = [next(rows)]
+    damage(shard)
+    with pytest.raises(MarginCacheError, match=DAMAGED):
+        ids(shard, 0, 3)
+    delete_damaged(shard.parent)
+    got += rows
+    assert [each.equals(other) for each, other in zip(got, expected, strict=True)] == [True] * 8
+
+
+def test_where_nothing_can_be_marked_that_is_said(
+    shard: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(path: Path, value: object) -> None:
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS), str(path))
+
+    monkeypatch.setattr(stage, "write_json", refuse)
+    damage(shard)
+    said = f"delete it and start the run again ({shard}.damaged: Read-only file system)"
+    with pytest.raises(MarginCacheError, match=re.escape(f"{shard}: is damaged; {said}")):
+        ids(shard, 0, 12)
+    assert shard.exists()
+
+
+def test_damaged_shards_are_deleted_and_no_others(shard: Path, tmp_path: Path) -> None:
+    other = shard.with_name("other.arrow")
+    other.write_bytes(shard.read_bytes())
+    with pytest.raises(MarginCacheError, match=DAMAGED):
+        ids(other, 0, 12)
+    delete_damaged(shard.parent)
+    assert list(shard.parent.iterdir()) == [shard]
+    delete_damaged(tmp_path / "missing")

@@ -1,0 +1,51 @@
+"""A job looks whether its machine sees the files of its run, and is patient."""
+
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from margin_cache.errors import MarginCacheError
+from margin_cache.margin import shared_filesystem
+from margin_cache.margin.model import Margin
+from margin_cache.margin.shared_filesystem import check_visible, not_visible, wait_until
+
+
+@pytest.fixture(autouse=True)
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shared_filesystem, "PATIENCE", 0.5)
+
+
+def test_a_file_may_come_late(tmp_path: Path) -> None:
+    late = tmp_path / "late"
+    timer = threading.Timer(0.2, late.touch)
+    timer.start()
+    assert wait_until(late.exists, tmp_path)
+    timer.join()
+    assert not wait_until((tmp_path / "never").exists, tmp_path / "nowhere")
+
+
+def test_the_machine_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SLURMD_NODENAME", "n7")
+    message = str(not_visible("tmp_dir", Path("here")))
+    assert message.startswith(f"tmp_dir: {Path.cwd()}/here is not seen by n7, ")
+
+
+def test_a_job_needs_the_directory_of_the_margin(prepare: Callable[..., Margin]) -> None:
+    files = prepare().files
+    with pytest.raises(MarginCacheError, match=r"^output_path: .* is not seen by "):
+        check_visible(files, None)
+    files.staging_dir.mkdir(parents=True)
+    check_visible(files, None)
+    files.staging_dir.rename(files.output_dir)
+    check_visible(files, None)
+
+
+def test_a_map_job_needs_its_partitions(prepare: Callable[..., Margin]) -> None:
+    margin = prepare()
+    margin.files.staging_dir.mkdir(parents=True)
+    partition = Path(margin.plan.files_of(0)[0])
+    check_visible(margin.files, str(partition))
+    partition.unlink()
+    with pytest.raises(MarginCacheError, match=r"^input_catalog_path: .*Npix=.* is not seen by "):
+        check_visible(margin.files, str(partition))

@@ -1,0 +1,203 @@
+"""A margin's files are written as the primary's are, or, where that cannot be, as PyArrow does."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from margin_cache.catalog.partitions import read_partitions
+from margin_cache.errors import MarginCacheError
+from margin_cache.margin.writer_options import check_write_options, row_group_rows, writer_options
+from margin_cache.parquet.primary_options import (
+    TYPES_OF_ENCODINGS,
+    ColumnOptions,
+    PrimaryOptions,
+    leaf_columns,
+    read_primary_options,
+)
+from support.catalog_infos import HATS, write_partition
+from support.hats_options import hats_options
+from support.plans import PARAMETERS
+from support.typed_tables import typed_table
+
+
+def read_again(table: pa.Table) -> pa.Table:
+    """A table as it comes out of a file, where seconds are milliseconds."""
+    sink = pa.BufferOutputStream()
+    pq.write_table(table, sink)
+    return pq.ParquetFile(sink.getvalue()).read()
+
+
+TYPED = read_again(typed_table(300, 1))
+
+
+def written(primary: PrimaryOptions, table: pa.Table) -> pq.FileMetaData:
+    """The footer of a table that is written as a margin of such a primary is."""
+    parameters = replace(PARAMETERS, primary_options=primary)
+    sink = pa.BufferOutputStream()
+    with pq.ParquetWriter(sink, table.schema, **writer_options(parameters, table.schema)) as writer:
+        writer.write_table(table)
+    file = pq.ParquetFile(sink.getvalue())
+    assert file.read().equals(table)
+    return file.metadata
+
+
+def described(footer: pq.FileMetaData) -> list[dict[str, Any]]:
+    """What footers say of columns, but where they are and how large."""
+    group = footer.row_group(0)
+    return [
+        {
+            name: getattr(column, name)
+            for name in (
+                *("path_in_schema", "compression", "encodings", "has_dictionary_page"),
+                *("is_stats_set", "has_offset_index", "has_column_index"),
+            )
+        }
+        for column in map(group.column, range(group.num_columns))
+    ]
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"use_dictionary": False},
+        {"use_dictionary": False, "compression": "brotli", "data_page_version": "2.0"},
+        {"use_dictionary": ["string", "int8"], "write_statistics": ["int8", "float64"]},
+        {"use_byte_stream_split": ["int8", "float16"], "use_dictionary": False},
+        None,
+    ],
+    ids=["plain", "brotli", "some", "split", "hats"],
+)
+def test_columns_of_all_types_are_written_as_in_the_primary(
+    options: dict[str, Any] | None, tmp_path: Path
+) -> None:
+    if options is None:
+        options = hats_options(TYPED.schema)
+    info = replace(HATS, path=str(tmp_path))
+    path = write_partition(info, 0, 0, TYPED)
+    pq.write_table(TYPED, path, **options)
+    found = described(written(read_primary_options(info, read_partitions(info)), TYPED))
+    assert found == described(pq.read_metadata(path))
+
+
+@pytest.mark.parametrize("encoding", [*TYPES_OF_ENCODINGS, "NONSENSE"])
+def test_an_encoding_that_a_type_cannot_have_is_left_to_pyarrow(encoding: str) -> None:
+    """Of a column that has another type in a file than in the margin, say."""
+    column = ColumnOptions(dictionary=False, encoding=encoding)
+    leaves = leaf_columns(TYPED.schema)
+    footer = written(PrimaryOptions(columns={path: column for path, _ in leaves}), TYPED)
+    possible = {
+        path
+        for path, physical_type in leaves
+        if physical_type in TYPES_OF_ENCODINGS.get(encoding, ()) and "dictionary" not in path
+    }
+    assert {
+        column["path_in_schema"] for column in described(footer) if encoding in column["encodings"]
+    } == possible
+
+
+def test_a_name_with_a_dot_takes_nothing_from_a_column_inside_another() -> None:
+    table = pa.table({"a.b": ["x", "y"], "a": [{"b": 1}, {"b": 2}]})
+    column = ColumnOptions(dictionary=False, encoding="DELTA_BINARY_PACKED")
+    footer = written(PrimaryOptions(columns={"a.b": column}), table)
+    assert footer.num_rows == 2
+
+
+def test_columns_that_the_primary_does_not_have_are_written_by_default() -> None:
+    options = writer_options(PARAMETERS, pa.schema({"margin_Npix": pa.int64()}))
+    assert options["use_dictionary"] == options["write_statistics"] == ["margin_Npix"]
+    assert options["column_encoding"] is None
+
+
+def test_rows_are_said_to_be_sorted_as_in_the_primary() -> None:
+    primary = PrimaryOptions(sorting_columns=[["y", False, True], ["gone", True, False]])
+    parameters = replace(PARAMETERS, primary_options=primary)
+    options = writer_options(parameters, pa.schema({"x": pa.int8(), "y": pa.int8()}))
+    assert options["sorting_columns"] == [pq.SortingColumn(1, False, True)]
+
+
+# --- write_table_kwargs ---------------------------------------------------------------------
+
+SCHEMA = pa.schema({"index": pa.int64(), "ra": pa.float64(), "name": pa.string()})
+PRIMARY = PrimaryOptions(
+    compression="zstd",
+    compression_level=15,
+    page_bytes=1 << 17,
+    row_group_rows=1000,
+    columns={
+        "index": ColumnOptions(dictionary=False, encoding="DELTA_BINARY_PACKED"),
+        "ra": ColumnOptions(dictionary=False, encoding="BYTE_STREAM_SPLIT"),
+    },
+)
+
+
+@pytest.mark.parametrize(
+    ("given", "changed"),
+    [
+        ({}, {}),
+        ({"compression": "gzip"}, {"compression": "gzip", "compression_level": None}),
+        ({"compression_level": 3}, {"compression_level": 3}),
+        (
+            {"compression": "gzip", "compression_level": 3},
+            {"compression": "gzip", "compression_level": 3},
+        ),
+        ({"data_page_size": 99}, {"data_page_size": 99, "dictionary_pagesize_limit": 99}),
+        ({"use_dictionary": False}, {"use_dictionary": False}),
+        ({"use_dictionary": True}, {"use_dictionary": ["name"]}),
+        (
+            {"use_dictionary": ["ra"]},
+            {"use_dictionary": ["ra"], "column_encoding": {"index": "DELTA_BINARY_PACKED"}},
+        ),
+        (
+            {"column_encoding": {"name": "DELTA_BYTE_ARRAY"}},
+            {
+                "use_dictionary": [],
+                "column_encoding": {
+                    "index": "DELTA_BINARY_PACKED",
+                    "ra": "BYTE_STREAM_SPLIT",
+                    "name": "DELTA_BYTE_ARRAY",
+                },
+            },
+        ),
+        ({"row_group_size": 7}, {}),
+        ({"write_statistics": False}, {"write_statistics": False}),
+    ],
+)
+def test_options_that_are_given_take_the_place_of_the_primarys(
+    given: dict[str, Any], changed: dict[str, Any]
+) -> None:
+    parameters = replace(PARAMETERS, primary_options=PRIMARY)
+    before = writer_options(parameters, SCHEMA)
+    assert before["use_dictionary"] == ["name"]
+    parameters = replace(parameters, write_table_kwargs=given)
+    check_write_options(parameters, SCHEMA)
+    assert writer_options(parameters, SCHEMA) == before | changed
+    assert row_group_rows(parameters) == given.get("row_group_size", 1000)
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"coerce_timestamps": "ms"}, "coerce_timestamps is none of the options that may be given"),
+        ({"row_group_size": 0}, "row_group_size is 0; give a whole number from 1"),
+        ({"write_batch_size": 0}, "write_batch_size is 0; give a whole number from 1"),
+        ({"row_group_size": True}, "row_group_size is True; give a whole number"),
+        ({"data_page_size": "a"}, "data_page_size is a; give a whole number"),
+        ({"use_dictionary": "ra"}, "use_dictionary is ra; give true, false or a list"),
+        ({"column_encoding": "PLAIN"}, "column_encoding is PLAIN; give a mapping"),
+        ({"use_dictionary": ["dec"]}, "use_dictionary names dec, and there is no such column"),
+        ({"column_encoding": {"dec": "PLAIN"}}, "column_encoding names dec, and there is no such"),
+        ({"column_encoding": {"name": "BYTE_STREAM_SPLIT"}}, "PyArrow refuses that: BYTE_STREAM"),
+        ({"column_encoding": {"name": "RLE"}}, "PyArrow refuses that: "),
+        ({"compression": "lzo"}, "PyArrow refuses that: While LZO"),
+        ({"compression": 3}, "PyArrow refuses that: "),
+        ({"compression_level": "x"}, "PyArrow refuses that: "),
+        ({"data_page_version": "3"}, "PyArrow refuses that: Unsupported Parquet data page version"),
+    ],
+)
+def test_options_that_cannot_be_are_refused(given: dict[str, Any], said: str) -> None:
+    parameters = replace(PARAMETERS, primary_options=PRIMARY, write_table_kwargs=given)
+    with pytest.raises(MarginCacheError, match=f"^write_table_kwargs: {said}"):
+        check_write_options(parameters, SCHEMA)
