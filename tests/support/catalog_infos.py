@@ -6,8 +6,10 @@ from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-from margin_cache.catalog.model import CatalogInfo, Partitions, pixel_path
+from margin_cache.catalog.model import CatalogInfo, Partitions
 from margin_cache.catalog.partitions import read_partitions
+from margin_cache.catalog.spec import pixel_path
+from margin_cache.healpix.nested import Pixel
 
 HIPSCAT = CatalogInfo(
     format="hipscat",
@@ -38,7 +40,7 @@ def write_partition(
     info: CatalogInfo, order: int, pixel: int, table: pa.Table, name: str = ""
 ) -> Path:
     """Write the file of a partition, or the file of a name in it if it is a directory."""
-    path = Path(info.path, info.dataset, pixel_path(order, pixel, info.npix_suffix) + name)
+    path = Path(info.path, info.dataset, pixel_path(Pixel(order, pixel), info.npix_suffix) + name)
     path.parent.mkdir(parents=True, exist_ok=True)
     pq.write_table(table, path)
     return path

@@ -7,6 +7,7 @@ import pyarrow as pa
 
 from margin_cache.catalog.model import CatalogInfo, Partitions
 from margin_cache.catalog.partitions import partition_files
+from margin_cache.catalog.spec import COMMON_METADATA
 from margin_cache.errors import MarginCacheError
 from margin_cache.storage.parquet_file import open_parquet
 
@@ -94,11 +95,11 @@ def check_unchanged(info: CatalogInfo, partitions: Partitions, planned: pa.Schem
 
 def schema_source(info: CatalogInfo, partitions: Partitions) -> Path:
     """Return the file whose schema is that of a catalog: `_common_metadata`, or a partition."""
-    common = info.parquet_dir / "_common_metadata"
+    common = info.parquet_dir / COMMON_METADATA
     # A link that leads nowhere is not there, but was to be.
     if common.exists() or common.is_symlink():
         return common
-    return partition_files(info, int(partitions.orders[0]), int(partitions.pixels[0]))[0]
+    return partition_files(info, partitions[0].pixel)[0]
 
 
 def check_columns(info: CatalogInfo, schema: pa.Schema, source: Path) -> None:

@@ -14,7 +14,8 @@ import pyarrow.parquet as pq
 
 from margin_cache.catalog.formats import format_of
 from margin_cache.catalog.model import CatalogInfo, Partitions
-from margin_cache.catalog.partitions import LIST, partition_files
+from margin_cache.catalog.partitions import partition_files
+from margin_cache.catalog.spec import DIR, METADATA, NORDER, NPIX, PARTITION_INFO
 from margin_cache.errors import MarginCacheError
 from margin_cache.storage.files import check_ordinary
 from margin_cache.storage.parquet_file import open_parquet, unreadable
@@ -41,14 +42,14 @@ def check_consistency(info: CatalogInfo, partitions: Partitions) -> None:
     Raises:
         MarginCacheError: something differs, or cannot be read.
     """
-    path = info.parquet_dir / "_metadata"
+    path = info.parquet_dir / METADATA
     stated = format_of(info).stated_rows(info)
     metadata = read_metadata(path)
     listed = None if metadata is None else listed_files(metadata)
     if metadata is not None and listed is not None:
         _check_files(info, partitions, listed, path)
         rows, which = metadata.num_rows, f"{path} lists"
-    elif stated is not None and not Path(info.path, LIST).exists():
+    elif stated is not None and not Path(info.path, PARTITION_INFO).exists():
         with ThreadPoolExecutor(_READERS) as threads:
             rows = sum(threads.map(_rows_of, _files(info, partitions)))
         which = "its files have"
@@ -93,14 +94,13 @@ def listed_files(metadata: pq.FileMetaData) -> set[str] | None:
     """
     groups = range(metadata.num_row_groups if metadata.num_columns else 0)
     paths = {metadata.row_group(number).column(0).file_path for number in groups}
-    found = [re.search(r"(?:^|/)(Norder=\d+/Dir=\d+/Npix=.*)", path) for path in paths]
+    found = [re.search(rf"(?:^|/)({NORDER}=\d+/{DIR}=\d+/{NPIX}=.*)", path) for path in paths]
     listed = {match[1] for match in found if match}
     return listed if listed and None not in found else None
 
 
 def _files(info: CatalogInfo, partitions: Partitions) -> Iterable[Path]:
-    pixels = zip(partitions.orders.tolist(), partitions.pixels.tolist(), strict=True)
-    return (file for pixel in pixels for file in partition_files(info, *pixel))
+    return (file for pixel, _ in partitions for file in partition_files(info, pixel))
 
 
 def _rows_of(file: Path) -> int:

@@ -11,7 +11,9 @@ from numpy.typing import NDArray
 
 from margin_cache.catalog import hats, hipscat
 from margin_cache.catalog.model import CatalogInfo, MarginSummary
+from margin_cache.catalog.spec import CATALOG_INFO, COLLECTION_PROPERTIES, PROPERTIES
 from margin_cache.errors import MarginCacheError
+from margin_cache.healpix.nested import Pixel
 from margin_cache.storage.urls import joined
 
 
@@ -62,8 +64,8 @@ class CatalogFormat(Protocol):
         """Write what a margin says about itself; return that, and the names of the files."""
         ...
 
-    def partition_list(self, pixels: Iterable[tuple[int, int]]) -> str:
-        """Return the content of partition_info.csv for pairs of order and pixel."""
+    def partition_list(self, pixels: Iterable[Pixel]) -> str:
+        """Return the content of partition_info.csv."""
         ...
 
     def format_version(self) -> str:
@@ -123,25 +125,27 @@ def _read_catalog_info(path: str, where: str) -> CatalogInfo:
         else:
             problem = "is a file" if Path(path).exists() else "there is no such directory"
         raise MarginCacheError(f"{where}: {problem}; give the directory of a catalog")
-    if Path(path, hats.COLLECTION).exists():
+    if Path(path, COLLECTION_PROPERTIES).exists():
         path = hats.primary_of(path)
         if not Path(path).is_dir():
             raise MarginCacheError(
-                f"{where}: {hats.COLLECTION} names the primary table {path}, which is not there"
+                f"{where}: {COLLECTION_PROPERTIES} names the primary table {path}, which is missing"
             )
-    if any(Path(path, name).exists() for name in hats.INFO):
+    if any(Path(path, name).exists() for name in PROPERTIES):
         return hats.read_info(path)
-    if Path(path, hipscat.INFO).exists():
+    if Path(path, CATALOG_INFO).exists():
         return hipscat.read_info(path)
     raise MarginCacheError(
-        f"{where}: is neither a HiPSCat catalog, which has a {hipscat.INFO}, nor a HATS "
-        f"one, which has a {hats.INFO[0]}"
+        f"{where}: is neither a HiPSCat catalog, which has a {CATALOG_INFO}, nor a HATS "
+        f"one, which has a {PROPERTIES[0]}"
     )
 
 
 def is_catalog(path: Path) -> bool:
     """Tell whether a directory is that of a catalog or a collection, of either format."""
-    return any((path / name).exists() for name in (*hats.INFO, hats.COLLECTION, hipscat.INFO))
+    return any(
+        (path / name).exists() for name in (*PROPERTIES, COLLECTION_PROPERTIES, CATALOG_INFO)
+    )
 
 
 def says_it_is_a_margin(path: Path) -> bool:

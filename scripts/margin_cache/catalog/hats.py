@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from margin_cache import __version__
 from margin_cache.catalog.model import CatalogInfo, MarginSummary
+from margin_cache.catalog.spec import COLLECTION_PROPERTIES, PROPERTIES
 from margin_cache.errors import MarginCacheError
 from margin_cache.storage.directories import directory_size
 from margin_cache.storage.files import (
@@ -21,11 +22,6 @@ from margin_cache.storage.files import (
     exclusive_lock,
     rewrite_text,
 )
-
-INFO = ("hats.properties", "properties")
-"""Files that hold the properties of a table, the one to be preferred first."""
-
-COLLECTION = "collection.properties"
 
 _HATS_VERSION = {"hats_release_date": "2025-08-22", "hats_version": "v1.0"}
 """The version of the specification that margins are written to."""
@@ -79,7 +75,7 @@ def primary_of(collection: str) -> str:
     Raises:
         MarginCacheError: its properties name none.
     """
-    path = Path(collection, COLLECTION)
+    path = Path(collection, COLLECTION_PROPERTIES)
     try:
         return str(Path(collection, read_properties(path)["hats_primary_table_url"]))
     except KeyError:
@@ -90,7 +86,7 @@ def read_info(path: str) -> CatalogInfo:
     """Read what a HATS catalog says about itself.
 
     Args:
-        path: directory of the catalog, which has one of the files of ``INFO``.
+        path: directory of the catalog, which has one of the files ``PROPERTIES``.
 
     Raises:
         MarginCacheError: the file is damaged, or the catalog not one of objects or sources.
@@ -130,7 +126,7 @@ def read_info(path: str) -> CatalogInfo:
 
 def says_it_is_a_margin(path: Path) -> bool:
     """Tell whether a directory has the description of a HATS margin."""
-    for name in INFO:
+    for name in PROPERTIES:
         with suppress(MarginCacheError):
             if read_properties(path / name).get("dataproduct_type") == "margin":
                 return True
@@ -138,7 +134,7 @@ def says_it_is_a_margin(path: Path) -> bool:
 
 
 def _info_file(path: str) -> str:
-    return next(name for name in INFO if Path(path, name).exists())
+    return next(name for name in PROPERTIES if Path(path, name).exists())
 
 
 def stated_rows(info: CatalogInfo) -> tuple[str, int] | None:
@@ -241,7 +237,7 @@ def write_description(directory: Path, summary: MarginSummary) -> tuple[dict[str
         "hats_col_ra": info.ra_column,
         "hats_col_dec": info.dec_column,
         **index,
-        "hats_primary_table_url": info.place,
+        "hats_primary_table_url": info.location,
         "hats_margin_threshold": str(summary.threshold),
         "hats_npix_suffix": summary.npix_suffix,
         "hats_order": str(summary.order),
@@ -252,9 +248,9 @@ def write_description(directory: Path, summary: MarginSummary) -> tuple[dict[str
         **_HATS_VERSION,
     }
     description = {**summary.properties, **description}
-    for name in INFO:
+    for name in PROPERTIES:
         _write_properties(directory / name, description, "HATS catalog")
-    return description, list(INFO)
+    return description, list(PROPERTIES)
 
 
 def partition_list(pixels: Iterable[tuple[int, int]]) -> str:
@@ -282,7 +278,7 @@ def is_registered(info: CatalogInfo, output_dir: Path) -> bool:
 
     True as well if the margin lies in no collection, or in one of another primary table.
     """
-    path = output_dir.parent / COLLECTION
+    path = output_dir.parent / COLLECTION_PROPERTIES
     return not _is_in_collection(info, output_dir) or output_dir.name in _margins(
         read_properties(path)
     )
@@ -291,7 +287,7 @@ def is_registered(info: CatalogInfo, output_dir: Path) -> bool:
 def _is_in_collection(info: CatalogInfo, output_dir: Path) -> bool:
     """Tell whether a margin lies in the collection of its primary."""
     collection = output_dir.parent
-    return (collection / COLLECTION).exists() and (
+    return (collection / COLLECTION_PROPERTIES).exists() and (
         Path(primary_of(str(collection))).resolve() == Path(info.path).resolve()
     )
 
@@ -311,7 +307,7 @@ def register(info: CatalogInfo, output_dir: Path, size: int | None = None) -> No
         output_dir: directory of the margin.
         size: bytes of all files of the collection but its properties, if that is known.
     """
-    path = output_dir.parent / COLLECTION
+    path = output_dir.parent / COLLECTION_PROPERTIES
     if not _is_in_collection(info, output_dir):
         return
     # Another process may be finishing a margin of the same collection.

@@ -9,11 +9,10 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from margin_cache.catalog.model import CatalogInfo, MarginSummary, pixel_dir
+from margin_cache.catalog.model import CatalogInfo, MarginSummary
+from margin_cache.catalog.spec import CATALOG_INFO, pixel_dir
 from margin_cache.errors import MarginCacheError
 from margin_cache.storage.files import check_ordinary, read_json, write_json
-
-INFO = "catalog_info.json"
 
 PIXEL_COLUMNS = {"Norder": pa.uint8(), "Dir": pa.uint64(), "Npix": pa.uint64()}
 """Columns of a HiPSCat file that name the pixel that it is for, with the types hipscat gives."""
@@ -29,13 +28,13 @@ def read_info(path: str) -> CatalogInfo:
         MarginCacheError: the file is damaged, or the catalog not one of objects or sources.
     """
     where = f"input_catalog_path: {path}"
-    check_ordinary(Path(path, INFO))
+    check_ordinary(Path(path, CATALOG_INFO))
     try:
-        info = json.loads(Path(path, INFO).read_text(encoding="utf-8"))
+        info = json.loads(Path(path, CATALOG_INFO).read_text(encoding="utf-8"))
         catalog_type, name = info["catalog_type"], info["catalog_name"]
     except (ValueError, KeyError, TypeError, OSError):
         raise MarginCacheError(
-            f"{where}: its {INFO} is damaged or lacks catalog_name or catalog_type"
+            f"{where}: its {CATALOG_INFO} is damaged or lacks catalog_name or catalog_type"
         ) from None
     if catalog_type not in ("object", "source"):
         raise MarginCacheError(
@@ -44,7 +43,7 @@ def read_info(path: str) -> CatalogInfo:
         )
     for key in ("catalog_name", "ra_column", "dec_column"):
         if not info.get(key) or not isinstance(info[key], str):
-            raise MarginCacheError(f"{where}: its {INFO} does not give {key} as text")
+            raise MarginCacheError(f"{where}: its {CATALOG_INFO} does not give {key} as text")
     return CatalogInfo(
         format="hipscat",
         path=path,
@@ -60,7 +59,7 @@ def read_info(path: str) -> CatalogInfo:
 
 def says_it_is_a_margin(path: Path) -> bool:
     """Tell whether a directory has the description of a HiPSCat margin."""
-    info = read_json(path / INFO)
+    info = read_json(path / CATALOG_INFO)
     return isinstance(info, dict) and info.get("catalog_type") == "margin"
 
 
@@ -70,15 +69,15 @@ def stated_rows(info: CatalogInfo) -> tuple[str, int] | None:
     Raises:
         MarginCacheError: it is no number.
     """
-    rows = (read_json(Path(info.path, INFO)) or {}).get("total_rows")
+    rows = (read_json(Path(info.path, CATALOG_INFO)) or {}).get("total_rows")
     if rows is None:
         return None
     if type(rows) is not int:
         raise MarginCacheError(
-            f"input_catalog_path: {info.path}: total_rows in its {INFO} is {rows!r}, not a whole "
-            "number; correct or remove it"
+            f"input_catalog_path: {info.path}: total_rows in its {CATALOG_INFO} is {rows!r}, not a "
+            "whole number; correct or remove it"
         )
-    return f"total_rows in its {INFO}", rows
+    return f"total_rows in its {CATALOG_INFO}", rows
 
 
 def margin_schema(primary: pa.Schema, source: Path) -> pa.Schema:
@@ -220,11 +219,11 @@ def write_description(directory: Path, summary: MarginSummary) -> tuple[dict[str
         "epoch": summary.primary.epoch,
         "ra_column": summary.primary.ra_column,
         "dec_column": summary.primary.dec_column,
-        "primary_catalog": summary.primary.place,
+        "primary_catalog": summary.primary.location,
         "margin_threshold": summary.threshold,
     }
-    write_json(directory / INFO, description)
-    return description, [INFO]
+    write_json(directory / CATALOG_INFO, description)
+    return description, [CATALOG_INFO]
 
 
 def partition_list(pixels: Iterable[tuple[int, int]]) -> str:

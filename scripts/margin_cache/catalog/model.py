@@ -1,20 +1,16 @@
-"""A catalog as it describes itself, its partitions, and the names of their files."""
+"""A catalog as it describes itself, and its partitions."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from margin_cache.catalog.spec import PARQUET_SUFFIX, pixel_path
 from margin_cache.errors import call
-
-Pixels = TypeVar("Pixels", int, NDArray[np.int64])
-
-State = tuple[int, int, int]
-"""Size of a partition in bytes, time of its last change in ns, and digest of its parts."""
-
+from margin_cache.healpix.nested import Pixel, as_pixels
 
 INDEX_TOLERANCE = 5.0
 """Most arcsec between the position that a row's spatial index stands for and its coordinates.
@@ -55,7 +51,7 @@ class CatalogInfo:
     index_order: int
     index_shift: int
     dataset: str = ""
-    npix_suffix: str = ".parquet"
+    npix_suffix: str = PARQUET_SUFFIX
     url: str = ""
 
     def name_by_url(self) -> None:
@@ -65,12 +61,12 @@ class CatalogInfo:
             call(str(Path(self.path).absolute()), self.url)
 
     @property
-    def place(self) -> str:
+    def location(self) -> str:
         """The URL of the catalog, or its path as the user gave it."""
         return self.url or self.path
 
     @property
-    def absolute_place(self) -> str:
+    def absolute_location(self) -> str:
         """The URL of the catalog, or its absolute path."""
         return self.url or str(Path(self.path).absolute())
 
@@ -79,9 +75,9 @@ class CatalogInfo:
         """Directory of the Parquet files."""
         return Path(self.path, self.dataset)
 
-    def partition_path(self, order: int, pixel: int) -> Path:
+    def partition_path(self, pixel: Pixel) -> Path:
         """Return the file of a partition, or its directory of files."""
-        return Path(self.path, self.dataset, pixel_path(order, pixel, self.npix_suffix))
+        return Path(self.path, self.dataset, pixel_path(pixel, self.npix_suffix))
 
 
 @dataclass(frozen=True)
@@ -111,16 +107,35 @@ class MarginSummary:
     properties: Mapping[str, str]
 
 
-@dataclass(frozen=True)
-class Partitions:
-    """The partitions of a catalog in nested order, with the state of their files.
+class State(NamedTuple):
+    """State of the files of a partition, by which a change is noticed.
 
     Attributes:
-        orders, pixels: the pixels, int64 of shape (n,).
-        sizes: sizes of the files in bytes, int64 of shape (n,).
-        times: times of the files' last change in ns, int64 of shape (n,).
-        parts: digests of names, sizes and times of the files of partitions that are directories, 0
-            of those that are files, int64 of shape (n,).
+        size: bytes of all files.
+        time: time of the last change in ns.
+        parts: digest of names, sizes and times of the files if the partition is a directory, else
+            0.
+    """
+
+    size: int
+    time: int
+    parts: int
+
+
+class Partition(NamedTuple):
+    """A partition of a catalog; ``partitions.partition_files`` returns its files."""
+
+    pixel: Pixel
+    state: State
+
+
+@dataclass(frozen=True)
+class Partitions:
+    """The partitions of a catalog in nested order, as arrays, since there may be 70,000 of them.
+
+    Attributes:
+        orders, pixels: orders and nested numbers of the pixels, int64 of shape (n,).
+        sizes, times, parts: the fields of ``State``, int64 of shape (n,).
     """
 
     orders: NDArray[np.int64]
@@ -129,9 +144,18 @@ class Partitions:
     times: NDArray[np.int64]
     parts: NDArray[np.int64]
 
-    def state_of(self, number: int) -> State:
-        """Return the state of the files of a partition."""
-        return int(self.sizes[number]), int(self.times[number]), int(self.parts[number])
+    def __len__(self) -> int:
+        return len(self.orders)
+
+    def __getitem__(self, index: int) -> Partition:
+        return Partition(
+            Pixel(int(self.orders[index]), int(self.pixels[index])),
+            State(int(self.sizes[index]), int(self.times[index]), int(self.parts[index])),
+        )
+
+    def __iter__(self) -> Iterator[Partition]:
+        states = map(State, self.sizes.tolist(), self.times.tolist(), self.parts.tolist())
+        return map(Partition, as_pixels(self.orders, self.pixels), states)
 
     def changed_from(self, other: "Partitions") -> NDArray[np.bool_]:
         """Tell which partitions have another state than among others of the same pixels."""
@@ -146,16 +170,5 @@ class Partitions:
         # Of files, sizes and times say all.
         return state + self.parts[part].tobytes() if self.parts[part].any() else state
 
-    def take(self, chosen: NDArray[np.integer]) -> "Partitions":
-        """Return some of the partitions."""
+    def take(self, chosen: "NDArray[np.integer] | slice") -> "Partitions":
         return Partitions(**{name: values[chosen] for name, values in vars(self).items()})
-
-
-def pixel_dir(pixel: Pixels) -> Pixels:
-    """Return the number in the name of a pixel's directory; of an integer or an array of them."""
-    return pixel // 10000 * 10000
-
-
-def pixel_path(order: int, pixel: int, npix_suffix: str = ".parquet") -> str:
-    """Return the path of a pixel's file relative to the Parquet files of its catalog."""
-    return f"Norder={order}/Dir={pixel_dir(pixel)}/Npix={pixel}{npix_suffix}"

@@ -4,20 +4,18 @@ import csv
 import hashlib
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 
-from margin_cache.catalog.model import CatalogInfo, Partitions, State, pixel_dir, pixel_path
+from margin_cache.catalog.model import CatalogInfo, Partition, Partitions, State
+from margin_cache.catalog.spec import DIR, NORDER, NPIX, PARTITION_INFO, pixel_path
 from margin_cache.errors import MarginCacheError
-from margin_cache.healpix.nested import MAX_ORDER, pixel_ranges
+from margin_cache.healpix.nested import MAX_ORDER, Pixel, as_pixels, pixel_ranges
 from margin_cache.storage.files import check_ordinary, is_ordinary
-
-LIST = "partition_info.csv"
-"""The list of its partitions that a catalog may have."""
 
 _MAGIC, _MAGIC_OF_ENCRYPTED = b"PAR1", b"PARE"
 
@@ -31,22 +29,22 @@ _GREATEST = 2**63 - 1
 """The greatest number that arrays hold."""
 
 
-def partition_files(info: CatalogInfo, order: int, pixel: int) -> list[Path]:
-    """Return the file of a partition, or its files, by name, if it is a directory."""
-    path = info.partition_path(order, pixel)
+def partition_files(info: CatalogInfo, pixel: Pixel) -> list[Path]:
+    """Return the file of a partition; if it is a directory, its files by name."""
+    path = info.partition_path(pixel)
     if info.npix_suffix != "/":
         return [path]
     return sorted(file for file in path.iterdir() if file.name[0] not in "._")
 
 
-def partition_state(info: CatalogInfo, order: int, pixel: int) -> State:
+def partition_state(info: CatalogInfo, pixel: Pixel) -> State:
     """Return the state of the files of a partition.
 
     Raises:
         OSError: it is not there.
         MarginCacheError: one of its files is a pipe, a socket or a device.
     """
-    return _state_of(info, partition_files(info, order, pixel))
+    return _state_of(info, partition_files(info, pixel))
 
 
 def _state_of(info: CatalogInfo, files: list[Path]) -> State:
@@ -54,7 +52,7 @@ def _state_of(info: CatalogInfo, files: list[Path]) -> State:
     for file, state in zip(files, states, strict=True):
         if not is_ordinary(state):
             check_ordinary(file)
-    return (
+    return State(
         sum(state.st_size for state in states),
         max((state.st_mtime_ns for state in states), default=0),
         _digest_of_parts(files, states) if info.npix_suffix == "/" else 0,
@@ -69,21 +67,22 @@ def _digest_of_parts(files: list[Path], states: list[os.stat_result]) -> int:
     return int.from_bytes(digest.digest(), "little", signed=True)
 
 
-def unchanged_files(info: CatalogInfo, pixel: tuple[int, int], state: State) -> list[Path]:
-    """Return the files of a partition, which is still as it was when the margin was planned.
+def unchanged_files(info: CatalogInfo, partition: Partition) -> list[Path]:
+    """Return the files of a partition, and check that its state is still the planned one.
 
     Raises:
         MarginCacheError: it has changed, or is not there any more.
     """
     files = []
     try:
-        files = partition_files(info, *pixel)
-        is_unchanged = _state_of(info, files) == state
+        files = partition_files(info, partition.pixel)
+        is_unchanged = _state_of(info, files) == partition.state
     except OSError:
         is_unchanged = False
     if not is_unchanged:
         raise MarginCacheError(
-            f"{info.partition_path(*pixel)}: was changed after the run began; start the run again"
+            f"{info.partition_path(partition.pixel)}: was changed after the run began; start the "
+            "run again"
         )
     return files
 
@@ -100,41 +99,42 @@ def read_partitions(info: CatalogInfo) -> Partitions:
     if listed is not None and listed != found.keys():
         missing, unlisted = sorted(listed - found.keys()), sorted(found.keys() - listed)
         problem = "lists" if missing else "does not list"
-        order, pixel = (missing or unlisted)[0]
+        path = pixel_path((missing or unlisted)[0], info.npix_suffix)
         raise MarginCacheError(
-            f"{where}: {LIST} {problem} {pixel_path(order, pixel, info.npix_suffix)}, "
+            f"{where}: {PARTITION_INFO} {problem} {path}, "
             f"which is {'missing' if missing else 'there'} ({len(missing)} listed and missing, "
             f"{len(unlisted)} there and not listed); bring them into agreement"
         )
     if not found:
         raise MarginCacheError(f"{where}: the catalog has no partitions")
-    _check_range(info, found)
+    _check_range(info, found.items())
     orders, pixels = np.array(list(found), dtype=np.int64).T
     sizes, times, parts = np.array(list(found.values()), dtype=np.int64).T
     starts, ends = pixel_ranges(orders, pixels)
     nested = np.argsort(starts)
     overlap = np.flatnonzero(ends[nested][:-1] > starts[nested][1:])
     if len(overlap):
-        one, two = (pixel_path(orders[i], pixels[i]) for i in nested[overlap[0] : overlap[0] + 2])
+        pair = nested[overlap[0] : overlap[0] + 2]
+        one, two = map(pixel_path, as_pixels(orders[pair], pixels[pair]))
         raise MarginCacheError(f"{where}: the partitions {one} and {two} overlap")
     return Partitions(orders, pixels, sizes, times, parts).take(nested)
 
 
-def _check_range(info: CatalogInfo, found: Mapping[tuple[int, int], State]) -> None:
+def _check_range(info: CatalogInfo, partitions: Iterable[tuple[Pixel, State]]) -> None:
     """Check that the dates of partitions are such that 64 bits hold them.
 
     Raises:
         MarginCacheError: one is not.
     """
-    for (order, pixel), (_, time, _) in found.items():
-        if not -_GREATEST <= time <= _GREATEST:
+    for pixel, state in partitions:
+        if not -_GREATEST <= state.time <= _GREATEST:
             raise MarginCacheError(
-                f"{info.partition_path(order, pixel)}: is dated before 1678 or after 2261; give it "
+                f"{info.partition_path(pixel)}: is dated before 1678 or after 2261; give it "
                 "another date, with touch"
             )
 
 
-def _scan_partitions(info: CatalogInfo) -> Iterator[tuple[tuple[int, int], State]]:
+def _scan_partitions(info: CatalogInfo) -> Iterator[tuple[Pixel, State]]:
     """Yield pixel and state of each partition.
 
     Raises:
@@ -142,33 +142,33 @@ def _scan_partitions(info: CatalogInfo) -> Iterator[tuple[tuple[int, int], State
             partition, it is in another place than its own, or what may be one is not called so.
     """
     suffix = info.npix_suffix.rstrip("/")
-    pattern = re.compile(r"Npix=([0-9]+)" + re.escape(suffix))
-    for order, directory in _numbered(info.parquet_dir, "Norder"):
-        for _, group in _numbered(directory, "Dir"):
+    pattern = re.compile(f"{NPIX}=([0-9]+)" + re.escape(suffix))
+    for order, directory in _numbered(info.parquet_dir, NORDER):
+        for _, group in _numbered(directory, DIR):
             for entry in _entries(group):
                 match = pattern.fullmatch(entry.name)
                 if not match:
-                    _check_apart(entry, f"Npix=N{suffix}")
+                    _check_apart(entry, f"{NPIX}=N{suffix}")
                     continue
-                pixel = int(match[1])
-                if order > MAX_ORDER or pixel >= 12 * 4**order:
+                pixel = Pixel(order, int(match[1]))
+                if order > MAX_ORDER or pixel.number >= 12 * 4**order:
                     raise MarginCacheError(
                         f"{entry.path}: there is no such pixel as that of this file; remove it"
                     )
-                own = (f"Norder={order}", f"Dir={pixel_dir(pixel)}", f"Npix={pixel}{suffix}")
-                if (directory.name, group.name, entry.name) != own:
+                own = pixel_path(pixel, suffix)
+                if f"{directory.name}/{group.name}/{entry.name}" != own:
                     raise MarginCacheError(
                         f"{entry.path}: is not where a partition of its pixel is due, in "
-                        f"{pixel_path(order, pixel, suffix)}; move it there, or remove it"
+                        f"{own}; move it there, or remove it"
                     )
                 try:
                     if info.npix_suffix == "/":
-                        yield (order, pixel), partition_state(info, order, pixel)
+                        yield pixel, partition_state(info, pixel)
                     else:
                         state = entry.stat()
                         if not is_ordinary(state):
                             check_ordinary(Path(entry.path))
-                        yield (order, pixel), (state.st_size, state.st_mtime_ns, 0)
+                        yield pixel, State(state.st_size, state.st_mtime_ns, 0)
                 except OSError as error:
                     raise _unlisted(Path(error.filename or entry.path), error) from None
 
@@ -192,7 +192,9 @@ def _check_apart(entry: os.DirEntry[str], due: str) -> None:
     Raises:
         MarginCacheError: it does, and its rows would be left out.
     """
-    if entry.name.startswith(("Norder=", "Dir=", "Npix=")) and not _SIDE.fullmatch(entry.name):
+    if entry.name.startswith((f"{NORDER}=", f"{DIR}=", f"{NPIX}=")) and not _SIDE.fullmatch(
+        entry.name
+    ):
         place = entry.path if entry.path.isprintable() else repr(entry.path)
         raise MarginCacheError(
             f"{place}: may hold rows, and would be left out, since what belongs to this catalog "
@@ -220,26 +222,27 @@ def _unlisted(path: Path, error: OSError) -> MarginCacheError:
     )
 
 
-def listed_partitions(info: CatalogInfo) -> set[tuple[int, int]] | None:
+def listed_partitions(info: CatalogInfo) -> set[Pixel] | None:
     """Return the partitions that partition_info.csv lists, or None if there is no such file.
 
     Raises:
         MarginCacheError: it cannot be read.
     """
-    where, path = f"input_catalog_path: {info.path}", Path(info.path, LIST)
+    where, path = f"input_catalog_path: {info.path}", Path(info.path, PARTITION_INFO)
     check_ordinary(path)
     try:
         with path.open(newline="", encoding="utf-8") as file:
-            return {(int(row["Norder"]), int(row["Npix"])) for row in csv.DictReader(file)}
+            return {Pixel(int(row[NORDER]), int(row[NPIX])) for row in csv.DictReader(file)}
     except OSError as error:
         if isinstance(error, FileNotFoundError) and not path.is_symlink():
             return None
         raise MarginCacheError(
-            f"{where}: {LIST} cannot be read ({error.strerror}); allow that, or remove it"
+            f"{where}: {PARTITION_INFO} cannot be read ({error.strerror}); allow that, or remove it"
         ) from None
     except (KeyError, TypeError, ValueError, csv.Error):
         raise MarginCacheError(
-            f"{where}: {LIST} is damaged; it needs whole numbers in the columns Norder and Npix"
+            f"{where}: {PARTITION_INFO} is damaged; it needs whole numbers in the columns "
+            f"{NORDER} and {NPIX}"
         ) from None
 
 
@@ -273,7 +276,7 @@ def check_whole(info: CatalogInfo, partitions: Partitions) -> None:
     """
     if info.url:
         return
-    pixels = list(zip(partitions.orders.tolist(), partitions.pixels.tolist(), strict=True))
+    pixels = list(as_pixels(partitions.orders, partitions.pixels))
     # Threads, because on a network file system each read waits for the server; of many
     # partitions each, because handing over a task takes longer than a read from a local disk.
     step = max(1, len(pixels) // 256)
@@ -284,12 +287,12 @@ def check_whole(info: CatalogInfo, partitions: Partitions) -> None:
                 raise MarginCacheError(found)
 
 
-def _first_problem(info: CatalogInfo, pixels: list[tuple[int, int]]) -> str | None:
+def _first_problem(info: CatalogInfo, pixels: list[Pixel]) -> str | None:
     """Say what is wrong with the first partition that lacks a file, or has a broken one."""
     for pixel in pixels:
-        files = partition_files(info, *pixel)
+        files = partition_files(info, pixel)
         if not files:
-            return f"{info.partition_path(*pixel)}: holds no file"
+            return f"{info.partition_path(pixel)}: holds no file"
         for path in files:
             try:
                 descriptor = os.open(path, os.O_RDONLY)

@@ -10,10 +10,23 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from margin_cache.catalog import consistency, hats, hipscat
+from margin_cache.catalog import consistency
 from margin_cache.catalog.formats import read_catalog_info
-from margin_cache.catalog.model import CatalogInfo, pixel_path
-from margin_cache.catalog.partitions import LIST, listed_partitions
+from margin_cache.catalog.hats import primary_of, read_properties
+from margin_cache.catalog.model import CatalogInfo
+from margin_cache.catalog.partitions import listed_partitions
+from margin_cache.catalog.spec import (
+    CATALOG_INFO,
+    COLLECTION_PROPERTIES,
+    COMMON_METADATA,
+    DATASET,
+    METADATA,
+    NORDER,
+    PARTITION_INFO,
+    PROPERTIES,
+    HatsKey,
+    pixel_path,
+)
 from margin_cache.errors import MarginCacheError
 from margin_cache.storage.mirror import Mirror
 from margin_cache.storage.missing_parts import use
@@ -21,8 +34,7 @@ from margin_cache.storage.object_state import ObjectState
 from margin_cache.storage.stores import Store
 from margin_cache.storage.urls import is_url, joined, mirror_dir
 
-_DESCRIPTIONS = (*hats.INFO, hipscat.INFO, LIST)
-_SCHEMA, _METADATA = "_common_metadata", "_metadata"
+_DESCRIPTIONS = (*PROPERTIES, CATALOG_INFO, PARTITION_INFO)
 _SMALL_BYTES = 64 * 10**6
 """No file that is fetched as a whole is larger, but `_metadata`, which has a limit of its own."""
 
@@ -54,19 +66,19 @@ def _update(mirror: Mirror) -> None:
     if listing is not None:
         listing = {_below(table, path): state for path, state in listing.items()}
         if table:
-            listing |= _states(mirror, [hats.COLLECTION])
+            listing |= _states(mirror, [COLLECTION_PROPERTIES])
     names = [_below(table, name) for name in _DESCRIPTIONS]
-    for directory in ("", "dataset"):
-        names += [_below(table, _below(directory, name)) for name in (_SCHEMA, _METADATA)]
+    for directory in ("", DATASET):
+        names += [_below(table, _below(directory, name)) for name in (COMMON_METADATA, METADATA)]
     small = _chosen(listing, names) if listing is not None else _states(mirror, names)
     _keep_small(mirror, small)
     if table:
-        small |= _states(mirror, [hats.COLLECTION])
-    if not any(_below(table, name) in small for name in (*hats.INFO, hipscat.INFO)):
+        small |= _states(mirror, [COLLECTION_PROPERTIES])
+    if not any(_below(table, name) in small for name in (*PROPERTIES, CATALOG_INFO)):
         mirror.remove_others(small)
         raise MarginCacheError(
-            f"input_catalog_path: {joined(mirror.url, table)}: has neither a {hipscat.INFO}, as "
-            f"HiPSCat catalogs, nor a {hats.INFO[0]}, as HATS ones; is that the URL of a catalog?"
+            f"input_catalog_path: {joined(mirror.url, table)}: has neither a {CATALOG_INFO}, as "
+            f"HiPSCat catalogs, nor a {PROPERTIES[0]}, as HATS ones; is that the URL of a catalog?"
         )
     info = read_catalog_info(str(mirror.root), mirror.url)
     partitions = (
@@ -82,17 +94,17 @@ def _fetch_collection(mirror: Mirror) -> str:
     Raises:
         MarginCacheError: it is elsewhere.
     """
-    found = _states(mirror, [hats.COLLECTION])
+    found = _states(mirror, [COLLECTION_PROPERTIES])
     if not found:
         return ""
     _keep_small(mirror, found)
-    path = mirror.root / hats.COLLECTION
-    table = Path(hats.primary_of(str(mirror.root)))
-    given = hats.read_properties(path)["hats_primary_table_url"]
+    path = mirror.root / COLLECTION_PROPERTIES
+    table = Path(primary_of(str(mirror.root)))
+    given = read_properties(path)[HatsKey.PRIMARY]
     if is_url(given) or not table.is_relative_to(mirror.root) or ".." in table.parts:
         raise MarginCacheError(
-            f"input_catalog_path: {mirror.url}: {hats.COLLECTION} names the primary table {given}, "
-            "which is not in the collection; give the URL of the table itself"
+            f"input_catalog_path: {mirror.url}: {COLLECTION_PROPERTIES} names the primary table "
+            f"{given}, which is not in the collection; give the URL of the table itself"
         )
     return table.relative_to(mirror.root).as_posix()
 
@@ -118,7 +130,7 @@ def _keep_small(mirror: Mirror, states: Mapping[str, ObjectState]) -> None:
     placed: dict[str, ObjectState] = {}
     for path, state in states.items():
         is_large = state.size > consistency.MOST_BYTES
-        if not path.endswith(f"/{_METADATA}") and path != _METADATA:
+        if not path.endswith(f"/{METADATA}") and path != METADATA:
             if state.size > _SMALL_BYTES:
                 raise MarginCacheError(
                     f"{joined(mirror.url, path)}: has {state.size} bytes, too many for what it "
@@ -138,7 +150,7 @@ def _listed(
     return {
         path: state
         for path, state in listing.items()
-        if path.startswith(_below(start, "Norder=")) and not path.endswith("/")
+        if path.startswith(_below(start, f"{NORDER}=")) and not path.endswith("/")
     }
 
 
@@ -156,17 +168,17 @@ def _named(
     """
     listed = listed_partitions(info)
     if listed is not None and info.npix_suffix != "/":
-        files = {pixel_path(order, pixel, info.npix_suffix) for order, pixel in listed}
+        files = {pixel_path(pixel, info.npix_suffix) for pixel in listed}
     else:
-        metadata = consistency.read_metadata(info.parquet_dir / _METADATA)
+        metadata = consistency.read_metadata(info.parquet_dir / METADATA)
         named = None if metadata is None else consistency.listed_files(metadata)
         if named is None:
             raise MarginCacheError(
-                f"input_catalog_path: {info.place}: its store does not list files, and "
+                f"input_catalog_path: {info.location}: its store does not list files, and "
                 + (
-                    f"neither {LIST} nor {_METADATA} names them"
+                    f"neither {PARTITION_INFO} nor {METADATA} names them"
                     if listed is None
-                    else f"{_METADATA}, which could name the files of partitions that are "
+                    else f"{METADATA}, which could name the files of partitions that are "
                     "directories, is missing, too large or without their names"
                 )
                 + "; give the URL of a store that lists files, or a copy on disk"

@@ -12,6 +12,7 @@ from margin_cache.healpix.neighbors import cells_and_neighbours
 from margin_cache.healpix.nested import (
     MAX_ORDER,
     Ints,
+    Pixel,
     expand_ranges,
     pixel_ranges,
     touches_border,
@@ -21,7 +22,7 @@ from margin_cache.healpix.nested import (
 def find_candidates(
     index: NDArray[np.integer],
     shift: int,
-    partition: tuple[int, int],
+    partition: Pixel,
     destinations: tuple[Ints, Ints],
     margin_order: int,
 ) -> tuple[Ints, Ints]:
@@ -30,7 +31,7 @@ def find_candidates(
     Args:
         index: values of the spatial index, int64 or uint64 of shape (n,).
         shift: number of bits to the right of the bits of ``margin_order`` in the index.
-        partition: order and nested number of the pixel that holds all rows.
+        partition: the pixel that holds all rows.
         destinations: ``pixel_ranges`` of disjoint pixels in nested order, each of shape (d,); the
             partition's own pixel may be among them, and is left out.
         margin_order: order of the cells.
@@ -39,9 +40,9 @@ def find_candidates(
         Pairs of a row and a destination, as two index arrays of equal length; ascending rows.
     """
     rows = np.arange(len(index))
-    if partition[0] <= margin_order:
+    if partition.order <= margin_order:
         # A row farther than the threshold from its own pixel's border is so from any other pixel.
-        rows = np.flatnonzero(touches_border(index, shift, partition[0], margin_order))
+        rows = np.flatnonzero(touches_border(index, shift, partition.order, margin_order))
     cells, which = np.unique(
         (index[rows] >> index.dtype.type(shift)).astype(np.int64), return_inverse=True
     )
@@ -53,7 +54,7 @@ def find_candidates(
 
 
 def _destinations_around(
-    cells: Ints, margin_order: int, partition: tuple[int, int], destinations: tuple[Ints, Ints]
+    cells: Ints, margin_order: int, partition: Pixel, destinations: tuple[Ints, Ints]
 ) -> tuple[Ints, Ints]:
     """Return pairs of a cell and a destination that overlaps it or a cell that touches it.
 
@@ -67,8 +68,8 @@ def _destinations_around(
     which, found = expand_ranges(
         np.searchsorted(ends, low, side="right"), np.searchsorted(starts, high, side="left")
     )
-    size = 1 << 2 * (MAX_ORDER - partition[0])
-    own = partition[1] * size
+    size = 1 << 2 * (MAX_ORDER - partition.order)
+    own = partition.number * size
     other = (starts[found] != own) | (ends[found] != own + size)
     pairs = np.sort(rows[which[other]] * len(starts) + found[other])
     return np.divmod(pairs[np.diff(pairs, prepend=-1) > 0], len(starts))

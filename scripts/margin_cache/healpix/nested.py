@@ -7,6 +7,8 @@ the pixels inside another are a contiguous range at any finer order.
 """
 
 import math
+from collections.abc import Iterator
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,6 +27,18 @@ COARSE_FACTOR = 1.6
 
 The least thickness is ``resolution / 1.485``, in cells near the edges of the polar faces.
 """
+
+
+class Pixel(NamedTuple):
+    """A HEALPix pixel: its order, and its number in the NESTED scheme."""
+
+    order: int
+    number: int
+
+
+def as_pixels(orders: Ints, numbers: Ints) -> Iterator[Pixel]:
+    """Yield the pixels that two arrays of shape (n,) hold."""
+    return map(Pixel, orders.tolist(), numbers.tolist())
 
 
 def resolution(order: int) -> float:

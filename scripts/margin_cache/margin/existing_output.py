@@ -219,7 +219,7 @@ def _check_place(provenance: Mapping[str, Any] | None, margin: Margin) -> None:
 
     One that was moved as it is has the state that the margin was made of.
     """
-    here = margin.plan.parameters.catalog.absolute_place
+    here = margin.plan.parameters.catalog.absolute_location
     there = here if provenance is None else provenance.get(CATALOG_PLACE, here)
     if (
         provenance is not None
@@ -248,12 +248,8 @@ def _check_overwrite(margin: Margin) -> None:
     primary = {device_and_inode(path) for path in (Path(info.path), info.parquet_dir)} - {None}
     primary |= {
         device_and_inode(file)
-        for order, pixel in zip(
-            margin.plan.partitions.orders.tolist(),
-            margin.plan.partitions.pixels.tolist(),
-            strict=True,
-        )
-        for file in partition_files(info, order, pixel)
+        for pixel, _ in margin.plan.partitions
+        for file in partition_files(info, pixel)
     }
     for path in (output_dir, *output_dir.rglob("*")):
         if device_and_inode(path) in primary:

@@ -21,7 +21,9 @@ from margin_cache.catalog.columns import check_unchanged, schema_source
 from margin_cache.catalog.formats import format_of
 from margin_cache.catalog.model import MarginSummary
 from margin_cache.catalog.optional_files import OF_ROWS, WITHOUT_ROWS, make_optional_files
+from margin_cache.catalog.spec import COMMON_METADATA, METADATA, PARTITION_INFO
 from margin_cache.errors import MarginCacheError
+from margin_cache.healpix.nested import as_pixels
 from margin_cache.margin.cleanup import clean_up
 from margin_cache.margin.existing_output import (
     CATALOG_PLACE,
@@ -222,15 +224,15 @@ def _write_metadata(
     info = plan.parameters.catalog
     catalog_format = format_of(info)
     dataset = finishing_dir / info.dataset
-    with atomic_path(dataset / "_common_metadata") as temporary:
+    with atomic_path(dataset / COMMON_METADATA) as temporary:
         pq.write_metadata(
             catalog_format.margin_schema(plan.schema, schema_source(info, plan.partitions)),
             temporary,
             write_time_adjusted_to_utc=plan.parameters.primary_options.utc_times,
         )
-    names = [f"{info.dataset}/_common_metadata".lstrip("/"), "partition_info.csv"]
+    names = [f"{info.dataset}/{COMMON_METADATA}".lstrip("/"), PARTITION_INFO]
     if plan.parameters.create_metadata and _write_footers(margin, dataset):
-        names.append(f"{info.dataset}/_metadata".lstrip("/"))
+        names.append(f"{info.dataset}/{METADATA}".lstrip("/"))
     wanted = [key for key in plan.parameters.optional_files if rows or key in WITHOUT_ROWS]
     of_rows = [key for key in wanted if key in OF_ROWS]
     names += make_optional_files(finishing_dir, margin.name, of_rows)
@@ -239,8 +241,8 @@ def _write_metadata(
     )
     orders, pixels = plan.destination_orders[written], plan.destination_pixels[written]
     write_text(
-        finishing_dir / "partition_info.csv",
-        catalog_format.partition_list(zip(orders.tolist(), pixels.tolist(), strict=True)),
+        finishing_dir / PARTITION_INFO,
+        catalog_format.partition_list(as_pixels(orders, pixels)),
     )
     fixed = {path: [size, digest] for path, (_, size, digest) in sorted(files.items())} | {
         name: _size_and_digest(finishing_dir / name) for name in names
@@ -303,8 +305,8 @@ def _write_footers(margin: Margin, dataset: Path) -> bool:
             file=sys.stderr,
         )
         return False
-    with atomic_path(dataset / "_metadata") as temporary:
-        if not join_footers(dataset / "_common_metadata", kept, temporary):
+    with atomic_path(dataset / METADATA) as temporary:
+        if not join_footers(dataset / COMMON_METADATA, kept, temporary):
             _append_footers(kept, temporary)
     return True
 
@@ -345,7 +347,7 @@ def _provenance(
                 },
                 "library": plan.library,
                 "content_id": plan.content_id,
-                CATALOG_PLACE: plan.parameters.catalog.absolute_place,
+                CATALOG_PLACE: plan.parameters.catalog.absolute_location,
                 "input_fingerprint": plan.input_fingerprint,
                 "files": files,
                 **({"objects": marks} if margin.files.url else {}),

@@ -140,8 +140,7 @@ def _unchanged_partitions(plan: Plan, job: int) -> Iterator[None]:
         failed = error
     partitions = plan.partitions
     for partition in range(plan.map_bounds[job], plan.map_bounds[job + 1]):
-        pixel = int(partitions.orders[partition]), int(partitions.pixels[partition])
-        unchanged_files(plan.parameters.catalog, pixel, partitions.state_of(partition))
+        unchanged_files(plan.parameters.catalog, partitions[partition])
     if failed:
         raise failed
 
@@ -166,12 +165,11 @@ def _candidates_of(
     plan: Plan, job: int, threads: int, reader: "RemoteReader | None"
 ) -> Iterator[_Candidates]:
     """Yield what the coarse filter leaves of the files of a map job."""
-    partitions = plan.partitions
     destinations = pixel_ranges(plan.destination_orders, plan.destination_pixels)
     for partition in range(plan.map_bounds[job], plan.map_bounds[job + 1]):
-        pixel = int(partitions.orders[partition]), int(partitions.pixels[partition])
-        state = partitions.state_of(partition)
-        for part in open_files(plan.parameters.catalog, pixel, state, plan.schema, reader):
+        for part in open_files(
+            plan.parameters.catalog, plan.partitions[partition], plan.schema, reader
+        ):
             yield from _candidates_in(plan, partition, part, destinations, threads)
 
 
@@ -183,9 +181,8 @@ def _candidates_in(
     threads: int,
 ) -> Iterator[_Candidates]:
     """Yield what the coarse filter leaves of a file: at once, unless that is very much."""
-    parameters, partitions = plan.parameters, plan.partitions
+    parameters, pixel = plan.parameters, plan.partitions[partition].pixel
     info = parameters.catalog
-    pixel = int(partitions.orders[partition]), int(partitions.pixels[partition])
     start = pairs = 0
     found: list[_Candidates] = []
     for table in read_positions(info, pixel, part, threads):
@@ -244,13 +241,8 @@ def _rows_in_margins(
 
 def _checked(plan: Plan, window: list[_Candidates], threads: int) -> Iterator[_Candidates]:
     """Check where candidates lie, and yield those that are in margins."""
-    partitions = plan.partitions
     found = [
-        FilePositions(
-            (int(partitions.orders[each.partition]), int(partitions.pixels[each.partition])),
-            each.part,
-            each.positions,
-        )
+        FilePositions(plan.partitions[each.partition].pixel, each.part, each.positions)
         for each in window
     ]
     check_coordinates(plan.parameters.catalog, found)

@@ -9,7 +9,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from margin_cache.catalog import hats, hipscat
+from margin_cache.catalog.spec import (
+    CATALOG_INFO,
+    COMMON_METADATA,
+    METADATA,
+    PARTITION_INFO,
+    PROPERTIES,
+)
 from margin_cache.errors import MarginCacheError
 from margin_cache.margin.model import Margin
 from margin_cache.margin.paths import PROVENANCE, MarginFiles
@@ -18,7 +24,7 @@ from margin_cache.storage.files import read_json, unique_id, write_json
 LOCK_OBJECT = ".being_made.json"
 """The object that says which run is at work."""
 
-DESCRIPTIONS = (hipscat.INFO, *reversed(hats.INFO))
+DESCRIPTIONS = (CATALOG_INFO, *reversed(PROPERTIES))
 """What readers ask for first, in the order in which it is written."""
 
 
@@ -97,8 +103,8 @@ def read_output_lock(content: bytes) -> Any:
 def names_while_made(margin: Margin) -> Iterator[str]:
     """Yield the paths of all objects that a run at work at a margin may write."""
     dataset = margin.plan.parameters.catalog.dataset
-    yield from (LOCK_OBJECT, PROVENANCE, "partition_info.csv", *DESCRIPTIONS)
-    for name in ("_common_metadata", "_metadata"):
+    yield from (LOCK_OBJECT, PROVENANCE, PARTITION_INFO, *DESCRIPTIONS)
+    for name in (COMMON_METADATA, METADATA):
         yield f"{dataset}/{name}".lstrip("/")
     for number in range(len(margin.plan.destination_orders)):
         yield margin.plan.margin_path(number)

@@ -11,6 +11,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
+from margin_cache.catalog.spec import PROVENANCE_INFO
 from margin_cache.storage.files import is_locked
 from margin_cache.storage.urls import joined
 
@@ -36,7 +37,7 @@ REPORT_LOG = "{report_dir}/report.log"
 FIGURES = ("orders", "margin_rows", "margin_share", "histograms", "costs", "partition")
 """Names of the figures of a report."""
 
-PROVENANCE = "provenance_info.json"
+PROVENANCE = PROVENANCE_INFO
 
 DAMAGED = ".damaged"
 """What the name of a file that marks a shard as damaged has more than that of the shard."""

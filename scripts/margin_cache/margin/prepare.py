@@ -18,6 +18,7 @@ from margin_cache.catalog.partitions import (
     read_partitions,
     restrict,
 )
+from margin_cache.catalog.spec import DIR, NORDER
 from margin_cache.config.keys import Table
 from margin_cache.config.model import (
     MarginSettings,
@@ -49,7 +50,7 @@ from margin_cache.planning.model import (
 from margin_cache.storage.directories import is_mount
 from margin_cache.storage.files import device_and_inode
 
-_PARTS = ("Norder=*", "Norder=*/Dir=*")
+_PARTS = (f"{NORDER}=*", f"{NORDER}=*/{DIR}=*")
 """Directories of a catalog, but for those of partitions."""
 
 _PACKAGES = ("snakemake", "hpgeom")
@@ -237,7 +238,7 @@ def _prepare(named: NamedMargin) -> Margin:
     if settings.debug_filter_pixel_list:
         partitions = restrict(partitions, settings.debug_filter_pixel_list)
     # Those whose footers are about to be read, since what is cut off has a clearer line than those.
-    check_whole(info, partitions.take(np.arange(min(MOST_FILES, len(partitions.orders)))))
+    check_whole(info, partitions.take(np.arange(min(MOST_FILES, len(partitions)))))
     schema = read_schema(info, partitions)
     margin_schema = catalog_format.margin_schema(schema, schema_source(info, partitions))
     parameters = MarginParameters(
@@ -266,7 +267,7 @@ def _prepare(named: NamedMargin) -> Margin:
         # Jobs keep their partitions though sizes may have changed, or all would be done again.
         plan = replace(known, partitions=partitions)
     except (OSError, MarginCacheError):
-        changed = np.ones(len(partitions.orders), dtype=bool)
+        changed = np.ones(len(partitions), dtype=bool)
         plan = make_plan(parameters, schema, partitions, library)
     if changed.any():
         check_whole(info, partitions.take(np.flatnonzero(changed)))

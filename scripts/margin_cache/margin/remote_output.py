@@ -16,9 +16,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from margin_cache.catalog import hats
 from margin_cache.catalog.formats import format_of
+from margin_cache.catalog.hats import read_properties
 from margin_cache.catalog.model import CatalogInfo
+from margin_cache.catalog.spec import COLLECTION_PROPERTIES, NORDER, HatsKey
 from margin_cache.errors import MarginCacheError
 from margin_cache.margin.output_lock import DESCRIPTIONS, LOCK_OBJECT, in_use, read_output_lock
 from margin_cache.margin.paths import PROVENANCE, MarginFiles
@@ -120,7 +121,7 @@ class RemoteOutput:
         small = {
             path: state
             for path, state in found.items()
-            if path == PROVENANCE or (state.size <= _SMALL_BYTES and "Norder=" not in path)
+            if path == PROVENANCE or (state.size <= _SMALL_BYTES and f"{NORDER}=" not in path)
         }
         self.mirror.keep_small(small)
         self.mirror.place({path: state for path, state in found.items() if path not in small})
@@ -141,13 +142,17 @@ class RemoteOutput:
         Raises:
             MarginCacheError: the store does not answer.
         """
-        (state,) = self._store.run(self._store.states([joined(self._around, hats.COLLECTION)]))
-        path = self.image.parent / hats.COLLECTION
+        (state,) = self._store.run(
+            self._store.states([joined(self._around, COLLECTION_PROPERTIES)])
+        )
+        path = self.image.parent / COLLECTION_PROPERTIES
         if state is None:
             path.unlink(missing_ok=True)
             return None
-        Mirror(self.image.parent, self._around, self._store).keep_small({hats.COLLECTION: state})
-        given = hats.read_properties(path).get("hats_primary_table_url", "")
+        Mirror(self.image.parent, self._around, self._store).keep_small(
+            {COLLECTION_PROPERTIES: state}
+        )
+        given = read_properties(path).get(HatsKey.PRIMARY, "")
         link = self.image.parent / given
         if info.url and info.url == joined(self._around, given) and not link.exists():
             link.parent.mkdir(parents=True, exist_ok=True)
@@ -165,27 +170,27 @@ class RemoteOutput:
             MarginCacheError: the properties of the collection cannot be written, or are changed by
                 others all the time.
         """
-        path = self.image.parent / hats.COLLECTION
+        path = self.image.parent / COLLECTION_PROPERTIES
         for _ in range(_TRIES):
             mark = self.show_collection(info)
             if mark is None:
                 return
             before = path.read_bytes()
             found = self._store.run(self._store.listing(self._around)) or {}
-            size = sum(state.size for name, state in found.items() if name != hats.COLLECTION)
+            size = sum(state.size for name, state in found.items() if name != COLLECTION_PROPERTIES)
             format_of(info).register(info, self.image, size)
             after = path.read_bytes()
             if after == before:
                 return
-            url = joined(self._around, hats.COLLECTION)
+            url = joined(self._around, COLLECTION_PROPERTIES)
             try:
                 self._store.run(self._store.write(url, partial(bytes, after), mark))
                 return
             except PreconditionFailed:
                 path.unlink()
         raise MarginCacheError(
-            f"{joined(self._around, hats.COLLECTION)}: was changed by others, {_TRIES} times; "
-            "start the run again"
+            f"{joined(self._around, COLLECTION_PROPERTIES)}: was changed by others, {_TRIES} "
+            "times; start the run again"
         )
 
     def write(self, files: Mapping[str, Path]) -> dict[str, str]:

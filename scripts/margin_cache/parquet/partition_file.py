@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from margin_cache.catalog.columns import check_columns, check_schema
-from margin_cache.catalog.model import CatalogInfo, State
+from margin_cache.catalog.model import CatalogInfo, Partition
 from margin_cache.catalog.parquet_types import check_types
 from margin_cache.catalog.partitions import unchanged_files
 from margin_cache.parquet.column_chunks import row_ranges
@@ -88,8 +88,7 @@ class PartitionFile:
 
 def open_files(
     info: CatalogInfo,
-    pixel: tuple[int, int],
-    state: State,
+    partition: Partition,
     schema: pa.Schema,
     reader: "RemoteReader | None" = None,
 ) -> Iterator[PartitionFile]:
@@ -97,8 +96,7 @@ def open_files(
 
     Args:
         info: the catalog.
-        pixel: order and nested number of the partition's pixel.
-        state: state of the partition when the margin was planned.
+        partition: the partition, with its state when the margin was planned.
         schema: the Arrow schema of the catalog.
         reader: what fetches files, if the catalog is remote.
 
@@ -106,7 +104,7 @@ def open_files(
         MarginCacheError: the partition is damaged, has other columns than the catalog, or has
             changed since the margin was planned.
     """
-    for path in unchanged_files(info, pixel, state):
+    for path in unchanged_files(info, partition):
         remote = reader.open(path) if reader else None
         path = remote.path if remote else path
         try:

@@ -18,6 +18,7 @@ from margin_cache.catalog.table_positions import coordinates, spatial_index
 from margin_cache.errors import MarginCacheError
 from margin_cache.healpix.boundary import is_within
 from margin_cache.healpix.neighbors import pixels_at
+from margin_cache.healpix.nested import Pixel
 from margin_cache.parquet.partition_file import PartitionFile
 from margin_cache.storage.parquet_file import unreadable
 
@@ -38,24 +39,24 @@ class FilePositions:
     """Spatial index and coordinates of some rows of a file.
 
     Attributes:
-        pixel: order and nested number of the pixel of the file's partition.
+        pixel: pixel of the file's partition.
         part: the file.
         positions: the columns that ``read_positions`` yields.
     """
 
-    pixel: tuple[int, int]
+    pixel: Pixel
     part: PartitionFile
     positions: pa.Table
 
 
 def read_positions(
-    info: CatalogInfo, pixel: tuple[int, int], part: PartitionFile, threads: int
+    info: CatalogInfo, pixel: Pixel, part: PartitionFile, threads: int
 ) -> Iterator[pa.Table]:
     """Yield the spatial index and the coordinates of a file's rows, batch by batch.
 
     Args:
         info: the catalog.
-        pixel: order and nested number of the partition's pixel.
+        pixel: the partition's pixel.
         part: the file.
         threads: threads that decode columns.
 
@@ -163,18 +164,17 @@ def _count_without_position(part: PartitionFile, info: CatalogInfo) -> int:
 
 
 def _check_index(
-    info: CatalogInfo, pixel: tuple[int, int], part: PartitionFile, index: NDArray[np.integer]
+    info: CatalogInfo, pixel: Pixel, part: PartitionFile, index: NDArray[np.integer]
 ) -> None:
     """Check that rows of a partition have the spatial index of its pixel.
 
     Only where it is a column: pixels made from the coordinates may lie beyond the border by a
     rounding error.
     """
-    order, number = pixel
-    if info.index_column is None or order > info.index_order or not len(index):
+    if info.index_column is None or pixel.order > info.index_order or not len(index):
         return
-    shift = info.index_shift + 2 * (info.index_order - order)
-    low, high = number << shift, ((number + 1) << shift) - 1
+    shift = info.index_shift + 2 * (info.index_order - pixel.order)
+    low, high = pixel.number << shift, ((pixel.number + 1) << shift) - 1
     if int(index.min()) < low or int(index.max()) > high:
         column = _whole(part, [info.index_column])[info.index_column].to_numpy()
         outside = np.count_nonzero((column < low) | (column > high))
@@ -199,7 +199,7 @@ def check_coordinates(info: CatalogInfo, found: Sequence[FilePositions]) -> None
         return
     by_order: dict[int, list[FilePositions]] = {}
     for each in found:
-        by_order.setdefault(_cell_order(info, each.pixel[0]), []).append(each)
+        by_order.setdefault(_cell_order(info, each.pixel.order), []).append(each)
     for order, files in by_order.items():
         rows = pa.concat_tables([each.positions for each in files])
         if _are_elsewhere(info, order, rows).any():
@@ -217,9 +217,7 @@ def _check_alone(info: CatalogInfo, order: int, found: FilePositions) -> None:
     raise _elsewhere(info, found.part.path, count, f"where their {info.index_column} says", "index")
 
 
-def _check_pixel(
-    info: CatalogInfo, pixel: tuple[int, int], part: PartitionFile, positions: pa.Table
-) -> None:
+def _check_pixel(info: CatalogInfo, pixel: Pixel, part: PartitionFile, positions: pa.Table) -> None:
     """Check that rows lie in the pixel of their partition, in a catalog without spatial index.
 
     Raises:
@@ -228,7 +226,7 @@ def _check_pixel(
 
     def are_elsewhere(table: pa.Table) -> NDArray[np.bool_]:
         lon, lat = coordinates(info, table)
-        return _are_beyond(lon, lat, pixel[0], np.full(len(lon), pixel[1]))
+        return _are_beyond(lon, lat, pixel.order, np.full(len(lon), pixel.number))
 
     if are_elsewhere(positions).any():
         table = _whole(part, positions.schema.names).drop_null()

@@ -167,8 +167,8 @@ def _first_files(
 ) -> Iterator[tuple[Path, pq.ParquetFile]]:
     """Yield the first files that have rows, until they have enough; check the types of all."""
     rows = count = 0
-    for pixel in zip(partitions.orders.tolist(), partitions.pixels.tolist(), strict=True):
-        for path in partition_files(info, *pixel):
+    for pixel, _ in partitions:
+        for path in partition_files(info, pixel):
             file = open_parquet(path)
             check_types(file.schema, path)
             if not file.metadata.num_rows:

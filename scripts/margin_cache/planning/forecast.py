@@ -80,12 +80,11 @@ class Forecast:
 def file_sizes(plan: Plan) -> FileSizes:
     """Return what the files of a plan's catalog take up, by the footers of some."""
     partitions, info = plan.partitions, plan.parameters.catalog
-    count = len(partitions.orders)
+    count = len(partitions)
     rows = size = footers = files = columns = 0
     for number in np.unique(np.linspace(0, count - 1, _FOOTERS).astype(int)).tolist():
-        pixel = int(partitions.orders[number]), int(partitions.pixels[number])
         try:
-            for file in partition_files(info, *pixel):
+            for file in partition_files(info, partitions[number].pixel):
                 footer = open_parquet(file).metadata
                 rows += footer.num_rows
                 size += file.stat().st_size
@@ -130,7 +129,7 @@ def forecast(
     footers = _sums(wanted * sizes.footer, plan.reduce_bounds)
     metadata = float(footers.sum()) if plan.parameters.create_metadata else 0.0
     return Forecast(
-        partitions=len(partitions.orders),
+        partitions=len(partitions),
         destinations=len(owners),
         negative_pixels=int((owners < 0).sum()),
         map_jobs=int((~is_mapped).sum()),

@@ -62,7 +62,7 @@ def make_plan(
         partitions: the partitions of the primary catalog, in nested order.
         library: version of the library.
     """
-    count = len(partitions.orders)
+    count = len(partitions)
     negative_orders, negative = negative_pixels(partitions.orders, partitions.pixels)
     orders = np.concatenate([partitions.orders, negative_orders])
     pixels = np.concatenate([partitions.pixels, negative])
@@ -114,7 +114,7 @@ def audit_bounds(plan: Plan, fraction: float) -> Ints:
         fraction: how many of the pixels they look at.
     """
     firsts = plan.map_bounds[:-1][:: max(1, round(1 / fraction))]
-    return np.append(firsts, len(plan.partitions.orders))
+    return np.append(firsts, len(plan.partitions))
 
 
 def audit_jobs(plan: Plan, fraction: float) -> tuple[list[str], list[int]]:

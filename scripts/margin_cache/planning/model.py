@@ -20,10 +20,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from margin_cache.catalog.model import INDEX_TOLERANCE, CatalogInfo, Partitions, pixel_path
+from margin_cache.catalog.model import INDEX_TOLERANCE, CatalogInfo, Partitions
 from margin_cache.catalog.partitions import partition_files
+from margin_cache.catalog.spec import NPIX, PARQUET_SUFFIX, pixel_path
 from margin_cache.errors import MarginCacheError
-from margin_cache.healpix.nested import Ints
+from margin_cache.healpix.nested import Ints, Pixel
 from margin_cache.parquet.primary_options import PrimaryOptions, options_from_json
 from margin_cache.planning.coverage import describe, job_label
 from margin_cache.storage.files import atomic_path, with_file_name
@@ -155,7 +156,7 @@ class Plan:
     @cached_property
     def input_fingerprint(self) -> str:
         """Digest of the state of all partition files."""
-        return _digest(self.partitions.state_bytes(0, len(self.partitions.orders)))
+        return _digest(self.partitions.state_bytes(0, len(self.partitions)))
 
     @cached_property
     def map_names(self) -> list[str]:
@@ -188,13 +189,16 @@ class Plan:
             )
         ]
 
+    def destination(self, index: int) -> Pixel:
+        """Return the pixel of a destination."""
+        return Pixel(int(self.destination_orders[index]), int(self.destination_pixels[index]))
+
     def margin_path(self, destination: int) -> str:
         """Return the path of a destination's file in the margin."""
-        parameters = self.parameters
-        pixel = int(self.destination_pixels[destination])
-        name = pixel_path(int(self.destination_orders[destination]), pixel, parameters.npix_suffix)
+        parameters, pixel = self.parameters, self.destination(destination)
+        name = pixel_path(pixel, parameters.npix_suffix)
         if parameters.npix_suffix == "/":
-            name += parameters.npix_parquet_name or f"Npix={pixel}.parquet"
+            name += parameters.npix_parquet_name or f"{NPIX}={pixel.number}{PARQUET_SUFFIX}"
         dataset = parameters.catalog.dataset
         return f"{dataset}/{name}" if dataset else name
 
@@ -223,12 +227,8 @@ class Plan:
         part = slice(self.map_bounds[job], self.map_bounds[job + 1])
         return [
             str(file)
-            for order, pixel in zip(
-                self.partitions.orders[part].tolist(),
-                self.partitions.pixels[part].tolist(),
-                strict=True,
-            )
-            for file in partition_files(self.parameters.catalog, order, pixel)
+            for pixel, _ in self.partitions.take(part)
+            for file in partition_files(self.parameters.catalog, pixel)
         ]
 
     def newest_of(self, job: int) -> int:

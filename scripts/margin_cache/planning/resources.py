@@ -123,11 +123,7 @@ def largest_row_group(plan: Plan) -> RowGroupSize:
     partitions = plan.partitions
     largest = int(np.argmax(partitions.sizes))
     try:
-        files = partition_files(
-            plan.parameters.catalog,
-            int(partitions.orders[largest]),
-            int(partitions.pixels[largest]),
-        )
+        files = partition_files(plan.parameters.catalog, partitions[largest].pixel)
         footer = open_parquet(max(files, key=lambda file: file.stat().st_size)).metadata
         groups = [footer.row_group(number) for number in range(footer.num_row_groups)]
         size, group = max(((_stored(group), group) for group in groups), key=lambda sized: sized[0])

@@ -68,10 +68,7 @@ def read_contents(margin: Margin) -> ReportData:
     names = [plan.margin_path(number) for number in range(len(plan.destination_orders))]
     info, partitions, owners = plan.parameters.catalog, plan.partitions, plan.destination_partitions
     is_negative = owners < 0
-    files = [
-        partition_files(info, order, pixel)
-        for order, pixel in zip(partitions.orders.tolist(), partitions.pixels.tolist(), strict=True)
-    ]
+    files = [partition_files(info, pixel) for pixel, _ in partitions]
     with ThreadPoolExecutor(_READERS) as threads:
         own = np.array(list(threads.map(_rows, files)), dtype=np.int64)
         made = list(

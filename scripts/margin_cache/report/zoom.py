@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from margin_cache.catalog.partitions import partition_files
-from margin_cache.healpix.nested import Ints
+from margin_cache.healpix.nested import Ints, Pixel
 from margin_cache.margin.model import Margin
 from margin_cache.parquet.column_chunks import column_ranges
 from margin_cache.report.contents import ReportData
@@ -63,11 +63,11 @@ def draw_zoom(margin: Margin, contents: ReportData, number: int) -> RenderedFigu
         number: the destination that is drawn.
     """
     info = margin.plan.parameters.catalog
-    order, pixel = int(contents.orders[number]), int(contents.pixels[number])
+    pixel = margin.plan.destination(number)
     columns = [info.ra_column, info.dec_column]
-    own = np.hstack([_positions(file, columns) for file in partition_files(info, order, pixel)])
+    own = np.hstack([_positions(file, columns) for file in partition_files(info, pixel)])
     near = _positions(margin.files.output_dir / margin.plan.margin_path(number), columns)
-    border = _outline(order, pixel)
+    border = _outline(pixel)
     middle = float(border[0, 0])
 
     def beside(points: Points) -> Points:
@@ -86,7 +86,7 @@ def draw_zoom(margin: Margin, contents: ReportData, number: int) -> RenderedFigu
     axes.plot([], [], ".", color=OTHER, ms=4, label="other rows")
     axes.plot(*beside(_some(own)), ".", color=PRIMARY, ms=5, label="rows of the partition")
     axes.plot(*beside(_some(near)), "o", color=MARGIN, ms=5, label="rows of its margin")
-    for edge in map(beside, _neighbours(contents, number)):
+    for edge in map(beside, _neighbours(margin, contents, number)):
         if np.abs(np.diff(edge[0])).max() < 180:
             axes.plot(*edge, color="0.5", lw=1)
     axes.plot(*border, color=PRIMARY, lw=2.2)
@@ -96,7 +96,8 @@ def draw_zoom(margin: Margin, contents: ReportData, number: int) -> RenderedFigu
     axes.set_xlabel("right ascension (deg)")
     axes.set_ylabel("declination (deg)")
     axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1), ncols=3, frameon=False, markerscale=2)
-    title = f"Order {order}, pixel {pixel}, with its margin of {contents.threshold:g} arcsec"
+    drawn_pixel = f"Order {pixel.order}, pixel {pixel.number}"
+    title = f"{drawn_pixel}, with its margin of {contents.threshold:g} arcsec"
     caption = f"{own.shape[1]} rows, {near.shape[1]} in the margin. Lines: borders of pixels."
     return drawn(figure, "partition", title, caption)
 
@@ -112,15 +113,15 @@ def _some(points: Points) -> Points:
     return points[:, :: max(1, points.shape[1] // _MOST_POINTS)]
 
 
-def _outline(order: int, pixel: int) -> Points:
-    corners = healpy.boundaries(2**order, pixel, step=64, nest=True)
+def _outline(pixel: Pixel) -> Points:
+    corners = healpy.boundaries(2**pixel.order, pixel.number, step=64, nest=True)
     return np.array(healpy.vec2ang(np.hstack([corners, corners[:, :1]]).T, lonlat=True))
 
 
-def _neighbours(contents: ReportData, number: int) -> list[Points]:
+def _neighbours(margin: Margin, contents: ReportData, number: int) -> list[Points]:
     """Return the outlines of the pixels whose centres lie nearest."""
     nearest = _nearest(contents, number)[:_MOST_NEIGHBOURS]
-    return [_outline(int(contents.orders[each]), int(contents.pixels[each])) for each in nearest]
+    return [_outline(margin.plan.destination(pixel)) for pixel in nearest]
 
 
 def _files_around(margin: Margin, contents: ReportData, number: int) -> list[Path]:
@@ -130,8 +131,8 @@ def _files_around(margin: Margin, contents: ReportData, number: int) -> list[Pat
     info = margin.plan.parameters.catalog
     return [
         file
-        for each in others
-        for file in partition_files(info, int(contents.orders[each]), int(contents.pixels[each]))
+        for partition in others
+        for file in partition_files(info, margin.plan.destination(partition))
     ]
 
 

@@ -18,6 +18,7 @@ from margin_cache.catalog.columns import (
     without_dictionaries,
 )
 from margin_cache.errors import MarginCacheError
+from margin_cache.healpix.nested import Pixel
 from support.catalog_infos import HATS, HIPSCAT, some_partitions
 
 PATH = Path("a.parquet")
@@ -210,7 +211,7 @@ def test_a_schema_that_changes_is_noticed_with_its_metadata(
 ) -> None:
     planned = SCHEMA.with_metadata({"unit": "deg"})
     info, partitions = some_partitions(tmp_path, [(0, 3), (0, 4)], planned)
-    source = tmp_path / "_common_metadata" if has_common else info.partition_path(0, 3)
+    source = tmp_path / "_common_metadata" if has_common else info.partition_path(Pixel(0, 3))
     for schema in (planned, planned.append(pa.field("new", pa.int8())), SCHEMA):
         pq.write_table(schema.empty_table(), source)
         if schema is planned:

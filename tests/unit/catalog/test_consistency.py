@@ -10,13 +10,15 @@ import pyarrow.parquet as pq
 import pytest
 from margin_cache.catalog import consistency
 from margin_cache.catalog.consistency import check_consistency
-from margin_cache.catalog.model import CatalogInfo, pixel_path
+from margin_cache.catalog.model import CatalogInfo
 from margin_cache.catalog.partitions import partition_files, read_partitions
+from margin_cache.catalog.spec import pixel_path
 from margin_cache.errors import MarginCacheError
+from margin_cache.healpix.nested import Pixel
 from support.catalog_infos import HATS, HIPSCAT, write_partition
 
 TABLE = pa.table({"ra": [1.0, 3.0], "dec": [2.0, 4.0]})
-PIXELS = [(1, 0), (2, 5), (0, 1)]
+PIXELS = [Pixel(1, 0), Pixel(2, 5), Pixel(0, 1)]
 
 
 @pytest.fixture(params=["hipscat", "hats", "directories"])
@@ -37,7 +39,7 @@ def info(request: pytest.FixtureRequest, tmp_path: Path) -> CatalogInfo:
 
 
 def files_of(info: CatalogInfo) -> list[Path]:
-    return [file for pixel in PIXELS for file in partition_files(info, *pixel)]
+    return [file for pixel in PIXELS for file in partition_files(info, pixel)]
 
 
 def state_rows(info: CatalogInfo, rows: object) -> None:
@@ -149,13 +151,13 @@ def test_many_partitions_of_an_order_are_compared_by_their_paths(tmp_path: Path)
     content = write_partition(info, 7, 0, TABLE).read_bytes()
     footers = []
     for pixel in range(0, 40_000, 199):
-        path = tmp_path / pixel_path(7, pixel)
+        path = tmp_path / pixel_path(Pixel(7, pixel))
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(content)
         footers.append(pq.read_metadata(path))
-        footers[-1].set_file_path("/" + pixel_path(7, pixel))
+        footers[-1].set_file_path("/" + pixel_path(Pixel(7, pixel)))
     pq.write_metadata(TABLE.schema, tmp_path / "_metadata", metadata_collector=footers)
     state_rows(info, 2 * len(footers))
     check_consistency(info, read_partitions(info))
-    (tmp_path / pixel_path(7, 199 * 150)).unlink()
-    assert f"lists {pixel_path(7, 199 * 150)}, which is missing" in refused(info)
+    (tmp_path / pixel_path(Pixel(7, 199 * 150))).unlink()
+    assert f"lists {pixel_path(Pixel(7, 199 * 150))}, which is missing" in refused(info)

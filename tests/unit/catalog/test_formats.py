@@ -65,7 +65,7 @@ def test_of_a_collection_the_primary_is_meant(make, tmp_path: Path) -> None:
 
 def test_a_primary_that_is_not_there_is_named(tmp_path: Path) -> None:
     (tmp_path / "collection.properties").write_text("hats_primary_table_url=inner\n")
-    with pytest.raises(MarginCacheError, match=r"names the primary table .*inner, which is not"):
+    with pytest.raises(MarginCacheError, match=r"names the primary table .*inner, which is"):
         read_catalog_info(str(tmp_path))
 
 

@@ -10,6 +10,7 @@ import pyarrow as pa
 import pytest
 from margin_cache.catalog import hats
 from margin_cache.catalog.model import CatalogInfo, MarginSummary
+from margin_cache.catalog.spec import COLLECTION_PROPERTIES
 from margin_cache.errors import MarginCacheError
 from support.catalog_infos import HATS
 
@@ -382,7 +383,7 @@ def test_the_size_of_a_collection_is_counted_again_where_it_is_given(
 
 
 def test_lines_of_a_collection_end_as_they_did(collection: Collection) -> None:
-    path = collection.path / hats.COLLECTION
+    path = collection.path / COLLECTION_PROPERTIES
     path.write_bytes(b"#mine\r\nhats_primary_table_url=sky\r\nall_margins=a\r\nx : y\r\n")
     hats.register(collection.info, collection.path / "b")
     assert path.read_bytes() == (

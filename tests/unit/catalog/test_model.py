@@ -4,7 +4,9 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from margin_cache.catalog.model import Partitions, pixel_dir, pixel_path
+from margin_cache.catalog.model import Partitions
+from margin_cache.catalog.spec import pixel_dir, pixel_path
+from margin_cache.healpix.nested import Pixel
 
 
 @pytest.mark.parametrize(
@@ -13,13 +15,12 @@ from margin_cache.catalog.model import Partitions, pixel_dir, pixel_path
 def test_directories_hold_ten_thousand_pixels(pixel: int, group: int) -> None:
     assert pixel_dir(pixel) == group
     np.testing.assert_array_equal(pixel_dir(np.array([pixel, 20_001])), [group, 20_000])
-    assert pixel_path(9, pixel) == f"Norder=9/Dir={group}/Npix={pixel}.parquet"
+    assert pixel_path(Pixel(9, pixel)) == f"Norder=9/Dir={group}/Npix={pixel}.parquet"
 
 
 @pytest.mark.parametrize("suffix", [".parq", "/", ""])
 def test_paths_end_as_the_catalog_s_do(suffix: str) -> None:
-    assert pixel_path(2, 7, suffix) == f"Norder=2/Dir=0/Npix=7{suffix}"
-    assert pixel_path(np.int64(2), np.int64(7), suffix) == f"Norder=2/Dir=0/Npix=7{suffix}"
+    assert pixel_path(Pixel(2, 7), suffix) == f"Norder=2/Dir=0/Npix=7{suffix}"
 
 
 def test_chosen_partitions_keep_all_that_belongs_to_them() -> None:
@@ -32,7 +33,10 @@ def test_chosen_partitions_keep_all_that_belongs_to_them() -> None:
         np.testing.assert_array_equal(part.sizes, rows + 20)
         np.testing.assert_array_equal(part.times, rows + 30)
         np.testing.assert_array_equal(part.parts, rows + 40)
-        assert part.state_of(0) == (rows[0] + 20, rows[0] + 30, rows[0] + 40)
+        assert len(part) == len(rows)
+        first = ((rows[0], rows[0] + 10), (rows[0] + 20, rows[0] + 30, rows[0] + 40))
+        assert part[0] == next(iter(part)) == first
+        assert {type(number) for values in part[0] for number in values} == {int}
 
 
 @pytest.mark.parametrize("name", ["sizes", "times", "parts"])

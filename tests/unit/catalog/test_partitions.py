@@ -3,14 +3,14 @@
 import errno
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pytest
-from margin_cache.catalog.model import CatalogInfo, pixel_path
+from margin_cache.catalog.model import CatalogInfo, Partition
 from margin_cache.catalog.partitions import (
     check_whole,
     partition_files,
@@ -19,14 +19,19 @@ from margin_cache.catalog.partitions import (
     restrict,
     unchanged_files,
 )
+from margin_cache.catalog.spec import pixel_path
 from margin_cache.errors import MarginCacheError
+from margin_cache.healpix.nested import Pixel
 from support.catalog_infos import HATS, HIPSCAT, write_partition
 from support.encrypted_files import write_encrypted
 from support.unprivileged import public_directory, raised_to_nobody
 
 TABLE = pa.table({"ra": [1.0], "dec": [2.0]})
 # In nested order, which is not that of their orders or numbers; with two directories of pixels.
-PIXELS = [(1, 0), (2, 5), (0, 1), (7, 2 * 4**7), (6, 2 * 4**6 + 4000), (0, 11)]
+PIXELS = [
+    *(Pixel(1, 0), Pixel(2, 5), Pixel(0, 1), Pixel(7, 2 * 4**7)),
+    *(Pixel(6, 2 * 4**6 + 4000), Pixel(0, 11)),
+]
 
 
 @pytest.fixture(params=["hipscat", "hats", "parq", "directories"])
@@ -46,7 +51,7 @@ def info(request: pytest.FixtureRequest, tmp_path: Path) -> CatalogInfo:
 
 
 def file_of(info: CatalogInfo, number: int) -> Path:
-    return partition_files(info, *PIXELS[number])[0]
+    return partition_files(info, PIXELS[number])[0]
 
 
 # --- finding --------------------------------------------------------------------------------
@@ -59,12 +64,12 @@ def test_partitions_are_found_in_nested_order_with_the_state_of_their_files(
     if info.npix_suffix == "/":
         os.utime(file_of(info, 3).with_name("b"), ns=(1, 5))
     found = read_partitions(info)
-    assert list(zip(found.orders.tolist(), found.pixels.tolist(), strict=True)) == PIXELS
+    assert [partition.pixel for partition in found] == PIXELS
     assert found.times[3] == 987_654_321
     for at, pixel in enumerate(PIXELS):
-        files = partition_files(info, *pixel)
+        files = partition_files(info, pixel)
         assert found.sizes[at] == sum(file.stat().st_size for file in files)
-        assert found.state_of(at) == partition_state(info, *pixel)
+        assert found[at] == (pixel, partition_state(info, pixel))
     assert found.parts.any() == (info.npix_suffix == "/")
     assert {values.dtype for values in vars(found).values()} == {np.dtype(np.int64)}
 
@@ -73,9 +78,9 @@ def test_files_in_a_directory_are_given_by_name_and_without_hidden_ones(tmp_path
     info = replace(HATS, path=str(tmp_path), npix_suffix="/")
     for name in ("2", "10", ".hidden", "_SUCCESS"):
         write_partition(info, 1, 3, TABLE, name)
-    files = partition_files(info, 1, 3)
+    files = partition_files(info, Pixel(1, 3))
     assert [file.name for file in files] == ["10", "2"]
-    assert partition_state(info, 1, 3)[0] == 2 * files[0].stat().st_size
+    assert partition_state(info, Pixel(1, 3)).size == 2 * files[0].stat().st_size
 
 
 SIDES = (".tmp", ".part", ".parquet.part", ".md5", ".SHA256", ".bak", "~", ".parquet.crc")
@@ -143,8 +148,8 @@ def test_a_part_that_is_replaced_changes_the_state(change: str, tmp_path: Path) 
     paths = [write_partition(info, 1, 3, TABLE, name) for name in ("a", "b", "c")]
     for time, path in enumerate(paths, 1):
         os.utime(path, ns=(1, time))
-    size, newest, parts = partition_state(info, 1, 3)
-    assert unchanged_files(info, (1, 3), (size, newest, parts)) == paths
+    planned = Partition(Pixel(1, 3), partition_state(info, Pixel(1, 3)))
+    assert unchanged_files(info, planned) == paths
     if change == "older part":
         os.utime(paths[0], ns=(1, 2))
     elif change == "times":
@@ -157,15 +162,16 @@ def test_a_part_that_is_replaced_changes_the_state(change: str, tmp_path: Path) 
         paths[1].write_bytes(paths[1].read_bytes()[:-1])
         for time, path in enumerate(paths, 1):
             os.utime(path, ns=(1, time))
-    assert partition_state(info, 1, 3)[:2] == (size, newest)
-    assert partition_state(info, 1, 3)[2] != parts
+    now = partition_state(info, planned.pixel)
+    assert now[:2] == planned.state[:2]
+    assert now.parts != planned.state.parts
     with pytest.raises(MarginCacheError, match="Npix=3: was changed after the run began"):
-        unchanged_files(info, (1, 3), (size, newest, parts))
+        unchanged_files(info, planned)
 
 
 def test_a_partition_that_is_gone_has_no_state(info: CatalogInfo) -> None:
     with pytest.raises(OSError, match="Npix=7"):
-        partition_state(info, 3, 7)
+        partition_state(info, Pixel(3, 7))
 
 
 # --- what is wrong --------------------------------------------------------------------------
@@ -263,7 +269,7 @@ def test_partitions_that_overlap_are_named(
     write_partition(info, *pixel, TABLE, "a" if info.npix_suffix == "/" else "")
     with pytest.raises(MarginCacheError, match="overlap") as caught:
         read_partitions(info)
-    assert {pixel_path(*pixel), pixel_path(*with_)} == set(
+    assert {pixel_path(Pixel(*pixel)), pixel_path(Pixel(*with_))} == set(
         re.findall(r"Norder\S+", str(caught.value))
     )
 
@@ -302,7 +308,7 @@ def test_a_partition_in_another_place_than_its_own_is_named(place: str, info: Ca
         read_partitions(info)
 
 
-def write_list(info: CatalogInfo, pixels: list[tuple[int, int]]) -> None:
+def write_list(info: CatalogInfo, pixels: Sequence[tuple[int, int]]) -> None:
     lines = "".join(f"{order},{pixel}\n" for order, pixel in pixels)
     Path(info.path, "partition_info.csv").write_text("Norder,Npix\n" + lines)
 
@@ -320,7 +326,7 @@ def test_a_list_that_agrees_in_any_order_is_fine(info: CatalogInfo) -> None:
     ],
 )
 def test_a_list_that_does_not_agree_with_the_files_is_refused(
-    pixels: list[tuple[int, int]], said: str, info: CatalogInfo
+    pixels: Sequence[tuple[int, int]], said: str, info: CatalogInfo
 ) -> None:
     write_list(info, pixels)
     with pytest.raises(MarginCacheError, match=f"partition_info.csv {said}"):
@@ -350,10 +356,10 @@ def test_files_that_are_cut_off_are_named(size: int, info: CatalogInfo) -> None:
 
 def test_a_file_that_is_gone_after_the_list_was_made_is_named(info: CatalogInfo) -> None:
     partitions = read_partitions(info)
-    files = partition_files(info, *PIXELS[2])
+    files = partition_files(info, PIXELS[2])
     for file in files:
         file.unlink()
-    with pytest.raises(MarginCacheError, match=str(pixel_path(*PIXELS[2], ""))):
+    with pytest.raises(MarginCacheError, match=str(pixel_path(PIXELS[2], ""))):
         check_whole(info, partitions)
 
 
@@ -362,11 +368,11 @@ def test_among_many_partitions_a_single_broken_one_is_found(tmp_path: Path) -> N
     info = replace(HIPSCAT, path=str(tmp_path))
     content = write_partition(info, 4, 0, TABLE).read_bytes()
     for pixel in range(600):
-        (tmp_path / pixel_path(4, pixel)).write_bytes(content)
+        (tmp_path / pixel_path(Pixel(4, pixel))).write_bytes(content)
     partitions = read_partitions(info)
     check_whole(info, partitions)
     for pixel in (0, 299, 599):
-        broken = tmp_path / pixel_path(4, pixel)
+        broken = tmp_path / pixel_path(Pixel(4, pixel))
         broken.write_bytes(b"")
         with pytest.raises(MarginCacheError, match=re.escape(f"{broken}: is empty")):
             check_whole(info, partitions)
@@ -399,8 +405,7 @@ def test_wanted_partitions_are_those_that_overlap_a_pixel(
     info: CatalogInfo, wanted: list[tuple[int, int]], numbers: list[int]
 ) -> None:
     found = restrict(read_partitions(info), tuple(wanted))
-    there = zip(found.orders.tolist(), found.pixels.tolist(), strict=True)
-    assert list(there) == [PIXELS[number] for number in numbers]
+    assert [pixel for pixel, _ in found] == [PIXELS[number] for number in numbers]
 
 
 @pytest.mark.parametrize("pixel", [(1, 2), (2, 4), (0, 5), (29, 4**28), (7, 2 * 4**7 + 1)])
@@ -427,6 +432,6 @@ def test_a_date_beyond_64_bits_is_named_and_one_before_1970_is_none_the_worse(
     os.utime(path, ns=(-(10**18),) * 2)
     assert -(10**18) in read_partitions(info).times or info.npix_suffix == "/"
     os.utime(path, ns=(10_413_792_000 * 10**9,) * 2)
-    said = f"{info.partition_path(*PIXELS[1])}: is dated before 1678 or after 2261"
+    said = f"{info.partition_path(PIXELS[1])}: is dated before 1678 or after 2261"
     with pytest.raises(MarginCacheError, match=re.escape(said)):
         read_partitions(info)

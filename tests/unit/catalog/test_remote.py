@@ -43,7 +43,7 @@ def test_a_mirror_lists_the_partitions_with_their_sizes(catalog: Path, served: B
     for name in ("orders", "pixels", "sizes"):
         assert (getattr(found, name) == getattr(own, name)).all()
     assert (found.times != own.times).all()
-    assert info.url == info.place == info.absolute_place == f"{served.url}/small"
+    assert info.url == info.location == info.absolute_location == f"{served.url}/small"
     again = read_partitions(mirrored(f"{served.url}/small/"))
     assert not again.changed_from(found).any()
 

@@ -4,7 +4,7 @@ import healpy
 import numpy as np
 import pytest
 from margin_cache.healpix.margin_filter import find_candidates
-from margin_cache.healpix.nested import pixel_ranges
+from margin_cache.healpix.nested import Pixel, pixel_ranges
 from support import oracle
 from support.tilings import random_partitions
 
@@ -48,7 +48,7 @@ def test_candidates_are_those_of_all_cells_around(
         nested[:4] = (pixel << inside) + np.array([0, 1, 2, 3]) * ((1 << inside) - 1) // 3
         index = (nested.astype(dtype) << dtype(bits)) + dtype((1 << bits) - 1)
         rows, destinations = find_candidates(
-            index, shift, (order, pixel), pixel_ranges(*pixels.T), margin_order
+            index, shift, Pixel(order, pixel), pixel_ranges(*pixels.T), margin_order
         )
         found = list(zip(rows.tolist(), destinations.tolist(), strict=True))
         expected = expected_pairs(index, shift, (order, pixel), pixels, margin_order)
@@ -61,5 +61,5 @@ def test_candidates_are_those_of_all_cells_around(
 
 def test_no_rows_have_no_candidates() -> None:
     destinations = pixel_ranges(np.zeros(1, dtype=np.int64), np.ones(1, dtype=np.int64))
-    rows, found = find_candidates(np.zeros(0, dtype=np.int64), 20, (0, 0), destinations, 9)
+    rows, found = find_candidates(np.zeros(0, dtype=np.int64), 20, Pixel(0, 0), destinations, 9)
     assert len(rows) == len(found) == 0

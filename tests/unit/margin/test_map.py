@@ -42,10 +42,8 @@ def expected_pairs(margin: Margin, threshold: float) -> Pairs:
     plan = margin.plan
     pixels = np.stack([plan.destination_orders, plan.destination_pixels], axis=1)
     found = set()
-    for own, (order, pixel) in enumerate(
-        zip(plan.partitions.orders.tolist(), plan.partitions.pixels.tolist(), strict=True)
-    ):
-        path = plan.parameters.catalog.partition_path(order, pixel)
+    for own, (pixel, _) in enumerate(plan.partitions):
+        path = plan.parameters.catalog.partition_path(pixel)
         rows = pq.read_table(path, partitioning=None)
         ra, dec = rows["ra"].to_numpy(), rows["dec"].to_numpy()
         for destination, other in enumerate(pixels):

@@ -13,10 +13,11 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from margin_cache.catalog.model import CatalogInfo, State
+from margin_cache.catalog.model import CatalogInfo, Partition
 from margin_cache.catalog.partitions import partition_state
 from margin_cache.catalog.table_positions import coordinates
 from margin_cache.errors import MarginCacheError
+from margin_cache.healpix.nested import Pixel
 from margin_cache.parquet import positions
 from margin_cache.parquet.partition_file import PartitionFile, open_files
 from margin_cache.parquet.positions import FilePositions
@@ -28,7 +29,7 @@ from support.partition_files import open_file
 Doubles = npt.NDArray[np.float64]
 
 ROWS = 1000
-PIXEL = (1, 5)
+PIXEL = Pixel(1, 5)
 
 
 @dataclass
@@ -43,12 +44,12 @@ class Catalog:
         return write_partition(self.info, *PIXEL, self.table)
 
     @cached_property
-    def state(self) -> State:
+    def partition(self) -> Partition:
         assert self.path.exists()
-        return partition_state(self.info, *PIXEL)
+        return Partition(PIXEL, partition_state(self.info, PIXEL))
 
     def files(self, schema: pa.Schema | None = None) -> list[PartitionFile]:
-        return list(open_files(self.info, PIXEL, self.state, schema or self.table.schema))
+        return list(open_files(self.info, self.partition, schema or self.table.schema))
 
     def batches(self, part: PartitionFile, threads: int = 1) -> Iterator[pa.Table]:
         return positions.read_positions(self.info, PIXEL, part, threads)
@@ -276,7 +277,7 @@ def test_coordinates_may_be_rounded(dtype: type, catalog: Catalog) -> None:
         columns = {"ra": lon.astype(kind), "dec": lat.astype(kind), "_hipscat_index": index}
         catalog.table = pa.table({**columns, "id": np.arange(ROWS)})
         catalog.__dict__.pop("path", None)
-        catalog.__dict__.pop("state", None)
+        catalog.__dict__.pop("partition", None)
         catalog.check_coordinates()
 
 
@@ -297,13 +298,13 @@ def test_of_files_that_are_checked_together_the_wrong_one_is_named(
     place: int, order: int, catalog: Catalog, tmp_path: Path
 ) -> None:
     """Also among files of partitions whose cells are of another order."""
-    good = replace(catalog.last(), pixel=(16, 0))
+    good = replace(catalog.last(), pixel=Pixel(16, 0))
     others = [good, replace(good, pixel=PIXEL)]
     positions.check_coordinates(catalog.info, others)
     ra = pa.array(np.asarray(catalog.table["ra"]) + 1)
     info = replace(catalog.info, path=str(tmp_path / "wrong"))
     wrong = Catalog(info, catalog.table.set_column(0, "ra", ra))
-    others.insert(place, replace(wrong.last(), pixel=(order, 0)))
+    others.insert(place, replace(wrong.last(), pixel=Pixel(order, 0)))
     with pytest.raises(MarginCacheError, match=f"^{wrong.path}: 1000 rows have a ra and dec"):
         positions.check_coordinates(catalog.info, others)
 
@@ -382,7 +383,7 @@ def test_positions_are_no_more_than_their_columns(tmp_path: Path) -> None:
     pq.write_table(table, path)
     part = open_file(path)
     info = replace(HATS, ra_column="coord.ra", dec_column="dec", index_column=None)
-    (taken,) = positions.read_positions(info, (0, 0), part, 1)
+    (taken,) = positions.read_positions(info, Pixel(0, 0), part, 1)
     assert taken.schema.names == ["coord.ra", "dec"]
     assert select_rows(part, taken, None, np.arange(10), table.schema, 1).equals(table)
 

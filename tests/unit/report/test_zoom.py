@@ -54,8 +54,8 @@ def test_without_margin_rows_none_is_chosen():
 
 def test_all_rows_of_partition_and_margin_are_told(margin: Margin, contents: ReportData):
     number = choose_partition(contents)
-    order, pixel = int(contents.orders[number]), int(contents.pixels[number])
-    (file,) = partition_files(margin.plan.parameters.catalog, order, pixel)
+    order, pixel = margin.plan.destination(number)
+    (file,) = partition_files(margin.plan.parameters.catalog, margin.plan.destination(number))
     near = margin.files.output_dir / margin.plan.margin_path(number)
     drawn = draw_zoom(margin, contents, number)
     rows = pq.read_metadata(file).num_rows, pq.read_metadata(near).num_rows
