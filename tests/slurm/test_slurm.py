@@ -348,7 +348,9 @@ def test_a_directory_that_nodes_do_not_see_is_named(
         pytest.skip("this machine gives nodes no file systems of their own")
     config = configuration(catalog) | {"tmp_dir": cluster.directory / "unseen/tmp"}
     error = last_error(run_workflow(tmp_path, *PROFILE, config=config))
-    assert error.startswith(f"error: tmp_dir: {cluster.directory}/unseen/tmp/margin is not seen by")
+    assert error.startswith(
+        f"error: tmp_dir: {cluster.directory}/unseen/tmp/margin is not visible on"
+    )
     assert states(cluster, tmp_path) == ["FAILED"]
 
 

@@ -17,11 +17,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from margin_cache.config.validation import settings_of_margins
 from margin_cache.errors import MarginCacheError
-from margin_cache.margin.existing_output import check_output, is_complete
+from margin_cache.margin.existing_output import has_leftovers, is_complete
 from margin_cache.margin.finish import finish_margin
 from margin_cache.margin.map import map_partitions
 from margin_cache.margin.model import Margin
 from margin_cache.margin.prepare import prepare_margins
+from margin_cache.margin.receipts import missing_receipts
 from margin_cache.margin.reduce import reduce_margins
 from margin_cache.margin.start_run import start_margin
 from margin_cache.process import one_line
@@ -37,14 +38,14 @@ import sys, json
 from margin_cache.process import run
 from margin_cache.config.validation import settings_of_margins
 from margin_cache.margin.prepare import prepare_margins
-from margin_cache.margin.existing_output import is_complete, check_output
+from margin_cache.margin.existing_output import is_complete
+from margin_cache.margin.receipts import missing_receipts
 from margin_cache.margin.start_run import start_margin
 def main():
     (margin,) = prepare_margins(settings_of_margins(json.loads(sys.argv[1])))
-    pending = not is_complete(margin)
-    if pending:
-        check_output(margin)
-    start_margin(margin, pending)
+    if not is_complete(margin):
+        missing_receipts(margin)
+        start_margin(margin)
     return "begun"
 run(main)
 """
@@ -148,16 +149,13 @@ def make_margin(site: Site, pause: Callable[[str], None] = lambda stage: None) -
     with chdir(site.directory):
         pause("begin")
         margin = site.margin()
-        is_pending = not is_complete(margin)
-        if is_pending:
-            check_output(margin)
-        start_margin(margin, is_pending)
-        if not is_pending:
+        is_made = is_complete(margin)
+        if is_made and not has_leftovers(margin):
             return
         plan, files = margin.plan, margin.files
-        missing = [
-            job for job, name in enumerate(plan.reduce_names) if not files.receipt(name).exists()
-        ]
+        receipts = [] if is_made else missing_receipts(margin)
+        start_margin(margin)
+        missing = [plan.reduce_job_of(receipt.stem) for receipt in receipts]
         pause("map")
         for need in sorted({int(need) for job in missing for need in plan.needs_of(job)}):
             shard = files.shard(plan.map_names[need])

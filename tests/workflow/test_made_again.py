@@ -29,38 +29,24 @@ def a_partition(directory: Path) -> Path:
     return next((directory / "results" / NAME).rglob("Npix=*.parquet"))
 
 
-def test_options_that_force_make_a_margin_again(tmp_path: Path, config: dict[str, Any]):
+def test_forceall_makes_a_margin_again(tmp_path: Path, config: dict[str, Any]):
     everything = jobs(run_workflow(tmp_path, config=config, check=True).stdout)
     assert everything["map_partitions"] > 2 and everything["reduce_margins"] > 2
     before = margin_digests(tmp_path)
-    for options in (
-        ("--forceall",),
-        ("-F",),
-        ("-R", "map_partitions"),
-        ("-R", "reduce_margins"),
-        ("-R", "finish_margin"),
-    ):
-        wanted = {"finish_margin": 1} if "finish_margin" in options else everything
-        planned = run_workflow(tmp_path, "-n", *options, check=True).stdout
-        assert jobs(planned) == wanted, options
-        assert margin_digests(tmp_path) == before
-        if options in (("--forceall",), ("-R", "reduce_margins")):
-            continue  # it would be done as the others
-        old = a_partition(tmp_path).stat()
-        # With its size: only one that is made again is whole.
-        if "finish_margin" not in options:
-            a_partition(tmp_path).write_bytes(bytes(old.st_size))
-        made = run_workflow(tmp_path, *options, check=True).stdout
-        assert jobs(made) == wanted
-        assert f"rows in {sum('Npix' in name for name in before)} files" in made
-        assert margin_digests(tmp_path) == before
-        assert remains(tmp_path) == []
-        assert "Nothing to be done" in run_workflow(tmp_path).stdout
+    planned = run_workflow(tmp_path, "-n", "--forceall", check=True).stdout
+    assert jobs(planned) == everything
+    assert margin_digests(tmp_path) == before
+    # With its size: only one that is made again is whole.
+    a_partition(tmp_path).write_bytes(bytes(a_partition(tmp_path).stat().st_size))
+    made = run_workflow(tmp_path, "--forceall", check=True).stdout
+    assert jobs(made) == everything
+    assert f"rows in {sum('Npix' in name for name in before)} files" in made
+    assert margin_digests(tmp_path) == before
+    assert remains(tmp_path) == []
+    assert "Nothing to be done" in run_workflow(tmp_path).stdout
 
 
-def test_a_forced_run_that_is_killed_leaves_the_old_margin_and_is_gone_on_with(
-    tmp_path: Path, config: dict[str, Any]
-):
+def test_a_forced_run_that_is_killed_leaves_the_old_margin(tmp_path: Path, config: dict[str, Any]):
     run_workflow(tmp_path, config=config, check=True)
     before = margin_digests(tmp_path)
     inode = (tmp_path / "results" / NAME / "partition_info.csv").stat().st_ino
@@ -69,9 +55,24 @@ def test_a_forced_run_that_is_killed_leaves_the_old_margin_and_is_gone_on_with(
         run.kill_group()
         assert margin_digests(tmp_path) == before
         run_workflow(tmp_path, "--unlock", check=True)
+        # It is complete, so only what the killed run has left is deleted.
         left = jobs(run_workflow(tmp_path, "-n", check=True).stdout)
-        assert left["finish_margin"] == 1
+        assert left == {"finish_margin": 1}
         resume(tmp_path)
     assert margin_digests(tmp_path) == before
-    assert (tmp_path / "results" / NAME / "partition_info.csv").stat().st_ino != inode
+    assert (tmp_path / "results" / NAME / "partition_info.csv").stat().st_ino == inode
+    assert remains(tmp_path) == []
     assert "Nothing to be done" in run_workflow(tmp_path).stdout
+
+
+def test_without_resume_each_run_makes_the_margin_anew(tmp_path: Path, config: dict[str, Any]):
+    everything = jobs(run_workflow(tmp_path, config=config, check=True).stdout)
+    before = margin_digests(tmp_path)
+    anew = config | {"resume": False}
+    for _ in range(2):
+        inode = (tmp_path / "results" / NAME / "partition_info.csv").stat().st_ino
+        assert jobs(run_workflow(tmp_path, config=anew, check=True).stdout) == everything
+        assert margin_digests(tmp_path) == before
+        assert (tmp_path / "results" / NAME / "partition_info.csv").stat().st_ino != inode
+        assert len(list(tmp_path.glob("intermediate/*/*/plan.npz"))) == 1
+    assert "Nothing to be done" in run_workflow(tmp_path, config=config).stdout

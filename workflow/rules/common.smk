@@ -33,7 +33,13 @@ def incomplete_margins():
 
 def pending_margins():
     """Return the plan directories of the margins that this run makes."""
-    return [key for key, margin in MARGINS.items() if key in INCOMPLETE or to_make_again(margin)]
+    return [key for key in MARGINS if key in INCOMPLETE or is_forced() or is_left(key)]
+
+
+@cache
+def is_left(plan_dir):
+    """Tell whether a margin that is complete has only to be cleaned up."""
+    return workflow.is_main_process and has_leftovers(MARGINS[plan_dir])
 
 
 def targets():

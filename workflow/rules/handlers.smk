@@ -30,7 +30,8 @@ from margin_cache.notification.messages import (
 )
 from margin_cache.notification.smtp import notify, take_login
 from margin_cache.process import one_line
-from margin_cache.margin.rebuild import Rebuild, rebuild_wanted
+from margin_cache.margin.existing_output import has_leftovers
+from margin_cache.margin.receipts import missing_receipts
 from margin_cache.margin.start_run import start_margin
 from margin_cache.margin.model import load_margins
 from margin_cache.margin.prepare import prepare_margins
@@ -101,12 +102,10 @@ def begin_run():
     try:
         check_batch()
         check_touch(MARGINS[plan_dir].files.output_dir for plan_dir in pending_margins())
-        for margin in MARGINS.values():
-            if not margin.settings.resume:
-                # As far as they are there, which they are in a dry run.
-                workflow.dag.forcefiles.update(job_inputs.all_outputs(margin))
-        for plan_dir, margin in {} if workflow.dryrun else MARGINS.items():
-            start_margin(margin, plan_dir in pending_margins(), again=to_make_again(margin))
+        for plan_dir in pending_margins():
+            receipts_to_make(plan_dir)
+            if not workflow.dryrun:
+                start_margin(MARGINS[plan_dir])
         say_what_is_made()
     except (MarginCacheError, OSError) as error:
         end_in_one_line(error)  # Snakemake holds no lock yet
@@ -150,13 +149,10 @@ def is_audited(margin):
     return bool(path) and Path(path).resolve() == margin.files.output_dir.resolve()
 
 
-def to_make_again(margin):
-    """Return what of a finished margin is made again, by options like --forceall or by its keys."""
+def is_forced():
+    """Tell whether all is made again."""
     settings = workflow.dag_settings if workflow.is_main_process else None
-    if settings is None or workflow.touch:
-        return Rebuild.NOTHING
-    everything = settings.forceall or not margin.settings.resume
-    return rebuild_wanted(everything, map(str, settings.forcerun))
+    return settings is not None and settings.forceall and not workflow.touch
 
 
 @cache
@@ -185,10 +181,18 @@ def receipts(margin):
     """Return the receipts of jobs that belong into the DAG: missing ones, or all if they count."""
     with_done = workflow.is_main_process and (
         shows_done_jobs()
-        or to_make_again(margin) >= Rebuild.FILES
+        or is_forced()
         or workflow.dag_settings.batch is not None
     )
-    return job_inputs.missing_receipts(margin, with_done)
+    if with_done:
+        return [str(margin.files.receipt(job)) for job in margin.plan.reduce_names]
+    return list(map(str, receipts_to_make(str(margin.files.plan_dir))))
+
+
+@cache
+def receipts_to_make(plan_dir):
+    """Return the receipts that are still to be made, as they were before the first job."""
+    return missing_receipts(MARGINS[plan_dir]) if plan_dir in INCOMPLETE else []
 
 
 def check_batch():

@@ -27,7 +27,7 @@ _MEMORY = re.compile(
 _TIME = re.compile(r"due to time limit", re.IGNORECASE)
 _NEVER = "SLURM would never start a job"
 
-NOT_VISIBLE = "is not seen by"
+NOT_VISIBLE = "is not visible on"
 """What a job says of a path that its machine lacks."""
 
 

@@ -6,8 +6,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from margin_cache.errors import MarginCacheError
-from margin_cache.margin.done_jobs import done_jobs
 from margin_cache.margin.model import Margin
+from margin_cache.margin.receipts import done_jobs
 from margin_cache.planning.forecast import Forecast, file_sizes, forecast
 from margin_cache.planning.resources import largest_row_group
 from margin_cache.storage.sizes import size_text

@@ -9,21 +9,23 @@ from margin_cache.catalog.partitions import partition_files
 from margin_cache.config.model import MarginSettings
 from margin_cache.errors import MarginCacheError
 from margin_cache.margin.model import Margin, settings_as_json
-from margin_cache.margin.output_lock import is_resumed, names_while_made
-from margin_cache.margin.paths import PROVENANCE, MarginFiles
-from margin_cache.margin.rebuild import reuses_files
-from margin_cache.margin.receipts import read_receipt
+from margin_cache.margin.output_lock import is_own_lock, is_resumed, names_while_made
+from margin_cache.margin.paths import PROVENANCE, MarginFiles, is_being_made
 from margin_cache.planning.identity import is_as_good
 from margin_cache.storage.files import (
     device_and_inode,
     file_digest,
     has_size,
+    is_locked,
     is_temporary,
     read_json,
 )
 from margin_cache.storage.object_state import is_object
 
 TOOL_NAME = "snakemake-margin-cache"
+
+RUN_ID = "run_id"
+"""Key of a provenance: the run that made the margin, if it was one with ``resume: false``."""
 
 CATALOG_PLACE = "input_catalog_absolute_path"
 """Key of a provenance: where the primary was. A path that is given may be relative."""
@@ -42,15 +44,15 @@ _WITHOUT_INFLUENCE = (
 
 
 def is_complete(margin: Margin) -> bool:
-    """Tell whether the margin in the output directory is whole and that of the catalog as it is.
+    """Return whether the margin in the output directory is whole, and of the catalog as it is now.
 
-    It is not while it is to be made again.
+    With ``resume: false``, only if this run has made it.
     """
     provenance = read_provenance(margin.files.output_dir / PROVENANCE)
-    info = margin.plan.parameters.catalog
+    run_id = margin.plan.parameters.run_id
     return (
         provenance is not None
-        and not margin.files.rebuild_file.exists()
+        and run_id in ("", provenance.get(RUN_ID))
         and provenance["content_id"] == margin.plan.content_id
         and provenance["input_fingerprint"] == margin.plan.input_fingerprint
         and is_as_good(provenance["library"], margin.plan.library)
@@ -58,8 +60,31 @@ def is_complete(margin: Margin) -> bool:
             _is_as_made(margin.files, path, size, digest, provenance)
             for path, (size, digest) in provenance["files"].items()
         )
-        and format_of(info).is_registered(info, margin.files.output_dir)
     )
+
+
+def has_leftovers(margin: Margin) -> bool:
+    """Return whether a complete margin still needs its finishing job, and no other of its jobs.
+
+    The job then registers the margin in its collection and deletes what a killed run has left. Not
+    while a run is at work here, which will do so itself.
+    """
+    files, info = margin.files, margin.plan.parameters.catalog
+    if is_locked(files.plan_lock) or is_being_made(files.output_dir):
+        return False
+    return (
+        bool(files.left_behind())
+        or (files.receipts_dir.exists() and not margin.done_file.exists())
+        or (margin.settings.delete_intermediate_parquet_files and files.shards_dir.exists())
+        or (bool(files.url) and is_own_lock(margin))
+        or not format_of(info).is_registered(info, files.output_dir)
+    )
+
+
+def rows_of(margin: Margin) -> int:
+    """Return the number of rows of a complete margin, as its own description says."""
+    record = read_json(margin.files.output_dir / PROVENANCE)
+    return int(record.get("total_rows", record.get("hats_nrows")))
 
 
 def _is_as_made(
@@ -163,17 +188,11 @@ def check_output(margin: Margin) -> None:
     check_nothing_foreign(margin, output_dir, listed)
 
 
-def restore_backup(files: MarginFiles) -> bool:
-    """Put an older margin back that a killed run had moved away before the new one took its place.
-
-    Returns:
-        Whether there was one.
-    """
+def restore_backup(files: MarginFiles) -> None:
+    """Move an older margin back that a killed run had moved away to replace it."""
     moved = [path for path in files.left_behind() if path.name.endswith(".backup")]
-    if files.output_dir.exists() or len(moved) != 1:
-        return False
-    moved[0].rename(files.output_dir)
-    return True
+    if not files.output_dir.exists() and len(moved) == 1:
+        moved[0].rename(files.output_dir)
 
 
 def check_nothing_foreign(margin: Margin, directory: Path, listed: Iterable[str]) -> None:
@@ -269,58 +288,3 @@ def _difference(provenance: Mapping[str, Any], settings: MarginSettings) -> str:
     if keys:
         return f"with other parameters ({'; '.join(keys)})"
     return "when the catalog had other partitions, columns, compression, encodings or row groups"
-
-
-def reusable_files(margin: Margin) -> dict[str, list[Any]]:
-    """Return those of ``existing_files`` that may become files of the new margin."""
-    return existing_files(margin) if reuses_files(margin) else {}
-
-
-def find_file(
-    margin: Margin,
-    path: str,
-    size: int,
-    digest: str,
-    mark: str | None,
-    existing: Mapping[str, list[Any]],
-) -> Path | None:
-    """Return where a file that a receipt lists is: in the staging or in the output directory.
-
-    Args:
-        margin: the margin.
-        path: the file's path in the catalog.
-        size: its size in bytes.
-        digest: the digest of its content.
-        mark: the ETag of the object, if the margin is written to a URL.
-        existing: what ``reusable_files`` returned.
-    """
-    staging_dir, output_dir = margin.files.staging_dir, margin.files.output_dir
-    if margin.files.url:
-        is_there = mark is not None and is_object(output_dir / path, size, mark)
-        return output_dir / path if is_there else None
-    if has_size(staging_dir / path, size):
-        return staging_dir / path
-    if existing.get(path) == [size, digest] and has_size(output_dir / path, size):
-        return output_dir / path
-    return None
-
-
-def delete_false_receipts(margin: Margin) -> None:
-    """Delete the receipts of files or footers that are gone or have another size.
-
-    Without its receipt a job is done again. A false receipt holds no information, so nothing is
-    lost even if the run that follows is a dry one.
-    """
-    margin.done_file.unlink(missing_ok=True)
-    existing = reusable_files(margin)
-    for job in margin.plan.reduce_names:
-        receipt = read_receipt(margin.files.receipt(job))
-        if (
-            receipt is None
-            or not has_size(margin.files.footers(job), receipt.footers)
-            or not all(
-                find_file(margin, path, size, digest, receipt.marks.get(path), existing)
-                for path, (_, size, digest) in receipt.files.items()
-            )
-        ):
-            margin.files.receipt(job).unlink(missing_ok=True)

@@ -27,13 +27,14 @@ from margin_cache.healpix.nested import as_pixels
 from margin_cache.margin.cleanup import clean_up
 from margin_cache.margin.existing_output import (
     CATALOG_PLACE,
+    RUN_ID,
     TOOL_NAME,
     check_nothing_foreign,
     check_output,
     existing_files,
-    find_file,
     is_complete,
-    reusable_files,
+    read_provenance,
+    rows_of,
 )
 from margin_cache.margin.model import Margin, settings_as_json
 from margin_cache.margin.output import Place, output_of
@@ -41,7 +42,7 @@ from margin_cache.margin.output_lock import run_token, work_of
 from margin_cache.margin.paths import (
     PROVENANCE,
 )
-from margin_cache.margin.receipts import Receipt, read_receipt
+from margin_cache.margin.receipts import Receipt, find_file, read_receipt
 from margin_cache.parquet.joined_footers import MOST_BYTES, join_footers, joined_size
 from margin_cache.storage.directories import (
     delete_directory,
@@ -52,6 +53,7 @@ from margin_cache.storage.files import (
     atomic_path,
     exclusive_lock,
     file_digest,
+    has_size,
     link_or_copy,
     unique_id,
     write_json,
@@ -62,10 +64,9 @@ from margin_cache.storage.files import (
 def finish_margin(margin: Margin) -> dict[str, Any]:
     """Put a margin together from what the reduce jobs wrote, and move it to its output directory.
 
-    One that is written to a URL gets the rest of its objects there instead.
-
-    Args:
-        margin: the margin; all its reduce jobs are done.
+    One that is written to a URL gets the rest of its objects there instead. If the margin is
+    complete, and the reduce jobs have not written all its files anew, this only registers it in its
+    collection and cleans up.
 
     Returns:
         What is written last of all: output directory, rows and number of Parquet files.
@@ -79,18 +80,30 @@ def finish_margin(margin: Margin) -> dict[str, Any]:
     # A second copy of the job waits, and then finds the margin complete.
     with exclusive_lock(paths.plan), output_of(margin) as place:
         with unchanged_directory(paths.output_dir) as is_output_as_before:
-            files, marks = _listed_files(margin)
-            rows = sum(count for count, _, _ in files.values())
-            if not is_complete(margin):
+            if not is_complete(margin) or _is_reduced_anew(margin):
                 check_unchanged(info, plan.partitions, plan.schema)
                 check_output(margin)
-                _put_together(margin, files, marks, is_output_as_before, place)
-                place.register(info)
+                _put_together(margin, *_listed_files(margin), is_output_as_before, place)
+        place.register(info)
         place.release(run_token(paths))
         clean_up(margin, paths.staging_lock)
-        summary = {"output_dir": paths.place, "rows": rows, "files": len(files)}
+        provenance = read_provenance(paths.output_dir / PROVENANCE) or {"files": ()}
+        files = sum("Npix=" in path for path in provenance["files"])
+        summary = {"output_dir": paths.place, "rows": rows_of(margin), "files": files}
         write_json(margin.done_file, summary)
     return summary
+
+
+def _is_reduced_anew(margin: Margin) -> bool:
+    """Return whether all files of the margin are in the staging directory, as after --forceall."""
+    sizes: dict[str, int] = {}
+    for job in margin.plan.reduce_names:
+        receipt = read_receipt(margin.files.receipt(job))
+        if receipt is None:
+            return False
+        sizes.update((path, size) for path, (_, size, _) in receipt.files.items())
+    staging_dir = margin.files.staging_dir
+    return bool(sizes) and all(has_size(staging_dir / path, size) for path, size in sizes.items())
 
 
 def _put_together(
@@ -125,8 +138,6 @@ def _put_together(
                     f"{paths.output_dir}: was made by another run meanwhile; start the run again, "
                     "which finds out whether anything is left to do"
                 )
-        # A kill after this leaves the older margin, which then counts as complete again.
-        paths.rebuild_file.unlink(missing_ok=True)
         listed = existing_files(margin)
         place.publish(finishing_dir, marks)
         replace_directory(
@@ -171,7 +182,7 @@ def _gather(
     By second names, so that a job that a killed run has left, and that writes into the staging
     directory from now on, changes nothing.
     """
-    staging_dir, existing = margin.files.staging_dir, reusable_files(margin)
+    staging_dir, existing = margin.files.staging_dir, existing_files(margin)
     finishing_dir.mkdir(parents=True)
     stale = []
     for path, (_, size, digest) in files.items():
@@ -327,6 +338,7 @@ def _provenance(
 ) -> dict[str, Any]:
     """Return the parameters of a margin, the versions of what made it, and its files."""
     plan = margin.plan
+    run_id = plan.parameters.run_id
     return {
         **description,
         "version": margin.format_version,
@@ -351,6 +363,7 @@ def _provenance(
                 "input_fingerprint": plan.input_fingerprint,
                 "files": files,
                 **({"objects": marks} if margin.files.url else {}),
+                **({RUN_ID: run_id} if run_id else {}),
             },
         },
     }

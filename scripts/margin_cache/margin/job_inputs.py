@@ -33,23 +33,6 @@ def shards_read(margin: Margin, job: str) -> list[str]:
     return [str(margin.files.shard(plan.map_names[need])) for need in needs]
 
 
-def missing_receipts(margin: Margin, with_done: bool = False) -> list[str]:
-    """Return the receipts that are still to be made, or all.
-
-    A reduce job that has its receipt stays out of the DAG. In it, Snakemake would run it again as
-    soon as a neighbour that has changed asks for one of its shards, and so on around the sky.
-    """
-    receipts = map(margin.files.receipt, margin.plan.reduce_names)
-    return [str(receipt) for receipt in receipts if with_done or not receipt.exists()]
-
-
-def all_outputs(margin: Margin) -> list[str]:
-    """Return what all jobs of a margin make."""
-    files, plan = margin.files, margin.plan
-    shards = map(files.shard, plan.map_names)
-    return list(map(str, [*shards, *map(files.receipt, plan.reduce_names), margin.done_file]))
-
-
 def target(margin: Margin, is_pending: bool) -> str:
     """Return the file that a margin is done with: the last of a run, or the margin's own."""
     return str(margin.done_file if is_pending else margin.files.output_dir / PROVENANCE)

@@ -39,9 +39,6 @@ FIGURES = ("orders", "margin_rows", "margin_share", "histograms", "costs", "part
 
 PROVENANCE = PROVENANCE_INFO
 
-DAMAGED = ".damaged"
-"""What the name of a file that marks a shard as damaged has more than that of the shard."""
-
 
 @dataclass(frozen=True)
 class PlanFiles:
@@ -67,11 +64,6 @@ class PlanFiles:
     def plan_lock(self) -> Path:
         """The file that a run at work at this plan has locked."""
         return self.plan_dir / "run.lock"
-
-    @property
-    def rebuild_file(self) -> Path:
-        """What is there while a finished margin is made again, until it has been replaced."""
-        return self.plan_dir / "again.json"
 
     @property
     def storage_file(self) -> Path:
@@ -271,11 +263,6 @@ def plan_dirs(directory: Path) -> list[Path]:
 def job_of(path: Path) -> str:
     """Return whose a shard or a receipt is: the id of its plan and the name of its job."""
     return f"{path.parents[1].name}/{path.stem}"
-
-
-def damage_mark(shard: Path) -> Path:
-    """Return the file that marks a shard as damaged, until the next run makes it again."""
-    return shard.with_name(f"{shard.name}{DAMAGED}")
 
 
 def is_of_this_run(log: str) -> bool:

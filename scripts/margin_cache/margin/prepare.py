@@ -48,7 +48,7 @@ from margin_cache.planning.model import (
     plan_id,
 )
 from margin_cache.storage.directories import is_mount
-from margin_cache.storage.files import device_and_inode
+from margin_cache.storage.files import device_and_inode, unique_id
 
 _PARTS = (f"{NORDER}=*", f"{NORDER}=*/{DIR}=*")
 """Directories of a catalog, but for those of partitions."""
@@ -255,6 +255,7 @@ def _prepare(named: NamedMargin) -> Margin:
         npix_parquet_name=settings.npix_parquet_name,
         properties=catalog_format.additional_properties(settings.addl_hats_properties),
         optional_files=[key for key in OPTIONAL_FILES if getattr(settings, key)],
+        run_id="" if settings.resume else unique_id(),
     )
     check_write_options(parameters, margin_schema)
     library = library_version()

@@ -1,14 +1,25 @@
-"""Receipts of reduce jobs, as they are read."""
+"""Receipts of reduce jobs, and which jobs of a margin are done."""
 
+from collections.abc import Container, Mapping
+from contextlib import suppress
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+import numpy as np
+from numpy.typing import NDArray
+
+from margin_cache.margin.existing_output import existing_files
+from margin_cache.margin.model import Margin
 from margin_cache.margin.paths import job_of
-from margin_cache.storage.files import read_json
+from margin_cache.margin.shard import delete_damaged
+from margin_cache.storage.files import has_size, is_locked, read_json
+from margin_cache.storage.object_state import is_object
+
+Bools = NDArray[np.bool_]
 
 
 class Receipt(NamedTuple):
-    """What a reduce job says that it has written.
+    """What a reduce job has written.
 
     Attributes:
         footers: size of its footers in bytes.
@@ -37,3 +48,95 @@ def read_receipt(path: Path) -> Receipt | None:
         return Receipt(int(record["footers"]), str(record["footers_digest"]), files, marks)
     except (TypeError, KeyError, ValueError, AttributeError):
         return None
+
+
+def missing_receipts(margin: Margin) -> list[Path]:
+    """Return the receipts that are still to be made of a margin that is not complete.
+
+    A receipt whose files are gone or have another size counts as missing. It is deleted, and so are
+    damaged shards and the done file, or Snakemake would take their jobs for done; but not while a
+    run is at work at this plan. Nothing is lost by that, even if only a dry run follows.
+    """
+    existing = existing_files(margin)
+    missing = [
+        margin.files.receipt(job)
+        for job in margin.plan.reduce_names
+        if not _is_whole(margin, job, existing)
+    ]
+    if not is_locked(margin.files.plan_lock):
+        with suppress(OSError):  # another user's
+            delete_damaged(margin.files.shards_dir)
+            for path in (margin.done_file, *missing):
+                path.unlink(missing_ok=True)
+    return missing
+
+
+def _is_whole(margin: Margin, job: str, existing: Mapping[str, list[Any]]) -> bool:
+    """Return whether all that the receipt of a reduce job lists is there."""
+    receipt = read_receipt(margin.files.receipt(job))
+    return (
+        receipt is not None
+        and has_size(margin.files.footers(job), receipt.footers)
+        and all(
+            find_file(margin, path, size, digest, receipt.marks.get(path), existing)
+            for path, (_, size, digest) in receipt.files.items()
+        )
+    )
+
+
+def find_file(
+    margin: Margin,
+    path: str,
+    size: int,
+    digest: str,
+    mark: str | None,
+    existing: Mapping[str, list[Any]],
+) -> Path | None:
+    """Return where a file that a receipt lists is: in the staging or in the output directory.
+
+    Args:
+        margin: the margin.
+        path: the file's path in the catalog.
+        size: its size in bytes.
+        digest: the digest of its content.
+        mark: the ETag of the object, if the margin is written to a URL.
+        existing: what ``existing_files`` returned.
+    """
+    staging_dir, output_dir = margin.files.staging_dir, margin.files.output_dir
+    if margin.files.url:
+        is_there = mark is not None and is_object(output_dir / path, size, mark)
+        return output_dir / path if is_there else None
+    if has_size(staging_dir / path, size):
+        return staging_dir / path
+    if existing.get(path) == [size, digest] and has_size(output_dir / path, size):
+        return output_dir / path
+    return None
+
+
+def done_jobs(
+    margin: Margin, mapping: Container[str] = (), reducing: Container[str] = ()
+) -> tuple[Bools, Bools]:
+    """Return for each map job whether it is done, and for each reduce job.
+
+    A map job without a shard is done if no reduce job waits for it: shards are deleted at the end.
+
+    Args:
+        margin: the margin.
+        mapping: names of map jobs that a run is going to do, whatever is there.
+        reducing: the same of reduce jobs.
+    """
+    plan, files = margin.plan, margin.files
+    is_reduced = np.array(
+        [name not in reducing and files.receipt(name).exists() for name in plan.reduce_names],
+        dtype=bool,
+    )
+    is_wanted = np.zeros(len(plan.map_names), dtype=bool)
+    is_wanted[plan.needs[np.repeat(~is_reduced, np.diff(plan.need_bounds))]] = True
+    is_mapped = np.array(
+        [
+            name not in mapping and (not wanted or files.shard(name).exists())
+            for name, wanted in zip(plan.map_names, is_wanted.tolist(), strict=True)
+        ],
+        dtype=bool,
+    )
+    return is_mapped, is_reduced

@@ -9,7 +9,6 @@ batch go its first and last destination, and a checksum of all that it says.
 import os
 import zlib
 from collections.abc import Iterator, Sequence
-from contextlib import suppress
 from itertools import pairwise
 from pathlib import Path
 
@@ -19,8 +18,7 @@ from numpy.typing import NDArray
 
 from margin_cache.catalog.columns import DESTINATION
 from margin_cache.errors import MarginCacheError, RetryableError
-from margin_cache.margin.paths import DAMAGED, damage_mark, job_of
-from margin_cache.storage.files import read_json, write_json
+from margin_cache.margin.paths import job_of
 
 _LISTS = (
     pa.ListArray,
@@ -35,6 +33,9 @@ _JOB = b"margin_cache:job"
 
 _CONTENT = b"margin_cache:content"
 """Key of first destination, last destination and checksum of a batch, in the metadata with it."""
+
+_DAMAGED_TIME = 0
+"""Time of change that marks a shard as damaged. One that replaces it has another."""
 
 
 def new_shard(sink: pa.NativeFile, schema: pa.Schema, shard: Path) -> pa.RecordBatchFileWriter:
@@ -74,8 +75,8 @@ def write_rows(
 def read_rows(shard: Path, schema: pa.Schema, first: int, stop: int) -> Iterator[pa.RecordBatch]:
     """Yield the batches of a shard that have rows of some destinations, and perhaps of others.
 
-    The shard is mapped into memory, so only those are read. If it is not whole, or another job's,
-    it is marked; not if it cannot be read just now.
+    The shard is mapped into memory, so only those are read. If it is damaged, or another job's, it
+    is marked, and the next run makes it again.
 
     Args:
         shard: the file.
@@ -114,41 +115,35 @@ def read_rows(shard: Path, schema: pa.Schema, first: int, stop: int) -> Iterator
             raise RetryableError(
                 f"{shard}: cannot be read ({os.strerror(error.errno)}); start the run again"
             ) from None
-        raise MarginCacheError(f"{shard}: is damaged; {_mark(shard, opened)}") from None
+        raise MarginCacheError(f"{shard}: is damaged; {_mark_damaged(shard, opened)}") from None
 
 
-def _state(shard: Path) -> list[int]:
-    """Return what tells a shard from another that takes its place, also on another machine."""
+def _state(shard: Path) -> tuple[int, int, int]:
+    """Return what differs once another shard has taken the place of this one."""
     state = shard.stat()
-    return [state.st_ino, state.st_size, state.st_mtime_ns]
+    return state.st_ino, state.st_size, state.st_mtime_ns
 
 
-def _mark(shard: Path, opened: list[int]) -> str:
-    """Mark a shard as damaged; return what is to be done about it.
+def _mark_damaged(shard: Path, opened: tuple[int, int, int]) -> str:
+    """Mark a shard for deletion unless it was replaced since; return what the user has to do.
 
-    Args:
-        shard: the file.
-        opened: the state of what was read.
+    It stays for now: Snakemake ends a run at once when an input of another job is missing.
     """
     try:
-        write_json(damage_mark(shard), opened)
+        if _state(shard) == opened:
+            os.utime(shard, (_DAMAGED_TIME, _DAMAGED_TIME))
+    except FileNotFoundError:
+        pass
     except OSError as error:
-        return f"delete it and start the run again ({error.filename}: {error.strerror})"
+        return f"delete it and start the run again ({error.strerror})"
     return "start the run again, which makes it again"
 
 
 def delete_damaged(shards_dir: Path) -> None:
-    """Delete the shards that an earlier run has marked, unless others have taken their places.
-
-    Args:
-        shards_dir: their directory, if there is one.
-    """
-    for mark in shards_dir.glob(f"*{DAMAGED}"):
-        shard = mark.with_name(mark.name.removesuffix(DAMAGED))
-        with suppress(FileNotFoundError):
-            if _state(shard) == read_json(mark):
-                shard.unlink()
-        mark.unlink(missing_ok=True)
+    """Delete the shards that jobs of an earlier run have found damaged."""
+    for shard in shards_dir.glob("*"):
+        if shard.stat().st_mtime == _DAMAGED_TIME:
+            shard.unlink()
 
 
 def _checksum(batch: pa.RecordBatch) -> int:

@@ -11,8 +11,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
-from margin_cache.cluster.failures import NOT_VISIBLE
-from margin_cache.errors import MarginCacheError
+from margin_cache.errors import RetryableError
 from margin_cache.margin.paths import MarginFiles
 
 PATIENCE = 10.0
@@ -36,29 +35,24 @@ def wait_until(is_visible: Callable[[], bool], directory: Path) -> bool:
     return True
 
 
-def not_visible(key: str, path: Path) -> MarginCacheError:
-    """Return the error that says that this machine does not see a path.
-
-    Args:
-        key: the key of the configuration that it comes from.
-        path: the path.
-    """
+def not_visible(key: str, path: Path) -> RetryableError:
+    """Return the error for a path that this machine does not see; another node may see it."""
     node = os.environ.get("SLURMD_NODENAME", platform.node())
-    return MarginCacheError(
-        f"{key}: {path.absolute()} {NOT_VISIBLE} {node}, which runs a job; it must be on a "
+    return RetryableError(
+        f"{key}: {path.absolute()} is not visible on {node}, which runs a job; it must be on a "
         "file system that all nodes see"
     )
 
 
 def check_visible(files: MarginFiles, partition: str | None) -> None:
-    """Check that this machine sees the directory of the margin, and a partition.
+    """Check that the machine that runs a job sees the margin's directory and a partition.
 
     Args:
-        files: those of the margin; the main process has made their directories.
-        partition: a file that the job reads, if it reads any of the catalog.
+        files: the files of the margin, whose directories the main process has made.
+        partition: a partition file that the job reads; None if it reads none.
 
     Raises:
-        MarginCacheError: it does not.
+        RetryableError: one is not visible here.
     """
     # The staging directory becomes the output directory when the margin is finished.
     if not wait_until(

@@ -1,7 +1,4 @@
-"""The beginning of a run that has jobs: all that is written and deleted before the first of them.
-
-While the Snakefile is parsed nothing is written, so that a dry run cannot disturb a run at work.
-"""
+"""What a run locks, checks and writes before the first of its jobs."""
 
 import json
 import os
@@ -10,17 +7,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from margin_cache.errors import MarginCacheError
-from margin_cache.margin.cleanup import clean_up
 from margin_cache.margin.downloads import delete_downloads
-from margin_cache.margin.existing_output import (
-    check_output,
-    delete_false_receipts,
-    restore_backup,
-)
+from margin_cache.margin.existing_output import check_output, is_complete, restore_backup
 from margin_cache.margin.model import Margin, save_margin
-from margin_cache.margin.output_lock import is_own_lock, new_output_lock, run_in_words, run_token
-from margin_cache.margin.rebuild import Rebuild, start_rebuild
-from margin_cache.margin.shard import delete_damaged
+from margin_cache.margin.output_lock import new_output_lock, run_in_words
 from margin_cache.storage.files import acquire_lock, is_locked, read_json
 
 if TYPE_CHECKING:
@@ -30,24 +20,13 @@ _held: list[int] = []
 """Descriptors of the locks of this process, which last as long as it does."""
 
 
-def start_margin(margin: Margin, is_pending: bool, again: Rebuild = Rebuild.NOTHING) -> None:
-    """Lock a margin for this run, and write what its jobs need; or tidy up, if it is complete.
-
-    Args:
-        margin: the margin.
-        is_pending: whether it was not complete when the jobs of this run were chosen.
-        again: what of it is made again, though it may be complete.
+def start_margin(margin: Margin) -> None:
+    """Lock a margin for this run, and write what its jobs need.
 
     Raises:
-        MarginCacheError: another run is at work at it, or a directory cannot be written to.
+        MarginCacheError: another run is at work at it, what is in its output directory must not be
+            replaced, or a directory cannot be written to.
     """
-    if not is_pending:
-        if not is_locked(margin.files.plan_lock):
-            clean_up(margin)
-            if is_own_lock(margin):  # all but the end of an earlier run
-                with _output_of(margin) as output:
-                    output.release(run_token(margin.files))
-        return
     try:
         lock_margin(margin)
         if margin.files.url:
@@ -56,16 +35,12 @@ def start_margin(margin: Margin, is_pending: bool, again: Rebuild = Rebuild.NOTH
                 output.refresh()
                 check_output(margin)
                 output.claim(new_output_lock(margin, _this_run(margin)))
-        if restore_backup(margin.files):
+        else:
+            restore_backup(margin.files)
             check_output(margin)
-        if again:
-            check_output(margin)
-            start_rebuild(margin, again)
         save_margin(margin)
         delete_downloads(margin.files)
-        delete_damaged(margin.files.shards_dir)
-        delete_false_receipts(margin)
-        if margin.files.url:
+        if margin.files.url and not is_complete(margin):
             with _output_of(margin) as output:
                 output.withdraw()
     except OSError as error:

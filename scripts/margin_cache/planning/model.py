@@ -54,6 +54,7 @@ class MarginParameters:
         npix_parquet_name: name of the file in each such directory; empty for the pixel's.
         properties: further lines of its properties.
         optional_files: the keys that ask for further files.
+        run_id: with ``resume: false``, an id of the run, which so finds nothing of earlier ones.
     """
 
     catalog: CatalogInfo
@@ -69,6 +70,7 @@ class MarginParameters:
     npix_parquet_name: str
     properties: dict[str, str]
     optional_files: list[str]
+    run_id: str = ""
 
     @property
     def search_radius(self) -> float:
@@ -90,6 +92,8 @@ def content_id(parameters: MarginParameters, schema: pa.Schema, partitions: Part
         partitions: the partitions of the primary, in nested order.
     """
     shaping = asdict(replace(parameters, partitions_per_job="auto", job_size_mb=0))
+    # What the margin holds does not depend on the run.
+    del shaping["run_id"]
     # The digest of a margin must not change with the name of an attribute.
     shaping["further_files"] = shaping.pop("optional_files")
     return _digest(

@@ -7,8 +7,8 @@ from itertools import pairwise
 
 import numpy as np
 
-from margin_cache.margin.done_jobs import done_jobs
 from margin_cache.margin.model import Margin
+from margin_cache.margin.receipts import done_jobs
 from margin_cache.planning.jobs import audit_bounds
 
 

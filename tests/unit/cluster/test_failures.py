@@ -67,7 +67,7 @@ def test_what_a_script_says_is_final_is(logs: list[str]) -> None:
 
 
 def test_a_path_that_no_job_has_seen_is_final(logs: list[str]) -> None:
-    say(logs[1], "error: tmp_dir: /x is not seen by n1, which runs a job; it must be")
+    say(logs[1], "error: tmp_dir: /x is not visible on n1, which runs a job; it must be")
     assert is_final(ENDED.format("FAILED"), logs, has_come_back=False)
     assert not is_final(ENDED.format("FAILED"), logs, has_come_back=True)
 

@@ -5,6 +5,8 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from margin_cache.margin.cleanup import clean_up
+from margin_cache.margin.existing_output import has_leftovers
 from margin_cache.margin.finish import finish_margin
 from margin_cache.margin.model import Margin
 from margin_cache.margin.start_run import start_margin
@@ -42,16 +44,19 @@ def test_leftovers_of_a_complete_margin_are_deleted(prepare: Callable[..., Margi
     finish_margin(margin)
     older = replace(margin.plan, library="0.0")
     other = replace(margin, plan=older, is_plan_new=True)
-    start_margin(other, True)
+    start_margin(other)
     (margin.files.backup_dir / "Norder=0").mkdir(parents=True)
     margin.files.shards_dir.mkdir()
     margin.files.shard("half").touch()
-    start_margin(margin, False)
+    assert not has_leftovers(margin)
+    clean_up(margin)
     assert other.files.plan_dir.exists() and other.files.staging_dir.exists()
     assert not margin.files.shards_dir.exists()
     # The other run may be about to replace the margin, which lies there meanwhile.
     assert margin.files.backup_dir.exists()
     release_locks()
-    start_margin(margin, False)
+    assert has_leftovers(margin)
+    clean_up(margin)
     assert not other.files.staging_dir.exists()
     assert not margin.files.backup_dir.exists()
+    assert not has_leftovers(margin)

@@ -10,7 +10,6 @@ import pytest
 from margin_cache.errors import MarginCacheError
 from margin_cache.margin.existing_output import (
     check_output,
-    delete_false_receipts,
     existing_files,
     is_complete,
 )
@@ -108,22 +107,6 @@ def test_a_copy_of_the_provenance_serves_if_nothing_else_has_come(finished: Marg
     assert existing_files(finished) == listed
     (finished.files.output_dir / "notes.txt").touch()
     assert existing_files(finished) == {}
-
-
-@pytest.mark.parametrize("damage", ["none", "file", "footers", "{}", "[]", '{"footers": 1}'])
-def test_receipts_of_files_that_are_gone_are_forgotten(finished: Margin, damage: str) -> None:
-    names = finished.plan.reduce_names
-    receipts = [finished.files.receipt(name) for name in names]
-    if damage == "file":
-        first_file(finished).unlink()
-    if damage == "footers":
-        finished.files.footers(names[0]).unlink()
-    if damage[0] in "[{":
-        receipts[0].write_text(damage)
-    delete_false_receipts(finished)
-    lost = [receipt for receipt in receipts if not receipt.exists()]
-    assert len(lost) == (0 if damage == "none" else 1)
-    assert not finished.done_file.exists()
 
 
 @pytest.mark.parametrize("kind", ["file", "link", "broken link", "pipe"])

@@ -14,14 +14,15 @@ import pytest
 from margin_cache.errors import MarginCacheError
 from margin_cache.margin import finish
 from margin_cache.margin.cleanup import clean_up
-from margin_cache.margin.existing_output import is_complete
+from margin_cache.margin.existing_output import has_leftovers, is_complete
 from margin_cache.margin.finish import finish_margin
 from margin_cache.margin.model import Margin
+from margin_cache.margin.receipts import missing_receipts
 from margin_cache.margin.reduce import reduce_margins
 from margin_cache.margin.start_run import start_margin
 from margin_cache.storage.files import file_digest, write_text
 from support.full_disks import files_end_at
-from support.margins import remains
+from support.margins import remains, tree_digest
 from support.stages import release_locks, run_map_jobs, run_reduce_jobs
 
 
@@ -199,7 +200,7 @@ def test_what_is_about_to_be_moved_is_locked_until_it_has_moved(
     reduced: Margin, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Or a run for the margin that is replaced, which it finds complete, would delete it."""
-    start_margin(reduced, True)
+    start_margin(reduced)
     other = replace(reduced, plan=replace(reduced.plan, library="0.0"))
     move = finish.replace_directory
 
@@ -286,3 +287,71 @@ def test_what_is_put_into_the_older_margin_at_the_last_moment_is_not_deleted(
         monkeypatch.setattr(finish, "replace_directory", move)
         finish_margin(margin)
     assert is_complete(margin)
+
+
+def test_files_that_are_all_reduced_anew_replace_a_complete_margin(finished: Margin) -> None:
+    """As with --forceall; also a file that has rotted with its size."""
+    before = tree_digest(finished.files.output_dir)
+    description = finished.files.output_dir / "partition_info.csv"
+    inode = description.stat().st_ino
+    rotten = next(finished.files.output_dir.rglob("Npix=*.parquet"))
+    rotten.write_bytes(bytes(rotten.stat().st_size))
+    run_map_jobs(finished)
+    run_reduce_jobs(finished)
+    assert is_complete(finished)
+    finish_margin(finished)
+    assert tree_digest(finished.files.output_dir) == before
+    assert description.stat().st_ino != inode
+    assert not has_leftovers(finished)
+
+
+def test_a_rebuild_that_was_killed_leaves_the_complete_margin(finished: Margin) -> None:
+    """The finishing job then needs no receipts; the one that was about to be made is gone."""
+    inode = (finished.files.output_dir / "partition_info.csv").stat().st_ino
+    summary = json.loads(finished.done_file.read_text())
+    reduce_margins(finished.plan, 0, finished.files, finished.files.staging_dir)
+    finished.files.receipt(finished.plan.reduce_names[1]).unlink()
+    assert is_complete(finished) and has_leftovers(finished)
+    assert finish_margin(finished) == summary
+    assert (finished.files.output_dir / "partition_info.csv").stat().st_ino == inode
+    assert is_complete(finished) and not has_leftovers(finished)
+
+
+def test_a_finishing_job_that_was_killed_at_its_end_is_done_again(
+    reduced: Margin, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def killed(*arguments: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(finish, "clean_up", killed)
+        with pytest.raises(KeyboardInterrupt):
+            finish_margin(reduced)
+    assert is_complete(reduced) and has_leftovers(reduced)
+    assert finish_margin(reduced)["rows"]
+    assert is_complete(reduced) and not has_leftovers(reduced)
+
+
+def test_without_resume_only_what_this_run_has_made_is_complete(
+    finished: Margin, prepare: Callable[..., Margin]
+) -> None:
+    """Nothing of earlier runs is found, and they leave nothing once the margin is replaced."""
+    before = tree_digest(finished.files.output_dir)
+    del before["provenance_info.json"]
+    first, second = (prepare(resume=False) for _ in range(2))
+    assert first.plan.content_id == second.plan.content_id == finished.plan.content_id
+    assert len({m.plan.plan_id for m in (first, second, finished)}) == 3
+    for margin in (first, second):
+        assert not is_complete(margin)
+        assert len(missing_receipts(margin)) == len(margin.plan.reduce_names)
+        start_margin(margin)
+        run_map_jobs(margin)
+        run_reduce_jobs(margin)
+        finish_margin(margin)
+        release_locks()
+        after = tree_digest(margin.files.output_dir)
+        del after["provenance_info.json"]
+        assert after == before
+        assert is_complete(margin) and is_complete(finished)
+    assert not is_complete(first)
+    assert not first.files.plan_dir.exists() and not finished.files.plan_dir.exists()

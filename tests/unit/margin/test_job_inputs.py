@@ -1,14 +1,11 @@
-"""Jobs read what the plan says; receipts that are there stay out of the DAG."""
+"""Jobs read what the plan says."""
 
 import os
 import time
 from collections.abc import Callable
 from pathlib import Path
 
-import pytest
 from margin_cache.margin.job_inputs import (
-    all_outputs,
-    missing_receipts,
     partitions_read,
     shards_read,
     target,
@@ -49,29 +46,9 @@ def test_a_reduce_job_reads_the_shards_that_it_needs(prepare: Callable[..., Marg
         assert expected
 
 
-@pytest.mark.parametrize("made", [0, 2])
-def test_receipts_that_are_there_are_not_asked_for(
-    prepare: Callable[..., Margin], made: int
-) -> None:
-    margin = prepare()
-    receipts = [margin.files.receipt(name) for name in margin.plan.reduce_names]
-    margin.files.receipts_dir.mkdir()
-    for receipt in receipts[:made]:
-        receipt.touch()
-    assert missing_receipts(margin) == [str(receipt) for receipt in receipts[made:]]
-    assert missing_receipts(margin, with_done=True) == list(map(str, receipts))
-
-
 def test_a_run_ends_with_the_done_file_unless_the_margin_is_complete(
     prepare: Callable[..., Margin],
 ) -> None:
     margin = prepare()
     assert target(margin, True) == str(margin.done_file)
     assert Path(target(margin, False)).parent == margin.files.output_dir
-
-
-def test_outputs_of_all_jobs_are_there_once_a_margin_is_finished(finished: Margin) -> None:
-    outputs = all_outputs(finished)
-    jobs = len(finished.plan.map_names) + len(finished.plan.reduce_names) + 1
-    assert len(set(outputs)) == jobs
-    assert all(Path(path).exists() for path in outputs)

@@ -56,7 +56,7 @@ def test_a_directory_that_a_job_does_not_see_is_named(
     prepare: Callable[..., Margin], impatient: None, key: str, tmp_path: Path
 ) -> None:
     settings = replace(prepare().settings, **{key: str(tmp_path / "elsewhere")})
-    with pytest.raises(MarginCacheError, match=f"^{key}: .*/elsewhere.* is not seen by "):
+    with pytest.raises(MarginCacheError, match=f"^{key}: .*/elsewhere.* is not visible on "):
         load_margins([settings])
 
 

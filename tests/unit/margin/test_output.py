@@ -39,7 +39,7 @@ def test_a_place_on_disk_has_no_objects(prepare: Callable[..., Margin], tmp_path
 
 def reduced(margin: Margin) -> str:
     """Do all jobs of a margin but the last; return the name of its place in the bucket."""
-    start_margin(margin, True)
+    start_margin(margin)
     run_map_jobs(margin)
     run_reduce_jobs(margin)
     return margin.files.url.removeprefix("s3://sky/")
@@ -61,7 +61,7 @@ def test_a_margin_in_a_store_is_made_by_the_same_stages(
 def test_a_job_whose_run_has_ended_writes_nothing(in_s3: Callable[..., Margin], s3: S3) -> None:
     margin = in_s3()
     name = margin.files.url.removeprefix("s3://sky/")
-    start_margin(margin, True)
+    start_margin(margin)
     run_map_jobs(margin)
     s3.remove(f"{name}/.being_made.json")
     with pytest.raises(MarginCacheError, match="is not being made by this run any more"):
@@ -85,7 +85,7 @@ def test_what_a_killed_process_left_in_an_image_is_nobodys(
     in_s3: Callable[..., Margin], s3: S3
 ) -> None:
     margin = in_s3()
-    start_margin(margin, True)
+    start_margin(margin)
     release_locks()
     left = temporary_beside(margin.files.output_dir / LOCK_OBJECT, unique_id())
     left.touch()
@@ -107,7 +107,7 @@ def test_a_margin_that_another_run_has_finished_meanwhile_is_not_replaced(
     before = s3.states(name)
     release_locks()
     with pytest.raises(MarginCacheError, match=r"margin_threshold 60\.0, not 30\.0"):
-        start_margin(late, True)
+        start_margin(late)
     assert s3.states(name) == before
 
 

@@ -1,11 +1,15 @@
-"""A receipt is read as it was written, or is as good as none."""
+"""Receipts are read as they were written, and tell which jobs are done."""
 
 import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
-from margin_cache.margin.receipts import Receipt, read_receipt
+from margin_cache.margin.model import Margin
+from margin_cache.margin.receipts import Receipt, done_jobs, missing_receipts, read_receipt
+from margin_cache.margin.start_run import lock_margin
+from support.stages import release_locks, run_map_jobs, run_reduce_jobs
 
 FOOTERS = {"job": "plan/receipt", "footers": 7, "footers_digest": "4567"}
 FILES = {"Norder=0/Dir=0/Npix=1.parquet": [3, 1000, "0123"]}
@@ -45,3 +49,72 @@ def test_one_of_another_shape_is_none(content: Any, tmp_path: Path) -> None:
     assert read_receipt(path) is None
     path.write_text(json.dumps(content))
     assert read_receipt(path) is None
+
+
+@pytest.mark.parametrize("damage", ["none", "file", "footers", "{}", "[]", '{"footers": 1}'])
+@pytest.mark.parametrize("locked", [False, True])
+def test_receipts_of_files_that_are_gone_are_missing(
+    finished: Margin, damage: str, locked: bool
+) -> None:
+    """They are deleted unless a run is at work."""
+    names = finished.plan.reduce_names
+    receipts = [finished.files.receipt(name) for name in names]
+    if damage == "file":
+        min(finished.files.output_dir.rglob("Npix=*")).unlink()
+    if damage == "footers":
+        finished.files.footers(names[0]).unlink()
+    if damage[0] in "[{":
+        receipts[0].write_text(damage)
+    if locked:
+        lock_margin(finished)
+    missing = missing_receipts(finished)
+    release_locks()
+    assert len(missing) == (0 if damage == "none" else 1)
+    assert [receipt for receipt in receipts if not receipt.exists()] == ([] if locked else missing)
+    assert finished.done_file.exists() == locked
+
+
+def test_all_receipts_are_missing_at_first(prepare) -> None:
+    margin = prepare()
+    assert missing_receipts(margin) == list(map(margin.files.receipt, margin.plan.reduce_names))
+
+
+def test_nothing_is_done_at_first(prepare):
+    mapped, reduced = done_jobs(prepare())
+    assert len(mapped) > 2 and len(reduced) > 2
+    assert not mapped.any() and not reduced.any()
+
+
+def test_shards_and_receipts_tell_what_is_done(prepare):
+    margin = prepare()
+    run_map_jobs(margin)
+    margin.files.shard(margin.plan.map_names[1]).unlink()
+    mapped, reduced = done_jobs(margin)
+    assert np.flatnonzero(~mapped).tolist() == [1]
+    assert not reduced.any()
+
+
+def test_a_deleted_shard_is_done_only_where_nobody_waits_for_it(prepare):
+    margin = prepare(partitions_per_job=1)
+    mapped, reduced = finished_but(margin, 0)
+    assert np.flatnonzero(~reduced).tolist() == [0]
+    assert np.flatnonzero(~mapped).tolist() == margin.plan.needs_of(0).tolist()
+    assert mapped.any()
+
+
+def finished_but(margin: Margin, job: int):
+    """What is done of a margin without shards and without the receipt of a job."""
+    run_map_jobs(margin)
+    run_reduce_jobs(margin)
+    margin.files.receipt(margin.plan.reduce_names[job]).unlink()
+    for name in margin.plan.map_names:
+        margin.files.shard(name).unlink()
+    return done_jobs(margin)
+
+
+def test_what_a_run_is_going_to_do_is_not_done(finished):
+    plan = finished.plan
+    assert all(each.all() for each in done_jobs(finished))
+    mapped, reduced = done_jobs(finished, {plan.map_names[0]}, {plan.reduce_names[1]})
+    assert np.flatnonzero(~mapped).tolist() == [0]
+    assert np.flatnonzero(~reduced).tolist() == [1]

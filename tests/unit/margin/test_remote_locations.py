@@ -93,7 +93,7 @@ def test_the_image_of_a_margin_that_is_being_made_is_its_runs_own(
     in_s3: Callable[..., Margin], s3: S3
 ) -> None:
     margin = in_s3()
-    start_margin(margin, True)
+    start_margin(margin)
     kept = margin.files.output_dir / "placed_by_a_job"
     kept.touch()
     in_s3()

@@ -11,7 +11,6 @@ import pyarrow as pa
 import pytest
 from margin_cache.catalog.columns import DESTINATION, SOURCE
 from margin_cache.errors import MarginCacheError, RetryableError
-from margin_cache.margin import shard as stage
 from margin_cache.margin.shard import delete_damaged, new_shard, read_rows, write_rows
 
 DAMAGED = "is damaged; start the run again, which makes it again"
@@ -97,11 +96,8 @@ def test_no_rows_are_no_batch(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("with_", [b"\0", b"\xff"])
-def test_a_damaged_block_is_found_wherever_it_is(
-    with_: bytes, shard: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_damaged_block_is_found_wherever_it_is(with_: bytes, shard: Path) -> None:
     """By one job at least; what the others read is as it was."""
-    monkeypatch.setattr(os, "fsync", lambda descriptor: None)  # of thousands of marks
     content = shard.read_bytes()
     jobs = list(zip(BOUNDS[:-1].tolist(), BOUNDS[1:].tolist(), strict=True))
     whole = {job: ids(shard, *job) for job in jobs}
@@ -110,9 +106,10 @@ def test_a_damaged_block_is_found_wherever_it_is(
         block = content[start : start + size]
         if not block.strip(b"\0"):
             continue
-        shard.write_bytes(content[:start] + with_ * len(block) + content[start + len(block) :])
+        damaged = content[:start] + with_ * len(block) + content[start + len(block) :]
         found = 0
         for job in jobs:
+            shard.write_bytes(damaged)
             try:
                 assert ids(shard, *job) == whole[job]
             except MarginCacheError as error:
@@ -125,11 +122,11 @@ def test_a_damaged_block_is_found_wherever_it_is(
 def test_a_shard_of_another_job_or_plan_is_named(place: str, shard: Path, tmp_path: Path) -> None:
     other = tmp_path / place
     other.parent.mkdir(parents=True, exist_ok=True)
-    other.symlink_to(shard)
+    other.write_bytes(shard.read_bytes())
     with pytest.raises(MarginCacheError, match=re.escape(f"{other}: {DAMAGED}")):
         list(read_rows(other, some_rows().schema, 0, 12))
     delete_damaged(other.parent)
-    assert not other.is_symlink()
+    assert not other.exists()
     assert ids(shard, 0, 12)
 
 
@@ -140,11 +137,8 @@ def test_a_shard_of_other_columns_is_named(shard: Path) -> None:
         list(read_rows(shard, other, 0, 12))
 
 
-def test_a_changed_byte_anywhere_is_found_or_changes_nothing(
-    shard: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_changed_byte_anywhere_is_found_or_changes_nothing(shard: Path) -> None:
     """What messages say around the buffers too, as how many nulls a column has."""
-    monkeypatch.setattr(os, "fsync", lambda descriptor: None)  # of thousands of marks
     content = shard.read_bytes()
     table = pa.Table.from_batches(read_rows(shard, some_rows().schema, 0, 12))
     # A copy: what is mapped into memory changes with the file.
@@ -192,7 +186,7 @@ def test_what_is_no_shard_is_named_and_deleted_by_the_next_run(kind: str, shard:
     assert list(shard.parent.iterdir()) == []
 
 
-# --- marked, and deleted --------------------------------------------------------------------
+# --- deleted, or left --------------------------------------------------------------------
 
 
 def damage(shard: Path) -> None:
@@ -239,30 +233,22 @@ def test_a_shard_is_not_blamed_for_want_of_memory(
     assert list(shard.parent.iterdir()) == [shard]
 
 
-@pytest.mark.parametrize("moment", ["read", "marked"])
 def test_what_has_taken_the_place_of_a_damaged_shard_stays(
-    moment: str, shard: Path, monkeypatch: pytest.MonkeyPatch
+    shard: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As one that another run makes while an outlived job reads the damaged one."""
     whole, open_file = shard.read_bytes(), pa.ipc.open_file
 
-    def replace_shard() -> None:
+    def open_and_replace(source: pa.NativeFile) -> pa.ipc.RecordBatchFileReader:
         new = shard.with_name("new")
         new.write_bytes(whole)
         new.replace(shard)
-
-    def open_and_replace(source: pa.NativeFile) -> pa.ipc.RecordBatchFileReader:
-        replace_shard()
         return open_file(source)
 
     damage(shard)
-    with monkeypatch.context() as patched:
-        if moment == "read":
-            patched.setattr(pa.ipc, "open_file", open_and_replace)
-        with pytest.raises(MarginCacheError, match=DAMAGED):
-            ids(shard, 0, 12)
-    if moment == "marked":
-        replace_shard()
+    monkeypatch.setattr(pa.ipc, "open_file", open_and_replace)
+    with pytest.raises(MarginCacheError, match=DAMAGED):
+        ids(shard, 0, 12)
     delete_damaged(shard.parent)
     assert list(shard.parent.iterdir()) == [shard]
     assert shard.read_bytes() == whole
@@ -278,19 +264,20 @@ def test_other_jobs_that_read_a_shard_when_it_is_deleted_go_on(shard: Path) -> N
     with pytest.raises(MarginCacheError, match=DAMAGED):
         ids(shard, 0, 3)
     delete_damaged(shard.parent)
+    assert not shard.exists()
     got += rows
     assert [each.equals(other) for each, other in zip(got, expected, strict=True)] == [True] * 8
 
 
-def test_where_nothing_can_be_marked_that_is_said(
+def test_where_nothing_can_be_marked_the_user_is_told(
     shard: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def refuse(path: Path, value: object) -> None:
+    def refuse(path: Path, times: tuple[int, int]) -> None:
         raise OSError(errno.EROFS, os.strerror(errno.EROFS), str(path))
 
-    monkeypatch.setattr(stage, "write_json", refuse)
+    monkeypatch.setattr(os, "utime", refuse)
     damage(shard)
-    said = f"delete it and start the run again ({shard}.damaged: Read-only file system)"
+    said = "delete it and start the run again (Read-only file system)"
     with pytest.raises(MarginCacheError, match=re.escape(f"{shard}: is damaged; {said}")):
         ids(shard, 0, 12)
     assert shard.exists()

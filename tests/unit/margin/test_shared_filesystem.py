@@ -28,12 +28,12 @@ def test_a_file_may_come_late(tmp_path: Path) -> None:
 def test_the_machine_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SLURMD_NODENAME", "n7")
     message = str(not_visible("tmp_dir", Path("here")))
-    assert message.startswith(f"tmp_dir: {Path.cwd()}/here is not seen by n7, ")
+    assert message.startswith(f"tmp_dir: {Path.cwd()}/here is not visible on n7, ")
 
 
 def test_a_job_needs_the_directory_of_the_margin(prepare: Callable[..., Margin]) -> None:
     files = prepare().files
-    with pytest.raises(MarginCacheError, match=r"^output_path: .* is not seen by "):
+    with pytest.raises(MarginCacheError, match=r"^output_path: .* is not visible on "):
         check_visible(files, None)
     files.staging_dir.mkdir(parents=True)
     check_visible(files, None)
@@ -47,5 +47,5 @@ def test_a_map_job_needs_its_partitions(prepare: Callable[..., Margin]) -> None:
     partition = Path(margin.plan.files_of(0)[0])
     check_visible(margin.files, str(partition))
     partition.unlink()
-    with pytest.raises(MarginCacheError, match=r"^input_catalog_path: .*Npix=.* is not seen by "):
+    with pytest.raises(MarginCacheError, match=r"^input_catalog_path: .*Npix=.* is not visible "):
         check_visible(margin.files, str(partition))

@@ -26,7 +26,7 @@ sys.path.insert(0, sys.argv[1])
 from pathlib import Path
 from margin_cache.margin.start_run import start_margin
 from margin_cache.margin.model import load_margin
-start_margin(load_margin(Path(sys.argv[2])), True)
+start_margin(load_margin(Path(sys.argv[2])))
 print("begun", flush=True)
 sys.stdin.read()
 """
@@ -66,11 +66,11 @@ def test_an_older_margin_that_a_killed_run_had_moved_away_is_put_back(
     output_dir = older.files.output_dir
     output_dir.rename(margin.files.backup_dir)
     if same:
-        start_margin(margin, True)
+        start_margin(margin)
         assert is_complete(margin)
     else:
         with pytest.raises(MarginCacheError, match=r"margin_threshold 300.0, not 301.0"):
-            start_margin(margin, True)
+            start_margin(margin)
         assert is_complete(older)
     assert not margin.files.backup_dir.exists()
 
@@ -89,7 +89,7 @@ def test_half_of_an_older_margin_is_not_put_back(
         delete_directory(margin.files.backup_dir)
     (half,) = margin.files.left_behind()
     next(half.rglob("Npix=*")).unlink()
-    start_margin(margin, True)
+    start_margin(margin)
     assert not margin.files.output_dir.exists()
     clean_up(margin, margin.files.staging_lock)
     assert margin.files.left_behind() == []
@@ -101,9 +101,9 @@ def test_a_margin_that_another_run_makes_is_refused_with_a_line_that_names_it(
     margin = prepare()
     with another_run(margin) as run:
         with pytest.raises(MarginCacheError, match=f"another run .process {run.pid} on ") as caught:
-            start_margin(margin, True)
+            start_margin(margin)
         assert str(tmp_path) in str(caught.value)
-    start_margin(margin, True)
+    start_margin(margin)
 
 
 def test_the_same_margin_with_other_parameters_is_refused_too(
@@ -115,9 +115,9 @@ def test_the_same_margin_with_other_parameters_is_refused_too(
     assert other.files.output_dir == margin.files.output_dir
     with another_run(margin) as run:
         with pytest.raises(MarginCacheError, match=f"another run .process {run.pid} on "):
-            start_margin(other, True)
+            start_margin(other)
         assert not other.files.staging_dir.exists()
-    start_margin(other, True)
+    start_margin(other)
 
 
 def test_the_same_name_at_another_place_with_the_same_tmp_dir_is_refused_for_that(
@@ -130,7 +130,7 @@ def test_the_same_name_at_another_place_with_the_same_tmp_dir_is_refused_for_tha
     assert other.files.plan_dir == margin.files.plan_dir
     with another_run(margin) as run:
         with pytest.raises(MarginCacheError) as caught:
-            start_margin(other, True)
+            start_margin(other)
         said = str(caught.value)
         assert said.startswith(
             f"tmp_dir: {margin.files.plan_dir} is in use by another run (process"
@@ -140,13 +140,13 @@ def test_the_same_name_at_another_place_with_the_same_tmp_dir_is_refused_for_tha
         assert str(tmp_path / "others") not in said
         assert not other.files.staging_dir.exists()
         with pytest.raises(MarginCacheError, match=r"^output_path: .* is being made by another"):
-            start_margin(same_place, True)
-    start_margin(other, True)
+            start_margin(same_place)
+    start_margin(other)
 
 
 def test_another_margin_is_none_of_its_business(prepare: Callable[..., Margin]) -> None:
     with another_run(prepare()):
-        start_margin(prepare(output_artifact_name="margin.wide"), True)
+        start_margin(prepare(output_artifact_name="margin.wide"))
 
 
 def test_what_another_run_has_locked_is_not_deleted(prepare: Callable[..., Margin]) -> None:
@@ -169,9 +169,9 @@ def test_what_a_run_of_the_same_plan_elsewhere_has_locked_is_not_deleted(
     other = prepare(tmp_dir=str(tmp_path / "own"))
     assert other.files.staging_dir == margin.files.staging_dir
     with another_run(other):
-        start_margin(margin, False)
+        clean_up(margin)
         assert margin.files.staging_lock.exists()
-    start_margin(margin, False)
+    clean_up(margin)
     assert not margin.files.staging_dir.exists()
 
 
@@ -180,7 +180,7 @@ def test_locks_of_a_killed_run_hold_nobody_up(prepare: Callable[..., Margin]) ->
     with another_run(margin) as run:
         run.kill()
     assert margin.files.plan_lock.exists()
-    start_margin(margin, True)
+    start_margin(margin)
 
 
 def test_a_plan_that_the_disk_has_no_room_for_is_refused(prepare: Callable[..., Margin]) -> None:
@@ -188,7 +188,7 @@ def test_a_plan_that_the_disk_has_no_room_for_is_refused(prepare: Callable[..., 
     margin.files.plan.unlink()
     said = f"{margin.files.plan}: cannot be written to .File too large."
     with pytest.raises(MarginCacheError, match=said), files_end_at(1000):
-        start_margin(margin, True)
+        start_margin(margin)
     assert not margin.files.plan.exists()
 
 
@@ -196,4 +196,4 @@ def test_a_directory_that_cannot_be_made_is_named(prepare: Callable[..., Margin]
     margin = prepare()
     Path("results").touch()
     with pytest.raises(MarginCacheError, match=r"results.*: cannot be written to \("):
-        start_margin(margin, True)
+        start_margin(margin)
