@@ -180,9 +180,7 @@ def was_made_from(page, file):
 def receipts(margin):
     """Return the receipts of jobs that belong into the DAG: missing ones, or all if they count."""
     with_done = workflow.is_main_process and (
-        shows_done_jobs()
-        or is_forced()
-        or workflow.dag_settings.batch is not None
+        shows_done_jobs() or is_forced() or workflow.dag_settings.batch is not None
     )
     if with_done:
         return [str(margin.files.receipt(job)) for job in margin.plan.reduce_names]
