@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from margin_cache.margin.existing_output import existing_files
+from margin_cache.margin.existing_output import existing_files, is_complete
 from margin_cache.margin.model import Margin
 from margin_cache.margin.paths import job_of
 from margin_cache.margin.shard import delete_damaged
@@ -51,18 +51,20 @@ def read_receipt(path: Path) -> Receipt | None:
 
 
 def missing_receipts(margin: Margin) -> list[Path]:
-    """Return the receipts that are still to be made of a margin that is not complete.
+    """Return the receipts that are still to be made; none if the margin is complete.
 
     A receipt whose files are gone or have another size counts as missing. It is deleted, and so are
     damaged shards and the done file, or Snakemake would take their jobs for done; but not while a
     run is at work at this plan. Nothing is lost by that, even if only a dry run follows.
     """
-    existing = existing_files(margin)
-    missing = [
-        margin.files.receipt(job)
-        for job in margin.plan.reduce_names
-        if not _is_whole(margin, job, existing)
-    ]
+    missing = []
+    if not is_complete(margin):
+        existing = existing_files(margin)
+        missing = [
+            margin.files.receipt(job)
+            for job in margin.plan.reduce_names
+            if not _is_whole(margin, job, existing)
+        ]
     if not is_locked(margin.files.plan_lock):
         with suppress(OSError):  # another user's
             delete_damaged(margin.files.shards_dir)

@@ -1,6 +1,7 @@
 """Receipts are read as they were written, and tell which jobs are done."""
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,14 @@ from support.stages import release_locks, run_map_jobs, run_reduce_jobs
 
 FOOTERS = {"job": "plan/receipt", "footers": 7, "footers_digest": "4567"}
 FILES = {"Norder=0/Dir=0/Npix=1.parquet": [3, 1000, "0123"]}
+
+
+@pytest.fixture
+def reduced(prepare) -> Margin:
+    margin = prepare()
+    run_map_jobs(margin)
+    run_reduce_jobs(margin)
+    return margin
 
 
 def output_of(tmp_path: Path) -> Path:
@@ -54,24 +63,38 @@ def test_one_of_another_shape_is_none(content: Any, tmp_path: Path) -> None:
 @pytest.mark.parametrize("damage", ["none", "file", "footers", "{}", "[]", '{"footers": 1}'])
 @pytest.mark.parametrize("locked", [False, True])
 def test_receipts_of_files_that_are_gone_are_missing(
-    finished: Margin, damage: str, locked: bool
+    reduced: Margin, damage: str, locked: bool
 ) -> None:
     """They are deleted unless a run is at work."""
-    names = finished.plan.reduce_names
-    receipts = [finished.files.receipt(name) for name in names]
+    names = reduced.plan.reduce_names
+    receipts = [reduced.files.receipt(name) for name in names]
+    reduced.done_file.touch()
     if damage == "file":
-        min(finished.files.output_dir.rglob("Npix=*")).unlink()
+        min(reduced.files.staging_dir.rglob("Npix=*")).unlink()
     if damage == "footers":
-        finished.files.footers(names[0]).unlink()
+        reduced.files.footers(names[0]).unlink()
     if damage[0] in "[{":
         receipts[0].write_text(damage)
     if locked:
-        lock_margin(finished)
-    missing = missing_receipts(finished)
+        lock_margin(reduced)
+    missing = missing_receipts(reduced)
     release_locks()
     assert len(missing) == (0 if damage == "none" else 1)
     assert [receipt for receipt in receipts if not receipt.exists()] == ([] if locked else missing)
-    assert finished.done_file.exists() == locked
+    assert reduced.done_file.exists() == locked
+
+
+def test_files_of_the_older_margin_count(finished: Margin) -> None:
+    """Those in the output directory, of which another one is gone."""
+    first, *_ = sorted(finished.files.output_dir.rglob("Npix=*"))
+    first.unlink()
+    assert len(missing_receipts(finished)) == 1
+
+
+def test_no_receipt_of_a_complete_margin_is_missing(finished: Margin) -> None:
+    """Though all are gone: its finishing job does not need them."""
+    shutil.rmtree(finished.files.receipts_dir)
+    assert missing_receipts(finished) == []
 
 
 def test_all_receipts_are_missing_at_first(prepare) -> None:
