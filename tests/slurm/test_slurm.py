@@ -311,7 +311,7 @@ def test_a_refused_submission_is_said_once(cluster: Cluster, tmp_path: Path, cat
     options = profile("main", "constraint=nosuch")
     run = run_workflow(tmp_path, *options, config=configuration(catalog, partitions_per_job=40))
     error = last_error(run)
-    assert error.startswith("error: map_partitions: SLURM refuses the job: sbatch: error: ")
+    assert error.startswith("error: map_partitions: SLURM refused the job: sbatch: error: ")
     assert "Invalid feature specification" in error
     assert error.endswith(" jobs)")
     assert run.stdout.count("Error in rule") == 1
@@ -336,7 +336,7 @@ def test_the_cause_is_named_where_no_script_has_written_a_log(
 ):
     options = ("--retries", "0", "--set-resources", "map_partitions:mem_mb=60")
     run = run_workflow(tmp_path, *PROFILE, *options, config=configuration(catalog))
-    assert "map_partitions: a job ran out of memory (60 MB asked for)" in last_error(run)
+    assert "map_partitions: the job ran out of memory (60 MB requested)" in last_error(run)
 
 
 def test_a_directory_that_nodes_do_not_see_is_named(
@@ -363,7 +363,7 @@ def test_a_run_that_is_stopped_leaves_no_job_and_no_lock(
         run.terminate()
         assert run.wait(TIME_LIMIT) == 1
         output = (tmp_path / "first.log").read_text()
-    assert output.splitlines()[-1].startswith("stopped by SIGTERM. What is done is kept; ")
+    assert output.splitlines()[-1].startswith("stopped by SIGTERM. Completed work is kept; ")
     assert "error: " not in output
     wait_for(lambda: states(cluster, tmp_path) == ["CANCELLED"], "end of the job")
     assert not list((tmp_path / ".snakemake").glob("locks/*"))

@@ -8,9 +8,10 @@ import struct
 import subprocess
 import termios
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TextIO
 
 _CONTROL = re.compile(r"\x1b\[([0-9;?]*)([A-Za-z])|\r|\n|[^\x1b\r\n]+|\x1b")
 
@@ -71,6 +72,21 @@ class Screen:
 
     def lines(self) -> list[str]:
         return ["".join(row).rstrip() for row in self.rows]
+
+
+@contextmanager
+def pseudo_terminal(rows: int, columns: int) -> Iterator[tuple[TextIO, Callable[[], str]]]:
+    """Yield a terminal to write to, and a function that reads what was written.
+
+    With 0 rows and columns it is one of unknown size.
+    """
+    ours, theirs = pty.openpty()
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
+    try:
+        with open(theirs, "w", encoding="utf-8") as stream:  # noqa: PTH123  # has no path
+            yield stream, lambda: os.read(ours, 1 << 16).decode()
+    finally:
+        os.close(ours)
 
 
 def run_in_terminal(

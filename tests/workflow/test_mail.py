@@ -203,7 +203,7 @@ def test_mail_tells_what_a_cluster_says_about_a_failed_job(tmp_path, catalog, mo
         failed = run_workflow(tmp_path / "run", *options, config=config, fresh=True)
     assert failed.returncode == 1
     assert not warnings_in(failed.stdout)
-    assert "error: map_partitions: a job failed: out of memory." in failed.stdout
+    assert "error: map_partitions: the job failed: out of memory." in failed.stdout
     (received,) = inbox.mails
     lines = received.text.splitlines()
     assert any(line.startswith("    message: out of memory. ") for line in lines)
@@ -231,7 +231,7 @@ def test_run_is_done_though_the_mail_server_hangs(tmp_path, catalog, monkeypatch
     (warning,) = warnings_in(done.stdout)
     assert_is_one_warning(warning, f"no answer within {SHORT:g} s")
     lines = done.stdout.splitlines()
-    assert lines[lines.index(warning) - 1].startswith(f"results/{NAME}: ")
+    assert lines[lines.index(warning) - 2].startswith(f"results/{NAME}: ")
     assert lines[-1] == warning
 
 

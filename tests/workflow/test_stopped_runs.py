@@ -27,9 +27,9 @@ def test_a_run_that_is_stopped_says_so_and_is_gone_on_with(
         run.main.send_signal(number)
         assert run.main.wait(TIME_LIMIT) == 1
     said = (tmp_path / "killed.log").read_text()
-    assert said.splitlines()[-1].startswith(f"stopped by {number.name}. What is done is kept; ")
+    assert said.splitlines()[-1].startswith(f"stopped by {number.name}. Completed work is kept; ")
     assert "error: " not in said
-    assert "Correct the cause" not in said
+    assert "Fix the error" not in said
     again = run_workflow(tmp_path)  # which needs no --unlock
     assert again.returncode == 0, again.stdout
 
@@ -70,7 +70,7 @@ def test_a_run_that_is_stopped_before_its_first_job_says_so(
             run.main.send_signal(number)
             assert run.main.wait(30) == 1
     said = (tmp_path / "run/killed.log").read_text()
-    assert said.splitlines()[-1].startswith(f"stopped by {number.name}. What is done is kept; ")
+    assert said.splitlines()[-1].startswith(f"stopped by {number.name}. Completed work is kept; ")
     assert "Traceback" not in said
     assert not list((tmp_path / "run/.snakemake").glob("locks/*"))
     assert run_workflow(tmp_path / "run", check=True).returncode == 0

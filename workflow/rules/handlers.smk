@@ -15,16 +15,16 @@ from margin_cache.config.command_line import (
 )
 from margin_cache.config.validation import mail_settings
 from margin_cache.errors import MarginCacheError
+from margin_cache.notification.failures import FailedJob
 from margin_cache.notification.messages import (
-    FailedJob,
-    MarginReport,
+    MarginStatus,
+    disk_space_lines,
     failure_message,
     failure_summary,
     finished_margins,
     forecast_lines,
     margins_to_make,
     resume_command,
-    room_lines,
     run_details,
     success_message,
 )
@@ -124,10 +124,10 @@ def say_what_is_made():
     pending = [MARGINS[plan_dir] for plan_dir in pending_margins()]
     expected = [forecast_margin(margin) for margin in pending]
     places = disk_space(zip(pending, expected))
-    reports = (report for report in margin_reports() if not report.is_older)
+    reports = (report for report in margin_reports() if not report.was_complete)
     for report, each in zip(reports, expected):
         print(margins_to_make([report]), forecast_lines(each), sep="\n", file=sys.stderr)
-    print(room_lines(places), file=sys.stderr, flush=True)
+    print(disk_space_lines(places), file=sys.stderr, flush=True)
     check_disk_space(places)
 
 
@@ -242,7 +242,7 @@ def failed_jobs():
                 FailedJob(
                     job.rule.name,
                     job.wildcards_dict,
-                    list(filter(is_of_this_run, map(str, logs))),
+                    tuple(filter(is_of_this_run, map(str, logs))),
                     ERRORS.why_hopeless(record) or reason,
                     number_or_zero(job.resources.get("mem_mb")),
                     number_or_zero(job.resources.get("runtime")),
@@ -262,16 +262,17 @@ def margin_reports():
     for plan_dir, margin in MARGINS.items():
         done, parameters = read_json(margin.done_file), margin.plan.parameters
         reports.append(
-            MarginReport(
+            MarginStatus(
                 name=margin.name,
-                place=margin.files.place,
+                location=margin.files.place,
                 catalog=margin.settings.input_catalog_path,
                 threshold=parameters.threshold,
                 is_complete=done is not None or plan_dir not in pending_margins(),
-                is_older=plan_dir not in pending_margins(),
+                was_complete=plan_dir not in pending_margins(),
                 rows=done["rows"] if done else None,
                 files=done["files"] if done else None,
                 cell_order=parameters.margin_order if not parameters.fine_filtering else None,
+                format=parameters.catalog.format,
             )
         )
     return reports

@@ -1,13 +1,11 @@
 # Bars of the stages in the place of what Snakemake says of each job, by its log records and its
 # handler of them. Tried with the version that handlers.smk names.
 import logging
-import os
 
 from margin_cache.config.validation import wants_progress_bar
 from margin_cache.errors import MarginCacheError
 from margin_cache.process import one_line
-from margin_cache.progress.bars import Bars
-from margin_cache.progress.lines import Lines
+from margin_cache.progress.display import open_display
 from margin_cache.progress.work import Stage, amount, work_of
 from snakemake.logging import logger
 from snakemake.settings.enums import Quietness
@@ -26,11 +24,17 @@ class Progress(logging.Handler):
         self.display = display
 
     def emit(self, record):
-        if getattr(record, "event", None) == LogEvent.JOB_FINISHED:
+        event = getattr(record, "event", None)
+        if event == LogEvent.JOB_STARTED:
+            for job in set(record.jobs) & set(self.jobs):
+                self.display.started(self.jobs[job][0])
+        if event == LogEvent.JOB_FINISHED:
             if job := self.jobs.pop(record.job_id, None):
                 self.display.advance(*job)
         if record.levelno >= logging.WARNING:
-            self.display.aside(lambda: self.inner.handle(record))
+            self.display.clear()
+            self.inner.handle(record)
+            self.display.redraw()
 
 
 def handler_of_terminal():
@@ -68,9 +72,7 @@ def show_progress(planned):
         works, amounts = works | of_audits, amounts | done
     if not works:
         return
-    is_terminal = inner.stream.isatty() and os.environ.get("TERM") != "dumb"
-    display = Bars(inner.stream, works, planned) if is_terminal else Lines(inner.stream, works)
-    SHOWN.append(Progress(inner, amounts, display))
+    SHOWN.append(Progress(inner, amounts, open_display(inner.stream, works, planned)))
     logger.removeHandler(inner)
     logger.addHandler(SHOWN[0])
 

@@ -1,1 +1,5 @@
-"""What a run says at its end, on the terminal and by mail."""
+"""What a run tells its user: lines on the terminal, and one mail at the end.
+
+``messages`` writes the texts, ``failures`` finds the cause of a failed job in its logs, ``smtp``
+sends a mail without ever delaying or failing a run.
+"""

@@ -1,157 +1,179 @@
-"""What is said when a run ends, by mail and on the terminal."""
+"""The texts of a run: what it prints at its start and end, and the mail at its end."""
 
-import os
 import platform
 import shlex
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from datetime import timedelta
 from email.message import EmailMessage
 from email.policy import SMTP
 from pathlib import Path
 from textwrap import indent
-from typing import NamedTuple
 
-from margin_cache.cluster.failures import cause, causes
 from margin_cache.margin.disk_space import Place
+from margin_cache.notification.failures import FailedJob, cause, causes, last_lines
 from margin_cache.planning.forecast import Forecast
 from margin_cache.storage.sizes import size_text
 from margin_cache.storage.urls import is_url
 
-_MAX_NAMES = 3  # of margins in a subject
-_MAX_JOBS = 5  # failed jobs that are described
-_MAX_CAUSES = 5  # lines on the terminal about failed jobs
-_MAX_LINES, _MAX_LINE_LENGTH, _MAX_BYTES = 20, 500, 1 << 16  # of the end of a log
+_MAX_NAMES = 3  # margins named in a subject
+_MAX_JOBS = 5  # failed jobs described in a mail
+_MAX_CAUSES = 5  # error lines on the terminal
+_MAX_LOG_LINES = 20  # of each log in a mail
 _INDENT = "    "
-_ADVICE = (
-    "What is done is kept. Correct the cause, then give the same command again, from the same "
-    "directory, to go on."
-)
-_ADVICE_IF_STOPPED = (
-    "What is done is kept; give the same command again, from the same directory, to go on."
-)
+_REPEAT = "repeat the same command in the same directory to continue."
+_ADVICE = f"Completed work is kept. Fix the error, then {_REPEAT}"
+_ADVICE_IF_STOPPED = f"Completed work is kept; {_REPEAT}"
 
 
-class MarginReport(NamedTuple):
-    """What is said about a margin; rows and files are None if they are not known.
+@dataclass(frozen=True)
+class MarginStatus:
+    """The state of a margin when a run starts or ends.
 
-    The order of cells is that of a coarse margin, None of an exact one.
+    Attributes:
+        name: its name.
+        location: its directory or URL.
+        catalog: directory or URL of its catalog, or of the collection that holds the catalog.
+        threshold: margin threshold in arcsec.
+        is_complete: whether it is complete.
+        was_complete: whether it was complete before the run.
+        rows: number of its rows; None if unknown.
+        files: number of its Parquet files; None if unknown.
+        cell_order: order of the cells of a coarse margin; None for an exact one.
+        format: ``hats`` or ``hipscat``.
+        collection: directory or URL of the HATS collection that lists it; empty for none.
     """
 
     name: str
-    place: str
+    location: str
     catalog: str
-    threshold: float  # [arcsec]
+    threshold: float
     is_complete: bool
-    is_older: bool  # complete before the run
+    was_complete: bool
     rows: int | None = None
     files: int | None = None
     cell_order: int | None = None
+    format: str = "hats"
+    collection: str = ""
 
 
-class FailedJob(NamedTuple):
-    """What is said about a failed job.
-
-    The reason is the executor's and can be empty; memory in MB and minutes are what the job had
-    asked for, 0 if that is not known.
-    """
-
-    rule: str
-    wildcards: Mapping[str, str]
-    logs: Sequence[str]
-    reason: str = ""
-    memory_mb: float = 0
-    minutes: float = 0
+# --- the terminal --------------------------------------------------------------------------------
 
 
-def margins_to_make(margins: Iterable[MarginReport]) -> str:
-    """Return the lines for the terminal about the margins that a run begins to make."""
+def margins_to_make(margins: Iterable[MarginStatus]) -> str:
+    """Return one line for each margin that a run is going to make."""
     return "\n".join(
-        f"making margin {margin.name} of {margin.catalog} {_reach(margin)} in "
-        f"{margin.place.rpartition('/')[0] or '.'}"
+        f"making margin {margin.name} of {margin.catalog} {_extent(margin)} in "
+        f"{margin.location.rpartition('/')[0] or '.'}"
         for margin in margins
     )
 
 
 def forecast_lines(expected: Forecast) -> str:
-    """Return the lines for the terminal about what a margin will take."""
-    negative = expected.negative_pixels
+    """Return the lines about the cost of a margin."""
+    outside = expected.negative_pixels
     return (
-        f"  {expected.partitions} partitions, {expected.destinations} pixels that can have margin "
-        f"rows, of which {negative} negative\n"
-        f"  {expected.map_jobs} map jobs, which read {size_text(expected.read)}, and "
-        f"{expected.reduce_jobs} reduce jobs are to be done; the largest asks for "
-        f"{expected.memory_mb} MB of memory\n"
+        f"  {expected.partitions} partitions; up to {expected.destinations} pixels get margin rows"
+        + (f", {outside} of them outside the catalog\n" if outside else "\n")
+        + f"  jobs to do: {expected.map_jobs} map (reading {size_text(expected.read)}), "
+        f"{expected.reduce_jobs} reduce; the largest needs {expected.memory_mb} MB of memory\n"
         f"  about {expected.rows} rows and {size_text(expected.size)} are expected"
     )
 
 
-def room_lines(places: Iterable[Place]) -> str:
-    """Return the lines for the terminal about the room on disks."""
+def disk_space_lines(file_systems: Iterable[Place]) -> str:
+    """Return one line for each file system that a run writes to."""
     return "\n".join(
-        f"  {' and '.join(place.keys)}: about {size_text(place.needed)} are needed, "
-        f"{size_text(place.free)} are free"
-        + (", WHICH MAY BE TOO LITTLE" if place.needed > place.free else "")
-        for place in places
+        f"  {' and '.join(disk.keys)}: about {size_text(disk.needed)} are needed, "
+        f"{size_text(disk.free)} are free"
+        + (", WHICH MAY NOT BE ENOUGH" if disk.needed > disk.free else "")
+        for disk in file_systems
     )
 
 
-def finished_margins(margins: Iterable[MarginReport]) -> str:
-    """Return the lines for the terminal about the margins of a run that has succeeded."""
+def finished_margins(margins: Iterable[MarginStatus]) -> str:
+    """Return the last lines of a successful run: where each margin is and how to open it."""
     return "\n".join(
-        f"{margin.place}: {margin.rows} rows in {margin.files} files, {_reach(margin)}"
-        for margin in margins
-        if margin.rows is not None
+        line for margin in margins if margin.rows is not None for line in _finished(margin)
     )
 
 
-def _reach(margin: MarginReport) -> str:
-    """Say how far from pixels the rows of their margins are."""
-    within = f"within {margin.threshold:g} arcsec"
-    if margin.cell_order is None:
-        return within
-    return f"all {within} and others, by cells of order {margin.cell_order}"
+def nothing_to_do(margin: MarginStatus) -> str:
+    """Return one line about a margin that was complete before the run."""
+    rows = "" if margin.rows is None else f" ({margin.rows} rows)"
+    return (
+        f"margin {margin.name} is complete{rows} in {margin.location}: nothing to do. To make it "
+        "again, use --forceall"
+    )
 
 
 def failure_summary(
-    logs: Iterable[str], failed: Iterable[FailedJob] = (), stopped_by: Sequence[str] = ()
+    logs: Iterable[str], failed: Sequence[FailedJob] = (), stopped_by: Sequence[str] = ()
 ) -> str:
-    """Return the lines for the terminal about a run that has failed or was stopped.
+    """Return the last lines of a run that has failed or was stopped.
 
     Args:
-        logs: Snakemake's own, whose errors are repeated.
-        failed: the jobs that have failed.
-        stopped_by: names of the signals that have stopped the run; jobs may have failed of them.
+        logs: Snakemake's log files, whose error lines are repeated.
+        failed: the failed jobs.
+        stopped_by: names of the signals that stopped the run. Jobs that they killed are no errors.
     """
     text = "\n".join(Path(log).read_text(encoding="utf-8", errors="replace") for log in logs)
-    errors = [line.rstrip() for line in text.splitlines() if line.startswith("error: ")]
-    of_jobs = [cause(job.rule, job.reason, job.logs, job.memory_mb, job.minutes) for job in failed]
+    logged = [line.rstrip() for line in text.splitlines() if line.startswith("error: ")]
+    of_jobs = {line for line in map(cause, failed) if line}
     if stopped_by:
-        own = [line for line in of_jobs if line in errors]
-        return "\n".join([*dict.fromkeys(own), stopped(stopped_by[0])])
-    found = causes(line for line in of_jobs if line)
-    named = {line for line in of_jobs if line}
-    lines = [*found, *(line for line in dict.fromkeys(errors) if line not in named)]
-    more = len(lines) - _MAX_CAUSES
-    if more > 0:
-        lines = [*lines[:_MAX_CAUSES], f"error: there are {more} more; the log names them"]
-    unknown = "error: a job failed; its log, which stands above or is named there, says more"
-    return "\n".join([_ADVICE, *(lines or [unknown])])
+        errors = [line for line in dict.fromkeys(logged) if line in of_jobs]
+        return "\n".join([*errors[:1], stopped(stopped_by[0])])
+    errors = causes(failed)
+    errors += [line for line in dict.fromkeys(logged) if line not in of_jobs]
+    if len(errors) > _MAX_CAUSES:
+        more = len(errors) - _MAX_CAUSES
+        errors = [*errors[:_MAX_CAUSES], f"error: {more} more errors are in the log"]
+    unknown = "error: a job failed. See its log, which is printed or named above"
+    return "\n".join([_ADVICE, *(errors or [unknown])])
 
 
 def stopped(signal: str) -> str:
-    """Return the last line of a run that a signal has stopped."""
+    """Return the last line of a run that was stopped by a signal."""
     return f"stopped by {signal}. {_ADVICE_IF_STOPPED}"
 
 
-def success_message(margins: Sequence[MarginReport], details: str) -> EmailMessage:
-    """Return the mail about a run that has succeeded, without its addresses."""
+def _finished(margin: MarginStatus) -> list[str]:
+    lines = [f"{margin.location}: {margin.rows} rows in {margin.files} files, {_extent(margin)}"]
+    if margin.collection:
+        lines.append(f"  listed in the collection {margin.collection}")
+    return [*lines, f"  to open it in Python: {_open_command(margin)}"]
+
+
+def _open_command(margin: MarginStatus) -> str:
+    """Return the Python call that opens a margin."""
+    location = f'"{_absolute(margin.location)}"'
+    if margin.format == "hipscat":
+        return f"hipscat.read_from_hipscat({location})"
+    if margin.collection:
+        return f'lsdb.open_catalog("{_absolute(margin.collection)}", margin_cache="{margin.name}")'
+    return f'lsdb.open_catalog("{_absolute(margin.catalog)}", margin_cache={location})'
+
+
+def _extent(margin: MarginStatus) -> str:
+    """Say within which distance of a pixel the rows of its margin are."""
+    within = f"within {margin.threshold:g} arcsec"
+    if margin.cell_order is None:
+        return within
+    return f"all rows {within} and some beyond (cells of order {margin.cell_order})"
+
+
+# --- the mail ------------------------------------------------------------------------------------
+
+
+def success_message(margins: Sequence[MarginStatus], details: str) -> EmailMessage:
+    """Return the mail about a successful run, without its addresses."""
     complete = [margin for margin in margins if margin.is_complete]
-    subject = f"done: {_names(complete)}" if complete else "run done, none made"
+    subject = f"done: {_names(complete)}" if complete else "run done, no margin made"
     return _message(subject, ["The run is done.", *map(_describe_margin, margins), details])
 
 
 def failure_message(
-    margins: Sequence[MarginReport],
+    margins: Sequence[MarginStatus],
     failed: Sequence[FailedJob],
     command: str,
     details: str,
@@ -160,13 +182,13 @@ def failure_message(
     """Return the mail about a run that has failed or was stopped, without its addresses."""
     incomplete = [margin for margin in margins if not margin.is_complete]
     rules = ", ".join(dict.fromkeys(job.rule for job in failed))
-    what = f"The run has failed. {_ADVICE}"
+    end = f"The run has failed. {_ADVICE}"
     if stopped_by:
-        what = f"The run was stopped by {stopped_by[0]}. {_ADVICE_IF_STOPPED}"
-    parts = [what, indent(command, _INDENT)]
+        end = f"The run was stopped by {stopped_by[0]}. {_ADVICE_IF_STOPPED}"
+    parts = [end, indent(command, _INDENT)]
     parts += map(_describe_job, failed[:_MAX_JOBS])
     if not failed:
-        parts.append("No job has failed by itself: the run was stopped.")
+        parts.append("No job has failed: the run itself was stopped.")
     elif len(failed) > _MAX_JOBS:
         parts.append(f"{len(failed) - _MAX_JOBS} more jobs have failed.")
     subject = f"failed: {_names(incomplete or margins)}" + (f" in {rules}" if rules else "")
@@ -187,7 +209,7 @@ def run_details(seconds: float, logs: Iterable[str]) -> str:
 
 def printable(text: str) -> str:
     """Return a text with a question mark for each control character but newline and tab."""
-    return "".join(sign if sign.isprintable() or sign in "\n\t" else "?" for sign in text)
+    return "".join(char if char.isprintable() or char in "\n\t" else "?" for char in text)
 
 
 def _message(subject: str, parts: Iterable[str]) -> EmailMessage:
@@ -197,7 +219,7 @@ def _message(subject: str, parts: Iterable[str]) -> EmailMessage:
     return message
 
 
-def _names(margins: Sequence[MarginReport]) -> str:
+def _names(margins: Sequence[MarginStatus]) -> str:
     names = ", ".join(margin.name for margin in margins[:_MAX_NAMES])
     more = len(margins) - _MAX_NAMES
     return f"{names} and {more} more" if more > 0 else names
@@ -207,40 +229,35 @@ def _section(title: str, lines: Iterable[str]) -> str:
     return f"{title}\n" + indent("\n".join(lines), _INDENT)
 
 
-def _in_full(place: str) -> str:
-    return place if is_url(place) else str(Path(place).absolute())
+def _absolute(location: str) -> str:
+    return location if is_url(location) else str(Path(location).absolute())
 
 
-def _describe_margin(margin: MarginReport) -> str:
+def _describe_margin(margin: MarginStatus) -> str:
     lines = [
-        f"output: {_in_full(margin.place)}",
-        f"input: {_in_full(margin.catalog)}",
+        f"output: {_absolute(margin.location)}",
+        f"input: {_absolute(margin.catalog)}",
         f"threshold: {margin.threshold:g} arcsec",
     ]
     if margin.cell_order is not None:
-        lines.append(f"coarse, by cells of order {margin.cell_order}: rows beyond it as well")
+        lines.append(f"coarse, by cells of order {margin.cell_order}: some rows are beyond it")
     if margin.rows is not None:
         lines += [f"rows: {margin.rows}", f"files: {margin.files}"]
-    if margin.is_older:
+    if margin.collection:
+        lines.append(f"listed in the collection {_absolute(margin.collection)}")
+    if margin.was_complete:
         lines.append("made by an earlier run")
+    elif margin.is_complete:
+        lines.append(f"open it with {_open_command(margin)}")
     state = "" if margin.is_complete else ", which is not finished"
     return _section(f"Margin {margin.name}{state}", lines)
 
 
 def _describe_job(job: FailedJob) -> str:
     lines = [f"{name}: {value}" for name, value in job.wildcards.items()]
-    if job.reason:
-        lines.append(f"message: {' '.join(job.reason.split())}")
-    lines += [_section(f"end of {log}:", _last_lines(log)) for log in dict.fromkeys(job.logs)]
+    if job.message:
+        lines.append(f"message: {' '.join(job.message.split())}")
+    for log in dict.fromkeys(job.logs):
+        end = last_lines(log)[-_MAX_LOG_LINES:] or ["(empty or missing)"]
+        lines.append(_section(f"end of {log}:", end))
     return _section(f"Failed: rule {job.rule}", lines)
-
-
-def _last_lines(log: str) -> list[str]:
-    try:
-        with Path(log).open("rb") as file:
-            file.seek(max(file.seek(0, os.SEEK_END) - _MAX_BYTES, 0))
-            lines = file.read(_MAX_BYTES).decode("utf-8", "replace").splitlines()
-    except OSError as error:
-        return [f"({error.strerror})"]
-    lines = [line[:_MAX_LINE_LENGTH] for line in lines if line.strip()]
-    return lines[-_MAX_LINES:] or ["(nothing)"]

@@ -1,1 +1,1 @@
-"""How far a run is: what is counted of it, and how that is shown."""
+"""How far a run is: ``work`` counts partitions, pixels and bytes, ``display`` shows them."""

@@ -1,43 +1,343 @@
-"""What shows how far a run is: its errors stay readable, and it stays alive between jobs."""
+"""Shows how far a run is: bars on a terminal, a line now and then elsewhere.
 
+Both live in the terminal that others print to. Call ``clear`` before other text is printed and
+``redraw`` after it.
+"""
+
+import os
 import threading
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import TextIO
 
-from margin_cache.progress.work import Amount, Stage
+from tqdm import tqdm
+
+from margin_cache.progress.work import UNITS, Amount, MarginWork, Stage, StageProgress, together
+from margin_cache.storage.sizes import size_text
 
 Key = tuple[str, Stage]
-"""A margin, by the directory of its plan, and a stage of it."""
+"""The plan directory of a margin, or the directory of an audit, and a stage of it."""
+
+_VERBS = {
+    Stage.MAPPING: "mapped",
+    Stage.REDUCING: "reduced",
+    Stage.FINISHING: "finished",
+    Stage.AUDITING: "audited",
+}
+_TICK = 1.0  # [s]
+
+
+def open_display(
+    stream: TextIO, works: Mapping[str, MarginWork], planned_seconds: float
+) -> "Display":
+    """Begin to show the progress of margins: bars on a terminal, lines elsewhere.
+
+    Args:
+        stream: where to write.
+        works: the work of the margins and audits, by the directories of their plans.
+        planned_seconds: duration of planning in seconds.
+    """
+    if stream.isatty() and os.environ.get("TERM") != "dumb":
+        return Bars(stream, works, planned_seconds)
+    return Lines(stream, works)
 
 
 class Display:
-    """Shows how far a run is.
+    """Progress of a run. A thread calls ``tick`` each second, since jobs may take hours."""
 
-    A thread calls ``tick`` until ``close``: jobs may take hours, and nothing else happens then.
-    """
+    def __init__(
+        self,
+        stream: TextIO,
+        works: Mapping[str, MarginWork],
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._stream = stream
+        self._works = works
+        self._clock = clock
+        self._opened = clock()
+        self._stages = {
+            (key, stage): StageProgress(amounts.total, amounts.done, amounts.done)
+            for key, work in works.items()
+            for stage, amounts in work.stages.items()
+        }
+        # A signal handler may close a display while the same thread draws it.
+        self._lock = threading.RLock()
+        self._closed = threading.Event()
+        threading.Thread(target=self._tick_until_closed, daemon=True).start()
 
-    def __init__(self, every: float) -> None:
-        """Take the seconds between ticks."""
-        self._stopped = threading.Event()
-        self._thread = threading.Thread(target=self._run, args=(every,), daemon=True)
-        self._thread.start()
-
-    def _run(self, every: float) -> None:
-        while not self._stopped.wait(every):
-            self.tick()
+    def started(self, key: Key) -> None:
+        """Tell that a job of a stage has started."""
+        with self._lock:
+            self._stages[key].start(self._clock())
 
     def advance(self, key: Key, amount: Amount) -> None:
-        """Count what a job has done."""
-        raise NotImplementedError
+        """Count the work of a finished job."""
+        with self._lock:
+            stage = self._stages[key]
+            stage.start(self._opened)  # if nobody has told that a job has started
+            stage.advance(amount, self._clock())
 
-    def aside(self, write: Callable[[], object]) -> None:
-        """Have something else written to the same place."""
-        write()
+    def clear(self) -> None:
+        """Make room for other text on the same terminal."""
+
+    def redraw(self) -> None:
+        """Draw again after other text."""
 
     def tick(self) -> None:
         """Show that time has passed."""
         raise NotImplementedError
 
     def close(self) -> None:
-        """Show the end; nothing is shown after it."""
-        self._stopped.set()
-        self._thread.join()
+        """Show the last state."""
+        self._closed.set()
+
+    def _tick_until_closed(self) -> None:
+        while not self._closed.wait(_TICK):
+            with self._lock:
+                if not self._closed.is_set():
+                    self.tick()
+
+    def _write(self, text: str) -> None:
+        try:
+            self._stream.write(text)
+            self._stream.flush()
+        except (OSError, ValueError):  # the terminal or the reader is gone
+            self._closed.set()
+
+
+# --- bars ----------------------------------------------------------------------------------------
+
+_FORMS = (
+    "  {desc}{percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt} {unit} [{elapsed}<{left}{speed}{sizes}]",
+    "  {desc}{percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt} {unit} [{elapsed}<{left}{sizes}]",
+    "  {desc}{percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt} {unit} [{elapsed}<{left}]",
+    "  {desc}{percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt} [{elapsed}<{left}]",
+    "{desc}{percentage:3.0f}% {n_fmt}/{total_fmt} [{elapsed}<{left}]",
+)
+"""A bar, from the widest form to the narrowest."""
+
+_LEAST_BAR = 10  # columns
+_OTHER_LINES = 4  # left free on the terminal
+_MIN_INTERVAL = 0.1  # between two drawings [s]
+_UP = "\x1b[A\r\x1b[K"  # to the beginning of the line above, which is erased
+
+
+@dataclass(frozen=True)
+class _Bar:
+    name: str
+    unit: str
+    progress: StageProgress
+
+    def text(self, form: str, now: float, columns: int | None = None, plain: bool = False) -> str:
+        progress = self.progress
+        elapsed = progress.elapsed(now)
+        left = progress.seconds_left(now)
+        sizes = f", {size_text(progress.done.size)} of {size_text(progress.total.size)}"
+        return tqdm.format_meter(
+            progress.done.count,
+            progress.total.count,
+            elapsed,
+            ncols=columns,
+            ascii=plain,
+            prefix=self.name,
+            bar_format=form,
+            unit=self.unit,
+            left="?" if left is None else tqdm.format_interval(left),
+            speed=f", {speed}" if (speed := _speed(progress, elapsed)) else "",
+            sizes=sizes if progress.total.size else "",
+        )
+
+
+class Bars(Display):
+    """Bars on a terminal, which move down when other text is printed.
+
+    Each margin has a bar for each stage. If the terminal has too few lines for that, it has a line
+    for the stage that it is at; and if even these are too many, all margins share their bars.
+    """
+
+    def __init__(
+        self,
+        stream: TextIO,
+        works: Mapping[str, MarginWork],
+        planned_seconds: float,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._planned_seconds = planned_seconds
+        self._lines = 0  # that are drawn
+        self._cleared = 0  # how many have cleared the bars and not drawn them again
+        self._drawn_at = 0.0
+        self._plain = not _has_blocks(stream)
+        super().__init__(stream, works, clock)
+        with self._lock:
+            self.tick()
+
+    def advance(self, key: Key, amount: Amount) -> None:
+        with self._lock:
+            super().advance(key, amount)
+            if self._clock() - self._drawn_at >= _MIN_INTERVAL:
+                self.tick()
+
+    def clear(self) -> None:
+        with self._lock:
+            self._cleared += 1
+            self._write(_UP * self._lines)
+            self._lines = 0
+
+    def redraw(self) -> None:
+        with self._lock:
+            self._cleared = max(self._cleared - 1, 0)
+            self.tick()
+
+    def tick(self) -> None:
+        if self._cleared or self._closed.is_set():
+            return
+        columns, rows = terminal_size(self._stream)
+        lines = self._text(columns - 1, rows)
+        self._write(_UP * self._lines + "".join(f"{line}\n" for line in lines))
+        self._lines, self._drawn_at = len(lines), self._clock()
+
+    def close(self) -> None:
+        with self._lock:
+            self._cleared = 0
+            self.tick()
+            super().close()
+
+    def _text(self, columns: int, rows: int) -> list[str]:
+        """Return the lines that fit on a terminal."""
+        now, room = self._clock(), rows - _OTHER_LINES
+        titles = [work.name for work in self._works.values()]
+        blocks = [self._bars([key]) for key in self._works]
+        if len(titles) > 1 and sum(1 + len(bars) for bars in blocks) > room:
+            if len(titles) <= room:
+                return self._drawn(self._current_bars(columns), now, columns)
+            titles, blocks = [f"{len(titles)} margins"], [self._bars(list(self._works))]
+        drawn = iter(self._drawn([bar for bars in blocks for bar in bars], now, columns))
+        lines = [
+            line
+            for title, bars in zip(titles, blocks, strict=True)
+            for line in (title[:columns], *(next(drawn) for _ in bars))
+        ]
+        return lines[: rows - 1]
+
+    def _bars(self, keys: Sequence[str]) -> list[_Bar]:
+        """Return a bar for each stage of a margin, or of several margins together."""
+        partitions = Amount(sum(self._works[key].partitions for key in keys))
+        planning = StageProgress(partitions, Amount(), partitions, 0.0, self._planned_seconds)
+        bars = [_Bar(f"{'Planning':10}", "partitions", planning)]
+        for stage in Stage:
+            parts = [self._stages[key, stage] for key in keys if (key, stage) in self._stages]
+            if parts:
+                bars.append(_Bar(f"{stage.name.capitalize():10}", UNITS[stage], together(parts)))
+        return bars
+
+    def _current_bars(self, columns: int) -> list[_Bar]:
+        """Return one bar for each margin, that of the stage it is at."""
+        most = columns // 4
+        width = min(max(len(work.name) for work in self._works.values()), most)
+        bars = []
+        for key, work in self._works.items():
+            stage = next((s for s in work.stages if not self._stages[key, s].is_complete), None)
+            stage = stage or list(work.stages)[-1]
+            name = work.name if len(work.name) <= most else f"…{work.name[1 - most :]}"
+            label = f"{name:{width}} {stage.name.lower():10}"
+            bars.append(_Bar(label, UNITS[stage], self._stages[key, stage]))
+        return bars
+
+    def _drawn(self, bars: Sequence[_Bar], now: float, columns: int) -> list[str]:
+        """Return bars of equal length, in the widest form that the columns allow."""
+        for form in _FORMS:
+            without_bar = form.replace("{bar}", "")
+            lengths = [len(bar.text(without_bar, now)) for bar in bars]
+            width = columns - max(lengths)
+            if width >= _LEAST_BAR:
+                break
+        width = max(width, 1)
+        return [
+            bar.text(form, now, length + width, self._plain)[:columns]
+            for bar, length in zip(bars, lengths, strict=True)
+        ]
+
+
+def terminal_size(stream: TextIO) -> tuple[int, int]:
+    """Return columns and lines of a terminal; if it tells none, COLUMNS and LINES, or 80 and 24."""
+    try:
+        columns, lines = os.get_terminal_size(stream.fileno())
+    except (OSError, ValueError):
+        columns = lines = 0
+    return columns or _from_environment("COLUMNS", 80), lines or _from_environment("LINES", 24)
+
+
+def _from_environment(name: str, default: int) -> int:
+    value = os.environ.get(name, "")
+    return int(value) if value.isdecimal() and int(value) else default
+
+
+def _has_blocks(stream: TextIO) -> bool:
+    """Return whether a stream can encode the characters of smooth bars."""
+    try:
+        "█▏…".encode(stream.encoding or "utf-8")
+    except (LookupError, UnicodeEncodeError):
+        return False
+    return True
+
+
+def _speed(progress: StageProgress, elapsed: float) -> str:
+    """Return bytes or pixels per unit of time; empty if unknown."""
+    if not elapsed or progress.done == progress.before:
+        return ""
+    if progress.total.size:
+        return f"{size_text((progress.done.size - progress.before.size) / elapsed)}/s"
+    speed = (progress.done.count - progress.before.count) / elapsed
+    for unit in ("s", "min"):
+        if speed >= 1:
+            return f"{speed:.3g}/{unit}"
+        speed *= 60
+    return f"{speed:.3g}/h"
+
+
+# --- lines ---------------------------------------------------------------------------------------
+
+_PAUSE = 60.0  # at least, between two lines [s]
+_SHARE = 0.02  # of the time since the start, also at least: some 200 lines in a day
+
+
+class Lines(Display):
+    """Lines for logs: one a minute at most, about all margins together."""
+
+    def __init__(
+        self,
+        stream: TextIO,
+        works: Mapping[str, MarginWork],
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._said = clock()
+        super().__init__(stream, works, clock)
+
+    def tick(self) -> None:
+        now = self._clock()
+        if now - self._said >= max(_PAUSE, _SHARE * (now - self._opened)):
+            self._said = now
+            self._write(f"{self.text()}\n")
+
+    def text(self) -> str:
+        """Return one line with the progress of all stages."""
+        now, parts = self._clock(), []
+        for stage in Stage:
+            found = [progress for (_, name), progress in self._stages.items() if name is stage]
+            if not found:
+                continue
+            progress = together(found)
+            done, total = progress.done, progress.total
+            part = f"{_VERBS[stage]} {done.count} of {total.count} {UNITS[stage]}"
+            if total.size:
+                part += f" ({size_text(done.size)} of {size_text(total.size)})"
+            if left := progress.seconds_left(now):
+                part += f", about {_duration(left)} left"
+            parts.append(part)
+        return f"{_duration(now - self._opened)}: {'; '.join(parts)}"
+
+
+def _duration(seconds: float) -> str:
+    return str(timedelta(seconds=round(seconds)))

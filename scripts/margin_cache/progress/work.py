@@ -1,6 +1,6 @@
-"""What is counted of a margin: partitions, destination pixels and bytes, by its stages."""
+"""The work of a run, counted by stage: partitions, destination pixels and bytes."""
 
-from collections.abc import Container
+from collections.abc import Container, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from itertools import pairwise
@@ -13,7 +13,7 @@ from margin_cache.planning.jobs import audit_bounds
 
 
 class Stage(StrEnum):
-    """A stage that has a bar of its own, beside planning; the value is its rule."""
+    """A stage with a progress bar; the value is its rule."""
 
     MAPPING = "map_partitions"
     REDUCING = "reduce_margins"
@@ -27,34 +27,22 @@ UNITS = {
     Stage.FINISHING: "pixels",
     Stage.AUDITING: "partitions",
 }
-"""What is counted of the stages."""
 
 
 @dataclass(frozen=True)
 class Amount:
-    """A part of a stage.
-
-    Attributes:
-        count: partitions that are mapped, or pixels that are reduced or finished.
-        size: bytes of the files of the partitions; 0 of pixels.
-    """
+    """A number of partitions or pixels, and the bytes of the partitions; 0 bytes for pixels."""
 
     count: int = 0
     size: int = 0
 
     def __add__(self, other: "Amount") -> "Amount":
-        """Return both together."""
         return Amount(self.count + other.count, self.size + other.size)
 
 
 @dataclass(frozen=True)
 class StageWork:
-    """How much a stage has to do, and what of it was done before the run.
-
-    Attributes:
-        total: all of it.
-        done: what an earlier run has done.
-    """
+    """The whole work of a stage, and the part that was done before the run."""
 
     total: Amount
     done: Amount
@@ -62,12 +50,12 @@ class StageWork:
 
 @dataclass(frozen=True)
 class MarginWork:
-    """What is counted of a margin.
+    """The work of a margin, or of an audit.
 
     Attributes:
-        name: name of the margin.
-        partitions: number of partitions that were planned with.
-        stages: what its stages have to do.
+        name: its name.
+        partitions: number of partitions of the catalog.
+        stages: the work of its stages, in their order.
     """
 
     name: str
@@ -75,8 +63,63 @@ class MarginWork:
     stages: dict[Stage, StageWork]
 
 
+@dataclass
+class StageProgress:
+    """How far a stage is. Its clock starts with its first job and stops with its last."""
+
+    total: Amount
+    before: Amount
+    done: Amount
+    started: float | None = None  # [s]
+    ended: float | None = None  # [s]
+
+    @property
+    def is_complete(self) -> bool:
+        return self.done.count >= self.total.count
+
+    def start(self, now: float) -> None:
+        if self.started is None:
+            self.started = now
+
+    def advance(self, amount: Amount, now: float) -> None:
+        self.done += amount
+        if self.is_complete:
+            self.ended = now
+
+    def elapsed(self, now: float) -> float:
+        """Return the seconds that the stage has taken in this run."""
+        if self.started is None:
+            return 0.0
+        return (now if self.ended is None else self.ended) - self.started
+
+    def seconds_left(self, now: float) -> float | None:
+        """Estimate the seconds until the end of the stage, by its own speed; None if unknown."""
+        if self.is_complete:
+            return 0.0
+        total, before, done = (
+            amount.size if self.total.size else amount.count
+            for amount in (self.total, self.before, self.done)
+        )
+        if self.started is None or done <= before:
+            return None
+        return self.elapsed(now) * (total - done) / (done - before)
+
+
+def together(stages: Sequence[StageProgress]) -> StageProgress:
+    """Return the progress of a stage of several margins, as if it were one."""
+    starts = [stage.started for stage in stages if stage.started is not None]
+    ends = [stage.ended for stage in stages if stage.ended is not None]
+    return StageProgress(
+        sum((stage.total for stage in stages), Amount()),
+        sum((stage.before for stage in stages), Amount()),
+        sum((stage.done for stage in stages), Amount()),
+        min(starts, default=None),
+        max(ends, default=None) if all(stage.is_complete for stage in stages) else None,
+    )
+
+
 def amount(margin: Margin, stage: Stage, job: str = "") -> Amount:
-    """Return what a job does of a stage, by its name; the one that finishes has none."""
+    """Return the work of one job of a stage, by its name; the job that finishes has no name."""
     plan = margin.plan
     if stage is Stage.MAPPING:
         number = plan.map_job_of(job)
@@ -89,7 +132,7 @@ def amount(margin: Margin, stage: Stage, job: str = "") -> Amount:
 
 
 def work_of(margin: Margin, mapping: Container[str], reducing: Container[str]) -> MarginWork:
-    """Return what is counted of a margin.
+    """Return the work of a margin.
 
     Args:
         margin: the margin.
@@ -118,28 +161,12 @@ def work_of(margin: Margin, mapping: Container[str], reducing: Container[str]) -
 
 
 def audit_amounts(margin: Margin, fraction: float) -> list[Amount]:
-    """Return what the jobs of an audit do, in their order.
+    """Return the work of each job of an audit.
 
     Args:
         margin: a margin of the same catalog.
-        fraction: how many of the pixels they look at.
+        fraction: the part of the pixels that is audited.
     """
     sizes = margin.plan.partitions.sizes
     bounds = pairwise(audit_bounds(margin.plan, fraction).tolist())
     return [Amount(end - start, int(sizes[start:end].sum())) for start, end in bounds]
-
-
-def together(works: list[MarginWork]) -> MarginWork:
-    """Return what is counted of several margins, as if they were one."""
-    return MarginWork(
-        f"{len(works)} margins",
-        sum(work.partitions for work in works),
-        {
-            stage: StageWork(
-                sum((w.stages[stage].total for w in works if stage in w.stages), Amount()),
-                sum((w.stages[stage].done for w in works if stage in w.stages), Amount()),
-            )
-            for stage in Stage
-            if any(stage in work.stages for work in works)
-        },
-    )

@@ -13,7 +13,7 @@ from email.message import EmailMessage
 import pytest
 from margin_cache.config.model import SMTP_PASSWORD, SMTP_USER, MailSettings
 from margin_cache.notification import smtp
-from margin_cache.notification.messages import MarginReport, success_message
+from margin_cache.notification.messages import MarginStatus, success_message
 from support.smtp_server import (
     ALL,
     HERE,
@@ -31,7 +31,7 @@ from support.smtp_server import (
     odd_server,
 )
 
-MARGIN = MarginReport("small", "/out/small", "/sky", 1.0, True, False)
+MARGIN = MarginStatus("small", "/out/small", "/sky", 1.0, True, False)
 
 # aiosmtpd does not know that a line is encrypted from the start, or that it stays on one machine.
 without_tls = pytest.mark.filterwarnings("ignore:Requiring AUTH while not requiring TLS")

@@ -10,7 +10,7 @@ from margin_cache.progress.work import (
     Amount,
     MarginWork,
     Stage,
-    StageWork,
+    StageProgress,
     amount,
     audit_amounts,
     together,
@@ -72,20 +72,34 @@ def test_a_finished_margin_that_is_finished_again_has_all_but_that_done(margin):
     assert stages[Stage.FINISHING].done == Amount()
 
 
-def test_margins_are_added_up():
-    one = MarginWork("a", 3, {stage: StageWork(Amount(5, 70), Amount(1, 2)) for stage in Stage})
-    both = together([one, one])
-    assert (both.name, both.partitions) == ("2 margins", 6)
-    assert list(both.stages) == list(Stage)
-    assert set(both.stages.values()) == {StageWork(Amount(10, 140), Amount(2, 4))}
+def progress(started: float | None, ended: float | None = None) -> StageProgress:
+    done = Amount(5, 70) if ended else Amount(3, 40)
+    return StageProgress(Amount(5, 70), Amount(1, 2), done, started, ended)
 
 
-def test_only_stages_that_some_have_are_added_up():
-    work = StageWork(Amount(5, 70), Amount(1, 2))
-    audit = MarginWork("a", 5, {Stage.AUDITING: work})
-    assert together([audit]).stages == {Stage.AUDITING: work}
-    mapping = MarginWork("b", 5, {Stage.MAPPING: work})
-    assert together([audit, mapping]).stages == {Stage.MAPPING: work, Stage.AUDITING: work}
+def test_stages_of_several_margins_are_added_up():
+    both = together([progress(7.0), progress(5.0)])
+    assert both == StageProgress(Amount(10, 140), Amount(2, 4), Amount(6, 80), 5.0)
+    assert both.elapsed(9.0) == 4.0
+    assert both.seconds_left(9.0) == 4.0 * (140 - 80) / (80 - 4)
+
+
+def test_stages_of_several_margins_end_with_the_last():
+    assert together([progress(7.0, 9.0), progress(5.0, 8.0)]).elapsed(20.0) == 4.0
+    assert together([progress(7.0, 9.0), progress(5.0)]).elapsed(20.0) == 15.0
+    assert together([progress(None), progress(None)]).elapsed(20.0) == 0.0
+
+
+def test_nothing_is_known_of_a_stage_before_its_first_job_ends():
+    stage = StageProgress(Amount(5), Amount(1), Amount(1))
+    assert stage.seconds_left(9.0) is None
+    stage.start(3.0)
+    stage.start(6.0)
+    assert (stage.elapsed(9.0), stage.seconds_left(9.0)) == (6.0, None)
+    stage.advance(Amount(2), 9.0)
+    assert stage.seconds_left(9.0) == 6.0
+    stage.advance(Amount(2), 10.0)
+    assert (stage.elapsed(50.0), stage.seconds_left(50.0)) == (7.0, 0.0)
 
 
 @pytest.mark.parametrize("fraction", [1.0, 0.4])
