@@ -61,7 +61,7 @@ faults: venv ## inject thousands of faults, and print what became of them (half 
 	FAULTS_LONG=1 FAULTS_TABLE=docs/faults.md \
 	    $(BIN)/python -m pytest -n $(CORES) --dist worksteal tests/faults $(ARGS)
 
-reference: venv ## write the JSON schema, config/config.yaml and config/README.md's tables
+reference: venv ## write config/config.yaml and config/README.md's tables
 	PYTHONPATH=scripts $(BIN)/python -m margin_cache.config.reference
 
 lint: venv ## check the style of the Python files and of the workflow

@@ -8,14 +8,6 @@ min_version("9.27")
 BASE = Path(str(workflow.current_basedir))
 sys.path.insert(0, str(BASE / "scripts"))
 
-from margin_cache.config.validation import check_config_file
-from margin_cache.errors import MarginCacheError
-
-try:
-    check_config_file(Path("config/config.yaml"))
-except MarginCacheError as error:
-    sys.exit(f"error: {error}")
-
 if Path("config/config.yaml").exists():
 
     configfile: "config/config.yaml"

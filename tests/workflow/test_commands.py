@@ -21,7 +21,7 @@ def catalog(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        (("--config", "margin_threshold=9"), "input_catalog_path: is not given"),
+        (("--config", "margin_threshold=9"), "input_catalog_path: is missing after --config"),
         (
             ("--config", "input_catalog_path=/sky", "--config", "margin_threshold=9"),
             "--config: is given 2 times",
@@ -135,7 +135,7 @@ def test_a_working_directory_that_cannot_be_written_to_ends_the_run_with_a_line(
         run = run_workflow(directory, *options, *config)
         assert run.returncode == 1
         last = run.stdout.rstrip().splitlines()[-1]
-        assert last.startswith(f"error: {directory}/.snakemake: cannot be written to ({reason})")
+        assert last.startswith(f"error: {directory}/.snakemake: ") and f"({reason})" in last
         assert "Traceback" not in run.stdout
         assert run_workflow(directory, "--list", *config).returncode == 0
     assert [path.name for path in tmp_path.iterdir()] == ["run"]

@@ -27,7 +27,7 @@ from support.sites import (
 
 def test_faulty_key_in_a_file_is_refused(site):
     site.config = {"margin_treshold": 5.0}
-    assert_refused_before_any_job(site, "margin_treshold", "no such key", "margin_threshold")
+    assert_refused_before_any_job(site, "margin_treshold", "unknown key", "margin_threshold")
 
 
 def test_faulty_value_on_the_command_line_is_refused(site):

@@ -7,8 +7,8 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 from hats import read_hats
-from margin_cache.config.key_values import check_keys
 from margin_cache.config.model import MarginSettings, RunSettings
+from margin_cache.config.validation import check_keys
 from margin_cache.errors import MarginCacheError
 from support import skies
 from support.margins import partition_paths
@@ -44,7 +44,7 @@ def test_each_argument_is_a_key_or_gets_a_line(name: str) -> None:
         return
     with pytest.raises(MarginCacheError) as caught:
         check_keys({name: 1}, KEYS, "")
-    says_what_serves = "there is no such key" not in str(caught.value)
+    says_what_serves = "unknown key" not in str(caught.value)
     assert says_what_serves == ("refused, with a line" in rows[0])
 
 

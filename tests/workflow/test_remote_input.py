@@ -276,7 +276,7 @@ def test_a_killed_run_goes_on_with_the_same_bytes(catalogs: Path, tmp_path: Path
         ),
         (
             {"output_path": "s3://sky/margins", "create_thumbnail": True},
-            ("create_thumbnail: is of margins on disk",),
+            ("create_thumbnail: is available for margins on disk only",),
         ),
         ({"tmp_dir": "s3://sky/tmp"}, ("tmp_dir", "give a directory")),
         (

@@ -1,1 +1,5 @@
-"""The configuration: its keys, and what is said of faulty ones."""
+"""The configuration of a run.
+
+``model`` has the keys with types, limits and defaults; ``validation`` checks a configuration;
+``command_line`` checks the command; ``reference`` writes config/config.yaml and config/README.md.
+"""

@@ -1,4 +1,4 @@
-"""Mistakes in a command that Snakemake takes without a word, or answers by a traceback."""
+"""Checks the words of a command for mistakes that Snakemake accepts without a message."""
 
 import os
 import tempfile
@@ -8,111 +8,96 @@ from typing import Any
 
 from margin_cache.errors import MarginCacheError
 
-_ONCE = {
+_ONLY_ONCE = {
     "--config": "key=value",
     "--configfile": "files",
     "--default-resources": "name=value",
     "--set-resources": "rule:name=value",
     "--set-threads": "rule=number",
 }
-"""Options of which Snakemake takes the last alone, and what they are followed by."""
+"""Options that Snakemake reads from their last occurrence only, and their values."""
 
-_ALSO = {"-C": "--config", "--configfiles": "--configfile", "--default-res": "--default-resources"}
+_OTHER_NAMES = {
+    "-C": "--config",
+    "--configfiles": "--configfile",
+    "--default-res": "--default-resources",
+}
 _PROFILE = "--workflow-profile"
-_ONLY_TELL = (
+_READ_ONLY = (
     *("--lint", "--list", "-l", "--lt", "--lr", "--lc", "--lp", "--summary", "-S", "-D"),
     *("--detailed-summary", "--dag", "--rulegraph", "--filegraph", "--d3dag", "--report"),
 )
-"""How options begin that only tell something, which can be had of a directory of others too."""
+"""Beginnings of options that only print; they work in directories without write permission."""
 
-_LEAST_BYTES = 1 << 16  # that Snakemake needs for its log and for what it remembers of jobs
+_NEEDED_BYTES = 1 << 16  # for Snakemake's log and records
 
 
-def check_command(words: Sequence[str], start: Path, workflows: Iterable[Path]) -> None:
-    """Check a command for what Snakemake would leave out silently.
+def check_command(words: Sequence[str], start: Path, workflow_dirs: Iterable[Path]) -> None:
+    """Check for repeated options and for missing workflow profiles.
 
     Args:
-        words: the command as it was given.
+        words: the words of the command.
         start: the directory in which it was given.
-        workflows: directories with profiles of the workflow.
-
-    Raises:
-        MarginCacheError: an option is given twice, or there is no such profile.
+        workflow_dirs: the directories of the workflow that contain profiles.
     """
     options = [word.partition("=")[0] for word in words if word.startswith("-")]
-    names = [_ALSO.get(option, option) for option in options]
-    for name, values in _ONCE.items():
+    names = [_OTHER_NAMES.get(option, option) for option in options]
+    for name, values in _ONLY_ONCE.items():
         if names.count(name) > 1:
             raise MarginCacheError(
-                f"{name}: is given {names.count(name)} times, and snakemake takes the last alone; "
-                f"give it once, with all {values} after it"
+                f"{name}: is given {names.count(name)} times, but Snakemake reads the last one "
+                f"only. Give it once, followed by all {values}"
             )
-    for number, word in enumerate(words):
+    for word, following in zip(words, [*words[1:], ""], strict=True):
         option, equals, value = word.partition("=")
         if option == _PROFILE:
-            name = value if equals else words[number + 1]
-            _check_profile(name, start, workflows)
+            _check_profile(value if equals else following, start, list(workflow_dirs))
+
+
+def _check_profile(name: str, start: Path, workflow_dirs: list[Path]) -> None:
+    places = [start / name, *(path / "profiles" / name for path in (start, *workflow_dirs))]
+    if name == "none" or any(path.exists() for path in places):
+        return
+    profiles = {path.name for parent in workflow_dirs for path in parent.glob("profiles/*/")}
+    raise MarginCacheError(
+        f"{_PROFILE}: there is no profile {name}, and Snakemake would run without one. Profiles of "
+        f"the workflow: {', '.join(sorted(profiles))}"
+    )
 
 
 def check_working_directory(words: Sequence[str], directory: Path) -> None:
-    """Check that Snakemake can write into its own directory in the working directory.
-
-    Args:
-        words: the command as it was given.
-        directory: the working directory.
-
-    Raises:
-        MarginCacheError: it cannot, and the command is one that needs it.
-    """
-    if any(word.startswith(_ONLY_TELL) for word in words):
+    """Check that Snakemake can write its own files, unless the command only prints."""
+    if any(word.startswith(_READ_ONLY) for word in words):
         return
     own = directory / ".snakemake"
     try:
         own.mkdir(exist_ok=True)
         with tempfile.TemporaryFile(dir=own) as file:
-            file.write(bytes(_LEAST_BYTES))
+            file.write(bytes(_NEEDED_BYTES))
             file.flush()
             os.fsync(file.fileno())
     except OSError as error:
         raise MarginCacheError(
-            f"{own}: cannot be written to ({error.strerror}), as Snakemake has to; make room, or "
-            "give another working directory with --directory"
+            f"{own}: Snakemake cannot write its files ({error.strerror}). Free disk space, or use "
+            "another working directory with --directory"
         ) from None
 
 
-def _check_profile(name: str, start: Path, workflows: Iterable[Path]) -> None:
-    directories = list(workflows)
-    places = [start / name, start / "profiles" / name]
-    places += [directory / "profiles" / name for directory in directories]
-    if name == "none" or any(place.exists() for place in places):
-        return
-    known = sorted(
-        {path.name for directory in directories for path in (directory / "profiles").glob("*/")}
-    )
-    raise MarginCacheError(
-        f"{_PROFILE}: there is no profile {name}, and snakemake would do without; the workflow has "
-        f"{', '.join(known)}"
-    )
-
-
-def check_catalog_given(config: Mapping[str, Any], directory: Path, workflow: Path) -> None:
-    """Check that a configuration names a catalog, so that nobody gets the demo sky unasked.
+def check_catalog_given(config: Mapping[str, Any], directory: Path, workflow_dir: Path) -> None:
+    """Check that a catalog is configured: the default, the demo sky, is seldom what is wanted.
 
     Args:
         config: the configuration.
         directory: the working directory.
-        workflow: the directory of the workflow, where the demo sky is.
-
-    Raises:
-        MarginCacheError: it names none.
+        workflow_dir: the directory of the workflow, which contains the demo sky.
     """
     margins = config.get("margins")
-    named = isinstance(margins, list) and all(
+    all_name_one = isinstance(margins, list) and all(
         isinstance(margin, Mapping) and "input_catalog_path" in margin for margin in margins
     )
-    if "input_catalog_path" not in config and not (margins and named):
+    if "input_catalog_path" not in config and not (margins and all_name_one):
         raise MarginCacheError(
-            f"input_catalog_path: is not given, neither after --config nor by --configfile nor in "
-            f"{directory / 'config/config.yaml'}; give the directory of a catalog, or of the demo "
-            f"sky, {workflow / 'demo/hipparcos'}"
+            "input_catalog_path: is missing after --config, in --configfile and in "
+            f"{directory / 'config/config.yaml'}. Give the directory of a catalog, or of the demo "
+            f"sky: {workflow_dir / 'demo/hipparcos'}"
         )

@@ -13,8 +13,7 @@ import numpy as np
 
 from margin_cache.catalog.formats import read_catalog_info
 from margin_cache.catalog.model import CatalogInfo
-from margin_cache.config.keys import Table, key_of
-from margin_cache.config.model import MarginSettings, guaranteed_threshold
+from margin_cache.config.model import MarginSettings, Table, guaranteed_threshold, key_of
 from margin_cache.errors import MarginCacheError
 from margin_cache.margin.paths import (
     MarginFiles,

@@ -19,9 +19,9 @@ from margin_cache.catalog.partitions import (
     restrict,
 )
 from margin_cache.catalog.spec import DIR, NORDER
-from margin_cache.config.keys import Table
 from margin_cache.config.model import (
     MarginSettings,
+    Table,
     choose_margin_order,
     given_keys,
     guaranteed_threshold,

@@ -1,4 +1,4 @@
-"""What Snakemake would leave out of a command, or fill in, without a word, is said."""
+"""Mistakes in a command that Snakemake accepts without a message are errors."""
 
 from pathlib import Path
 from typing import Any
@@ -31,11 +31,11 @@ def test_an_option_given_twice_is_refused(words: list[str], option: str, tmp_pat
 
 def test_a_profile_that_is_not_there_is_refused(tmp_path: Path) -> None:
     for words in (["--workflow-profile", "slrum"], ["--workflow-profile=slrum", "-n"]):
-        with pytest.raises(MarginCacheError, match=r"no profile slrum, .* default, slurm$"):
+        with pytest.raises(MarginCacheError, match=r"no profile slrum, .*: default, slurm$"):
             check_command(words, tmp_path, [ROOT])
 
 
-def test_profiles_are_found_where_snakemake_finds_them(tmp_path: Path) -> None:
+def test_profiles_are_searched_where_snakemake_searches_them(tmp_path: Path) -> None:
     own = tmp_path / "own"
     (own / "profiles/mine").mkdir(parents=True)
     for name in ("slurm", "own", "none", str(ROOT / "profiles/slurm"), "own/profiles/mine"):
@@ -54,7 +54,7 @@ def test_profiles_are_found_where_snakemake_finds_them(tmp_path: Path) -> None:
     ],
 )
 def test_nobody_gets_the_demo_sky_unasked(config: dict[str, Any], tmp_path: Path) -> None:
-    with pytest.raises(MarginCacheError, match=r"^input_catalog_path: is not given, .*demo/hip"):
+    with pytest.raises(MarginCacheError, match=r"^input_catalog_path: is missing .*demo/hip"):
         check_catalog_given(config, tmp_path, ROOT)
 
 
@@ -68,7 +68,10 @@ def test_a_directory_that_has_no_room_for_snakemakes_own_files_is_named(
     words: list[str], tmp_path: Path
 ) -> None:
     with (
-        pytest.raises(MarginCacheError, match=rf"^{tmp_path}/\.snakemake: cannot be .* too large"),
+        pytest.raises(
+            MarginCacheError,
+            match=rf"^{tmp_path}/\.snakemake: .* \(File too large\)",
+        ),
         files_end_at(1000),
     ):
         check_working_directory(words, tmp_path)
@@ -78,6 +81,6 @@ def test_a_directory_that_has_no_room_for_snakemakes_own_files_is_named(
 
 
 @pytest.mark.parametrize("word", ["--lint", "--list", "--summary", "-S", "--report", "--dag"])
-def test_what_only_tells_something_writes_nothing(word: str, tmp_path: Path) -> None:
+def test_commands_that_only_print_write_nothing(word: str, tmp_path: Path) -> None:
     check_working_directory(["--cores", "1", word], tmp_path)
     assert list(tmp_path.iterdir()) == []

@@ -1,4 +1,4 @@
-"""The keys about mail: whom one goes to and how, and messages that name what is wrong."""
+"""The keys about mail: recipients, server, and error messages."""
 
 from typing import Any
 
@@ -19,7 +19,7 @@ def settings_for(smtp: dict[str, Any] | str, recipients: tuple[str, ...] = ALL) 
 
 
 def refusal(config: dict[str, Any]) -> str:
-    """The line that a configuration is refused with, by whatever reads it."""
+    """The error line for a configuration, the same from each function that reads it."""
     with pytest.raises(MarginCacheError) as caught:
         mail_settings(config)
     with pytest.raises(MarginCacheError) as again:
@@ -107,27 +107,30 @@ def test_what_is_no_address_is_refused(address):
     [
         ({"completion_email_address": "somebody"}, ('"somebody"', "is not an address", "commas")),
         ({"completion_email_address": None}, ("completion_email_address", "has no value")),
-        ({"completion_email_address": {"to": 1}}, ("completion_email_address", "neither text nor")),
+        (
+            {"completion_email_address": {"to": 1}},
+            ("completion_email_address", "be text or a list"),
+        ),
         ({"completion_email_address": ["a@example.org", 5]}, ('"5"', "is not an address")),
         ({"completion_email_address": [["a@example.org"]]}, ("completion_email_address", "text")),
-        ({"smtp": "mail.example.org"}, ("smtp", "object")),
+        ({"smtp": "mail.example.org"}, ("smtp", "should be a mapping")),
         ({"smtp": None}, ("smtp", "has no value")),
-        ({"smtp": {"host": ""}}, ("smtp.host", "empty")),
+        ({"smtp": {"host": ""}}, ("smtp.host", "at least 1 character")),
         ({"smtp": {"host": None}}, ("smtp.host", "has no value")),
         ({"smtp": {"host": "mail server"}}, ("smtp.host", '"mail server"', "host")),
         ({"smtp": {"host": "localhost\n"}}, ("smtp.host", "host")),
-        ({"smtp": {"port": 0}}, ("smtp.port: 0", "least")),
+        ({"smtp": {"port": 0}}, ("smtp.port: 0 should be greater than or equal to 1",)),
         ({"smtp": {"port": 65536}}, ("smtp.port: 65536", "65535")),
         ({"smtp": {"port": "smtp"}}, ("smtp.port", "integer")),
         ({"smtp": {"port": "99999"}}, ("smtp.port: 99999", "65535")),
         ({"smtp": {"port": float("inf")}}, ("smtp.port",)),
-        ({"smtp": {"security": "tls"}}, ("smtp.security", '"tls"', "none, starttls, ssl")),
-        ({"smtp": {"security": False}}, ("smtp.security", "none, starttls, ssl")),
-        ({"smtp": {"prot": 25}}, ("smtp.prot", "no such key", "port")),
-        ({"margins": [{"smtp": {}}]}, ("margins[0]: smtp", "outside margins")),
+        ({"smtp": {"security": "tls"}}, ("smtp.security", '"tls"', "'none', 'starttls' or 'ssl'")),
+        ({"smtp": {"security": False}}, ("smtp.security", "'none', 'starttls' or 'ssl'")),
+        ({"smtp": {"prot": 25}}, ("smtp.prot", "unknown key", "port")),
+        ({"margins": [{"smtp": {}}]}, ("margins[0]: smtp", "out of margins")),
         (
             {"margins": [{}, {"completion_email_address": ""}]},
-            ("margins[1]: completion_email_address", "outside margins"),
+            ("margins[1]: completion_email_address", "out of margins"),
         ),
     ],
 )

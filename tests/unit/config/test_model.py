@@ -6,13 +6,14 @@ from dataclasses import asdict, fields
 from pathlib import Path
 
 import pytest
-from margin_cache.config.keys import Table, key_of
 from margin_cache.config.model import (
     MarginSettings,
     RunSettings,
     SmtpSettings,
+    Table,
     choose_margin_order,
     given_keys,
+    key_of,
 )
 from margin_cache.config.validation import mail_settings, settings_of_margins
 from margin_cache.errors import MarginCacheError
@@ -99,7 +100,6 @@ def test_model_imports_nothing_slow():
         "pydantic_core",
         "yaml",
         "pandas",
-        "jsonschema",
         "pyarrow",
     }
 
@@ -128,7 +128,7 @@ def test_order_finer_than_the_threshold_allows_is_refused():
     with pytest.raises(MarginCacheError) as caught:
         choose_margin_order(20, 60.0, 29)
     assert str(caught.value) == (
-        "margin_order: 20 is too fine for a margin_threshold of 60 arcsec; use an order from 0 to "
+        "margin_order: 20 is too fine for a margin_threshold of 60 arcsec. Use an order from 0 to "
         "11, or -1 to have it chosen"
     )
 
@@ -137,7 +137,7 @@ def test_order_finer_than_the_index_is_refused_for_this_catalog():
     with pytest.raises(MarginCacheError) as caught:
         choose_margin_order(20, 0.001, 19)
     assert str(caught.value) == (
-        "margin_order: 20 is too fine for a margin_threshold of 0.001 arcsec in this catalog; use "
+        "margin_order: 20 is too fine for a margin_threshold of 0.001 arcsec in this catalog. Use "
         "an order from 0 to 19, or -1 to have it chosen"
     )
 
