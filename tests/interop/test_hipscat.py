@@ -4,6 +4,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from margin_cache.notification.messages import MarginStatus, finished_margins
 from support.described_margins import MARGINS, files, make_margins
 from support.once import once
 
@@ -49,3 +50,14 @@ def test_hipscat_opens_it_as_a_margin(name: str, directory: Path, hipscat: Simpl
 def test_hipscat_finds_it_valid(name: str, directory: Path, hipscat: SimpleNamespace) -> None:
     path = str(directory / "margins" / name)
     assert hipscat.is_valid_catalog(path, strict=True, fail_fast=True, verbose=False)
+
+
+def test_the_call_that_a_run_prints_opens_the_margin(
+    directory: Path, hipscat: SimpleNamespace
+) -> None:
+    margin = directory / "margins/plain"
+    status = MarginStatus(
+        "plain", str(margin), "plain", 1.0, True, False, rows=1, files=1, format="hipscat"
+    )
+    call = finished_margins([status]).splitlines()[-1].partition("Python: ")[2]
+    assert eval(call, {"hipscat": hipscat}).catalog_info.catalog_name == "plain"

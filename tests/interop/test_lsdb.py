@@ -11,6 +11,7 @@ import numpy.typing as npt
 import pandas as pd
 import pyarrow as pa
 import pytest
+from margin_cache.notification.messages import MarginStatus, finished_margins
 from scipy.spatial import cKDTree
 from support import skies
 from support.once import once
@@ -139,6 +140,26 @@ def test_a_collection_loads_with_its_margin(lsdb: ModuleType, made: Path) -> Non
     assert catalog.margin.name == f"inner_{THRESHOLD:g}arcs"
     alone = lsdb.read_hats(made / "margins" / "usual_margin").compute()
     assert sorted(catalog.margin.compute()["id"]) == sorted(alone["id"])
+
+
+@pytest.mark.parametrize(
+    ("catalog", "margin", "collection"),
+    [
+        ("usual", "margins/usual_margin", ""),
+        ("collection", f"collection/inner_{THRESHOLD:g}arcs", "collection"),
+    ],
+)
+def test_the_call_that_a_run_prints_opens_the_margin(
+    catalog: str, margin: str, collection: str, lsdb: ModuleType, made: Path
+) -> None:
+    location = made / margin
+    status = MarginStatus(
+        *(location.name, str(location), str(made / catalog), THRESHOLD, True, False, 1, 1),
+        collection=str(made / collection) if collection else "",
+    )
+    call = finished_margins([status]).splitlines()[-1].partition("Python: ")[2]
+    opened = eval(call, {"lsdb": lsdb})
+    assert opened.margin.name == location.name
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Delivery of a message by SMTP, which costs a limited time and never changes how a run ends."""
+"""Sends a mail by SMTP, in limited time. A failure costs one line of warning and no run."""
 
 import ipaddress
 import re
@@ -17,28 +17,26 @@ from margin_cache.config.model import SMTP_PASSWORD, SMTP_USER, MailSettings
 from margin_cache.notification.messages import printable
 
 DEADLINE = 30.0
-"""Time limit of a delivery, from the text of the message to the end of the connection [s]."""
+"""Time limit for writing and sending a mail [s]."""
 
-_QUIT_TIMEOUT = 2.0  # for the answer of a server that has accepted the message [s]
+_QUIT_TIMEOUT = 2.0  # to close the connection after the server has accepted the mail [s]
 
 
 class Login(NamedTuple):
-    """User and password for the mail server; empty if there is none."""
+    """User and password for the mail server; empty for a server without login."""
 
     user: str = ""
     password: str = ""
 
     def __repr__(self) -> str:
-        """Return a text without the secrets."""
         return "Login(***)"
 
 
 NO_LOGIN = Login()
-"""For a server that asks for none."""
 
 
 def take_login(environment: MutableMapping[str, str]) -> Login:
-    """Take user and password out of an environment, so that no other process gets them from it."""
+    """Remove user and password from an environment, so that no child process inherits them."""
     return Login(environment.pop(SMTP_USER, ""), environment.pop(SMTP_PASSWORD, ""))
 
 
@@ -47,19 +45,19 @@ def notify(
     write: Callable[[], EmailMessage | None],
     login: Login = NO_LOGIN,
 ) -> None:
-    """Send a message within ``DEADLINE`` seconds, or print one line of warning; raise nothing.
+    """Send a mail within ``DEADLINE`` seconds, or print one line of warning; raise nothing.
 
-    A socket timeout limits neither a DNS look-up nor a server that sends a byte now and then.
-    Therefore a daemon thread does the work, and is abandoned when its time is up.
+    A socket timeout limits neither a DNS lookup nor a server that sends single bytes slowly, so a
+    daemon thread sends the mail and is abandoned when its time is up.
 
     Args:
         settings: recipients and server; None to send nothing.
-        write: returns the message without addresses, or None if there is nothing to send.
-        login: for a server that asks for one.
+        write: returns the mail without addresses, or None to send nothing.
+        login: user and password.
     """
     if settings is None:
         return
-    outcomes: list[BaseException | None] = []  # of which the first counts
+    outcomes: list[BaseException | None] = []  # the first one counts
 
     def work() -> None:
         try:
@@ -87,7 +85,7 @@ def _deliver(
     login: Login,
     report: Callable[[Exception | None], None],
 ) -> None:
-    """Hand a message to the server; report whom it has refused before the connection is closed."""
+    """Send a mail; report refused recipients before the connection is closed, which may fail."""
     domain = socket.getfqdn()
     if not re.fullmatch(r"[A-Za-z0-9-]+(\.[A-Za-z0-9-]+)*", domain):
         domain = "localhost"
@@ -115,7 +113,7 @@ def _deliver(
 
 
 def _log_in(smtp: smtplib.SMTP, login: Login, is_private: bool) -> None:
-    """Log in if there is a login; send it over private connections only."""
+    """Log in if there is a login, but send it over private connections only."""
     user, password = login
     if not user and not password:
         return
@@ -124,18 +122,20 @@ def _log_in(smtp: smtplib.SMTP, login: Login, is_private: bool) -> None:
         raise smtplib.SMTPException(f"{present} is set, but {missing} is not")
     if not is_private:
         raise smtplib.SMTPException(
-            f"the password would go there unencrypted; set smtp.security, or unset {SMTP_PASSWORD}"
+            f"the password would be sent unencrypted. Set smtp.security, or unset {SMTP_PASSWORD}"
         )
     try:
         smtp.login(user, password)
     except smtplib.SMTPResponseException as error:
         raise smtplib.SMTPException(f"the login was refused ({error.smtp_code})") from None
     except ValueError:
-        raise smtplib.SMTPException("the user or the password has odd characters") from None
+        raise smtplib.SMTPException(
+            "the user or the password has characters that SMTP cannot send"
+        ) from None
 
 
 def _warning(settings: MailSettings, error: BaseException, login: Login) -> str:
-    """Return one line about who gets no mail and why, without the login."""
+    """Return one line that says who gets no mail and why, without the login."""
     recipients = settings.recipients
     match error:
         case smtplib.SMTPRecipientsRefused(recipients=refused):
