@@ -197,7 +197,7 @@ def test_value_at_its_limit_is_taken(config):
     ],
     ids=str,
 )
-def test_unfit_value_is_refused(key, value, words):
+def test_wrong_value_is_refused(key, value, words):
     message = refusal({key: value})
     assert message.startswith(key)
     for word in words:
@@ -239,7 +239,7 @@ def test_margins_inside_margins_are_refused():
     assert refusal({"margins": [{"margins": []}]}).startswith("margins[0]: margins: ")
 
 
-def test_key_that_is_no_text_is_refused():
+def test_number_as_a_key_is_refused():
     assert refusal({5: 5}).startswith("5: ")
 
 
@@ -251,7 +251,7 @@ def test_key_that_is_no_text_is_refused():
         ("dask_threads_per_worker", "--set-threads"),
     ],
 )
-def test_key_for_dask_is_refused_with_what_snakemake_has(key, equivalent):
+def test_key_for_dask_is_refused_with_the_option_of_snakemake(key, equivalent):
     for config, start in (({key: 1}, key), ({"margins": [{key: 1}]}, f"margins[0]: {key}")):
         message = refusal(config)
         assert message.startswith(f"{start}: ")
@@ -273,7 +273,7 @@ def test_key_for_dask_is_refused_with_what_snakemake_has(key, equivalent):
         ("catalog_path", "output_path and output_artifact_name"),
     ],
 )
-def test_argument_of_hats_import_that_does_nothing_here_is_told_what_serves(key, equivalent):
+def test_unused_argument_of_hats_import_is_refused_with_its_replacement(key, equivalent):
     for config, start in (({key: 1}, key), ({"margins": [{key: 1}]}, f"margins[0]: {key}")):
         message = refusal(config)
         assert message.startswith(f"{start}: ")
@@ -292,7 +292,7 @@ def test_argument_of_hats_import_that_does_nothing_here_is_told_what_serves(key,
     ],
     ids=str,
 )
-def test_message_says_which_margin_is_unfit(margin, words):
+def test_message_names_the_margin_with_the_wrong_value(margin, words):
     message = refusal({"margins": [{}, margin]})
     assert message.startswith("margins[1]")
     for word in words:
@@ -319,7 +319,7 @@ def test_message_says_which_margin_is_unfit(margin, words):
     ],
     ids=str,
 )
-def test_value_typed_on_the_command_line_is_understood(key, typed, meant):
+def test_text_of_the_command_line_is_converted(key, typed, meant):
     value = getattr(only_margin(**{key: typed}), key)
     assert (value, type(value)) == (meant, type(meant))
 
@@ -331,7 +331,7 @@ def test_value_typed_on_the_command_line_is_understood(key, typed, meant):
         "[{margin_threshold: 60, fine_filtering: true}, {output_artifact_name: 2024}]",
     ],
 )
-def test_margins_typed_on_the_command_line_are_understood(typed):
+def test_margins_of_the_command_line_are_converted(typed):
     first, second = settings_of_margins({"margins": typed})
     assert (first.margin_threshold, first.fine_filtering) == (60.0, True)
     assert second.output_artifact_name == "2024"
@@ -349,7 +349,7 @@ def test_margins_typed_on_the_command_line_are_understood(typed):
         ("fine_filtering", "1", ("1", "boolean")),
     ],
 )
-def test_fault_typed_on_the_command_line_is_refused(key, typed, words):
+def test_wrong_text_of_the_command_line_is_refused(key, typed, words):
     message = refusal({key: typed})
     assert message.startswith(key)
     for word in words:

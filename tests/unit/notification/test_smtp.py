@@ -1,4 +1,4 @@
-"""Mail is delivered safely, in a limited time; whatever goes wrong is one line of warning."""
+"""A mail is sent safely and in limited time; every failure is one line of warning."""
 
 import io
 import os
@@ -7,7 +7,7 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from email.message import EmailMessage
 
 import pytest
@@ -82,7 +82,7 @@ def send(capsys) -> Callable[..., str]:
     return send
 
 
-def test_mail_is_sent_in_the_clear_without_security(send):
+def test_mail_is_sent_unencrypted_without_security(send):
     with mail_server() as (inbox, server):
         assert send(**server, sender="me@example.org") == ""
     (received,) = inbox.mails
@@ -153,7 +153,7 @@ def test_mail_is_sent_encrypted_and_with_a_login(send, trusted, login, security)
 
 
 @pytest.mark.parametrize("security", ["starttls", "ssl"])
-def test_certificate_that_nobody_vouches_for_is_refused(send, certificate, security):
+def test_self_signed_certificate_is_refused(send, certificate, security):
     with mail_server(certificate=certificate, security=security) as (inbox, server):
         assert_is_one_warning(send(**server), "certificate", "self-signed")
     assert not inbox.mails
@@ -168,13 +168,13 @@ def test_certificate_of_another_host_is_refused(send, tmp_path, monkeypatch, sec
     assert not inbox.mails
 
 
-def test_nothing_is_sent_in_the_clear_if_encryption_is_asked_for(send, login):
+def test_nothing_is_sent_unencrypted_if_encryption_is_requested(send, login):
     with mail_server() as (inbox, server):
         assert_is_one_warning(send(**{**server, "security": "starttls"}), "STARTTLS")
     assert not inbox.mails
 
 
-def test_refused_login_is_told_without_the_login(send, trusted, login, monkeypatch):
+def test_refused_login_is_a_warning_without_the_login(send, trusted, login, monkeypatch):
     monkeypatch.setenv(SMTP_PASSWORD, "another")
     with mail_server(certificate=trusted, security="starttls", login=True) as (inbox, server):
         warning = send(**server)
@@ -184,14 +184,14 @@ def test_refused_login_is_told_without_the_login(send, trusted, login, monkeypat
     assert not inbox.mails
 
 
-def test_login_that_a_server_does_not_know_of_is_told(send, login):
+def test_server_without_login_is_a_warning_if_there_is_a_login(send, login):
     with mail_server() as (inbox, server):
         assert_is_one_warning(send(**server), "AUTH", "not supported")
     assert not inbox.mails
 
 
 @without_tls
-def test_password_is_sent_in_the_clear_to_this_machine_only(send, login, monkeypatch):
+def test_password_is_sent_unencrypted_to_this_machine_only(send, login, monkeypatch):
     with mail_server(login=True) as (inbox, server):
         assert send(**server) == ""
         assert inbox.mails.pop().user == USER.encode()
@@ -204,7 +204,7 @@ def test_password_is_sent_in_the_clear_to_this_machine_only(send, login, monkeyp
 
 
 @pytest.mark.parametrize("name", [SMTP_USER, SMTP_PASSWORD])
-def test_half_a_login_is_told(send, monkeypatch, name):
+def test_half_a_login_is_a_warning(send, monkeypatch, name):
     monkeypatch.setenv(name, "hemi7")
     with mail_server() as (inbox, server):
         warning = send(**server)
@@ -233,7 +233,7 @@ def test_login_is_not_shown_even_if_a_server_repeats_it(send, trusted, login):
     assert "\x1b" not in warning
 
 
-def test_refused_recipients_are_told_and_the_others_get_the_mail(send):
+def test_refused_recipients_are_named_and_the_others_get_the_mail(send):
     with mail_server(refused=ALL[:1]) as (inbox, server):
         warning = send(**server)
     assert_is_one_warning(warning, "one@example.org was refused: 550", "no one@example.org here")
@@ -245,7 +245,7 @@ def test_refused_recipients_are_told_and_the_others_get_the_mail(send):
     assert not inbox.mails
 
 
-def test_server_that_does_not_want_a_connection_is_told(send):
+def test_server_that_refuses_a_connection_is_a_warning(send):
     def turn_away(connection: socket.socket, stopped: threading.Event):
         connection.sendall(b"554 5.3.2 not today\r\n")
 
@@ -253,21 +253,19 @@ def test_server_that_does_not_want_a_connection_is_told(send):
         assert_is_one_warning(send(port=port), ": 554 5.3.2 not today\n", *ALL)
 
 
-def test_server_that_is_down_is_told(send):
+def test_server_that_is_down_is_a_warning(send):
     assert_is_one_warning(send(port=free_port()), HERE, "Connection refused", *ALL)
 
 
 @pytest.mark.parametrize("host", ["no-such-host.invalid", "a..b", "-", "%"])
-def test_host_that_does_not_exist_is_told(send, host, monkeypatch):
+def test_host_that_does_not_exist_is_a_warning(send, host, monkeypatch):
     monkeypatch.setattr(smtp, "DEADLINE", SHORT)
     assert_is_one_warning(send(host=host), host)
 
 
 @pytest.mark.parametrize("security", ["none", "starttls", "ssl"])
 @pytest.mark.parametrize("talk", [mute, dribble])
-def test_server_that_does_not_come_to_an_end_costs_a_limited_time(
-    send, monkeypatch, talk, security
-):
+def test_slow_server_costs_limited_time(send, monkeypatch, talk, security):
     monkeypatch.setattr(smtp, "DEADLINE", SHORT)
     with odd_server(talk) as port:
         start = time.monotonic()
@@ -280,7 +278,7 @@ def test_server_that_does_not_come_to_an_end_costs_a_limited_time(
 
 
 @pytest.mark.parametrize("look_up", ["getfqdn", "getaddrinfo"])
-def test_look_up_that_does_not_come_to_an_end_costs_a_limited_time(send, monkeypatch, look_up):
+def test_slow_lookup_costs_limited_time(send, monkeypatch, look_up):
     monkeypatch.setattr(smtp, "DEADLINE", SHORT)
     awake = threading.Event()
 
@@ -298,7 +296,7 @@ def test_look_up_that_does_not_come_to_an_end_costs_a_limited_time(send, monkeyp
     assert_is_one_warning(warning, f"no answer within {SHORT:g} s")
 
 
-def test_text_that_does_not_come_to_an_end_costs_a_limited_time(capsys, monkeypatch):
+def test_slow_text_costs_limited_time(capsys, monkeypatch):
     monkeypatch.setattr(smtp, "DEADLINE", SHORT)
     awake = threading.Event()
     smtp.notify(MailSettings(ALL, HERE, 25, "none", ""), lambda: awake.wait() and None)
@@ -314,14 +312,14 @@ def test_mail_counts_as_sent_once_the_server_has_it(send, monkeypatch):
     assert time.monotonic() - start < SHORT + SPARE
 
 
-def test_whole_delay_is_half_a_minute():
+def test_time_limit_is_half_a_minute():
     assert smtp.DEADLINE == 30
 
 
 @pytest.mark.parametrize(
     "error", [ValueError("a\nb"), OSError(), KeyboardInterrupt(), KeyError(1), SystemExit(3)]
 )
-def test_whatever_happens_is_one_line_of_warning(capsys, error):
+def test_every_error_is_one_line_of_warning(capsys, error):
     def write() -> EmailMessage:
         raise error
 
@@ -332,7 +330,15 @@ def test_whatever_happens_is_one_line_of_warning(capsys, error):
     assert_is_one_warning(captured.err)
 
 
-def test_interrupted_wait_is_one_line_of_warning(capsys):
+@pytest.fixture
+def interruptible() -> Iterator[None]:
+    """SIGINT raises KeyboardInterrupt, even if the tests were started with SIGINT ignored."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+def test_interrupted_wait_is_one_line_of_warning(capsys, interruptible):
     interrupted = threading.Event()
 
     def write() -> None:
@@ -352,7 +358,7 @@ def test_warning_that_cannot_be_printed_does_no_harm(monkeypatch):
     smtp.notify(settings, lambda: success_message([MARGIN], ""))
 
 
-def test_nothing_is_sent_or_said_without_settings_or_a_message(capsys):
+def test_nothing_is_sent_or_printed_without_settings_or_a_message(capsys):
     smtp.notify(None, lambda: pytest.fail("nobody wants a message"))
     smtp.notify(MailSettings(ALL, HERE, free_port(), "none", ""), lambda: None)
     assert capsys.readouterr() == ("", "")
