@@ -109,16 +109,16 @@ class Display:
 
 # --- bars ----------------------------------------------------------------------------------------
 
+_BEGIN = "  {desc}{percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt}"
 _FORMS = (
-    "  {desc}{percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt} {unit} [{elapsed}<{left}{speed}{sizes}]",
-    "  {desc}{percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt} {unit} [{elapsed}<{left}{sizes}]",
-    "  {desc}{percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt} {unit} [{elapsed}<{left}]",
-    "  {desc}{percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt} [{elapsed}<{left}]",
-    "{desc}{percentage:3.0f}% {n_fmt}/{total_fmt} [{elapsed}<{left}]",
+    (15, f"{_BEGIN} {{unit}} [{{elapsed}}<{{left}}{{speed}}{{sizes}}]"),
+    (15, f"{_BEGIN} {{unit}} [{{elapsed}}<{{left}}{{sizes}}]"),
+    (15, f"{_BEGIN} {{unit}} [{{elapsed}}<{{left}}]"),
+    (5, f"{_BEGIN} [{{elapsed}}<{{left}}]"),
+    (0, "{desc}{percentage:3.0f}% {n_fmt}/{total_fmt} [{elapsed}<{left}]"),
 )
-"""A bar, from the widest form to the narrowest."""
+"""The forms of a line, from the widest to the narrowest, with the least columns of its bar."""
 
-_LEAST_BAR = 10  # columns
 _OTHER_LINES = 4  # left free on the terminal
 _MIN_INTERVAL = 0.1  # between two drawings [s]
 _UP = "\x1b[A\r\x1b[K"  # to the beginning of the line above, which is erased
@@ -247,11 +247,11 @@ class Bars(Display):
 
     def _drawn(self, bars: Sequence[_Bar], now: float, columns: int) -> list[str]:
         """Return bars of equal length, in the widest form that the columns allow."""
-        for form in _FORMS:
+        for least, form in _FORMS:
             without_bar = form.replace("{bar}", "")
             lengths = [len(bar.text(without_bar, now)) for bar in bars]
             width = columns - max(lengths)
-            if width >= _LEAST_BAR:
+            if width >= least:
                 break
         width = max(width, 1)
         return [
