@@ -1,44 +1,48 @@
+# Margin caches of HiPSCat and HATS catalogs; config/README.md describes the configuration.
 import sys
 from pathlib import Path
 
 from snakemake.utils import min_version
 
-min_version("9.27")
+min_version("9.8")
 
-BASE = Path(str(workflow.current_basedir))
-sys.path.insert(0, str(BASE / "scripts"))
+# The Snakefile may be a link, the scripts lie beside the file itself.
+HERE = Path(str(workflow.current_basedir)).absolute()
+BASE = (HERE / "Snakefile").resolve().parent
+IS_MODULE = Path(workflow.basedir) not in (HERE, HERE / "workflow")
+
+if not (BASE / "scripts" / "margin_cache").is_dir():
+    sys.exit(
+        f"error: {HERE} has the Snakefile without scripts/margin_cache beside it; clone the whole "
+        "repository, and give the path of the Snakefile in the clone"
+    )
 
 if Path("config/config.yaml").exists():
 
     configfile: "config/config.yaml"
 
 
-include: "workflow/rules/cluster.smk"
-include: "workflow/rules/progress.smk"
-include: "workflow/rules/handlers.smk"
-include: "workflow/rules/common.smk"
-include: "workflow/rules/map.smk"
-include: "workflow/rules/reduce.smk"
-include: "workflow/rules/finish.smk"
-include: "workflow/rules/audit_files.smk"
-include: "workflow/rules/audit.smk"
-include: "workflow/rules/report_files.smk"
-include: "workflow/rules/report.smk"
+include: str(BASE / "workflow/rules/common.smk")
+include: str(BASE / "workflow/rules/margin.smk")
+include: str(BASE / "workflow/rules/audit.smk")
+include: str(BASE / "workflow/rules/report.smk")
 
 
 rule all:
     default_target: True
     input:
-        lambda wildcards: targets() + reports_shown(),
+        session.targets,
+        reports.existing_pages,
 
 
-onstart:
-    begin_jobs()
+# Some versions of Snakemake would give the handlers of a module to the workflow that uses it.
+if not IS_MODULE:
 
+    onstart:
+        session.start()
 
-onsuccess:
-    end_of_success(log)
+    onsuccess:
+        session.succeeded(log)
 
-
-onerror:
-    end_of_failure(log)
+    onerror:
+        session.failed(log)

@@ -4,22 +4,16 @@ import argparse
 import sys
 from pathlib import Path
 
-from margin_cache.audit.output import summary, write_report
-from margin_cache.audit.place import check_place
-from margin_cache.audit.report import audit_margin
-from margin_cache.audit.request import AuditRequest
-from margin_cache.audit.script import run
+from margin_cache.process import EXIT_ERROR, run
 
 
-def main() -> int:
-    """Audit the margin that the command line names; return the exit code."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--primary", type=Path, required=True, help="the catalog")
-    parser.add_argument("--margin", type=Path, required=True, help="the margin to check")
-    parser.add_argument("--output-dir", type=Path, required=True, help="where NAME_audit is made")
-    parser.add_argument("--threshold", type=float, help="arcsec, if not that of its metadata")
-    parser.add_argument("--cell-order", type=int, help="of a coarse margin: order of its cells")
-    arguments = parser.parse_args()
+def main(arguments: argparse.Namespace) -> int:
+    # Imported here, so that an interrupt meanwhile is no traceback either.
+    from margin_cache.audit.output import summary, write_report
+    from margin_cache.audit.place import check_place
+    from margin_cache.audit.report import audit_margin
+    from margin_cache.audit.request import AuditRequest
+
     directory = arguments.output_dir / f"{arguments.margin.name}_audit"
     check_place(directory)
     report = audit_margin(
@@ -36,9 +30,15 @@ def main() -> int:
     if report.is_clean:
         print(line)
         return 0
-    print(f"error: {line}", file=sys.stderr)
-    return 1
+    print(f"error: {line}", file=sys.stderr, flush=True)
+    return EXIT_ERROR
 
 
 if __name__ == "__main__":
-    run(main)
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--primary", type=Path, required=True, help="the catalog")
+    parser.add_argument("--margin", type=Path, required=True, help="the margin to check")
+    parser.add_argument("--output-dir", type=Path, required=True, help="where NAME_audit is made")
+    parser.add_argument("--threshold", type=float, help="arcsec, if not that of its metadata")
+    parser.add_argument("--cell-order", type=int, help="of a coarse margin: order of its cells")
+    run(main, parser, is_lean=False)

@@ -1,20 +1,27 @@
 """Write the metadata of a margin and move it to its output directory."""
 
 import argparse
+import sys
 from pathlib import Path
 
-from margin_cache.margin.finish import finish_margin
-from margin_cache.margin.model import load_margin
 from margin_cache.process import run
 
 
-def main() -> str:
-    """Finish the margin that the command line names; return what was done."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--margin", type=Path, required=True, help="margin.json of the margin")
-    summary = finish_margin(load_margin(parser.parse_args().margin))
-    return f"{summary['output_dir']}: {summary['rows']} rows in {summary['files']} files"
+def main(arguments: argparse.Namespace) -> int:
+    # Imported here, so that an interrupt meanwhile is no traceback either.
+    from margin_cache.margin.finish import finish_margin
+    from margin_cache.margin.model import load_margin
+    from margin_cache.margin.shared_filesystem import check_visible
+
+    margin = load_margin(arguments.margin)
+    check_visible(margin.files.output_dir.parent)
+    done = finish_margin(margin)
+    line = f"{done['output_dir']}: {done['rows']} rows in {done['files']} files"
+    print(line, file=sys.stderr, flush=True)
+    return 0
 
 
 if __name__ == "__main__":
-    run(main)
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--margin", type=Path, required=True, help="margin.json of the margin")
+    run(main, parser)

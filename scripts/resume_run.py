@@ -17,6 +17,8 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+from margin_cache.run.slurm import queued_jobs
+
 TIME_LIMIT = 600  # for cancelled jobs to end [s]
 
 
@@ -50,19 +52,13 @@ def main() -> None:
 
 
 def jobs_in_queue(logs: Path) -> list[str]:
-    """Return the ids of the user's SLURM jobs that write their logs below a directory.
-
-    All jobs of a run do so, and no jobs of runs in other working directories.
-    """
+    """Return the ids of the user's SLURM jobs that write their logs below a directory."""
     if not logs.exists():
         return []
-    queue = ["squeue", "--me", "--noheader", "--Format=JobID:32,STDOUT:4096"]
     try:
-        listed = subprocess.run(queue, check=True, stdout=subprocess.PIPE, encoding="utf-8").stdout
-    except (OSError, subprocess.CalledProcessError) as error:
+        return list(queued_jobs(logs))
+    except (OSError, subprocess.SubprocessError) as error:
         sys.exit(f"error: the run was on a SLURM cluster, whose queue cannot be seen: {error}")
-    jobs = (line.split(maxsplit=1) for line in listed.splitlines())
-    return [job for job, log in jobs if Path(log.rstrip()).is_relative_to(logs)]
 
 
 def check_dead(logs: Path, from_elsewhere: bool) -> None:

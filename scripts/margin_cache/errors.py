@@ -2,10 +2,6 @@
 
 import re
 
-FINAL = "Another attempt would end in the same way."
-"""What the log of a job has before an error that no further attempt can mend."""
-
-
 _names: dict[str, str] = {}
 
 
@@ -40,4 +36,4 @@ class MarginCacheError(Exception):
 
 
 class RetryableError(MarginCacheError):
-    """One that another attempt may not meet, as that of a file server which does not answer."""
+    """An error that another attempt may not meet, such as a server that does not answer."""

@@ -1,13 +1,21 @@
-"""What the scripts have in common: a quick start and end, and one line for an error."""
+"""What the scripts of jobs share: a quick start and end, and one line for an error."""
 
+import argparse
 import ctypes
 import os
 import sys
 from collections.abc import Callable
 from contextlib import suppress
+from pathlib import Path
 from typing import NoReturn
 
-from margin_cache.errors import FINAL, MarginCacheError, RetryableError, in_users_words
+from margin_cache.errors import MarginCacheError, RetryableError, in_users_words
+
+FAILURE_MARK = ".failed"
+"""Suffix of the file beside a job's log that keeps an error which no other attempt can mend."""
+
+EXIT_ERROR, EXIT_RETRY, EXIT_INTERRUPTED = 1, 75, 130
+"""Exit codes: a final error; one that another attempt may not meet (EX_TEMPFAIL); Ctrl-C."""
 
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
 _KEPT_MEMORY = {_M_TRIM_THRESHOLD: 1 << 28, _M_MMAP_THRESHOLD: 1 << 25}
@@ -32,7 +40,7 @@ def keep_pandas_out() -> None:
 
 
 def keep_memory() -> None:
-    """Have the C library keep what is freed, for the next page of a file.
+    """Have the C library keep freed memory for the next page of a file.
 
     It would give it back to the system, and get it again filled with zeros. Libraries other than
     glibc have no such setting.
@@ -44,34 +52,57 @@ def keep_memory() -> None:
 
 
 def one_line(error: MarginCacheError | OSError) -> str:
-    """Return what is said of an error, as the last line of what a script or a run says."""
+    """Return the line that tells a user of an error."""
     if isinstance(error, MarginCacheError):
         return f"error: {error}"
     return in_users_words(f"error: {error.filename or 'a file'}: {error.strerror or error}")
 
 
-def _end(lines: str) -> NoReturn:
-    """End a script that has failed, with lines; on stdout if its log is on a full disk."""
-    try:
-        print(lines, file=sys.stderr, flush=True)
-    except OSError:
-        print(lines, flush=True)
-    sys.exit(1)
+def run(
+    main: Callable[[argparse.Namespace], int],
+    parser: argparse.ArgumentParser,
+    is_lean: bool = True,
+) -> NoReturn:
+    """Run a script and end the process; an error is one line.
 
-
-def run(main: Callable[[], str]) -> NoReturn:
-    """Run a script's work, print what it says, or its error in one line, and end the process.
+    An error that another attempt would meet again is kept in the file of ``--failure-mark``. A
+    later attempt prints it and ends at once.
 
     Args:
-        main: does the work and returns a line that says what was done. Then it has closed all
-            files, and no thread of it is at work.
+        main: does the work of the command line and returns the exit code. Then it has closed all
+            files, and none of its threads is at work.
+        parser: its arguments.
+        is_lean: whether pandas is kept out, and freed memory is kept.
     """
-    keep_pandas_out()
-    keep_memory()
+    parser.add_argument("--failure-mark", type=Path, help="file that keeps a final error")
+    arguments = parser.parse_args()
+    mark: Path | None = arguments.failure_mark
+    if mark and mark.exists():
+        _end(mark.read_text(encoding="utf-8").rstrip(), EXIT_ERROR)
+    if is_lean:
+        keep_pandas_out()
+        keep_memory()
     try:
-        print(main(), file=sys.stderr, flush=True)
+        code = main(arguments)
+        sys.stdout.flush()
+    except KeyboardInterrupt:
+        os._exit(EXIT_INTERRUPTED)
     except (MarginCacheError, OSError) as error:
-        is_final = isinstance(error, MarginCacheError) and not isinstance(error, RetryableError)
-        _end(f"{FINAL}\n{one_line(error)}" if is_final else one_line(error))
+        line = one_line(error)
+        if not isinstance(error, MarginCacheError) or isinstance(error, RetryableError):
+            _end(line, EXIT_RETRY)
+        if mark:
+            with suppress(OSError):
+                mark.write_text(line, encoding="utf-8")
+        _end(line, EXIT_ERROR)
     # Python would now take all modules apart, one after the other.
-    os._exit(0)
+    os._exit(code)
+
+
+def _end(line: str, code: int) -> NoReturn:
+    """End a script that has failed with a line; on stdout if its log is on a full disk."""
+    try:
+        print(line, file=sys.stderr, flush=True)
+    except OSError:
+        print(line, flush=True)
+    sys.exit(code)

@@ -1,12 +1,8 @@
 # Audits of margins on disk: `snakemake audit` checks those that `audit_catalog_path` names, or that
-# this configuration makes. The last rule has no output: it says what is found whenever it is asked.
-wildcard_constraints:
-    audit_dir=r".*_audit/[0-9a-f]{16}",
-
-
+# this configuration makes.
 rule audit_pixels:
     output:
-        paths.AUDIT_PIECE,
+        findings=paths.AUDIT_PIECE,
     log:
         paths.AUDIT_LOG,
     benchmark:
@@ -15,26 +11,27 @@ rule audit_pixels:
         "../envs/audit.yaml"
     threads: 1
     resources:
-        mem_mb=asked("audit_pixels", "mem_mb", for_audit_pixels),
-        disk_mb=asked("audit_pixels", "disk_mb", for_audit_pixels),
-        runtime=asked("audit_pixels", "runtime", for_audit_pixels),
+        mem_mb=audits.request("audit_pixels", "mem_mb"),
+        disk_mb=audits.request("audit_pixels", "disk_mb"),
+        runtime=audits.request("audit_pixels", "runtime"),
     params:
-        name=lambda wildcards: Path(wildcards.audit_dir).parent.name.removesuffix("_audit"),
-        request=lambda wildcards: str(paths.audit_request(wildcards.audit_dir)),
-        covers=lambda wildcards, output: describe_job(wildcards.job),
-        script=script("audit_pixels.py"),
+        name=audits.margin_name,
+        request=audits.request_file,
+        covers=audits.pixels_covered,
+        script=session.script("audit_pixels.py"),
     message:
         "Auditing {params.name}, job {wildcards.job:.5}: {params.covers}"
     shell:
         "{params.script} --request={params.request:q} --job {wildcards.job}"
-        " --output={output:q} 2> {log:q}"
+        " --output={output.findings:q} --failure-mark={log:q}.failed 2> {log:q}"
 
 
+# Without output, so that it prints the verdicts whenever it is asked for.
 rule audit:
     input:
-        lambda wildcards: audit_pieces(),
+        findings=audits.results,
     log:
-        paths.AUDITS_LOG.format(audits_dir=next(iter(MARGINS.values())).files.plan_dir),
+        audits.log,
     retries: 0
     # A job on a cluster finds older plans of the same settings too, whose audits would be others.
     localrule: True
@@ -42,15 +39,13 @@ rule audit:
         "../envs/audit.yaml"
     threads: 1
     resources:
-        mem_mb=asked("audit", "mem_mb", for_audit),
-        disk_mb=asked("audit", "disk_mb", for_audit),
-        runtime=asked("audit", "runtime", for_audit),
+        mem_mb=audits.request("audit", "mem_mb"),
+        disk_mb=audits.request("audit", "disk_mb"),
+        runtime=audits.request("audit", "runtime"),
     params:
-        requests=lambda wildcards, input: list(
-            dict.fromkeys(str(Path(file).parents[1]) for file in input)
-        ),
-        script=script("finish_audits.py"),
+        directories=audits.directories,
+        script=session.script("finish_audits.py"),
     message:
         "Putting together what was found"
     shell:
-        "{params.script} {params.requests:q} 2> {log:q}"
+        "{params.script} {params.directories:q} 2> {log:q}"

@@ -1,20 +1,16 @@
 # Reports of finished margins: `snakemake report` draws those that are missing or older than their
-# margin, and Snakemake's own report shows what is drawn.
-wildcard_constraints:
-    report_dir="|".join(re.escape(str(margin.files.report_dir)) for margin in MARGINS.values()),
-
-
+# margin, and Snakemake's own report shows them.
 rule report:
     input:
-        lambda wildcards: reports(),
+        pages=reports.pages,
 
 
 rule draw_report:
     input:
-        reported,
+        sources=reports.sources,
     output:
-        paths.REPORT_PAGE,
-        report(
+        page=paths.REPORT_PAGE,
+        figures=report(
             expand(paths.FIGURE, figure=paths.FIGURES, allow_missing=True),
             caption="../report/figure.rst",
             category="{report_dir}",
@@ -31,9 +27,9 @@ rule draw_report:
         disk_mb=100,
         runtime=60,
     params:
-        name=lambda wildcards: margin_of_report(wildcards)[1].name,
-        margin=lambda wildcards: str(margin_of_report(wildcards)[1].files.margin_file),
-        script=script("draw_report.py"),
+        name=reports.margin_name,
+        margin=reports.margin_file,
+        script=session.script("draw_report.py"),
     message:
         "Drawing the report of {params.name}"
     shell:

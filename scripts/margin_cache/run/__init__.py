@@ -1,0 +1,38 @@
+"""Runs of the workflow: all that knows Snakemake.
+
+``session`` has the margins of a run and answers the rules: which files, which resources. ``audits``
+and ``reports`` do the same for these targets. ``start`` prepares the first job, ``events`` follows
+the jobs by Snakemake's log records, ``summary`` writes the last lines and the mail, ``slurm`` looks
+for jobs that can never start, and ``compat`` has what Snakemake does not document.
+
+Another workflow that uses this one as a module may call the three functions below in its own
+handlers, since Snakemake does not run those of a module.
+"""
+
+from collections.abc import Iterable
+
+# The functions import what they need: scripts use single modules of this package.
+
+
+def start() -> None:
+    """Do before the first job what `onstart` does: disk space, progress, the watch over SLURM."""
+    from margin_cache.run.session import sessions
+
+    for session in sessions:
+        session.start()
+
+
+def succeeded(logs: Iterable[str]) -> None:
+    """Print what was made, and send the mail, as `onsuccess` does."""
+    from margin_cache.run.session import sessions
+
+    for session in sessions:
+        session.succeeded(logs)
+
+
+def failed(logs: Iterable[str]) -> None:
+    """Print what has failed, and send the mail, as `onerror` does."""
+    from margin_cache.run.session import sessions
+
+    for session in sessions:
+        session.failed(logs)

@@ -1,0 +1,164 @@
+"""Audits of margins on disk: what the rules of `snakemake audit` ask for."""
+
+import sys
+from collections.abc import Callable
+from functools import cache, partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from margin_cache.audit.place import check_is_local, check_place
+from margin_cache.audit.request import (
+    AuditRequest,
+    catalogs_state,
+    cut_sky,
+    request_id,
+    save_request,
+)
+from margin_cache.errors import MarginCacheError
+from margin_cache.margin import paths
+from margin_cache.margin.model import Margin
+from margin_cache.planning.coverage import describe_job
+from margin_cache.planning.jobs import audit_jobs
+from margin_cache.planning.resources import Request, audit_pixels_request, audit_request
+from margin_cache.progress.work import Amount, MarginWork, Stage, StageWork, audit_amounts
+from margin_cache.storage.sizes import size_text
+
+if TYPE_CHECKING:
+    from margin_cache.run.session import Session
+
+
+class Audits:
+    """The audits of a run, one of each margin of the configuration."""
+
+    def __init__(self, session: "Session") -> None:
+        self._session = session
+        session.audits = self
+        self.wanted = False
+
+    @cache  # noqa: B019  # one object lasts as long as the process
+    def requests(self) -> dict[str, tuple[AuditRequest, Margin]]:
+        """Return what is checked, by the directories of the audits' intermediate files.
+
+        Raises:
+            MarginCacheError: a margin is not there, is at a URL, or two audits have one output.
+        """
+        requests: dict[str, tuple[AuditRequest, Margin]] = {}
+        for margin in self._session.margins.values():
+            request = _request(margin)
+            if request.output_dir in [other.output_dir for other, _ in requests.values()]:
+                raise MarginCacheError(
+                    f"output_path: two audits would be written into {request.output_dir}; give "
+                    "each its own"
+                )
+            name = Path(request.margin).resolve().name
+            directory = paths.audit_dir(margin.files.intermediate_dir.parent, name)
+            requests[str(directory / request_id(request))] = request, margin
+        return requests
+
+    def results(self, wildcards: Any) -> list[str]:
+        """Return the files in which the jobs of all audits say what they have found."""
+        with self._session.errors_in_one_line():
+            requests = self.requests()
+            if not self.wanted:
+                self.wanted = True
+                self._announce()
+        return [
+            paths.AUDIT_PIECE.format(audit_dir=directory, job=sky_range.name)
+            for directory, (request, _) in requests.items()
+            for sky_range in request.pieces
+        ]
+
+    def _announce(self) -> None:
+        if not self._session.is_main:
+            return
+        for directory, (request, margin) in self.requests().items():
+            sizes = margin.plan.partitions.sizes
+            is_sample = request.fraction < 1
+            sample = f", a sample of {request.fraction:g} of the pixels" if is_sample else ""
+            print(
+                f"auditing {request.margin} against {request.primary}: {len(sizes)} partitions of "
+                f"{size_text(int(sizes.sum()))} in {len(request.pieces)} jobs{sample}",
+                file=sys.stderr,
+                flush=True,
+            )
+            self._session.do_before_jobs(partial(_start, request, directory), margin)
+
+    def directories(self, wildcards: Any, input: Any) -> list[str]:
+        return list(dict.fromkeys(str(Path(file).parents[1]) for file in input))
+
+    def request_file(self, wildcards: Any) -> str:
+        return str(paths.audit_request(wildcards.audit_dir))
+
+    def margin_name(self, wildcards: Any) -> str:
+        return Path(wildcards.audit_dir).parent.name.removesuffix("_audit")
+
+    def pixels_covered(self, wildcards: Any, output: Any) -> str:
+        return describe_job(wildcards.job)
+
+    @property
+    def log(self) -> str:
+        first = next(iter(self._session.margins.values()))
+        return paths.AUDITS_LOG.format(audits_dir=first.files.plan_dir)
+
+    def request(self, rule: str, resource: str) -> Callable[[Any, Any, int], int]:
+        """Return a function for `resources`: what a job of a rule asks for at an attempt."""
+        from margin_cache.run.session import resource_function
+
+        requests = {"audit_pixels": self._pixels_request, "audit": self._audit_request}
+        return resource_function(requests[rule], resource)
+
+    def _pixels_request(self, wildcards: Any, input: Any) -> Request:
+        if not self._session.is_main:
+            return Request(1, 1, 1)  # the job has been given its resources already
+        request, margin = self.requests()[wildcards.audit_dir]
+        row_group = self._session.largest_row_group(str(margin.files.plan_dir))
+        return audit_pixels_request(margin.plan, row_group, len(request.pieces))
+
+    def _audit_request(self, wildcards: Any, input: Any) -> Request:
+        return audit_request(sum(Path(file).stat().st_size for file in input))
+
+    def works(self) -> dict[str, tuple[MarginWork, dict[str, Amount]]]:
+        """Return the amounts of work of each audit of this run: in total, and of each job."""
+        works = {}
+        for directory, (request, margin) in self.requests().items() if self.wanted else ():
+            names = [sky_range.name for sky_range in request.pieces]
+            amounts = dict(zip(names, audit_amounts(margin, request.fraction), strict=True))
+            done = [
+                part
+                for name, part in amounts.items()
+                if Path(paths.AUDIT_PIECE.format(audit_dir=directory, job=name)).exists()
+            ]
+            total = sum(amounts.values(), Amount())
+            work = StageWork(total, sum(done, Amount()))
+            name = Path(request.output_dir).name
+            works[directory] = MarginWork(name, total.count, {Stage.AUDITING: work}), amounts
+        return works
+
+
+def _start(request: AuditRequest, directory: str) -> None:
+    check_place(Path(request.output_dir))
+    save_request(request, paths.audit_request(directory))
+
+
+def _request(margin: Margin) -> AuditRequest:
+    settings, parameters = margin.settings, margin.plan.parameters
+    keys = ("input_catalog_path", "audit_catalog_path", "output_path")
+    check_is_local({key: getattr(settings, key) for key in keys})
+    audited = Path(settings.audit_catalog_path or margin.files.output_dir)
+    if not audited.is_dir():
+        hint = "make it first, or " if not settings.audit_catalog_path else ""
+        raise MarginCacheError(
+            f"audit_catalog_path: {audited} is not a directory; {hint}give the margin to check"
+        )
+    name = audited.resolve().name
+    return AuditRequest(
+        primary=parameters.catalog.path,
+        margin=str(audited),
+        output_dir=str(paths.audit_dir(Path(settings.output_path), name)),
+        threshold=settings.audit_threshold or None,
+        cell_order=None if settings.fine_filtering else parameters.margin_order,
+        fraction=settings.audit_fraction,
+        seed=settings.audit_seed,
+        state=catalogs_state(parameters.catalog.path, str(audited)),
+        pieces=cut_sky(*audit_jobs(margin.plan, settings.audit_fraction)),
+    )

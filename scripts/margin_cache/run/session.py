@@ -1,0 +1,395 @@
+"""What a run makes: its margins, the files that its rules ask for, and what their jobs request."""
+
+import os
+import re
+import shlex
+import sys
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from functools import cache, cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from margin_cache.config.command_line import (
+    check_catalog_given,
+    check_command,
+    check_working_directory,
+)
+from margin_cache.config.model import MailSettings
+from margin_cache.config.validation import (
+    mail_settings,
+    settings_of_margins,
+    wants_progress_bar,
+)
+from margin_cache.errors import MarginCacheError
+from margin_cache.margin.disk_space import forecast_margin
+from margin_cache.margin.existing_output import check_output, has_leftovers, is_complete
+from margin_cache.margin.model import Margin, load_margins
+from margin_cache.margin.paths import PROVENANCE
+from margin_cache.margin.prepare import prepare_margins
+from margin_cache.margin.receipts import missing_receipts
+from margin_cache.notification.messages import nothing_to_do, stopped
+from margin_cache.notification.smtp import Login, take_login
+from margin_cache.planning.forecast import Forecast
+from margin_cache.planning.resources import (
+    Request,
+    RowGroupSize,
+    finish_request,
+    largest_row_group,
+    map_request,
+    reduce_request,
+)
+from margin_cache.process import one_line
+from margin_cache.progress.work import Amount, MarginWork
+from margin_cache.run import compat, summary
+from margin_cache.run.events import RunningJobs
+from margin_cache.run.start import describe_plan, start_jobs, start_margins
+from margin_cache.run.summary import margin_status
+
+if TYPE_CHECKING:
+    from margin_cache.run.audits import Audits
+
+sessions: list["Session"] = []
+"""The sessions of this process: one, or one for each module that another workflow uses."""
+
+
+class Session:
+    """The margins of a run, by the directories of their plans, and what Snakemake asks about them.
+
+    The main process plans them; a process that runs one job loads what the main process has saved.
+    """
+
+    def __init__(
+        self, workflow: Any, config: Mapping[str, Any], base: Path, is_module: bool
+    ) -> None:
+        """Read the configuration and plan the margins; nothing is written.
+
+        Args:
+            workflow: Snakemake's object.
+            config: the configuration as Snakemake holds it.
+            base: directory of the checkout that this Snakefile is part of.
+            is_module: whether another workflow uses this one as a module.
+
+        Raises:
+            MarginCacheError: the configuration, a catalog or an output directory is unfit.
+            OSError: a file cannot be read.
+        """
+        self._workflow = workflow
+        self._base = base
+        self.started_at = time.monotonic()
+        self.is_main = compat.is_main_process(workflow)
+        self.is_module = is_module
+        self.mail: MailSettings | None = None
+        self.login: Login | None = None
+        if self.is_main:
+            self._read_run_settings(config)
+        self.margins = self._find_margins(config)
+        self._incomplete = [
+            plan_dir
+            for plan_dir, margin in self.margins.items()
+            if not is_complete(margin) or has_leftovers(margin)
+        ]
+        if self.is_main:
+            for margin in map(self.margins.__getitem__, self._incomplete):
+                if not _is_audited(margin):
+                    check_output(margin)
+        self.audits: Audits | None = None
+        self.jobs: RunningJobs | None = None
+        self.has_started = False
+        self.before_jobs: list[Callable[[], None]] = []
+        self.margins_read: list[Margin] = []
+        self._in_dag: set[str] = set()
+
+    def _read_run_settings(self, config: Mapping[str, Any]) -> None:
+        self.wants_progress_bar = wants_progress_bar(config)
+        self.mail = mail_settings(config)
+        if self.is_module:
+            return
+        words = sys.argv[1:] if Path(sys.argv[0]).name in ("snakemake", "__main__.py") else []
+        check_command(words, Path(os.environ.get("PWD", ".")), [self._base])
+        check_working_directory(words, Path.cwd())
+        check_catalog_given(config, Path.cwd(), self._base)
+        self.login = take_login(os.environ)
+
+    def _find_margins(self, config: Mapping[str, Any]) -> dict[str, Margin]:
+        settings = settings_of_margins(config)
+        if self.is_main:
+            margins = prepare_margins(settings, compat.config_files(self._workflow))
+        else:
+            margins = load_margins(settings)
+        return {str(margin.files.plan_dir): margin for margin in margins}
+
+    # What the rules ask for. Snakemake calls these with the wildcards of a job.
+
+    def targets(self, wildcards: Any) -> list[str]:
+        """Return the files that a run is done with, one a margin."""
+        self.announce()
+        return [self.target(plan_dir) for plan_dir in self.margins]
+
+    def target(self, plan_dir: str) -> str:
+        """Return the file that a margin is done with: that of its last job, or the margin's own."""
+        margin = self.margins[plan_dir]
+        is_made = self.has_jobs(plan_dir)
+        return str(margin.done_file if is_made else margin.files.output_dir / PROVENANCE)
+
+    def margin_of(self, wildcards: Any) -> Margin:
+        if self.is_main:
+            self._in_dag.add(wildcards.plan_dir)
+            self._start_as_module()
+        return self.margins[wildcards.plan_dir]
+
+    def partitions_of_job(self, wildcards: Any) -> list[str]:
+        """Return the partition files that a map job reads, unless Snakemake must not know of them.
+
+        Those are files whose paths have braces, which Snakemake takes for wildcards, and all files
+        of a job if one is dated in the future, by a file server whose clock is wrong: the shard
+        would always seem to be too old. The state of the files is in the job's name.
+        """
+        plan = self.margin_of(wildcards).plan
+        job = plan.map_job_of(wildcards.job)
+        if plan.newest_of(job) > time.time_ns():
+            return []
+        return [file for file in plan.files_of(job) if not set("{}") & set(file)]
+
+    def shards_of_job(self, wildcards: Any) -> list[str]:
+        """Return the shards that a reduce job reads."""
+        margin = self.margin_of(wildcards)
+        needs = margin.plan.needs_of(margin.plan.reduce_job_of(wildcards.job))
+        return [str(margin.files.shard(margin.plan.map_names[need])) for need in needs]
+
+    def receipts(self, wildcards: Any) -> list[str]:
+        """Return the receipts that the last job of a margin waits for.
+
+        Reduce jobs that have their receipts stay out of the DAG. In it, Snakemake would run them
+        again as soon as a neighbour that has changed needs one of their shards, and so on around
+        the sky.
+        """
+        margin = self.margin_of(wildcards)
+        if not self.is_main:
+            return []
+        if self.makes_all or self.only_describes:
+            return [str(margin.files.receipt(job)) for job in margin.plan.reduce_names]
+        return list(map(str, self._missing_receipts(wildcards.plan_dir)))
+
+    def plan_file(self, wildcards: Any) -> str:
+        return str(self.margin_of(wildcards).files.plan)
+
+    def margin_file(self, wildcards: Any) -> str:
+        return str(self.margin_of(wildcards).files.margin_file)
+
+    def staging_dir(self, wildcards: Any) -> str:
+        return str(self.margin_of(wildcards).files.staging_dir)
+
+    def margin_name(self, wildcards: Any) -> str:
+        return self.margin_of(wildcards).name
+
+    # A parameter that takes the output does not make Snakemake run a job again when it changes.
+
+    def partitions_covered(self, wildcards: Any, output: Any) -> str:
+        return self.margin_of(wildcards).plan.covered_by_map_job(wildcards.job)
+
+    def pixels_covered(self, wildcards: Any, output: Any) -> str:
+        return self.margin_of(wildcards).plan.covered_by_reduce_job(wildcards.job)
+
+    def script(self, name: str) -> Callable[[Any, Any], str]:
+        """Return a parameter with the command that runs a script of the workflow."""
+        python = "python" if compat.uses_conda(self._workflow) else shlex.quote(sys.executable)
+        command = f"{python} {shlex.quote(str(self._base / 'scripts' / name))}"
+
+        def parameter(wildcards: Any, output: Any) -> str:
+            return command
+
+        return parameter
+
+    def request(self, rule: str, resource: str) -> Callable[[Any, Any, int], int]:
+        """Return a function for `resources`: what a job of a rule asks for at an attempt."""
+        requests: dict[str, Callable[[Any, Any], Request]] = {
+            "map_partitions": self._map_request,
+            "reduce_margins": self._reduce_request,
+            "finish_margin": self._finish_request,
+        }
+        return resource_function(requests[rule], resource)
+
+    def _map_request(self, wildcards: Any, input: Any) -> Request:
+        plan = self.margin_of(wildcards).plan
+        job = plan.map_job_of(wildcards.job)
+        return map_request(plan, job, self.largest_row_group(wildcards.plan_dir))
+
+    def _reduce_request(self, wildcards: Any, input: Any) -> Request:
+        margin = self.margin_of(wildcards)
+        size = sum(Path(shard).stat().st_size for shard in input)
+        job = margin.plan.reduce_job_of(wildcards.job)
+        return reduce_request(margin.plan, job, size, bool(margin.files.url))
+
+    def _finish_request(self, wildcards: Any, input: Any) -> Request:
+        margin = self.margin_of(wildcards)
+        row_group = self.largest_row_group(wildcards.plan_dir)
+        return finish_request(margin.plan, row_group, bool(margin.files.url))
+
+    @cache  # noqa: B019  # sessions last as long as the process
+    def largest_row_group(self, plan_dir: str) -> RowGroupSize:
+        return largest_row_group(self.margins[plan_dir].plan)
+
+    @cache  # noqa: B019
+    def forecast(self, plan_dir: str) -> Forecast:
+        return forecast_margin(self.margins[plan_dir])
+
+    @cache  # noqa: B019
+    def _missing_receipts(self, plan_dir: str) -> list[Path]:
+        return missing_receipts(self.margins[plan_dir])
+
+    @cached_property
+    def finishes_locally(self) -> bool:
+        """Whether the last jobs run where Snakemake runs, since they take seconds."""
+        return all(len(m.plan.destination_orders) <= 5000 for m in self.margins.values())
+
+    @property
+    def constraints(self) -> dict[str, str]:
+        """Patterns of the wildcards in the paths of intermediate files."""
+        return {
+            "plan_dir": "|".join(map(re.escape, self.margins)),
+            "job": r"\d{5}(?:-o\d+p\d+)+-[0-9a-f]+",
+            "fingerprint": r"[0-9a-f]+",
+            "audit_dir": r".*_audit/[0-9a-f]{16}",
+            "report_dir": "|".join(
+                re.escape(str(margin.files.report_dir)) for margin in self.margins.values()
+            ),
+        }
+
+    # What is done, and when.
+
+    @property
+    def only_describes(self) -> bool:
+        """Whether Snakemake only tells what there is; known once the rules ask for files."""
+        return self.is_main and compat.only_describes(self._workflow)
+
+    @property
+    def makes_all(self) -> bool:
+        """Whether finished margins are made again; known once the rules ask for files."""
+        return self.is_main and compat.forces_all(self._workflow)
+
+    def is_pending(self, plan_dir: str) -> bool:
+        return plan_dir in self._incomplete or self.makes_all
+
+    def has_jobs(self, plan_dir: str) -> bool:
+        """Return whether jobs of a margin belong into the DAG: to be run, or to be described."""
+        is_described = self.only_describes and self.margins[plan_dir].done_file.exists()
+        return self.is_pending(plan_dir) or is_described
+
+    @cache  # noqa: B019
+    def announce(self) -> None:
+        """Print once which margins are made and what that takes, and which are complete."""
+        if not self.is_main or self.only_describes:
+            return
+        for plan_dir, margin in self.margins.items():
+            if not self.is_pending(plan_dir):
+                print(nothing_to_do(margin_status(margin)), file=sys.stderr, flush=True)
+        pending = [key for key in self.margins if self.is_pending(key)]
+        if pending:
+            plan = describe_plan([(self.margins[key], self.forecast(key)) for key in pending])
+            print(plan, file=sys.stderr, flush=True)
+
+    def start(self) -> None:
+        """Prepare and watch the jobs of this run, once, before the first of them.
+
+        Ends the process with one line if another run makes the margin, or if a disk is full.
+        """
+        if self.jobs is not None:
+            return
+        try:
+            start_margins(self)
+            self.jobs = start_jobs(self)
+        except (MarginCacheError, OSError) as error:
+            end_run(error)
+        except KeyboardInterrupt:
+            sys.exit(stopped("SIGINT"))
+
+    def _start_as_module(self) -> None:
+        """Save what jobs read while the DAG is built: Snakemake calls no handler of a module."""
+        if not self.is_module or self.has_started or not self.runs_jobs:
+            return
+        if self.mail is not None:
+            print(
+                "completion_email_address: this workflow is a module of another one, and sends a "
+                "mail only if the handlers of that Snakefile call it (docs/module.md)",
+                file=sys.stderr,
+            )
+        try:
+            start_margins(self)
+        except (MarginCacheError, OSError) as error:
+            end_run(error)
+
+    def margins_in_dag(self) -> list[str]:
+        """Return the plan directories of the margins that jobs of this run make."""
+        return [plan_dir for plan_dir in self.margins if plan_dir in self._in_dag]
+
+    def do_before_jobs(self, action: Callable[[], None] | None, margin: Margin) -> None:
+        """Remember what is done before the first job, and a margin that jobs load.
+
+        As a module at once, since nothing calls `onstart` then.
+        """
+        if action is not None:
+            self.before_jobs.append(action)
+        self.margins_read.append(margin)
+        self._start_as_module()
+
+    def audit_works(self) -> dict[str, tuple[MarginWork, dict[str, Amount]]]:
+        return self.audits.works() if self.audits is not None else {}
+
+    @contextmanager
+    def errors_in_one_line(self) -> Iterator[None]:
+        """End the run with one line, where Snakemake would print the traceback of an exception."""
+        try:
+            yield
+        except (MarginCacheError, OSError) as error:
+            end_run(error)
+
+    @property
+    def runs_jobs(self) -> bool:
+        """Whether Snakemake is going to run jobs; known once the rules ask for files."""
+        is_dry_run = compat.is_dry_run(self._workflow)
+        return self.is_main and not is_dry_run and not self.only_describes
+
+    def succeeded(self, logs: Iterable[str]) -> None:
+        """Print where the margins are, and send the mail."""
+        summary.succeeded(self, list(logs))
+
+    def failed(self, logs: Iterable[str]) -> None:
+        """Print what has failed and how to go on, and send the mail."""
+        summary.failed(self, list(logs))
+
+
+def resource_function(
+    request: Callable[[Any, Any], Request], resource: str
+) -> Callable[[Any, Any, int], int]:
+    """Return a function for Snakemake's `resources` that gives one of those of a request."""
+
+    def value(wildcards: Any, input: Any, attempt: int) -> int:
+        return int(getattr(request(wildcards, input).at(attempt), resource))
+
+    return value
+
+
+def _is_audited(margin: Margin) -> bool:
+    """Return whether an audit is about the directory in which a margin would be made."""
+    path = margin.settings.audit_catalog_path
+    return bool(path) and Path(path).resolve() == margin.files.output_dir.resolve()
+
+
+def open_session(workflow: Any, config: Mapping[str, Any], base: Path, is_module: bool) -> Session:
+    """Return the session of a Snakefile that is being parsed; one line says what is wrong."""
+    try:
+        session = Session(workflow, config, base, is_module)
+    except (MarginCacheError, OSError) as error:
+        end_run(error)
+    except KeyboardInterrupt:
+        sys.exit(stopped("SIGINT"))
+    sessions.append(session)
+    return session
+
+
+def end_run(error: MarginCacheError | OSError) -> NoReturn:
+    """End a run with one line. Snakemake releases its lock, if it has one."""
+    print(one_line(error), file=sys.stderr, flush=True)
+    sys.exit(1)

@@ -1,0 +1,125 @@
+"""Jobs of a run in the queue of a SLURM cluster: those that can never start, and the end of all."""
+
+import shutil
+import subprocess
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+LOGS = Path(".snakemake", "slurm_logs")
+"""Where the executor plugin has SLURM write the logs of jobs, below the working directory."""
+
+POLL_SECONDS = (5, 10, 10, 20, 60)
+"""Pauses before the first looks at the queue; the last one is repeated."""
+
+_UNSCHEDULABLE = {
+    "AccountNotAllowed",
+    "AssocMaxCpuMinutesPerJobLimit",
+    "AssocMaxCpuPerJobLimit",
+    "AssocMaxMemPerJob",
+    "AssocMaxNodePerJobLimit",
+    "AssocMaxWallDurationPerJobLimit",
+    "BadConstraints",
+    "InvalidAccount",
+    "InvalidQOS",
+    "MaxMemPerLimit",
+    "PartitionNodeLimit",
+    "PartitionTimeLimit",
+    "QOSMaxCpuMinutesPerJobLimit",
+    "QOSMaxCpuPerJobLimit",
+    "QOSMaxMemoryPerJob",
+    "QOSMaxNodePerJobLimit",
+    "QOSMaxWallDurationPerJobLimit",
+    "QOSNotAllowed",
+}
+"""Reasons for which SLURM leaves a job in the queue that no waiting changes."""
+
+_FORMAT = "--Format=JobID:32,Reason:64,STDOUT:4096"
+"""Columns of these widths: reasons and paths may have blanks."""
+
+_TIMEOUT = 60  # for an answer of SLURM [s]
+
+
+def parse_queue(listed: str, logs: Path) -> dict[str, str]:
+    """Return the reasons why jobs wait, by their ids, of jobs that write logs below a directory.
+
+    Args:
+        listed: what squeue prints with ``_FORMAT``: a job a line.
+        logs: the directory, absolute.
+    """
+    return {
+        line[:32].strip(): line[32:96].strip()
+        for line in listed.splitlines()
+        if Path(line[96:].rstrip()).is_relative_to(logs)
+    }
+
+
+def queued_jobs(logs: Path) -> dict[str, str]:
+    """Return the reasons why the user's jobs wait, by their ids, if they log below a directory.
+
+    All jobs of a run do so, and no jobs of runs in other working directories.
+
+    Raises:
+        OSError, subprocess.SubprocessError: SLURM does not answer.
+    """
+    command = ["squeue", "--me", "--noheader", _FORMAT]
+    answer = subprocess.run(
+        command, check=True, capture_output=True, encoding="utf-8", timeout=_TIMEOUT
+    )
+    return parse_queue(answer.stdout, logs)
+
+
+class QueueWatch:
+    """Looks at SLURM's queue now and then, in a thread, and reports a job that can never start."""
+
+    def __init__(self, report: Callable[[str, str], None], logs: Path | None = None) -> None:
+        """Begin to look, if there is a queue.
+
+        Args:
+            report: called once, with the id and SLURM's reason of the first such job.
+            logs: the directory of the logs of the run's jobs.
+        """
+        self._logs = (logs or LOGS).absolute()
+        self._report = report
+        self._stopped = threading.Event()
+        self._earlier = set(self._jobs())
+        if shutil.which("squeue"):
+            threading.Thread(target=self._watch, name="queue", daemon=True).start()
+
+    def _jobs(self) -> dict[str, str]:
+        """Return the jobs in the queue; none where SLURM is not asked or does not answer."""
+        if not self._logs.exists() or not shutil.which("squeue"):
+            return {}
+        try:
+            return queued_jobs(self._logs)
+        except (OSError, subprocess.SubprocessError):
+            return {}
+
+    def _watch(self) -> None:
+        looks = 0
+        while not self._stopped.wait(POLL_SECONDS[min(looks, len(POLL_SECONDS) - 1)]):
+            looks += 1
+            for job, reason in self._jobs().items():
+                if reason in _UNSCHEDULABLE and job not in self._earlier:
+                    self._report(job, reason)
+                    return
+
+    def stop(self) -> None:
+        self._stopped.set()
+
+    def cancel_jobs(self) -> None:
+        """Cancel what is left of this run in the queue.
+
+        Snakemake cancels the jobs that it knows; some may be submitted while it is stopped.
+        """
+        jobs = [job for job in self._jobs() if job not in self._earlier]
+        if jobs:
+            cancel(jobs)
+
+
+def cancel(jobs: list[str]) -> None:
+    """Cancel jobs by their ids; a warning says so if SLURM does not answer."""
+    try:
+        subprocess.run(["scancel", *jobs], check=False, capture_output=True, timeout=_TIMEOUT)
+    except (OSError, subprocess.SubprocessError) as error:
+        print(f"warning: scancel {' '.join(jobs)}: {error}", flush=True)

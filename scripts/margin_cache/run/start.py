@@ -1,0 +1,128 @@
+"""The start of a run: what is printed, checked and saved before its first job."""
+
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Iterable
+from contextlib import suppress
+from types import FrameType
+from typing import TYPE_CHECKING
+
+from snakemake.logging import logger
+
+from margin_cache.margin.disk_space import check_disk_space, disk_space
+from margin_cache.margin.model import Margin, save_margin
+from margin_cache.margin.paths import PlanFiles
+from margin_cache.margin.start_run import start_margin
+from margin_cache.notification.messages import disk_space_lines, forecast_lines, margins_to_make
+from margin_cache.planning.forecast import Forecast
+from margin_cache.process import FAILURE_MARK
+from margin_cache.progress.display import Key, open_display
+from margin_cache.progress.work import Amount, MarginWork, Stage, amount, work_of
+from margin_cache.run.events import JobEvents, RunningJobs, ShownProgress, terminal_handlers
+from margin_cache.run.slurm import QueueWatch
+from margin_cache.run.summary import margin_status
+
+if TYPE_CHECKING:
+    from margin_cache.run.session import Session
+
+
+def describe_plan(margins: Iterable[tuple[Margin, Forecast]]) -> str:
+    """Return the lines that say which margins are made, and what that will take."""
+    margins = list(margins)
+    lines = []
+    for margin, forecast in margins:
+        lines += [margins_to_make([margin_status(margin)]), forecast_lines(forecast)]
+    return "\n".join([*lines, disk_space_lines(disk_space(margins))])
+
+
+def start_margins(session: "Session") -> None:
+    """Lock the margins that this run makes, and save what their jobs read.
+
+    Raises:
+        MarginCacheError: another run makes one, or a disk has too little space.
+    """
+    pending = session.margins_in_dag()
+    check_disk_space(disk_space((session.margins[key], session.forecast(key)) for key in pending))
+    for margin in map(session.margins.__getitem__, pending):
+        start_margin(margin)
+        forget_failures(margin.files)
+    for margin in session.margins_read:
+        save_margin(margin)
+    for action in session.before_jobs:
+        action()
+    session.has_started = True
+
+
+def forget_failures(files: PlanFiles) -> None:
+    """Delete the marks of jobs that have failed for good in an earlier run."""
+    for mark in files.plan_dir.glob(f"logs/*/*{FAILURE_MARK}"):
+        mark.unlink(missing_ok=True)
+
+
+def start_jobs(session: "Session") -> RunningJobs:
+    """Follow the jobs of a run by Snakemake's log records, and show how far they are."""
+    running = RunningJobs(JobEvents(), [])
+    logger.addHandler(running.events)
+    if not session.is_module:
+        handle_signals(running)
+    if session.wants_progress_bar:
+        running.progress = show_progress(session, running.events)
+
+    def end_run(job: str, reason: str) -> None:
+        running.unschedulable = (
+            f"error: SLURM would never start job {job} ({reason}). Compare what it asks for "
+            f"(scontrol show job {job}) with the limits of its partition, and give another "
+            "slurm_partition, or less with --set-resources"
+        )
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    running.queue = QueueWatch(end_run)
+    return running
+
+
+def handle_signals(running: RunningJobs) -> None:
+    """Let SIGTERM and SIGHUP end the run as Ctrl-C does, which cancels jobs and removes the lock.
+
+    Signals that are ignored, as SIGHUP is by nohup, stay so.
+    """
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        is_first = not running.stopped_by
+        if is_first:
+            running.stop(signal.Signals(number).name)
+        print("stopping: waiting for the end of running jobs", file=sys.stderr, flush=True)
+        if is_first:
+            raise KeyboardInterrupt
+
+    if threading.current_thread() is not threading.main_thread():
+        return
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        with suppress(ValueError):
+            if signal.getsignal(number) != signal.SIG_IGN:
+                signal.signal(number, stop)
+
+
+def show_progress(session: "Session", events: JobEvents) -> ShownProgress | None:
+    """Draw bars, or print lines now and then; None if there is nothing to count or to write to."""
+    terminals = terminal_handlers()
+    works: dict[str, MarginWork] = {}
+    amounts: dict[tuple[Key, str], Amount] = {}
+    for plan_dir in session.margins_in_dag():
+        margin = session.margins[plan_dir]
+        mapping, reducing = margin.plan.map_names, margin.plan.reduce_names
+        is_anew = session.makes_all
+        works[plan_dir] = work_of(margin, mapping if is_anew else (), reducing if is_anew else ())
+        for stage, jobs in ((Stage.MAPPING, mapping), (Stage.REDUCING, reducing)):
+            amounts |= {((plan_dir, stage), job): amount(margin, stage, job) for job in jobs}
+        amounts[(plan_dir, Stage.FINISHING), ""] = amount(margin, Stage.FINISHING)
+    for directory, (work, of_jobs) in session.audit_works().items():
+        works[directory] = work
+        amounts |= {((directory, Stage.AUDITING), job): part for job, part in of_jobs.items()}
+    if not works or not terminals:
+        return None
+    display = open_display(terminals[0].stream, works, time.monotonic() - session.started_at)
+    events.show(display, amounts)
+    return ShownProgress(display, terminals)

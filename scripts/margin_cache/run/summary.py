@@ -1,0 +1,127 @@
+"""The end of a run: the last lines on the terminal, and the mail."""
+
+import os
+import sys
+import time
+from collections.abc import Callable
+from email.message import EmailMessage
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from margin_cache.catalog.formats import format_of
+from margin_cache.margin.model import Margin
+from margin_cache.notification.failures import FailedJob
+from margin_cache.notification.messages import (
+    MarginStatus,
+    failure_message,
+    failure_summary,
+    finished_margins,
+    resume_command,
+    run_details,
+    success_message,
+)
+from margin_cache.notification.smtp import notify, take_login
+from margin_cache.run import compat
+from margin_cache.storage.files import read_json
+
+if TYPE_CHECKING:
+    from margin_cache.run.session import Session
+
+
+def margin_status(margin: Margin, is_pending: bool = True) -> MarginStatus:
+    """Return what is said about a margin.
+
+    Args:
+        margin: the margin.
+        is_pending: whether this run makes it; otherwise it was complete before.
+    """
+    done, parameters, files = read_json(margin.done_file), margin.plan.parameters, margin.files
+    info = parameters.catalog
+    return MarginStatus(
+        name=margin.name,
+        location=files.location,
+        catalog=margin.settings.input_catalog_path,
+        threshold=parameters.threshold,
+        is_complete=done is not None or not is_pending,
+        was_complete=not is_pending,
+        rows=done["rows"] if done else None,
+        files=done["files"] if done else None,
+        cell_order=None if parameters.fine_filtering else parameters.margin_order,
+        format=info.format,
+        collection=_collection(margin),
+    )
+
+
+def _collection(margin: Margin) -> str:
+    """Return the directory or URL of the collection that lists a margin; empty if none does."""
+    info, files = margin.plan.parameters.catalog, margin.files
+    directory = format_of(info).collection_of(info, files.output_dir)
+    if directory is None:
+        return ""
+    return files.url.rpartition("/")[0] if files.url else str(directory)
+
+
+def _statuses(session: "Session") -> list[MarginStatus]:
+    return [
+        margin_status(margin, session.is_pending(plan_dir))
+        for plan_dir, margin in session.margins.items()
+    ]
+
+
+def succeeded(session: "Session", logs: list[str]) -> None:
+    """Print where the margins are, what audits have found, and where reports are."""
+    statuses = _statuses(session)
+    made = [status for status in statuses if not status.was_complete]
+    lines = finished_margins(made).splitlines()
+    if session.jobs is not None:
+        for job in session.jobs.events.finished:
+            if job.rule.endswith("draw_report"):
+                lines.append(f"report: {job.output[0]}")
+            elif job.rule.endswith("audit"):
+                text = Path(job.logs[0]).read_text(encoding="utf-8")
+                lines += [line for line in text.splitlines() if line.startswith("audit: ")]
+    _end(session, lines, lambda: success_message(statuses, _details(session, logs)))
+
+
+def failed(session: "Session", logs: list[str]) -> None:
+    """Print what has failed and how to go on."""
+    jobs: list[FailedJob] = []
+    stopped_by: list[str] = []
+    if session.jobs is not None:
+        jobs = sorted(session.jobs.events.failed.values(), key=lambda job: (job.rule, job.logs))
+        stopped_by = session.jobs.stopped_by
+        if session.jobs.unschedulable:
+            jobs = [FailedJob("submitted to SLURM", message=session.jobs.unschedulable)]
+            stopped_by = []
+    has_directory = any(word.startswith(("-d", "--directory")) for word in sys.orig_argv)
+    command = resume_command(sys.orig_argv, None if has_directory else Path.cwd())
+    lines = [failure_summary(logs, jobs, stopped_by)]
+    if session.jobs is not None and session.jobs.unschedulable:
+        lines = [session.jobs.unschedulable]
+    _end(
+        session,
+        lines,
+        lambda: failure_message(
+            _statuses(session), jobs, command, _details(session, logs), stopped_by
+        ),
+    )
+
+
+def _end(session: "Session", lines: list[str], message: Callable[[], EmailMessage]) -> None:
+    if session.jobs is not None:
+        session.jobs.close()
+    try:
+        print(*lines, sep="\n", flush=True)
+    except OSError:
+        # Nobody reads it, as after `| head`. What is left of it would let Python's own end fail.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    if session.mail is not None:
+        notify(session.mail, message, session.login or take_login(os.environ))
+    if session.jobs is not None and session.jobs.queue is not None:
+        session.jobs.queue.cancel_jobs()
+    if not session.is_module:
+        compat.end_timers()
+
+
+def _details(session: "Session", logs: list[str]) -> str:
+    return run_details(time.monotonic() - session.started_at, logs)

@@ -1,0 +1,86 @@
+# A margin: map jobs write shards, reduce jobs the files of the margin, the last job its metadata.
+rule map_partitions:
+    input:
+        partitions=session.partitions_of_job,
+    output:
+        shard=paths.SHARD,
+    log:
+        paths.MAP_LOG,
+    benchmark:
+        paths.MAP_BENCHMARK
+    conda:
+        "../envs/margin_cache.yaml"
+    threads: 1
+    resources:
+        mem_mb=session.request("map_partitions", "mem_mb"),
+        disk_mb=session.request("map_partitions", "disk_mb"),
+        runtime=session.request("map_partitions", "runtime"),
+    params:
+        name=session.margin_name,
+        plan=session.plan_file,
+        staging_dir=session.staging_dir,
+        covers=session.partitions_covered,
+        script=session.script("map_partitions.py"),
+    message:
+        "Mapping {params.name}, job {wildcards.job:.5}: {params.covers}"
+    shell:
+        "{params.script} --plan={params.plan:q} --job {wildcards.job} --threads {threads}"
+        " --staging-dir={params.staging_dir:q} --shard={output.shard:q}"
+        " --failure-mark={log:q}.failed 2> {log:q}"
+
+
+rule reduce_margins:
+    input:
+        shards=session.shards_of_job,
+    output:
+        receipt=paths.RECEIPT,
+        footers=paths.FOOTERS,
+    log:
+        paths.REDUCE_LOG,
+    benchmark:
+        paths.REDUCE_BENCHMARK
+    conda:
+        "../envs/margin_cache.yaml"
+    threads: 1
+    resources:
+        mem_mb=session.request("reduce_margins", "mem_mb"),
+        disk_mb=session.request("reduce_margins", "disk_mb"),
+        runtime=session.request("reduce_margins", "runtime"),
+    params:
+        name=session.margin_name,
+        plan=session.plan_file,
+        staging_dir=session.staging_dir,
+        covers=session.pixels_covered,
+        script=session.script("reduce_margins.py"),
+    message:
+        "Reducing {params.name}, job {wildcards.job:.5}: {params.covers}"
+    shell:
+        "{params.script} --plan={params.plan:q} --job {wildcards.job}"
+        " --staging-dir={params.staging_dir:q} --failure-mark={log:q}.failed 2> {log:q}"
+
+
+rule finish_margin:
+    input:
+        receipts=session.receipts,
+    output:
+        done=paths.DONE,
+    log:
+        paths.FINISH_LOG,
+    benchmark:
+        paths.FINISH_BENCHMARK
+    localrule: session.finishes_locally
+    conda:
+        "../envs/margin_cache.yaml"
+    threads: 1
+    resources:
+        mem_mb=session.request("finish_margin", "mem_mb"),
+        disk_mb=session.request("finish_margin", "disk_mb"),
+        runtime=session.request("finish_margin", "runtime"),
+    params:
+        name=session.margin_name,
+        margin=session.margin_file,
+        script=session.script("finish_margin.py"),
+    message:
+        "Finishing {params.name}"
+    shell:
+        "{params.script} --margin={params.margin:q} --failure-mark={log:q}.failed 2> {log:q}"
