@@ -19,11 +19,15 @@ NOT_FOR_FINISHING = {
 }
 
 LIST_MODULES = """
-import runpy, sys
+import ast, pathlib, sys
 sys.path.insert(0, str(sys.argv[1]))
-runpy.run_path(sys.argv[1] + "/" + sys.argv[2], run_name="script")
+tree = ast.parse(pathlib.Path(sys.argv[1], sys.argv[2]).read_text())
+for node in ast.walk(tree):
+    if isinstance(node, ast.Import | ast.ImportFrom):
+        exec(ast.unparse(node))
 print(*sys.modules)
 """
+"""Imports all that a script does, in its functions too."""
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,6 @@
 
 import logging
 import re
-import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TextIO
@@ -134,9 +133,8 @@ def terminal_handlers() -> list[logging.StreamHandler[TextIO]]:
     return [
         handler
         for handler in logger.handlers
-        if type(handler) is not logging.FileHandler
-        and isinstance(handler, logging.StreamHandler)
-        and handler.stream in (sys.stderr, sys.stdout)
+        if isinstance(handler, logging.StreamHandler)
+        and not isinstance(handler, logging.FileHandler)
     ]
 
 

@@ -106,9 +106,9 @@ class Session:
         self.mail = mail_settings(config)
         if self.is_module:
             return
-        words = sys.argv[1:] if Path(sys.argv[0]).name in ("snakemake", "__main__.py") else []
-        check_command(words, Path(os.environ.get("PWD", ".")), [self._base])
-        check_working_directory(words, Path.cwd())
+        if sys.argv[1:] and Path(sys.argv[0]).name in ("snakemake", "__main__.py"):
+            check_command(sys.argv[1:], Path(os.environ.get("PWD", ".")), [self._base])
+            check_working_directory(sys.argv[1:], Path.cwd())
         check_catalog_given(config, Path.cwd(), self._base)
         self.login = take_login(os.environ)
 

@@ -131,9 +131,7 @@ def test_a_record_of_unknown_shape_ends_no_run(
 @pytest.fixture
 def terminal(monkeypatch: pytest.MonkeyPatch) -> Iterator[logging.StreamHandler[Any]]:
     """Snakemake's handler for the terminal, alone on its logger."""
-    stream = io.StringIO()
-    monkeypatch.setattr("sys.stderr", stream)
-    handler = logging.StreamHandler(stream)
+    handler = logging.StreamHandler(io.StringIO())
     monkeypatch.setattr(logger, "handlers", [handler])
     monkeypatch.setattr(logger, "level", logging.INFO)
     yield handler
@@ -169,6 +167,6 @@ def test_what_snakemake_says_after_a_signal_is_not_printed(
 def test_a_log_file_is_not_the_terminal(
     terminal: logging.StreamHandler[Any], tmp_path: Path
 ) -> None:
-    logger.handlers.append(logging.FileHandler(tmp_path / "log"))
+    log = logging.FileHandler(tmp_path / "log", delay=True)
+    logger.handlers.append(log)
     assert terminal_handlers() == [terminal]
-    logger.handlers.pop().close()

@@ -1,0 +1,167 @@
+"""A session answers what the rules ask for, and writes nothing before jobs start."""
+
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from margin_cache.run.audits import Audits
+from margin_cache.run.reports import Reports
+from margin_cache.run.session import Session, open_session, resource_function
+from support.paths import ROOT
+from support.small_skies import small_catalog
+
+Open = Callable[..., Session]
+
+
+def job(plan_dir: str, name: str) -> SimpleNamespace:
+    """Wildcards of a job."""
+    return SimpleNamespace(plan_dir=plan_dir, job=name)
+
+
+@pytest.fixture
+def catalog(tmp_path: Path) -> Path:
+    return small_catalog(tmp_path / "sky", rows=600, max_rows=100)
+
+
+@pytest.fixture
+def new_session(catalog: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Open:
+    (tmp_path / "run").mkdir()
+    monkeypatch.chdir(tmp_path / "run")
+    monkeypatch.setattr("sys.argv", ["snakemake"])
+
+    def make(*, is_module: bool = False, workflow: Any = None, **config: Any) -> Session:
+        given = {"input_catalog_path": str(catalog), "partitions_per_job": 4, **config}
+        ordinary = SimpleNamespace(execution_settings=SimpleNamespace(), dryrun=False)
+        return Session(workflow or ordinary, given, ROOT, is_module)
+
+    return make
+
+
+def written() -> set[str]:
+    return {path.name for path in Path().iterdir()} - {".snakemake"}
+
+
+def test_map_jobs_read_each_partition_once(new_session: Open, catalog: Path) -> None:
+    session = new_session()
+    ((plan_dir, margin),) = session.margins.items()
+    names = margin.plan.map_names
+    assert len(names) > 1
+    read = [file for name in names for file in session.partitions_of_job(job(plan_dir, name))]
+    assert sorted(read) == sorted(map(str, catalog.rglob("Npix=*.parquet")))
+    assert written() == set()
+
+
+def test_snakemake_does_not_see_a_partition_of_the_future(new_session: Open, catalog: Path) -> None:
+    first = min(catalog.rglob("Npix=*.parquet"))
+    os.utime(first, (time.time() + 1000,) * 2)
+    session = new_session(partitions_per_job=1)
+    ((plan_dir, margin),) = session.margins.items()
+    read = [session.partitions_of_job(job(plan_dir, name)) for name in margin.plan.map_names]
+    assert read.count([]) == 1
+
+
+def test_snakemake_does_not_see_paths_with_braces(tmp_path: Path, new_session: Open) -> None:
+    catalog = small_catalog(tmp_path / "a{b}" / "sky", rows=100, max_rows=100)
+    session = new_session(input_catalog_path=str(catalog))
+    ((plan_dir, margin),) = session.margins.items()
+    assert session.partitions_of_job(job(plan_dir, margin.plan.map_names[0])) == []
+
+
+def test_a_reduce_job_reads_the_shards_that_it_needs(new_session: Open) -> None:
+    session = new_session()
+    ((plan_dir, margin),) = session.margins.items()
+    plan = margin.plan
+    for number, name in enumerate(plan.reduce_names):
+        needed = [plan.map_names[need] for need in plan.needs_of(number)]
+        shards = [str(margin.files.shard(shard)) for shard in needed]
+        assert session.shards_of_job(job(plan_dir, name)) == shards
+        assert shards
+
+
+def test_the_last_job_waits_for_the_receipts_that_are_missing(new_session: Open) -> None:
+    session = new_session()
+    ((plan_dir, margin),) = session.margins.items()
+    all_receipts = [str(margin.files.receipt(name)) for name in margin.plan.reduce_names]
+    assert session.receipts(job(plan_dir, "")) == all_receipts
+    assert session.margins_in_dag() == [plan_dir]
+
+
+def test_a_run_ends_with_the_done_file_unless_the_margin_is_complete(
+    new_session: Open, capsys: pytest.CaptureFixture[str]
+) -> None:
+    session = new_session()
+    ((_, margin),) = session.margins.items()
+    assert session.targets(None) == session.targets(None) == [str(margin.done_file)]
+    # Printed once.
+    assert capsys.readouterr().err.count("making margin sky_5arcs of ") == 1
+
+
+def test_what_only_describes_prints_nothing_of_its_own(
+    new_session: Open, capsys: pytest.CaptureFixture[str]
+) -> None:
+    session = new_session(workflow=SimpleNamespace(execution_settings=None))
+    session.targets(None)
+    assert capsys.readouterr().err == ""
+
+
+def test_as_a_module_the_jobs_files_are_saved_when_the_rules_ask(
+    new_session: Open, capsys: pytest.CaptureFixture[str]
+) -> None:
+    session = new_session(is_module=True, completion_email_address="a@example.org")
+    ((plan_dir, margin),) = session.margins.items()
+    session.receipts(job(plan_dir, ""))
+    assert margin.files.plan.exists()
+    # A mail that nobody sends is not passed over in silence.
+    assert "completion_email_address: " in capsys.readouterr().err
+
+
+def test_a_dry_run_of_a_module_writes_nothing(new_session: Open) -> None:
+    dry = SimpleNamespace(execution_settings=SimpleNamespace(), dryrun=True)
+    session = new_session(is_module=True, workflow=dry)
+    ((plan_dir, _),) = session.margins.items()
+    session.receipts(job(plan_dir, ""))
+    assert written() == set()
+
+
+def test_an_error_is_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("sys.argv", ["snakemake"])
+    config = {"input_catalog_path": str(tmp_path / "nothing")}
+    with pytest.raises(SystemExit) as ended:
+        open_session(SimpleNamespace(), config, ROOT, is_module=False)
+    assert ended.value.code == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("error: input_catalog_path: ")
+
+
+def test_an_audit_of_nothing_is_refused_when_its_rule_asks(
+    new_session: Open, capsys: pytest.CaptureFixture[str]
+) -> None:
+    session = new_session()
+    audits = Audits(session)
+    with pytest.raises(SystemExit):
+        audits.results(None)
+    assert capsys.readouterr().err.startswith("error: audit_catalog_path: ")
+    assert not audits.works()
+
+
+def test_a_report_of_a_margin_that_is_made_waits_for_it(new_session: Open) -> None:
+    session = new_session()
+    reports = Reports(session)
+    ((_, margin),) = session.margins.items()
+    files = [str(margin.done_file), str(margin.files.report_page)]
+    assert reports.pages(None) == files
+    assert reports.existing_pages(None) == []
+
+
+def test_a_request_grows_with_the_attempts() -> None:
+    from margin_cache.planning.resources import Request
+
+    mem_mb = resource_function(lambda wildcards, input: Request(100, 5, 10), "mem_mb")
+    assert [mem_mb(None, [], attempt) for attempt in (1, 2, 3)] == [100, 200, 300]
