@@ -4,7 +4,7 @@ import sys
 from collections.abc import Callable
 from typing import NoReturn
 
-from margin_cache.errors import FINAL, MarginCacheError
+from margin_cache.errors import MarginCacheError
 
 
 def run(main: Callable[[], int]) -> NoReturn:
@@ -16,7 +16,7 @@ def run(main: Callable[[], int]) -> NoReturn:
     try:
         sys.exit(main())
     except MarginCacheError as error:
-        print(FINAL, f"error: {error}", sep="\n", file=sys.stderr)
+        print(f"error: {error}", sep="\n", file=sys.stderr)
     except OSError as error:
         place = error.filename or "a file"
         print(f"error: {place}: {error.strerror or error}", file=sys.stderr)

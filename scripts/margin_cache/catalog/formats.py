@@ -72,6 +72,10 @@ class CatalogFormat(Protocol):
         """Return the version of the format that margins are written in."""
         ...
 
+    def collection_of(self, info: CatalogInfo, output_dir: Path) -> Path | None:
+        """Return the collection that a margin lies in, if it is the one of its primary table."""
+        ...
+
     def is_registered(self, info: CatalogInfo, output_dir: Path) -> bool:
         """Tell whether the collection that a margin lies in lists it, if it shall."""
         ...

@@ -273,6 +273,11 @@ def _write_properties(path: Path, values: Mapping[str, Any], comment: str | None
         properties.store(file, initial_comments=comment, encoding="utf-8", timestamp=False)
 
 
+def collection_of(info: CatalogInfo, output_dir: Path) -> Path | None:
+    """Return the collection that a margin lies in, if it is the one of its primary table."""
+    return output_dir.parent if _is_in_collection(info, output_dir) else None
+
+
 def is_registered(info: CatalogInfo, output_dir: Path) -> bool:
     """Tell whether the collection that a margin lies in lists it.
 

@@ -240,6 +240,10 @@ def format_version() -> str:
     return version("hipscat")
 
 
+def collection_of(info: CatalogInfo, output_dir: Path) -> Path | None:
+    return None
+
+
 def is_registered(info: CatalogInfo, output_dir: Path) -> bool:
     """Tell whether all that shall list a margin does: in HiPSCat nothing lists margins."""
     return True

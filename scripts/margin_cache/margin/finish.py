@@ -89,7 +89,7 @@ def finish_margin(margin: Margin) -> dict[str, Any]:
         clean_up(margin, paths.staging_lock)
         provenance = read_provenance(paths.output_dir / PROVENANCE) or {"files": ()}
         files = sum("Npix=" in path for path in provenance["files"])
-        summary = {"output_dir": paths.place, "rows": rows_of(margin), "files": files}
+        summary = {"output_dir": paths.location, "rows": rows_of(margin), "files": files}
         write_json(margin.done_file, summary)
     return summary
 
@@ -310,7 +310,7 @@ def _write_footers(margin: Margin, dataset: Path) -> bool:
     size = joined_size(kept)
     if size > MOST_BYTES:
         print(
-            f"{margin.files.place}: gets no _metadata, which would have {size / 1e9:.1f} GB, "
+            f"{margin.files.location}: gets no _metadata, which would have {size / 1e9:.1f} GB, "
             "more than a reader of Parquet takes; to be without this line, set create_metadata: "
             "false",
             file=sys.stderr,

@@ -133,7 +133,7 @@ class MarginFiles(PlanFiles):
     url: str = ""
 
     @property
-    def place(self) -> str:
+    def location(self) -> str:
         """Where users find the margin."""
         return self.url or str(self.output_dir)
 

@@ -12,7 +12,6 @@ from contextlib import suppress
 from pathlib import Path
 
 from margin_cache.errors import RetryableError
-from margin_cache.margin.paths import MarginFiles
 
 PATIENCE = 10.0
 """How long a file server may take to show what another machine has written [s]."""
@@ -44,21 +43,18 @@ def not_visible(key: str, path: Path) -> RetryableError:
     )
 
 
-def check_visible(files: MarginFiles, partition: str | None) -> None:
-    """Check that the machine that runs a job sees the margin's directory and a partition.
+def check_visible(directory: Path, partition: str = "") -> None:
+    """Check that the machine that runs a job sees the files of its run.
 
     Args:
-        files: the files of the margin, whose directories the main process has made.
-        partition: a partition file that the job reads; None if it reads none.
+        directory: one that the main process has made beside the margin.
+        partition: a partition file that the job reads; empty if it reads none.
 
     Raises:
         RetryableError: one is not visible here.
     """
-    # The staging directory becomes the output directory when the margin is finished.
-    if not wait_until(
-        lambda: files.staging_dir.exists() or files.output_dir.exists(), files.output_dir.parent
-    ):
-        raise not_visible("output_path", files.output_dir.parent)
+    if not wait_until(directory.exists, directory.parent):
+        raise not_visible("output_path", directory.parent)
     if partition:
         path = Path(partition)
         if not wait_until(path.exists, path.parent):

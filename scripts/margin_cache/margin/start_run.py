@@ -97,6 +97,6 @@ def _in_use(margin: Margin, lock: Path) -> MarginCacheError:
             f"{run.get('url') or made}; wait until it has ended, or choose another tmp_dir"
         )
     return MarginCacheError(
-        f"output_path: {files.place} is being made by another run ({which}); wait "
+        f"output_path: {files.location} is being made by another run ({which}); wait "
         "until it has ended, or choose another output_artifact_name"
     )

@@ -31,10 +31,10 @@ def check_apart(margins: Iterable[Margin]) -> None:
     """
     taken: dict[Path, str] = {}
     for margin in margins:
-        other = taken.setdefault(margin.files.report_dir, margin.files.place)
-        if other != margin.files.place:
+        other = taken.setdefault(margin.files.report_dir, margin.files.location)
+        if other != margin.files.location:
             raise MarginCacheError(
-                f"output_path: the reports of {other} and {margin.files.place} would both be "
+                f"output_path: the reports of {other} and {margin.files.location} would both be "
                 f"{margin.files.report_dir}; draw them in different working directories, or give "
                 "one of the margins another output_artifact_name"
             )
