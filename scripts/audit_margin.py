@@ -9,13 +9,12 @@ from margin_cache.process import EXIT_ERROR, run
 
 def main(arguments: argparse.Namespace) -> int:
     # Imported here, so that an interrupt meanwhile is no traceback either.
-    from margin_cache.audit.output import summary, write_report
-    from margin_cache.audit.place import check_place
-    from margin_cache.audit.report import audit_margin
-    from margin_cache.audit.request import AuditRequest
+    from margin_cache.audit.audit import audit_margin
+    from margin_cache.audit.output import summary, write_audit
+    from margin_cache.audit.request import AuditRequest, check_output_dir
 
     directory = arguments.output_dir / f"{arguments.margin.name}_audit"
-    check_place(directory)
+    check_output_dir(directory)
     report = audit_margin(
         AuditRequest(
             primary=str(arguments.primary),
@@ -25,7 +24,7 @@ def main(arguments: argparse.Namespace) -> int:
             cell_order=arguments.cell_order,
         )
     )
-    write_report(report, directory)
+    write_audit(report, directory)
     line = f"{arguments.margin}: {summary(report)}; see {directory}"
     if report.is_clean:
         print(line)
@@ -38,7 +37,9 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--primary", type=Path, required=True, help="the catalog")
     parser.add_argument("--margin", type=Path, required=True, help="the margin to check")
-    parser.add_argument("--output-dir", type=Path, required=True, help="where NAME_audit is made")
-    parser.add_argument("--threshold", type=float, help="arcsec, if not that of its metadata")
-    parser.add_argument("--cell-order", type=int, help="of a coarse margin: order of its cells")
+    parser.add_argument(
+        "--output-dir", type=Path, required=True, help="parent directory of NAME_audit"
+    )
+    parser.add_argument("--threshold", type=float, help="arcsec, if not as in the metadata")
+    parser.add_argument("--cell-order", type=int, help="order of a coarse margin's cells")
     run(main, parser, is_lean=False)

@@ -1,4 +1,4 @@
-"""Look at the pixels of a range of the sky, and write what is wrong with a margin there."""
+"""Check the margin of all pixels in a range of the sky, and write the findings."""
 
 import argparse
 from pathlib import Path
@@ -8,18 +8,18 @@ from margin_cache.process import run
 
 def main(arguments: argparse.Namespace) -> int:
     # Imported here, so that an interrupt meanwhile is no traceback either.
+    from margin_cache.audit.audit import audit_sky_range
     from margin_cache.audit.findings import save_findings
-    from margin_cache.audit.report import audit_piece
     from margin_cache.audit.request import load_request
 
     request = load_request(arguments.request)
-    save_findings(audit_piece(request, request.piece(arguments.job)), arguments.output)
+    save_findings(audit_sky_range(request, request.sky_range(arguments.job)), arguments.output)
     return 0
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--request", type=Path, required=True, help="what is checked")
-    parser.add_argument("--job", required=True, help="name of the range of the sky")
+    parser.add_argument("--request", type=Path, required=True, help="what is audited")
+    parser.add_argument("--job", required=True, help="name of the sky range")
     parser.add_argument("--output", type=Path, required=True, help="file to write")
     run(main, parser, is_lean=False)

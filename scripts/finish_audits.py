@@ -1,4 +1,4 @@
-"""Put together what the jobs of audits have found, write the files, and print the verdicts."""
+"""Combine the findings of the jobs of audits, write the results, and print the verdicts."""
 
 import argparse
 import sys
@@ -9,22 +9,22 @@ from margin_cache.process import EXIT_ERROR, run
 
 
 def finish_audit(directory: Path) -> bool:
-    """Put an audit together; return whether the margin is clean."""
+    """Finish an audit; return whether the margin is clean."""
     # Imported here, so that an interrupt meanwhile is no traceback either.
+    from margin_cache.audit.audit import conclude
     from margin_cache.audit.findings import load_findings
-    from margin_cache.audit.output import summary, write_report
-    from margin_cache.audit.place import check_place
-    from margin_cache.audit.report import conclude
-    from margin_cache.audit.request import check_state, load_request
+    from margin_cache.audit.output import summary, write_audit
+    from margin_cache.audit.request import check_output_dir, check_unchanged, load_request
 
     request = load_request(directory / "request.json")
-    check_place(Path(request.output_dir))
-    check_state(request)
-    files = (directory / "pieces" / f"{piece.name}.json" for piece in request.pieces)
+    output_dir = Path(request.output_dir)
+    check_output_dir(output_dir)
+    check_unchanged(request)
+    files = (directory / f"findings/{sky_range.name}.json" for sky_range in request.sky_ranges)
     report = conclude(request, load_findings(files))
-    write_report(report, Path(request.output_dir))
-    word = "audit" if report.is_clean else "error"
-    line = f"{word}: {request.margin}: {summary(report)}; see {request.output_dir}"
+    write_audit(report, output_dir)
+    label = "audit" if report.is_clean else "error"
+    line = f"{label}: {request.margin}: {summary(report)}; see {output_dir}"
     print(line, file=sys.stderr, flush=True)
     return report.is_clean
 
@@ -41,5 +41,5 @@ def main(arguments: argparse.Namespace) -> int:
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("audits", type=Path, nargs="+", help="directories of their work")
+    parser.add_argument("audits", type=Path, nargs="+", help="intermediate directories of audits")
     run(main, parser, is_lean=False)

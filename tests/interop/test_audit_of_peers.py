@@ -4,8 +4,8 @@ from collections import Counter
 from dataclasses import replace
 
 import pytest
-from margin_cache.audit.findings import MarginReport
-from margin_cache.audit.report import audit_margin
+from margin_cache.audit.audit import audit_margin
+from margin_cache.audit.findings import AuditReport
 from margin_cache.audit.request import AuditRequest
 from support.audited_sites import RowsOfPixels, rows_of_margin, true_rows
 from support.peer_margins import CELL_ORDER, DATA, WRITERS
@@ -15,29 +15,32 @@ def request_of(name: str) -> AuditRequest:
     return AuditRequest(str(DATA / name / "sky"), str(DATA / name / "margin"), "unused")
 
 
-def missing_and_false(report: MarginReport) -> tuple[RowsOfPixels, RowsOfPixels]:
-    missing = Counter((each.pixel, row) for each in report.pixels for row in each.judgement.missing)
-    false = Counter((each.pixel, row) for each in report.pixels for row, _ in each.judgement.false)
-    return missing, false
+def missing_and_extra(report: AuditReport) -> tuple[RowsOfPixels, RowsOfPixels]:
+    defects = [(result.pixel, result.row_defects) for result in report.pixels]
+    missing = Counter((pixel, row) for pixel, rows in defects for row in rows.missing)
+    extra = Counter((pixel, row) for pixel, rows in defects for row, _ in rows.extra)
+    return missing, extra
 
 
 @pytest.mark.parametrize("name", WRITERS)
-def test_missing_and_false_rows_are_those_of_the_oracle(name: str) -> None:
+def test_missing_and_extra_rows_equal_the_oracle(name: str) -> None:
     truth, made = true_rows(DATA / name / "sky"), rows_of_margin(DATA / name / "margin")
     assert len(truth) > 100
     report = audit_margin(request_of(name))
-    assert missing_and_false(report) == (truth - made, made - truth)
+    assert missing_and_extra(report) == (truth - made, made - truth)
     assert report.undecided == 0
-    assert not (report.counts["double"] or report.counts["changed"] or report.counts["unreadable"])
+    assert not (
+        report.counts["duplicate"] or report.counts["changed"] or report.counts["unreadable"]
+    )
 
 
-def test_what_they_get_wrong_is_known() -> None:
-    """hipscat-import loses rows; hats-import keeps all, and all others of the cells."""
+def test_the_defects_of_their_margins_are_known() -> None:
+    """hipscat-import loses rows; hats-import keeps all, and others of the same cells."""
     older, newer = (audit_margin(request_of(name)) for name in WRITERS)
     assert older.counts["missing"] > 0
-    assert newer.counts["missing"] == 0 < newer.counts["false"]
+    assert newer.counts["missing"] == 0 < newer.counts["extra"]
     coarse = audit_margin(replace(request_of("hats_import"), cell_order=CELL_ORDER))
-    assert coarse.counts["false"] == coarse.counts["missing"] == 0
+    assert coarse.counts["extra"] == coarse.counts["missing"] == 0
 
 
 def test_the_data_are_small() -> None:

@@ -1,4 +1,4 @@
-"""`snakemake audit` checks margins on disk, and fails if anything is wrong with one."""
+"""`snakemake audit` checks margins on disk, and fails if one of them has a defect."""
 
 import json
 import os
@@ -49,9 +49,9 @@ def content_of(directory: Path) -> dict[str, Any]:
     return json.loads((directory / "audit.json").read_text())
 
 
-def pieces_of(directory: Path) -> dict[Path, int]:
-    """The files that the jobs have written, and the times of their last change."""
-    files = directory.glob("intermediate/*_audit/*/pieces/*.json")
+def findings_of(directory: Path) -> dict[Path, int]:
+    """The files with the findings of the jobs, and their modification times."""
+    files = directory.glob("intermediate/*_audit/*/findings/*.json")
     return {file: file.stat().st_mtime_ns for file in files}
 
 
@@ -59,7 +59,7 @@ def errors_of(output: str) -> list[str]:
     return [line for line in output.splitlines() if line.startswith("error: ")]
 
 
-def test_an_audit_says_what_it_finds_and_does_nothing_twice(site: Path, tmp_path: Path) -> None:
+def test_an_audit_reports_defects_and_repeats_no_job(site: Path, tmp_path: Path) -> None:
     margin = copy_margin(site, tmp_path / "anyones")
     config = {
         "input_catalog_path": site / "sky",
@@ -71,26 +71,26 @@ def test_an_audit_says_what_it_finds_and_does_nothing_twice(site: Path, tmp_path
     assert f"audit: {margin}: nothing wrong; see " in run.stdout
     assert content_of(found)["verdict"] == "clean"
     assert not (tmp_path / "results/sky_5arcs").exists()
-    pieces = pieces_of(tmp_path)
-    assert len(pieces) > 2
-    whole = load_findings(pieces)
-    assert whole.candidates == len(whole.pixels) == len({each.pixel for each in whole.pixels})
+    files = findings_of(tmp_path)
+    assert len(files) > 2
+    whole = load_findings(files)
+    assert whole.candidates == len(whole.pixels) == len({result.pixel for result in whole.pixels})
     run = run_workflow(tmp_path, "audit", config=config, check=True)
     assert f"audit: {margin}: nothing wrong; see " in run.stdout
-    assert pieces_of(tmp_path) == pieces
+    assert findings_of(tmp_path) == files
 
     remove_rows(margin, 2)
-    for _ in range(2):  # it stays wrong, and that is said each time
+    for _ in range(2):  # the error is reported each time
         run = run_workflow(tmp_path, "audit", config=config)
         assert run.returncode != 0
         assert errors_of(run.stdout)[-1].startswith(f"error: {margin}: 2 missing")
         content = content_of(found)
         assert content["verdict"] == "faulty"
         assert sum(len(pixel["missing"]) for pixel in content["pixels"]) == 2
-        assert len(pieces_of(tmp_path)) == 2 * len(pieces)
+        assert len(findings_of(tmp_path)) == 2 * len(files)
 
 
-def test_an_audit_goes_on_where_it_was_interrupted(newer: Path, tmp_path: Path) -> None:
+def test_an_interrupted_audit_is_continued(newer: Path, tmp_path: Path) -> None:
     margin = copy_margin(newer, tmp_path / "margin")
     config = {
         "input_catalog_path": newer / "sky",
@@ -99,25 +99,25 @@ def test_an_audit_goes_on_where_it_was_interrupted(newer: Path, tmp_path: Path) 
     }
     whole = ("--until", "audit_pixels")
     run_workflow(tmp_path, "audit", *whole, config=config, check=True)
-    kept, *lost = sorted(pieces_of(tmp_path))
-    before = pieces_of(tmp_path)[kept]
+    kept, *lost = sorted(findings_of(tmp_path))
+    before = findings_of(tmp_path)[kept]
     for file in lost:
         file.unlink()
-    (lost[0].parent / f".{lost[0].name}.1234.partial").write_text("half")
+    (lost[0].parent / f".{lost[0].name}.1234.tmp").write_text("half")
     run = run_workflow(tmp_path, "audit", config=config, check=True)
     assert "nothing wrong" in run.stdout
-    assert pieces_of(tmp_path).keys() == {kept, *lost}
-    assert pieces_of(tmp_path)[kept] == before
-    # A change of either catalog, or of what is asked, is another audit.
-    count = len(pieces_of(tmp_path))
+    assert findings_of(tmp_path).keys() == {kept, *lost}
+    assert findings_of(tmp_path)[kept] == before
+    # A change of either catalog, or of the settings, starts another audit.
+    count = len(findings_of(tmp_path))
     os.utime(next(margin.rglob("Npix=*")))
     run_workflow(tmp_path, "audit", *whole, check=True)
-    assert len(pieces_of(tmp_path)) == 2 * count
+    assert len(findings_of(tmp_path)) == 2 * count
     run_workflow(tmp_path, "audit", *whole, "--config", "audit_threshold=601", check=True)
-    assert len(pieces_of(tmp_path)) == 3 * count
+    assert len(findings_of(tmp_path)) == 3 * count
 
 
-def test_what_changes_during_an_audit_is_noticed(newer: Path, tmp_path: Path) -> None:
+def test_a_change_during_an_audit_is_an_error(newer: Path, tmp_path: Path) -> None:
     margin = copy_margin(newer, tmp_path / "margin")
     config = {"input_catalog_path": newer / "sky", "audit_catalog_path": margin}
     run_workflow(tmp_path, "audit", "--until", "audit_pixels", config=config, check=True)
@@ -126,7 +126,7 @@ def test_what_changes_during_an_audit_is_noticed(newer: Path, tmp_path: Path) ->
     request.write_text(json.dumps({**values, "state": "of another time"}))
     run = run_workflow(tmp_path, "audit")
     assert run.returncode != 0
-    assert "was changed while it was audited; start again" in errors_of(run.stdout)[-1]
+    assert "changed during the audit. Start the audit again." in errors_of(run.stdout)[-1]
 
 
 def test_several_margins_are_audited_in_one_run(
@@ -159,14 +159,12 @@ def test_several_margins_are_audited_in_one_run(
     assert "error: output_path: two audits would be written into results/good_audit" in run.stdout
 
 
-def test_a_margin_of_another_tool_is_audited_where_ours_would_be(
-    site: Path, tmp_path: Path
-) -> None:
+def test_a_margin_of_another_tool_is_audited_in_our_output_path(site: Path, tmp_path: Path) -> None:
     copy_margin(site, tmp_path / "results/sky_5arcs", "provenance_info.json")
     config = {"input_catalog_path": site / "sky", "audit_catalog_path": "results/sky_5arcs"}
     run = run_workflow(tmp_path, "audit", config=config, check=True)
     assert "results/sky_5arcs: nothing wrong" in run.stdout
-    assert (tmp_path / "results/sky_5arcs_audit/false.png").exists()
+    assert (tmp_path / "results/sky_5arcs_audit/extra.png").exists()
 
 
 def test_without_a_path_the_configured_margin_is_audited_by_a_sample(
@@ -178,7 +176,7 @@ def test_without_a_path_the_configured_margin_is_audited_by_a_sample(
     run = run_workflow(copy, "audit", config=config, check=True)
     (line,) = [line for line in run.stdout.splitlines() if line.startswith("audit: ")]
     assert "margin: nothing wrong; in a sample of " in line
-    assert "by the rule of three; see " in line
+    assert "(rule of three); see " in line
     sample = content_of(copy / "results/margin_audit")["sample"]
     assert 0 < sample["pixels"] < sample["of"]
 
@@ -192,10 +190,10 @@ def test_without_a_path_the_configured_margin_is_audited_by_a_sample(
         ),
         ([1], "error: audit_catalog_path: "),
         ("nowhere", "error: audit_catalog_path: nowhere is no directory; name the margin to be"),
-        ("nothing", "its official reader fails"),
+        ("nothing", "nothing: hats cannot open this catalog"),
     ],
 )
-def test_an_audit_of_nothing_is_refused_by_a_line(
+def test_an_audit_of_no_margin_is_refused_in_one_line(
     site: Path, tmp_path: Path, path: object, line: str
 ) -> None:
     (tmp_path / "nothing").mkdir()

@@ -2,7 +2,7 @@
 # this configuration makes.
 rule audit_pixels:
     output:
-        findings=paths.AUDIT_PIECE,
+        findings=paths.AUDIT_FINDINGS,
     log:
         paths.AUDIT_LOG,
     benchmark:
@@ -46,6 +46,6 @@ rule audit:
         directories=audits.directories,
         script=session.script("finish_audits.py"),
     message:
-        "Putting together what was found"
+        "Combining the findings"
     shell:
         "{params.script} {params.directories:q} 2> {log:q}"

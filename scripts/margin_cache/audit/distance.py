@@ -1,11 +1,11 @@
-"""Which points are within a threshold of a pixel's boundary, by a polygon with a proven error.
+"""Distances from points to the boundary of a pixel, with a proven bound of their error.
 
-The boundary is a polygon of chords between points that healpy computes, `steps` of them along each
-of the four edges. The points are equidistant in the coordinate t of the edge in its base face,
-which runs from 0 to 1 along the face (Gorski et al. 2005, ApJ 622, 759, section 5). A curve r(t)
-and the chord between r(t) and r(t + h), taken at equal parameters, are nowhere farther apart than
-h**2 / 8 times the maximum of |r''|; so no distance to the polygon differs by more from that to the
-curve. Here h = 1 / (nside * steps), and r'' is bounded as follows.
+The boundary is replaced by a polygon of chords between points that healpy computes, `steps` of
+them along each of the four edges. The points are equidistant in the coordinate t of the edge in its
+base face, which runs from 0 to 1 along the face (Gorski et al. 2005, ApJ 622, 759, section 5). A
+curve r(t) and the chord between r(t) and r(t + h), taken at equal parameters, are nowhere farther
+apart than h**2 / 8 times the maximum of |r''|, so the distances of a point to the curve and to the
+polygon differ by no more. Here h = 1 / (nside * steps), and r'' is bounded as follows.
 
 In the caps, with a and b the distances from the two sides of the face that meet at its pole, and
 s = a + b <= 1: z = 1 - s**2 / 3, and the longitude p = (pi / 4) * (b - a) / s; the distance from
@@ -32,91 +32,76 @@ import numpy.typing as npt
 FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]
 
-STEPS = (16, 128, 1024, 8192)  # along an edge: the next only for points still undecided
+STEPS = (16, 128, 1024, 8192)  # chords along an edge: more only for points still undecided
+SIEVE_STEPS = (16, 64, 256)  # the same for `near_boundary`
 DEVIATION = 2.7 / 8
-SIEVES = (16, 64, 256)  # along an edge, as STEPS
-SLACK = 1e-7  # of distances whose squares are differences of numbers near 1
-ROUNDING = 1e-14  # of coordinates and sums, with room to spare
-BLOCK = 2_000_000  # pairs of a point and a chord at a time
+SQUARE_ROUNDING = 1e-7  # bounds the error of distances from squares that cancel near 1
+ROUNDING = 1e-14  # bounds the rounding error of coordinates and their sums
+BLOCK_SIZE = 2_000_000  # pairs of a point and a chord at a time
 
-INSIDE, UNDECIDED, OUTSIDE = 1, 0, -1
+WITHIN, UNDECIDED, BEYOND = 1, 0, -1
 
 
-def judge_distances(
+def compare_distances(
     ra: FloatArray, dec: FloatArray, order: int, pixel: int, threshold: float
 ) -> tuple[IntArray, FloatArray]:
-    """Judge whether points lie within a threshold of a pixel's boundary.
+    """Tell which points lie within a threshold of a pixel's boundary.
 
     Args:
-        ra: Right ascensions of points, in degrees; shape (n,).
-        dec: Their declinations.
+        ra: Right ascensions of the points in degrees, shape (n,).
+        dec: Declinations of the points in degrees, shape (n,).
         order: Order of the pixel.
-        pixel: Its nested number.
+        pixel: Nested number of the pixel.
         threshold: Arcsec.
 
     Returns:
-        INSIDE, OUTSIDE, or UNDECIDED where the bound of the error does not tell; and the distances
-        in arcsec, as good as the judgement needed.
+        WITHIN, BEYOND, or UNDECIDED where the distance is nearer to the threshold than the bound of
+        its error; and the distances in arcsec, as exact as this decision needed. Shapes (n,).
     """
-    points = np.asarray(healpy.ang2vec(ra, dec, lonlat=True), np.float64).reshape(-1, 3)
-    limit = 2 * np.sin(np.radians(threshold / 3600) / 2)
+    points = _unit_vectors(ra, dec)
+    limit = _chord(threshold)
     verdict = np.full(len(points), UNDECIDED, np.int64)
     chords = np.zeros(len(points))
     for steps in STEPS:
-        left = np.flatnonzero(verdict == UNDECIDED)
-        if not left.size:
+        undecided = np.flatnonzero(verdict == UNDECIDED)
+        if not undecided.size:
             break
         error = polygon_error(order, steps)
         corners = healpy.boundaries(2**order, pixel, step=steps, nest=True).T
-        found = _distances_to_polygon(points[left], corners)
-        chords[left] = found
-        verdict[left[found + error <= limit]] = INSIDE
-        verdict[left[found - error > limit]] = OUTSIDE
+        distances = _distances_to_polygon(points[undecided], corners)
+        chords[undecided] = distances
+        verdict[undecided[distances + error <= limit]] = WITHIN
+        verdict[undecided[distances - error > limit]] = BEYOND
     return verdict, np.degrees(2 * np.arcsin(np.minimum(chords / 2, 1))) * 3600
 
 
 def near_boundary(
     ra: FloatArray, dec: FloatArray, order: int, pixel: int, threshold: float
 ) -> npt.NDArray[np.bool_]:
-    """Tell which points may be within a threshold of a pixel's boundary; fast for many points.
+    """Return False for points that are certainly beyond a threshold; fast for many points.
 
-    A point that is has a chord's middle no farther than the threshold, half a chord and the error
-    of the polygon.
-
-    Args:
-        ra: Right ascensions of points, in degrees; shape (n,).
-        dec: Their declinations.
-        order: Order of the pixel.
-        pixel: Its nested number.
-        threshold: Arcsec.
-
-    Returns:
-        False only for points that are farther; shape (n,).
+    If a point is within the threshold, the middle of a chord is no farther than the threshold plus
+    half a chord plus the error of the polygon. Arguments as in `compare_distances`.
     """
-    points = np.asarray(healpy.ang2vec(ra, dec, lonlat=True), np.float64).reshape(-1, 3)
-    limit = 2 * np.sin(np.radians(threshold / 3600) / 2)
-    left = np.arange(len(points))
-    for steps in SIEVES:
+    points = _unit_vectors(ra, dec)
+    kept = np.arange(len(points))
+    for steps in SIEVE_STEPS:
         corners = healpy.boundaries(2**order, pixel, step=steps, nest=True).T
         ends = np.roll(corners, -1, axis=0)
         half = np.linalg.norm(ends - corners, axis=1).max() / 2
         middles = (corners + ends) / 2
-        reach = limit + half + polygon_error(order, steps) + SLACK
-        rows = max(1, BLOCK // len(middles))
-        left = np.concatenate(
-            [left[:0]]
-            + [
-                some[_squares(points[some], middles) <= reach**2]
-                for some in (left[at : at + rows] for at in range(0, len(left), rows))
-            ]
-        )
-    near = np.zeros(len(points), bool)
-    near[left] = True
-    return near
+        reach = _chord(threshold) + half + polygon_error(order, steps) + SQUARE_ROUNDING
+        size = max(1, BLOCK_SIZE // len(middles))
+        blocks = [kept[start : start + size] for start in range(0, len(kept), size)]
+        near = [block[_squares(points[block], middles) <= reach**2] for block in blocks]
+        kept = np.concatenate([kept[:0], *near])
+    is_near = np.zeros(len(points), bool)
+    is_near[kept] = True
+    return is_near
 
 
 def polygon_error(order: int, steps: int) -> float:
-    """Return how far a boundary is at most from its polygon, on the unit sphere.
+    """Return a bound of the distance of a pixel's boundary from its polygon, on the unit sphere.
 
     Args:
         order: Order of the pixel.
@@ -125,22 +110,28 @@ def polygon_error(order: int, steps: int) -> float:
     return DEVIATION / (2**order * steps**2) + ROUNDING
 
 
+def _unit_vectors(ra: FloatArray, dec: FloatArray) -> FloatArray:
+    return np.asarray(healpy.ang2vec(ra, dec, lonlat=True), np.float64).reshape(-1, 3)
+
+
+def _chord(threshold: float) -> float:
+    """Return the straight distance of two points on the unit sphere from their angle in arcsec."""
+    return float(2 * np.sin(np.radians(threshold / 3600) / 2))
+
+
 def _squares(points: FloatArray, others: FloatArray) -> FloatArray:
-    """The squared distance of each point of a sphere to the nearest of others, to some 1e-15."""
+    """Return the squared distance of each unit vector to the nearest of `others`, to some 1e-15."""
     lengths = np.einsum("ij,ij->i", others, others)
     return np.asarray(1 + (lengths - 2 * (points @ others.T)).min(axis=1))
 
 
 def _distances_to_polygon(points: FloatArray, corners: FloatArray) -> FloatArray:
-    """Smallest straight distance of each point to the sides of a closed polygon; shape (n,)."""
+    """Return the straight distance of each point to the nearest side of a closed polygon."""
     sides = np.roll(corners, -1, axis=0) - corners
     squares = np.einsum("ij,ij->i", sides, sides)
-    rows = max(1, BLOCK // len(corners))
-    found = [
-        _nearest(points[start : start + rows], corners, sides, squares)
-        for start in range(0, len(points), rows)
-    ]
-    return np.concatenate(found)
+    size = max(1, BLOCK_SIZE // len(corners))
+    blocks = [points[start : start + size] for start in range(0, len(points), size)]
+    return np.concatenate([_nearest(block, corners, sides, squares) for block in blocks])
 
 
 def _nearest(

@@ -1,4 +1,4 @@
-"""What an audit finds: in a pixel, in a piece of the sky, and in a whole margin."""
+"""The results of an audit: of a pixel, of a range of the sky, and of the whole margin."""
 
 import json
 from collections.abc import Iterable
@@ -6,24 +6,24 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from margin_cache.audit.judgement import Judgement
+from margin_cache.audit.compare import RowDefects
 from margin_cache.audit.pixels import Pixel
-from margin_cache.audit.whole_files import whole_file
 from margin_cache.errors import MarginCacheError
+from margin_cache.storage.files import write_text
 
 
 @dataclass(frozen=True)
-class PixelReport:
-    """What the audit has found in a pixel.
+class PixelFindings:
+    """Findings in a pixel.
 
     Attributes:
         pixel: Order and nested number.
-        is_partition: Whether the primary has it; if not, it is a piece of the sky beside it.
+        is_partition: Whether the primary has it; if not, it is a pixel of the sky around it.
         is_listed: Whether the margin lists it.
-        rows: Rows of its file.
-        judgement: Its faulty rows.
-        is_unsorted: Whether the file's rows are in another order than that of the spatial index.
-        schema: What is wrong with the file's columns.
+        rows: Number of rows of its file.
+        row_defects: Its wrong rows.
+        is_unsorted: Whether the rows are not sorted by the spatial index.
+        schema: A line for each wrong column.
         error: Why its file cannot be read; empty if it can.
     """
 
@@ -31,47 +31,46 @@ class PixelReport:
     is_partition: bool
     is_listed: bool
     rows: int
-    judgement: Judgement
+    row_defects: RowDefects
     is_unsorted: bool
     schema: list[str]
     error: str = ""
 
     @property
     def is_clean(self) -> bool:
-        """Whether nothing is wrong with the pixel's rows and file."""
-        return self.judgement.is_clean and not (self.is_unsorted or self.schema or self.error)
+        return self.row_defects.is_clean and not (self.is_unsorted or self.schema or self.error)
 
 
 @dataclass(frozen=True)
-class Findings:
-    """What is found in a piece of the sky.
+class RangeFindings:
+    """Findings in a range of the sky.
 
     Attributes:
-        candidates: How many pixels of the piece can have rows.
-        pixels: What is found in those that were looked at: in all of them, or in a sample.
+        candidates: Number of pixels in the range that can have rows.
+        pixels: Findings in those that were checked: in all of them, or in a sample.
     """
 
     candidates: int
-    pixels: list[PixelReport]
+    pixels: list[PixelFindings]
 
 
 @dataclass(frozen=True)
-class MarginReport:
-    """What the audit has found in a margin.
+class AuditReport:
+    """The result of an audit.
 
     Attributes:
         threshold: Arcsec.
-        cell_order: Order of the cells of a coarse margin; None for an exact one.
-        pixels: What is found in the pixels that were looked at.
-        metadata: What is wrong with the metadata.
-        candidates: How many pixels can have rows.
-        fraction: How many of them are looked at.
-        seed: Determines which ones.
+        cell_order: Order of the cells of a coarse margin; None for an exact margin.
+        pixels: Findings in the pixels that were checked.
+        metadata: A line for each error in the metadata.
+        candidates: Number of pixels that can have rows.
+        fraction: Fraction of the pixels that were to be checked.
+        seed: Seed of this sample.
     """
 
     threshold: float
     cell_order: int | None
-    pixels: list[PixelReport]
+    pixels: list[PixelFindings]
     metadata: list[str]
     candidates: int
     fraction: float = 1.0
@@ -79,57 +78,56 @@ class MarginReport:
 
     @property
     def is_clean(self) -> bool:
-        """Whether nothing is wrong at all."""
-        return not self.metadata and all(report.is_clean for report in self.pixels)
+        return not self.metadata and all(findings.is_clean for findings in self.pixels)
 
     @property
     def counts(self) -> dict[str, int]:
-        """How many rows, or pixels, of each kind of defect there are."""
-        found = [report.judgement for report in self.pixels]
+        """The number of rows or pixels with each kind of defect."""
+        defects = [findings.row_defects for findings in self.pixels]
         return {
-            "missing": sum(len(each.missing) for each in found),
-            "false": sum(len(each.false) for each in found),
-            "double": sum(len(each.double) for each in found),
-            "changed": sum(len(each.changed) for each in found),
-            "unsorted": sum(report.is_unsorted for report in self.pixels),
-            "schema": sum(bool(report.schema) for report in self.pixels),
-            "unreadable": sum(bool(report.error) for report in self.pixels),
+            "missing": sum(len(rows.missing) for rows in defects),
+            "extra": sum(len(rows.extra) for rows in defects),
+            "duplicate": sum(len(rows.duplicate) for rows in defects),
+            "changed": sum(len(rows.changed) for rows in defects),
+            "unsorted": sum(findings.is_unsorted for findings in self.pixels),
+            "schema": sum(bool(findings.schema) for findings in self.pixels),
+            "unreadable": sum(bool(findings.error) for findings in self.pixels),
             "metadata": len(self.metadata),
         }
 
     @property
     def undecided(self) -> int:
-        """How many rows are too near to the threshold to be judged."""
-        return sum(report.judgement.undecided for report in self.pixels)
+        """The number of rows too near to the threshold to be judged."""
+        return sum(findings.row_defects.undecided for findings in self.pixels)
 
     @property
-    def missing_beside(self) -> int:
-        """How many of the missing rows are those of pixels outside the primary's partitions."""
-        beside = [report for report in self.pixels if not report.is_partition]
-        return sum(len(report.judgement.missing) for report in beside)
+    def missing_outside(self) -> int:
+        """The number of missing rows of pixels that are no partitions of the primary."""
+        return sum(
+            len(findings.row_defects.missing)
+            for findings in self.pixels
+            if not findings.is_partition
+        )
 
     @property
-    def faulty_share(self) -> float:
-        """The most that the share of faulty pixels is, with 95 % confidence, by a clean sample.
+    def max_faulty_share(self) -> float:
+        """The upper limit of the share of faulty pixels, with 95 % confidence, by a clean sample.
 
-        That is the rule of three: were the share larger than 3 / n, a sample of n would have been
-        clean with a probability of less than exp(-3), 5 % (Hanley and Lippman-Hand 1983, JAMA 249,
-        1743). If all pixels were looked at, it is 0.
+        This is the rule of three: if the share were larger than 3 / n, a sample of n would be clean
+        with a probability of less than exp(-3), 5 % (Hanley and Lippman-Hand 1983, JAMA 249, 1743).
+        If all pixels were checked, it is 0.
         """
         if len(self.pixels) == self.candidates:
             return 0.0
         return min(1.0, 3 / max(1, len(self.pixels)))
 
 
-def save_findings(findings: Findings, path: Path) -> None:
-    """Write what is found in a piece."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with whole_file(path) as file:
-        file.write_text(json.dumps(asdict(findings)), encoding="utf-8")
+def save_findings(findings: RangeFindings, path: Path) -> None:
+    write_text(path, json.dumps(asdict(findings)))
 
 
-def load_findings(paths: Iterable[Path]) -> Findings:
-    """Read what is found in pieces, as if they were one.
+def load_findings(paths: Iterable[Path]) -> RangeFindings:
+    """Read the findings in several ranges of the sky, and combine them.
 
     Raises:
         MarginCacheError: A file is missing or damaged.
@@ -138,16 +136,18 @@ def load_findings(paths: Iterable[Path]) -> Findings:
     for path in paths:
         try:
             values = json.loads(path.read_text(encoding="utf-8"))
-            pixels += [_pixel_report(**each) for each in values["pixels"]]
+            pixels += [_pixel_findings(**pixel) for pixel in values["pixels"]]
             candidates += values["candidates"]
         except (OSError, ValueError, TypeError, KeyError) as error:
             raise MarginCacheError(
-                f"{path}: cannot be read ({error}); delete it, and start the audit again"
+                f"{path}: cannot be read ({error}). Delete it, and start the audit again."
             ) from None
-    return Findings(candidates, pixels)
+    return RangeFindings(candidates, pixels)
 
 
-def _pixel_report(pixel: list[int], judgement: dict[str, Any], **values: Any) -> PixelReport:
+def _pixel_findings(pixel: list[int], row_defects: dict[str, Any], **values: Any) -> PixelFindings:
     order, number = pixel
-    false = [(index, beyond) for index, beyond in judgement.pop("false")]
-    return PixelReport((order, number), judgement=Judgement(false=false, **judgement), **values)
+    extra = [(index, beyond) for index, beyond in row_defects.pop("extra")]
+    return PixelFindings(
+        (order, number), row_defects=RowDefects(extra=extra, **row_defects), **values
+    )

@@ -1,114 +1,139 @@
-"""The files that say what an audit has found."""
+"""The files that an audit writes, and its summary in one line."""
 
 import csv
-import json
 import math
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from margin_cache.audit.findings import MarginReport, PixelReport
-from margin_cache.audit.sky_maps import draw_sky_map
-from margin_cache.audit.whole_files import whole_file
+import healpy
+import numpy as np
+import numpy.typing as npt
 
-COLUMNS = (
-    "order",
-    "pixel",
-    "is_partition",
-    "is_listed",
-    "rows",
-    "missing",
-    "false",
-    "double",
-    "changed",
-    "undecided",
-    "unsorted",
-    "schema",
-    "error",
-)
+from margin_cache.audit.findings import AuditReport, PixelFindings
+from margin_cache.audit.pixels import Pixel
+from margin_cache.storage.files import atomic_path, write_json
+
+MAP_ORDER = 7  # of the sky maps; rows of smaller pixels are added up, as a point shows more sky
 
 
-def write_report(report: MarginReport, directory: Path) -> None:
-    """Write `audit.csv`, the sky maps, and, last of all, `audit.json` with every faulty row."""
-    directory.mkdir(parents=True, exist_ok=True)
-    with whole_file(directory / "audit.csv") as file, file.open("w", newline="") as lines:
-        writer = csv.writer(lines)
-        writer.writerow(COLUMNS)
-        writer.writerows(_line(each) for each in report.pixels)
-    for kind in ("missing", "false"):
-        rows = {each.pixel: len(getattr(each.judgement, kind)) for each in report.pixels}
-        with whole_file(directory / f"{kind}.png") as file:
-            draw_sky_map(rows, f"{kind} rows of each pixel", file)
+def write_audit(report: AuditReport, directory: Path) -> None:
+    """Write `audit.csv`, the sky maps, and last `audit.json` with all wrong rows."""
+    lines = [_csv_line(findings) for findings in report.pixels]
+    with atomic_path(directory / "audit.csv") as path, path.open("w", newline="") as file:
+        writer = csv.DictWriter(file, lines[0])
+        writer.writeheader()
+        writer.writerows(lines)
+    for kind in ("missing", "extra"):
+        rows = {(line["order"], line["pixel"]): line[kind] for line in lines}
+        with atomic_path(directory / f"{kind}.png") as path:
+            draw_sky_map(rows, f"{kind} rows of each pixel", path)
     content = {
         "verdict": "clean" if report.is_clean else "faulty",
         "threshold": report.threshold,
         "cell_order": report.cell_order,
         "counts": report.counts,
         "undecided": report.undecided,
-        "missing_beside_partitions": report.missing_beside,
+        "missing_outside_partitions": report.missing_outside,
         "sample": {
             "fraction": report.fraction,
             "seed": report.seed,
             "pixels": len(report.pixels),
             "of": report.candidates,
-            "faulty_share_below": report.faulty_share if report.is_clean else None,
+            "faulty_share_below": report.max_faulty_share if report.is_clean else None,
         },
         "metadata": report.metadata,
-        "pixels": [_faults(each) for each in report.pixels if not each.is_clean],
+        "pixels": [_defects(findings) for findings in report.pixels if not findings.is_clean],
     }
-    with whole_file(directory / "audit.json") as file:
-        file.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+    write_json(directory / "audit.json", content)
 
 
-def summary(report: MarginReport) -> str:
-    """Return the line that is said of a margin."""
-    found = ", ".join(f"{number} {kind}" for kind, number in report.counts.items() if number)
-    parts = [found or "nothing wrong"]
+def summary(report: AuditReport) -> str:
+    """Return the result of an audit in one line."""
+    defects = ", ".join(f"{number} {kind}" for kind, number in report.counts.items() if number)
+    parts = [defects or "nothing wrong"]
     if report.fraction < 1:
         parts.append(
-            f"in a sample of {len(report.pixels)} of {report.candidates} pixels, by seed "
-            f"{report.seed}"
+            f"in a sample of {len(report.pixels)} of {report.candidates} pixels (seed "
+            f"{report.seed})"
         )
-    if report.faulty_share and report.is_clean:
+    if report.max_faulty_share and report.is_clean:
         parts.append(
-            f"with 95 % confidence less than {report.faulty_share:.2g} of the pixels are faulty, "
-            "by the rule of three"
+            f"with 95 % confidence, less than {report.max_faulty_share:.2g} of the pixels are "
+            "faulty (rule of three)"
         )
-    if report.missing_beside:
-        parts.append(f"{report.missing_beside} of the missing are beside the partitions")
+    if report.missing_outside:
+        parts.append(
+            f"{report.missing_outside} of the missing rows belong to pixels outside the partitions"
+        )
     if report.undecided:
-        parts.append(f"{report.undecided} rows too near to the threshold to be judged")
+        parts.append(f"{report.undecided} rows are too near to the threshold to be judged")
     return "; ".join(parts)
 
 
-def _line(report: PixelReport) -> list[Any]:
-    found = report.judgement
-    kinds = (found.missing, found.false, found.double, found.changed)
-    return [
-        *report.pixel,
-        int(report.is_partition),
-        int(report.is_listed),
-        report.rows,
-        *(len(kind) for kind in kinds),
-        found.undecided,
-        int(report.is_unsorted),
-        "; ".join(report.schema),
-        report.error,
-    ]
-
-
-def _faults(report: PixelReport) -> dict[str, Any]:
-    found = report.judgement
+def _csv_line(findings: PixelFindings) -> dict[str, Any]:
+    order, number = findings.pixel
+    rows = findings.row_defects
     return {
-        "order": report.pixel[0],
-        "pixel": report.pixel[1],
-        "missing": found.missing,
-        "false": [
-            {"index": index, "beyond": None if math.isnan(beyond) else round(beyond, 6)}
-            for index, beyond in found.false
-        ],
-        "double": found.double,
-        "changed": found.changed,
-        "unsorted": report.is_unsorted,
-        "schema": report.schema,
-        "error": report.error,
+        "order": order,
+        "pixel": number,
+        "is_partition": int(findings.is_partition),
+        "is_listed": int(findings.is_listed),
+        "rows": findings.rows,
+        "missing": len(rows.missing),
+        "extra": len(rows.extra),
+        "duplicate": len(rows.duplicate),
+        "changed": len(rows.changed),
+        "undecided": rows.undecided,
+        "unsorted": int(findings.is_unsorted),
+        "schema": "; ".join(findings.schema),
+        "error": findings.error,
     }
+
+
+def _defects(findings: PixelFindings) -> dict[str, Any]:
+    order, number = findings.pixel
+    rows = findings.row_defects
+    return {
+        "order": order,
+        "pixel": number,
+        "missing": rows.missing,
+        "extra": [
+            {"index": index, "beyond": None if math.isnan(beyond) else round(beyond, 6)}
+            for index, beyond in rows.extra
+        ],
+        "duplicate": rows.duplicate,
+        "changed": rows.changed,
+        "unsorted": findings.is_unsorted,
+        "schema": findings.schema,
+        "error": findings.error,
+    }
+
+
+def sky_map(rows: Mapping[Pixel, int]) -> npt.NDArray[np.float64]:
+    """Return a nested healpy map of the numbers of rows of pixels; NaN where there is no pixel."""
+    order = min(MAP_ORDER, max((order for order, _ in rows), default=0))
+    values = np.full(12 << 2 * order, np.nan)
+    for (pixel_order, number), count in rows.items():
+        first = number << 2 * order >> 2 * pixel_order
+        end = (number + 1) << 2 * order >> 2 * pixel_order if pixel_order <= order else first + 1
+        values[first:end] = np.nan_to_num(values[first:end]) + count
+    return values
+
+
+def draw_sky_map(rows: Mapping[Pixel, int], title: str, path: Path) -> None:
+    """Draw the numbers of rows of pixels on the whole sky, in equatorial coordinates, as PNG."""
+    import matplotlib  # slow, and not every user of this module draws
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    values = sky_map(rows)
+    figure = plt.figure(figsize=(9, 5.5))
+    most = max(1.0, float(np.nanmax(values, initial=0)))
+    healpy.mollview(
+        values, fig=figure, nest=True, title=title, unit="rows", min=0, max=most, cmap="cividis"
+    )
+    healpy.graticule(color="grey")
+    plt.savefig(path, dpi=150, format="png")
+    plt.close(figure)

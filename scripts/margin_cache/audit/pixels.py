@@ -1,13 +1,143 @@
-"""Pixels, as the audit has them."""
+"""Pixels: which of them an audit checks, in which job, and which partitions are near them."""
+
+import hashlib
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
 
 Pixel = tuple[int, int]
 """Order and nested number."""
 
-FINEST = 29
-"""The finest order."""
+FINEST_ORDER = 29
+
+SKY_END = 12 << 2 * FINEST_ORDER
+"""Number of pixels of the finest order on the whole sky."""
+
+BLOCK_SIZE = 4_000_000  # pairs of pixels compared at a time
+ROUNDING = 1e-9  # bounds the rounding error of angles between pixel centres, in radians
 
 
-def beginning(pixel: Pixel) -> int:
-    """Return the first of the finest pixels in a pixel, by its nested number."""
+@dataclass(frozen=True)
+class SkyRange:
+    """The part of the sky that one job checks: all pixels, of any order, that begin in it.
+
+    Attributes:
+        name: Name of the job.
+        first: First pixel of the finest order in the range.
+        end: Pixel of the finest order after the last one.
+    """
+
+    name: str
+    first: int
+    end: int
+
+    def contains(self, pixel: Pixel) -> bool:
+        return self.first <= first_descendant(pixel) < self.end
+
+
+def cut_sky(names: Sequence[str], firsts: Sequence[int]) -> tuple[SkyRange, ...]:
+    """Cut the whole sky into ranges.
+
+    Args:
+        names: Names of the ranges.
+        firsts: First pixel of the finest order of each range, ascending. The first range begins at
+            pixel 0 in any case.
+    """
+    starts = [0, *firsts[1:]]
+    return tuple(map(SkyRange, names, starts, [*starts[1:], SKY_END]))
+
+
+def first_descendant(pixel: Pixel) -> int:
+    """Return the number of the first pixel of the finest order inside a pixel."""
     order, number = pixel
-    return number << 2 * (FINEST - order)
+    return number << 2 * (FINEST_ORDER - order)
+
+
+def sort_nested(pixels: Collection[Pixel]) -> list[Pixel]:
+    """Return pixels in nested order, in which successive pixels are mostly near one another."""
+    return sorted(pixels, key=lambda pixel: (first_descendant(pixel), pixel[0]))
+
+
+def is_in_sample(pixel: Pixel, fraction: float, seed: int) -> bool:
+    """Return whether a sample contains a pixel, independently of all other pixels.
+
+    Args:
+        pixel: Order and nested number.
+        fraction: Probability that a pixel is in the sample.
+        seed: Another seed gives another sample.
+    """
+    digest = hashlib.blake2b(f"{seed} {pixel[0]} {pixel[1]}".encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "big") < fraction * 2**64
+
+
+def uncovered_sky(pixels: Collection[Pixel]) -> list[Pixel]:
+    """Return the largest pixels that cover the sky outside of `pixels`."""
+    covered, ancestors = set(pixels), _ancestors(pixels)
+    uncovered, level = [], [(0, number) for number in range(12)]
+    while level:
+        outside = [pixel for pixel in level if pixel not in covered]
+        uncovered += [pixel for pixel in outside if pixel not in ancestors]
+        level = [
+            (order + 1, 4 * number + child)
+            for order, number in outside
+            if (order, number) in ancestors
+            for child in range(4)
+        ]
+    return uncovered
+
+
+def overlapping_pixels(pixels: Collection[Pixel], partitions: Collection[Pixel]) -> list[Pixel]:
+    """Return the pixels that lie inside a partition or contain one, and are none themselves."""
+    known, ancestors = set(partitions), _ancestors(partitions)
+    return sorted(
+        pixel
+        for pixel in set(pixels) - known
+        if pixel in ancestors or not known.isdisjoint(_ancestors([pixel]))
+    )
+
+
+def _ancestors(pixels: Collection[Pixel]) -> set[Pixel]:
+    return {(order - up, n >> 2 * up) for order, n in pixels for up in range(1, order + 1)}
+
+
+def nearby_partitions(
+    pixels: Sequence[Pixel], partitions: Sequence[Pixel], threshold: float
+) -> Iterator[tuple[Pixel, list[Pixel]]]:
+    """Yield each pixel with the partitions that may have points within a threshold of it.
+
+    Two pixels can be nearer than the threshold only if the circles around them are, whose radius
+    healpy gives for each order.
+
+    Args:
+        pixels: Pixels that are audited.
+        partitions: Partitions of the primary.
+        threshold: Arcsec.
+    """
+    partition_centres, partition_radii = _circles(partitions)
+    size = max(1, BLOCK_SIZE // max(1, len(partitions)))
+    for start in range(0, len(pixels), size):
+        block = pixels[start : start + size]
+        centres, radii = _circles(block)
+        limit = radii[:, None] + partition_radii + np.radians(threshold / 3600) + ROUNDING
+        # Beyond half a turn the cosine would grow again.
+        is_near = centres @ partition_centres.T >= np.cos(np.minimum(limit, np.pi)) - ROUNDING**2
+        for pixel, row in zip(block, is_near, strict=True):
+            yield pixel, [partitions[position] for position in np.flatnonzero(row).tolist()]
+
+
+def _circles(
+    pixels: Sequence[Pixel],
+) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    """Return the centres, as unit vectors of shape (n, 3), and the radii in radians."""
+    import healpy  # slow, and a workflow that imports this module to start does not need it
+
+    orders, numbers = np.array(pixels, np.int64).reshape(-1, 2).T
+    centres = np.zeros((len(orders), 3))
+    radii = np.zeros(len(orders))
+    for order in np.unique(orders):
+        chosen = orders == order
+        centres[chosen] = np.transpose(healpy.pix2vec(1 << int(order), numbers[chosen], nest=True))
+        radii[chosen] = healpy.max_pixrad(1 << int(order))
+    return centres, radii

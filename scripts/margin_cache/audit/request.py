@@ -1,52 +1,34 @@
-"""What an audit is asked to check, and the pieces of the sky that its jobs look at."""
+"""The request of an audit: what its jobs check, where its results go, and the catalogs' state."""
 
 import hashlib
 import json
 import os
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from margin_cache.audit.pixels import FINEST, Pixel, beginning
-from margin_cache.audit.whole_files import whole_file
+from margin_cache.audit.pixels import SKY_END, SkyRange
 from margin_cache.errors import MarginCacheError
+from margin_cache.storage.files import write_text
+from margin_cache.storage.urls import is_url
 
-SKY = 12 << 2 * FINEST
-"""The end of the nested numbers of the finest pixels."""
-
-
-@dataclass(frozen=True)
-class SkyRange:
-    """What a job looks at: all pixels, of whatever order, that begin in a range of the sky.
-
-    Attributes:
-        name: The job's name.
-        first: The first of the finest pixels of the range, by its nested number.
-        end: The one after the last.
-    """
-
-    name: str
-    first: int
-    end: int
-
-    def has(self, pixel: Pixel) -> bool:
-        """Whether a pixel is one that the job looks at."""
-        return self.first <= beginning(pixel) < self.end
+OUTPUT_FILES = ("audit.csv", "missing.png", "extra.png", "audit.json")
 
 
 @dataclass(frozen=True)
 class AuditRequest:
-    """What is checked, and how.
+    """What is audited.
 
     Attributes:
         primary: Directory of the primary.
         margin: Directory of the margin.
-        output_dir: Where the files are written that say what is found.
-        threshold: Arcsec; None for that of the margin's metadata.
-        cell_order: Order of the cells of a coarse margin; None for an exact one.
-        fraction: How many of the pixels are looked at.
-        seed: Determines which ones.
-        state: Digest of the names, sizes and times of the files of both catalogs.
-        pieces: What the jobs look at, which together is the whole sky.
+        output_dir: Directory of the results.
+        threshold: Arcsec; None for the threshold in the margin's metadata.
+        cell_order: Order of the cells of a coarse margin; None for an exact margin.
+        fraction: Fraction of the pixels that are checked.
+        seed: Seed of this sample.
+        state: State of both catalogs when the audit began (`catalogs_state`).
+        sky_ranges: What each job checks; together they are the whole sky.
     """
 
     primary: str
@@ -57,95 +39,19 @@ class AuditRequest:
     fraction: float = 1.0
     seed: int = 0
     state: str = ""
-    pieces: tuple[SkyRange, ...] = (SkyRange("all", 0, SKY),)
+    sky_ranges: tuple[SkyRange, ...] = (SkyRange("all", 0, SKY_END),)
 
     def __post_init__(self) -> None:
-        """Check that no place of the sky is in no piece, or in two."""
-        ends = [0, *(piece.end for piece in self.pieces)]
-        if [piece.first for piece in self.pieces] != ends[:-1] or ends[-1] != SKY:
-            raise ValueError("the pieces are not the whole sky")
+        ends = [0, *(sky_range.end for sky_range in self.sky_ranges)]
+        if [sky_range.first for sky_range in self.sky_ranges] != ends[:-1] or ends[-1] != SKY_END:
+            raise ValueError("the sky ranges overlap, or are not the whole sky")
 
-    def piece(self, name: str) -> SkyRange:
-        """Return the piece of a job."""
-        return next(piece for piece in self.pieces if piece.name == name)
-
-
-def cut_sky(names: list[str], firsts: list[int]) -> tuple[SkyRange, ...]:
-    """Cut the whole sky into pieces.
-
-    Args:
-        names: Their names.
-        firsts: Where they begin, ascending; the first of all begins the sky, whatever it says.
-    """
-    starts = [0, *firsts[1:]]
-    return tuple(map(SkyRange, names, starts, [*starts[1:], SKY]))
-
-
-def is_chosen(pixel: Pixel, fraction: float, seed: int) -> bool:
-    """Whether a pixel is in the sample: with the probability `fraction`, whatever the others are.
-
-    Args:
-        pixel: Order and nested number.
-        fraction: How many of the pixels are.
-        seed: Determines which ones.
-    """
-    digest = hashlib.blake2b(f"{seed} {pixel[0]} {pixel[1]}".encode(), digest_size=8).digest()
-    return int.from_bytes(digest, "big") < fraction * 2**64
-
-
-def tree_state(directory: Path) -> str:
-    """Return a digest of the names, sizes and times of all files below a directory.
-
-    Raises:
-        MarginCacheError: It cannot be read.
-    """
-    digest = hashlib.blake2b(digest_size=16)
-    waiting, seen = [directory], set()
-    try:
-        while waiting:
-            place = waiting.pop()
-            status = place.stat()
-            if (status.st_dev, status.st_ino) in seen:  # links can lead in circles
-                continue
-            seen.add((status.st_dev, status.st_ino))
-            with os.scandir(place) as entries:
-                for entry in sorted(entries, key=lambda entry: entry.name):
-                    if entry.is_dir():
-                        waiting.append(Path(entry.path))
-                        continue
-                    status = entry.stat(follow_symlinks=Path(entry.path).exists())
-                    line = f"{entry.path}/{status.st_size}/{status.st_mtime_ns}\n"
-                    digest.update(os.fsencode(line))
-    except OSError as error:
-        raise MarginCacheError(
-            f"{error.filename or directory}: cannot be read ({error.strerror}); name a catalog"
-        ) from None
-    return digest.hexdigest()
-
-
-def check_state(request: AuditRequest) -> None:
-    """Check that both catalogs are still as they were when the audit began.
-
-    Raises:
-        MarginCacheError: One has changed.
-    """
-    if request.state != catalogs_state(request.primary, request.margin):
-        raise MarginCacheError(
-            f"{request.margin}: it, or its primary, was changed while it was audited; start again"
-        )
-
-
-def catalogs_state(primary: str, margin: str) -> str:
-    """Return a digest of the names, sizes and times of the files of a primary and a margin.
-
-    Raises:
-        MarginCacheError: One cannot be read.
-    """
-    return tree_state(Path(primary)) + tree_state(Path(margin))
+    def sky_range(self, job: str) -> SkyRange:
+        return next(sky_range for sky_range in self.sky_ranges if sky_range.name == job)
 
 
 def request_id(request: AuditRequest) -> str:
-    """Return a digest of all that the findings follow from, the code of the audit too."""
+    """Return a digest of all that determines the findings: the request, and the audit's code."""
     digest = hashlib.blake2b(json.dumps(asdict(request)).encode(), digest_size=8)
     for path in sorted(Path(__file__).parent.glob("*.py")):
         digest.update(path.read_bytes())
@@ -153,24 +59,114 @@ def request_id(request: AuditRequest) -> str:
 
 
 def save_request(request: AuditRequest, path: Path) -> None:
-    """Write a request, if it is not there."""
-    if path.exists():
-        return
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with whole_file(path) as file:
-        file.write_text(json.dumps(asdict(request)), encoding="utf-8")
+    """Write a request, unless the file exists."""
+    if not path.exists():
+        write_text(path, json.dumps(asdict(request)))
 
 
 def load_request(path: Path) -> AuditRequest:
     """Read a request.
 
     Raises:
-        MarginCacheError: It is missing or damaged.
+        MarginCacheError: The file is missing or damaged.
     """
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
-        return AuditRequest(**{**values, "pieces": tuple(SkyRange(**p) for p in values["pieces"])})
+        ranges = tuple(SkyRange(**sky_range) for sky_range in values["sky_ranges"])
+        return AuditRequest(**{**values, "sky_ranges": ranges})
     except (OSError, ValueError, TypeError, KeyError) as error:
         raise MarginCacheError(
-            f"{path}: cannot be read ({error}); delete it, and start the audit again"
+            f"{path}: cannot be read ({error}). Delete it, and start the audit again."
         ) from None
+
+
+def catalogs_state(primary: str, margin: str) -> str:
+    """Return a digest of the names, sizes and times of all files of a primary and a margin.
+
+    Raises:
+        MarginCacheError: A directory cannot be read.
+    """
+    return directory_state(Path(primary)) + directory_state(Path(margin))
+
+
+def directory_state(directory: Path) -> str:
+    """Return a digest of the names, sizes and times of all files below a directory.
+
+    Raises:
+        MarginCacheError: It cannot be read.
+    """
+    digest = hashlib.blake2b(digest_size=16)
+    pending, visited = [directory], set()
+    try:
+        while pending:
+            path = pending.pop()
+            status = path.stat()
+            if (status.st_dev, status.st_ino) in visited:  # links can lead in circles
+                continue
+            visited.add((status.st_dev, status.st_ino))
+            with os.scandir(path) as entries:
+                for entry in sorted(entries, key=lambda entry: entry.name):
+                    if entry.is_dir():
+                        pending.append(Path(entry.path))
+                        continue
+                    status = entry.stat(follow_symlinks=Path(entry.path).exists())
+                    line = f"{entry.path}/{status.st_size}/{status.st_mtime_ns}\n"
+                    digest.update(os.fsencode(line))
+    except OSError as error:
+        raise MarginCacheError(
+            f"{error.filename or directory}: cannot be read ({error.strerror}). "
+            "Give the directory of a catalog."
+        ) from None
+    return digest.hexdigest()
+
+
+def check_unchanged(request: AuditRequest) -> None:
+    """Check that both catalogs are as they were when the audit began.
+
+    Raises:
+        MarginCacheError: One of them has changed.
+    """
+    if request.state != catalogs_state(request.primary, request.margin):
+        raise MarginCacheError(
+            f"{request.margin}: the margin or its primary changed during the audit. "
+            "Start the audit again."
+        )
+
+
+def check_output_dir(directory: Path) -> None:
+    """Check that a directory does not exist, or contains only files of an earlier audit.
+
+    Raises:
+        MarginCacheError: It contains other files, or cannot be read.
+    """
+    try:
+        names = [path.name.lstrip(".") for path in directory.iterdir()]
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise MarginCacheError(
+            f"{directory}: {error.strerror}. Choose another output directory."
+        ) from None
+    others = sorted(name for name in names if not name.startswith(OUTPUT_FILES))
+    if others:
+        raise MarginCacheError(
+            f"{directory}: contains {others[0]}, which is no file of an audit. Move it, or choose "
+            "another output directory."
+        )
+
+
+def check_local(paths: Mapping[str, str]) -> None:
+    """Check that what an audit reads or writes is on disk.
+
+    Args:
+        paths: Paths by their keys in the configuration.
+
+    Raises:
+        MarginCacheError: One is a URL.
+    """
+    for key, path in paths.items():
+        if is_url(path):
+            raise MarginCacheError(
+                f"{key}: {path} is a URL, and an audit reads local files only. Give the directory "
+                "of a local copy."
+            )

@@ -6,11 +6,12 @@ from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from margin_cache.audit.place import check_is_local, check_place
+from margin_cache.audit.pixels import cut_sky
 from margin_cache.audit.request import (
     AuditRequest,
     catalogs_state,
-    cut_sky,
+    check_local,
+    check_output_dir,
     request_id,
     save_request,
 )
@@ -56,16 +57,16 @@ class Audits:
         return requests
 
     def results(self, wildcards: Any) -> list[str]:
-        """Return the files in which the jobs of all audits say what they have found."""
+        """Return the files with the findings of the jobs of all audits."""
         with self._session.errors_in_one_line():
             requests = self.requests()
             if not self.wanted:
                 self.wanted = True
                 self._announce()
         return [
-            paths.AUDIT_PIECE.format(audit_dir=directory, job=sky_range.name)
+            paths.AUDIT_FINDINGS.format(audit_dir=directory, job=sky_range.name)
             for directory, (request, _) in requests.items()
-            for sky_range in request.pieces
+            for sky_range in request.sky_ranges
         ]
 
     def _announce(self) -> None:
@@ -77,7 +78,7 @@ class Audits:
             sample = f", a sample of {request.fraction:g} of the pixels" if is_sample else ""
             print(
                 f"auditing {request.margin} against {request.primary}: {len(sizes)} partitions of "
-                f"{size_text(int(sizes.sum()))} in {len(request.pieces)} jobs{sample}",
+                f"{size_text(int(sizes.sum()))} in {len(request.sky_ranges)} jobs{sample}",
                 file=sys.stderr,
                 flush=True,
             )
@@ -112,7 +113,7 @@ class Audits:
             return Request(1, 1, 1)  # the job has been given its resources already
         request, margin = self.requests()[wildcards.audit_dir]
         row_group = self._session.largest_row_group(str(margin.files.plan_dir))
-        return audit_pixels_request(margin.plan, row_group, len(request.pieces))
+        return audit_pixels_request(margin.plan, row_group, len(request.sky_ranges))
 
     def _audit_request(self, wildcards: Any, input: Any) -> Request:
         return audit_request(sum(Path(file).stat().st_size for file in input))
@@ -121,12 +122,12 @@ class Audits:
         """Return the amounts of work of each audit of this run: in total, and of each job."""
         works = {}
         for directory, (request, margin) in self.requests().items() if self.wanted else ():
-            names = [sky_range.name for sky_range in request.pieces]
+            names = [sky_range.name for sky_range in request.sky_ranges]
             amounts = dict(zip(names, audit_amounts(margin, request.fraction), strict=True))
             done = [
                 part
                 for name, part in amounts.items()
-                if Path(paths.AUDIT_PIECE.format(audit_dir=directory, job=name)).exists()
+                if Path(paths.AUDIT_FINDINGS.format(audit_dir=directory, job=name)).exists()
             ]
             total = sum(amounts.values(), Amount())
             work = StageWork(total, sum(done, Amount()))
@@ -136,14 +137,14 @@ class Audits:
 
 
 def _start(request: AuditRequest, directory: str) -> None:
-    check_place(Path(request.output_dir))
+    check_output_dir(Path(request.output_dir))
     save_request(request, paths.audit_request(directory))
 
 
 def _request(margin: Margin) -> AuditRequest:
     settings, parameters = margin.settings, margin.plan.parameters
     keys = ("input_catalog_path", "audit_catalog_path", "output_path")
-    check_is_local({key: getattr(settings, key) for key in keys})
+    check_local({key: getattr(settings, key) for key in keys})
     audited = Path(settings.audit_catalog_path or margin.files.output_dir)
     if not audited.is_dir():
         hint = "make it first, or " if not settings.audit_catalog_path else ""
@@ -160,5 +161,5 @@ def _request(margin: Margin) -> AuditRequest:
         fraction=settings.audit_fraction,
         seed=settings.audit_seed,
         state=catalogs_state(parameters.catalog.path, str(audited)),
-        pieces=cut_sky(*audit_jobs(margin.plan, settings.audit_fraction)),
+        sky_ranges=cut_sky(*audit_jobs(margin.plan, settings.audit_fraction)),
     )

@@ -98,5 +98,5 @@ def test_an_audit_is_beside_the_margin() -> None:
     assert files.audit_file == Path("/data/gaia_10arcs_audit/audit.json")
     assert audit_dir(Path("/data"), "gaia_10arcs") == files.audit_file.parent
     assert audit_request("/scratch/x_audit/12") == Path("/scratch/x_audit/12/request.json")
-    for pattern in (paths.AUDIT_PIECE, paths.AUDIT_LOG, paths.AUDIT_BENCHMARK):
+    for pattern in (paths.AUDIT_FINDINGS, paths.AUDIT_LOG, paths.AUDIT_BENCHMARK):
         assert pattern.startswith("{audit_dir}/") and "{job}" in pattern

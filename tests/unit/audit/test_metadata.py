@@ -5,14 +5,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from margin_cache.audit.catalogs import AuditedCatalog
-from margin_cache.audit.inventory import description_defects, metadata_defects, schema_defects
+from margin_cache.audit.metadata import description_defects, metadata_defects, schema_defects
 
 ROWS = {(1, 4): 2, (1, 5): 3}
 
 
 @pytest.fixture
 def margin(tmp_path: Path) -> AuditedCatalog:
-    """A margin of two files, which its metadata describe rightly."""
+    """A margin of two files, with right metadata."""
     catalog = AuditedCatalog(tmp_path, sorted(ROWS), ".parquet", 10.0, 5, None, ("ra", "dec"))
     footers: list[pq.FileMetaData] = []
     for pixel, count in ROWS.items():
@@ -25,7 +25,7 @@ def margin(tmp_path: Path) -> AuditedCatalog:
     return catalog
 
 
-def test_metadata_that_are_right_have_no_defects(margin: AuditedCatalog) -> None:
+def test_right_metadata_have_no_defects(margin: AuditedCatalog) -> None:
     assert metadata_defects(margin, ROWS, 10.0) == []
 
 
@@ -39,30 +39,30 @@ def test_footers_name_files_of_any_suffix(margin: AuditedCatalog, suffix: str) -
     assert metadata_defects(margin, ROWS, 10.0) == []
 
 
-def test_what_a_margin_says_of_its_columns_is_compared(margin: AuditedCatalog) -> None:
-    primary = replace(margin, index="_healpix_29")
+def test_the_described_columns_are_compared_with_the_primary(margin: AuditedCatalog) -> None:
+    primary = replace(margin, index_column="_healpix_29")
     schema = pa.schema({"a": "int64"})
     assert description_defects(primary, margin, schema) == []
-    other = replace(margin, index="_healpix_13", position=("dec", "ra"))
+    other = replace(margin, index_column="_healpix_13", position_columns=("dec", "ra"))
     pq.write_metadata(pa.schema({"a": "int32"}), margin.root / "_common_metadata")
     assert description_defects(primary, other, schema) == [
-        "the coordinates are dec and ra by the margin's metadata, and ra and dec by the primary's",
-        "the spatial index is _healpix_13 by the margin's metadata, and _healpix_29 by the "
+        "the coordinates are dec and ra in the margin's metadata, but ra and dec in the primary's",
+        "the spatial index is _healpix_13 in the margin's metadata, but _healpix_29 in the "
         "primary's",
         f"{margin.root / '_common_metadata'}: column a is int32, not int64",
     ]
     (margin.root / "_common_metadata").write_bytes(b"")
-    (found,) = description_defects(primary, margin, schema)
-    assert found.startswith(f"{margin.root / '_common_metadata'}: cannot be read")
+    (defect,) = description_defects(primary, margin, schema)
+    assert defect.startswith(f"{margin.root / '_common_metadata'}: cannot be read")
 
 
-def test_other_numbers_of_rows_are_found_at_each_place(margin: AuditedCatalog) -> None:
-    found = metadata_defects(margin, {**ROWS, (1, 5): 4}, 10.0)
-    assert found == [
+def test_wrong_numbers_of_rows_are_found_in_each_file(margin: AuditedCatalog) -> None:
+    defects = metadata_defects(margin, {**ROWS, (1, 5): 4}, 10.0)
+    assert defects == [
         "total_rows is 5, but the files have 6 rows",
         *(
-            f"1 numbers of rows that {margin.root / name} has otherwise than the files: "
-            "(1, 5): 3 for 4"
+            f"1 numbers of rows in {margin.root / name} that differ from the files: "
+            "(1, 5): 3 instead of 4"
             for name in ("partition_info.csv", "_metadata")
         ),
     ]
@@ -72,37 +72,37 @@ def test_the_lists_of_pixels_are_compared(margin: AuditedCatalog) -> None:
     path = margin.root / "partition_info.csv"
     path.write_text("Norder,Npix\n1,4\n1,6\n")
     assert metadata_defects(margin, ROWS, 10.0) == [
-        f"1 pixels that only {path} has: (1, 6)",
-        f"1 pixels that {path} lacks: (1, 5)",
+        f"1 pixels only in {path}: (1, 6)",
+        f"1 pixels missing from {path}: (1, 5)",
     ]
 
 
 def test_footers_of_files_that_are_not_listed_are_found(margin: AuditedCatalog) -> None:
     fewer = AuditedCatalog(margin.root, [(1, 4)], ".parquet", 10.0, 2, None, ("ra", "dec"))
-    found = metadata_defects(fewer, {(1, 4): 2}, 10.0)
-    assert f"1 pixels that only {margin.root / '_metadata'} has: (1, 5)" in found
-    assert f"1 files that are not listed: {margin.path((1, 5))}" in found
+    defects = metadata_defects(fewer, {(1, 4): 2}, 10.0)
+    assert f"1 pixels only in {margin.root / '_metadata'}: (1, 5)" in defects
+    assert f"1 files that the margin does not list: {margin.path((1, 5))}" in defects
 
 
 @pytest.mark.parametrize("name", ["partition_info.csv", "_metadata"])
-def test_what_cannot_be_read_is_a_defect(margin: AuditedCatalog, name: str) -> None:
+def test_an_unreadable_file_is_a_defect(margin: AuditedCatalog, name: str) -> None:
     (margin.root / name).write_bytes(b"")
-    (found,) = metadata_defects(margin, ROWS, 10.0)
-    assert found.startswith(f"{margin.root / name}: cannot be read")
+    (defect,) = metadata_defects(margin, ROWS, 10.0)
+    assert defect.startswith(f"{margin.root / name}: cannot be read")
 
 
-def test_columns_are_compared_but_for_those_that_say_where_a_row_is() -> None:
+def test_columns_are_compared_except_those_that_name_pixels() -> None:
     place = {"Norder": "uint8", "Dir": "uint64", "Npix": "uint64"}
     primary = pa.schema({"a": "int64", "b": "string", **place, "_hipscat_index": "uint64"})
     margin = pa.schema({"b": "int8", "c": "string", "margin_Npix": "uint64"})
     assert schema_defects(primary, primary) == []
     assert schema_defects(primary, margin) == [
         "no column a",
-        "column c, which the primary has not",
+        "column c is not in the primary",
         "column b is int8, not string",
     ]
 
 
-def test_one_of_the_columns_that_together_say_where_a_row_is_is_any_other() -> None:
+def test_a_column_npix_alone_is_data() -> None:
     primary = pa.schema({"a": "int64", "Npix": "int32"})
     assert schema_defects(primary, pa.schema({"a": "int64"})) == ["no column Npix"]

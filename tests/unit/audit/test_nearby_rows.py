@@ -1,9 +1,10 @@
 import numpy as np
 import numpy.typing as npt
 import pytest
-from margin_cache.audit import surroundings
-from margin_cache.audit.catalogs import AuditedCatalog, Pixel, open_catalog
-from margin_cache.audit.surroundings import NearbyRows
+from margin_cache.audit import nearby_rows
+from margin_cache.audit.catalogs import AuditedCatalog, open_catalog
+from margin_cache.audit.nearby_rows import NearbyRows
+from margin_cache.audit.pixels import Pixel
 from support.paths import ROOT
 
 
@@ -12,9 +13,9 @@ def primary() -> AuditedCatalog:
     return open_catalog(ROOT / "demo/hipparcos")
 
 
-def test_rows_near_borders_and_those_of_the_margin_are_read(primary: AuditedCatalog) -> None:
+def test_rows_near_the_boundary_and_rows_of_the_margin_are_read(primary: AuditedCatalog) -> None:
     pixel, other = primary.pixels[:2]
-    index = primary.index_of(pixel)
+    index = primary.index_column_of(pixel)
     every = primary.read(pixel, [index])[index].to_numpy()
     without = NearbyRows(primary, 60.0, [index], lambda _: every[:0])
     near = without.rows(pixel, [pixel])
@@ -28,22 +29,22 @@ def test_rows_near_borders_and_those_of_the_margin_are_read(primary: AuditedCata
     assert without.rows(pixel, []).empty
 
 
-def test_a_partition_is_read_once_unless_too_much_is_kept(
+def test_a_partition_is_read_once_while_it_is_cached(
     primary: AuditedCatalog, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    asked: list[Pixel] = []
+    read: list[Pixel] = []
 
     def note(partition: Pixel) -> npt.NDArray[np.uint64]:
-        asked.append(partition)
+        read.append(partition)
         return np.empty(0, np.uint64)
 
     some = primary.pixels[:3]
     rows = NearbyRows(primary, 60.0, [], note)
     for pixel in some:
         rows.rows(pixel, some)
-    assert asked == some
-    monkeypatch.setattr(surroundings, "MOST_ROWS", 0)
+    assert read == some
+    monkeypatch.setattr(nearby_rows, "MAX_CACHED_ROWS", 0)
     rows = NearbyRows(primary, 60.0, [], note)
     rows.rows(some[0], some)
     rows.rows(some[0], some)
-    assert len(asked) == 3 * len(some)
+    assert len(read) == 3 * len(some)

@@ -10,10 +10,11 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from margin_cache.audit.catalogs import INDEXES
-from margin_cache.audit.findings import Findings, MarginReport
-from margin_cache.audit.report import audit_margin, audit_piece, conclude
-from margin_cache.audit.request import AuditRequest, cut_sky
+from margin_cache.audit.audit import audit_margin, audit_sky_range, conclude
+from margin_cache.audit.catalogs import INDEX_COLUMNS
+from margin_cache.audit.findings import AuditReport, RangeFindings
+from margin_cache.audit.pixels import cut_sky
+from margin_cache.audit.request import AuditRequest
 from margin_cache.errors import MarginCacheError
 from margin_cache.healpix.boundary import is_within
 from margin_cache.healpix.margin_filter import find_candidates
@@ -58,7 +59,7 @@ def files_of(margin: Path) -> list[Path]:
     return [file for file in files if pq.ParquetFile(file).metadata.num_rows >= 4]
 
 
-def asked(
+def request_for(
     primary: Path,
     margin: Path,
     threshold: float | None = None,
@@ -68,8 +69,8 @@ def asked(
     return AuditRequest(str(primary), str(margin), "out", threshold, cell_order, **more)
 
 
-def audit(*asked_for: Any, **more: Any) -> MarginReport:
-    return audit_margin(asked(*asked_for, **more))
+def audit(*arguments: Any, **more: Any) -> AuditReport:
+    return audit_margin(request_for(*arguments, **more))
 
 
 def counts(site: Path, margin: Path) -> dict[str, int]:
@@ -79,7 +80,7 @@ def counts(site: Path, margin: Path) -> dict[str, int]:
 
 
 def index_of(rows: pa.Table) -> str:
-    return next(name for name in rows.column_names if name in INDEXES)
+    return next(name for name in rows.column_names if name in INDEX_COLUMNS)
 
 
 def edit(path: Path, change: Edit) -> None:
@@ -92,15 +93,15 @@ def test_an_untouched_margin_is_clean_in_negative_pixels_too(site: Path, margin:
     partitions = set(zip(listed["Norder"], listed["Npix"], strict=True))
     assert report.is_clean
     assert report.threshold == 600
-    assert sum(each.rows for each in report.pixels if each.pixel not in partitions) > 0
-    assert sum(each.rows for each in report.pixels) > 100
+    assert sum(result.rows for result in report.pixels if result.pixel not in partitions) > 0
+    assert sum(result.rows for result in report.pixels) > 100
 
 
-def test_rows_removed_and_doubled_are_found_in_each_file(site: Path, margin: Path) -> None:
+def test_removed_and_duplicate_rows_are_found_in_each_file(site: Path, margin: Path) -> None:
     files = files_of(margin)
     for file in files:
         edit(file, lambda rows: pa.concat_tables([rows.slice(1, 1), rows.slice(1)]))
-    assert counts(site, margin) == {"missing": len(files), "double": len(files)}
+    assert counts(site, margin) == {"missing": len(files), "duplicate": len(files)}
 
 
 def test_changed_rows_and_unsorted_files_are_found(site: Path, margin: Path) -> None:
@@ -117,7 +118,7 @@ def test_changed_rows_and_unsorted_files_are_found(site: Path, margin: Path) -> 
     assert counts(site, margin) == {"changed": 1, "unsorted": 1}
 
 
-def test_a_moved_row_is_missing_here_and_false_there(site: Path, margin: Path) -> None:
+def test_a_row_in_a_wrong_file_is_missing_and_extra(site: Path, margin: Path) -> None:
     files = files_of(margin)
     source, target = files[0], files[-1]
     moved = pq.ParquetFile(source).read().slice(0, 1)
@@ -125,7 +126,7 @@ def test_a_moved_row_is_missing_here_and_false_there(site: Path, margin: Path) -
     edit(target, lambda rows: pa.concat_tables([moved, rows]).sort_by(index_of(rows)))
     found = counts(site, margin)
     found.pop("metadata")  # numbers of rows in _metadata
-    assert found == {"missing": 1, "false": 1}
+    assert found == {"missing": 1, "extra": 1}
 
 
 def touches_pole(pixel: tuple[int, int], is_north: bool) -> bool:
@@ -134,8 +135,8 @@ def touches_pole(pixel: tuple[int, int], is_north: bool) -> bool:
     return face < 4 and place == 4 ** pixel[0] - 1 if is_north else face >= 8 and place == 0
 
 
-def test_each_touched_row_is_named_by_pixel_and_index(site: Path, margin: Path) -> None:
-    """In each file one row is removed, one doubled, one changed, and one comes from another."""
+def test_each_wrong_row_is_named_by_pixel_and_index(site: Path, margin: Path) -> None:
+    """In each file one row is removed, one duplicated, one changed, and one comes from another."""
     files = files_of(margin)
     tables = {file: pq.ParquetFile(file).read() for file in files}
     name = index_of(tables[files[0]])
@@ -144,7 +145,7 @@ def test_each_touched_row_is_named_by_pixel_and_index(site: Path, margin: Path) 
     expected: dict[str, list[tuple[tuple[int, int], int]]] = defaultdict(list)
     moved = {}
     for file, source in zip(files, [*files[1:], files[0]], strict=True):
-        place = next(n for n, each in enumerate(index[source]) if n > 2 and each not in index[file])
+        place = next(n for n, row in enumerate(index[source]) if n > 2 and row not in index[file])
         moved[file] = source, place
     taken = dict(moved.values())
     for file in files:
@@ -158,24 +159,24 @@ def test_each_touched_row_is_named_by_pixel_and_index(site: Path, margin: Path) 
         both = pa.concat_tables([kept, tables[source].slice(place, 1)])
         pq.write_table(both.sort_by(name), file)
         expected["missing"] += [(pixel, index[file][n]) for n in (0, taken[file])]
-        expected["double"].append((pixel, index[file][1]))
+        expected["duplicate"].append((pixel, index[file][1]))
         expected["changed"].append((pixel, index[file][2]))
-        expected["false"].append((pixel, index[source][place]))
+        expected["extra"].append((pixel, index[source][place]))
     report = audit(site / "sky", margin)
-    found = [(each.pixel, each.judgement) for each in report.pixels]
-    for kind in ("missing", "double", "changed"):
+    found = [(result.pixel, result.row_defects) for result in report.pixels]
+    for kind in ("missing", "duplicate", "changed"):
         rows_found = [(pixel, row) for pixel, rows in found for row in getattr(rows, kind)]
         assert sorted(rows_found) == sorted(expected[kind]), kind
-    false = [(pixel, row) for pixel, rows in found for row, _ in rows.false]
-    assert sorted(false) == sorted(expected["false"])
+    extra = [(pixel, row) for pixel, rows in found for row, _ in rows.extra]
+    assert sorted(extra) == sorted(expected["extra"])
     assert report.counts["unsorted"] == report.counts["unreadable"] == 0
     touched = {pixel for pixel, _ in expected["changed"]}
     assert any(touches_pole(pixel, True) for pixel in touched)
     assert any(touches_pole(pixel, False) for pixel in touched)
-    assert any(each.pixel in touched for each in report.pixels if not each.is_partition)
+    assert any(result.pixel in touched for result in report.pixels if not result.is_partition)
 
 
-def test_a_file_that_cannot_be_read_is_found(site: Path, margin: Path) -> None:
+def test_an_unreadable_file_is_found(site: Path, margin: Path) -> None:
     file = files_of(margin)[0]
     rows = pq.ParquetFile(file).metadata.num_rows
     file.write_bytes(b"PAR1")
@@ -189,10 +190,14 @@ def test_a_smaller_threshold_is_found(site: Path, margin: Path) -> None:
     assert report.metadata == ["margin_threshold is 600, not 2000 arcsec"]
 
 
-def missing_and_false(report: MarginReport) -> tuple[RowsOfPixels, RowsOfPixels]:
-    missing = Counter((each.pixel, row) for each in report.pixels for row in each.judgement.missing)
-    false = Counter((each.pixel, row) for each in report.pixels for row, _ in each.judgement.false)
-    return missing, false
+def missing_and_extra(report: AuditReport) -> tuple[RowsOfPixels, RowsOfPixels]:
+    missing = Counter(
+        (result.pixel, row) for result in report.pixels for row in result.row_defects.missing
+    )
+    extra = Counter(
+        (result.pixel, row) for result in report.pixels for row, _ in result.row_defects.extra
+    )
+    return missing, extra
 
 
 @pytest.fixture(params=WRITERS)
@@ -211,7 +216,9 @@ def make_bare(name: str, path: Path) -> None:
     make_catalog(name, path, rows=12_000)
 
 
-def test_a_filter_that_is_too_small_is_found(bare: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_filter_that_is_too_small_misses_rows(
+    bare: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def smaller(*pairs: Any) -> Any:
         return is_within(*pairs[:-1], pairs[-1] * 0.99)
 
@@ -220,11 +227,13 @@ def test_a_filter_that_is_too_small_is_found(bare: Path, monkeypatch: pytest.Mon
     truth, made = true_rows(bare / "sky"), rows_of_margin(bare / "results/margin")
     assert truth - made
     report = audit(bare / "sky", bare / "results/margin")
-    assert missing_and_false(report) == (truth - made, Counter())
+    assert missing_and_extra(report) == (truth - made, Counter())
     assert set(report.counts.values()) == {0, (truth - made).total()}
 
 
-def test_a_filter_that_is_too_large_is_found(bare: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_filter_that_is_too_large_adds_extra_rows(
+    bare: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def larger(*pairs: Any) -> Any:
         return is_within(*pairs[:-1], pairs[-1] * 1.02)
 
@@ -233,14 +242,14 @@ def test_a_filter_that_is_too_large_is_found(bare: Path, monkeypatch: pytest.Mon
     truth, made = true_rows(bare / "sky"), rows_of_margin(bare / "results/margin")
     assert made - truth
     report = audit(bare / "sky", bare / "results/margin")
-    assert missing_and_false(report) == (Counter(), made - truth)
-    beyond = [far for each in report.pixels for _, far in each.judgement.false]
+    assert missing_and_extra(report) == (Counter(), made - truth)
+    beyond = [far for result in report.pixels for _, far in result.row_defects.extra]
     assert all(0 < far <= 12 for far in beyond)
 
 
-@pytest.mark.parametrize("left_out", ["one neighbour", "all negative pixels"])
-def test_neighbours_that_are_left_out_are_found(
-    bare: Path, monkeypatch: pytest.MonkeyPatch, left_out: str
+@pytest.mark.parametrize("forgotten", ["one neighbour", "all negative pixels"])
+def test_rows_of_forgotten_neighbours_are_missing(
+    bare: Path, monkeypatch: pytest.MonkeyPatch, forgotten: str
 ) -> None:
     partitions = {pixel for pixel, _ in true_rows(bare / "sky")}
     listed = pd.read_csv(bare / "sky/partition_info.csv")
@@ -249,13 +258,13 @@ def test_neighbours_that_are_left_out_are_found(
 
     def forgetful(index: Any, shift: Any, pixel: Any, destinations: Any, order: int) -> Any:
         rows, found = find_candidates(index, shift, pixel, destinations, order)
-        starts, stops = (each[found] for each in destinations)
+        starts, stops = (bounds[found] for bounds in destinations)
         orders = 29 - np.log2(stops - starts).astype(int) // 2
         pixels = list(zip(orders.tolist(), (starts // (stops - starts)).tolist(), strict=True))
-        if left_out == "one neighbour":
-            kept = np.array([each != lost for each in pixels], bool)
+        if forgotten == "one neighbour":
+            kept = np.array([pixel != lost for pixel in pixels], bool)
         else:
-            kept = np.array([each in whole for each in pixels], bool)
+            kept = np.array([pixel in whole for pixel in pixels], bool)
         return rows[kept], found[kept]
 
     monkeypatch.setattr(map_stage, "find_candidates", forgetful)
@@ -263,9 +272,9 @@ def test_neighbours_that_are_left_out_are_found(
     truth, made = true_rows(bare / "sky"), rows_of_margin(bare / "results/margin")
     assert truth - made
     report = audit(bare / "sky", bare / "results/margin")
-    assert missing_and_false(report) == (truth - made, Counter())
-    beside = (truth - made).total() if left_out == "all negative pixels" else 0
-    assert report.missing_beside == beside
+    assert missing_and_extra(report) == (truth - made, Counter())
+    beside = (truth - made).total() if forgotten == "all negative pixels" else 0
+    assert report.missing_outside == beside
 
 
 def test_a_coarse_margin_is_judged_by_its_cells(bare: Path) -> None:
@@ -274,7 +283,7 @@ def test_a_coarse_margin_is_judged_by_its_cells(bare: Path) -> None:
     order = json.loads((margin / "provenance_info.json").read_text())
     (order,) = find_values(order, "margin_order_used")
     assert audit(bare / "sky", margin, None, order).is_clean
-    assert audit(bare / "sky", margin).counts["false"] > 100
+    assert audit(bare / "sky", margin).counts["extra"] > 100
     file = files_of(margin)[0]
     edit(file, lambda rows: rows.slice(0, 0))
     assert audit(bare / "sky", margin, None, order).counts["missing"] > 0
@@ -288,33 +297,31 @@ def test_a_file_that_is_not_listed_is_found(site: Path, margin: Path) -> None:
     stray.parent.mkdir(parents=True)
     stray.write_bytes(file.read_bytes())
     report = audit(site / "sky", margin)
-    assert report.metadata == [f"1 files that are not listed: {stray}"]
+    assert report.metadata == [f"1 files that the margin does not list: {stray}"]
 
 
 def test_a_pixel_that_overlaps_a_partition_is_found(site: Path, margin: Path) -> None:
     sound = audit(site / "sky", margin)
-    moved = next(each for each in sound.pixels if each.is_partition and each.rows)
+    moved = next(result for result in sound.pixels if result.is_partition and result.rows)
     order, number = moved.pixel
     child = 9, number << 2 * (9 - order)
     move_file(margin, moved.pixel, child)
     report = audit(site / "sky", margin)
     assert f"pixel {child} is listed, but overlaps partitions of the primary" in report.metadata
     assert report.counts["missing"] == moved.rows
-    assert not [line for line in report.metadata if "total_rows" in line or "not listed" in line]
+    assert not [line for line in report.metadata if "total_rows" in line or "does not list" in line]
 
 
-def test_rows_of_a_pixel_that_is_listed_far_from_all_partitions_are_false(
-    site: Path, margin: Path
-) -> None:
+def test_rows_of_a_listed_pixel_far_from_all_partitions_are_extra(site: Path, margin: Path) -> None:
     sound = audit(site / "sky", margin)
-    hole = next(each for each in sound.pixels if each.is_listed and not each.is_partition)
+    hole = next(result for result in sound.pixels if result.is_listed and not result.is_partition)
     order, number = hole.pixel
     ra, dec = healpy.pix2ang(1 << order, number, nest=True, lonlat=True)
     inner = 9, int(healpy.ang2pix(1 << 9, ra, dec, nest=True, lonlat=True))
     move_file(margin, hole.pixel, inner)
     report = audit(site / "sky", margin)
-    (found,) = [each for each in report.pixels if each.pixel == inner]
-    assert len(found.judgement.false) == found.rows == hole.rows > 0
+    (result,) = [result for result in report.pixels if result.pixel == inner]
+    assert len(result.row_defects.extra) == result.rows == hole.rows > 0
     assert report.counts["missing"] >= hole.rows
 
 
@@ -326,9 +333,9 @@ def test_a_listed_pixel_is_judged_where_no_partition_is_near(name: str, tmp_path
         table = pa.table({"id": np.arange(5), "ra": ra, "dec": dec})
         WRITERS[name](tmp_path, part, table, partitions)
     report = audit(tmp_path / "sky", tmp_path / "margin", 600.0)
-    (found,) = [each for each in report.pixels if each.pixel == (2, 100)]
-    assert len(found.judgement.false) == found.rows == 5
-    assert report.counts["false"] == 5 and report.counts["missing"] == 0
+    (result,) = [result for result in report.pixels if result.pixel == (2, 100)]
+    assert len(result.row_defects.extra) == result.rows == 5
+    assert report.counts["extra"] == 5 and report.counts["missing"] == 0
 
 
 def move_file(margin: Path, pixel: tuple[int, int], to: tuple[int, int]) -> None:
@@ -367,45 +374,45 @@ def test_columns_of_other_types_are_found_and_values_are_not_compared(
     edit(first, lambda rows: rows.set_column(at, "mag", rows["mag"].cast(pa.float64())))
     edit(second, lambda rows: rows.drop_columns("mag"))
     report = audit(site / "sky", margin)
-    schemas = sorted(line for each in report.pixels for line in each.schema)
+    schemas = sorted(line for result in report.pixels for line in result.schema)
     assert schemas == ["column mag is double, not float", "no column mag"]
     assert {kind: number for kind, number in report.counts.items() if number} == {"schema": 2}
 
 
-def test_a_margin_without_the_index_says_so(site: Path, margin: Path) -> None:
+def test_a_margin_without_the_index_is_unreadable(site: Path, margin: Path) -> None:
     file = files_of(margin)[0]
     edit(file, lambda rows: rows.drop_columns(index_of(rows)))
     report = audit(site / "sky", margin)
     assert report.counts["unreadable"] == 1
-    assert [each.error for each in report.pixels if "no column" in each.error]
+    assert [result.error for result in report.pixels if "no column" in result.error]
 
 
-def test_pieces_together_find_what_the_whole_does(site: Path, margin: Path) -> None:
+def test_the_sky_ranges_together_find_the_same_as_one(site: Path, margin: Path) -> None:
     for file in files_of(margin):
         edit(file, lambda rows: rows.slice(1))
-    request = asked(site / "sky", margin)
+    request = request_for(site / "sky", margin)
     whole = audit_margin(request)
-    firsts = [each.pixel[1] << 2 * (29 - each.pixel[0]) for each in whole.pixels[::4]]
+    firsts = [result.pixel[1] << 2 * (29 - result.pixel[0]) for result in whole.pixels[::4]]
     names = list(map(str, range(len(firsts))))
-    cut = asked(site / "sky", margin, pieces=cut_sky(names, firsts))
-    found = [audit_piece(cut, piece) for piece in cut.pieces]
-    assert len(found) > 2 and all(each.pixels for each in found)
+    cut = request_for(site / "sky", margin, sky_ranges=cut_sky(names, firsts))
+    found = [audit_sky_range(cut, part) for part in cut.sky_ranges]
+    assert len(found) > 2 and all(part.pixels for part in found)
     assert audit_margin(cut) == whole
-    without = [pixel for each in found[1:] for pixel in each.pixels]
-    twice = [pixel for each in (*found, found[0]) for pixel in each.pixels]
+    without = [pixel for part in found[1:] for pixel in part.pixels]
+    twice = [pixel for part in (*found, found[0]) for pixel in part.pixels]
     for pixels in (without, twice):
-        with pytest.raises(MarginCacheError, match="has lost pixels, or has them twice"):
-            conclude(cut, Findings(99, pixels))
+        with pytest.raises(MarginCacheError, match="missing from the findings, or occur twice"):
+            conclude(cut, RangeFindings(99, pixels))
 
 
-def test_a_sample_has_the_faults_of_its_pixels_and_all_metadata(site: Path, margin: Path) -> None:
+def test_a_sample_has_the_defects_of_its_pixels_and_all_metadata(site: Path, margin: Path) -> None:
     for file in files_of(margin):
         edit(file, lambda rows: rows.slice(1))
     whole = audit(site / "sky", margin)
     sample = audit(site / "sky", margin, fraction=0.5, seed=3)
     assert 0 < len(sample.pixels) < len(whole.pixels) == sample.candidates
-    by_pixel = {each.pixel: each for each in whole.pixels}
-    assert all(each == by_pixel[each.pixel] for each in sample.pixels)
+    by_pixel = {result.pixel: result for result in whole.pixels}
+    assert all(result == by_pixel[result.pixel] for result in sample.pixels)
     assert 0 < sample.counts["missing"] < whole.counts["missing"]
     assert sample.metadata == whole.metadata
     others = [file for file in files_of(margin) if pixel_of(file) not in sample_of(sample)]
@@ -416,5 +423,5 @@ def test_a_sample_has_the_faults_of_its_pixels_and_all_metadata(site: Path, marg
         audit(site / "sky", margin, fraction=1e-9)
 
 
-def sample_of(report: MarginReport) -> set[tuple[int, int]]:
-    return {each.pixel for each in report.pixels}
+def sample_of(report: AuditReport) -> set[tuple[int, int]]:
+    return {result.pixel for result in report.pixels}

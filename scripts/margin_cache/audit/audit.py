@@ -1,0 +1,187 @@
+"""The audit of a margin, pixel by pixel, and of its metadata."""
+
+from collections import defaultdict
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from margin_cache.audit.catalogs import columns_of_pixels, open_catalog
+from margin_cache.audit.compare import compare_rows, row_digests
+from margin_cache.audit.findings import AuditReport, PixelFindings, RangeFindings
+from margin_cache.audit.metadata import description_defects, metadata_defects, schema_defects
+from margin_cache.audit.nearby_rows import NearbyRows, RowCache, no_rows, row_positions
+from margin_cache.audit.pixels import (
+    Pixel,
+    SkyRange,
+    is_in_sample,
+    nearby_partitions,
+    overlapping_pixels,
+    sort_nested,
+    uncovered_sky,
+)
+from margin_cache.audit.request import AuditRequest
+from margin_cache.errors import MarginCacheError
+
+
+def audit_margin(request: AuditRequest) -> AuditReport:
+    """Check a margin against its primary, in all partitions and in the sky around them.
+
+    Raises:
+        MarginCacheError: A catalog cannot be opened, the primary cannot be read, or the margin's
+            metadata have no threshold.
+    """
+    findings = [audit_sky_range(request, sky_range) for sky_range in request.sky_ranges]
+    results = [result for part in findings for result in part.pixels]
+    return conclude(request, RangeFindings(sum(part.candidates for part in findings), results))
+
+
+def audit_sky_range(request: AuditRequest, sky_range: SkyRange) -> RangeFindings:
+    """Check the pixels of a range of the sky, or a sample of them.
+
+    Raises:
+        MarginCacheError: As `audit_margin`.
+    """
+    return _Audit(request).check_sky_range(sky_range)
+
+
+def conclude(request: AuditRequest, findings: RangeFindings) -> AuditReport:
+    """Check the metadata, after all sky ranges were checked.
+
+    Raises:
+        MarginCacheError: As `audit_margin`; or the findings lack a range, or contain no pixel.
+    """
+    return _Audit(request).conclude(findings)
+
+
+class _Audit:
+    """A margin and its primary while they are compared."""
+
+    def __init__(self, request: AuditRequest) -> None:
+        primary, margin = open_catalog(Path(request.primary)), open_catalog(Path(request.margin))
+        self.request, self.primary, self.margin = request, primary, margin
+        threshold = margin.threshold if request.threshold is None else request.threshold
+        if not threshold:
+            raise MarginCacheError(
+                f"{request.margin}: no threshold in its metadata. Set audit_threshold."
+            )
+        self.threshold = threshold
+        finest = max((order for order, _ in primary.pixels), default=0)
+        if request.cell_order is not None and request.cell_order < finest:
+            raise MarginCacheError(
+                f"{request.margin}: cells of order {request.cell_order} are larger than partitions "
+                f"of order {finest}. Set margin_order to at least {finest}."
+            )
+        self.schema = primary.schema(primary.pixels[0])
+        not_compared = columns_of_pixels(self.schema)
+        not_compared.add(primary.index_column_of(primary.pixels[0]))
+        self.columns = [name for name in self.schema.names if name not in not_compared]
+        self.listed, self.partitions = set(margin.pixels), set(primary.pixels)
+        self.overlapping = overlapping_pixels(margin.pixels, primary.pixels)
+        self.listed_near: dict[Pixel, list[Pixel]] = defaultdict(list)
+        """Pixels that the margin lists, by the partitions near them."""
+        self.margin_rows = RowCache(self.read_margin)
+        self.nearby_rows = NearbyRows(primary, threshold, self.columns, self.margin_indexes)
+
+    def check_sky_range(self, sky_range: SkyRange) -> RangeFindings:
+        known = (self.partitions | self.listed) - set(self.overlapping)
+        pixels = filter(sky_range.contains, sort_nested(known | set(uncovered_sky(known))))
+        nearby = nearby_partitions(list(pixels), self.primary.pixels, self.threshold)
+        candidates = {
+            pixel: partitions for pixel, partitions in nearby if partitions or pixel in self.listed
+        }
+        fraction, seed = self.request.fraction, self.request.seed
+        chosen = {
+            pixel: partitions
+            for pixel, partitions in candidates.items()
+            if is_in_sample(pixel, fraction, seed)
+        }
+        for pixel, partitions in chosen.items():
+            for partition in partitions if pixel in self.listed else []:
+                self.listed_near[partition].append(pixel)
+        return RangeFindings(len(candidates), [self.check_pixel(*item) for item in chosen.items()])
+
+    def check_pixel(self, pixel: Pixel, partitions: list[Pixel]) -> PixelFindings:
+        """Compare the rows of a pixel with the rows of the partitions near it."""
+        rows, schema, reason = no_rows(), [], ""
+        if pixel in self.listed:
+            try:
+                schema = schema_defects(self.schema, self.margin.schema(pixel))
+                rows = self.margin_rows.rows(pixel)
+            except MarginCacheError as error:
+                reason = str(error)
+        primary = self.nearby_rows.rows(pixel, partitions)
+        if schema:  # digests of other columns or types cannot be compared
+            primary, rows = primary.assign(digest=np.uint64(0)), rows.assign(digest=np.uint64(0))
+        return PixelFindings(
+            pixel=pixel,
+            is_partition=pixel in self.partitions,
+            is_listed=pixel in self.listed,
+            rows=len(rows),
+            row_defects=compare_rows(
+                primary, rows, *pixel, self.threshold, self.request.cell_order
+            ),
+            is_unsorted=not rows["index"].is_monotonic_increasing,
+            schema=schema,
+            error=reason,
+        )
+
+    def read_margin(self, pixel: Pixel) -> pd.DataFrame:
+        """Read the rows of a pixel's margin, as `compare_rows` expects them."""
+        table = self.margin.read(pixel)
+        index_column = self.margin.index_column_of(pixel)
+        missing = {*self.primary.position_columns} - set(table.column_names)
+        if missing:
+            raise MarginCacheError(f"{self.margin.path(pixel)}: no column {min(missing)}")
+        columns = [name for name in self.columns if name in table.column_names]
+        rows = row_positions(table, index_column, self.primary.position_columns)
+        return rows.assign(digest=row_digests(table, columns))
+
+    def margin_indexes(self, partition: Pixel) -> npt.NDArray[np.uint64]:
+        """Return the spatial indexes that the margin has for pixels near a partition."""
+        indexes = [np.empty(0, np.uint64)]
+        for pixel in self.listed_near[partition]:
+            try:
+                indexes.append(self.margin_rows.rows(pixel)["index"].to_numpy())
+            except MarginCacheError:
+                continue  # `check_pixel` reports it
+        return np.concatenate(indexes)
+
+    def conclude(self, findings: RangeFindings) -> AuditReport:
+        request, results = self.request, findings.pixels
+        checked = {result.pixel for result in results}
+        missing = self.listed - set(self.overlapping) - checked if request.fraction >= 1 else set()
+        if missing or len(checked) != len(results):
+            raise MarginCacheError(
+                f"{request.margin}: pixels are missing from the findings, or occur twice. Start "
+                "the audit again, with another tmp_dir."
+            )
+        if not results:
+            raise MarginCacheError(
+                f"audit_fraction: none of {findings.candidates} pixels is in the sample. Set a "
+                "larger fraction, or another audit_seed."
+            )
+        rows = {
+            result.pixel: result.rows for result in results if result.is_listed and not result.error
+        }
+        metadata = [
+            f"pixel {pixel} is listed, but overlaps partitions of the primary"
+            for pixel in self.overlapping
+        ]
+        for pixel in sort_nested(self.listed - checked):
+            try:
+                rows[pixel] = self.margin.count(pixel)
+            except MarginCacheError as error:
+                metadata.append(str(error))
+        metadata += description_defects(self.primary, self.margin, self.schema)
+        metadata += metadata_defects(self.margin, rows, self.threshold)
+        return AuditReport(
+            threshold=self.threshold,
+            cell_order=request.cell_order,
+            pixels=results,
+            metadata=metadata,
+            candidates=findings.candidates,
+            fraction=request.fraction,
+            seed=request.seed,
+        )
