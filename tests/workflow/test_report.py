@@ -1,4 +1,4 @@
-"""`snakemake report` draws a margin's report, and Snakemake's own shows the same figures."""
+"""`snakemake report` draws a margin's report, and Snakemake's own report shows its figures."""
 
 import json
 import re
@@ -38,15 +38,13 @@ def test_margin_and_report_are_made(reported: Path):
     page = (reported / "results/sky_600arcs_report/index.html").read_text(encoding="utf-8")
     assert page.count('src="data:image/png;base64,') == len(FIGURES)
     references = set(re.findall(r'(?:src|href)="([^"]*)"', page))
-    assert {each for each in references if not each.startswith("data:")} == pictures
-    # Each stage has its costs, from the benchmark files of its jobs.
+    assert {link for link in references if not link.startswith("data:")} == pictures
+    # Each stage has its costs.
     for stage in ("Mapping", "Reducing", "Finishing"):
         assert re.search(rf"<tr><td>{stage}</td><td class=\"number\">\d+</td>", page)
 
 
-def test_a_margin_that_is_gone_is_made_again_though_its_report_is_there(
-    reported: Path, tmp_path: Path
-):
+def test_a_deleted_margin_is_made_again_even_if_its_report_exists(reported: Path, tmp_path: Path):
     copy = tmp_path / "run"
     shutil.copytree(reported, copy)
     shutil.rmtree(copy / "results/sky_600arcs")
@@ -57,7 +55,7 @@ def test_a_margin_that_is_gone_is_made_again_though_its_report_is_there(
     )
 
 
-def test_a_report_is_drawn_once_and_again_only_for_another_margin_or_audit(reported: Path):
+def test_a_report_is_drawn_again_only_after_a_change_of_margin_or_audit(reported: Path):
     before = tree_digest(reported / "results/sky_600arcs_report")
     for target in ([], ["report"], ["all"]):
         assert NOTHING in run_workflow(reported, *target, check=True).stdout
@@ -102,13 +100,13 @@ def test_a_report_is_drawn_again_on_demand(reported: Path):
     assert NOTHING in run_workflow(reported, "report", check=True).stdout
 
 
-def test_reading_puts_no_job_into_a_run(reported: Path):
+def test_a_dry_run_or_summary_adds_no_job(reported: Path):
     assert NOTHING in run_workflow(reported, "-n", check=True).stdout
     run_workflow(reported, "--summary", check=True)
     assert NOTHING in run_workflow(reported, check=True).stdout
 
 
-def test_deleting_of_all_output_finds_no_margin(reported: Path, tmp_path: Path):
+def test_delete_all_output_keeps_the_margin(reported: Path, tmp_path: Path):
     copy = tmp_path / "run"
     shutil.copytree(reported, copy)
     before = tree_digest(copy / "results"), tree_digest(copy / "intermediate")
@@ -116,7 +114,7 @@ def test_deleting_of_all_output_finds_no_margin(reported: Path, tmp_path: Path):
     assert (tree_digest(copy / "results"), tree_digest(copy / "intermediate")) == before
 
 
-def test_without_intermediate_files_a_report_says_so(reported: Path, tmp_path: Path):
+def test_without_intermediate_files_costs_are_unknown(reported: Path, tmp_path: Path):
     copy = tmp_path / "run"
     shutil.copytree(reported, copy)
     shutil.rmtree(copy / "intermediate")
@@ -127,7 +125,7 @@ def test_without_intermediate_files_a_report_says_so(reported: Path, tmp_path: P
     run_workflow(copy, "report", check=True)
     assert tree_digest(copy / "results/sky_600arcs") == margin
     page = (copy / "results/sky_600arcs_report/index.html").read_text(encoding="utf-8")
-    assert "Nothing is known: the files of the jobs are deleted." in page
+    assert "Unknown: the benchmark files were deleted." in page
     assert "Adding orders.png" in run_workflow(copy, "--report", "full.html", check=True).stdout
 
 
@@ -146,10 +144,10 @@ def test_reports_of_several_margins_of_both_formats(tmp_path: Path):
         assert (tmp_path / "results" / name / "partition.png").stat().st_size > 10_000
 
 
-def test_the_environment_of_the_report_has_the_versions_of_the_others():
+def test_the_environment_of_the_report_has_the_same_versions():
     def pins(path: str) -> dict[str, str]:
         entries = yaml.safe_load((ROOT / path).read_text())["dependencies"]
-        return dict(re.split("=+", each) for each in entries if "=" in each)
+        return dict(re.split("=+", entry) for entry in entries if "=" in entry)
 
     report, whole = pins("workflow/envs/report.yaml"), pins("environment.yml")
     assert {"healpy", "matplotlib", "jinja2"} < report.keys()

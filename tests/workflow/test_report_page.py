@@ -13,14 +13,14 @@ from support.workflow_runs import run_workflow
 
 BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser"))), None)
 
-# Says how wide each picture is, once all are there.
+# Writes the widths of all images into the document when they are loaded.
 LOOK = """<script>window.addEventListener("load", () => {
-    document.body.dataset.widths = [...document.images].map(each => each.naturalWidth).join();
+    document.body.dataset.widths = [...document.images].map(image => image.naturalWidth).join();
 });</script>"""
 
 
 def browse(page: Path, profile: Path) -> tuple[str, str]:
-    """What a browser makes of a page, and what it says on its console."""
+    """The document that a browser makes of a page, and its console messages."""
     if BROWSER is None:
         if os.environ.get("CI") == "true":
             pytest.fail("there is no chromium")
@@ -33,8 +33,8 @@ def browse(page: Path, profile: Path) -> tuple[str, str]:
         errors="replace",
         timeout=120,
     )
-    said = [line for line in finished.stderr.splitlines() if "CONSOLE" in line]
-    return finished.stdout, "\n".join(said)
+    messages = [line for line in finished.stderr.splitlines() if "CONSOLE" in line]
+    return finished.stdout, "\n".join(messages)
 
 
 @pytest.fixture(scope="module")
@@ -46,21 +46,21 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def with_script(page: Path, script: str) -> Path:
-    """The page beside itself, with a script at its end."""
+    """A copy of the page with a script at its end."""
     copy = page.with_name("looked_at.html")
     text = page.read_text(encoding="utf-8")
     copy.write_text(text.replace("</body>", f"{script}</body>"), encoding="utf-8")
     return copy
 
 
-def test_every_figure_is_shown_and_nothing_is_said(page: Path, tmp_path: Path):
-    document, said = browse(with_script(page, LOOK), tmp_path)
+def test_every_figure_is_shown_without_console_messages(page: Path, tmp_path: Path):
+    document, messages = browse(with_script(page, LOOK), tmp_path)
     widths = re.search(r'data-widths="([\d,]*)"', document)[1].split(",")
     assert len(widths) == len(FIGURES)
     assert min(map(int, widths)) > 1000
-    assert said == ""
+    assert messages == ""
 
 
-def test_an_error_on_the_console_would_be_seen(page: Path, tmp_path: Path):
-    _, said = browse(with_script(page, "<script>unknown()</script>"), tmp_path)
-    assert "unknown is not defined" in said
+def test_an_error_on_the_console_would_be_noticed(page: Path, tmp_path: Path):
+    _, messages = browse(with_script(page, "<script>unknown()</script>"), tmp_path)
+    assert "unknown is not defined" in messages

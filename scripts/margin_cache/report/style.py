@@ -1,4 +1,4 @@
-"""How all figures look: readable at half their size, and without telling red from green."""
+"""The style of all figures: readable at half their size, and without telling red from green."""
 
 import io
 from dataclasses import dataclass
@@ -15,12 +15,12 @@ from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 from margin_cache.storage.files import atomic_path
 
 PRIMARY, MARGIN, OTHER = "#1f5fa8", "#d9541e", "0.72"
-"""Colours of the rows of a partition, of its margin, and of what lies around it."""
+"""Colours of the rows of a partition, of its margin, and of other partitions."""
 
-NOTHING = "0.86"
-"""Colour of where there is nothing to show."""
+NO_DATA = "0.86"
+"""Colour of pixels without data."""
 
-COLOURS = "viridis"
+COLOUR_MAP = "viridis"
 
 _DPI = 160
 _STYLE: dict[str, Any] = {
@@ -29,21 +29,13 @@ _STYLE: dict[str, Any] = {
     "axes.labelsize": 15,
     "axes.spines.top": False,
     "axes.spines.right": False,
-    "svg.hashsalt": "margin-cache",  # or each drawing would have other names inside
+    "svg.hashsalt": "margin-cache",  # or the names inside would differ between two drawings
 }
 
 
 @dataclass(frozen=True)
 class RenderedFigure:
-    """A figure as it is written.
-
-    Attributes:
-        name: name of its files, without what they end with.
-        title: what it shows, in a few words.
-        caption: what is to be seen in it.
-        png: as PNG.
-        svg: as SVG.
-    """
+    """A figure as PNG and as SVG; `name` is the name of its files without their suffix."""
 
     name: str
     title: str
@@ -53,7 +45,7 @@ class RenderedFigure:
 
 
 def new_figure(width: float, height: float, columns: int = 1) -> tuple[Figure, list[Any]]:
-    """Return a figure of a size in inches, and its axes beside one another."""
+    """Return a figure of a size in inches, and its axes side by side."""
     plt.rcParams.update(_STYLE)
     figure, axes = plt.subplots(
         1, columns, figsize=(width, height), layout="constrained", squeeze=False
@@ -62,22 +54,22 @@ def new_figure(width: float, height: float, columns: int = 1) -> tuple[Figure, l
 
 
 def plain_ticks(axis: Any) -> None:
-    """Have a logarithmic axis say 1, 2, 5, 10, ... instead of powers."""
+    """Label a logarithmic axis with 1, 2, 5, 10, ... instead of powers."""
     axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-    axis.set_major_formatter(FuncFormatter(lambda value, place: f"{value:,.10g}"))
+    axis.set_major_formatter(FuncFormatter(lambda value, position: f"{value:,.10g}"))
     axis.set_minor_formatter(NullFormatter())
 
 
-def placeholder_figure(name: str, title: str, words: str) -> RenderedFigure:
-    """Return a figure that says why there is nothing to show."""
+def placeholder_figure(name: str, title: str, reason: str) -> RenderedFigure:
+    """Return a figure with the reason why there is no data."""
     figure, (axes,) = new_figure(9, 2)
-    axes.text(0.5, 0.5, words, ha="center", va="center", transform=axes.transAxes)
+    axes.text(0.5, 0.5, reason, ha="center", va="center", transform=axes.transAxes)
     axes.axis("off")
-    return drawn(figure, name, title, words)
+    return render(figure, name, title, reason)
 
 
-def drawn(figure: Figure, name: str, title: str, caption: str) -> RenderedFigure:
-    """Return a figure as it is written, the same bytes each time, and forget it."""
+def render(figure: Figure, name: str, title: str, caption: str) -> RenderedFigure:
+    """Render a figure, to the same bytes each time, and close it."""
     images = {}
     for kind, metadata in (("png", {"Software": None}), ("svg", {"Date": None, "Creator": None})):
         file = io.BytesIO()
@@ -87,8 +79,7 @@ def drawn(figure: Figure, name: str, title: str, caption: str) -> RenderedFigure
     return RenderedFigure(name, title, caption, **images)
 
 
-def write_drawn(figure: RenderedFigure, directory: Path) -> None:
-    """Write the files of a figure."""
+def write_figure(figure: RenderedFigure, directory: Path) -> None:
     for kind, image in (("png", figure.png), ("svg", figure.svg)):
         with atomic_path(directory / f"{figure.name}.{kind}") as temporary:
             temporary.write_bytes(image)

@@ -1,4 +1,4 @@
-"""A partition with the rows of its margin."""
+"""One partition with the rows of its margin."""
 
 from pathlib import Path
 from typing import Any
@@ -12,94 +12,92 @@ from margin_cache.catalog.partitions import partition_files
 from margin_cache.healpix.nested import Ints, Pixel
 from margin_cache.margin.model import Margin
 from margin_cache.parquet.column_chunks import column_ranges
-from margin_cache.report.contents import ReportData
+from margin_cache.report.data import ReportData
 from margin_cache.report.style import (
     MARGIN,
     OTHER,
     PRIMARY,
     RenderedFigure,
-    drawn,
     new_figure,
     placeholder_figure,
+    render,
 )
 from margin_cache.storage.missing_parts import fetch_parts
 from margin_cache.storage.parquet_file import open_parquet
 
-_MOST_POINTS = 20_000
-_MOST_NEIGHBOURS = 400
-_MOST_FILES = 16
-_POLAR = 60  # [deg]
+_NAME = "partition"
+_MAX_POINTS = 20_000  # of a plot
+_MAX_OUTLINES = 400
+_MAX_FILES = 16  # of other partitions
+_POLAR_LATITUDE = 60  # deg
 
 Points = NDArray[np.float64]
+"""Right ascensions and declinations in degrees, shape (2, n)."""
 
 
-def choose_partition(contents: ReportData) -> int | None:
-    """Return the destination that is drawn, or None if no partition has margin rows.
+def choose_partition(data: ReportData) -> int | None:
+    """Return the number of the destination to draw, or None if no partition has margin rows.
 
-    Of the partitions away from the poles, where right ascensions make no picture: one of the
-    smallest, beside which the margin is widest, and of these the one with the most margin rows.
+    Partitions near the poles come last, as right ascensions distort them. Of the others it is one
+    of the smallest, whose margin is relatively widest, and of these the one with most margin rows.
     """
-    latitudes = healpy.pix2ang(2**contents.orders, contents.pixels, nest=True, lonlat=True)[1]
-    is_fit = ~contents.is_negative & (contents.margin_rows > 0)
-    if not is_fit.any():
+    latitudes = healpy.pix2ang(2**data.orders, data.pixels, nest=True, lonlat=True)[1]
+    is_suitable = ~data.is_negative & (data.margin_rows > 0)
+    if not is_suitable.any():
         return None
-    ranks = (contents.margin_rows, contents.orders, np.abs(latitudes) < _POLAR, is_fit)
-    return int(np.lexsort(ranks)[-1])
+    is_away_from_poles = np.abs(latitudes) < _POLAR_LATITUDE
+    return int(np.lexsort((data.margin_rows, data.orders, is_away_from_poles, is_suitable))[-1])
 
 
-def draw_no_partition() -> RenderedFigure:
-    """Return what stands there if no partition has margin rows."""
-    return placeholder_figure(
-        "partition", "A partition and its margin", "No partition has margin rows."
-    )
-
-
-def draw_zoom(margin: Margin, contents: ReportData, number: int) -> RenderedFigure:
-    """Return a picture of a partition and its margin.
-
-    Args:
-        margin: the margin.
-        contents: what its report is about.
-        number: the destination that is drawn.
-    """
-    info = margin.plan.parameters.catalog
-    pixel = margin.plan.destination(number)
+def draw_partition(margin: Margin, data: ReportData) -> RenderedFigure:
+    """Draw the partition of `choose_partition` and its margin."""
+    number = choose_partition(data)
+    if number is None:
+        title = "A partition and its margin"
+        return placeholder_figure(_NAME, title, "No partition has margin rows.")
+    plan, info = margin.plan, margin.plan.parameters.catalog
+    pixel = plan.destination(number)
     columns = [info.ra_column, info.dec_column]
     own = np.hstack([_positions(file, columns) for file in partition_files(info, pixel)])
-    near = _positions(margin.files.output_dir / margin.plan.margin_path(number), columns)
-    border = _outline(pixel)
-    middle = float(border[0, 0])
+    margin_points = _positions(margin.files.output_dir / plan.margin_path(number), columns)
+    outline = _outline(pixel)
+    reference = float(outline[0, 0])
 
-    def beside(points: Points) -> Points:
-        """Return points with right ascensions within 180 degrees of the middle."""
-        return np.array([(points[0] - middle + 180) % 360 - 180 + middle, points[1]])
+    def unwrap(points: Points) -> Points:
+        """Return points with right ascensions within 180 degrees of the reference."""
+        return np.array([(points[0] - reference + 180) % 360 - 180 + reference, points[1]])
 
-    border = beside(border)
-    size, centre = np.ptp(border, axis=1), (border.min(axis=1) + border.max(axis=1)) / 2
-    margin_width = contents.threshold / 3600 / np.array([np.cos(np.deg2rad(centre[1])), 1])
+    outline = unwrap(outline)
+    size = np.ptp(outline, axis=1)
+    centre = (outline.min(axis=1) + outline.max(axis=1)) / 2
+    margin_width = data.threshold / 3600 / np.array([np.cos(np.deg2rad(centre[1])), 1])
     half = np.maximum(0.5 * size + 1.6 * margin_width, 0.58 * size)
+    neighbours = _nearest(data, number)
     figure, (axes,) = new_figure(9, 8)
-    for file in _files_around(margin, contents, number):
-        points = beside(_positions(file, columns))
-        is_visible = (np.abs(points.T - centre) < half).all(axis=1)
-        axes.plot(*_some(points[:, is_visible]), ".", color=OTHER, ms=4, zorder=1)
+    for partition in neighbours[~data.is_negative[neighbours]][1 : _MAX_FILES + 1]:
+        for file in partition_files(info, plan.destination(partition)):
+            points = unwrap(_positions(file, columns))
+            is_visible = (np.abs(points.T - centre) < half).all(axis=1)
+            axes.plot(*_thinned(points[:, is_visible]), ".", color=OTHER, ms=4, zorder=1)
     axes.plot([], [], ".", color=OTHER, ms=4, label="other rows")
-    axes.plot(*beside(_some(own)), ".", color=PRIMARY, ms=5, label="rows of the partition")
-    axes.plot(*beside(_some(near)), "o", color=MARGIN, ms=5, label="rows of its margin")
-    for edge in map(beside, _neighbours(margin, contents, number)):
+    axes.plot(*unwrap(_thinned(own)), ".", color=PRIMARY, ms=5, label="rows of the partition")
+    axes.plot(*unwrap(_thinned(margin_points)), "o", color=MARGIN, ms=5, label="rows of its margin")
+    for neighbour in neighbours[:_MAX_OUTLINES]:
+        edge = unwrap(_outline(plan.destination(neighbour)))
         if np.abs(np.diff(edge[0])).max() < 180:
             axes.plot(*edge, color="0.5", lw=1)
-    axes.plot(*border, color=PRIMARY, lw=2.2)
+    axes.plot(*outline, color=PRIMARY, lw=2.2)
     axes.set_xlim(centre[0] + half[0], centre[0] - half[0])
     axes.set_ylim(centre[1] - half[1], centre[1] + half[1])
     axes.set_aspect(1 / np.cos(np.deg2rad(centre[1])))
     axes.set_xlabel("right ascension (deg)")
     axes.set_ylabel("declination (deg)")
     axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1), ncols=3, frameon=False, markerscale=2)
-    drawn_pixel = f"Order {pixel.order}, pixel {pixel.number}"
-    title = f"{drawn_pixel}, with its margin of {contents.threshold:g} arcsec"
-    caption = f"{own.shape[1]} rows, {near.shape[1]} in the margin. Lines: borders of pixels."
-    return drawn(figure, "partition", title, caption)
+    title = (
+        f"Order {pixel.order}, pixel {pixel.number}, with its margin of {data.threshold:g} arcsec"
+    )
+    rows = f"{own.shape[1]} rows, {margin_points.shape[1]} in the margin."
+    return render(figure, _NAME, title, f"{rows} Lines: boundaries of pixels.")
 
 
 def _positions(path: Path, columns: list[str]) -> Points:
@@ -108,9 +106,9 @@ def _positions(path: Path, columns: list[str]) -> Points:
     return np.array([table[column].to_numpy() for column in columns], dtype=np.float64)
 
 
-def _some(points: Points) -> Points:
-    """Return points, evenly fewer if they are too many to be seen."""
-    return points[:, :: max(1, points.shape[1] // _MOST_POINTS)]
+def _thinned(points: Points) -> Points:
+    """Return every n-th point, so that a plot has about _MAX_POINTS at most."""
+    return points[:, :: max(1, points.shape[1] // _MAX_POINTS)]
 
 
 def _outline(pixel: Pixel) -> Points:
@@ -118,26 +116,7 @@ def _outline(pixel: Pixel) -> Points:
     return np.array(healpy.vec2ang(np.hstack([corners, corners[:, :1]]).T, lonlat=True))
 
 
-def _neighbours(margin: Margin, contents: ReportData, number: int) -> list[Points]:
-    """Return the outlines of the pixels whose centres lie nearest."""
-    nearest = _nearest(contents, number)[:_MOST_NEIGHBOURS]
-    return [_outline(margin.plan.destination(pixel)) for pixel in nearest]
-
-
-def _files_around(margin: Margin, contents: ReportData, number: int) -> list[Path]:
-    """Return the files of the partitions whose centres lie nearest, but the partition's own."""
-    nearest = _nearest(contents, number)
-    others = nearest[~contents.is_negative[nearest]][1 : _MOST_FILES + 1]
-    info = margin.plan.parameters.catalog
-    return [
-        file
-        for partition in others
-        for file in partition_files(info, margin.plan.destination(partition))
-    ]
-
-
-def _nearest(contents: ReportData, number: int) -> Ints:
-    """Return the destinations by the distance of their centres from that of one, itself first."""
-    places = np.transpose(healpy.pix2vec(2**contents.orders, contents.pixels, nest=True))
-    distances = places @ places[number]
-    return np.argsort(-distances, kind="stable")
+def _nearest(data: ReportData, number: int) -> Ints:
+    """Return all destinations, sorted by the distance of their centres; the given one is first."""
+    centres = np.transpose(healpy.pix2vec(2**data.orders, data.pixels, nest=True))
+    return np.argsort(-(centres @ centres[number]), kind="stable")

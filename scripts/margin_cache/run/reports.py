@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING, Any
 
 from margin_cache.margin.model import Margin
-from margin_cache.report.state import check_apart, check_place, is_current
+from margin_cache.report.data import check_report_dirs, is_current
 
 if TYPE_CHECKING:
     from margin_cache.run.session import Session
@@ -26,9 +26,7 @@ class Reports:
             return [*session.targets(wildcards), *self.existing_pages(wildcards)]
         session.announce()
         with session.errors_in_one_line():
-            check_apart(session.margins.values())
-            for margin in session.margins.values():
-                check_place(margin)
+            check_report_dirs(session.margins.values())
         files = []
         for plan_dir, margin in session.margins.items():
             if not session.is_pending(plan_dir) and is_current(margin):

@@ -5,7 +5,7 @@ from margin_cache.config.validation import settings_of_margins
 from margin_cache.margin.finish import finish_margin
 from margin_cache.margin.model import Margin, save_margin
 from margin_cache.margin.prepare import prepare_margins
-from margin_cache.report.contents import ReportData, read_contents
+from margin_cache.report.data import ReportData, read_report_data
 from support.small_skies import small_catalog
 from support.stages import run_map_jobs, run_reduce_jobs
 
@@ -29,5 +29,5 @@ def margin(tmp_path_factory: pytest.TempPathFactory) -> Margin:
 
 
 @pytest.fixture(scope="session")
-def contents(margin: Margin) -> ReportData:
-    return read_contents(margin)
+def data(margin: Margin) -> ReportData:
+    return read_report_data(margin)

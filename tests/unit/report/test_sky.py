@@ -1,11 +1,11 @@
-"""Maps show each pixel where it is on the sky."""
+"""Maps show each pixel at its position on the sky."""
 
 from dataclasses import replace
 
 import healpy
 import numpy as np
 import pytest
-from margin_cache.report.contents import ReportData
+from margin_cache.report.data import ReportData
 from margin_cache.report.sky import draw_maps, projected
 
 GALACTIC_CENTRE = 266.405, -28.936  # right ascension and declination [deg]
@@ -13,7 +13,7 @@ GALACTIC_CENTRE = 266.405, -28.936  # right ascension and declination [deg]
 
 @pytest.mark.parametrize("frame", ["C", "G"])
 @pytest.mark.parametrize("pixel", [5, 1000, 1700, 3000])
-def test_a_pixel_is_drawn_where_it_is(frame: str, pixel: int):
+def test_a_pixel_is_figure_at_its_position(frame: str, pixel: int):
     projection = healpy.projector.MollweideProj(coord=frame, xsize=400)
     image = projected(projection, np.full(3072, 4), np.arange(3072), np.arange(3072.0))
     middle = healpy.pix2ang(16, pixel, nest=True, lonlat=True)
@@ -33,28 +33,28 @@ def test_pixels_of_several_orders_tile_the_map():
     pixels = np.array([0, 4, 5, 6, 7, *range(2, 12)])
     projection = healpy.projector.MollweideProj(coord="C", xsize=300)
     image = projected(projection, orders, pixels, np.arange(15.0))
-    seen = image[np.isfinite(image)]
-    assert set(seen) == set(range(15))
-    # As many points as their share of the sphere, for the projection keeps areas.
-    shares = np.bincount(seen.astype(int)) / len(seen)
+    values = image[np.isfinite(image)]
+    assert set(values) == set(range(15))
+    # The projection keeps areas, so the numbers of points are proportional to them.
+    shares = np.bincount(values.astype(int)) / len(values)
     assert shares == pytest.approx(1 / 12 / 4.0**orders, rel=0.05)
 
 
-def test_there_is_a_map_of_orders_rows_and_share(contents: ReportData):
-    maps = draw_maps(contents)
-    assert [drawn.name for drawn in maps] == ["orders", "margin_rows", "margin_share"]
-    for drawn in maps:
-        assert drawn.png.startswith(b"\x89PNG")
-        assert b"<svg" in drawn.svg[:1000]
-        assert drawn.title and drawn.caption
-    assert len({drawn.png for drawn in maps}) == 3
+def test_there_is_a_map_of_orders_rows_and_share(data: ReportData):
+    maps = draw_maps(data)
+    assert [figure.name for figure in maps] == ["orders", "margin_rows", "margin_share"]
+    for figure in maps:
+        assert figure.png.startswith(b"\x89PNG")
+        assert b"<svg" in figure.svg[:1000]
+        assert figure.title and figure.caption
+    assert len({figure.png for figure in maps}) == 3
 
 
-def test_a_margin_without_rows_has_maps_too(contents: ReportData):
-    nothing = np.zeros_like(contents.margin_rows)
-    assert len(draw_maps(replace(contents, margin_rows=nothing, margin_bytes=nothing))) == 3
+def test_a_margin_without_rows_has_maps(data: ReportData):
+    nothing = np.zeros_like(data.margin_rows)
+    assert len(draw_maps(replace(data, margin_rows=nothing, margin_bytes=nothing))) == 3
 
 
-def test_a_map_has_the_same_bytes_each_time(contents: ReportData):
-    first, second = draw_maps(contents)[0], draw_maps(contents)[0]
+def test_a_map_has_the_same_bytes_each_time(data: ReportData):
+    first, second = draw_maps(data)[0], draw_maps(data)[0]
     assert (first.png, first.svg) == (second.png, second.svg)

@@ -1,8 +1,8 @@
-"""A report is a page and its figures."""
+"""A report is a page and its figures, as files."""
 
 from margin_cache.margin.model import Margin
 from margin_cache.margin.paths import FIGURES
-from margin_cache.report.state import is_current
+from margin_cache.report.data import is_current
 from margin_cache.report.write import write_report
 
 

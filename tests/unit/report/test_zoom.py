@@ -1,4 +1,4 @@
-"""The partition that is drawn is one whose margin can be seen."""
+"""The partition that is figure has a visible margin."""
 
 from dataclasses import replace
 
@@ -7,8 +7,8 @@ import pyarrow.parquet as pq
 import pytest
 from margin_cache.catalog.partitions import partition_files
 from margin_cache.margin.model import Margin
-from margin_cache.report.contents import ReportData
-from margin_cache.report.zoom import choose_partition, draw_no_partition, draw_zoom
+from margin_cache.report.data import ReportData
+from margin_cache.report.zoom import choose_partition, draw_partition
 
 
 def sky(**changes: list) -> ReportData:
@@ -46,18 +46,18 @@ def test_a_small_partition_with_many_margin_rows_is_chosen(changes: dict, number
     assert choose_partition(sky(**changes)) == number
 
 
-def test_without_margin_rows_none_is_chosen():
-    contents = sky()
-    assert choose_partition(replace(contents, margin_rows=np.zeros(24, int))) is None
-    assert draw_no_partition().name == "partition"
+def test_without_margin_rows_there_is_a_placeholder(margin: Margin):
+    data = replace(sky(), margin_rows=np.zeros(24, int))
+    assert choose_partition(data) is None
+    assert draw_partition(margin, data).caption == "No partition has margin rows."
 
 
-def test_all_rows_of_partition_and_margin_are_told(margin: Margin, contents: ReportData):
-    number = choose_partition(contents)
+def test_the_caption_has_the_numbers_of_rows(margin: Margin, data: ReportData):
+    number = choose_partition(data)
     order, pixel = margin.plan.destination(number)
     (file,) = partition_files(margin.plan.parameters.catalog, margin.plan.destination(number))
     near = margin.files.output_dir / margin.plan.margin_path(number)
-    drawn = draw_zoom(margin, contents, number)
+    figure = draw_partition(margin, data)
     rows = pq.read_metadata(file).num_rows, pq.read_metadata(near).num_rows
-    assert drawn.caption.startswith(f"{rows[0]} rows, {rows[1]} in the margin.")
-    assert drawn.title == f"Order {order}, pixel {pixel}, with its margin of 3600 arcsec"
+    assert figure.caption.startswith(f"{rows[0]} rows, {rows[1]} in the margin.")
+    assert figure.title == f"Order {order}, pixel {pixel}, with its margin of 3600 arcsec"

@@ -1,0 +1,182 @@
+"""The data that a report shows, and whether a report was drawn from the present data."""
+
+import csv
+from collections.abc import Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from margin_cache.catalog.partitions import partition_files
+from margin_cache.errors import MarginCacheError
+from margin_cache.healpix.nested import Ints
+from margin_cache.margin.existing_output import read_provenance
+from margin_cache.margin.model import Margin
+from margin_cache.margin.paths import PROVENANCE, REPORT_LOG, PlanFiles
+from margin_cache.storage.files import file_digest, read_json
+from margin_cache.storage.parquet_file import open_parquet
+
+_READERS = 16  # threads
+
+_NO_PARAMETERS = ("files", "packages", "smtp")
+"""Entries of a provenance that are not parameters."""
+
+_STAGES = {
+    "Mapping": "map_partitions",
+    "Reducing": "reduce_margins",
+    "Finishing": "finish_margin",
+}
+"""Rules of the stages."""
+
+
+@dataclass(frozen=True)
+class ReportData:
+    """What a report shows. Arrays have one value for each pixel that can have margin rows.
+
+    Attributes:
+        name: Name of the margin.
+        threshold: Arcsec.
+        orders: Orders of the pixels, which tile the sky, in nested order.
+        pixels: Nested numbers of the pixels.
+        is_negative: Whether a pixel is outside the catalog.
+        primary_rows: Rows of the partition; 0 for negative pixels.
+        margin_rows: Rows of the margin.
+        margin_bytes: Size of the margin's file; 0 without a file.
+        parameters: Parameters of the margin, by their keys in the configuration.
+        versions: Versions of the packages that made it.
+        audit: Single values of `audit.json`; None without an audit.
+    """
+
+    name: str
+    threshold: float
+    orders: Ints
+    pixels: Ints
+    is_negative: NDArray[np.bool_]
+    primary_rows: Ints
+    margin_rows: Ints
+    margin_bytes: Ints
+    parameters: Mapping[str, Any]
+    versions: Mapping[str, str]
+    audit: Mapping[str, Any] | None
+
+
+@dataclass(frozen=True)
+class StageCosts:
+    """Time and memory of the jobs of a stage: wall time, processor time, largest memory."""
+
+    stage: str
+    seconds: NDArray[np.float64]
+    cpu_seconds: NDArray[np.float64]
+    memory_mb: NDArray[np.float64]
+
+
+def read_report_data(margin: Margin) -> ReportData:
+    """Read the data of a finished margin's report.
+
+    Raises:
+        MarginCacheError: The margin is not finished, or a file of it or of the catalog cannot be
+            read.
+    """
+    plan, output_dir = margin.plan, margin.files.output_dir
+    provenance = read_provenance(output_dir / PROVENANCE)
+    if provenance is None:
+        raise MarginCacheError(f"{output_dir}: not a finished margin. Make it before its report.")
+    listed = provenance["files"]
+    names = [plan.margin_path(number) for number in range(len(plan.destination_orders))]
+    partition_of_pixel = plan.destination_partitions
+    is_negative = partition_of_pixel < 0
+    partitions = [partition_files(plan.parameters.catalog, pixel) for pixel, _ in plan.partitions]
+    files = [[output_dir / name] if name in listed else [] for name in names]
+    with ThreadPoolExecutor(_READERS) as threads:
+        partition_rows = np.array(list(threads.map(_count_rows, partitions)), dtype=np.int64)
+        margin_rows = np.array(list(threads.map(_count_rows, files)), dtype=np.int64)
+    return ReportData(
+        name=margin.name,
+        threshold=plan.parameters.threshold,
+        orders=plan.destination_orders,
+        pixels=plan.destination_pixels,
+        is_negative=is_negative,
+        primary_rows=np.where(is_negative, 0, partition_rows[partition_of_pixel]),
+        margin_rows=margin_rows,
+        margin_bytes=np.array([listed[n][0] if n in listed else 0 for n in names], dtype=np.int64),
+        parameters={k: value for k, value in provenance.items() if k not in _NO_PARAMETERS},
+        versions=provenance.get("packages", {}),
+        audit=_read_audit(margin.files.audit_file),
+    )
+
+
+def _count_rows(files: list[Path]) -> int:
+    return sum(open_parquet(file).metadata.num_rows for file in files)
+
+
+def _read_audit(path: Path) -> Mapping[str, Any] | None:
+    audit = read_json(path)
+    if not isinstance(audit, dict):
+        return None
+    return {key: value for key, value in audit.items() if not isinstance(value, dict | list)}
+
+
+def read_costs(files: PlanFiles) -> list[StageCosts]:
+    """Return the costs of the stages, from Snakemake's benchmark files that still exist."""
+    costs = []
+    for stage, rule in _STAGES.items():
+        jobs = [_read_benchmark(path) for path in sorted(files.benchmarks_dir(rule).glob("*.tsv"))]
+        complete = [job for job in jobs if job]
+        if complete:
+            costs.append(StageCosts(stage, *np.array(complete, dtype=np.float64).T))
+    return costs
+
+
+def _read_benchmark(path: Path) -> tuple[float, float, float] | None:
+    """Return seconds, CPU seconds and MB of a job; None if a killed run truncated the file."""
+    try:
+        with path.open(encoding="utf-8", newline="") as file:
+            row = next(csv.DictReader(file, delimiter="\t"))
+        return float(row["s"]), _number(row["cpu_time"]), _number(row["max_rss"])
+    except (OSError, StopIteration, KeyError, ValueError, TypeError):
+        return None
+
+
+def _number(text: str) -> float:
+    """Return a number; 0 for a job that ended before it was measured."""
+    return 0.0 if text in ("NA", "-") else float(text)
+
+
+def sources_state(margin: Margin) -> dict[str, str | None]:
+    """Return digests of the files that a report is drawn from; None for a missing one."""
+    files = {"margin": margin.files.output_dir / PROVENANCE, "audit": margin.files.audit_file}
+    return {name: file_digest(path) if path.is_file() else None for name, path in files.items()}
+
+
+def is_current(margin: Margin) -> bool:
+    """Return whether a margin has a report, drawn from its present state."""
+    files = margin.files
+    return files.report_page.exists() and read_json(files.report_state) == sources_state(margin)
+
+
+def check_report_dirs(margins: Iterable[Margin]) -> None:
+    """Check that each report has a directory of its own, and replaces no other page.
+
+    Raises:
+        MarginCacheError: Two margins of one name at different URLs would have the same directory,
+            or a page there was not written by this workflow.
+    """
+    taken: dict[Path, str] = {}
+    for margin in margins:
+        files = margin.files
+        other = taken.setdefault(files.report_dir, files.location)
+        if other != files.location:
+            raise MarginCacheError(
+                f"output_path: the reports of {other} and {files.location} would both be written "
+                f"to {files.report_dir}. Draw them in different working directories, or give one "
+                "of the margins another output_artifact_name."
+            )
+        log = Path(REPORT_LOG.format(report_dir=files.report_dir))
+        if files.report_page.exists() and not files.report_state.exists() and not log.exists():
+            raise MarginCacheError(
+                f"output_path: {files.report_page} is not a report of this workflow. Move it, or "
+                "choose another output_path."
+            )

@@ -1,0 +1,152 @@
+"""The data of a report equal the files; a report is current until its margin or audit changes."""
+
+import json
+from dataclasses import replace
+from importlib.metadata import version
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from margin_cache.errors import MarginCacheError
+from margin_cache.margin.model import Margin
+from margin_cache.margin.paths import PROVENANCE, PlanFiles
+from margin_cache.report.data import (
+    ReportData,
+    check_report_dirs,
+    is_current,
+    read_costs,
+    read_report_data,
+    sources_state,
+)
+from margin_cache.storage.files import write_json
+
+HEADER = "s\th:m:s\tmax_rss\tmax_vms\tmax_uss\tmax_pss\tio_in\tio_out\tmean_load\tcpu_time\n"
+
+
+def rows_of(directory: Path) -> dict[tuple[int, int], int]:
+    """Rows of the files below a directory, by order and pixel."""
+    return {
+        (int(path.parts[-3].partition("=")[2]), int(path.stem.partition("=")[2])): len(
+            pd.read_parquet(path)
+        )
+        for path in directory.rglob("Npix=*.parquet")
+    }
+
+
+def test_numbers_of_rows_equal_the_files(margin: Margin, data: ReportData):
+    pixels = list(zip(data.orders.tolist(), data.pixels.tolist()))
+    made = {pixel: rows for pixel, rows in zip(pixels, data.margin_rows.tolist()) if rows}
+    assert made == rows_of(margin.files.output_dir) and sum(made.values()) > 100
+    own = rows_of(Path(margin.settings.input_catalog_path))
+    assert {
+        pixel: rows
+        for pixel, rows, negative in zip(pixels, data.primary_rows.tolist(), data.is_negative)
+        if not negative
+    } == own
+    sizes = {path.stat().st_size for path in margin.files.output_dir.rglob("Npix=*.parquet")}
+    assert set(data.margin_bytes.tolist()) - {0} == sizes
+
+
+def test_parameters_and_versions_equal_the_provenance(margin: Margin, data: ReportData):
+    assert data.name == margin.name
+    assert data.parameters["margin_threshold"] == data.threshold == 3600.0
+    assert not {"files", "packages"} & data.parameters.keys()
+    assert data.versions["pyarrow"] == version("pyarrow")
+    assert data.audit is None
+
+
+def test_single_values_of_an_audit_are_read(margin: Margin, tmp_path: Path):
+    moved = replace(margin, settings=replace(margin.settings, output_path=str(tmp_path)))
+    (tmp_path / margin.name).symlink_to(margin.files.output_dir)
+    assert read_report_data(moved).audit is None
+    moved.files.audit_file.parent.mkdir()
+    moved.files.audit_file.write_text(json.dumps({"verdict": "sound", "missing": 0, "pixels": [1]}))
+    assert read_report_data(moved).audit == {"verdict": "sound", "missing": 0}
+    for text in ("[1, 2]", "no JSON"):
+        moved.files.audit_file.write_text(text)
+        assert read_report_data(moved).audit is None
+
+
+def test_an_unfinished_margin_is_an_error(margin: Margin, tmp_path: Path):
+    moved = replace(margin, settings=replace(margin.settings, output_path=str(tmp_path)))
+    with pytest.raises(MarginCacheError, match="not a finished margin"):
+        read_report_data(moved)
+
+
+def write_job(files: PlanFiles, rule: str, job: str, text: str) -> None:
+    path = files.benchmarks_dir(rule) / f"{job}.tsv"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text)
+
+
+def test_costs_are_grouped_by_stage(tmp_path: Path):
+    files = PlanFiles(tmp_path)
+    assert read_costs(files) == []
+    write_job(
+        files, "reduce_margins", "0", HEADER + "2.5\t0:00:02\t80.5\t1\t1\t1\t0\t0\t90\t2.25\n"
+    )
+    write_job(files, "map_partitions", "0", HEADER + "1\t0:00:01\t60\t1\t1\t1\t0\t0\t90\t0.5\n")
+    write_job(files, "map_partitions", "1", HEADER + "3\t0:00:03\tNA\tNA\tNA\tNA\tNA\tNA\tNA\tNA\n")
+    mapping, reducing = read_costs(files)
+    assert (mapping.stage, reducing.stage) == ("Mapping", "Reducing")
+    assert mapping.seconds.tolist() == [1, 3]
+    assert mapping.cpu_seconds.tolist() == [0.5, 0]
+    assert mapping.memory_mb.tolist() == [60, 0]
+    assert (reducing.seconds[0], reducing.cpu_seconds[0], reducing.memory_mb[0]) == (
+        2.5,
+        2.25,
+        80.5,
+    )
+
+
+def test_truncated_benchmark_files_are_ignored(tmp_path: Path):
+    files = PlanFiles(tmp_path)
+    for job, text in enumerate(("", HEADER, HEADER + "1\t0:00:0", "s\n1\n")):
+        write_job(files, "finish_margin", str(job), text)
+    assert read_costs(files) == []
+
+
+def test_a_report_is_current_until_something_changes(margin: Margin, tmp_path: Path):
+    moved = replace(margin, settings=replace(margin.settings, output_path=str(tmp_path)))
+    files = moved.files
+    files.output_dir.mkdir()
+    files.report_dir.mkdir()
+    (files.output_dir / PROVENANCE).write_text("{}")
+    assert not is_current(moved)
+    write_json(files.report_state, sources_state(moved))
+    assert not is_current(moved)
+    files.report_page.touch()
+    assert is_current(moved)
+    files.audit_file.parent.mkdir()
+    files.audit_file.write_text("{}")
+    assert not is_current(moved)
+    write_json(files.report_state, sources_state(moved))
+    assert is_current(moved)
+    (files.output_dir / PROVENANCE).write_text('{"other": 1}')
+    assert not is_current(moved)
+
+
+def test_another_page_is_not_replaced(margin: Margin, tmp_path: Path):
+    moved = replace(margin, settings=replace(margin.settings, output_path=str(tmp_path)))
+    check_report_dirs([moved])
+    moved.files.report_dir.mkdir()
+    moved.files.report_page.touch()
+    with pytest.raises(MarginCacheError, match=r"/index.html is not a report of this workflow"):
+        check_report_dirs([moved])
+    (moved.files.report_dir / "report.log").touch()
+    check_report_dirs([moved])
+
+
+def test_two_reports_in_one_directory_are_refused(margin: Margin):
+    one, two = (
+        replace(
+            margin,
+            settings=replace(margin.settings, output_path=f"s3://bucket/{directory}"),
+            image=f"images/{directory}",
+        )
+        for directory in ("a", "b")
+    )
+    check_report_dirs([one])
+    check_report_dirs([margin, one, one])
+    with pytest.raises(MarginCacheError, match=r"/a/(\S+) and s3://bucket/b/\1 would both be"):
+        check_report_dirs([one, two])
