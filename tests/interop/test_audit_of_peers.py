@@ -36,9 +36,9 @@ def test_missing_and_extra_rows_equal_the_oracle(name: str) -> None:
 
 def test_the_defects_of_their_margins_are_known() -> None:
     """hipscat-import loses rows; hats-import keeps all, and others of the same cells."""
-    older, newer = (audit_margin(request_of(name)) for name in WRITERS)
-    assert older.counts["missing"] > 0
-    assert newer.counts["missing"] == 0 < newer.counts["extra"]
+    hipscat, hats = (audit_margin(request_of(name)) for name in WRITERS)
+    assert hipscat.counts["missing"] > 0
+    assert hats.counts["missing"] == 0 < hats.counts["extra"]
     coarse = audit_margin(replace(request_of("hats_import"), cell_order=CELL_ORDER))
     assert coarse.counts["extra"] == coarse.counts["missing"] == 0
 

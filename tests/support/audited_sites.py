@@ -20,17 +20,17 @@ from support.workflow_runs import without_snakemake
 from support.write_hats import write_hats
 from support.write_hipscat import pixel_file, write_hipscat
 
-WRITERS: dict[str, Callable[..., None]] = {"older": write_hipscat, "newer": write_hats}
+WRITERS: dict[str, Callable[..., None]] = {"hipscat": write_hipscat, "hats": write_hats}
 THRESHOLD = 600.0
 ADDED = ["_hipscat_index", "Norder", "Dir", "Npix"]
 INDEXES = ("_hipscat_index", "_healpix_29")
 
 RowsOfPixels = Counter[tuple[tuple[int, int], int]]
-"""How often a pixel's margin has a row: by pixel, as (order, number), and index."""
+"""How often the margin of a pixel contains a row, by pixel (order, number) and spatial index."""
 
 
 def make_catalog(name: str, directory: Path, rows: int = 900) -> None:
-    """A catalog `sky` that lacks two partitions, so that negative pixels have rows."""
+    """Make a catalog `sky` that lacks two partitions, so that negative pixels have rows."""
     small_catalog(directory / "all", rows=rows, max_rows=rows // 9)
     listed = pd.read_csv(directory / "all/partition_info.csv").iloc[2:]
     pixels = listed[["Norder", "Npix"]].to_numpy()
@@ -41,7 +41,7 @@ def make_catalog(name: str, directory: Path, rows: int = 900) -> None:
 
 
 def make_margin(directory: Path, **changes: object) -> None:
-    """The margin `results/margin` of the catalog `sky`."""
+    """Make the margin `results/margin` of the catalog `sky`."""
     with chdir(directory):
         config = configuration(Path("sky"), margin_threshold=THRESHOLD, **changes)
         for margin in without_snakemake(config):
@@ -50,36 +50,34 @@ def make_margin(directory: Path, **changes: object) -> None:
 
 
 def make_site(name: str, directory: Path) -> None:
-    """A catalog and its margin."""
     directory.mkdir()
     make_catalog(name, directory)
     make_margin(directory)
 
 
 def true_rows(catalog: Path, threshold: float = THRESHOLD) -> RowsOfPixels:
-    """What the oracle finds that the margin of a catalog has to have."""
+    """The rows that the margin of a catalog must have, by the oracle."""
     return _true_rows(catalog.resolve(), threshold).copy()
 
 
 @cache
 def _true_rows(catalog: Path, threshold: float) -> RowsOfPixels:
-    found = [(pixel_of(path), read_rows(path)) for path in catalog.rglob("Npix=*.parquet")]
-    found.sort(key=lambda each: each[0][1] << 2 * (29 - each[0][0]))
-    partitions = np.array([pixel for pixel, _ in found])
+    tables = {pixel_of(path): read_rows(path) for path in catalog.rglob("Npix=*.parquet")}
+    pixels = sorted(tables, key=lambda pixel: pixel[1] << 2 * (29 - pixel[0]))
+    partitions = np.array(pixels)
     destinations = np.concatenate([partitions, oracle.negative_pixels(partitions)])
-    place = np.repeat(np.arange(len(found)), [len(rows) for _, rows in found])
-    rows = pd.concat([rows for _, rows in found])
+    partition_of_row = np.repeat(np.arange(len(pixels)), [len(tables[pixel]) for pixel in pixels])
+    rows = pd.concat([tables[pixel] for pixel in pixels])
     ra, dec = rows["ra"].to_numpy(), rows["dec"].to_numpy()
-    chosen, places, ambiguous = oracle.brute_force_margin(
-        ra, dec, place, partitions, destinations, threshold
+    chosen, targets, ambiguous = oracle.brute_force_margin(
+        ra, dec, partition_of_row, partitions, destinations, threshold
     )
     assert not len(ambiguous)
     indexes = rows["index"].to_numpy()[chosen].tolist()
-    return Counter(zip(map(tuple, destinations[places].tolist()), indexes, strict=True))
+    return Counter(zip(map(tuple, destinations[targets].tolist()), indexes, strict=True))
 
 
 def rows_of_margin(margin: Path) -> RowsOfPixels:
-    """What a margin has."""
     return Counter(
         (pixel_of(path), index)
         for path in margin.rglob("Npix=*.parquet")
@@ -88,12 +86,10 @@ def rows_of_margin(margin: Path) -> RowsOfPixels:
 
 
 def pixel_of(path: Path) -> tuple[int, int]:
-    """The pixel of a file."""
     return int(path.parts[-3].partition("=")[2]), int(path.stem.partition("=")[2])
 
 
 def read_rows(path: Path) -> pd.DataFrame:
-    """Index and position of a file's rows."""
     with pq.ParquetFile(path) as file:
         (index,) = set(file.schema_arrow.names) & set(INDEXES)
         table = file.read([index, "ra", "dec"])

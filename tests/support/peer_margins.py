@@ -12,8 +12,8 @@ from support.paths import ROOT
 from support.peer_environments import PEERS, peer_python
 
 DATA = ROOT / "tests/data"
-WRITERS = {"hipscat_import": "older", "hats_import": "newer"}
-"""Which format each program reads and writes, by the names in `audited_sites`."""
+WRITERS = {"hipscat_import": "hipscat", "hats_import": "hats"}
+"""The format of each program, as `audited_sites` names it."""
 
 ROWS = 900
 CELL_ORDER = 7

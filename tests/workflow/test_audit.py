@@ -21,8 +21,8 @@ def site(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
 
 
 @pytest.fixture
-def newer(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return site_called("newer", tmp_path_factory)
+def hats_site(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return site_called("hats", tmp_path_factory)
 
 
 def site_called(name: str, factory: pytest.TempPathFactory) -> Path:
@@ -90,10 +90,10 @@ def test_an_audit_reports_defects_and_repeats_no_job(site: Path, tmp_path: Path)
         assert len(findings_of(tmp_path)) == 2 * len(files)
 
 
-def test_an_interrupted_audit_is_continued(newer: Path, tmp_path: Path) -> None:
-    margin = copy_margin(newer, tmp_path / "margin")
+def test_an_interrupted_audit_is_continued(hats_site: Path, tmp_path: Path) -> None:
+    margin = copy_margin(hats_site, tmp_path / "margin")
     config = {
-        "input_catalog_path": newer / "sky",
+        "input_catalog_path": hats_site / "sky",
         "audit_catalog_path": margin,
         "partitions_per_job": 5,
     }
@@ -117,9 +117,9 @@ def test_an_interrupted_audit_is_continued(newer: Path, tmp_path: Path) -> None:
     assert len(findings_of(tmp_path)) == 3 * count
 
 
-def test_a_change_during_an_audit_is_an_error(newer: Path, tmp_path: Path) -> None:
-    margin = copy_margin(newer, tmp_path / "margin")
-    config = {"input_catalog_path": newer / "sky", "audit_catalog_path": margin}
+def test_a_change_during_an_audit_is_an_error(hats_site: Path, tmp_path: Path) -> None:
+    margin = copy_margin(hats_site, tmp_path / "margin")
+    config = {"input_catalog_path": hats_site / "sky", "audit_catalog_path": margin}
     run_workflow(tmp_path, "audit", "--until", "audit_pixels", config=config, check=True)
     (request,) = tmp_path.glob("intermediate/margin_audit/*/request.json")
     values = json.loads(request.read_text())
@@ -130,20 +130,20 @@ def test_a_change_during_an_audit_is_an_error(newer: Path, tmp_path: Path) -> No
 
 
 def test_several_margins_are_audited_in_one_run(
-    newer: Path, tmp_path_factory: pytest.TempPathFactory, tmp_path: Path
+    hats_site: Path, tmp_path_factory: pytest.TempPathFactory, tmp_path: Path
 ) -> None:
-    older = site_called("older", tmp_path_factory)
-    bad = copy_margin(newer, tmp_path / "bad")
-    good = copy_margin(older, tmp_path / "results/good", "provenance_info.json")
+    hipscat_site = site_called("hipscat", tmp_path_factory)
+    bad = copy_margin(hats_site, tmp_path / "bad")
+    good = copy_margin(hipscat_site, tmp_path / "results/good", "provenance_info.json")
     remove_rows(bad, 3)
     entries = [
         {
-            "input_catalog_path": str(older / "sky"),
+            "input_catalog_path": str(hipscat_site / "sky"),
             "output_artifact_name": "good",
             "audit_catalog_path": str(good),
         },
         {
-            "input_catalog_path": str(newer / "sky"),
+            "input_catalog_path": str(hats_site / "sky"),
             "output_artifact_name": "other",
             "audit_catalog_path": str(bad),
         },
@@ -168,10 +168,10 @@ def test_a_margin_of_another_tool_is_audited_in_our_output_path(site: Path, tmp_
 
 
 def test_without_a_path_the_configured_margin_is_audited_by_a_sample(
-    newer: Path, tmp_path: Path
+    hats_site: Path, tmp_path: Path
 ) -> None:
     copy = tmp_path / "copy"
-    shutil.copytree(newer, copy)
+    shutil.copytree(hats_site, copy)
     config = configuration(Path("sky"), margin_threshold=600.0, audit_fraction=0.5, audit_seed=1)
     run = run_workflow(copy, "audit", config=config, check=True)
     (line,) = [line for line in run.stdout.splitlines() if line.startswith("audit: ")]

@@ -41,7 +41,7 @@ def test_margin_and_report_are_made(reported: Path):
     assert {link for link in references if not link.startswith("data:")} == pictures
     # Each stage has its costs.
     for stage in ("Mapping", "Reducing", "Finishing"):
-        assert re.search(rf"<tr><td>{stage}</td><td class=\"number\">\d+</td>", page)
+        assert re.search(rf"<tr><td>{stage}</td>\s<td class=\"number\">\d+</td>", page)
 
 
 def test_a_deleted_margin_is_made_again_even_if_its_report_exists(reported: Path, tmp_path: Path):
