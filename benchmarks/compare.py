@@ -1,7 +1,7 @@
 """Make the same margins with the workflow and with its peers, in turn and on the same cores.
 
 Prints a table for each sky: wall and CPU time, the largest process, what was read, the rows
-written, and how many rows of the truth are missing and how many others are false. Figures are
+written, how many rows within the threshold are missing, and how many others are extra. Figures are
 medians; ratios are to the workflow. Files are in the system's memory before each run, so no tool
 waits for the disk. The skies are kept for the next time, and so are the peers' environments.
 
@@ -58,11 +58,11 @@ class Case:
 
 @dataclass(frozen=True)
 class Score:
-    """What a margin holds: rows; and in the partitions' margins, missing rows and false ones."""
+    """The rows of a margin; and in the margins of partitions, missing rows and extra ones."""
 
     rows: int
     missing: int
-    false: int
+    extra: int
 
 
 Command = Callable[[Case, Path], list[str | Path]]
@@ -194,7 +194,7 @@ def table(found: Mapping[str, tuple[list[Usage], Score]]) -> str:
     """The figures of a sky, as a table in Markdown."""
     lines = [
         "| | wall s | CPU s | wall, ratio | CPU, ratio | largest process MB | read MB "
-        "| rows | missing | false |",
+        "| rows | missing | extra |",
         "|---|" + 9 * "---:|",
     ]
     ours = median(found[OURS][0])

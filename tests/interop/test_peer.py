@@ -99,10 +99,10 @@ def test_peer_differs_only_in_the_rows_that_it_gets_wrong(
     truth = np.sort(rows * len(destinations) + places)
     ours, theirs = codes_of(our_tables, destinations), codes_of(their_tables, destinations)
     assert len(np.unique(ours)) == len(ours)
-    missing, false = np.setdiff1d(truth, theirs), np.setdiff1d(theirs, truth)
+    missing, extra = np.setdiff1d(truth, theirs), np.setdiff1d(theirs, truth)
     print(
         f"truth {len(truth)}, ours {len(ours)}, theirs {len(theirs)}, of which {len(missing)} are "
-        f"missing and {len(false)} false; {len(ambiguous)} ambiguous"
+        f"missing and {len(extra)} extra; {len(ambiguous)} ambiguous"
     )
     assert len(ambiguous) == 0  # of this sky, so that nothing has to be excluded
     np.testing.assert_array_equal(ours, truth)
