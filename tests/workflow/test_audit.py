@@ -190,7 +190,7 @@ def test_without_a_path_the_configured_margin_is_audited_by_a_sample(
         ),
         ([1], "error: audit_catalog_path: "),
         ("nowhere", "error: audit_catalog_path: nowhere is no directory; name the margin to be"),
-        ("nothing", "nothing: hats cannot open this catalog"),
+        ("nothing", "nothing: cannot be opened as a HATS catalog"),
     ],
 )
 def test_an_audit_of_no_margin_is_refused_in_one_line(

@@ -142,8 +142,8 @@ def open_catalog(path: Path) -> AuditedCatalog:
         catalog = _open_with_hipscat(path) if is_hipscat else _open_with_hats(path)
         pixels = [(int(pixel.order), int(pixel.pixel)) for pixel in catalog.get_healpix_pixels()]
     except Exception as error:  # the readers raise errors of any type
-        reader = "hipscat" if is_hipscat else "hats"
-        raise MarginCacheError(f"{path}: {reader} cannot open this catalog: {error}") from error
+        kind = "HiPSCat" if is_hipscat else "HATS"
+        raise MarginCacheError(f"{path}: cannot be opened as a {kind} catalog: {error}") from error
     info = catalog.catalog_info
     return AuditedCatalog(
         root=path if is_hipscat else Path(catalog.catalog_path) / "dataset",

@@ -28,7 +28,7 @@ def test_a_collection_is_opened_as_its_primary(tmp_path: Path) -> None:
 
 
 def test_a_directory_that_is_no_catalog_is_an_error(tmp_path: Path) -> None:
-    with pytest.raises(MarginCacheError, match="hats cannot open this catalog"):
+    with pytest.raises(MarginCacheError, match="cannot be opened as a HATS catalog"):
         open_catalog(tmp_path)
 
 
