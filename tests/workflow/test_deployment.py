@@ -14,7 +14,13 @@ from support import skies
 from support.margins import tree_digest
 from support.paths import ROOT
 from support.typed_tables import light_curve_table
-from support.workflow_runs import SNAKEMAKE, environment, run_workflow, start_snakemake
+from support.workflow_runs import (
+    SNAKEMAKE,
+    environment,
+    run_workflow,
+    start_snakemake,
+    write_config,
+)
 from support.write_hats import write_hats
 
 PLACES = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
@@ -105,3 +111,113 @@ def test_as_a_module_of_another_workflow(
     )
     run_in(tmp_path, "-s", str(tmp_path / "Snakefile"))
     assert files_of(tmp_path) == expected
+
+
+GUEST = """\
+import gc, logging, os, signal
+from snakemake.logging import logger
+
+
+def state():
+    return {
+        "signals": [signal.getsignal(number) for number in signal.valid_signals()],
+        "handlers": [(one, one.level, list(one.filters)) for one in logger.handlers],
+        "filters": [list(logger.filters), list(logging.getLogger().handlers)],
+        "environment": dict(os.environ),
+        "frozen": gc.get_freeze_count(),
+    }
+
+
+before = state()
+
+module margin:
+    snakefile: "SNAKEFILE"
+    config: config
+
+use rule * from margin as margin_*
+
+assert state() == before
+
+rule everything:
+    default_target: True
+    input: rules.margin_all.input
+
+onstart:
+    print("own onstart")
+    HANDLERS
+onsuccess:
+    assert state()["environment"] == before["environment"]
+    print("own onsuccess")
+    END
+"""
+
+
+def guest(directory: Path, catalog: Path, start: str = "pass", end: str = "pass", **config) -> str:
+    """Run a workflow that uses this one as a module; return its output."""
+    text = GUEST.replace("SNAKEFILE", str(ROOT / "workflow" / "Snakefile"))
+    text = text.replace("HANDLERS", start).replace("END", end)
+    (directory / "Snakefile").write_text(text)
+    values = CONFIG | {"input_catalog_path": str(catalog)} | config
+    (directory / "mine.yaml").write_text(yaml.safe_dump(values))
+    files = ("-s", str(directory / "Snakefile"), "--configfile", str(directory / "mine.yaml"))
+    return run_in(directory, *files)
+
+
+def test_a_module_changes_nothing_of_the_workflow_that_uses_it(
+    catalog: Path, expected: dict[str, str], tmp_path: Path
+) -> None:
+    printed = guest(tmp_path, catalog, completion_email_address="astronomer@example.org")
+    assert "own onstart" in printed and "own onsuccess" in printed
+    assert "rule margin_map_partitions" in printed or "Mapping margin" in printed
+    assert "completion_email_address: this workflow is a module" in printed
+    assert files_of(tmp_path) == expected
+
+
+def test_the_handlers_of_another_workflow_may_call_those_of_the_module(
+    catalog: Path, expected: dict[str, str], tmp_path: Path
+) -> None:
+    start = "import margin_cache.run; margin_cache.run.on_start()"
+    end = "import margin_cache.run; margin_cache.run.on_success(log)"
+    printed = guest(tmp_path, catalog, start, end)
+    assert "Mapping margin" not in printed
+    assert "results/margin: " in printed and "lsdb.open_catalog(" in printed
+    assert files_of(tmp_path) == expected
+
+
+def test_a_linked_snakefile_finds_its_scripts(
+    catalog: Path, expected: dict[str, str], tmp_path: Path
+) -> None:
+    (tmp_path / "Snakefile").symlink_to(ROOT / "Snakefile")
+    write_config(tmp_path, CONFIG | {"input_catalog_path": str(catalog)})
+    printed = run_in(tmp_path)
+    assert "making margin margin" in printed
+    assert files_of(tmp_path) == expected
+
+
+def test_a_snakefile_without_its_scripts_ends_with_a_line(tmp_path: Path) -> None:
+    clone = copy_of_the_workflow(tmp_path)
+    shutil.rmtree(clone / "scripts")
+    run = start_snakemake([str(SNAKEMAKE), "-s", str(clone / "Snakefile"), "--cores", "1"])
+    assert run.returncode == 1
+    last = run.stdout.rstrip().splitlines()[-1]
+    assert last.startswith(f"error: {clone} has the Snakefile without scripts/margin_cache")
+    assert "Traceback" not in run.stdout
+
+
+def test_a_python_without_pyarrow_ends_with_a_line(catalog: Path, tmp_path: Path) -> None:
+    """In a directory in front of all others on the path, pyarrow cannot be imported."""
+    (tmp_path / "without").mkdir()
+    missing = "raise ModuleNotFoundError(\"No module named 'pyarrow'\", name='pyarrow')"
+    (tmp_path / "without" / "pyarrow.py").write_text(missing)
+    command = [str(SNAKEMAKE), "-s", str(ROOT / "Snakefile"), "-d", str(tmp_path / "run"), "-c1"]
+    run = subprocess.run(
+        [*command, "--config", f"input_catalog_path={catalog}"],
+        env=environment() | {"PYTHONPATH": str(tmp_path / "without")},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        encoding="utf-8",
+    )
+    assert run.returncode == 1
+    last = run.stdout.rstrip().splitlines()[-1]
+    assert last.startswith("error: the Python package pyarrow is not installed"), run.stdout
+    assert last.endswith("environment.yml")

@@ -14,7 +14,7 @@ from collections.abc import Iterable
 # The functions import what they need: scripts use single modules of this package.
 
 
-def start() -> None:
+def on_start() -> None:
     """Do before the first job what `onstart` does: disk space, progress, the watch over SLURM."""
     from margin_cache.run.session import sessions
 
@@ -22,7 +22,7 @@ def start() -> None:
         session.start()
 
 
-def succeeded(logs: Iterable[str]) -> None:
+def on_success(logs: Iterable[str]) -> None:
     """Print what was made, and send the mail, as `onsuccess` does."""
     from margin_cache.run.session import sessions
 
@@ -30,7 +30,7 @@ def succeeded(logs: Iterable[str]) -> None:
         session.succeeded(logs)
 
 
-def failed(logs: Iterable[str]) -> None:
+def on_error(logs: Iterable[str]) -> None:
     """Print what has failed, and send the mail, as `onerror` does."""
     from margin_cache.run.session import sessions
 

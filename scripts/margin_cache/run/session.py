@@ -298,7 +298,8 @@ class Session:
         if self.jobs is not None:
             return
         try:
-            start_margins(self)
+            if not self.has_started:
+                start_margins(self)
             self.jobs = start_jobs(self)
         except (MarginCacheError, OSError) as error:
             end_run(error)
