@@ -234,7 +234,7 @@ class Bars(Display):
 
     def _current_bars(self, columns: int) -> list[_Bar]:
         """Return one bar for each margin, that of the stage it is at."""
-        most = columns // 4
+        most = 3 * columns // 10
         width = min(max(len(work.name) for work in self._works.values()), most)
         bars = []
         for key, work in self._works.items():

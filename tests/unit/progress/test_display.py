@@ -208,7 +208,7 @@ def test_seven_margins_fit_on_24_lines(
 ) -> None:
     monkeypatch.setenv("COLUMNS", "80")
     monkeypatch.setenv("LINES", "24")
-    names = [f"gaia_dr3_source_{number}0arcs" for number in range(1, 8)]
+    names = [f"gaia_dr3_gaia_source_{number}0arcs" for number in range(1, 8)]
     bars = Bars(terminal, {name: work(name) for name in names}, 0.1, clock)
     bars.advance((names[1], Stage.MAPPING), Amount(84, 8400))
     bars.advance((names[2], Stage.MAPPING), Amount(42, 4200))
@@ -217,10 +217,10 @@ def test_seven_margins_fit_on_24_lines(
     assert max(map(len, lines)) < 80
     assert_lines_start(
         lines,
-        "  …_dr3_source_10arcs mapping     0%|",
-        "  …_dr3_source_20arcs reducing    0%|",
-        "  …_dr3_source_30arcs mapping    50%|",
-        *(f"  …_dr3_source_{number}0arcs mapping     0%|" for number in range(4, 8)),
+        "  …dr3_gaia_source_10arcs mapping     0%|",
+        "  …dr3_gaia_source_20arcs reducing    0%|",
+        "  …dr3_gaia_source_30arcs mapping    50%|",
+        *(f"  …dr3_gaia_source_{number}0arcs mapping     0%|" for number in range(4, 8)),
     )
 
 
