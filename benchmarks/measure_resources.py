@@ -92,7 +92,7 @@ def main() -> None:
     arguments = parser.parse_args()
     print(
         "| rows of a partition | of a row group | columns | threshold [arcsec] | rule | jobs "
-        "| MB read by a job | peak MB | MB asked for | CPU s of all jobs |"
+        "| MB read by a job | peak MB | MB requested | CPU s of all jobs |"
     )
     print("|" + 10 * "---|")
     for case in CASES:

@@ -98,7 +98,7 @@ def _hours(seconds: float) -> str:
 
 def _most(records: list[Record], stage: str) -> str:
     least = max(record["stages"][stage]["peak_mb"] for record in records)
-    return f"{least:,.0f} MB or more; asked for at least {resources._SNAKEMAKE_MB + 100} MB"
+    return f"{least:,.0f} MB or more; requests at least {resources._SNAKEMAKE_MB + 100} MB"
 
 
 def main() -> None:
@@ -115,7 +115,7 @@ def main() -> None:
     rates = fitted(fit)
     print("| rate | CPU ms |\n|---|---:|")
     for name, value in vars(rates).items():
-        told = f"{1000 * value:.2f}" if value else "not told from noise, left out"
+        told = f"{1000 * value:.2f}" if value else "hidden by noise, left out"
         print(f"| {name.replace('_', ', a ')} | {told} |")
     print("\n| sky | stage | CPU s, predicted | measured | ratio |\n|---|---|---:|---:|---:|")
     for sky, record in records.items():

@@ -1,4 +1,4 @@
-"""Draw a partition of a HiPSCat catalog with the rows of its margin, as in README.md."""
+"""Draw a partition of a HiPSCat catalog and the rows of its margin: the figure in README.md."""
 
 import argparse
 from pathlib import Path
@@ -18,23 +18,21 @@ ARCSEC_PER_DEGREE = 3600.0
 
 
 def outline(order: int, pixel: int) -> NDArray[np.float64]:
-    """Return longitude and latitude, in degrees, along a pixel's boundary; shape (2, n)."""
+    """Return points on a pixel's boundary as longitude and latitude [deg], shape (2, n)."""
     corners = healpy.boundaries(2**order, pixel, step=64, nest=True)
     return np.array(healpy.vec2ang(np.hstack([corners, corners[:, :1]]).T, lonlat=True))
 
 
 def positions(table: pa.Table, columns: tuple[str, str]) -> NDArray[np.float64]:
-    """Return right ascension and declination, in degrees, of a table's rows; shape (2, n)."""
+    """Return right ascension and declination [deg], shape (2, n)."""
     return np.array([table[column].to_numpy() for column in columns])
 
 
 def pixel_file(catalog: Path, order: int, pixel: int) -> Path:
-    """Return the file of a pixel in a catalog."""
     return catalog / f"Norder={order}/Dir={pixel // 10000 * 10000}/Npix={pixel}.parquet"
 
 
 def draw(catalog: Path, margin: Path, order: int, pixel: int, picture: Path) -> None:
-    """Draw a partition, its margin, and what lies around it."""
     columns = ("ra", "dec")
     files = sorted(catalog.glob("Norder=*/Dir=*/Npix=*.parquet"))
     sky = positions(ds.dataset(files).to_table(list(columns)), columns)
@@ -43,23 +41,23 @@ def draw(catalog: Path, margin: Path, order: int, pixel: int, picture: Path) -> 
     border = outline(order, pixel)
     middle = border.mean(axis=1)
 
-    def beside(points: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Return points with right ascensions within 180 degrees of the picture's middle."""
+    def near_middle(points: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Move right ascensions to within 180 degrees of the middle of the figure."""
         return np.array([(points[0] - middle[0] + 180) % 360 - 180 + middle[0], points[1]])
 
     figure, axes = plt.subplots(figsize=(7.2, 6.4), dpi=110, layout="constrained")
-    axes.plot(*beside(sky), ".", color="0.72", ms=3, label="other stars")
-    axes.plot(*beside(own), ".", color="#1f5fa8", ms=5, label="stars of the partition")
-    axes.plot(*beside(near), "o", color="#d9541e", ms=5, label="stars of its margin")
+    axes.plot(*near_middle(sky), ".", color="0.72", ms=3, label="other stars")
+    axes.plot(*near_middle(own), ".", color="#1f5fa8", ms=5, label="stars of the partition")
+    axes.plot(*near_middle(near), "o", color="#d9541e", ms=5, label="stars of its margin")
     for file in files:
-        at = int(file.parts[-3].removeprefix("Norder=")), int(file.stem.removeprefix("Npix="))
-        edge = beside(outline(*at))
+        cell = int(file.parts[-3].removeprefix("Norder=")), int(file.stem.removeprefix("Npix="))
+        edge = near_middle(outline(*cell))
         if np.abs(np.diff(edge[0])).max() < 180:
             axes.plot(*edge, color="0.55", lw=0.8)
     axes.plot(*border, color="#1f5fa8", lw=1.6)
-    reach = 0.68 * np.ptp(border, axis=1)
-    axes.set_xlim(middle[0] + reach[0], middle[0] - reach[0])
-    axes.set_ylim(middle[1] - reach[1], middle[1] + reach[1])
+    extent = 0.68 * np.ptp(border, axis=1)
+    axes.set_xlim(middle[0] + extent[0], middle[0] - extent[0])
+    axes.set_ylim(middle[1] - extent[1], middle[1] + extent[1])
     axes.set_aspect(1 / np.cos(np.deg2rad(middle[1])))
     axes.set_xlabel("right ascension (deg)")
     axes.set_ylabel("declination (deg)")
