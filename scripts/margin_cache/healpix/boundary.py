@@ -37,18 +37,11 @@ _CHUNK = 1 << 11
 
 
 def distance_to_pixel(lon: ArrayLike, lat: ArrayLike, order: ArrayLike, pixel: ArrayLike) -> Floats:
-    """Return the angular distance from points to the boundaries of pixels.
+    """Return the angular distance in arcsec from points to the boundaries of pixels, shape (n,).
 
-    Points inside a pixel have a distance as well; it is that to the nearest point of the boundary.
-
-    Args:
-        lon: longitudes or right ascensions in degrees, shape (n,).
-        lat: latitudes or declinations in degrees, -90 to 90, shape (n,).
-        order: orders of the pixels, 0 to 29, shape (n,) or scalar.
-        pixel: nested pixel numbers, shape (n,) or scalar.
-
-    Returns:
-        Distances in arcsec, shape (n,), with an error below 1e-6 arcsec.
+    Points are in degrees, orders 0 to 29, numbers nested; all of shape (n,) or scalar. A point
+    inside a pixel has the distance to the nearest point of its boundary too. The error is below
+    1e-6 arcsec.
     """
     lon, lat, order, pixel = _as_pairs(lon, lat, order, pixel)
     distance = np.empty(lon.shape)
@@ -64,20 +57,10 @@ def distance_to_pixel(lon: ArrayLike, lat: ArrayLike, order: ArrayLike, pixel: A
 def is_within(
     lon: ArrayLike, lat: ArrayLike, order: ArrayLike, pixel: ArrayLike, threshold: float
 ) -> NDArray[np.bool_]:
-    """Tell which points lie within a threshold of the boundaries of pixels.
+    """Return a mask of the points within a threshold (arcsec) of the boundaries of pixels.
 
-    The same as ``distance_to_pixel(...) <= threshold``, but faster, since most pairs are decided
-    by the distances to a few points of the boundary.
-
-    Args:
-        lon: longitudes or right ascensions in degrees, shape (n,).
-        lat: latitudes or declinations in degrees, -90 to 90, shape (n,).
-        order: orders of the pixels, 0 to 29, shape (n,) or scalar.
-        pixel: nested pixel numbers, shape (n,) or scalar.
-        threshold: angular distance in arcsec.
-
-    Returns:
-        bool array of shape (n,).
+    Equal to ``distance_to_pixel(...) <= threshold``, but faster, because the distances to a few
+    points of the boundary decide for most pairs.
     """
     lon, lat, order, pixel = _as_pairs(lon, lat, order, pixel)
     within = np.empty(lon.shape, dtype=bool)
@@ -86,7 +69,7 @@ def is_within(
         sides = sides_of(lon[part], lat[part], order[part], pixel[part])
         nodes = _evaluate_nodes(sides)
         nearest = nodes.angle.reshape(-1, 4 * _NODES).min(axis=1)
-        # In arcsec as below, or rounding would leave a pair between the two.
+        # In arcsec as below: otherwise rounding could leave a pair between the two comparisons.
         beyond = ARCSEC_PER_RADIAN * nearest > threshold
         reach = threshold / ARCSEC_PER_RADIAN + _gap(order[part]) / 2
         unsure = np.flatnonzero(beyond & (nearest <= reach))

@@ -22,10 +22,10 @@ from margin_cache.catalog.columns import (
     schema_source,
     schema_without_dictionaries,
     shard_schema,
+    spatial_index,
     without_dictionaries,
 )
 from margin_cache.catalog.formats import format_of
-from margin_cache.catalog.table_positions import spatial_index
 from margin_cache.errors import MarginCacheError
 from margin_cache.margin.paths import PlanFiles, job_of
 from margin_cache.margin.shard import read_rows
@@ -180,10 +180,8 @@ def _margin_columns(plan: Plan, rows: pa.Table, schema: pa.Schema) -> pa.Table:
     """Return rows of shards with the columns of a margin's files, without their dictionaries."""
     source, destination = rows[SOURCE].to_numpy(), rows[DESTINATION].to_numpy()
     pixel_values = format_of(plan.parameters.catalog).pixel_columns(
-        plan.destination_orders[destination],
-        plan.destination_pixels[destination],
-        plan.partitions.orders[source],
-        plan.partitions.pixels[source],
+        (plan.destination_orders[destination], plan.destination_pixels[destination]),
+        (plan.partitions.orders[source], plan.partitions.pixels[source]),
     )
     columns = [
         _as_pixels(pixel_values[field.name], field)

@@ -1,4 +1,4 @@
-"""The format of a catalog is found out; what is no catalog is refused with what is missing."""
+"""The format of a catalog is recognized; other paths are refused with a reason."""
 
 import json
 from dataclasses import replace
@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 from margin_cache.catalog import hats, hipscat
-from margin_cache.catalog.formats import format_of, read_catalog_info
+from margin_cache.catalog.formats import check_hats_keys, format_of, read_catalog_info
 from margin_cache.errors import MarginCacheError
 from support.catalog_infos import HATS, HIPSCAT
 from support.unprivileged import public_directory, raised_to_nobody
@@ -56,32 +56,35 @@ def test_a_catalog_that_has_both_is_read_as_hats(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("make", [make_hats, make_hipscat])
-def test_of_a_collection_the_primary_is_meant(make, tmp_path: Path) -> None:
+def test_of_a_collection_the_primary_table_is_read(make, tmp_path: Path) -> None:
     (tmp_path / "collection.properties").write_text("hats_primary_table_url=inner\n")
     make(tmp_path / "inner")
     make_hats(tmp_path / "margin")
     assert read_catalog_info(str(tmp_path)).path == str(tmp_path / "inner")
 
 
-def test_a_primary_that_is_not_there_is_named(tmp_path: Path) -> None:
+def test_a_missing_primary_table_is_named(tmp_path: Path) -> None:
     (tmp_path / "collection.properties").write_text("hats_primary_table_url=inner\n")
     with pytest.raises(MarginCacheError, match=r"names the primary table .*inner, which is"):
         read_catalog_info(str(tmp_path))
 
 
-def test_what_is_no_catalog_is_refused(tmp_path: Path) -> None:
+def test_other_paths_than_catalogs_are_refused(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     for path, said in (
         (tmp_path / "none", "there is no such directory"),
         (tmp_path / "file", "is a file"),
-        (tmp_path, "is neither a HiPSCat catalog, which has a catalog_info.json, nor a HATS one"),
+        (
+            tmp_path,
+            "is neither a HiPSCat catalog, which has a catalog_info.json, nor a HATS catalog",
+        ),
     ):
         with pytest.raises(MarginCacheError, match=said) as caught:
             read_catalog_info(str(path))
         assert str(caught.value).startswith(f"input_catalog_path: {path}: ")
 
 
-def test_a_link_that_leads_nowhere_is_called_one(tmp_path: Path) -> None:
+def test_a_broken_link_is_named_as_such(tmp_path: Path) -> None:
     for name, target in (("loop", "loop"), ("broken", "gone")):
         (tmp_path / name).symlink_to(target)
         with pytest.raises(MarginCacheError, match="is a link that does not lead to a directory"):
@@ -89,21 +92,18 @@ def test_a_link_that_leads_nowhere_is_called_one(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("closed", [".", "sky"])
-def test_a_catalog_that_may_not_be_read_is_named(closed: str) -> None:
+def test_a_catalog_without_permission_is_named(closed: str) -> None:
     with public_directory() as directory:
         sky = make_hipscat(directory / "sky")
         assert raised_to_nobody(lambda: read_catalog_info(str(sky))) == ""
         (directory / closed).chmod(0)
         said = raised_to_nobody(lambda: read_catalog_info(str(sky)))
         assert said.startswith(f"margin_cache.errors.MarginCacheError: input_catalog_path: {sky}: ")
-        assert "cannot be read (Permission denied)" in said
+        assert "(Permission denied)" in said
 
 
-@pytest.mark.parametrize("module", [hats, hipscat])
-def test_both_modules_have_all_of_the_interface(module) -> None:
-    """Which nothing else checks before a margin of the format is made."""
-    from margin_cache.catalog.formats import CatalogFormat
-
-    wanted = {name for name in vars(CatalogFormat) if not name.startswith("_")}
-    assert len(wanted) >= 9
-    assert wanted <= {name for name in vars(module) if callable(getattr(module, name))}
+def test_keys_for_hats_margins_are_refused_for_hipscat() -> None:
+    check_hats_keys(HATS, ["npix_suffix"])
+    check_hats_keys(HIPSCAT, [])
+    with pytest.raises(MarginCacheError, match=r"^npix_suffix: is for margins of HATS catalogs"):
+        check_hats_keys(HIPSCAT, ["npix_suffix"])
