@@ -36,8 +36,8 @@ def test_columns_that_change_between_two_reduce_jobs_end_the_run_with_one_line(t
         if line.startswith("error: ")
     }
     assert errors == {
-        f"error: {common}: the catalog's columns were changed after the run began; start the run "
-        "again"
+        f"error: {common}: the catalog's columns were changed after the run began. Start the run "
+        "again."
     }
     assert not (tmp_path / "results" / NAME).exists()
 

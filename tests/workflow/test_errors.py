@@ -169,7 +169,7 @@ def rewrite(path: Path, edit: Callable[[pa.Table], pa.Table], **options: Any):
             (
                 "unlisted",
                 edit_partition_info(lambda lines: lines[:-1]),
-                ("partition_info.csv does not list", "Npix=", "there"),
+                ("partition_info.csv does not list", "Npix=", "not listed"),
             ),
             (
                 "partition-info",
@@ -196,9 +196,9 @@ def test_faulty_catalog_is_refused(site, fault, words):
 @pytest.mark.parametrize(
     ("fault", "number", "words"),
     [
-        pytest.param(cut_end(0), 0, ("truncated", "copy it again"), id="cut-first"),
-        pytest.param(cut_end(7), 7, ("truncated", "copy it again"), id="cut"),
-        pytest.param(empty_file, 5, ("empty", "0 bytes", "copy it again"), id="empty"),
+        pytest.param(cut_end(0), 0, ("truncated", "Copy it again"), id="cut-first"),
+        pytest.param(cut_end(7), 7, ("truncated", "Copy it again"), id="cut"),
+        pytest.param(empty_file, 5, ("empty", "0 bytes", "Copy it again"), id="empty"),
         pytest.param(wrong_footer_length(0), 0, ("cannot be read",), id="footer-length"),
     ],
 )
@@ -215,7 +215,7 @@ def test_catalog_without_a_needed_column_is_refused(site, column):
 
 def test_catalog_with_two_columns_of_a_name_is_refused(site):
     in_all_files(twin_column)(site)
-    assert_refused_before_any_job(site, str(site.catalog), "several columns mag", "rename")
+    assert_refused_before_any_job(site, str(site.catalog), "several columns mag", "Rename")
 
 
 def test_pixel_that_no_partition_overlaps_is_refused(site):
@@ -266,7 +266,7 @@ def extra_column(table: pa.Table) -> pa.Table:
         pytest.param(other_type, ("column mag", "double", "float"), id="type"),
         pytest.param(lambda table: table.drop_columns(["mag"]), ("lacks", "mag"), id="missing"),
         pytest.param(lambda table: table.drop_columns(["dec"]), ("no column dec",), id="position"),
-        pytest.param(extra_column, ("has a column surprise",), id="extra"),
+        pytest.param(extra_column, ("has the column surprise",), id="extra"),
         pytest.param(twin_column, ("several columns mag",), id="twin"),
         pytest.param(other_order, ("another order",), id="order"),
     ],

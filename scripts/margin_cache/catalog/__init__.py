@@ -1,1 +1,11 @@
-"""What a HiPSCat or HATS catalog is on disk: its formats, partitions and columns."""
+"""HiPSCat and HATS catalogs on disk.
+
+- ``spec``: file names, keys and columns of both formats
+- ``formats``: which format a catalog has; ``hats`` and ``hipscat``: what the two differ in
+- ``model``: a catalog's description, its partitions, and a partition
+- ``partitions``: lists the partitions, returns their files and notices changes
+- ``columns``: schemas of a catalog and its shards; spatial index and coordinates of rows
+- ``consistency``: compares a catalog's metadata with its files
+- ``optional_files``: files of a HATS margin that hats makes
+- ``remote``: catalogs behind a URL
+"""

@@ -1,9 +1,12 @@
-"""Columns: the schemas of a catalog, of its shards and of its margins."""
+"""Schemas of a catalog, its shards and its margins; spatial index and coordinates of its rows."""
 
 from collections import Counter
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
 
 from margin_cache.catalog.model import CatalogInfo, Partitions
 from margin_cache.catalog.partitions import partition_files
@@ -12,13 +15,14 @@ from margin_cache.errors import MarginCacheError
 from margin_cache.storage.parquet_file import open_parquet
 
 DESTINATION, SOURCE = "margin_cache:destination", "margin_cache:source"
+"""Columns of a shard: indices of the pixel that a row is for, and of the partition it is from."""
 
 
 def without_dictionaries(arrow_type: pa.DataType) -> pa.DataType:
-    """Return a type with every dictionary in it replaced by the type of its values.
+    """Replace every dictionary in a type by the type of its values.
 
-    A dictionary's content depends on which rows were read together; the values do not. Views
-    of strings and binaries are replaced as well, since Arrow cannot take rows of them.
+    The content of a dictionary depends on which rows were read together; the values do not. Views
+    of strings and binaries are replaced as well, because Arrow cannot take rows of them.
     """
     if pa.types.is_dictionary(arrow_type):
         return without_dictionaries(arrow_type.value_type)
@@ -52,12 +56,11 @@ def without_dictionaries(arrow_type: pa.DataType) -> pa.DataType:
 
 
 def schema_without_dictionaries(schema: pa.Schema) -> pa.Schema:
-    """Return a schema, without metadata, whose types are ``without_dictionaries``."""
+    """Return a schema without metadata, dictionaries and views."""
     return pa.schema([field.with_type(without_dictionaries(field.type)) for field in schema])
 
 
 def shard_schema(primary: pa.Schema) -> pa.Schema:
-    """Return the schema of the shards of a primary catalog."""
     return pa.schema(
         [
             pa.field(DESTINATION, pa.uint32()),
@@ -68,12 +71,7 @@ def shard_schema(primary: pa.Schema) -> pa.Schema:
 
 
 def read_schema(info: CatalogInfo, partitions: Partitions) -> pa.Schema:
-    """Return the Arrow schema of a catalog, with its metadata, and check what a margin needs.
-
-    Raises:
-        MarginCacheError: the index or a coordinate column is missing or has a wrong type, or two
-            columns have the same name.
-    """
+    """Return the Arrow schema of a catalog, checked by ``check_columns``, with its metadata."""
     source = schema_source(info, partitions)
     schema = open_parquet(source).schema_arrow
     check_columns(info, schema, source)
@@ -81,22 +79,19 @@ def read_schema(info: CatalogInfo, partitions: Partitions) -> pa.Schema:
 
 
 def check_unchanged(info: CatalogInfo, partitions: Partitions, planned: pa.Schema) -> None:
-    """Check that the schema of a catalog is still the one that a margin was planned with.
-
-    Raises:
-        MarginCacheError: it is another one, or not there any more.
-    """
+    """Check that the schema of a catalog is the one that a margin was planned with."""
     source = schema_source(info, partitions)
     if not open_parquet(source).schema_arrow.equals(planned, check_metadata=True):
         raise MarginCacheError(
-            f"{source}: the catalog's columns were changed after the run began; start the run again"
+            f"{source}: the catalog's columns were changed after the run began. Start the run "
+            "again."
         )
 
 
 def schema_source(info: CatalogInfo, partitions: Partitions) -> Path:
-    """Return the file whose schema is that of a catalog: `_common_metadata`, or a partition."""
+    """Return the file that has the schema of a catalog: _common_metadata, or a partition."""
     common = info.parquet_dir / COMMON_METADATA
-    # A link that leads nowhere is not there, but was to be.
+    # A broken link is not ignored: the file was meant to exist.
     if common.exists() or common.is_symlink():
         return common
     return partition_files(info, partitions[0].pixel)[0]
@@ -106,39 +101,40 @@ def check_columns(info: CatalogInfo, schema: pa.Schema, source: Path) -> None:
     """Check that a file has the spatial index and the coordinates, and each column once.
 
     Raises:
-        MarginCacheError: one is missing or has a wrong type, two have the same name, or one has a
-            name that shards need.
+        MarginCacheError: a column is missing or has a wrong type, two have the same name, or one
+            has the name of a column of shards.
     """
     for name, times in Counter(schema.names).most_common(1):
         if times > 1:
-            raise MarginCacheError(f"{source}: has several columns {name}; rename all but one")
+            raise MarginCacheError(f"{source}: has several columns {name}. Rename all but one.")
     if info.ra_column == info.dec_column:
         raise MarginCacheError(
-            f"input_catalog_path: {info.path}: its metadata gives the column {info.ra_column} both "
-            "as right ascension and as declination; correct it"
+            f"input_catalog_path: {info.path}: its metadata names the column {info.ra_column} both "
+            "as right ascension and as declination. Correct it."
         )
     for name in (DESTINATION, SOURCE):
         if name in schema.names:
             raise MarginCacheError(
-                f"{source}: has a column {name}, which only intermediate files have; rename it"
+                f"{source}: has a column {name}, which is reserved for intermediate files. Rename "
+                "it."
             )
     index = (
         [] if info.index_column is None else [(info.index_column, _is_index, "a 64-bit integer")]
     )
-    for column, is_right, wanted in (
+    for column, is_right, expected in (
         *index,
         (info.ra_column, pa.types.is_floating, "a floating-point"),
         (info.dec_column, pa.types.is_floating, "a floating-point"),
     ):
         if column not in schema.names:
             raise MarginCacheError(
-                f"{source}: has no column {column}, which making a margin needs; is it the name "
-                "that the catalog's metadata gives?"
+                f"{source}: has no column {column}, which a margin needs. Check the column names "
+                "in the catalog's metadata."
             )
         if not is_right(schema.field(column).type):
             raise MarginCacheError(
                 f"{source}: the column {column} has the type {schema.field(column).type}, "
-                f"not {wanted} one, as making a margin needs"
+                f"but a margin needs {expected} type"
             )
 
 
@@ -147,30 +143,50 @@ def _is_index(arrow_type: pa.DataType) -> bool:
 
 
 def check_schema(schema: pa.Schema, expected: pa.Schema, path: Path) -> None:
-    """Check that a partition has the columns of its catalog.
-
-    Raises:
-        MarginCacheError: a column is missing, has another type, or is in another position.
-    """
+    """Check that a partition has the columns of its catalog: names, types and order."""
     if schema.equals(expected):
         return
     problem = _difference(schema, expected)
     if problem:
         raise MarginCacheError(
-            f"{path}: {problem}; all partitions need the columns of the catalog's "
-            "_common_metadata, or of its first partition if there is none"
+            f"{path}: {problem}. All partitions need the columns of the catalog's "
+            f"{COMMON_METADATA}, or of its first partition if there is none."
         )
 
 
 def _difference(schema: pa.Schema, expected: pa.Schema) -> str:
-    """Say what differs between the columns of two schemas; nothing if only nullability does."""
+    """Describe how the columns of two schemas differ; "" if only in nullability."""
     for field in expected:
         if field.name not in schema.names:
             return f"lacks the column {field.name}"
-        found = schema.field(field.name).type
-        if found != field.type:
-            return f"the column {field.name} has the type {found} instead of {field.type}"
+        arrow_type = schema.field(field.name).type
+        if arrow_type != field.type:
+            return f"the column {field.name} has the type {arrow_type} instead of {field.type}"
     extra = [name for name in schema.names if name not in expected.names]
     if extra:
-        return f"has a column {extra[0]} more than the catalog"
+        return f"has the column {extra[0]}, which the catalog does not have"
     return "" if schema.names == expected.names else "its columns are in another order"
+
+
+def spatial_index(info: CatalogInfo, table: pa.Table) -> NDArray[np.integer]:
+    """Return the spatial index of n rows; without such a column, made of the coordinates.
+
+    Returns:
+        int64 or uint64 array of shape (n,).
+    """
+    if info.index_column is not None:
+        return table[info.index_column].to_numpy()
+    # Imported here, because jobs of catalogs with the column start faster without it.
+    from margin_cache.healpix.neighbors import pixels_at
+
+    return pixels_at(info.index_order, *coordinates(info, table))
+
+
+def coordinates(
+    info: CatalogInfo, table: pa.Table
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return right ascensions and declinations in degrees; NaN for null."""
+    return tuple(
+        pc.cast(table[column], pa.float64()).to_numpy()
+        for column in (info.ra_column, info.dec_column)
+    )

@@ -1,7 +1,7 @@
-"""What a catalog says of its files and rows, compared with what is there.
+"""Compares the metadata of a catalog with its files: ``_metadata``, and the number of rows.
 
-``partition_info.csv`` is compared whenever partitions are listed; what takes longer is here, and is
-done when a margin is planned or the state of a partition has changed.
+This takes too long for every run, so it is done when a margin is planned or a partition changes;
+``partition_info.csv`` is compared by ``partitions.read_partitions`` whenever partitions are listed.
 """
 
 import re
@@ -21,26 +21,27 @@ from margin_cache.storage.files import check_ordinary
 from margin_cache.storage.parquet_file import open_parquet, unreadable
 
 MOST_BYTES = 128 * 10**6
-"""A larger ``_metadata`` is not compared: to decode one of this size takes a second and 900 MB."""
+"""A larger ``_metadata`` is not read: one of this size takes a second and 900 MB to decode."""
 
 _MOST_ELEMENTS = (1 << 31) - 1
 
 _READERS = 16
 
+_PARTITION_PATH = re.compile(rf"(?:^|/)({NORDER}=\d+/{DIR}=\d+/{NPIX}=.*)")
+
 
 def check_consistency(info: CatalogInfo, partitions: Partitions) -> None:
-    """Check that the files of a catalog are those in its ``_metadata``, and its rows as many.
+    """Check that ``_metadata`` lists the files of a catalog, and that no rows are missing.
 
-    The number of rows that the catalog gives is compared with that in ``_metadata``; without one,
-    with the footers of all files, unless partition_info.csv has said that none is missing. Of rows
-    that ``_metadata`` gives to single files nothing is asked.
+    The number of rows in the catalog's description is compared with ``_metadata``; without it, with
+    the footers of all files, unless partition_info.csv has already shown that no file is missing.
 
     Args:
         info: the catalog.
         partitions: all its partitions.
 
     Raises:
-        MarginCacheError: something differs, or cannot be read.
+        MarginCacheError: something differs or cannot be read.
     """
     path = info.parquet_dir / METADATA
     stated = format_of(info).stated_rows(info)
@@ -58,12 +59,12 @@ def check_consistency(info: CatalogInfo, partitions: Partitions) -> None:
     if stated is not None and stated[1] != rows:
         raise MarginCacheError(
             f"input_catalog_path: {info.path}: {stated[0]} is {stated[1]}, but {which} {rows} "
-            "rows; copy what is missing again, or correct it"
+            "rows. Copy missing files again, or correct the number."
         )
 
 
 def read_metadata(path: Path) -> pq.FileMetaData | None:
-    """Return what ``_metadata`` holds, or None if there is none, or too much of it.
+    """Return the content of ``_metadata``; None if it is missing or too large.
 
     Raises:
         MarginCacheError: it cannot be read.
@@ -72,7 +73,7 @@ def read_metadata(path: Path) -> pq.FileMetaData | None:
     try:
         if path.stat().st_size > MOST_BYTES:
             return None
-        # The reader's own limits are for files of one partition.
+        # The default limits of the reader are for the files of single partitions.
         return pq.ParquetFile(
             path,
             pre_buffer=False,
@@ -82,21 +83,21 @@ def read_metadata(path: Path) -> pq.FileMetaData | None:
     except FileNotFoundError:
         if not path.is_symlink():
             return None
-        raise MarginCacheError(f"{path}: is a link that leads nowhere; remove it") from None
+        raise MarginCacheError(f"{path}: is a broken link. Remove it.") from None
     except (pa.ArrowException, OSError) as error:
         raise unreadable(path, error) from None
 
 
 def listed_files(metadata: pq.FileMetaData) -> set[str] | None:
-    """Return the paths of the files in ``_metadata``, from their order on; None if some have none.
+    """Return the paths of the files in ``_metadata``; None if some have no path.
 
-    Formats and writers differ in what stands before that.
+    The paths begin with ``Norder=``: formats and writers put different directories before it.
     """
     groups = range(metadata.num_row_groups if metadata.num_columns else 0)
     paths = {metadata.row_group(number).column(0).file_path for number in groups}
-    found = [re.search(rf"(?:^|/)({NORDER}=\d+/{DIR}=\d+/{NPIX}=.*)", path) for path in paths]
-    listed = {match[1] for match in found if match}
-    return listed if listed and None not in found else None
+    matches = [_PARTITION_PATH.search(path) for path in paths]
+    listed = {match[1] for match in matches if match}
+    return listed if listed and None not in matches else None
 
 
 def _files(info: CatalogInfo, partitions: Partitions) -> Iterable[Path]:
@@ -109,17 +110,16 @@ def _rows_of(file: Path) -> int:
 
 def _check_files(info: CatalogInfo, partitions: Partitions, listed: set[str], source: Path) -> None:
     start = len(str(info.parquet_dir)) + 1
-    there = {str(file)[start:] for file in _files(info, partitions)}
-    missing = sorted(listed - there)
+    existing = {str(file)[start:] for file in _files(info, partitions)}
+    missing = sorted(listed - existing)
     if missing:
         raise MarginCacheError(
-            f"{source}: lists {missing[0]}, which is missing ({len(missing)} listed files are); "
-            "copy what is missing again, or remove _metadata"
+            f"{source}: lists {missing[0]}, which is missing ({len(missing)} listed files are). "
+            f"Copy missing files again, or remove {METADATA}."
         )
-    for name in sorted(there - listed):
-        # A file without rows may be without row groups, and so have nothing in _metadata.
+    for name in sorted(existing - listed):
+        # A file without rows may have no row groups, and _metadata lists row groups.
         if _rows_of(info.parquet_dir / name):
             raise MarginCacheError(
-                f"{source}: does not list {name}, which is there; bring them into consistency, or "
-                "remove _metadata"
+                f"{source}: does not list {name}. Write {METADATA} again, or remove it."
             )

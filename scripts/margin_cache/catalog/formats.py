@@ -1,4 +1,4 @@
-"""The two formats behind one interface: what finding, reading and finishing a catalog differ in."""
+"""One interface to the two formats: finding, reading and writing descriptions of catalogs."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
@@ -18,22 +18,22 @@ from margin_cache.storage.urls import joined
 
 
 class CatalogFormat(Protocol):
-    """What a module of a format has; hats.py and hipscat.py are the two."""
+    """What the modules hats and hipscat offer."""
 
     def read_info(self, path: str) -> CatalogInfo:
-        """Read what a catalog in a directory says about itself."""
+        """Read the description of the catalog in a directory."""
         ...
 
-    def says_it_is_a_margin(self, path: Path) -> bool:
-        """Tell whether a directory has a description of a margin."""
+    def is_margin(self, path: Path) -> bool:
+        """Return whether the description in a directory is that of a margin."""
         ...
 
     def stated_rows(self, info: CatalogInfo) -> tuple[str, int] | None:
-        """Return the key of the number of rows that a catalog says it has, and the number."""
+        """Return the number of rows in the description, and its key and file for messages."""
         ...
 
     def margin_schema(self, primary: pa.Schema, source: Path) -> pa.Schema:
-        """Return the schema of the margins of a primary catalog, whose own is that of a file."""
+        """Return the schema of a margin. ``source`` is the file that has the primary's schema."""
         ...
 
     def pixel_columns(
@@ -43,25 +43,28 @@ class CatalogFormat(Protocol):
         source_orders: NDArray[np.int64],
         source_pixels: NDArray[np.int64],
     ) -> dict[str, NDArray[np.int64]]:
-        """Return the columns that name the pixels of rows: of their file and of their source."""
+        """Return the columns that name the pixels of rows, each of shape (n,).
+
+        Args:
+            orders: orders of the pixels whose margins the rows are in, shape (n,).
+            pixels: their nested numbers, shape (n,).
+            source_orders: orders of the partitions that the rows are from, shape (n,).
+            source_pixels: their nested numbers, shape (n,).
+        """
         ...
 
-    def check_hats_keys(self, info: CatalogInfo, given: Iterable[str]) -> None:
-        """Check that a margin of a catalog may be made with keys that are for HATS margins."""
-        ...
-
-    def additional_properties(self, given: Mapping[str, Any]) -> dict[str, str]:
-        """Return the lines that ``addl_hats_properties`` adds to what a margin says of itself."""
+    def additional_properties(self, values: Mapping[str, Any]) -> dict[str, str]:
+        """Return the lines that ``addl_hats_properties`` adds to the description."""
         ...
 
     def footer_path(self, info: CatalogInfo, path: str) -> str:
-        """Return how `_metadata` names a file, given by its path in the catalog."""
+        """Return how ``_metadata`` names a file, given its path in the catalog."""
         ...
 
     def write_description(
         self, directory: Path, summary: MarginSummary
     ) -> tuple[dict[str, Any], list[str]]:
-        """Write what a margin says about itself; return that, and the names of the files."""
+        """Write the description of a margin; return it, and the names of its files."""
         ...
 
     def partition_list(self, pixels: Iterable[Pixel]) -> str:
@@ -77,16 +80,16 @@ class CatalogFormat(Protocol):
         ...
 
     def is_registered(self, info: CatalogInfo, output_dir: Path) -> bool:
-        """Tell whether the collection that a margin lies in lists it, if it shall."""
+        """Return whether a margin is listed in its collection, or is in none."""
         ...
 
     def register(self, info: CatalogInfo, output_dir: Path, size: int | None = None) -> None:
-        """List a margin in the collection that it lies in, if it shall be.
+        """List a margin in its collection, if it is in one.
 
         Args:
-            info: the catalog.
+            info: the primary catalog.
             output_dir: directory of the margin.
-            size: bytes of all files of the collection but its properties, if that is known.
+            size: bytes of all files of the collection except its properties; counted if None.
         """
         ...
 
@@ -95,26 +98,25 @@ _FORMATS: dict[str, CatalogFormat] = {"hipscat": hipscat, "hats": hats}
 
 
 def format_of(info: CatalogInfo) -> CatalogFormat:
-    """Return the module of a catalog's format."""
     return _FORMATS[info.format]
 
 
 def read_catalog_info(path: str, url: str = "") -> CatalogInfo:
-    """Read what a catalog of either format says about itself.
+    """Read the description of a catalog of either format.
 
     Args:
-        path: directory of the catalog, or of a HATS collection, whose primary table is meant.
-        url: what the directory is the mirror of, if it is one.
+        path: directory of the catalog; of a HATS collection, the primary table is read.
+        url: URL of a remote catalog, of which the directory is the local copy.
 
     Raises:
-        MarginCacheError: it is missing, not a catalog, or not one of objects or sources.
+        MarginCacheError: the catalog is missing, damaged, or not one of objects or sources.
     """
     where = f"input_catalog_path: {url or path}"
     try:
         info = _read_catalog_info(path, where)
     except OSError as error:
         raise MarginCacheError(
-            f"{where}: {error.filename or path} cannot be read ({error.strerror}); allow that"
+            f"{where}: cannot read {error.filename or path} ({error.strerror})"
         ) from None
     below = Path(info.path).relative_to(path).as_posix() if url else ""
     info = replace(info, url=joined(url, below) if url else "")
@@ -128,7 +130,7 @@ def _read_catalog_info(path: str, where: str) -> CatalogInfo:
             problem = "is a link that does not lead to a directory"
         else:
             problem = "is a file" if Path(path).exists() else "there is no such directory"
-        raise MarginCacheError(f"{where}: {problem}; give the directory of a catalog")
+        raise MarginCacheError(f"{where}: {problem}. Give the directory of a catalog.")
     if Path(path, COLLECTION_PROPERTIES).exists():
         path = hats.primary_of(path)
         if not Path(path).is_dir():
@@ -141,17 +143,26 @@ def _read_catalog_info(path: str, where: str) -> CatalogInfo:
         return hipscat.read_info(path)
     raise MarginCacheError(
         f"{where}: is neither a HiPSCat catalog, which has a {CATALOG_INFO}, nor a HATS "
-        f"one, which has a {PROPERTIES[0]}"
+        f"catalog, which has a {PROPERTIES[0]}"
     )
+
+
+def check_hats_keys(info: CatalogInfo, keys: Iterable[str]) -> None:
+    """Reject configuration keys that are for HATS margins if the catalog is of another format."""
+    for key in keys:
+        if info.format != "hats":
+            raise MarginCacheError(
+                f"{key}: is for margins of HATS catalogs, but {info.path} is a HiPSCat catalog. "
+                "Remove the key."
+            )
 
 
 def is_catalog(path: Path) -> bool:
-    """Tell whether a directory is that of a catalog or a collection, of either format."""
-    return any(
-        (path / name).exists() for name in (*PROPERTIES, COLLECTION_PROPERTIES, CATALOG_INFO)
-    )
+    """Return whether a directory is a catalog or a collection, of either format."""
+    names = (*PROPERTIES, COLLECTION_PROPERTIES, CATALOG_INFO)
+    return any((path / name).exists() for name in names)
 
 
-def says_it_is_a_margin(path: Path) -> bool:
-    """Tell whether a directory says of itself, in either format, that it is a margin."""
-    return any(each.says_it_is_a_margin(path) for each in _FORMATS.values())
+def is_margin(path: Path) -> bool:
+    """Return whether a directory is a margin, of either format, by its own description."""
+    return any(catalog_format.is_margin(path) for catalog_format in _FORMATS.values())

@@ -1,4 +1,4 @@
-"""The HATS format: reading what a catalog says about itself, writing a margin's metadata."""
+"""The HATS format: reading descriptions of catalogs, writing those of margins and collections."""
 
 import re
 from collections.abc import Iterable, Mapping
@@ -13,8 +13,19 @@ from numpy.typing import NDArray
 
 from margin_cache import __version__
 from margin_cache.catalog.model import CatalogInfo, MarginSummary
-from margin_cache.catalog.spec import COLLECTION_PROPERTIES, PROPERTIES
+from margin_cache.catalog.spec import (
+    COLLECTION_PROPERTIES,
+    DATASET,
+    MARGIN_TYPE,
+    NORDER,
+    NPIX,
+    PARQUET_SUFFIX,
+    PRIMARY_TYPES,
+    PROPERTIES,
+    HatsKey,
+)
 from margin_cache.errors import MarginCacheError
+from margin_cache.healpix.nested import MAX_ORDER, Pixel
 from margin_cache.storage.directories import directory_size
 from margin_cache.storage.files import (
     atomic_path,
@@ -23,42 +34,41 @@ from margin_cache.storage.files import (
     rewrite_text,
 )
 
-_HATS_VERSION = {"hats_release_date": "2025-08-22", "hats_version": "v1.0"}
-"""The version of the specification that margins are written to."""
+_HATS_VERSION = {HatsKey.RELEASE_DATE: "2025-08-22", HatsKey.VERSION: "v1.0"}
+"""Version of the specification that margins are written in."""
 
-
-_LEAST: dict[str, Any] = {
-    "obs_collection": "margin",
-    "dataproduct_type": "margin",
-    "hats_primary_table_url": "primary",
-    "hats_margin_threshold": 1.0,
+_REQUIRED_BY_HATS: dict[str, Any] = {
+    HatsKey.NAME: "margin",
+    HatsKey.TYPE: MARGIN_TYPE,
+    HatsKey.PRIMARY: "primary",
+    HatsKey.THRESHOLD: 1.0,
 }
-"""Properties that hats asks of each margin."""
+"""Properties without which hats validates no others; the values do not matter."""
 
-_SAID_OF_ITSELF = (
-    "obs_collection",
-    "dataproduct_type",
-    "hats_nrows",
-    "hats_col_ra",
-    "hats_col_dec",
-    "hats_col_healpix",
-    "hats_col_healpix_order",
-    "hats_primary_table_url",
-    "hats_margin_threshold",
-    "hats_npix_suffix",
-    "hats_order",
-    "moc_sky_fraction",
+_NOT_CONFIGURABLE = (
+    HatsKey.NAME,
+    HatsKey.TYPE,
+    HatsKey.ROWS,
+    HatsKey.RA,
+    HatsKey.DEC,
+    HatsKey.INDEX,
+    HatsKey.INDEX_ORDER,
+    HatsKey.PRIMARY,
+    HatsKey.THRESHOLD,
+    HatsKey.NPIX_SUFFIX,
+    HatsKey.ORDER,
+    HatsKey.SKY_FRACTION,
 )
-"""Properties that follow from what a margin is."""
+"""Properties that follow from the margin itself."""
 
 
 def read_properties(path: Path) -> dict[str, str]:
-    """Return the keys and values of a Java-style properties file.
+    """Return the keys and values of a Java properties file.
 
     Raises:
-        MarginCacheError: it cannot be read.
+        MarginCacheError: it is missing or damaged.
     """
-    # Map and reduce jobs have no use for it, and would start later.
+    # Imported here, because map and reduce jobs start faster without it.
     import javaproperties
 
     check_ordinary(path)
@@ -73,62 +83,53 @@ def primary_of(collection: str) -> str:
     """Return the directory of the primary table of a collection.
 
     Raises:
-        MarginCacheError: its properties name none.
+        MarginCacheError: the collection names none.
     """
     path = Path(collection, COLLECTION_PROPERTIES)
     try:
-        return str(Path(collection, read_properties(path)["hats_primary_table_url"]))
+        return str(Path(collection, read_properties(path)[HatsKey.PRIMARY]))
     except KeyError:
-        raise MarginCacheError(f"{path}: lacks hats_primary_table_url") from None
+        raise MarginCacheError(f"{path}: lacks {HatsKey.PRIMARY}") from None
 
 
 def read_info(path: str) -> CatalogInfo:
-    """Read what a HATS catalog says about itself.
-
-    Args:
-        path: directory of the catalog, which has one of the files ``PROPERTIES``.
-
-    Raises:
-        MarginCacheError: the file is damaged, or the catalog not one of objects or sources.
-    """
     where = f"input_catalog_path: {path}"
     source = _info_file(path)
     values = read_properties(Path(path, source))
-    for key in ("obs_collection", "dataproduct_type"):
+    for key in (HatsKey.NAME, HatsKey.TYPE):
         if not values.get(key):
             raise MarginCacheError(f"{where}: its {source} is damaged or lacks {key}")
-    catalog_type = values["dataproduct_type"]
-    if catalog_type not in ("object", "source"):
+    catalog_type = values[HatsKey.TYPE]
+    if catalog_type not in PRIMARY_TYPES:
         raise MarginCacheError(
-            f"{where}: is a catalog of type {catalog_type}; a margin is made from one of type "
-            "object or source"
+            f"{where}: is a catalog of type {catalog_type}. Margins are made of catalogs of type "
+            f"{' or '.join(PRIMARY_TYPES)}."
         )
-    for key in ("hats_col_ra", "hats_col_dec"):
+    for key in (HatsKey.RA, HatsKey.DEC):
         if not values.get(key):
             raise MarginCacheError(f"{where}: its {source} lacks {key}")
-    order = values.get("hats_col_healpix_order") or "29"
-    if not re.fullmatch("[0-9]{1,2}", order) or int(order) > 29:
-        raise MarginCacheError(f"{where}: hats_col_healpix_order in its {source} is {order}")
+    order = values.get(HatsKey.INDEX_ORDER) or str(MAX_ORDER)
+    if not re.fullmatch("[0-9]{1,2}", order) or int(order) > MAX_ORDER:
+        raise MarginCacheError(f"{where}: {HatsKey.INDEX_ORDER} in its {source} is {order}")
     return CatalogInfo(
         format="hats",
         path=path,
-        name=values["obs_collection"],
+        name=values[HatsKey.NAME],
         epoch=None,
-        ra_column=values["hats_col_ra"],
-        dec_column=values["hats_col_dec"],
-        index_column=values.get("hats_col_healpix") or None,
+        ra_column=values[HatsKey.RA],
+        dec_column=values[HatsKey.DEC],
+        index_column=values.get(HatsKey.INDEX) or None,
         index_order=int(order),
         index_shift=0,
-        dataset="dataset",
-        npix_suffix=values.get("hats_npix_suffix") or ".parquet",
+        dataset=DATASET,
+        npix_suffix=values.get(HatsKey.NPIX_SUFFIX) or PARQUET_SUFFIX,
     )
 
 
-def says_it_is_a_margin(path: Path) -> bool:
-    """Tell whether a directory has the description of a HATS margin."""
+def is_margin(path: Path) -> bool:
     for name in PROPERTIES:
         with suppress(MarginCacheError):
-            if read_properties(path / name).get("dataproduct_type") == "margin":
+            if read_properties(path / name).get(HatsKey.TYPE) == MARGIN_TYPE:
                 return True
     return False
 
@@ -138,25 +139,25 @@ def _info_file(path: str) -> str:
 
 
 def stated_rows(info: CatalogInfo) -> tuple[str, int] | None:
-    """Return the key of the number of rows that a catalog says it has, and the number.
+    """Return the number of rows in the description, and its key and file for messages.
 
     Raises:
-        MarginCacheError: it is no number.
+        MarginCacheError: it is not a number.
     """
     source = _info_file(info.path)
-    rows = read_properties(Path(info.path, source)).get("hats_nrows")
+    rows = read_properties(Path(info.path, source)).get(HatsKey.ROWS)
     if not rows:
         return None
+    stated = f"{HatsKey.ROWS} in its {source}"
     if not rows.isascii() or not rows.isdigit():
         raise MarginCacheError(
-            f"input_catalog_path: {info.path}: hats_nrows in its {source} is {rows}, not a number; "
-            "correct or remove it"
+            f"input_catalog_path: {info.path}: {stated} is {rows}, not a number. Correct or remove "
+            "it."
         )
-    return f"hats_nrows in its {source}", int(rows)
+    return stated, int(rows)
 
 
 def margin_schema(primary: pa.Schema, source: Path) -> pa.Schema:
-    """Return the schema of a margin: the primary's."""
     return primary
 
 
@@ -166,101 +167,89 @@ def pixel_columns(
     source_orders: NDArray[np.int64],
     source_pixels: NDArray[np.int64],
 ) -> dict[str, NDArray[np.int64]]:
-    """Return the columns that name pixels: none, in a HATS margin."""
+    """Return no columns: rows of a HATS margin do not name pixels."""
     return {}
 
 
-def check_hats_keys(info: CatalogInfo, given: Iterable[str]) -> None:
-    """Do nothing: a margin of a HATS catalog may be made with all keys."""
-
-
-def additional_properties(given: Mapping[str, Any]) -> dict[str, str]:
-    """Return the lines that ``addl_hats_properties`` adds to a margin's properties, as hats does.
+def additional_properties(values: Mapping[str, Any]) -> dict[str, str]:
+    """Return the lines that ``addl_hats_properties`` adds, written as hats writes them.
 
     Raises:
-        MarginCacheError: hats does not take them, or they would contradict what the margin is.
+        MarginCacheError: hats refuses a value, or a key follows from the margin itself.
     """
-    if not given:
+    if not values:
         return {}
     # Slow to import, and nothing else needs it.
     from hats.catalog.dataset.table_properties import TableProperties
 
-    aliases = {name: key.alias or name for name, key in TableProperties.model_fields.items()}
-    lines = {aliases.get(name, name): value for name, value in given.items()}
-    for name, value in given.items():
+    aliases = {name: field.alias or name for name, field in TableProperties.model_fields.items()}
+    properties = {aliases.get(name, name): value for name, value in values.items()}
+    for name, value in values.items():
         if not str(value).isprintable() or "\\" in str(value):
             raise MarginCacheError(
-                f"addl_hats_properties: the value of {name} has a backslash, an end of a line or "
-                "the like, which readers of properties take in different ways; leave it out"
+                f"addl_hats_properties: the value of {name} contains a backslash or a control "
+                "character, which programs read in different ways. Remove it."
             )
         if not re.fullmatch("[A-Za-z][A-Za-z0-9._-]*", name):
             raise MarginCacheError(
-                f'addl_hats_properties: {name} is not a name of letters, digits, ".", "_" and "-" '
-                "that begins with a letter"
+                f"addl_hats_properties: {name} is not a valid name. Use a letter, then letters, "
+                'digits, ".", "_" and "-".'
             )
-        if aliases.get(name, name) in _SAID_OF_ITSELF:
+        if aliases.get(name, name) in _NOT_CONFIGURABLE:
             raise MarginCacheError(
-                f"addl_hats_properties: {name} is said of the margin by the workflow; leave it out"
+                f"addl_hats_properties: the workflow writes {name} itself. Remove it."
             )
     try:
-        values = TableProperties(**_LEAST, **lines).model_dump(by_alias=True, exclude_none=True)
+        table = TableProperties(**_REQUIRED_BY_HATS, **properties)
     except ValueError as error:
         *_, key, reason = ["", *str(error).splitlines()[1:3]]
         raise MarginCacheError(f"addl_hats_properties: {key}: {reason.strip()}") from None
-    return {name: str(values[name]) for name in lines if name in values}
+    written = table.model_dump(by_alias=True, exclude_none=True)
+    return {name: str(written[name]) for name in properties if name in written}
 
 
 def footer_path(info: CatalogInfo, path: str) -> str:
-    """Return how `_metadata` names a file of the catalog: relative to the dataset, as in hats."""
+    """Return how ``_metadata`` names a file: relative to the dataset, as in hats."""
     return path.removeprefix(f"{info.dataset}/")
 
 
 def write_description(directory: Path, summary: MarginSummary) -> tuple[dict[str, str], list[str]]:
-    """Write what a margin says about itself into the directory of its files.
-
-    Returns:
-        The properties, and the names of the files written.
-    """
     info = summary.primary
-    index = (
-        {}
-        if info.index_column is None
-        else {
-            "hats_col_healpix": info.index_column,
-            "hats_col_healpix_order": str(info.index_order),
-        }
-    )
+    index = {}
+    if info.index_column is not None:
+        index[HatsKey.INDEX] = info.index_column
+        index[HatsKey.INDEX_ORDER] = str(info.index_order)
     description = {
-        "obs_collection": summary.output_dir.name,
-        "dataproduct_type": "margin",
-        "hats_nrows": str(summary.rows),
-        "hats_col_ra": info.ra_column,
-        "hats_col_dec": info.dec_column,
+        **summary.properties,
+        HatsKey.NAME: summary.output_dir.name,
+        HatsKey.TYPE: MARGIN_TYPE,
+        HatsKey.ROWS: str(summary.rows),
+        HatsKey.RA: info.ra_column,
+        HatsKey.DEC: info.dec_column,
         **index,
-        "hats_primary_table_url": info.location,
-        "hats_margin_threshold": str(summary.threshold),
-        "hats_npix_suffix": summary.npix_suffix,
-        "hats_order": str(summary.order),
-        "moc_sky_fraction": f"{summary.sky_fraction:.5f}",
-        "hats_builder": f"snakemake-margin-cache v{__version__}",
-        "hats_creation_date": datetime.now(UTC).strftime("%Y-%m-%dT%H:%MUTC"),
-        "hats_estsize": str(summary.size // 1024),
+        HatsKey.PRIMARY: info.location,
+        HatsKey.THRESHOLD: str(summary.threshold),
+        HatsKey.NPIX_SUFFIX: summary.npix_suffix,
+        HatsKey.ORDER: str(summary.order),
+        HatsKey.SKY_FRACTION: f"{summary.sky_fraction:.5f}",
+        HatsKey.BUILDER: f"snakemake-margin-cache v{__version__}",
+        HatsKey.CREATION_DATE: datetime.now(UTC).strftime("%Y-%m-%dT%H:%MUTC"),
+        HatsKey.SIZE: str(summary.size // 1024),
         **_HATS_VERSION,
     }
-    description = {**summary.properties, **description}
     for name in PROPERTIES:
         _write_properties(directory / name, description, "HATS catalog")
     return description, list(PROPERTIES)
 
 
-def partition_list(pixels: Iterable[tuple[int, int]]) -> str:
-    """Return the content of partition_info.csv for pixels as pairs of order and number."""
-    return "\n".join(["Norder,Npix", *(f"{order},{pixel}" for order, pixel in pixels), ""])
+def partition_list(pixels: Iterable[Pixel]) -> str:
+    lines = [f"{order},{number}" for order, number in pixels]
+    return "\n".join([f"{NORDER},{NPIX}", *lines, ""])
 
 
 def format_version() -> str:
-    """Return the version of the specification that margins are written to."""
-    return _HATS_VERSION["hats_version"]
+    """Return the version of the specification that margins are written in."""
+    return _HATS_VERSION[HatsKey.VERSION]
 
 
 def _write_properties(path: Path, values: Mapping[str, Any], comment: str | None) -> None:
@@ -279,9 +268,9 @@ def collection_of(info: CatalogInfo, output_dir: Path) -> Path | None:
 
 
 def is_registered(info: CatalogInfo, output_dir: Path) -> bool:
-    """Tell whether the collection that a margin lies in lists it.
+    """Return whether the collection of a primary and its margin lists the margin.
 
-    True as well if the margin lies in no collection, or in one of another primary table.
+    True as well if the margin is in no collection, or in one of another primary table.
     """
     path = output_dir.parent / COLLECTION_PROPERTIES
     return not _is_in_collection(info, output_dir) or output_dir.name in _margins(
@@ -290,7 +279,7 @@ def is_registered(info: CatalogInfo, output_dir: Path) -> bool:
 
 
 def _is_in_collection(info: CatalogInfo, output_dir: Path) -> bool:
-    """Tell whether a margin lies in the collection of its primary."""
+    """Return whether a margin is in the collection of its primary."""
     collection = output_dir.parent
     return (collection / COLLECTION_PROPERTIES).exists() and (
         Path(primary_of(str(collection))).resolve() == Path(info.path).resolve()
@@ -298,19 +287,19 @@ def _is_in_collection(info: CatalogInfo, output_dir: Path) -> bool:
 
 
 def _margins(values: Mapping[str, str]) -> list[str]:
-    return values.get("all_margins", "").replace(",", " ").replace(";", " ").split()
+    return values.get(HatsKey.MARGINS, "").replace(",", " ").replace(";", " ").split()
 
 
 def register(info: CatalogInfo, output_dir: Path, size: int | None = None) -> None:
-    """Add a margin to the collection that it lies in, if that is the one of its primary.
+    """Add a margin to the collection of its primary, if it is in that directory.
 
-    It becomes the default margin if there was none, and the size of the collection is counted
-    anew, if it is given there. All other lines stay as they are.
+    The first margin of a collection becomes its default, and the size of the collection is updated
+    if it is stated. All other lines stay as they are.
 
     Args:
-        info: the catalog.
+        info: the primary catalog.
         output_dir: directory of the margin.
-        size: bytes of all files of the collection but its properties, if that is known.
+        size: bytes of all files of the collection except its properties; counted if None.
     """
     path = output_dir.parent / COLLECTION_PROPERTIES
     if not _is_in_collection(info, output_dir):
@@ -321,26 +310,26 @@ def register(info: CatalogInfo, output_dir: Path, size: int | None = None) -> No
         margins = _margins(values)
         changed = {}
         if output_dir.name not in margins:
-            changed["all_margins"] = " ".join(dict.fromkeys([*margins, output_dir.name]))
-            if not values.get("default_margin"):
-                changed["default_margin"] = output_dir.name
-        # Bytes, or Python would turn every end of a line into its own.
+            changed[HatsKey.MARGINS] = " ".join(dict.fromkeys([*margins, output_dir.name]))
+            if not values.get(HatsKey.DEFAULT_MARGIN):
+                changed[HatsKey.DEFAULT_MARGIN] = output_dir.name
+        # Read as bytes, because reading as text would change "\r\n" to "\n".
         before = path.read_bytes().decode("utf-8")
         after = _with_values(before, changed) if changed else before
-        if "hats_estsize" in values:
+        if HatsKey.SIZE in values:
             if size is None:
                 size = directory_size(output_dir.parent) - path.stat().st_size
             kilobytes = str((size + len(after.encode())) // 1024)
-            if kilobytes != values["hats_estsize"]:
-                after = _with_values(after, {"hats_estsize": kilobytes})
+            if kilobytes != values[HatsKey.SIZE]:
+                after = _with_values(after, {HatsKey.SIZE: kilobytes})
         if after != before:
             rewrite_text(path, after)
 
 
 def _with_values(text: str, values: Mapping[str, str]) -> str:
-    """Return properties with the values of some keys replaced, or added at the end.
+    """Replace the values of some keys of a properties file, or append them.
 
-    All other lines stay as they are, and so does what ends a line.
+    All other lines stay as they are, and so do the ends of lines.
     """
     from javaproperties import PropertiesFile
 

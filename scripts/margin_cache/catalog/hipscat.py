@@ -1,4 +1,4 @@
-"""The HiPSCat format: reading what a catalog says about itself, writing a margin's metadata."""
+"""The HiPSCat format: reading descriptions of catalogs, writing those of margins."""
 
 import json
 from collections.abc import Iterable, Mapping
@@ -10,150 +10,148 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from margin_cache.catalog.model import CatalogInfo, MarginSummary
-from margin_cache.catalog.spec import CATALOG_INFO, pixel_dir
+from margin_cache.catalog.spec import (
+    CATALOG_INFO,
+    DIR,
+    MARGIN_TYPE,
+    NORDER,
+    NPIX,
+    PRIMARY_TYPES,
+    HipscatIndex,
+    HipscatKey,
+    pixel_dir,
+)
 from margin_cache.errors import MarginCacheError
+from margin_cache.healpix.nested import Pixel
 from margin_cache.storage.files import check_ordinary, read_json, write_json
 
-PIXEL_COLUMNS = {"Norder": pa.uint8(), "Dir": pa.uint64(), "Npix": pa.uint64()}
-"""Columns of a HiPSCat file that name the pixel that it is for, with the types hipscat gives."""
+PIXEL_COLUMNS = {NORDER: pa.uint8(), DIR: pa.uint64(), NPIX: pa.uint64()}
+"""Columns that name the pixel of a row, with the types that hipscat writes."""
+
+_SOURCE_COLUMNS = {f"margin_{name}": arrow_type for name, arrow_type in PIXEL_COLUMNS.items()}
+"""Columns of a margin that name the pixel that a row is from."""
 
 
 def read_info(path: str) -> CatalogInfo:
-    """Read what a HiPSCat catalog says about itself.
-
-    Args:
-        path: directory of the catalog, which has a catalog_info.json.
-
-    Raises:
-        MarginCacheError: the file is damaged, or the catalog not one of objects or sources.
-    """
     where = f"input_catalog_path: {path}"
     check_ordinary(Path(path, CATALOG_INFO))
     try:
         info = json.loads(Path(path, CATALOG_INFO).read_text(encoding="utf-8"))
-        catalog_type, name = info["catalog_type"], info["catalog_name"]
+        catalog_type, name = info[HipscatKey.TYPE], info[HipscatKey.NAME]
     except (ValueError, KeyError, TypeError, OSError):
         raise MarginCacheError(
-            f"{where}: its {CATALOG_INFO} is damaged or lacks catalog_name or catalog_type"
+            f"{where}: its {CATALOG_INFO} is damaged or lacks {HipscatKey.NAME} or "
+            f"{HipscatKey.TYPE}"
         ) from None
-    if catalog_type not in ("object", "source"):
+    if catalog_type not in PRIMARY_TYPES:
         raise MarginCacheError(
-            f"{where}: is a catalog of type {catalog_type}; a margin is made from one of type "
-            "object or source"
+            f"{where}: is a catalog of type {catalog_type}. Margins are made of catalogs of type "
+            f"{' or '.join(PRIMARY_TYPES)}."
         )
-    for key in ("catalog_name", "ra_column", "dec_column"):
+    for key in (HipscatKey.NAME, HipscatKey.RA, HipscatKey.DEC):
         if not info.get(key) or not isinstance(info[key], str):
             raise MarginCacheError(f"{where}: its {CATALOG_INFO} does not give {key} as text")
     return CatalogInfo(
         format="hipscat",
         path=path,
         name=name,
-        epoch=info.get("epoch"),
-        ra_column=info["ra_column"],
-        dec_column=info["dec_column"],
-        index_column="_hipscat_index",
-        index_order=19,
-        index_shift=22,
+        epoch=info.get(HipscatKey.EPOCH),
+        ra_column=info[HipscatKey.RA],
+        dec_column=info[HipscatKey.DEC],
+        index_column=HipscatIndex.COLUMN,
+        index_order=HipscatIndex.ORDER,
+        index_shift=HipscatIndex.COUNTER_BITS,
     )
 
 
-def says_it_is_a_margin(path: Path) -> bool:
-    """Tell whether a directory has the description of a HiPSCat margin."""
+def is_margin(path: Path) -> bool:
     info = read_json(path / CATALOG_INFO)
-    return isinstance(info, dict) and info.get("catalog_type") == "margin"
+    return isinstance(info, dict) and info.get(HipscatKey.TYPE) == MARGIN_TYPE
 
 
 def stated_rows(info: CatalogInfo) -> tuple[str, int] | None:
-    """Return the key of the number of rows that a catalog says it has, and the number.
+    """Return the number of rows in the description, and its key and file for messages.
 
     Raises:
-        MarginCacheError: it is no number.
+        MarginCacheError: it is not a whole number.
     """
-    rows = (read_json(Path(info.path, CATALOG_INFO)) or {}).get("total_rows")
+    rows = (read_json(Path(info.path, CATALOG_INFO)) or {}).get(HipscatKey.ROWS)
     if rows is None:
         return None
+    stated = f"{HipscatKey.ROWS} in its {CATALOG_INFO}"
     if type(rows) is not int:
         raise MarginCacheError(
-            f"input_catalog_path: {info.path}: total_rows in its {CATALOG_INFO} is {rows!r}, not a "
-            "whole number; correct or remove it"
+            f"input_catalog_path: {info.path}: {stated} is {rows!r}, not a whole number. Correct "
+            "or remove it."
         )
-    return f"total_rows in its {CATALOG_INFO}", rows
+    return stated, rows
 
 
 def margin_schema(primary: pa.Schema, source: Path) -> pa.Schema:
-    """Return the schema of a margin: the primary's, then the pixel that each row comes from.
-
-    The pandas metadata, where there is any, tells of the new columns as well.
-
-    Args:
-        primary: schema of the primary, with its metadata.
-        source: the file that it is from.
+    """Append the columns that name the pixel that a row is from, also to the pandas metadata.
 
     Raises:
-        MarginCacheError: the primary has such columns itself, pixels that are neither whole
-            numbers nor text, or damaged metadata of pandas.
+        MarginCacheError: the primary has columns of these names, pixel columns of a type that
+            holds neither whole numbers nor text, or damaged pandas metadata.
     """
     for name in PIXEL_COLUMNS:
         if name in primary.names and not _holds_pixels(primary.field(name).type):
             raise MarginCacheError(
-                f"{source}: the column {name} has the type {primary.field(name).type}, and its "
-                "values in a margin are whole numbers; write the catalog with such ones"
+                f"{source}: the column {name} has the type {primary.field(name).type}, but its "
+                "values in a margin are whole numbers. Write the catalog with an integer type."
             )
-    taken = [f"margin_{name}" for name in PIXEL_COLUMNS if f"margin_{name}" in primary.names]
-    if taken:
-        raise MarginCacheError(
-            f"input_catalog_path: the catalog has a column {taken[0]}, which only margins have; "
-            "give the catalog itself"
-        )
+    for name in _SOURCE_COLUMNS:
+        if name in primary.names:
+            raise MarginCacheError(
+                f"input_catalog_path: the catalog has a column {name}, as only margins have. Give "
+                "the primary catalog."
+            )
     schema = primary
-    for name, arrow_type in PIXEL_COLUMNS.items():
-        schema = schema.append(pa.field(f"margin_{name}", arrow_type))
+    for name, arrow_type in _SOURCE_COLUMNS.items():
+        schema = schema.append(pa.field(name, arrow_type))
     metadata = dict(schema.metadata or {})
     if b"pandas" in metadata:
         try:
-            pandas = json.dumps(_with_pandas_columns(json.loads(metadata[b"pandas"])))
+            pandas = json.dumps(_with_source_columns(json.loads(metadata[b"pandas"])))
         except (ValueError, TypeError, AttributeError, RecursionError):
             raise MarginCacheError(
-                f"{source}: what its columns say to pandas is damaged; write the catalog's files "
-                "again, with or without that"
+                f"{source}: its pandas metadata are damaged. Write the catalog's files again, with "
+                "or without them."
             ) from None
         metadata[b"pandas"] = pandas.encode()
     return schema.with_metadata(metadata or None)
 
 
 def _holds_pixels(arrow_type: pa.DataType) -> bool:
-    """Tell whether numbers of pixels can be values of a type, as numbers or as text."""
+    """Return whether a type holds pixel numbers, as numbers or as text."""
     if pa.types.is_dictionary(arrow_type):
         return _holds_pixels(arrow_type.value_type)
-    return any(
-        is_right(arrow_type)
-        for is_right in (
-            *(pa.types.is_integer, pa.types.is_string),
-            *(pa.types.is_large_string, pa.types.is_string_view),
-        )
+    return (
+        pa.types.is_integer(arrow_type)
+        or pa.types.is_string(arrow_type)
+        or pa.types.is_large_string(arrow_type)
+        or pa.types.is_string_view(arrow_type)
     )
 
 
-def _with_pandas_columns(pandas: dict[str, Any]) -> dict[str, Any]:
+def _with_source_columns(pandas: dict[str, Any]) -> dict[str, Any]:
     added = [
         {
-            "name": f"margin_{name}",
-            "field_name": f"margin_{name}",
+            "name": name,
+            "field_name": name,
             "pandas_type": str(arrow_type),
             "numpy_type": str(arrow_type),
             "metadata": None,
         }
-        for name, arrow_type in PIXEL_COLUMNS.items()
+        for name, arrow_type in _SOURCE_COLUMNS.items()
     ]
-    index = set(pandas.get("index_columns") or []) if _are_names(pandas) else set()
+    names = pandas.get("index_columns") or []
+    # An index that is a range is described by an object, and has no column.
+    index = set(names) if all(isinstance(name, str) for name in names) else set()
     columns = pandas.get("columns", [])
     # pandas lists the index after the columns.
     others = [column for column in columns if column.get("field_name") not in index]
     return {**pandas, "columns": others + added + columns[len(others) :]}
-
-
-def _are_names(pandas: dict[str, Any]) -> bool:
-    return all(isinstance(name, str) for name in pandas.get("index_columns") or [])
 
 
 def pixel_columns(
@@ -162,79 +160,44 @@ def pixel_columns(
     source_orders: NDArray[np.int64],
     source_pixels: NDArray[np.int64],
 ) -> dict[str, NDArray[np.int64]]:
-    """Return the columns that name the pixels of rows: of their file and of their source.
-
-    Args:
-        orders: orders of the pixels whose files the rows are for, shape (n,).
-        pixels: their nested numbers, shape (n,).
-        source_orders: orders of the partitions that the rows come from, shape (n,).
-        source_pixels: their nested numbers, shape (n,).
-
-    Returns:
-        Arrays of shape (n,), by the names of their columns.
-    """
-    return {
-        "Norder": orders,
-        "Dir": pixel_dir(pixels),
-        "Npix": pixels,
-        "margin_Norder": source_orders,
-        "margin_Dir": pixel_dir(source_pixels),
-        "margin_Npix": source_pixels,
-    }
+    values = (orders, pixel_dir(pixels), pixels)
+    source_values = (source_orders, pixel_dir(source_pixels), source_pixels)
+    return dict(zip((*PIXEL_COLUMNS, *_SOURCE_COLUMNS), values + source_values, strict=True))
 
 
-def check_hats_keys(info: CatalogInfo, given: Iterable[str]) -> None:
-    """Check that no key is given that is for HATS margins.
-
-    Raises:
-        MarginCacheError: one is.
-    """
-    for key in given:
-        raise MarginCacheError(
-            f"{key}: is for margins of HATS catalogs, and {info.path} is a HiPSCat one; leave it "
-            "out"
-        )
-
-
-def additional_properties(given: Mapping[str, Any]) -> dict[str, str]:
-    """Return no properties, which only HATS margins have."""
+def additional_properties(values: Mapping[str, Any]) -> dict[str, str]:
     return {}
 
 
 def footer_path(info: CatalogInfo, path: str) -> str:
-    """Return how `_metadata` names a file of the catalog: with a slash in front, as in hipscat."""
+    """Return how ``_metadata`` names a file: with a leading slash, as in hipscat."""
     return f"/{path}"
 
 
 def write_description(directory: Path, summary: MarginSummary) -> tuple[dict[str, Any], list[str]]:
-    """Write what a margin says about itself into the directory of its files.
-
-    Returns:
-        What it says, in the order of hipscat, and the names of the files written.
-    """
+    # The keys are in the order of hipscat.
     description = {
-        "catalog_name": summary.output_dir.name,
-        "catalog_type": "margin",
-        "total_rows": summary.rows,
-        "epoch": summary.primary.epoch,
-        "ra_column": summary.primary.ra_column,
-        "dec_column": summary.primary.dec_column,
-        "primary_catalog": summary.primary.location,
-        "margin_threshold": summary.threshold,
+        HipscatKey.NAME: summary.output_dir.name,
+        HipscatKey.TYPE: MARGIN_TYPE,
+        HipscatKey.ROWS: summary.rows,
+        HipscatKey.EPOCH: summary.primary.epoch,
+        HipscatKey.RA: summary.primary.ra_column,
+        HipscatKey.DEC: summary.primary.dec_column,
+        HipscatKey.PRIMARY: summary.primary.location,
+        HipscatKey.THRESHOLD: summary.threshold,
     }
     write_json(directory / CATALOG_INFO, description)
     return description, [CATALOG_INFO]
 
 
-def partition_list(pixels: Iterable[tuple[int, int]]) -> str:
-    """Return the content of partition_info.csv for pixels as pairs of order and number."""
-    lines = [f"{order},{pixel},{pixel_dir(pixel)}" for order, pixel in pixels]
-    return "\n".join(["Norder,Npix,Dir", *lines, ""])
+def partition_list(pixels: Iterable[Pixel]) -> str:
+    lines = [f"{order},{number},{pixel_dir(number)}" for order, number in pixels]
+    return "\n".join([f"{NORDER},{NPIX},{DIR}", *lines, ""])
 
 
 def format_version() -> str:
-    """Return the version of hipscat, whose format this is."""
-    # Only the main process asks, and jobs would start later for it.
+    """Return the version of the hipscat package, since the format has none."""
+    # Imported here, because jobs do not need it and start faster without it.
     from importlib.metadata import version
 
     return version("hipscat")
@@ -245,9 +208,8 @@ def collection_of(info: CatalogInfo, output_dir: Path) -> Path | None:
 
 
 def is_registered(info: CatalogInfo, output_dir: Path) -> bool:
-    """Tell whether all that shall list a margin does: in HiPSCat nothing lists margins."""
     return True
 
 
 def register(info: CatalogInfo, output_dir: Path, size: int | None = None) -> None:
-    """Do nothing: in HiPSCat nothing lists margins."""
+    pass

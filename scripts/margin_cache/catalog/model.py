@@ -1,4 +1,4 @@
-"""A catalog as it describes itself, and its partitions."""
+"""A catalog's description, and its partitions with the state of their files."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -13,32 +13,29 @@ from margin_cache.errors import call
 from margin_cache.healpix.nested import Pixel, as_pixels
 
 INDEX_TOLERANCE = 5.0
-"""Most arcsec between the position that a row's spatial index stands for and its coordinates.
+"""Largest accepted distance (arcsec) of a row's coordinates from the cell of its spatial index.
 
-Without an index, between the pixel of a row's partition and its coordinates.
-
-Coordinates that are stored as floats of 32 bits are rounded by up to 0.06 arcsec, those with four
-decimals by 0.18, and the index may have been made for another epoch; the fastest stars move 10
-arcsec in a year."""
+In a catalog without an index, from the pixel of the row's partition. Coordinates with 32 bits are
+rounded by up to 0.06 arcsec, those with four decimals by 0.18, and the index may be of another
+epoch: the fastest stars move 10 arcsec in a year."""
 
 
 @dataclass(frozen=True)
 class CatalogInfo:
-    """What a catalog says about itself.
+    """The description of a catalog.
 
     Attributes:
-        format: name of the format, hipscat or hats.
-        path: directory of the catalog, as the user gave it; of a collection, its primary table's.
+        format: hipscat or hats.
+        path: directory of the catalog as configured; of a collection, of its primary table.
         name: name of the catalog.
-        epoch: epoch of the coordinates, None if not given.
-        ra_column: name of the column with right ascensions, in degrees.
-        dec_column: name of the column with declinations, in degrees.
-        index_column: name of the spatial index; None if there is none.
+        epoch: epoch of the coordinates; None if unknown.
+        ra_column, dec_column: columns of the coordinates in degrees.
+        index_column: column of the spatial index; None if the catalog has none.
         index_order: order of the nested pixel in the spatial index.
-        index_shift: number of bits to the right of the nested pixel in the spatial index.
-        dataset: directory of the Parquet files inside ``path``, with a slash, or "".
-        npix_suffix: what the names of partitions end with; "/" if each is a directory of files.
-        url: the URL of the catalog, whose path is then that of its mirror; empty if it is on disk.
+        index_shift: number of bits to the right of that pixel.
+        dataset: directory of the Parquet files inside ``path``; "" for ``path`` itself.
+        npix_suffix: end of the names of partitions; "/" if each is a directory of files.
+        url: URL of a remote catalog, of which ``path`` is the local copy; else "".
     """
 
     format: str
@@ -55,45 +52,43 @@ class CatalogInfo:
     url: str = ""
 
     def name_by_url(self) -> None:
-        """Have messages of this process name a remote catalog by its URL, not by its mirror."""
+        """Make messages of this process show the URL of a remote catalog, not its local copy."""
         if self.url:
             call(self.path, self.url)
             call(str(Path(self.path).absolute()), self.url)
 
     @property
     def location(self) -> str:
-        """The URL of the catalog, or its path as the user gave it."""
+        """The URL of the catalog, or its path as configured."""
         return self.url or self.path
 
     @property
     def absolute_location(self) -> str:
-        """The URL of the catalog, or its absolute path."""
         return self.url or str(Path(self.path).absolute())
 
     @property
     def parquet_dir(self) -> Path:
-        """Directory of the Parquet files."""
         return Path(self.path, self.dataset)
 
     def partition_path(self, pixel: Pixel) -> Path:
-        """Return the file of a partition, or its directory of files."""
+        """Return the file of a partition, or its directory if it has several files."""
         return Path(self.path, self.dataset, pixel_path(pixel, self.npix_suffix))
 
 
 @dataclass(frozen=True)
 class MarginSummary:
-    """What a margin says about itself.
+    """What the description of a margin is made of.
 
     Attributes:
         primary: the primary catalog.
-        output_dir: directory of the margin, whose name is the margin's.
+        output_dir: directory of the margin; its name is the name of the margin.
         rows: number of rows.
         threshold: margin threshold in arcsec.
-        order: highest order of the margin's partitions; the primary's, if it has none.
+        order: highest order of the margin's partitions; of the primary's if the margin has none.
         sky_fraction: share of the sky that the margin's partitions cover.
-        size: size of the margin's directory in bytes.
-        npix_suffix: what the names of its files end with; "/" if each lies in a directory.
-        properties: further lines of its properties.
+        size: bytes of the margin's directory.
+        npix_suffix: end of the names of its partitions; "/" if each is a directory.
+        properties: additional lines of hats.properties.
     """
 
     primary: CatalogInfo
@@ -108,13 +103,12 @@ class MarginSummary:
 
 
 class State(NamedTuple):
-    """State of the files of a partition, by which a change is noticed.
+    """Size and times of a partition's files: it differs if a file was changed.
 
     Attributes:
         size: bytes of all files.
         time: time of the last change in ns.
-        parts: digest of names, sizes and times of the files if the partition is a directory, else
-            0.
+        parts: digest of names, sizes and times of the files of a directory; 0 for a single file.
     """
 
     size: int
@@ -123,7 +117,7 @@ class State(NamedTuple):
 
 
 class Partition(NamedTuple):
-    """A partition of a catalog; ``partitions.partition_files`` returns its files."""
+    """A partition; ``partitions.partition_files`` returns its files."""
 
     pixel: Pixel
     state: State
@@ -131,7 +125,7 @@ class Partition(NamedTuple):
 
 @dataclass(frozen=True)
 class Partitions:
-    """The partitions of a catalog in nested order, as arrays, since there may be 70,000 of them.
+    """The partitions of a catalog in nested order. Arrays, because there can be 70,000 of them.
 
     Attributes:
         orders, pixels: orders and nested numbers of the pixels, int64 of shape (n,).
@@ -158,16 +152,16 @@ class Partitions:
         return map(Partition, as_pixels(self.orders, self.pixels), states)
 
     def changed_from(self, other: "Partitions") -> NDArray[np.bool_]:
-        """Tell which partitions have another state than among others of the same pixels."""
+        """Return a mask of the partitions whose state differs from ``other``, of equal pixels."""
         return (
             (self.sizes != other.sizes) | (self.times != other.times) | (self.parts != other.parts)
         )
 
     def state_bytes(self, start: int, stop: int) -> bytes:
-        """Return the states of some partitions, from the first to before the last, for digests."""
+        """Return the states of the partitions ``start:stop`` as bytes, for digests."""
         part = slice(start, stop)
         state = self.sizes[part].tobytes() + self.times[part].tobytes()
-        # Of files, sizes and times say all.
+        # Digests of catalogs whose partitions are single files depend on sizes and times alone.
         return state + self.parts[part].tobytes() if self.parts[part].any() else state
 
     def take(self, chosen: "NDArray[np.integer] | slice") -> "Partitions":

@@ -1,7 +1,6 @@
-"""The files of a HATS margin that are made on demand, by hats itself, in a process of their own.
+"""The optional files of a HATS margin, which hats makes in a process of its own.
 
-hats and what it imports take seconds and some hundred MB to start, and need pandas, which jobs keep
-out.
+hats takes seconds and hundreds of MB to import, and needs pandas, which jobs do not load.
 """
 
 import os
@@ -21,29 +20,25 @@ OPTIONAL_FILES = {
     "create_summary_html": "index.html",
     "create_summary_md": "README.md",
 }
-"""The file that each key asks for."""
+"""The file that each key of the configuration asks for."""
 
 OF_ROWS = ("create_thumbnail", "create_per_partition_stats")
-"""Keys of files that are made of the rows alone."""
+"""Keys of files that are made of the rows alone, without the margin's description."""
 
 WITHOUT_ROWS = ("create_summary_html", "create_summary_md")
-"""Keys of files that a margin without rows has too: of the others hats makes none."""
+"""Keys of files that hats makes for a margin without rows too."""
 
 
 def make_optional_files(margin: Path, name: str, keys: Iterable[str]) -> list[str]:
-    """Make files of a margin.
+    """Make files of a margin, and return their names.
 
     Args:
-        margin: its directory, with all its Parquet files; for all but ``OF_ROWS`` also with what it
-            says of itself.
-        name: its name, which the directory may not have yet.
+        margin: directory with the Parquet files and, except for ``OF_ROWS``, the description.
+        name: name of the margin, which the directory may not have yet.
         keys: the keys that ask for the files.
 
-    Returns:
-        The names of the files.
-
     Raises:
-        MarginCacheError: hats cannot make one.
+        MarginCacheError: hats fails.
     """
     for key in keys:
         command = [sys.executable, "-m", __name__, str(margin), name, key]
@@ -54,57 +49,55 @@ def make_optional_files(margin: Path, name: str, keys: Iterable[str]) -> list[st
         if child.returncode:
             reason = child.stdout.strip() or f"its process ended with {child.returncode}"
             raise MarginCacheError(
-                f"{key}: hats cannot make {OPTIONAL_FILES[key]} of this margin ({reason}); leave "
-                "the key out"
+                f"{key}: hats cannot make {OPTIONAL_FILES[key]} of this margin ({reason}). Remove "
+                "the key."
             )
     return [OPTIONAL_FILES[key] for key in keys]
 
 
 def _make(margin: Path, name: str, key: str) -> None:
-    """Have a file made in a directory of its own, and move it into the margin."""
+    """Make a file in a temporary directory, and move it into the margin."""
+    if key == "create_partition_info_png":
+        _draw(margin)
+        return
     with TemporaryDirectory(prefix=".", dir=margin) as directory:
-        made = Path(directory)
+        output = Path(directory)
         if key in OF_ROWS:
-            _write_metadata(margin, key, made)
-        elif key == "create_partition_info_png":
-            _draw(margin, made)
+            _write_metadata(margin, key, output)
         else:
-            _summarize(margin, name, "html" if key == "create_summary_html" else "markdown", made)
-        (made / OPTIONAL_FILES[key]).replace(margin / OPTIONAL_FILES[key])
+            _summarize(margin, name, "html" if key == "create_summary_html" else "markdown", output)
+        (output / OPTIONAL_FILES[key]).replace(margin / OPTIONAL_FILES[key])
 
 
-def _write_metadata(margin: Path, key: str, made: Path) -> None:
+def _write_metadata(margin: Path, key: str, output: Path) -> None:
     from hats.io.parquet_metadata import write_parquet_metadata
 
-    # Into another place: it writes _common_metadata as well, which the margin has already.
-    wanted = {each: each == key for each in OF_ROWS}
-    write_parquet_metadata(margin, output_path=made, create_metadata=False, **wanted)
+    # Not into the margin: hats writes _common_metadata as well, which the margin has already.
+    wanted = {name: name == key for name in OF_ROWS}
+    write_parquet_metadata(margin, output_path=output, create_metadata=False, **wanted)
 
 
-def _draw(margin: Path, made: Path) -> None:
+def _draw(margin: Path) -> None:
     import matplotlib
     from hats.io.summary_file import write_partition_info_png
 
     matplotlib.use("Agg")
-    # It knows no other place.
     write_partition_info_png(margin)
-    name = OPTIONAL_FILES["create_partition_info_png"]
-    (margin / name).replace(made / name)
 
 
-def _summarize(margin: Path, name: str, form: Literal["html", "markdown"], made: Path) -> None:
+def _summarize(margin: Path, name: str, form: Literal["html", "markdown"], output: Path) -> None:
     from hats.io.summary_file import write_catalog_summary_file
 
-    shown = made / name
-    # The summary has the name of the directory.
-    shown.symlink_to(margin.absolute())
-    write_catalog_summary_file(shown, fmt=form, output_dir=made)
-    shown.unlink()
+    # The title of the summary is the name of the directory.
+    named = output / name
+    named.symlink_to(margin.absolute())
+    write_catalog_summary_file(named, fmt=form, output_dir=output)
+    named.unlink()
 
 
 if __name__ == "__main__":
     try:
         _make(Path(sys.argv[1]), *sys.argv[2:])
-    except Exception as error:  # of any kind, by hats and what it calls
+    except Exception as error:  # hats and its dependencies raise errors of any kind
         print(type(error).__name__, *str(error).splitlines()[:1])
         sys.exit(1)

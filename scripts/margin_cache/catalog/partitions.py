@@ -1,4 +1,4 @@
-"""Partitions of a catalog on disk: their files, and whether these are there and whole."""
+"""The partitions of a catalog: their files, the state of these, and what can be wrong with them."""
 
 import csv
 import hashlib
@@ -19,14 +19,13 @@ from margin_cache.storage.files import check_ordinary, is_ordinary
 
 _MAGIC, _MAGIC_OF_ENCRYPTED = b"PAR1", b"PARE"
 
-_SIDE = re.compile(
+_IGNORED_SUFFIX = re.compile(
     r".*(\.(tmp|temp|part|partial|filepart|crdownload|aria2|swp|bak|crc|md5|sha\d+|asc|sig)|~)",
     re.DOTALL | re.IGNORECASE,
 )
-"""What files beside a partition are called: not whole yet, backups and checksums."""
+"""Names of unfinished downloads, backups and checksums, which are left beside partitions."""
 
-_GREATEST = 2**63 - 1
-"""The greatest number that arrays hold."""
+_MAX_INT64 = 2**63 - 1
 
 
 def partition_files(info: CatalogInfo, pixel: Pixel) -> list[Path]:
@@ -38,11 +37,11 @@ def partition_files(info: CatalogInfo, pixel: Pixel) -> list[Path]:
 
 
 def partition_state(info: CatalogInfo, pixel: Pixel) -> State:
-    """Return the state of the files of a partition.
+    """Return the state of a partition's files.
 
     Raises:
-        OSError: it is not there.
-        MarginCacheError: one of its files is a pipe, a socket or a device.
+        OSError: the partition is missing.
+        MarginCacheError: a file is a pipe, a socket or a device.
     """
     return _state_of(info, partition_files(info, pixel))
 
@@ -60,7 +59,6 @@ def _state_of(info: CatalogInfo, files: list[Path]) -> State:
 
 
 def _digest_of_parts(files: list[Path], states: list[os.stat_result]) -> int:
-    """Return a number that changes as soon as one of the files of a partition does."""
     digest = hashlib.blake2b(digest_size=8)
     for file, state in zip(files, states, strict=True):
         digest.update(os.fsencode(f"{file.name}/{state.st_size}/{state.st_mtime_ns}/"))
@@ -71,7 +69,7 @@ def unchanged_files(info: CatalogInfo, partition: Partition) -> list[Path]:
     """Return the files of a partition, and check that its state is still the planned one.
 
     Raises:
-        MarginCacheError: it has changed, or is not there any more.
+        MarginCacheError: the partition was changed or removed.
     """
     files = []
     try:
@@ -81,56 +79,52 @@ def unchanged_files(info: CatalogInfo, partition: Partition) -> list[Path]:
         is_unchanged = False
     if not is_unchanged:
         raise MarginCacheError(
-            f"{info.partition_path(partition.pixel)}: was changed after the run began; start the "
-            "run again"
+            f"{info.partition_path(partition.pixel)}: was changed after the run began. Start the "
+            "run again."
         )
     return files
 
 
 def read_partitions(info: CatalogInfo) -> Partitions:
-    """List the partitions of a catalog, from its files, in nested order.
+    """List the partition files of a catalog.
 
     Raises:
-        MarginCacheError: there are none, they overlap, or partition_info.csv names others.
+        MarginCacheError: there are none, they overlap, they differ from partition_info.csv, or
+            some cannot be listed.
     """
     where = f"input_catalog_path: {info.path}"
-    found = dict(_scan_partitions(info))
+    states = dict(_scan_partitions(info))
     listed = listed_partitions(info)
-    if listed is not None and listed != found.keys():
-        missing, unlisted = sorted(listed - found.keys()), sorted(found.keys() - listed)
-        problem = "lists" if missing else "does not list"
+    if listed is not None and listed != states.keys():
+        missing, unlisted = sorted(listed - states.keys()), sorted(states.keys() - listed)
         path = pixel_path((missing or unlisted)[0], info.npix_suffix)
+        problem = f"lists {path}, which is missing" if missing else f"does not list {path}"
         raise MarginCacheError(
-            f"{where}: {PARTITION_INFO} {problem} {path}, "
-            f"which is {'missing' if missing else 'there'} ({len(missing)} listed and missing, "
-            f"{len(unlisted)} there and not listed); bring them into agreement"
+            f"{where}: {PARTITION_INFO} {problem} ({len(missing)} listed partitions are missing, "
+            f"{len(unlisted)} existing ones are not listed). Correct the list, or the files."
         )
-    if not found:
+    if not states:
         raise MarginCacheError(f"{where}: the catalog has no partitions")
-    _check_range(info, found.items())
-    orders, pixels = np.array(list(found), dtype=np.int64).T
-    sizes, times, parts = np.array(list(found.values()), dtype=np.int64).T
+    _check_dates(info, states.items())
+    orders, pixels = np.array(list(states), dtype=np.int64).T
+    sizes, times, parts = np.array(list(states.values()), dtype=np.int64).T
     starts, ends = pixel_ranges(orders, pixels)
     nested = np.argsort(starts)
     overlap = np.flatnonzero(ends[nested][:-1] > starts[nested][1:])
     if len(overlap):
         pair = nested[overlap[0] : overlap[0] + 2]
-        one, two = map(pixel_path, as_pixels(orders[pair], pixels[pair]))
-        raise MarginCacheError(f"{where}: the partitions {one} and {two} overlap")
+        first, second = map(pixel_path, as_pixels(orders[pair], pixels[pair]))
+        raise MarginCacheError(f"{where}: the partitions {first} and {second} overlap")
     return Partitions(orders, pixels, sizes, times, parts).take(nested)
 
 
-def _check_range(info: CatalogInfo, partitions: Iterable[tuple[Pixel, State]]) -> None:
-    """Check that the dates of partitions are such that 64 bits hold them.
-
-    Raises:
-        MarginCacheError: one is not.
-    """
-    for pixel, state in partitions:
-        if not -_GREATEST <= state.time <= _GREATEST:
+def _check_dates(info: CatalogInfo, states: Iterable[tuple[Pixel, State]]) -> None:
+    """Check that the times of partitions fit 64 bits."""
+    for pixel, state in states:
+        if not -_MAX_INT64 <= state.time <= _MAX_INT64:
             raise MarginCacheError(
-                f"{info.partition_path(pixel)}: is dated before 1678 or after 2261; give it "
-                "another date, with touch"
+                f"{info.partition_path(pixel)}: is dated before 1678 or after 2261. Change its "
+                "date with touch."
             )
 
 
@@ -138,8 +132,8 @@ def _scan_partitions(info: CatalogInfo) -> Iterator[tuple[Pixel, State]]:
     """Yield pixel and state of each partition.
 
     Raises:
-        MarginCacheError: a directory cannot be listed, there is no such pixel as that of a
-            partition, it is in another place than its own, or what may be one is not called so.
+        MarginCacheError: a directory cannot be listed, the pixel of a partition does not exist, a
+            partition is in a wrong directory, or a name resembles that of a partition.
     """
     suffix = info.npix_suffix.rstrip("/")
     pattern = re.compile(f"{NPIX}=([0-9]+)" + re.escape(suffix))
@@ -148,18 +142,15 @@ def _scan_partitions(info: CatalogInfo) -> Iterator[tuple[Pixel, State]]:
             for entry in _entries(group):
                 match = pattern.fullmatch(entry.name)
                 if not match:
-                    _check_apart(entry, f"{NPIX}=N{suffix}")
+                    _check_name(entry, f"{NPIX}=N{suffix}")
                     continue
                 pixel = Pixel(order, int(match[1]))
                 if order > MAX_ORDER or pixel.number >= 12 * 4**order:
-                    raise MarginCacheError(
-                        f"{entry.path}: there is no such pixel as that of this file; remove it"
-                    )
+                    raise MarginCacheError(f"{entry.path}: this pixel does not exist. Remove it.")
                 own = pixel_path(pixel, suffix)
                 if f"{directory.name}/{group.name}/{entry.name}" != own:
                     raise MarginCacheError(
-                        f"{entry.path}: is not where a partition of its pixel is due, in "
-                        f"{own}; move it there, or remove it"
+                        f"{entry.path}: is in the wrong directory. Move it to {own}, or remove it."
                     )
                 try:
                     if info.npix_suffix == "/":
@@ -174,39 +165,30 @@ def _scan_partitions(info: CatalogInfo) -> Iterator[tuple[Pixel, State]]:
 
 
 def _numbered(directory: Path, word: str) -> Iterator[tuple[int, Path]]:
-    """Yield number and path of what is in a directory under names like ``Norder=7``."""
+    """Yield number and path of the directories with names like ``Norder=7``."""
     for entry in _entries(directory):
         if match := re.fullmatch(rf"{word}=([0-9]+)", entry.name):
             yield int(match[1]), Path(entry.path)
         else:
-            _check_apart(entry, f"{word}=N")
+            _check_name(entry, f"{word}=N")
 
 
-def _check_apart(entry: os.DirEntry[str], due: str) -> None:
-    """Check that what is not taken for a partition, or a directory of some, does not look so.
-
-    Args:
-        entry: a file or directory in a directory of the catalog.
-        due: what those are called that are taken for one there.
-
-    Raises:
-        MarginCacheError: it does, and its rows would be left out.
-    """
-    if entry.name.startswith((f"{NORDER}=", f"{DIR}=", f"{NPIX}=")) and not _SIDE.fullmatch(
-        entry.name
-    ):
-        place = entry.path if entry.path.isprintable() else repr(entry.path)
+def _check_name(entry: os.DirEntry[str], expected: str) -> None:
+    """Reject a name that resembles that of a partition, whose rows would be left out."""
+    is_similar = entry.name.startswith((f"{NORDER}=", f"{DIR}=", f"{NPIX}="))
+    if is_similar and not _IGNORED_SUFFIX.fullmatch(entry.name):
+        path = entry.path if entry.path.isprintable() else repr(entry.path)
         raise MarginCacheError(
-            f"{place}: may hold rows, and would be left out, since what belongs to this catalog "
-            f"is called {due} here; give it that name, or move it out of the catalog"
+            f"{path}: may be a partition, but is not named {expected}, as in this catalog. Rename "
+            "it, or move it out of the catalog."
         )
 
 
 def _entries(directory: Path) -> list[os.DirEntry[str]]:
-    """List a directory, since nobody would miss the partitions in one that is left out.
+    """List a directory; a directory that cannot be listed must not be left out.
 
     Raises:
-        MarginCacheError: it cannot be listed, or is none.
+        MarginCacheError: it cannot be listed, or is not a directory.
     """
     try:
         with os.scandir(directory) as entries:
@@ -217,16 +199,16 @@ def _entries(directory: Path) -> list[os.DirEntry[str]]:
 
 def _unlisted(path: Path, error: OSError) -> MarginCacheError:
     return MarginCacheError(
-        f"{path}: partitions are looked for here, and it cannot be read ({error.strerror}); allow "
-        "that, put what is due in its place, or remove it"
+        f"{path}: cannot look for partitions here ({error.strerror}). Give access, restore it, or "
+        "remove it."
     )
 
 
 def listed_partitions(info: CatalogInfo) -> set[Pixel] | None:
-    """Return the partitions that partition_info.csv lists, or None if there is no such file.
+    """Return the partitions in partition_info.csv; None if there is no such file.
 
     Raises:
-        MarginCacheError: it cannot be read.
+        MarginCacheError: the file cannot be read.
     """
     where, path = f"input_catalog_path: {info.path}", Path(info.path, PARTITION_INFO)
     check_ordinary(path)
@@ -237,25 +219,26 @@ def listed_partitions(info: CatalogInfo) -> set[Pixel] | None:
         if isinstance(error, FileNotFoundError) and not path.is_symlink():
             return None
         raise MarginCacheError(
-            f"{where}: {PARTITION_INFO} cannot be read ({error.strerror}); allow that, or remove it"
+            f"{where}: {PARTITION_INFO} cannot be read ({error.strerror}). Give access, or remove "
+            "it."
         ) from None
     except (KeyError, TypeError, ValueError, csv.Error):
         raise MarginCacheError(
-            f"{where}: {PARTITION_INFO} is damaged; it needs whole numbers in the columns "
-            f"{NORDER} and {NPIX}"
+            f"{where}: {PARTITION_INFO} is damaged. It needs whole numbers in the columns "
+            f"{NORDER} and {NPIX}."
         ) from None
 
 
 def restrict(partitions: Partitions, wanted: tuple[tuple[int, int], ...]) -> Partitions:
-    """Return the partitions that overlap one of the pixels of ``debug_filter_pixel_list``.
+    """Return the partitions that overlap a pixel of ``debug_filter_pixel_list``.
 
     Raises:
-        MarginCacheError: none overlaps one of the pixels.
+        MarginCacheError: no partition overlaps one of the pixels.
     """
     starts, ends = pixel_ranges(partitions.orders, partitions.pixels)
     chosen = np.zeros(len(starts), dtype=bool)
     for pixel, first, last in zip(wanted, *pixel_ranges(*np.array(wanted).T), strict=True):
-        # Partitions are in nested order and disjoint, so both ends ascend.
+        # Partitions are disjoint and in nested order, so starts and ends both ascend.
         overlapping = slice(np.searchsorted(ends, first, "right"), np.searchsorted(starts, last))
         if overlapping.start == overlapping.stop:
             raise MarginCacheError(
@@ -266,10 +249,10 @@ def restrict(partitions: Partitions, wanted: tuple[tuple[int, int], ...]) -> Par
 
 
 def check_whole(info: CatalogInfo, partitions: Partitions) -> None:
-    """Check that the files of partitions end as Parquet files do.
+    """Check that partition files end as Parquet files do.
 
-    Two small reads a file find what an interrupted copy leaves behind before any job starts. Of a
-    remote catalog, whose objects appear as a whole, nothing is read here.
+    Two small reads a file reveal an interrupted copy before any job starts. Objects of a remote
+    catalog are always whole, and are not read here.
 
     Raises:
         MarginCacheError: a file is empty, truncated or not Parquet, or a partition has no file.
@@ -277,22 +260,22 @@ def check_whole(info: CatalogInfo, partitions: Partitions) -> None:
     if info.url:
         return
     pixels = list(as_pixels(partitions.orders, partitions.pixels))
-    # Threads, because on a network file system each read waits for the server; of many
-    # partitions each, because handing over a task takes longer than a read from a local disk.
+    # Threads, because on a network file system each read waits for the server. Each task takes
+    # many partitions, because starting one takes longer than a read from a local disk.
     step = max(1, len(pixels) // 256)
     parts = (pixels[start : start + step] for start in range(0, len(pixels), step))
     with ThreadPoolExecutor(16) as threads:
-        for found in threads.map(partial(_first_problem, info), parts):
-            if found:
-                raise MarginCacheError(found)
+        for problem in threads.map(partial(_first_problem, info), parts):
+            if problem:
+                raise MarginCacheError(problem)
 
 
 def _first_problem(info: CatalogInfo, pixels: list[Pixel]) -> str | None:
-    """Say what is wrong with the first partition that lacks a file, or has a broken one."""
+    """Describe the first partition without a file, or with a broken one."""
     for pixel in pixels:
         files = partition_files(info, pixel)
         if not files:
-            return f"{info.partition_path(pixel)}: holds no file"
+            return f"{info.partition_path(pixel)}: contains no file"
         for path in files:
             try:
                 descriptor = os.open(path, os.O_RDONLY)
@@ -305,10 +288,10 @@ def _first_problem(info: CatalogInfo, pixels: list[Pixel]) -> str | None:
                 return f"{path}: cannot be read: {error.strerror}"
             if end == _MAGIC_OF_ENCRYPTED:
                 return (
-                    f"{path}: is encrypted, which is not read here; write the catalog again "
-                    "without encryption"
+                    f"{path}: is encrypted, which is not supported. Write the catalog again "
+                    "without encryption."
                 )
             if size <= 2 * len(_MAGIC) or end != _MAGIC:
                 state = "truncated or not Parquet" if size else "empty"
-                return f"{path}: is {state} ({size} bytes); copy it again"
+                return f"{path}: is {state} ({size} bytes). Copy it again."
     return None

@@ -1,4 +1,4 @@
-"""Which pixels lie within a threshold of which."""
+"""Finds the pairs of pixels that are within a threshold of each other."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,23 +23,23 @@ def pixels_within(
     """Return the pairs of pixels of which one can hold rows in the margin of the other.
 
     Two disjoint pixels whose distance is at most the threshold touch, if the cells of the finer
-    one's order are nowhere thinner than the threshold. Then the coarser one holds a neighbour of
+    one's order are nowhere thinner than the threshold. Then the coarser one contains a neighbour of
     the finer one. Pairs with a pixel finer than that are found by the neighbours of the cell that
-    it lies in, and sifted by distance, which leaves a few too many.
+    contains it, and then selected by distance, which keeps a few too many.
 
     Args:
         sources: orders and pixels of disjoint pixels in nested order, each of shape (s,).
         destinations: the same, of shape (d,).
         threshold: angular distance in arcsec; infinite for all pairs with cells that touch.
-        finest: finest order of cells to look at, none of them thinner than a finite threshold.
+        finest: finest order of the cells, which are nowhere thinner than a finite threshold.
 
     Returns:
         Indices of sources and of destinations, of equal length, each pair once.
     """
     forward = _overlapping(sources, destinations, finest)
     backward = _overlapping(destinations, sources, finest)
-    # From either side, pixels that are no finer than the cells looked at; from the side of the
-    # sources, finer ones as well where both are finer than the cells.
+    # From either side, pixels that are not finer than the cells; from the side of the sources,
+    # finer ones too where both are finer than the cells.
     source_orders, destination_orders = sources[0], destinations[0]
     from_source = (destination_orders[forward[1]] <= source_orders[forward[0]]) | (
         source_orders[forward[0]] > finest
@@ -92,7 +92,7 @@ def _overlapping(
 def _are_near(
     sources: tuple[Ints, Ints], destinations: tuple[Ints, Ints], threshold: float, finest: int
 ) -> NDArray[np.bool_]:
-    """Tell which pairs, each of shape (n,), can lie within the threshold of one another."""
+    """Return a mask of the n pairs that can be within the threshold of each other."""
     near = np.ones(len(sources[0]), dtype=bool)
     swap = sources[0] > destinations[0]
     finer = tuple(np.where(swap, one, two) for one, two in zip(sources, destinations, strict=True))
@@ -106,7 +106,7 @@ def _are_near(
         fine_lon, fine_lat, *centres(coarser[0][unsure], coarser[1][unsure])
     )
     near[unsure] = centre_distance <= threshold + radius + _circumradius(coarser[0][unsure])
-    # The circle around a much coarser pixel says little; its boundary says all.
+    # The circle around a much coarser pixel is a poor bound; the distance to its boundary is exact.
     unequal = near[unsure] & (finer[0][unsure] > coarser[0][unsure] + 1)
     rows = unsure[unequal]
     distance = distance_to_pixel(

@@ -39,7 +39,7 @@ _CHUNK = 1 << 11
 def distance_to_pixel(lon: ArrayLike, lat: ArrayLike, order: ArrayLike, pixel: ArrayLike) -> Floats:
     """Return the angular distance from points to the boundaries of pixels.
 
-    Points inside a pixel have a distance as well; it is that to the nearest point of the boundary.
+    Points inside a pixel have the distance to the nearest point of its boundary too.
 
     Args:
         lon: longitudes or right ascensions in degrees, shape (n,).
@@ -64,10 +64,10 @@ def distance_to_pixel(lon: ArrayLike, lat: ArrayLike, order: ArrayLike, pixel: A
 def is_within(
     lon: ArrayLike, lat: ArrayLike, order: ArrayLike, pixel: ArrayLike, threshold: float
 ) -> NDArray[np.bool_]:
-    """Tell which points lie within a threshold of the boundaries of pixels.
+    """Return a mask of the points within a threshold of the boundaries of pixels.
 
-    The same as ``distance_to_pixel(...) <= threshold``, but faster, since most pairs are decided
-    by the distances to a few points of the boundary.
+    Equal to ``distance_to_pixel(...) <= threshold``, but faster, because the distances to a few
+    points of the boundary decide for most pairs.
 
     Args:
         lon: longitudes or right ascensions in degrees, shape (n,).
@@ -86,7 +86,7 @@ def is_within(
         sides = sides_of(lon[part], lat[part], order[part], pixel[part])
         nodes = _evaluate_nodes(sides)
         nearest = nodes.angle.reshape(-1, 4 * _NODES).min(axis=1)
-        # In arcsec as below, or rounding would leave a pair between the two.
+        # In arcsec as below: otherwise rounding could leave a pair between the two comparisons.
         beyond = ARCSEC_PER_RADIAN * nearest > threshold
         reach = threshold / ARCSEC_PER_RADIAN + _gap(order[part]) / 2
         unsure = np.flatnonzero(beyond & (nearest <= reach))

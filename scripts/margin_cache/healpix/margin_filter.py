@@ -1,4 +1,4 @@
-"""The coarse filter: which rows of a partition can be in margins, by their spatial index alone.
+"""The coarse filter: finds the rows of a partition that can be in margins by the spatial index.
 
 A destination is a pixel that can have margin rows; a cell is a pixel of the margin order. A row is
 a candidate for a destination that overlaps its cell or one that touches it. The exact filter of
@@ -26,7 +26,7 @@ def find_candidates(
     destinations: tuple[Ints, Ints],
     margin_order: int,
 ) -> tuple[Ints, Ints]:
-    """Find the destinations that rows of a partition are candidates for.
+    """Find the destinations for which rows of a partition are candidates.
 
     Args:
         index: values of the spatial index, int64 or uint64 of shape (n,).

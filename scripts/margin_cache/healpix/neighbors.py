@@ -1,7 +1,4 @@
-"""Pixels as parts of the sky: which ones touch, where they lie, and which one a point is in.
-
-``nested`` has what follows from the numbers of pixels alone; all else is asked of hpgeom here.
-"""
+"""Pixels on the sky, by hpgeom: which ones touch, where they are, and which one a point is in."""
 
 import hpgeom
 import numpy as np
@@ -53,7 +50,7 @@ def are_inside(
     order: NDArray[np.int64],
     pixel: NDArray[np.int64],
 ) -> NDArray[np.bool_]:
-    """Tell which points lie in pixels, each in its own; near a border, up to rounding.
+    """Return a mask of the points that are inside their pixels; near a border, up to rounding.
 
     Args:
         lon: longitudes or right ascensions in degrees, of any turn, shape (n,).

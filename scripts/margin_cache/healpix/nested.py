@@ -49,8 +49,8 @@ def resolution(order: int) -> float:
 def finest_margin_order(threshold: float) -> int:
     """Return the finest order whose cells are nowhere thinner than a threshold.
 
-    At this order, and at every coarser one, whatever lies within the threshold of a point lies in
-    the point's cell or in one that touches it.
+    At this order and at every coarser one, all points within the threshold of a point are in the
+    point's cell or in one that touches it.
 
     Args:
         threshold: angular distance in arcsec, at most ``resolution(0) / COARSE_FACTOR``.
@@ -79,11 +79,11 @@ def pixel_ranges(
 def expand_ranges(
     first: NDArray[np.int64], last: NDArray[np.int64]
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Return, for each number of each half-open range, the index of its range and the number.
+    """Return the numbers in half-open ranges, after the index of the range of each.
 
     Args:
         first: beginnings of the ranges, shape (n,).
-        last: ends of the ranges; a range that ends before it begins is empty.
+        last: ends of the ranges, shape (n,); a range that ends before it begins is empty.
     """
     lengths = np.maximum(last - first, 0)
     which = np.repeat(np.arange(len(first)), lengths)
@@ -127,10 +127,10 @@ def _even_bits(value: NDArray[np.int64]) -> NDArray[np.int64]:
 def touches_border(
     index: NDArray[np.integer], shift: int, order: int, cell_order: int
 ) -> NDArray[np.bool_]:
-    """Tell which rows of one pixel lie in cells that touch the pixel's border.
+    """Return a mask of the rows of one pixel that are in cells at the pixel's border.
 
     A cell touches the border if its x or y, counted inside the pixel, has only zero bits or only
-    one bits. That is four masked comparisons of the index, without unpacking it.
+    one bits. These are four masked comparisons of the index, which need not be unpacked.
 
     Args:
         index: values of a spatial index, int64 or uint64 of shape (n,).

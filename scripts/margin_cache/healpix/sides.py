@@ -27,7 +27,7 @@ _FACE_LONGITUDE = np.array([1, 3, 5, 7, 0, 2, 4, 6, 1, 3, 5, 7])
 
 @dataclass(frozen=True)
 class Sides:
-    """Sides of pixels, each with the point that its distance is wanted from; arrays of shape (n,).
+    """Sides of pixels, each with a point to measure from; all arrays have the shape (n,).
 
     Attributes:
         polar: whether the side lies in a polar cap.
@@ -48,12 +48,12 @@ class Sides:
     height: Floats
 
     def take(self, chosen: NDArray[np.integer]) -> "Sides":
-        """Return some of the sides, also several times."""
+        """Return some of the sides, which may be repeated."""
         return Sides(**{name: values[chosen] for name, values in vars(self).items()})
 
 
 def sides_of(lon: Floats, lat: Floats, order: Ints, pixel: Ints) -> Sides:
-    """Return the four sides of each pixel, as arrays of shape (4 n,), four in a row a pixel."""
+    """Return the four sides of each of n pixels as arrays of shape (4 n,), pixel by pixel."""
     face, x, y = split_pixel(order, pixel)
     size = np.exp2(-order)[:, None]
     x0 = (x[:, None] + np.array([0, 0, 0, 1])) * size
@@ -97,7 +97,6 @@ class Values:
     bend: Floats
 
     def take(self, chosen: NDArray[np.integer]) -> "Values":
-        """Return the values of some of the sides."""
         return Values(self.angle[chosen], self.slope[chosen], self.bend[chosen])
 
 

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from margin_cache.catalog.formats import format_of, says_it_is_a_margin
+from margin_cache.catalog.formats import format_of, is_margin
 from margin_cache.catalog.partitions import partition_files
 from margin_cache.config.model import MarginSettings
 from margin_cache.errors import MarginCacheError
@@ -255,7 +255,7 @@ def _check_overwrite(margin: Margin) -> None:
     """Check that what is to be replaced on demand says of itself that it is a margin."""
     output_dir = margin.files.output_dir
     is_ours = bool(_arguments_of_this_tool(output_dir / PROVENANCE)) or existing_files(margin)
-    if not is_ours and not says_it_is_a_margin(output_dir):
+    if not is_ours and not is_margin(output_dir):
         raise MarginCacheError(
             f"output_path: {output_dir} exists and does not say of itself that it is a margin, "
             "and overwrite replaces nothing else; choose another output_path or "

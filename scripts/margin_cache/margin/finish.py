@@ -43,7 +43,7 @@ from margin_cache.margin.paths import (
     PROVENANCE,
 )
 from margin_cache.margin.receipts import Receipt, find_file, read_receipt
-from margin_cache.parquet.joined_footers import MOST_BYTES, join_footers, joined_size
+from margin_cache.parquet.footers import MOST_FOOTER_BYTES, join_footers, joined_size
 from margin_cache.storage.directories import (
     delete_directory,
     replace_directory,
@@ -308,7 +308,7 @@ def _write_footers(margin: Margin, dataset: Path) -> bool:
                 f"{kept[-1]}: is damaged; start the run again, which makes it again"
             )
     size = joined_size(kept)
-    if size > MOST_BYTES:
+    if size > MOST_FOOTER_BYTES:
         print(
             f"{margin.files.location}: gets no _metadata, which would have {size / 1e9:.1f} GB, "
             "more than a reader of Parquet takes; to be without this line, set create_metadata: "

@@ -17,10 +17,9 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from margin_cache.catalog.columns import check_unchanged, shard_schema
+from margin_cache.catalog.columns import check_unchanged, coordinates, shard_schema, spatial_index
 from margin_cache.catalog.model import CatalogInfo
 from margin_cache.catalog.partitions import unchanged_files
-from margin_cache.catalog.table_positions import coordinates, spatial_index
 from margin_cache.errors import MarginCacheError
 from margin_cache.healpix.boundary import is_within
 from margin_cache.healpix.margin_filter import find_candidates

@@ -10,7 +10,7 @@ import numpy as np
 
 from margin_cache.catalog.columns import read_schema, schema_source
 from margin_cache.catalog.consistency import check_consistency
-from margin_cache.catalog.formats import format_of, is_catalog
+from margin_cache.catalog.formats import check_hats_keys, format_of, is_catalog
 from margin_cache.catalog.model import INDEX_TOLERANCE, CatalogInfo
 from margin_cache.catalog.optional_files import OPTIONAL_FILES
 from margin_cache.catalog.partitions import (
@@ -233,7 +233,7 @@ def _margin_order(info: CatalogInfo, settings: MarginSettings, highest: int) -> 
 def _prepare(named: NamedMargin) -> Margin:
     info, settings, name, directory = named
     catalog_format = format_of(info)
-    catalog_format.check_hats_keys(info, given_keys(settings, Table.HATS))
+    check_hats_keys(info, given_keys(settings, Table.HATS))
     partitions = all_partitions = read_partitions(info)
     if settings.debug_filter_pixel_list:
         partitions = restrict(partitions, settings.debug_filter_pixel_list)

@@ -22,10 +22,10 @@ from margin_cache.catalog.columns import (
     schema_source,
     schema_without_dictionaries,
     shard_schema,
+    spatial_index,
     without_dictionaries,
 )
 from margin_cache.catalog.formats import format_of
-from margin_cache.catalog.table_positions import spatial_index
 from margin_cache.errors import MarginCacheError
 from margin_cache.margin.paths import PlanFiles, job_of
 from margin_cache.margin.shard import read_rows

@@ -1,4 +1,4 @@
-"""Files of partitions, open, so that all that is read is of one state of them."""
+"""Opens the files of partitions, so that all reads see one state of a file."""
 
 import weakref
 from collections.abc import Iterator
@@ -14,10 +14,8 @@ from numpy.typing import NDArray
 
 from margin_cache.catalog.columns import check_columns, check_schema
 from margin_cache.catalog.model import CatalogInfo, Partition
-from margin_cache.catalog.parquet_types import check_types
 from margin_cache.catalog.partitions import unchanged_files
-from margin_cache.parquet.column_chunks import row_ranges
-from margin_cache.parquet.column_sizes import ColumnSize, column_sizes
+from margin_cache.parquet.footers import ColumnSize, check_types, column_sizes, row_ranges
 from margin_cache.storage.parquet_file import READ_BYTES, open_parquet, unreadable
 
 if TYPE_CHECKING:
@@ -27,13 +25,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class PartitionFile:
-    """A file of a partition.
+    """An open file of a partition.
 
     Attributes:
         path: its path.
-        source: the same, open, so that all that is read is of one state of it.
+        source: the open file, so that all reads see one state of it.
         file: the same, as Parquet.
-        remote: what fetches parts of it, if the catalog is remote.
+        remote: fetches parts of the file if the catalog is remote.
     """
 
     path: Path
@@ -43,16 +41,14 @@ class PartitionFile:
 
     @cached_property
     def schema(self) -> pa.Schema:
-        """Its Arrow schema."""
         return self.file.schema_arrow
 
     @cached_property
     def sizes(self) -> dict[str, ColumnSize]:
-        """The sizes of its columns, by name."""
         return column_sizes(self.file, self.schema.names)
 
     def reopened(self, **options: Any) -> pq.ParquetFile:
-        """Return the same as Parquet, for another thread or with other options of PyArrow."""
+        """Open the file for another thread, or with other options of PyArrow."""
         return pq.ParquetFile(
             self.source,
             metadata=self.file.metadata,
@@ -63,7 +59,6 @@ class PartitionFile:
 
     @property
     def size(self) -> int:
-        """Its size in bytes."""
         return int(self.source.size())
 
     @property
@@ -98,7 +93,7 @@ def open_files(
         info: the catalog.
         partition: the partition, with its state when the margin was planned.
         schema: the Arrow schema of the catalog.
-        reader: what fetches files, if the catalog is remote.
+        reader: fetches the files of a remote catalog.
 
     Raises:
         MarginCacheError: the partition is damaged, has other columns than the catalog, or has
@@ -113,12 +108,12 @@ def open_files(
             raise unreadable(path, error) from None
         file = open_parquet(path, source)
         part = PartitionFile(path, source, file, remote)
-        # The catalog's own has been looked at before.
+        # The schema of the catalog was checked before.
         if not part.schema.equals(schema):
             check_columns(info, part.schema, path)
             check_schema(part.schema, schema, path)
         check_types(file.schema, path)
         if remote:
-            # Its room on the disk is given back as soon as nobody reads it any more.
+            # The local copy is deleted as soon as nobody reads it any more.
             weakref.finalize(part, remote.close)
         yield part

@@ -1,10 +1,10 @@
-"""Few rows of a Parquet file by Polars, which decodes no more than it must.
+"""Reads few rows of a Parquet file with Polars, which decodes only what it needs.
 
-PyArrow decodes all values of a row group, however few of its rows are wanted. Polars decodes the
-spatial index alone, and of the other columns the values of those rows that are wanted. What comes
-out is what PyArrow would read, bit by bit: types of which that is not sure are left to it, and so
-are files that Polars refuses or reads otherwise. Only this module imports Polars, when rows are
-first asked for, since that takes a tenth of a second.
+PyArrow decodes all values of a row group, even for few of its rows. Polars decodes the spatial
+index, and the values of the other columns for the selected rows only. The result is what PyArrow
+would read, bit by bit: PyArrow reads the types for which this is not certain, and the files that
+Polars cannot read or reads differently. Only this module imports Polars, when rows are first
+selected, because the import takes a tenth of a second.
 """
 
 import os
@@ -21,19 +21,19 @@ from numpy.typing import NDArray
 from margin_cache.parquet.partition_file import PartitionFile
 
 _LEAST_BYTES, _MOST_BYTES = 32 << 20, 256 << 20
-"""Columns are read together as long as those of a row group take up no more than four times what
-the index takes, which is read again for each part of them; but at least and at most this."""
+"""Limits of ``most_bytes_together``."""
 
 _RESULT_BYTES = 16 << 20
-"""And as long as their wanted values take up no more than this in memory."""
+"""Most bytes in memory of the selected values of columns that are read together."""
 
-_MOST_ALIKE = 2
-"""Rows are asked for by their index alone if no more of them, on average, have the same one: then
-few others have it. To ask for their numbers too takes up to a tenth of a map job's time."""
+_MOST_EQUAL = 2
+"""If no more of the selected rows than this, on average, have the same index, rows are selected by
+the index alone: few others have it. Selecting by row number too can take a tenth of a map job's
+time."""
 
 _STDERR = 2
 
-_ALIKE = (
+_EQUAL_TYPES = (
     pa.types.is_boolean,
     pa.types.is_integer,
     pa.types.is_floating,
@@ -45,58 +45,54 @@ _ALIKE = (
     pa.types.is_decimal128,
     pa.types.is_date32,
 )
-"""Types without children that Polars reads as PyArrow does."""
+"""Types without children that Polars and PyArrow read equally."""
 
 _LISTS = (pa.types.is_list, pa.types.is_large_list, pa.types.is_fixed_size_list)
 
-
-_TELLING = {"SNAPPY", "ZSTD", "BROTLI"}
-"""Codecs that tell Polars of most damage. Of GZIP, PyArrow alone compares the checksums; in pages
-that are not compressed or by LZ4, Polars takes codes and lengths that PyArrow would refuse."""
-
-
-class Refused(Exception):
-    """Polars does not read rows of a file, or reads others than those that are wanted."""
+_CHECKED_CODECS = {"SNAPPY", "ZSTD", "BROTLI"}
+"""Codecs with which Polars notices most damage. With GZIP, only PyArrow compares checksums; without
+compression or with LZ4, Polars accepts codes and lengths that PyArrow rejects."""
 
 
-def is_read_alike(part: PartitionFile, field: pa.Field) -> bool:
-    """Tell whether Polars reads a column of a file as PyArrow does, bit by bit.
+class PolarsFailed(Exception):
+    """Polars cannot read the rows, or reads others than the selected ones."""
 
-    Args:
-        part: the file.
-        field: the column, with its type in the file.
-    """
-    # Polars takes other names for patterns.
+
+def is_supported(part: PartitionFile, field: pa.Field) -> bool:
+    """Return whether Polars reads a column, with its type in the file, exactly as PyArrow does."""
+    # Polars takes these names as patterns.
     if field.name == "*" or field.name.startswith("^"):
         return False
-    if not part.sizes[field.name].codecs <= _TELLING:
+    if not part.sizes[field.name].codecs <= _CHECKED_CODECS:
         return False
-    kind = field.type
-    if pa.types.is_dictionary(kind):
-        kind = kind.value_type
-        return pa.types.is_string(kind) or pa.types.is_large_string(kind)
-    return _is_alike(kind)
+    arrow_type = field.type
+    if pa.types.is_dictionary(arrow_type):
+        arrow_type = arrow_type.value_type
+        return pa.types.is_string(arrow_type) or pa.types.is_large_string(arrow_type)
+    return _is_supported_type(arrow_type)
 
 
-def _is_alike(kind: pa.DataType) -> bool:
-    if any(is_of(kind) for is_of in _ALIKE):
+def _is_supported_type(arrow_type: pa.DataType) -> bool:
+    if any(is_of(arrow_type) for is_of in _EQUAL_TYPES):
         return True
-    if pa.types.is_timestamp(kind):
-        # Polars converts seconds, and refuses most names of zones.
-        return kind.unit != "s" and kind.tz in (None, "UTC")
-    if pa.types.is_duration(kind):
-        return kind.unit != "s"
-    if any(is_of(kind) for is_of in _LISTS):
-        return _is_alike(kind.value_type)
-    # Not maps, of whose equal keys Polars keeps the last.
-    return pa.types.is_struct(kind) and all(_is_alike(field.type) for field in kind)
+    if pa.types.is_timestamp(arrow_type):
+        # Polars converts seconds, and rejects most names of time zones.
+        return arrow_type.unit != "s" and arrow_type.tz in (None, "UTC")
+    if pa.types.is_duration(arrow_type):
+        return arrow_type.unit != "s"
+    if any(is_of(arrow_type) for is_of in _LISTS):
+        return _is_supported_type(arrow_type.value_type)
+    # No maps: of equal keys, Polars keeps the last one only.
+    return pa.types.is_struct(arrow_type) and all(
+        _is_supported_type(field.type) for field in arrow_type
+    )
 
 
-def part_bytes(index_bytes: int) -> int:
-    """Return most bytes that columns which are read together take up of a row group.
+def most_bytes_together(index_bytes: int) -> int:
+    """Return the most bytes of a row group that columns may have that are read together.
 
-    Args:
-        index_bytes: what the spatial index takes up.
+    The spatial index, of ``index_bytes``, is read again for each group of columns; so a group may
+    have four times its size.
     """
     return min(max(4 * index_bytes, _LEAST_BYTES), _MOST_BYTES)
 
@@ -113,40 +109,40 @@ def read_rows(
     Args:
         part: the file.
         index: name of the spatial index, and its values of the rows, shape (n,); None if the
-            catalog has none.
-        rows: indices of the rows in the file, ascending, none twice, shape (n,).
-        schema: the columns to read, all of which ``is_read_alike``, and the types to cast them to.
-        threads: threads of Polars; of all calls in a process the first decides.
+            catalog has no index.
+        rows: indices of the rows in the file, ascending, each once, shape (n,).
+        schema: the columns to read, which are all supported, and the types to cast them to.
+        threads: threads of Polars; the first call of a process decides.
 
     Returns:
-        The columns, each of n rows.
+        The columns, each with n rows.
 
     Raises:
-        Refused: Polars cannot read the file, or it is not the one that is open.
+        PolarsFailed: Polars cannot read the file, or the file was replaced.
     """
     polars = _import_polars(threads)
-    # Of what PyArrow has decoded before nothing is left, but the memory that it was in.
+    # Polars does not use the memory that PyArrow keeps for itself.
     pa.default_memory_pool().release_unused()
-    taken: dict[str, pa.ChunkedArray] = {}
-    if _broken:
-        raise Refused("Polars has failed in a way that it may not recover from")
+    columns: dict[str, pa.ChunkedArray] = {}
+    if _panics:
+        raise PolarsFailed("Polars may not have recovered from a panic")
     try:
-        for names in _parts(part, index and index[0], schema.names, len(rows)):
+        for names in _column_groups(part, index and index[0], schema.names, len(rows)):
             _check_same_file(part)
             table = _collect(polars, part, index, rows, names)
             _check_same_file(part)
             for name in names:
-                taken[name] = _cast(table[name], schema.field(name).type)
+                columns[name] = _cast(table[name], schema.field(name).type)
     except (polars.exceptions.PolarsError, pa.ArrowException, OSError, MemoryError) as error:
-        raise Refused(str(error)) from None
+        raise PolarsFailed(str(error)) from None
     except polars.exceptions.PanicException as error:
-        _broken.append(str(error))
-        raise Refused(str(error)) from None
-    return taken
+        _panics.append(str(error))
+        raise PolarsFailed(str(error)) from None
+    return columns
 
 
-_broken: list[str] = []
-"""What panics of Polars have said. Whether its threads survive one is not promised."""
+_panics: list[str] = []
+"""Messages of panics of Polars; its threads may not survive one."""
 
 
 def _collect(
@@ -159,39 +155,40 @@ def _collect(
     """Read rows of some columns.
 
     Raises:
-        Refused: others come out, as if it decodes the index of a damaged file otherwise.
+        PolarsFailed: Polars finds other rows, for example because it decodes a damaged index
+            differently.
     """
     number = _new_name(part.schema.names)
-    wanted = []
+    conditions = []
     values = np.unique(index[1]) if index is not None else np.array([])
     if index is not None:
-        wanted.append(_is_in(polars, index[0], values))
-    if _MOST_ALIKE * len(values) < len(rows):
-        wanted.append(_is_in(polars, number, rows.astype(np.uint32)))
+        conditions.append(_is_in(polars, index[0], values))
+    if _MOST_EQUAL * len(values) < len(rows):
+        conditions.append(_is_in(polars, number, rows.astype(np.uint32)))
     scan = polars.scan_parquet(
         part.path.absolute(),
         parallel="prefiltered",
         row_index_name=number,
-        # They may be wrong, and nearly all row groups have wanted rows.
+        # They may be wrong, and nearly all row groups have selected rows.
         use_statistics=False,
         hive_partitioning=False,
         glob=False,
     )
     with _silent():
-        frame = scan.filter(*wanted).select(number, *names).collect()
+        frame = scan.filter(*conditions).select(number, *names).collect()
     if len(frame) > len(rows):
-        # Rows of equal index have come along.
+        # Rows of equal index, which were not selected.
         frame = frame.filter(polars.Series(np.isin(frame[number].to_numpy(), rows)))
     table = frame.to_arrow()
     if not np.array_equal(table[number].to_numpy(), rows):
-        raise Refused("Polars finds other rows")
+        raise PolarsFailed("Polars finds other rows")
     return table
 
 
-def _cast(column: pa.ChunkedArray, kind: pa.DataType) -> pa.ChunkedArray:
-    """Cast a column to a type, also if it has another only by the names of fields inside."""
-    same = pa.field("", column.type).equals(pa.field("", kind), check_metadata=True)
-    return column if same else column.cast(kind)
+def _cast(column: pa.ChunkedArray, arrow_type: pa.DataType) -> pa.ChunkedArray:
+    """Cast a column, also if only the names of nested fields differ, which ``==`` ignores."""
+    same = pa.field("", column.type).equals(pa.field("", arrow_type), check_metadata=True)
+    return column if same else column.cast(arrow_type)
 
 
 def _is_in(polars: ModuleType, name: str, values: NDArray) -> Any:
@@ -206,21 +203,17 @@ def _new_name(names: list[str]) -> str:
 
 
 def _check_same_file(part: PartitionFile) -> None:
-    """Check that the file of a path is the one that is open, since Polars opens the path.
-
-    Raises:
-        Refused: it is another one, which has been moved there meanwhile.
-    """
+    """Check that the path still leads to the open file, because Polars opens the path again."""
     if not os.path.samestat(os.fstat(part.source.fileno()), part.path.stat()):
-        raise Refused("the file is another one now")
+        raise PolarsFailed("the file was replaced")
 
 
-def _parts(
+def _column_groups(
     part: PartitionFile, index: str | None, names: list[str], rows: int
 ) -> Iterator[list[str]]:
-    """Divide columns such that each part is small, in the file and in the result."""
+    """Divide columns into groups that are small in the file and in the result."""
     sizes = part.sizes
-    limit = part_bytes(sizes[index].stored if index is not None else 0)
+    limit = most_bytes_together(sizes[index].stored if index is not None else 0)
     together: list[str] = []
     in_file, in_result = 0, 0.0
     for name in names:
@@ -236,15 +229,15 @@ def _parts(
 
 @cache
 def _import_polars(threads: int) -> ModuleType:
-    """Import Polars with a number of threads, which it can be told only before."""
+    """Import Polars with a number of threads, which cannot be changed afterwards."""
     os.environ |= {
         "POLARS_MAX_THREADS": str(threads),
         "POLARS_ASYNC_THREAD_COUNT": str(threads),
-        # Row groups that are in memory before they are decoded.
+        # Row groups that are loaded before they are decoded.
         "POLARS_ROW_GROUP_PREFETCH_SIZE": "1",
-        # What the system has in memory anyway is read a column at a time.
+        # Files in the cache of the system are read one column at a time.
         "POLARS_FILE_DEFER_CACHED_READS": "1",
-        # Its threads free what others have allocated, of which each arena would keep its own.
+        # Threads free what other threads allocated, and each arena would keep its own.
         "_RJEM_MALLOC_CONF": "narenas:1",
     }
     import polars
@@ -254,7 +247,7 @@ def _import_polars(threads: int) -> ModuleType:
 
 @contextmanager
 def _silent() -> Iterator[None]:
-    """Keep from the terminal what Rust prints about a panic, many lines for one error."""
+    """Suppress the many lines that Rust prints to the terminal about a panic."""
     saved = os.dup(_STDERR)
     try:
         nowhere = os.open(os.devnull, os.O_WRONLY)

@@ -1,4 +1,4 @@
-"""The spatial index and the coordinates of all rows of partitions.
+"""Reads the spatial index and the coordinates of all rows of partitions, and checks them.
 
 Memory is bounded by batches of rows, not by the size of a partition or of its row groups.
 """
@@ -13,8 +13,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from margin_cache.catalog.columns import coordinates, spatial_index
 from margin_cache.catalog.model import INDEX_TOLERANCE, CatalogInfo
-from margin_cache.catalog.table_positions import coordinates, spatial_index
 from margin_cache.errors import MarginCacheError
 from margin_cache.healpix.boundary import is_within
 from margin_cache.healpix.neighbors import pixels_at
@@ -23,26 +23,20 @@ from margin_cache.parquet.partition_file import PartitionFile
 from margin_cache.storage.parquet_file import unreadable
 
 BATCH_ROWS = 1 << 16
-"""Rows that are decoded at once."""
+"""Rows that are decoded together."""
 
 _MOST_LONGITUDE = 720.0
-"""Right ascensions may be negative, or beyond a whole turn; more than two are a mistake."""
+"""Right ascensions may be negative or exceed a whole turn; more than two turns are an error."""
 
 _CELL_ORDER = 15
 """Coordinates are compared with the spatial index in cells of this order, or of the partition's if
-that is finer: 6.4 arcsec wide, so that few rows are near the border of one, and none that is
-accepted lies much farther from where its index says than the tolerance."""
+that is finer. They are 6.4 arcsec wide: few rows are near a border, and no accepted row is much
+farther from the position of its index than the tolerance."""
 
 
 @dataclass(frozen=True)
 class FilePositions:
-    """Spatial index and coordinates of some rows of a file.
-
-    Attributes:
-        pixel: pixel of the file's partition.
-        part: the file.
-        positions: the columns that ``read_positions`` yields.
-    """
+    """Some rows of a file, with the columns that ``read_positions`` yields."""
 
     pixel: Pixel
     part: PartitionFile
@@ -54,32 +48,26 @@ def read_positions(
 ) -> Iterator[pa.Table]:
     """Yield the spatial index and the coordinates of a file's rows, batch by batch.
 
-    Args:
-        info: the catalog.
-        pixel: the partition's pixel.
-        part: the file.
-        threads: threads that decode columns.
-
     Raises:
-        MarginCacheError: rows have no coordinates, or an index that is not in the partition.
+        MarginCacheError: rows have no coordinates, or an index outside the pixel of the partition.
     """
     columns = [info.ra_column, info.dec_column]
     if info.index_column is not None:
         columns.insert(0, info.index_column)
     for batch in _batches_of(part, columns, threads):
-        # By name, since Parquet adds columns inside others whose paths are such names. Without
-        # what the file says of nulls, which may differ from one partition to the next.
+        # By name, because the batch also has nested columns whose paths are equal to the names.
+        # Without the nullability of the file's schema, which may differ between partitions.
         table = pa.Table.from_arrays([batch[name] for name in columns], columns)
         if info.index_column is not None and table[info.index_column].null_count:
             nulls = _whole(part, [info.index_column])[info.index_column].null_count
             raise MarginCacheError(
-                f"{part.path}: {nulls} rows have a null {info.index_column}; "
-                "remove them from the catalog"
+                f"{part.path}: {nulls} rows have a null {info.index_column}. Remove them from the "
+                "catalog."
             )
         if not _are_positions(*coordinates(info, table)).all():
             raise MarginCacheError(
-                f"{part.path}: {_count_without_position(part, info)} rows have a null, NaN "
-                f"or impossible {info.ra_column} or {info.dec_column}; remove them from the catalog"
+                f"{part.path}: {_count_without_position(part, info)} rows have a null, NaN or "
+                f"impossible {info.ra_column} or {info.dec_column}. Remove them from the catalog."
             )
         if info.index_column is not None:
             _check_index(info, pixel, part, table[info.index_column].to_numpy())
@@ -91,13 +79,7 @@ def read_positions(
 def read_batches(
     path: Path, file: pq.ParquetFile, groups: Sequence[int], columns: list[str]
 ) -> Iterator[pa.RecordBatch]:
-    """Yield columns of the rows of row groups, batch by batch.
-
-    Args:
-        path: the file.
-        file: the same, open.
-        groups: numbers of row groups.
-        columns: names of columns.
+    """Yield columns of row groups, batch by batch.
 
     Raises:
         MarginCacheError: the file is damaged.
@@ -107,7 +89,7 @@ def read_batches(
         for batch in file.iter_batches(
             BATCH_ROWS, row_groups=groups, columns=columns, use_threads=False
         ):
-            # PyArrow does not say that a column of a damaged file has fewer values than others.
+            # PyArrow does not report a column with fewer values than others in a damaged file.
             if any(len(column) != batch.num_rows for column in batch.columns):
                 raise EOFError("one of its columns ends before its last row")
             left -= batch.num_rows
@@ -119,24 +101,20 @@ def read_batches(
 
 
 def _batches_of(part: PartitionFile, columns: list[str], threads: int) -> Iterator[pa.RecordBatch]:
-    """Yield columns of a file; with several threads the next batch is read while one is worked at.
-
-    Raises:
-        MarginCacheError: the file is damaged.
-    """
+    """Yield columns of a file; with several threads, the next batch is read in advance."""
     groups = range(part.file.num_row_groups)
     if threads == 1:
         yield from read_batches(part.path, part.file, groups, columns)
         return
-    lots = [columns[first :: threads - 1] for first in range(min(threads - 1, len(columns)))]
-    streams = [read_batches(part.path, part.reopened(), groups, lot) for lot in lots]
-    with ThreadPoolExecutor(len(lots)) as pool:
-        coming = [pool.submit(next, stream, None) for stream in streams]
+    shares = [columns[first :: threads - 1] for first in range(min(threads - 1, len(columns)))]
+    streams = [read_batches(part.path, part.reopened(), groups, share) for share in shares]
+    with ThreadPoolExecutor(len(shares)) as pool:
+        futures = [pool.submit(next, stream, None) for stream in streams]
         while True:
-            batches = [batch for each in coming if (batch := each.result()) is not None]
-            if len(batches) < len(lots):
-                return  # all of them have ended: each has yielded all rows of the file
-            coming = [pool.submit(next, stream, None) for stream in streams]
+            batches = [batch for future in futures if (batch := future.result()) is not None]
+            if len(batches) < len(shares):
+                return  # all streams have ended: each has yielded all rows of the file
+            futures = [pool.submit(next, stream, None) for stream in streams]
             if len({len(batch) for batch in batches}) > 1:
                 raise unreadable(part.path, EOFError("one of its columns ends before its last row"))
             yield pa.RecordBatch.from_arrays(
@@ -146,7 +124,7 @@ def _batches_of(part: PartitionFile, columns: list[str], threads: int) -> Iterat
 
 
 def _whole(part: PartitionFile, columns: list[str]) -> pa.Table:
-    """Read columns of a whole file, to say how many rows are wrong."""
+    """Read columns of a whole file, to count the wrong rows for a message."""
     try:
         return part.file.read(columns=columns, use_threads=False)
     except (pa.ArrowException, OSError) as error:
@@ -154,7 +132,7 @@ def _whole(part: PartitionFile, columns: list[str]) -> pa.Table:
 
 
 def _are_positions(lon: NDArray[np.float64], lat: NDArray[np.float64]) -> NDArray[np.bool_]:
-    """Tell which coordinates, in degrees, are possible; NaN is not."""
+    """Return a mask of the possible coordinates, in degrees; NaN is not possible."""
     return (np.abs(lon) <= _MOST_LONGITUDE) & (np.abs(lat) <= 90)
 
 
@@ -166,10 +144,9 @@ def _count_without_position(part: PartitionFile, info: CatalogInfo) -> int:
 def _check_index(
     info: CatalogInfo, pixel: Pixel, part: PartitionFile, index: NDArray[np.integer]
 ) -> None:
-    """Check that rows of a partition have the spatial index of its pixel.
+    """Check that the spatial index of rows is inside the pixel of their partition.
 
-    Only where it is a column: pixels made from the coordinates may lie beyond the border by a
-    rounding error.
+    Only an index that is a column: one made of the coordinates may be outside by a rounding error.
     """
     if info.index_column is None or pixel.order > info.index_order or not len(index):
         return
@@ -180,48 +157,45 @@ def _check_index(
         outside = np.count_nonzero((column < low) | (column > high))
         raise MarginCacheError(
             f"{part.path}: {outside} rows have a {info.index_column} outside the partition's "
-            "pixel; the catalog is damaged, or its index of another kind"
+            "pixel. The catalog is damaged, or its index is of another kind."
         )
 
 
-def check_coordinates(info: CatalogInfo, found: Sequence[FilePositions]) -> None:
-    """Check that rows lie where their spatial index says; without one, that was done in reading.
+def check_coordinates(info: CatalogInfo, files: Sequence[FilePositions]) -> None:
+    """Check that coordinates match the spatial index. Without an index, reading has checked them.
 
-    Args:
-        info: the catalog.
-        found: positions of some rows of files. They are looked at together, since that takes as
-            long for few rows as for many.
+    Rows of several files are checked together, because that takes as long for few rows as for many.
 
     Raises:
-        MarginCacheError: some lie elsewhere; the whole file is read to say how many.
+        MarginCacheError: some do not match; the whole file is read to count them.
     """
     if info.index_column is None:
         return
     by_order: dict[int, list[FilePositions]] = {}
-    for each in found:
-        by_order.setdefault(_cell_order(info, each.pixel.order), []).append(each)
-    for order, files in by_order.items():
-        rows = pa.concat_tables([each.positions for each in files])
+    for file in files:
+        by_order.setdefault(_cell_order(info, file.pixel.order), []).append(file)
+    for order, files_of_order in by_order.items():
+        rows = pa.concat_tables([file.positions for file in files_of_order])
         if _are_elsewhere(info, order, rows).any():
-            for each in files:
-                _check_alone(info, order, each)
+            for file in files_of_order:
+                _check_file(info, order, file)
 
 
-def _check_alone(info: CatalogInfo, order: int, found: FilePositions) -> None:
-    """Check the rows of one file, and count those of all of it that lie elsewhere."""
-    if not _are_elsewhere(info, order, found.positions).any():
+def _check_file(info: CatalogInfo, order: int, file: FilePositions) -> None:
+    if not _are_elsewhere(info, order, file.positions).any():
         return
-    table = _whole(found.part, found.positions.schema.names).drop_null()
+    table = _whole(file.part, file.positions.schema.names).drop_null()
     table = table.filter(pa.array(_are_positions(*coordinates(info, table))))
     count = int(np.count_nonzero(_are_elsewhere(info, order, table)))
-    raise _elsewhere(info, found.part.path, count, f"where their {info.index_column} says", "index")
+    position = f"the position of their {info.index_column}"
+    raise _elsewhere(info, file.part.path, count, position, "index")
 
 
 def _check_pixel(info: CatalogInfo, pixel: Pixel, part: PartitionFile, positions: pa.Table) -> None:
-    """Check that rows lie in the pixel of their partition, in a catalog without spatial index.
+    """Check that rows are in the pixel of their partition, in a catalog without spatial index.
 
     Raises:
-        MarginCacheError: some lie elsewhere; the whole file is read to say how many.
+        MarginCacheError: some are not; the whole file is read to count them.
     """
 
     def are_elsewhere(table: pa.Table) -> NDArray[np.bool_]:
@@ -236,22 +210,22 @@ def _check_pixel(info: CatalogInfo, pixel: Pixel, part: PartitionFile, positions
 
 
 def _elsewhere(
-    info: CatalogInfo, path: Path, count: int, place: str, frame: str
+    info: CatalogInfo, path: Path, count: int, position: str, frame: str
 ) -> MarginCacheError:
     return MarginCacheError(
         f"{path}: {count} rows have a {info.ra_column} and {info.dec_column} more than "
-        f"{INDEX_TOLERANCE:g} arcsec from {place}; are these the right columns, in degrees, and in "
-        f"the frame of the {frame} (ICRS)?"
+        f"{INDEX_TOLERANCE:g} arcsec from {position}. Check that these are the right columns, in "
+        f"degrees and in the frame of the {frame} (ICRS)."
     )
 
 
 def _cell_order(info: CatalogInfo, order: int) -> int:
-    """Return the order of the cells in which rows of a partition of an order are looked at."""
+    """Return the order of the cells in which rows of a partition are compared with their index."""
     return min(max(order, _CELL_ORDER), info.index_order)
 
 
 def _are_elsewhere(info: CatalogInfo, order: int, table: pa.Table) -> NDArray[np.bool_]:
-    """Tell which rows are not in the cell, of an order, of their spatial index."""
+    """Return a mask of the rows that are too far from the cell of their spatial index."""
     index = spatial_index(info, table)
     shift = info.index_shift + 2 * (info.index_order - order)
     cells = (index >> index.dtype.type(shift)).astype(np.int64)
@@ -261,9 +235,9 @@ def _are_elsewhere(info: CatalogInfo, order: int, table: pa.Table) -> NDArray[np
 def _are_beyond(
     lon: NDArray[np.float64], lat: NDArray[np.float64], order: int, cells: NDArray[np.int64]
 ) -> NDArray[np.bool_]:
-    """Tell which points are farther from their cells than the tolerance."""
+    """Return a mask of the points that are farther from their cells than the tolerance."""
     elsewhere = pixels_at(order, lon, lat) != cells
-    # Few are left, whose distance takes fifty times as long.
+    # The distance takes fifty times as long, so only few points get here.
     beyond = np.flatnonzero(elsewhere)
     elsewhere[beyond] = ~is_within(lon[beyond], lat[beyond], order, cells[beyond], INDEX_TOLERANCE)
     return elsewhere

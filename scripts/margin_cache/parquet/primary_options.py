@@ -1,8 +1,8 @@
-"""How the files of a primary catalog are written, as far as footers tell, for its margin's files.
+"""Finds out from footers how the files of a primary catalog are written, as its margins are too.
 
-What they do not tell is the level of compression and the size of pages. The files that hats writes
-are recognized by the encodings that it chooses, and for them hats' own values are taken; for all
-others PyArrow's defaults, with which most other catalogs are written.
+Footers do not contain the compression level and the page size. Files by hats are recognized by
+their encodings, and get the values of hats; all others get PyArrow's defaults, with which most
+other catalogs are written.
 """
 
 import sys
@@ -18,9 +18,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from margin_cache.catalog.model import CatalogInfo, Partitions
-from margin_cache.catalog.parquet_types import check_types, has_utc_times
 from margin_cache.catalog.partitions import partition_files
 from margin_cache.errors import MarginCacheError
+from margin_cache.parquet.footers import check_types, has_utc_times
 from margin_cache.storage.missing_parts import fetch_parts
 from margin_cache.storage.parquet_file import open_parquet
 from margin_cache.storage.parquet_footer import MOST_HEADER, PageHeader, read_page_header
@@ -29,16 +29,17 @@ PYARROW_GROUP_ROWS = 1 << 20
 """Most rows of a row group that PyArrow writes by default."""
 
 HATS_GROUP_ROWS, HATS_LEVEL, HATS_PAGE_BYTES = 100_000, 15, 128 << 10
-"""Most rows of a row group, zstd's level, and the size of pages that hats 0.11 writes by default.
+"""Defaults of hats 0.11: most rows of a row group, compression level of zstd, page size.
 
 Source: ``get_parquet_write_table_kwargs`` in hats.io.file_io
 """
 
 ROWS_WANTED, MOST_FILES = 100_000, 16
-"""How many rows' footers are read, so that one odd partition does not decide, and most files."""
+"""Files are sampled until they have this many rows, or are this many: one unusual partition must
+not decide."""
 
 _LZ4_OF_HADOOP = "UNKNOWN"
-"""PyArrow's name of it: of the codecs that it reads, the only one that it does not write."""
+"""PyArrow's name of this codec, the only one that it reads and does not write."""
 
 _WIDTHS = {"FLOAT": 4, "DOUBLE": 8}
 """Bytes of a floating-point value."""
@@ -52,17 +53,17 @@ TYPES_OF_ENCODINGS = {
     "DELTA_LENGTH_BYTE_ARRAY": ("BYTE_ARRAY",),
     "DELTA_BYTE_ARRAY": _BYTES,
 }
-"""Encodings that PyArrow's writer can be told to use, beside the plain one and dictionaries, and
-the physical types that each is for."""
+"""Encodings that PyArrow's writer can use, except plain and dictionaries, with the physical types
+that each is for."""
 
 
 @dataclass(frozen=True)
 class ColumnOptions:
-    """How a column is written; of nested columns, each column inside.
+    """How a leaf column is written.
 
     Attributes:
         dictionary: whether it has dictionaries.
-        encoding: its encoding, if it has none; empty for the writer's own choice.
+        encoding: its encoding if it has no dictionaries; "" for the writer's choice.
         statistics: whether it has statistics.
     """
 
@@ -76,17 +77,17 @@ class PrimaryOptions:
     """How the files of a primary catalog are written. The defaults are PyArrow's.
 
     Attributes:
-        compression: codec, by PyArrow's name of it.
-        compression_level: its level; None for PyArrow's default.
+        compression: codec, by PyArrow's name.
+        compression_level: None for PyArrow's default.
         row_group_rows: most rows of a row group.
         page_bytes: size of data pages and of dictionaries; None for PyArrow's default.
         data_page_version: 1.0 or 2.0.
         page_index: whether there is an index of pages.
         page_checksums: whether pages have checksums.
         utc_times: whether times of day are declared to be in UTC.
-        columns: options of columns by their paths, as PyArrow writes them.
-        sorting_columns: path, whether descending, and whether nulls are first, of the columns that
-            rows are said to be sorted by, the spatial index first.
+        columns: options of leaf columns by path, as PyArrow writes it.
+        sorting_columns: columns that the rows are declared to be sorted by, the spatial index
+            first: path, whether descending, whether nulls come first.
     """
 
     compression: str = "snappy"
@@ -102,34 +103,34 @@ class PrimaryOptions:
 
 
 def options_from_json(values: Mapping[str, Any]) -> PrimaryOptions:
-    """Return options of which JSON has made mappings."""
+    """Return options that were saved as JSON."""
     columns = {path: ColumnOptions(**column) for path, column in values["columns"].items()}
     return PrimaryOptions(**{**values, "columns": columns})
 
 
 def read_primary_options(info: CatalogInfo, partitions: Partitions) -> PrimaryOptions:
-    """Return how the files of a catalog are written, from its first files that have any rows.
+    """Return how the first files of a catalog with rows are written.
 
     Raises:
-        MarginCacheError: one of them cannot be read, or has what PyArrow does not write.
+        MarginCacheError: a file cannot be read, or PyArrow does not write its types.
     """
     files = list(_first_files(info, partitions))
     if not files:
         return PrimaryOptions()
-    path, first = files[0]
+    first_path, first = files[0]
     footers = [file.metadata for _, file in files]
     chunks = _chunks_by_path(files)
     is_indexed = any(chunk.has_offset_index for chunk in _chunks_of(first))
     codec = Counter(chunk.compression for chunk in _chunks_of(first)).most_common(1)[0][0]
-    columns = {name: _column_options(found) for name, found in chunks.items()}
+    columns = {path: _column_options(of_column) for path, of_column in chunks.items()}
     is_from_hats = (
         codec == "ZSTD"
         and is_indexed
         and any(column.encoding == "BYTE_STREAM_SPLIT" for column in columns.values())
     )
-    page = _first_page(path, first)
+    page = _first_page(first_path, first)
     return PrimaryOptions(
-        compression=_codec_like(codec, path),
+        compression=_margin_codec(codec, first_path),
         compression_level=HATS_LEVEL if is_from_hats else None,
         row_group_rows=_group_rows(
             footers, HATS_GROUP_ROWS if is_from_hats else PYARROW_GROUP_ROWS
@@ -138,7 +139,7 @@ def read_primary_options(info: CatalogInfo, partitions: Partitions) -> PrimaryOp
         data_page_version="2.0" if page.is_second_version else "1.0",
         page_index=is_indexed,
         page_checksums=page.has_checksum,
-        utc_times=has_utc_times(first.schema, path),
+        utc_times=has_utc_times(first.schema, first_path),
         columns=columns,
         sorting_columns=_sorting_columns(info, partitions, first, list(chunks)),
     )
@@ -152,10 +153,9 @@ def _first_page(path: Path, file: pq.ParquetFile) -> PageHeader:
 
 
 def leaf_columns(schema: pa.Schema) -> list[tuple[str, str]]:
-    """Return path and physical type of each column that Parquet has for a schema.
+    """Return path and physical type of each leaf column of a schema.
 
-    Those inside others have paths of their own, with names that the writer of a file chooses; these
-    are PyArrow's.
+    Writers of files name nested columns differently; these paths are PyArrow's.
     """
     file = BytesIO()
     pq.write_metadata(schema, file)
@@ -165,7 +165,7 @@ def leaf_columns(schema: pa.Schema) -> list[tuple[str, str]]:
 def _first_files(
     info: CatalogInfo, partitions: Partitions
 ) -> Iterator[tuple[Path, pq.ParquetFile]]:
-    """Yield the first files that have rows, until they have enough; check the types of all."""
+    """Yield files that have rows until the sample is large enough; check the types of all."""
     rows = count = 0
     for pixel, _ in partitions:
         for path in partition_files(info, pixel):
@@ -182,7 +182,7 @@ def _first_files(
 def _chunks_by_path(
     files: list[tuple[Path, pq.ParquetFile]],
 ) -> dict[str, list[pq.ColumnChunkMetaData]]:
-    """Return the column chunks of files, by paths as PyArrow writes them."""
+    """Return the column chunks of files by path, as PyArrow writes it."""
     chunks: dict[str, list[pq.ColumnChunkMetaData]] = defaultdict(list)
     for _, file in files:
         paths = [path for path, _ in leaf_columns(file.schema_arrow)]
@@ -193,17 +193,17 @@ def _chunks_by_path(
 
 
 def _chunks_of(file: pq.ParquetFile) -> Iterator[pq.ColumnChunkMetaData]:
-    """Yield the column chunks of a file, row group by row group."""
     for number in range(file.metadata.num_row_groups):
         group = file.metadata.row_group(number)
         yield from map(group.column, range(group.num_columns))
 
 
 def _column_options(chunks: list[pq.ColumnChunkMetaData]) -> ColumnOptions:
-    """Return how a column is written, from its chunks."""
     encodings = Counter(encoding for chunk in chunks for encoding in chunk.encodings)
-    dictionary = any(chunk.has_dictionary_page for chunk in chunks) and _is_useful(chunks)
-    encoding = next((each for each in TYPES_OF_ENCODINGS if each in encodings), "")
+    dictionary = any(chunk.has_dictionary_page for chunk in chunks) and _is_dictionary_useful(
+        chunks
+    )
+    encoding = next((name for name in TYPES_OF_ENCODINGS if name in encodings), "")
     return ColumnOptions(
         dictionary=dictionary,
         encoding="" if dictionary else encoding,
@@ -211,11 +211,11 @@ def _column_options(chunks: list[pq.ColumnChunkMetaData]) -> ColumnOptions:
     )
 
 
-def _is_useful(chunks: list[pq.ColumnChunkMetaData]) -> bool:
-    """Tell whether the dictionaries of a column make it smaller.
+def _is_dictionary_useful(chunks: list[pq.ColumnChunkMetaData]) -> bool:
+    """Return whether the dictionaries of a column make it smaller.
 
-    Asked of floating-point values only, which hardly repeat: PyArrow's default makes dictionaries
-    of them too, and for the few rows of a margin they take a third of the time of writing.
+    Always true except for floating-point values, which hardly repeat: PyArrow's default makes
+    dictionaries of them too, which take a third of the time of writing a margin.
     """
     width = _WIDTHS.get(chunks[0].physical_type)
     if width is None:
@@ -230,7 +230,8 @@ def _is_useful(chunks: list[pq.ColumnChunkMetaData]) -> bool:
 def _group_rows(footers: list[pq.FileMetaData], default: int) -> int:
     """Return the most rows that row groups are written with.
 
-    Where row groups are of different sizes, it is a power of two, which is the same tomorrow.
+    If row groups differ in size, it is rounded up to a power of two, so that a few more rows in the
+    catalog do not change it.
     """
     sizes = [
         [footer.row_group(number).num_rows for number in range(footer.num_row_groups)]
@@ -247,11 +248,10 @@ def _group_rows(footers: list[pq.FileMetaData], default: int) -> int:
 def _sorting_columns(
     info: CatalogInfo, partitions: Partitions, file: pq.ParquetFile, paths: list[str]
 ) -> list[list[Any]]:
-    """Return the columns that rows are said to be sorted by, as far as it is true of a margin too.
+    """Return the declared sorting columns that are true of a margin too.
 
-    Rows of a margin are sorted by the spatial index. Those of equal index stay in the order of
-    their file, if all of them are from one file: not if partitions are directories, nor if there
-    are several in a pixel of the index.
+    Rows of a margin are sorted by the spatial index. Rows of equal index keep the order of their
+    file, but may be from several files if partitions are directories or finer than the index.
     """
     declared = [
         [paths[column.column_index], column.descending, column.nulls_first]
@@ -264,25 +264,25 @@ def _sorting_columns(
     return declared if is_of_one_file else declared[:1]
 
 
-def _codec_like(compression: str, file: Path) -> str:
-    """Return the codec that margins of a primary are written with, by PyArrow's name of its own.
+def _margin_codec(compression: str, file: Path) -> str:
+    """Return the codec of a margin, by the name that PyArrow's writer takes.
 
     Raises:
-        MarginCacheError: PyArrow does not read it.
+        MarginCacheError: PyArrow does not read the codec.
     """
     if compression == "UNCOMPRESSED":
         return "none"
     if compression == _LZ4_OF_HADOOP:
         print(
-            f"{file}: is compressed with the LZ4 of Hadoop, which nothing shall write any more; "
-            "the margin gets LZ4_RAW, which has taken its place",
+            f"{file}: is compressed with the deprecated LZ4 of Hadoop; the margin is compressed "
+            "with LZ4_RAW, its successor",
             file=sys.stderr,
         )
         return "lz4"
     codec = compression.lower()
     if codec == "lzo" or not pa.Codec.is_available(codec):
         raise MarginCacheError(
-            f"{file}: is compressed with {compression}, which PyArrow does not read; write the "
-            "catalog again with another codec"
+            f"{file}: is compressed with {compression}, which PyArrow does not read. Write the "
+            "catalog again with another codec."
         )
     return codec

@@ -6,7 +6,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from margin_cache.errors import MarginCacheError
-from margin_cache.parquet.column_chunks import column_ranges
+from margin_cache.parquet.footers import column_ranges
 from margin_cache.storage.parquet_file import open_parquet
 from margin_cache.storage.remote_file import RemoteFile
 

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from margin_cache.catalog.partitions import partition_files
 from margin_cache.errors import MarginCacheError
 from margin_cache.healpix.nested import resolution
-from margin_cache.parquet.polars_rows import part_bytes
+from margin_cache.parquet.polars_rows import most_bytes_together
 from margin_cache.parquet.positions import BATCH_ROWS
 from margin_cache.planning.model import Plan
 from margin_cache.storage.parquet_file import open_parquet
@@ -133,7 +133,7 @@ def largest_row_group(plan: Plan) -> RowGroupSize:
         return RowGroupSize(100, BATCH_ROWS, size_mb, size_mb, 2.0)
     stored = {each.path_in_schema: each.total_compressed_size for each in _chunks(group)}
     index = stored.get(plan.parameters.catalog.index_column or "", 0)
-    together = index + max(part_bytes(index), *stored.values(), 0)
+    together = index + max(most_bytes_together(index), *stored.values(), 0)
     return RowGroupSize(
         footer.num_columns,
         group.num_rows,

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from margin_cache.catalog.partitions import partition_files
 from margin_cache.healpix.nested import Ints, Pixel
 from margin_cache.margin.model import Margin
-from margin_cache.parquet.column_chunks import column_ranges
+from margin_cache.parquet.footers import column_ranges
 from margin_cache.report.contents import ReportData
 from margin_cache.report.style import (
     MARGIN,

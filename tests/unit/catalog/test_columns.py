@@ -3,6 +3,7 @@
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -12,13 +13,16 @@ from margin_cache.catalog.columns import (
     check_columns,
     check_schema,
     check_unchanged,
+    coordinates,
     read_schema,
     schema_without_dictionaries,
     shard_schema,
+    spatial_index,
     without_dictionaries,
 )
 from margin_cache.errors import MarginCacheError
 from margin_cache.healpix.nested import Pixel
+from support import skies
 from support.catalog_infos import HATS, HIPSCAT, some_partitions
 
 PATH = Path("a.parquet")
@@ -107,7 +111,7 @@ def test_a_column_that_is_needed_and_missing_is_named(name: str) -> None:
     ],
 )
 def test_a_column_of_a_wrong_type_is_named(name: str, kind: pa.DataType, wanted: str) -> None:
-    said = f"a.parquet: the column {name} has the type {kind}, not {wanted} one"
+    said = f"a.parquet: the column {name} has the type {kind}, but a margin needs {wanted} type"
     with pytest.raises(MarginCacheError, match=said):
         check_columns(HIPSCAT, changed(name, kind), PATH)
 
@@ -123,7 +127,7 @@ def test_a_name_that_two_columns_have_is_named() -> None:
 
 @pytest.mark.parametrize("name", [DESTINATION, SOURCE])
 def test_a_name_that_shards_need_is_refused(name: str) -> None:
-    with pytest.raises(MarginCacheError, match=f"a.parquet: has a column {name}, which only"):
+    with pytest.raises(MarginCacheError, match=f"a.parquet: has a column {name}, which is"):
         check_columns(HIPSCAT, SCHEMA.append(pa.field(name, pa.int8())), PATH)
 
 
@@ -136,14 +140,14 @@ def test_a_name_that_shards_need_is_refused(name: str) -> None:
         (SCHEMA.remove(3), "lacks the column mag"),
         (
             SCHEMA.append(pa.field("more", pa.int8())),
-            "has a column more more than the catalog",
+            "has the column more, which the catalog does not have",
         ),
         (pa.schema([SCHEMA.field(at) for at in (0, 2, 1, 3)]), "are in another order"),
     ],
     ids=["lacks", "more", "order"],
 )
 def test_columns_that_differ_are_named(schema: pa.Schema, said: str) -> None:
-    with pytest.raises(MarginCacheError, match=f"a.parquet: .*{said}; all partitions need"):
+    with pytest.raises(MarginCacheError, match=f"a.parquet: .*{said}. All partitions need"):
         check_schema(schema, SCHEMA, PATH)
 
 
@@ -230,5 +234,30 @@ def test_a_common_metadata_that_is_a_link_to_nowhere_is_named(tmp_path: Path) ->
 
 def test_one_column_for_both_coordinates_is_refused() -> None:
     info = replace(HIPSCAT, dec_column="ra")
-    with pytest.raises(MarginCacheError, match="gives the column ra both as right ascension and"):
+    with pytest.raises(MarginCacheError, match="names the column ra both as right ascension and"):
         check_columns(info, SCHEMA, PATH)
+
+
+# --- index and coordinates of rows ----------------------------------------------------------
+
+
+def test_the_spatial_index_is_the_column() -> None:
+    values = np.array([3 << 40, 1 << 63], np.uint64)
+    table = pa.table({"_hipscat_index": values, "ra": [1.0, 2.0], "dec": [0.0, 0.0]})
+    found = spatial_index(HIPSCAT, table)
+    assert found.dtype == np.uint64
+    np.testing.assert_array_equal(found, values)
+
+
+def test_a_spatial_index_is_made_of_the_coordinates_where_there_is_none() -> None:
+    ra, dec = skies.uniform_sky(np.random.default_rng(4), 500)
+    found = spatial_index(HATS, pa.table({"ra": ra, "dec": dec}))
+    np.testing.assert_array_equal(found, skies.nested_pixels(ra, dec, 29))
+
+
+def test_coordinates_are_doubles_and_nan_where_they_are_null() -> None:
+    table = pa.table({"ra": pa.array([1.5, None], pa.float32()), "dec": [None, -2.5]})
+    lon, lat = coordinates(HATS, table)
+    assert lon.dtype == lat.dtype == np.float64
+    np.testing.assert_array_equal(lon, [1.5, np.nan])
+    np.testing.assert_array_equal(lat, [np.nan, -2.5])

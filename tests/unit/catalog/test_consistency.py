@@ -85,7 +85,7 @@ def test_a_file_that_metadata_lists_is_missed(info: CatalogInfo) -> None:
 def test_a_file_that_metadata_does_not_list_is_named(info: CatalogInfo) -> None:
     name = "a" if info.npix_suffix == "/" else ""
     more = write_partition(info, 4, 3071, TABLE, name)
-    said = f"_metadata: does not list {more.relative_to(info.parquet_dir)}, which is there"
+    said = f"_metadata: does not list {more.relative_to(info.parquet_dir)}. Write"
     assert said in refused(info)
     pq.ParquetWriter(more, TABLE.schema).close()
     assert pq.read_metadata(more).num_row_groups == 0
@@ -137,7 +137,7 @@ def test_metadata_that_cannot_be_read_is_named(info: CatalogInfo) -> None:
     assert refused(info).startswith(f"{path}: cannot be read (")
     path.unlink()
     path.symlink_to("gone")
-    assert refused(info) == f"{path}: is a link that leads nowhere; remove it"
+    assert refused(info) == f"{path}: is a broken link. Remove it."
 
 
 @pytest.mark.parametrize("value", ["many", "-1", "1.5"])

@@ -123,7 +123,7 @@ def test_a_property_that_is_missing_or_empty_is_named(
 
 @pytest.mark.parametrize("kind", ["margin", "association", "map"])
 def test_a_catalog_of_another_type_is_refused(kind: str, tmp_path: Path) -> None:
-    with pytest.raises(MarginCacheError, match=f"is a catalog of type {kind}; a margin is made"):
+    with pytest.raises(MarginCacheError, match=f"is a catalog of type {kind}. Margins are made"):
         read(tmp_path, dataproduct_type=kind)
 
 
@@ -210,13 +210,13 @@ def test_further_properties_are_those_that_hats_would_write() -> None:
 @pytest.mark.parametrize(
     ("given", "said"),
     [
-        ({"hats_nrows": 5}, "hats_nrows is said of the margin by the workflow; leave it out"),
-        ({"total_rows": 5}, "total_rows is said of the margin by the workflow; leave it out"),
-        ({"catalog_name": "x"}, "catalog_name is said of the margin"),
-        ({"a b": 1}, "a b is not a name of letters"),
+        ({"hats_nrows": 5}, "the workflow writes hats_nrows itself. Remove it"),
+        ({"total_rows": 5}, "the workflow writes total_rows itself"),
+        ({"catalog_name": "x"}, "the workflow writes catalog_name itself"),
+        ({"a b": 1}, "a b is not a valid name"),
         ({"hats_max_rows": "many"}, "hats_max_rows: Input should be a valid integer"),
         *(
-            ({"obs_title": value}, "the value of obs_title has a backslash, an end of a line or")
+            ({"obs_title": value}, "the value of obs_title contains a backslash or a control")
             for value in ("a\\", "C:\\new", "two\nlines", "a\ttab")
         ),
     ],

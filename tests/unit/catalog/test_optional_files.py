@@ -20,7 +20,7 @@ def test_nothing_is_made_if_nothing_is_asked_for(tmp_path: Path) -> None:
 def test_what_hats_says_is_one_line(tmp_path: Path) -> None:
     with pytest.raises(
         MarginCacheError,
-        match=r"^create_summary_md: hats cannot make README.md of this margin \(.+\); leave",
+        match=r"^create_summary_md: hats cannot make README.md of this margin \(.+\)\. Remove",
     ) as caught:
         make_optional_files(tmp_path, "margin", ["create_summary_md"])
     assert "\n" not in str(caught.value)

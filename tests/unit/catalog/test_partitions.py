@@ -127,17 +127,19 @@ def test_what_may_be_a_partition_and_is_not_called_so_is_named(
         write_list(info, PIXELS)
     path = put(Path(info.path, info.dataset, name), is_directory)
     shown = str(path) if "\n" not in name else repr(str(path))
-    with pytest.raises(MarginCacheError, match=re.escape(f"{shown}: may hold rows")):
+    with pytest.raises(MarginCacheError, match=re.escape(f"{shown}: may be a partition")):
         read_partitions(info)
 
 
 def test_partitions_under_the_suffix_of_other_catalogs_are_named(info: CatalogInfo) -> None:
     for suffix in {"", ".parquet", ".parq"} - {info.npix_suffix.rstrip("/")}:
         path = put(Path(info.path, info.dataset, f"Norder=1/Dir=0/Npix=3{suffix}"), not suffix)
-        due = f"is called Npix=N{info.npix_suffix.rstrip('/')} here; give it"
-        with pytest.raises(MarginCacheError, match=re.escape(f"{path}: may hold")) as caught:
+        expected = f"is not named Npix=N{info.npix_suffix.rstrip('/')}, as in this catalog"
+        with pytest.raises(
+            MarginCacheError, match=re.escape(f"{path}: may be a partition")
+        ) as caught:
             read_partitions(info)
-        assert due in str(caught.value)
+        assert expected in str(caught.value)
         path.rename(path.with_name(f"elsewhere{suffix}"))
 
 
@@ -192,7 +194,7 @@ def test_a_directory_that_may_not_be_listed_is_named(place: str, mode: int) -> N
         assert said == ""  # what is in it is found by name
     else:
         assert said.startswith(f"margin_cache.errors.MarginCacheError: {closed}")
-        assert "cannot be read (Permission denied)" in said
+        assert "cannot look for partitions here (Permission denied)" in said
         assert len(said.splitlines()) == 1
 
 
@@ -228,7 +230,7 @@ def test_what_is_no_directory_where_one_is_due_is_named(
         path.touch()
     else:
         path.symlink_to(path.name if what == "loop" else "gone")
-    with pytest.raises(MarginCacheError, match=re.escape(f"{path}: partitions are looked for")):
+    with pytest.raises(MarginCacheError, match=re.escape(f"{path}: cannot look for partitions")):
         read_partitions(info)
 
 
@@ -244,7 +246,7 @@ def test_a_partition_that_is_a_link_to_nowhere_is_named(target: str, info: Catal
     file = file_of(info, 2)
     file.unlink()
     file.symlink_to(file.name if target == "loop" else target)
-    with pytest.raises(MarginCacheError, match=re.escape(f"{file}: partitions are looked for")):
+    with pytest.raises(MarginCacheError, match=re.escape(f"{file}: cannot look for partitions")):
         read_partitions(info)
 
 
@@ -281,7 +283,7 @@ def test_pixels_that_there_are_not_are_named(order: int, last: int, tmp_path: Pa
     assert len(read_partitions(info).orders) == 1
     write_partition(info, order, last + 1, TABLE)
     with pytest.raises(
-        MarginCacheError, match=rf"Npix={last + 1}\.parquet: there is no such pixel"
+        MarginCacheError, match=rf"Npix={last + 1}\.parquet: this pixel does not exist"
     ):
         read_partitions(info)
 
@@ -291,7 +293,7 @@ def test_numbers_of_no_pixel_are_named(number: str, info: CatalogInfo) -> None:
     path = Path(info.path, info.dataset, number + info.npix_suffix.rstrip("/"))
     path.parent.mkdir(parents=True, exist_ok=True)
     path.touch()
-    with pytest.raises(MarginCacheError, match=re.escape(f"{path}: there is no such pixel")):
+    with pytest.raises(MarginCacheError, match=re.escape(f"{path}: this pixel does not exist")):
         read_partitions(info)
 
 
@@ -303,8 +305,8 @@ def test_a_partition_in_another_place_than_its_own_is_named(place: str, info: Ca
     path = Path(info.path, info.dataset, place + suffix)
     path.parent.mkdir(parents=True, exist_ok=True)
     path.touch()
-    said = f"{path}: is not where a partition of its pixel is due, in Norder=3/Dir=0/Npix=7{suffix}"
-    with pytest.raises(MarginCacheError, match=re.escape(f"{said};")):
+    said = f"{path}: is in the wrong directory. Move it to Norder=3/Dir=0/Npix=7{suffix}, or"
+    with pytest.raises(MarginCacheError, match=re.escape(said)):
         read_partitions(info)
 
 
@@ -322,7 +324,7 @@ def test_a_list_that_agrees_in_any_order_is_fine(info: CatalogInfo) -> None:
     ("pixels", "said"),
     [
         ([*PIXELS, (3, 100)], r"lists Norder=3/Dir=0/Npix=100\S*, which is missing \(1 listed"),
-        (PIXELS[1:], r"does not list Norder=1/Dir=0/Npix=0\S*, which is there .*1 there and not"),
+        (PIXELS[1:], r"does not list Norder=1/Dir=0/Npix=0\S* .*1 existing ones are not listed"),
     ],
 )
 def test_a_list_that_does_not_agree_with_the_files_is_refused(
@@ -351,7 +353,7 @@ def test_files_that_are_cut_off_are_named(size: int, info: CatalogInfo) -> None:
     state = "truncated or not Parquet" if size else "empty"
     with pytest.raises(MarginCacheError) as caught:
         check_whole(info, partitions)
-    assert str(caught.value) == f"{file}: is {state} ({size} bytes); copy it again"
+    assert str(caught.value) == f"{file}: is {state} ({size} bytes). Copy it again."
 
 
 def test_a_file_that_is_gone_after_the_list_was_made_is_named(info: CatalogInfo) -> None:

@@ -78,7 +78,7 @@ def test_metadata_has_the_footers_in_the_order_of_the_pixels(reduced: Margin) ->
 def test_a_metadata_file_that_nothing_could_read_is_not_written(
     reduced: Margin, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("margin_cache.margin.finish.MOST_BYTES", 1000)
+    monkeypatch.setattr("margin_cache.margin.finish.MOST_FOOTER_BYTES", 1000)
     finish_margin(reduced)
     assert not (reduced.files.output_dir / "_metadata").exists()
     assert f"{reduced.files.output_dir}: gets no _metadata, which would" in capsys.readouterr().err

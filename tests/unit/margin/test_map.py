@@ -250,7 +250,7 @@ def test_coordinates_that_contradict_the_index_make_no_shard(
     path.write_text(json.dumps({**info, "dec_column": "mag"}))
     margin = prepare(fine_filtering=fine)
     shard = margin.files.shard(margin.plan.map_names[0])
-    with pytest.raises(MarginCacheError, match="are these the right columns"):
+    with pytest.raises(MarginCacheError, match="Check that these are the right columns"):
         map_partitions(margin.plan, 0, shard)
     assert not shard.exists()
 

@@ -13,7 +13,7 @@ from margin_cache.margin.map import map_partitions
 from margin_cache.margin.model import Margin, load_margins, save_margin
 from margin_cache.margin.prepare import prepare_margins
 from margin_cache.margin.remote_partitions import remote_reader, use_mirror
-from margin_cache.parquet.column_chunks import column_ranges
+from margin_cache.parquet.footers import column_ranges
 from margin_cache.storage import missing_parts
 from margin_cache.storage.parquet_file import open_parquet
 from support.faulty_server import Behaviour, faulty_server

@@ -13,9 +13,9 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from margin_cache.catalog.columns import coordinates
 from margin_cache.catalog.model import CatalogInfo, Partition
 from margin_cache.catalog.partitions import partition_state
-from margin_cache.catalog.table_positions import coordinates
 from margin_cache.errors import MarginCacheError
 from margin_cache.healpix.nested import Pixel
 from margin_cache.parquet import positions
@@ -257,7 +257,7 @@ def test_coordinates_that_contradict_the_index_are_counted(
         wrong.check_coordinates()
     count = re.fullmatch(
         re.escape(str(wrong.path)) + r": (\d+) rows have a ra and dec more than 5 arcsec from "
-        r"where their _hipscat_index says; are these the right columns, in degrees, .*",
+        r"the position of their _hipscat_index\. Check that these are the right columns, .*",
         str(caught.value),
     )
     assert count and 900 < int(count[1]) < ROWS
@@ -318,8 +318,9 @@ def test_without_an_index_coordinates_may_not_contradict_the_partition(catalog: 
     with pytest.raises(MarginCacheError) as caught:
         wrong.read()
     assert str(caught.value) == (
-        f"{wrong.path}: 2 rows have a ra and dec more than 5 arcsec from the partition's pixel; "
-        "are these the right columns, in degrees, and in the frame of the partitions (ICRS)?"
+        f"{wrong.path}: 2 rows have a ra and dec more than 5 arcsec from the partition's pixel. "
+        "Check that these are the right columns, in degrees and in the frame of the partitions "
+        "(ICRS)."
     )
 
 
@@ -334,7 +335,7 @@ def test_a_partition_that_changed_after_planning_is_refused(change: str, catalog
         pq.write_table(rows, catalog.path)
         later = 0 if change == "size" else 10**9
         os.utime(catalog.path, ns=(stat.st_mtime_ns, stat.st_mtime_ns + later))
-    assert catalog.refused() == "was changed after the run began; start the run again"
+    assert catalog.refused() == "was changed after the run began. Start the run again."
 
 
 def test_a_partition_of_another_schema_is_refused(catalog: Catalog) -> None:

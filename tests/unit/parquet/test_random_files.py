@@ -101,7 +101,7 @@ def test_no_bit_differs(
 
     monkeypatch.setattr(row_selection, "read_rows", and_count)
     # Else a panic in one file would be the end of it for all.
-    monkeypatch.setattr(polars_rows, "_broken", Forgetful())
+    monkeypatch.setattr(polars_rows, "_panics", Forgetful())
     for case in range(FILES // len(WRITERS)):
         rng = np.random.default_rng([SEED, case])
         path = tmp_path / f"{case}.parquet"

@@ -190,7 +190,7 @@ def test_what_polars_refuses_is_read_by_pyarrow(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refuse(*arguments: object) -> None:
-        raise polars_rows.Refused("not this one")
+        raise polars_rows.PolarsFailed("not this one")
 
     monkeypatch.setattr(row_selection, "_are_few", lambda part, rows: True)
     monkeypatch.setattr(row_selection, "read_rows", refuse)
@@ -244,7 +244,7 @@ def test_timestamps_of_int96_are_as_they_are_read_or_refused(nested: bool, tmp_p
     found = select_rows(open_file(path), table.select([]), None, np.array([0, 0, 1]), schema, 1)
     assert found.cast(table.schema).equals(table.take(pa.array([0, 0, 1])))
     for row in (2, 3):
-        said = f"{path}: the column t has timestamps of type INT96 beyond the years 1678 to 2261"
+        said = f"{path}: the column t has timestamps of type INT96 outside the years 1678 to 2261"
         with pytest.raises(MarginCacheError, match=said):
             select_rows(open_file(path), table.select([]), None, np.array([0, row]), schema, 1)
 
