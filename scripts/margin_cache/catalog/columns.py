@@ -31,43 +31,30 @@ def without_dictionaries(arrow_type: pa.DataType) -> pa.DataType:
     if pa.types.is_binary_view(arrow_type):
         return pa.binary()
     if pa.types.is_struct(arrow_type):
-        return pa.struct(
-            [field.with_type(without_dictionaries(field.type)) for field in arrow_type]
-        )
+        return pa.struct([_plain(field) for field in arrow_type])
     if pa.types.is_map(arrow_type):
-        return pa.map_(
-            arrow_type.key_field.with_type(without_dictionaries(arrow_type.key_type)),
-            arrow_type.item_field.with_type(without_dictionaries(arrow_type.item_type)),
-        )
+        return pa.map_(_plain(arrow_type.key_field), _plain(arrow_type.item_field))
     if pa.types.is_fixed_size_list(arrow_type):
-        return pa.list_(
-            arrow_type.value_field.with_type(without_dictionaries(arrow_type.value_type)),
-            arrow_type.list_size,
-        )
+        return pa.list_(_plain(arrow_type.value_field), arrow_type.list_size)
     if pa.types.is_large_list(arrow_type):
-        return pa.large_list(
-            arrow_type.value_field.with_type(without_dictionaries(arrow_type.value_type))
-        )
+        return pa.large_list(_plain(arrow_type.value_field))
     if pa.types.is_list(arrow_type):
-        return pa.list_(
-            arrow_type.value_field.with_type(without_dictionaries(arrow_type.value_type))
-        )
+        return pa.list_(_plain(arrow_type.value_field))
     return arrow_type
+
+
+def _plain(field: pa.Field) -> pa.Field:
+    return field.with_type(without_dictionaries(field.type))
 
 
 def schema_without_dictionaries(schema: pa.Schema) -> pa.Schema:
     """Return a schema without metadata, dictionaries and views."""
-    return pa.schema([field.with_type(without_dictionaries(field.type)) for field in schema])
+    return pa.schema([_plain(field) for field in schema])
 
 
 def shard_schema(primary: pa.Schema) -> pa.Schema:
-    return pa.schema(
-        [
-            pa.field(DESTINATION, pa.uint32()),
-            pa.field(SOURCE, pa.uint32()),
-            *schema_without_dictionaries(primary),
-        ]
-    )
+    own = [pa.field(DESTINATION, pa.uint32()), pa.field(SOURCE, pa.uint32())]
+    return pa.schema([*own, *schema_without_dictionaries(primary)])
 
 
 def read_schema(info: CatalogInfo, partitions: Partitions) -> pa.Schema:
@@ -98,12 +85,7 @@ def schema_source(info: CatalogInfo, partitions: Partitions) -> Path:
 
 
 def check_columns(info: CatalogInfo, schema: pa.Schema, source: Path) -> None:
-    """Check that a file has the spatial index and the coordinates, and each column once.
-
-    Raises:
-        MarginCacheError: a column is missing or has a wrong type, two have the same name, or one
-            has the name of a column of shards.
-    """
+    """Check that a file has the spatial index and the coordinates, and each column once."""
     for name, times in Counter(schema.names).most_common(1):
         if times > 1:
             raise MarginCacheError(f"{source}: has several columns {name}. Rename all but one.")
@@ -118,28 +100,24 @@ def check_columns(info: CatalogInfo, schema: pa.Schema, source: Path) -> None:
                 f"{source}: has a column {name}, which is reserved for intermediate files. Rename "
                 "it."
             )
-    index = (
-        [] if info.index_column is None else [(info.index_column, _is_index, "a 64-bit integer")]
-    )
-    for column, is_right, expected in (
-        *index,
-        (info.ra_column, pa.types.is_floating, "a floating-point"),
-        (info.dec_column, pa.types.is_floating, "a floating-point"),
-    ):
+    for column in (info.index_column, info.ra_column, info.dec_column):
+        if column is None:
+            continue
         if column not in schema.names:
             raise MarginCacheError(
                 f"{source}: has no column {column}, which a margin needs. Check the column names "
                 "in the catalog's metadata."
             )
-        if not is_right(schema.field(column).type):
+        arrow_type = schema.field(column).type
+        if column == info.index_column:
+            is_right, expected = arrow_type in (pa.int64(), pa.uint64()), "a 64-bit integer"
+        else:
+            is_right, expected = pa.types.is_floating(arrow_type), "a floating-point"
+        if not is_right:
             raise MarginCacheError(
-                f"{source}: the column {column} has the type {schema.field(column).type}, "
-                f"but a margin needs {expected} type"
+                f"{source}: the column {column} has the type {arrow_type}, but a margin needs "
+                f"{expected} type"
             )
-
-
-def _is_index(arrow_type: pa.DataType) -> bool:
-    return arrow_type in (pa.int64(), pa.uint64())
 
 
 def check_schema(schema: pa.Schema, expected: pa.Schema, path: Path) -> None:
@@ -169,11 +147,7 @@ def _difference(schema: pa.Schema, expected: pa.Schema) -> str:
 
 
 def spatial_index(info: CatalogInfo, table: pa.Table) -> NDArray[np.integer]:
-    """Return the spatial index of n rows; without such a column, made of the coordinates.
-
-    Returns:
-        int64 or uint64 array of shape (n,).
-    """
+    """Return the spatial index (int64 or uint64), or pixels made of the coordinates without one."""
     if info.index_column is not None:
         return table[info.index_column].to_numpy()
     # Imported here, because jobs of catalogs with the column start faster without it.

@@ -35,13 +35,6 @@ def check_consistency(info: CatalogInfo, partitions: Partitions) -> None:
 
     The number of rows in the catalog's description is compared with ``_metadata``; without it, with
     the footers of all files, unless partition_info.csv has already shown that no file is missing.
-
-    Args:
-        info: the catalog.
-        partitions: all its partitions.
-
-    Raises:
-        MarginCacheError: something differs or cannot be read.
     """
     path = info.parquet_dir / METADATA
     stated = format_of(info).stated_rows(info)
@@ -64,11 +57,7 @@ def check_consistency(info: CatalogInfo, partitions: Partitions) -> None:
 
 
 def read_metadata(path: Path) -> pq.FileMetaData | None:
-    """Return the content of ``_metadata``; None if it is missing or too large.
-
-    Raises:
-        MarginCacheError: it cannot be read.
-    """
+    """Return the content of ``_metadata``; None if it is missing or too large."""
     check_ordinary(path)
     try:
         if path.stat().st_size > MOST_BYTES:

@@ -5,15 +5,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol
 
-import numpy as np
 import pyarrow as pa
-from numpy.typing import NDArray
 
 from margin_cache.catalog import hats, hipscat
 from margin_cache.catalog.model import CatalogInfo, MarginSummary
 from margin_cache.catalog.spec import CATALOG_INFO, COLLECTION_PROPERTIES, PROPERTIES
 from margin_cache.errors import MarginCacheError
-from margin_cache.healpix.nested import Pixel
+from margin_cache.healpix.nested import Ints, Pixel
 from margin_cache.storage.urls import joined
 
 
@@ -22,58 +20,41 @@ class CatalogFormat(Protocol):
 
     def read_info(self, path: str) -> CatalogInfo:
         """Read the description of the catalog in a directory."""
-        ...
 
     def is_margin(self, path: Path) -> bool:
         """Return whether the description in a directory is that of a margin."""
-        ...
 
     def stated_rows(self, info: CatalogInfo) -> tuple[str, int] | None:
         """Return the number of rows in the description, and its key and file for messages."""
-        ...
 
     def margin_schema(self, primary: pa.Schema, source: Path) -> pa.Schema:
         """Return the schema of a margin. ``source`` is the file that has the primary's schema."""
-        ...
 
     def pixel_columns(
-        self,
-        orders: NDArray[np.int64],
-        pixels: NDArray[np.int64],
-        source_orders: NDArray[np.int64],
-        source_pixels: NDArray[np.int64],
-    ) -> dict[str, NDArray[np.int64]]:
-        """Return the columns that name the pixels of rows, each of shape (n,).
+        self, pixels: tuple[Ints, Ints], sources: tuple[Ints, Ints]
+    ) -> dict[str, Ints]:
+        """Return the columns that name the pixels of n rows.
 
-        Args:
-            orders: orders of the pixels whose margins the rows are in, shape (n,).
-            pixels: their nested numbers, shape (n,).
-            source_orders: orders of the partitions that the rows are from, shape (n,).
-            source_pixels: their nested numbers, shape (n,).
+        Both arguments are orders and numbers of shape (n,): of the pixels whose margins the rows
+        are in, and of the partitions that they are from.
         """
-        ...
 
     def additional_properties(self, values: Mapping[str, Any]) -> dict[str, str]:
         """Return the lines that ``addl_hats_properties`` adds to the description."""
-        ...
 
     def footer_path(self, info: CatalogInfo, path: str) -> str:
         """Return how ``_metadata`` names a file, given its path in the catalog."""
-        ...
 
     def write_description(
         self, directory: Path, summary: MarginSummary
     ) -> tuple[dict[str, Any], list[str]]:
         """Write the description of a margin; return it, and the names of its files."""
-        ...
 
     def partition_list(self, pixels: Iterable[Pixel]) -> str:
         """Return the content of partition_info.csv."""
-        ...
 
     def format_version(self) -> str:
         """Return the version of the format that margins are written in."""
-        ...
 
     def collection_of(self, info: CatalogInfo, output_dir: Path) -> Path | None:
         """Return the collection that a margin lies in, if it is the one of its primary table."""
@@ -81,17 +62,12 @@ class CatalogFormat(Protocol):
 
     def is_registered(self, info: CatalogInfo, output_dir: Path) -> bool:
         """Return whether a margin is listed in its collection, or is in none."""
-        ...
 
     def register(self, info: CatalogInfo, output_dir: Path, size: int | None = None) -> None:
         """List a margin in its collection, if it is in one.
 
-        Args:
-            info: the primary catalog.
-            output_dir: directory of the margin.
-            size: bytes of all files of the collection except its properties; counted if None.
+        ``size``: bytes of all files of the collection except its properties; counted if None.
         """
-        ...
 
 
 _FORMATS: dict[str, CatalogFormat] = {"hipscat": hipscat, "hats": hats}
@@ -107,9 +83,6 @@ def read_catalog_info(path: str, url: str = "") -> CatalogInfo:
     Args:
         path: directory of the catalog; of a HATS collection, the primary table is read.
         url: URL of a remote catalog, of which the directory is the local copy.
-
-    Raises:
-        MarginCacheError: the catalog is missing, damaged, or not one of objects or sources.
     """
     where = f"input_catalog_path: {url or path}"
     try:

@@ -7,9 +7,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
-from numpy.typing import NDArray
 
 from margin_cache import __version__
 from margin_cache.catalog.model import CatalogInfo, MarginSummary
@@ -25,14 +23,9 @@ from margin_cache.catalog.spec import (
     HatsKey,
 )
 from margin_cache.errors import MarginCacheError
-from margin_cache.healpix.nested import MAX_ORDER, Pixel
+from margin_cache.healpix.nested import MAX_ORDER, Ints, Pixel
 from margin_cache.storage.directories import directory_size
-from margin_cache.storage.files import (
-    atomic_path,
-    check_ordinary,
-    exclusive_lock,
-    rewrite_text,
-)
+from margin_cache.storage.files import atomic_path, check_ordinary, exclusive_lock, rewrite_text
 
 _HATS_VERSION = {HatsKey.RELEASE_DATE: "2025-08-22", HatsKey.VERSION: "v1.0"}
 """Version of the specification that margins are written in."""
@@ -63,11 +56,7 @@ _NOT_CONFIGURABLE = (
 
 
 def read_properties(path: Path) -> dict[str, str]:
-    """Return the keys and values of a Java properties file.
-
-    Raises:
-        MarginCacheError: it is missing or damaged.
-    """
+    """Return the keys and values of a Java properties file."""
     # Imported here, because map and reduce jobs start faster without it.
     import javaproperties
 
@@ -80,11 +69,7 @@ def read_properties(path: Path) -> dict[str, str]:
 
 
 def primary_of(collection: str) -> str:
-    """Return the directory of the primary table of a collection.
-
-    Raises:
-        MarginCacheError: the collection names none.
-    """
+    """Return the directory of the primary table of a collection."""
     path = Path(collection, COLLECTION_PROPERTIES)
     try:
         return str(Path(collection, read_properties(path)[HatsKey.PRIMARY]))
@@ -139,11 +124,7 @@ def _info_file(path: str) -> str:
 
 
 def stated_rows(info: CatalogInfo) -> tuple[str, int] | None:
-    """Return the number of rows in the description, and its key and file for messages.
-
-    Raises:
-        MarginCacheError: it is not a number.
-    """
+    """Return the number of rows in the description, and its key and file for messages."""
     source = _info_file(info.path)
     rows = read_properties(Path(info.path, source)).get(HatsKey.ROWS)
     if not rows:
@@ -161,12 +142,7 @@ def margin_schema(primary: pa.Schema, source: Path) -> pa.Schema:
     return primary
 
 
-def pixel_columns(
-    orders: NDArray[np.int64],
-    pixels: NDArray[np.int64],
-    source_orders: NDArray[np.int64],
-    source_pixels: NDArray[np.int64],
-) -> dict[str, NDArray[np.int64]]:
+def pixel_columns(pixels: tuple[Ints, Ints], sources: tuple[Ints, Ints]) -> dict[str, Ints]:
     """Return no columns: rows of a HATS margin do not name pixels."""
     return {}
 
@@ -238,7 +214,7 @@ def write_description(directory: Path, summary: MarginSummary) -> tuple[dict[str
         **_HATS_VERSION,
     }
     for name in PROPERTIES:
-        _write_properties(directory / name, description, "HATS catalog")
+        _write_properties(directory / name, description)
     return description, list(PROPERTIES)
 
 
@@ -252,14 +228,14 @@ def format_version() -> str:
     return _HATS_VERSION[HatsKey.VERSION]
 
 
-def _write_properties(path: Path, values: Mapping[str, Any], comment: str | None) -> None:
+def _write_properties(path: Path, values: Mapping[str, Any]) -> None:
     from jproperties import Properties
 
     properties = Properties(process_escapes_in_values=False)
     for key, value in values.items():
         properties[key] = value
     with atomic_path(path) as temporary, temporary.open("wb") as file:
-        properties.store(file, initial_comments=comment, encoding="utf-8", timestamp=False)
+        properties.store(file, initial_comments="HATS catalog", encoding="utf-8", timestamp=False)
 
 
 def collection_of(info: CatalogInfo, output_dir: Path) -> Path | None:
@@ -293,13 +269,8 @@ def _margins(values: Mapping[str, str]) -> list[str]:
 def register(info: CatalogInfo, output_dir: Path, size: int | None = None) -> None:
     """Add a margin to the collection of its primary, if it is in that directory.
 
-    The first margin of a collection becomes its default, and the size of the collection is updated
-    if it is stated. All other lines stay as they are.
-
-    Args:
-        info: the primary catalog.
-        output_dir: directory of the margin.
-        size: bytes of all files of the collection except its properties; counted if None.
+    The first margin becomes the default. If the size of the collection is stated, it is updated:
+    ``size`` (counted if None) and the properties. All other lines stay as they are.
     """
     path = output_dir.parent / COLLECTION_PROPERTIES
     if not _is_in_collection(info, output_dir):

@@ -5,9 +5,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
-from numpy.typing import NDArray
 
 from margin_cache.catalog.model import CatalogInfo, MarginSummary
 from margin_cache.catalog.spec import (
@@ -22,7 +20,7 @@ from margin_cache.catalog.spec import (
     pixel_dir,
 )
 from margin_cache.errors import MarginCacheError
-from margin_cache.healpix.nested import Pixel
+from margin_cache.healpix.nested import Ints, Pixel
 from margin_cache.storage.files import check_ordinary, read_json, write_json
 
 PIXEL_COLUMNS = {NORDER: pa.uint8(), DIR: pa.uint64(), NPIX: pa.uint64()}
@@ -70,11 +68,7 @@ def is_margin(path: Path) -> bool:
 
 
 def stated_rows(info: CatalogInfo) -> tuple[str, int] | None:
-    """Return the number of rows in the description, and its key and file for messages.
-
-    Raises:
-        MarginCacheError: it is not a whole number.
-    """
+    """Return the number of rows in the description, and its key and file for messages."""
     rows = (read_json(Path(info.path, CATALOG_INFO)) or {}).get(HipscatKey.ROWS)
     if rows is None:
         return None
@@ -154,15 +148,13 @@ def _with_source_columns(pandas: dict[str, Any]) -> dict[str, Any]:
     return {**pandas, "columns": others + added + columns[len(others) :]}
 
 
-def pixel_columns(
-    orders: NDArray[np.int64],
-    pixels: NDArray[np.int64],
-    source_orders: NDArray[np.int64],
-    source_pixels: NDArray[np.int64],
-) -> dict[str, NDArray[np.int64]]:
-    values = (orders, pixel_dir(pixels), pixels)
-    source_values = (source_orders, pixel_dir(source_pixels), source_pixels)
-    return dict(zip((*PIXEL_COLUMNS, *_SOURCE_COLUMNS), values + source_values, strict=True))
+def pixel_columns(pixels: tuple[Ints, Ints], sources: tuple[Ints, Ints]) -> dict[str, Ints]:
+    values = [
+        column
+        for orders, numbers in (pixels, sources)
+        for column in (orders, pixel_dir(numbers), numbers)
+    ]
+    return dict(zip((*PIXEL_COLUMNS, *_SOURCE_COLUMNS), values, strict=True))
 
 
 def additional_properties(values: Mapping[str, Any]) -> dict[str, str]:

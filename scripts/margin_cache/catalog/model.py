@@ -27,8 +27,6 @@ class CatalogInfo:
     Attributes:
         format: hipscat or hats.
         path: directory of the catalog as configured; of a collection, of its primary table.
-        name: name of the catalog.
-        epoch: epoch of the coordinates; None if unknown.
         ra_column, dec_column: columns of the coordinates in degrees.
         index_column: column of the spatial index; None if the catalog has none.
         index_order: order of the nested pixel in the spatial index.
@@ -80,9 +78,7 @@ class MarginSummary:
     """What the description of a margin is made of.
 
     Attributes:
-        primary: the primary catalog.
         output_dir: directory of the margin; its name is the name of the margin.
-        rows: number of rows.
         threshold: margin threshold in arcsec.
         order: highest order of the margin's partitions; of the primary's if the margin has none.
         sky_fraction: share of the sky that the margin's partitions cover.

@@ -36,9 +36,6 @@ def make_optional_files(margin: Path, name: str, keys: Iterable[str]) -> list[st
         margin: directory with the Parquet files and, except for ``OF_ROWS``, the description.
         name: name of the margin, which the directory may not have yet.
         keys: the keys that ask for the files.
-
-    Raises:
-        MarginCacheError: hats fails.
     """
     for key in keys:
         command = [sys.executable, "-m", __name__, str(margin), name, key]

@@ -37,12 +37,7 @@ def partition_files(info: CatalogInfo, pixel: Pixel) -> list[Path]:
 
 
 def partition_state(info: CatalogInfo, pixel: Pixel) -> State:
-    """Return the state of a partition's files.
-
-    Raises:
-        OSError: the partition is missing.
-        MarginCacheError: a file is a pipe, a socket or a device.
-    """
+    """Return the state of a partition's files; OSError if the partition is missing."""
     return _state_of(info, partition_files(info, pixel))
 
 
@@ -66,11 +61,7 @@ def _digest_of_parts(files: list[Path], states: list[os.stat_result]) -> int:
 
 
 def unchanged_files(info: CatalogInfo, partition: Partition) -> list[Path]:
-    """Return the files of a partition, and check that its state is still the planned one.
-
-    Raises:
-        MarginCacheError: the partition was changed or removed.
-    """
+    """Return the files of a partition, and check that its state is still the planned one."""
     files = []
     try:
         files = partition_files(info, partition.pixel)
@@ -129,12 +120,7 @@ def _check_dates(info: CatalogInfo, states: Iterable[tuple[Pixel, State]]) -> No
 
 
 def _scan_partitions(info: CatalogInfo) -> Iterator[tuple[Pixel, State]]:
-    """Yield pixel and state of each partition.
-
-    Raises:
-        MarginCacheError: a directory cannot be listed, the pixel of a partition does not exist, a
-            partition is in a wrong directory, or a name resembles that of a partition.
-    """
+    """Yield pixel and state of each partition."""
     suffix = info.npix_suffix.rstrip("/")
     pattern = re.compile(f"{NPIX}=([0-9]+)" + re.escape(suffix))
     for order, directory in _numbered(info.parquet_dir, NORDER):
@@ -185,11 +171,7 @@ def _check_name(entry: os.DirEntry[str], expected: str) -> None:
 
 
 def _entries(directory: Path) -> list[os.DirEntry[str]]:
-    """List a directory; a directory that cannot be listed must not be left out.
-
-    Raises:
-        MarginCacheError: it cannot be listed, or is not a directory.
-    """
+    """List a directory; a directory that cannot be listed must not be left out."""
     try:
         with os.scandir(directory) as entries:
             return list(entries)
@@ -205,11 +187,7 @@ def _unlisted(path: Path, error: OSError) -> MarginCacheError:
 
 
 def listed_partitions(info: CatalogInfo) -> set[Pixel] | None:
-    """Return the partitions in partition_info.csv; None if there is no such file.
-
-    Raises:
-        MarginCacheError: the file cannot be read.
-    """
+    """Return the partitions in partition_info.csv; None if there is no such file."""
     where, path = f"input_catalog_path: {info.path}", Path(info.path, PARTITION_INFO)
     check_ordinary(path)
     try:
@@ -230,11 +208,7 @@ def listed_partitions(info: CatalogInfo) -> set[Pixel] | None:
 
 
 def restrict(partitions: Partitions, wanted: tuple[tuple[int, int], ...]) -> Partitions:
-    """Return the partitions that overlap a pixel of ``debug_filter_pixel_list``.
-
-    Raises:
-        MarginCacheError: no partition overlaps one of the pixels.
-    """
+    """Return the partitions that overlap a pixel of ``debug_filter_pixel_list``."""
     starts, ends = pixel_ranges(partitions.orders, partitions.pixels)
     chosen = np.zeros(len(starts), dtype=bool)
     for pixel, first, last in zip(wanted, *pixel_ranges(*np.array(wanted).T), strict=True):
@@ -253,9 +227,6 @@ def check_whole(info: CatalogInfo, partitions: Partitions) -> None:
 
     Two small reads a file reveal an interrupted copy before any job starts. Objects of a remote
     catalog are always whole, and are not read here.
-
-    Raises:
-        MarginCacheError: a file is empty, truncated or not Parquet, or a partition has no file.
     """
     if info.url:
         return

@@ -28,7 +28,7 @@ def pixels_within(
     contains it, and then selected by distance, which keeps a few too many.
 
     Args:
-        sources: orders and pixels of disjoint pixels in nested order, each of shape (s,).
+        sources: orders and numbers of disjoint pixels in nested order, each of shape (s,).
         destinations: the same, of shape (d,).
         threshold: angular distance in arcsec; infinite for all pairs with cells that touch.
         finest: finest order of the cells, which are nowhere thinner than a finite threshold.

@@ -37,18 +37,11 @@ _CHUNK = 1 << 11
 
 
 def distance_to_pixel(lon: ArrayLike, lat: ArrayLike, order: ArrayLike, pixel: ArrayLike) -> Floats:
-    """Return the angular distance from points to the boundaries of pixels.
+    """Return the angular distance in arcsec from points to the boundaries of pixels, shape (n,).
 
-    Points inside a pixel have the distance to the nearest point of its boundary too.
-
-    Args:
-        lon: longitudes or right ascensions in degrees, shape (n,).
-        lat: latitudes or declinations in degrees, -90 to 90, shape (n,).
-        order: orders of the pixels, 0 to 29, shape (n,) or scalar.
-        pixel: nested pixel numbers, shape (n,) or scalar.
-
-    Returns:
-        Distances in arcsec, shape (n,), with an error below 1e-6 arcsec.
+    Points are in degrees, orders 0 to 29, numbers nested; all of shape (n,) or scalar. A point
+    inside a pixel has the distance to the nearest point of its boundary too. The error is below
+    1e-6 arcsec.
     """
     lon, lat, order, pixel = _as_pairs(lon, lat, order, pixel)
     distance = np.empty(lon.shape)
@@ -64,20 +57,10 @@ def distance_to_pixel(lon: ArrayLike, lat: ArrayLike, order: ArrayLike, pixel: A
 def is_within(
     lon: ArrayLike, lat: ArrayLike, order: ArrayLike, pixel: ArrayLike, threshold: float
 ) -> NDArray[np.bool_]:
-    """Return a mask of the points within a threshold of the boundaries of pixels.
+    """Return a mask of the points within a threshold (arcsec) of the boundaries of pixels.
 
     Equal to ``distance_to_pixel(...) <= threshold``, but faster, because the distances to a few
     points of the boundary decide for most pairs.
-
-    Args:
-        lon: longitudes or right ascensions in degrees, shape (n,).
-        lat: latitudes or declinations in degrees, -90 to 90, shape (n,).
-        order: orders of the pixels, 0 to 29, shape (n,) or scalar.
-        pixel: nested pixel numbers, shape (n,) or scalar.
-        threshold: angular distance in arcsec.
-
-    Returns:
-        bool array of shape (n,).
     """
     lon, lat, order, pixel = _as_pairs(lon, lat, order, pixel)
     within = np.empty(lon.shape, dtype=bool)

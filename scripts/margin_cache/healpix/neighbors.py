@@ -8,11 +8,7 @@ from margin_cache.healpix.nested import MAX_ORDER
 
 
 def cells_and_neighbours(order: int, cells: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Return each cell with the up to eight cells that touch it.
-
-    Args:
-        order: order of the cells.
-        cells: nested pixel numbers, shape (n,).
+    """Return each of n cells, in nested numbers, with the up to eight cells that touch it.
 
     Returns:
         int64 array of shape (n, 9); the cell itself first, -1 where there is no neighbour (eight
@@ -31,15 +27,9 @@ def centres(
 
 
 def pixels_at(order: int, lon: NDArray[np.float64], lat: NDArray[np.float64]) -> NDArray[np.int64]:
-    """Return the pixels that points lie in.
+    """Return the nested numbers of the pixels that contain points, all of shape (n,).
 
-    Args:
-        order: order of the pixels.
-        lon: longitudes or right ascensions in degrees, of any turn, shape (n,).
-        lat: latitudes or declinations in degrees, shape (n,).
-
-    Returns:
-        Nested pixel numbers, int64 array of shape (n,).
+    Points are in degrees; longitudes may be of any turn.
     """
     return hpgeom.angle_to_pixel(2**order, lon % 360, lat, nest=True, lonlat=True)
 
@@ -52,10 +42,6 @@ def are_inside(
 ) -> NDArray[np.bool_]:
     """Return a mask of the points that are inside their pixels; near a border, up to rounding.
 
-    Args:
-        lon: longitudes or right ascensions in degrees, of any turn, shape (n,).
-        lat: latitudes or declinations in degrees, shape (n,).
-        order: orders of the pixels, shape (n,).
-        pixel: nested pixel numbers, shape (n,).
+    Points are in degrees, numbers nested; all of shape (n,).
     """
     return pixels_at(MAX_ORDER, lon, lat) >> 2 * (MAX_ORDER - order) == pixel

@@ -50,10 +50,8 @@ def finest_margin_order(threshold: float) -> int:
     """Return the finest order whose cells are nowhere thinner than a threshold.
 
     At this order and at every coarser one, all points within the threshold of a point are in the
-    point's cell or in one that touches it.
-
-    Args:
-        threshold: angular distance in arcsec, at most ``resolution(0) / COARSE_FACTOR``.
+    point's cell or in one that touches it. The threshold is in arcsec, at most
+    ``resolution(0) / COARSE_FACTOR``.
     """
     return min(MAX_ORDER, math.floor(math.log2(resolution(0) / (COARSE_FACTOR * threshold))))
 
@@ -61,12 +59,7 @@ def finest_margin_order(threshold: float) -> int:
 def pixel_ranges(
     orders: NDArray[np.integer], pixels: NDArray[np.integer], order: int = MAX_ORDER
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Return the half-open ranges that pixels cover at a finer order.
-
-    Args:
-        orders: orders of the pixels, shape (n,), none above ``order``.
-        pixels: nested pixel numbers, shape (n,).
-        order: the order of the ranges.
+    """Return the half-open ranges that pixels cover at an order, which none of them exceeds.
 
     Returns:
         First pixel and one past the last pixel, each int64 of shape (n,).
@@ -79,11 +72,9 @@ def pixel_ranges(
 def expand_ranges(
     first: NDArray[np.int64], last: NDArray[np.int64]
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Return the numbers in half-open ranges, after the index of the range of each.
+    """Return all numbers in half-open ranges, preceded by the index of the range of each.
 
-    Args:
-        first: beginnings of the ranges, shape (n,).
-        last: ends of the ranges, shape (n,); a range that ends before it begins is empty.
+    A range that ends before it begins is empty.
     """
     lengths = np.maximum(last - first, 0)
     which = np.repeat(np.arange(len(first)), lengths)
@@ -94,15 +85,7 @@ def expand_ranges(
 def split_pixel(
     order: NDArray[np.integer], pixel: NDArray[np.integer]
 ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
-    """Split nested pixels into base face, x and y.
-
-    Args:
-        order: orders, shape (n,).
-        pixel: nested pixel numbers, shape (n,).
-
-    Returns:
-        face in 0..11, x and y in 0..2**order - 1, each int64 of shape (n,).
-    """
+    """Split n nested pixels into base face (0 to 11), x and y (0 to ``2**order - 1``)."""
     order = np.asarray(order, dtype=np.int64)
     pixel = np.asarray(pixel, dtype=np.int64)
     face = pixel >> (2 * order)
@@ -137,9 +120,6 @@ def touches_border(
         shift: number of bits to the right of the bits of ``cell_order`` in the index.
         order: order of the pixel that holds all rows.
         cell_order: order of the cells, not below ``order``.
-
-    Returns:
-        bool array of shape (n,).
     """
     inside = ((1 << (2 * (cell_order - order))) - 1) << shift
     near = np.zeros(index.shape, dtype=bool)
@@ -155,15 +135,7 @@ def touches_border(
 def negative_pixels(
     orders: NDArray[np.integer], pixels: NDArray[np.integer]
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Return the largest pixels that cover the sky outside a set of disjoint pixels.
-
-    Args:
-        orders: orders of the pixels, shape (n,).
-        pixels: nested pixel numbers, shape (n,).
-
-    Returns:
-        orders and pixels of the complement, int64, in nested order.
-    """
+    """Return the largest pixels that cover the sky outside n disjoint pixels, in nested order."""
     orders = np.asarray(orders, dtype=np.int64)
     pixels = np.asarray(pixels, dtype=np.int64)
     found_orders, found_pixels = [], []

@@ -180,10 +180,8 @@ def _margin_columns(plan: Plan, rows: pa.Table, schema: pa.Schema) -> pa.Table:
     """Return rows of shards with the columns of a margin's files, without their dictionaries."""
     source, destination = rows[SOURCE].to_numpy(), rows[DESTINATION].to_numpy()
     pixel_values = format_of(plan.parameters.catalog).pixel_columns(
-        plan.destination_orders[destination],
-        plan.destination_pixels[destination],
-        plan.partitions.orders[source],
-        plan.partitions.pixels[source],
+        (plan.destination_orders[destination], plan.destination_pixels[destination]),
+        (plan.partitions.orders[source], plan.partitions.pixels[source]),
     )
     columns = [
         _as_pixels(pixel_values[field.name], field)

@@ -1,7 +1,7 @@
 """Footers of Parquet files: types, sizes and byte ranges of columns; joining of many footers."""
 
 import re
-from collections.abc import Collection, Container, Iterable, Sequence
+from collections.abc import Collection, Container, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -34,12 +34,22 @@ _ROWS_HEAD, _ROW_GROUPS_HEAD = b"\x16", b"\x19"
 """Heads of the fields with the number of rows and with the row groups."""
 
 
+def row_groups(metadata: pq.FileMetaData) -> list[pq.RowGroupMetaData]:
+    return [metadata.row_group(number) for number in range(metadata.num_row_groups)]
+
+
+def column_chunks(metadata: pq.FileMetaData) -> Iterator[pq.ColumnChunkMetaData]:
+    """Yield the column chunks of a file, row group by row group."""
+    for group in row_groups(metadata):
+        yield from map(group.column, range(group.num_columns))
+
+
 # --- types ----------------------------------------------------------------------------------
 
 
 def check_types(columns: pq.ParquetSchema, path: Path) -> None:
     """Reject Parquet types that Arrow has no types for, and that PyArrow cannot write."""
-    for column in map(columns.column, range(len(columns))):
+    for column in columns:
         if column.converted_type in _NOT_WRITTEN:
             raise MarginCacheError(
                 f"{path}: the column {column.path} has the Parquet type {column.converted_type}, "
@@ -54,7 +64,7 @@ def has_utc_times(columns: pq.ParquetSchema, path: Path) -> bool:
         MarginCacheError: only some of them are; PyArrow cannot write both kinds into one file.
     """
     names: dict[str, str] = {}
-    for column in map(columns.column, range(len(columns))):
+    for column in columns:
         if is_utc := _TIME.match(str(column.logical_type)):
             names.setdefault(is_utc[1], column.path)
     if len(names) > 1:
@@ -67,8 +77,7 @@ def has_utc_times(columns: pq.ParquetSchema, path: Path) -> bool:
 
 def int96_columns(file: pq.ParquetFile) -> list[str]:
     """Return the columns that have timestamps of the deprecated type INT96, also inside others."""
-    columns = map(file.schema.column, range(len(file.schema)))
-    paths = [column.path for column in columns if column.physical_type == "INT96"]
+    paths = [column.path for column in file.schema if column.physical_type == "INT96"]
     # The path of a nested column begins with the names of its parents, which may have dots.
     return [
         name
@@ -98,14 +107,9 @@ class ColumnSize:
 def column_sizes(file: pq.ParquetFile, names: Iterable[str]) -> dict[str, ColumnSize]:
     """Return the sizes of columns by name."""
     sizes = {name: ColumnSize() for name in names}
-    metadata = file.metadata
-    tops = [
-        _top_column(metadata.schema.column(leaf).path, sizes)
-        for leaf in range(metadata.num_columns)
-    ]
-    total = max(metadata.num_rows, 1)
-    for number in range(metadata.num_row_groups):
-        group = metadata.row_group(number)
+    tops = [_top_column(column.path, sizes) for column in file.schema]
+    total = max(file.metadata.num_rows, 1)
+    for group in row_groups(file.metadata):
         stored = dict.fromkeys(sizes, 0)
         for leaf, name in enumerate(tops):
             if name:
@@ -141,18 +145,13 @@ def row_ranges(file: pq.ParquetFile, rows: NDArray[np.int64]) -> list[Range]:
 
 def column_ranges(file: pq.ParquetFile, columns: Collection[str]) -> list[Range]:
     """Return the byte ranges of columns, given by name; names that do not exist are ignored."""
-    metadata = file.metadata
-    leaves = [
-        leaf
-        for leaf in range(metadata.num_columns)
-        if _top_column(metadata.schema.column(leaf).path, columns)
-    ]
-    return _ranges(metadata, range(metadata.num_row_groups), leaves)
+    leaves = [leaf for leaf, column in enumerate(file.schema) if _top_column(column.path, columns)]
+    return _ranges(file.metadata, range(file.num_row_groups), leaves)
 
 
 def groups_of(metadata: pq.FileMetaData, rows: NDArray[np.int64]) -> list[int]:
     """Return the numbers of the row groups that hold any of the rows, given by number."""
-    sizes = [metadata.row_group(group).num_rows for group in range(metadata.num_row_groups)]
+    sizes = [group.num_rows for group in row_groups(metadata)]
     return np.unique(np.searchsorted(np.cumsum(sizes), rows, side="right")).tolist()
 
 

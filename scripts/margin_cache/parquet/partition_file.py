@@ -28,7 +28,6 @@ class PartitionFile:
     """An open file of a partition.
 
     Attributes:
-        path: its path.
         source: the open file, so that all reads see one state of it.
         file: the same, as Parquet.
         remote: fetches parts of the file if the catalog is remote.
@@ -87,13 +86,7 @@ def open_files(
     schema: pa.Schema,
     reader: "RemoteReader | None" = None,
 ) -> Iterator[PartitionFile]:
-    """Yield the files of a partition.
-
-    Args:
-        info: the catalog.
-        partition: the partition, with its state when the margin was planned.
-        schema: the Arrow schema of the catalog.
-        reader: fetches the files of a remote catalog.
+    """Yield the files of a partition, which has its planned state.
 
     Raises:
         MarginCacheError: the partition is damaged, has other columns than the catalog, or has

@@ -79,11 +79,7 @@ def read_positions(
 def read_batches(
     path: Path, file: pq.ParquetFile, groups: Sequence[int], columns: list[str]
 ) -> Iterator[pa.RecordBatch]:
-    """Yield columns of row groups, batch by batch.
-
-    Raises:
-        MarginCacheError: the file is damaged.
-    """
+    """Yield columns of row groups, batch by batch."""
     left = sum(file.metadata.row_group(group).num_rows for group in groups)
     try:
         for batch in file.iter_batches(
@@ -165,9 +161,6 @@ def check_coordinates(info: CatalogInfo, files: Sequence[FilePositions]) -> None
     """Check that coordinates match the spatial index. Without an index, reading has checked them.
 
     Rows of several files are checked together, because that takes as long for few rows as for many.
-
-    Raises:
-        MarginCacheError: some do not match; the whole file is read to count them.
     """
     if info.index_column is None:
         return
@@ -192,11 +185,7 @@ def _check_file(info: CatalogInfo, order: int, file: FilePositions) -> None:
 
 
 def _check_pixel(info: CatalogInfo, pixel: Pixel, part: PartitionFile, positions: pa.Table) -> None:
-    """Check that rows are in the pixel of their partition, in a catalog without spatial index.
-
-    Raises:
-        MarginCacheError: some are not; the whole file is read to count them.
-    """
+    """Check that rows are in the pixel of their partition, in a catalog without spatial index."""
 
     def are_elsewhere(table: pa.Table) -> NDArray[np.bool_]:
         lon, lat = coordinates(info, table)

@@ -20,7 +20,12 @@ import pyarrow.parquet as pq
 from margin_cache.catalog.model import CatalogInfo, Partitions
 from margin_cache.catalog.partitions import partition_files
 from margin_cache.errors import MarginCacheError
-from margin_cache.parquet.footers import check_types, has_utc_times
+from margin_cache.parquet.footers import (
+    check_types,
+    column_chunks,
+    has_utc_times,
+    row_groups,
+)
 from margin_cache.storage.missing_parts import fetch_parts
 from margin_cache.storage.parquet_file import open_parquet
 from margin_cache.storage.parquet_footer import MOST_HEADER, PageHeader, read_page_header
@@ -61,10 +66,7 @@ that each is for."""
 class ColumnOptions:
     """How a leaf column is written.
 
-    Attributes:
-        dictionary: whether it has dictionaries.
-        encoding: its encoding if it has no dictionaries; "" for the writer's choice.
-        statistics: whether it has statistics.
+    ``encoding`` is for columns without dictionaries, and "" for the writer's choice.
     """
 
     dictionary: bool = True
@@ -81,9 +83,6 @@ class PrimaryOptions:
         compression_level: None for PyArrow's default.
         row_group_rows: most rows of a row group.
         page_bytes: size of data pages and of dictionaries; None for PyArrow's default.
-        data_page_version: 1.0 or 2.0.
-        page_index: whether there is an index of pages.
-        page_checksums: whether pages have checksums.
         utc_times: whether times of day are declared to be in UTC.
         columns: options of leaf columns by path, as PyArrow writes it.
         sorting_columns: columns that the rows are declared to be sorted by, the spatial index
@@ -109,19 +108,16 @@ def options_from_json(values: Mapping[str, Any]) -> PrimaryOptions:
 
 
 def read_primary_options(info: CatalogInfo, partitions: Partitions) -> PrimaryOptions:
-    """Return how the first files of a catalog with rows are written.
-
-    Raises:
-        MarginCacheError: a file cannot be read, or PyArrow does not write its types.
-    """
+    """Return how the first files of a catalog with rows are written."""
     files = list(_first_files(info, partitions))
     if not files:
         return PrimaryOptions()
     first_path, first = files[0]
     footers = [file.metadata for _, file in files]
     chunks = _chunks_by_path(files)
-    is_indexed = any(chunk.has_offset_index for chunk in _chunks_of(first))
-    codec = Counter(chunk.compression for chunk in _chunks_of(first)).most_common(1)[0][0]
+    is_indexed = any(chunk.has_offset_index for chunk in column_chunks(first.metadata))
+    codecs = Counter(chunk.compression for chunk in column_chunks(first.metadata))
+    codec = codecs.most_common(1)[0][0]
     columns = {path: _column_options(of_column) for path, of_column in chunks.items()}
     is_from_hats = (
         codec == "ZSTD"
@@ -187,15 +183,9 @@ def _chunks_by_path(
     for _, file in files:
         paths = [path for path, _ in leaf_columns(file.schema_arrow)]
         if len(paths) == file.metadata.num_columns:
-            for path, chunk in zip(cycle(paths), _chunks_of(file), strict=False):
+            for path, chunk in zip(cycle(paths), column_chunks(file.metadata), strict=False):
                 chunks[path].append(chunk)
     return chunks
-
-
-def _chunks_of(file: pq.ParquetFile) -> Iterator[pq.ColumnChunkMetaData]:
-    for number in range(file.metadata.num_row_groups):
-        group = file.metadata.row_group(number)
-        yield from map(group.column, range(group.num_columns))
 
 
 def _column_options(chunks: list[pq.ColumnChunkMetaData]) -> ColumnOptions:
@@ -234,7 +224,7 @@ def _group_rows(footers: list[pq.FileMetaData], default: int) -> int:
     catalog do not change it.
     """
     sizes = [
-        [footer.row_group(number).num_rows for number in range(footer.num_row_groups)]
+        [group.num_rows for group in row_groups(footer)]
         for footer in footers
         if footer.num_row_groups > 1
     ]
@@ -265,11 +255,7 @@ def _sorting_columns(
 
 
 def _margin_codec(compression: str, file: Path) -> str:
-    """Return the codec of a margin, by the name that PyArrow's writer takes.
-
-    Raises:
-        MarginCacheError: PyArrow does not read the codec.
-    """
+    """Return the codec of a margin, by the name that PyArrow's writer takes."""
     if compression == "UNCOMPRESSED":
         return "none"
     if compression == _LZ4_OF_HADOOP:

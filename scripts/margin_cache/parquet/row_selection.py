@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from margin_cache.errors import MarginCacheError
-from margin_cache.parquet.footers import groups_of, int96_columns
+from margin_cache.parquet.footers import groups_of, int96_columns, row_groups
 from margin_cache.parquet.partition_file import PartitionFile
 from margin_cache.parquet.polars_rows import PolarsFailed, is_supported, read_rows
 from margin_cache.parquet.positions import read_batches
@@ -68,9 +68,6 @@ def select_rows(
         rows: indices of the rows in the file, ascending, perhaps repeated, shape (n,).
         schema: schema of the result, with types that the columns can be cast to.
         threads: threads that decode columns.
-
-    Raises:
-        MarginCacheError: the file is damaged.
     """
     taken = {
         name: _cast(positions[name], schema.field(name).type) for name in positions.schema.names
@@ -118,12 +115,11 @@ def _without(schema: pa.Schema, taken: dict[str, pa.ChunkedArray]) -> pa.Schema:
 def _are_few(part: PartitionFile, rows: NDArray[np.int64]) -> bool:
     """Return whether Polars is faster than PyArrow, which decodes the whole file."""
     footer = part.file.metadata
-    groups = map(footer.row_group, range(footer.num_row_groups))
     return (
         footer.num_columns >= _LEAST_COLUMNS
         and footer.num_rows * footer.num_columns >= _LEAST_VALUES
         and footer.num_rows >= _FEW_ROWS * len(rows)
-        and all(group.num_rows <= _MOST_ROWS for group in groups)
+        and all(group.num_rows <= _MOST_ROWS for group in row_groups(footer))
         and not _has_uncompressed_levels(part, int(rows[0]))
         and _is_worth_its_import(footer.num_rows * footer.num_columns)
     )
@@ -219,8 +215,8 @@ def _select_columns(
     """Read rows of columns."""
     taken: list[pa.RecordBatch] = []
     start = 0
-    for number in range(file.num_row_groups):
-        end = start + file.metadata.row_group(number).num_rows
+    for number, group in enumerate(row_groups(file.metadata)):
+        end = start + group.num_rows
         low, high = np.searchsorted(rows, [start, end])
         selected = rows[low:high] - start
         start = end

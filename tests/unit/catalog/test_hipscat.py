@@ -155,7 +155,7 @@ def test_pixels_of_other_types_are_refused(kind: pa.DataType, name: str) -> None
 def test_rows_name_the_pixel_they_are_for_and_the_one_they_are_from() -> None:
     destinations = np.array([9, 9]), np.array([2_345_678, 2_345_678])
     sources = np.array([3, 9]), np.array([7, 123_456])
-    found = hipscat.pixel_columns(*destinations, *sources)
+    found = hipscat.pixel_columns(destinations, sources)
     assert list(found) == [
         "Norder",
         "Dir",
