@@ -1,4 +1,4 @@
-"""What differs between the columns of two files is noticed, and types lose dictionaries alone."""
+"""Schemas are checked and compared; index and coordinates are taken from rows."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -78,7 +78,7 @@ def test_fields_keep_their_names_and_whether_they_may_be_null() -> None:
     assert found.equals(expected, check_metadata=True)
 
 
-def test_shards_say_first_where_rows_go_to_and_come_from() -> None:
+def test_shards_begin_with_destination_and_source() -> None:
     found = shard_schema(pa.schema([("word", WORDS)]))
     assert found.names == [DESTINATION, SOURCE, "word"]
     assert found.types == [pa.uint32(), pa.uint32(), pa.string()]
@@ -89,13 +89,13 @@ def test_shards_say_first_where_rows_go_to_and_come_from() -> None:
 
 @pytest.mark.parametrize("index", [pa.int64(), pa.uint64()])
 @pytest.mark.parametrize("kind", [pa.float16(), pa.float32(), pa.float64()])
-def test_columns_of_the_right_types_are_enough(index: pa.DataType, kind: pa.DataType) -> None:
+def test_columns_of_suitable_types_are_accepted(index: pa.DataType, kind: pa.DataType) -> None:
     schema = pa.schema([("ra", kind), ("dec", kind), ("_hipscat_index", index)])
     check_columns(HIPSCAT, schema, PATH)
 
 
 @pytest.mark.parametrize("name", ["_hipscat_index", "ra", "dec"])
-def test_a_column_that_is_needed_and_missing_is_named(name: str) -> None:
+def test_a_missing_required_column_is_named(name: str) -> None:
     schema = SCHEMA.remove(SCHEMA.get_field_index(name))
     with pytest.raises(MarginCacheError, match=f"a.parquet: has no column {name}, which"):
         check_columns(HIPSCAT, schema, PATH)
@@ -120,13 +120,13 @@ def test_a_catalog_without_an_index_needs_none() -> None:
     check_columns(HATS, pa.schema([("ra", pa.float64()), ("dec", pa.float64())]), PATH)
 
 
-def test_a_name_that_two_columns_have_is_named() -> None:
+def test_a_duplicate_column_name_is_refused() -> None:
     with pytest.raises(MarginCacheError, match="has several columns mag"):
         check_columns(HIPSCAT, SCHEMA.append(pa.field("mag", pa.float32())), PATH)
 
 
 @pytest.mark.parametrize("name", [DESTINATION, SOURCE])
-def test_a_name_that_shards_need_is_refused(name: str) -> None:
+def test_a_column_name_reserved_for_shards_is_refused(name: str) -> None:
     with pytest.raises(MarginCacheError, match=f"a.parquet: has a column {name}, which is"):
         check_columns(HIPSCAT, SCHEMA.append(pa.field(name, pa.int8())), PATH)
 
@@ -178,7 +178,7 @@ TYPES = (
 
 
 @pytest.mark.parametrize("kind", TYPES, ids=str)
-def test_every_other_type_is_noticed(kind: pa.DataType) -> None:
+def test_any_difference_of_types_is_noticed(kind: pa.DataType) -> None:
     check_schema(changed("mag", kind), changed("mag", kind), PATH)
     for other in TYPES:
         if other is not kind:
@@ -194,7 +194,7 @@ def test_nullability_and_metadata_may_differ() -> None:
 # --- the schema of a catalog ----------------------------------------------------------------
 
 
-def test_the_schema_is_that_of_common_metadata_or_else_of_the_first_partition(
+def test_the_schema_is_read_from_common_metadata_or_else_from_the_first_partition(
     tmp_path: Path,
 ) -> None:
     info, partitions = some_partitions(tmp_path, [(1, 5), (1, 9)], SCHEMA)
@@ -210,9 +210,7 @@ def test_the_schema_is_that_of_common_metadata_or_else_of_the_first_partition(
 
 
 @pytest.mark.parametrize("has_common", [True, False])
-def test_a_schema_that_changes_is_noticed_with_its_metadata(
-    has_common: bool, tmp_path: Path
-) -> None:
+def test_a_changed_schema_or_metadata_is_noticed(has_common: bool, tmp_path: Path) -> None:
     planned = SCHEMA.with_metadata({"unit": "deg"})
     info, partitions = some_partitions(tmp_path, [(0, 3), (0, 4)], planned)
     source = tmp_path / "_common_metadata" if has_common else info.partition_path(Pixel(0, 3))
@@ -225,7 +223,7 @@ def test_a_schema_that_changes_is_noticed_with_its_metadata(
             check_unchanged(info, partitions, planned)
 
 
-def test_a_common_metadata_that_is_a_link_to_nowhere_is_named(tmp_path: Path) -> None:
+def test_a_common_metadata_that_is_a_broken_link_is_named(tmp_path: Path) -> None:
     info, partitions = some_partitions(tmp_path, [(1, 5)], SCHEMA)
     (tmp_path / "_common_metadata").symlink_to("gone")
     with pytest.raises(MarginCacheError, match="_common_metadata: there is no such file"):
@@ -249,13 +247,13 @@ def test_the_spatial_index_is_the_column() -> None:
     np.testing.assert_array_equal(found, values)
 
 
-def test_a_spatial_index_is_made_of_the_coordinates_where_there_is_none() -> None:
+def test_without_a_spatial_index_one_is_made_of_the_coordinates() -> None:
     ra, dec = skies.uniform_sky(np.random.default_rng(4), 500)
     found = spatial_index(HATS, pa.table({"ra": ra, "dec": dec}))
     np.testing.assert_array_equal(found, skies.nested_pixels(ra, dec, 29))
 
 
-def test_coordinates_are_doubles_and_nan_where_they_are_null() -> None:
+def test_coordinates_are_doubles_and_null_is_nan() -> None:
     table = pa.table({"ra": pa.array([1.5, None], pa.float32()), "dec": [None, -2.5]})
     lon, lat = coordinates(HATS, table)
     assert lon.dtype == lat.dtype == np.float64

@@ -1,4 +1,4 @@
-"""A catalog that says of its files and rows what is not so is refused."""
+"""Catalogs whose metadata contradict their files or rows are refused."""
 
 import json
 import re
@@ -23,7 +23,7 @@ PIXELS = [Pixel(1, 0), Pixel(2, 5), Pixel(0, 1)]
 
 @pytest.fixture(params=["hipscat", "hats", "directories"])
 def info(request: pytest.FixtureRequest, tmp_path: Path) -> CatalogInfo:
-    """A catalog that says of itself all that it can, but for partition_info.csv."""
+    """A catalog with all optional metadata except partition_info.csv."""
     info = {
         "hipscat": HIPSCAT,
         "hats": HATS,
@@ -50,7 +50,7 @@ def state_rows(info: CatalogInfo, rows: object) -> None:
 
 
 def write_metadata(info: CatalogInfo, before: str | None = None) -> Path:
-    """Write _metadata; its paths begin with what the format has, or something else."""
+    """Write _metadata; its paths begin as in the format, or with `before`."""
     footers = []
     for file in files_of(info):
         footers.append(pq.read_metadata(file))
@@ -67,7 +67,7 @@ def refused(info: CatalogInfo) -> str:
     return str(caught.value)
 
 
-def test_a_catalog_that_agrees_is_fine(info: CatalogInfo) -> None:
+def test_a_consistent_catalog_is_accepted(info: CatalogInfo) -> None:
     check_consistency(info, read_partitions(info))
     write_metadata(info, "/elsewhere/dataset/")
     check_consistency(info, read_partitions(info))
@@ -75,14 +75,14 @@ def test_a_catalog_that_agrees_is_fine(info: CatalogInfo) -> None:
     check_consistency(info, read_partitions(info))
 
 
-def test_a_file_that_metadata_lists_is_missed(info: CatalogInfo) -> None:
+def test_a_missing_file_listed_in_metadata_is_named(info: CatalogInfo) -> None:
     gone = files_of(info)[-1]
     gone.unlink()
     said = f"_metadata: lists {gone.relative_to(info.parquet_dir)}, which is missing (1 listed"
     assert said in refused(info)
 
 
-def test_a_file_that_metadata_does_not_list_is_named(info: CatalogInfo) -> None:
+def test_a_file_not_listed_in_metadata_is_named(info: CatalogInfo) -> None:
     name = "a" if info.npix_suffix == "/" else ""
     more = write_partition(info, 4, 3071, TABLE, name)
     said = f"_metadata: does not list {more.relative_to(info.parquet_dir)}. Write"
@@ -92,7 +92,7 @@ def test_a_file_that_metadata_does_not_list_is_named(info: CatalogInfo) -> None:
     check_consistency(info, read_partitions(info))
 
 
-def test_rows_that_metadata_has_are_as_many_as_stated(info: CatalogInfo) -> None:
+def test_rows_in_metadata_must_equal_the_stated_number(info: CatalogInfo) -> None:
     rows = 2 * len(files_of(info))
     state_rows(info, rows + 5)
     key = "hats_nrows in its hats.properties" if info.dataset else "total_rows in its catalog_info"
@@ -141,7 +141,7 @@ def test_metadata_that_cannot_be_read_is_named(info: CatalogInfo) -> None:
 
 
 @pytest.mark.parametrize("value", ["many", "-1", "1.5"])
-def test_a_number_of_rows_that_is_none_is_named(value: str, info: CatalogInfo) -> None:
+def test_a_stated_number_of_rows_must_be_a_number(value: str, info: CatalogInfo) -> None:
     state_rows(info, value)
     assert f"is {value}, not a" in refused(info).replace("'", "")
 

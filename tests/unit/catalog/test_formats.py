@@ -1,4 +1,4 @@
-"""The format of a catalog is found out; what is no catalog is refused with what is missing."""
+"""The format of a catalog is recognized; other paths are refused with a reason."""
 
 import json
 from dataclasses import replace
@@ -56,20 +56,20 @@ def test_a_catalog_that_has_both_is_read_as_hats(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("make", [make_hats, make_hipscat])
-def test_of_a_collection_the_primary_is_meant(make, tmp_path: Path) -> None:
+def test_of_a_collection_the_primary_table_is_read(make, tmp_path: Path) -> None:
     (tmp_path / "collection.properties").write_text("hats_primary_table_url=inner\n")
     make(tmp_path / "inner")
     make_hats(tmp_path / "margin")
     assert read_catalog_info(str(tmp_path)).path == str(tmp_path / "inner")
 
 
-def test_a_primary_that_is_not_there_is_named(tmp_path: Path) -> None:
+def test_a_missing_primary_table_is_named(tmp_path: Path) -> None:
     (tmp_path / "collection.properties").write_text("hats_primary_table_url=inner\n")
     with pytest.raises(MarginCacheError, match=r"names the primary table .*inner, which is"):
         read_catalog_info(str(tmp_path))
 
 
-def test_what_is_no_catalog_is_refused(tmp_path: Path) -> None:
+def test_other_paths_than_catalogs_are_refused(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     for path, said in (
         (tmp_path / "none", "there is no such directory"),
@@ -84,7 +84,7 @@ def test_what_is_no_catalog_is_refused(tmp_path: Path) -> None:
         assert str(caught.value).startswith(f"input_catalog_path: {path}: ")
 
 
-def test_a_link_that_leads_nowhere_is_called_one(tmp_path: Path) -> None:
+def test_a_broken_link_is_named_as_such(tmp_path: Path) -> None:
     for name, target in (("loop", "loop"), ("broken", "gone")):
         (tmp_path / name).symlink_to(target)
         with pytest.raises(MarginCacheError, match="is a link that does not lead to a directory"):
@@ -92,7 +92,7 @@ def test_a_link_that_leads_nowhere_is_called_one(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("closed", [".", "sky"])
-def test_a_catalog_that_may_not_be_read_is_named(closed: str) -> None:
+def test_a_catalog_without_permission_is_named(closed: str) -> None:
     with public_directory() as directory:
         sky = make_hipscat(directory / "sky")
         assert raised_to_nobody(lambda: read_catalog_info(str(sky))) == ""

@@ -1,4 +1,4 @@
-"""HATS: properties are read as Java writes them, and those of a collection stay but for margins."""
+"""HATS: properties are read as Java writes them; in a collection only the margins change."""
 
 import os
 import stat
@@ -61,7 +61,7 @@ def test_properties_are_read_as_java_writes_them(tmp_path: Path) -> None:
     }
 
 
-def test_a_line_that_ends_with_a_backslash_goes_on_in_the_next_one(tmp_path: Path) -> None:
+def test_a_backslash_continues_a_line(tmp_path: Path) -> None:
     path = tmp_path / "properties"
     path.write_text("continued=one \\\n    two \\\n    three\nlast=x\n")
     assert hats.read_properties(path) == {"continued": "one two three", "last": "x"}
@@ -79,7 +79,7 @@ def test_properties_that_cannot_be_read_are_named(content: bytes | None, tmp_pat
 # --- catalogs -------------------------------------------------------------------------------
 
 
-def test_a_catalog_is_read_with_what_hats_takes_for_granted(tmp_path: Path) -> None:
+def test_missing_properties_have_the_defaults_of_hats(tmp_path: Path) -> None:
     assert read(tmp_path) == CatalogInfo(
         format="hats",
         path=str(tmp_path),
@@ -95,7 +95,7 @@ def test_a_catalog_is_read_with_what_hats_takes_for_granted(tmp_path: Path) -> N
     )
 
 
-def test_a_catalog_is_read_with_what_it_says(tmp_path: Path) -> None:
+def test_stated_properties_are_read(tmp_path: Path) -> None:
     found = read(
         tmp_path,
         dataproduct_type="source",
@@ -106,7 +106,7 @@ def test_a_catalog_is_read_with_what_it_says(tmp_path: Path) -> None:
     assert (found.index_column, found.index_order, found.npix_suffix) == ("_healpix_13", 13, "/")
 
 
-def test_the_newer_name_of_the_file_is_preferred(tmp_path: Path) -> None:
+def test_hats_properties_is_preferred_to_properties(tmp_path: Path) -> None:
     write(tmp_path / "properties", PROPERTIES | {"obs_collection": "older"})
     assert hats.read_info(str(tmp_path)).name == "older"
     assert read(tmp_path).name == "stars"
@@ -135,7 +135,7 @@ def test_an_index_of_an_impossible_order_is_refused(order: str, tmp_path: Path) 
         read(tmp_path, hats_col_healpix_order=order)
 
 
-def test_the_primary_of_a_collection_lies_in_it(tmp_path: Path) -> None:
+def test_the_primary_of_a_collection_is_inside_it(tmp_path: Path) -> None:
     path = write(tmp_path / "collection.properties", {"hats_primary_table_url": "inner"})
     assert hats.primary_of(str(tmp_path)) == str(tmp_path / "inner")
     write(path, {"obs_collection": "x"})
@@ -185,7 +185,7 @@ def test_a_margin_describes_itself_in_both_files(index: str | None, tmp_path: Pa
         hats.read_info(str(tmp_path))
 
 
-def test_columns_partitions_and_footers_are_those_of_hats() -> None:
+def test_columns_partition_list_and_footer_paths_follow_hats() -> None:
     schema, one = pa.schema([("ra", pa.float64())], {"a": "b"}), np.array([1])
     assert hats.margin_schema(schema, Path("_common_metadata")).equals(schema, check_metadata=True)
     assert hats.pixel_columns((one, one), (one, one)) == {}
@@ -197,7 +197,7 @@ def test_columns_partitions_and_footers_are_those_of_hats() -> None:
 # --- further properties ---------------------------------------------------------------------
 
 
-def test_further_properties_are_those_that_hats_would_write() -> None:
+def test_additional_properties_are_written_as_by_hats() -> None:
     given = {"obs_copyright": "CDS", "default_columns": ["ra", "dec"], "flag": True, "none": None}
     assert hats.additional_properties({}) == {}
     assert hats.additional_properties(given) == {
@@ -221,7 +221,7 @@ def test_further_properties_are_those_that_hats_would_write() -> None:
         ),
     ],
 )
-def test_properties_that_cannot_be_are_refused(given: dict[str, object], said: str) -> None:
+def test_invalid_additional_properties_are_refused(given: dict[str, object], said: str) -> None:
     with pytest.raises(MarginCacheError, match=f"^addl_hats_properties: {said}"):
         hats.additional_properties(given)
 
@@ -253,7 +253,7 @@ def collection(tmp_path: Path) -> Collection:
     return Collection(tmp_path)
 
 
-def test_a_margin_in_its_collection_is_listed_once_and_the_first_is_the_default(
+def test_a_margin_is_listed_once_and_the_first_is_the_default(
     collection: Collection,
 ) -> None:
     assert not hats.is_registered(collection.info, collection.path / "one")
@@ -302,7 +302,7 @@ def test_all_other_lines_stay_as_they_are(collection: Collection) -> None:
     assert values["all_margins_note"] == "kept"
 
 
-def test_the_file_keeps_its_mode_its_owner_and_its_place_behind_a_link(
+def test_a_collection_file_keeps_its_mode_owner_and_link(
     collection: Collection, tmp_path: Path
 ) -> None:
     collection.write("hats_primary_table_url=sky\n")
@@ -319,7 +319,7 @@ def test_the_file_keeps_its_mode_its_owner_and_its_place_behind_a_link(
     assert (after.st_uid, after.st_gid) == (before.st_uid, before.st_gid)
 
 
-def test_margins_in_a_line_that_goes_on_stay_listed(collection: Collection) -> None:
+def test_margins_in_a_continued_line_stay_listed(collection: Collection) -> None:
     collection.write("hats_primary_table_url=sky\nall_margins=a \\\n    b\n")
     assert hats.is_registered(collection.info, collection.path / "b")
     text = collection.register("c")
@@ -335,14 +335,14 @@ def test_a_last_line_without_an_end_gets_one(collection: Collection) -> None:
     ]
 
 
-def test_a_list_that_is_there_twice_is_there_once_afterwards(collection: Collection) -> None:
+def test_a_duplicate_list_of_margins_is_merged_into_one(collection: Collection) -> None:
     collection.write("all_margins=a\nhats_primary_table_url=sky\nall_margins=b\n")
     text = collection.register("c")
     assert text.count("all_margins=") == 1
     assert "c" in hats.read_properties(collection.file)["all_margins"].split()
 
 
-def test_a_margin_elsewhere_or_of_another_catalog_is_not_listed(
+def test_a_margin_outside_or_of_another_catalog_is_not_listed(
     collection: Collection, tmp_path: Path
 ) -> None:
     before = collection.file.read_bytes()
@@ -354,7 +354,7 @@ def test_a_margin_elsewhere_or_of_another_catalog_is_not_listed(
     assert not (tmp_path / "collection.properties").exists()
 
 
-def test_the_primary_is_named_as_given_in_its_collection_too(
+def test_the_primary_is_named_as_configured_in_a_collection_too(
     collection: Collection, tmp_path: Path
 ) -> None:
     for output_dir in (collection.path / "margin", tmp_path / "margin"):
@@ -362,10 +362,10 @@ def test_the_primary_is_named_as_given_in_its_collection_too(
         assert description["hats_primary_table_url"] == collection.info.path
 
 
-def test_the_size_of_a_collection_is_counted_again_where_it_is_given(
+def test_a_stated_size_of_a_collection_is_updated(
     collection: Collection,
 ) -> None:
-    """Of all files in it but hidden ones, as other margins at work."""
+    """Hidden files, such as unfinished margins, do not count."""
     collection.write("hats_primary_table_url=sky\nhats_estsize = 1\nobs_title=x\n")
     margin = collection.path / "one"
     for path, size in ((margin / "a/b", 5000), (collection.path / ".two.staging/c", 9000)):
@@ -382,7 +382,7 @@ def test_the_size_of_a_collection_is_counted_again_where_it_is_given(
     assert "hats_estsize=6\n" in collection.register("one")
 
 
-def test_lines_of_a_collection_end_as_they_did(collection: Collection) -> None:
+def test_ends_of_lines_of_a_collection_are_kept(collection: Collection) -> None:
     path = collection.path / COLLECTION_PROPERTIES
     path.write_bytes(b"#mine\r\nhats_primary_table_url=sky\r\nall_margins=a\r\nx : y\r\n")
     hats.register(collection.info, collection.path / "b")

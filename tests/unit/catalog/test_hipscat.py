@@ -1,4 +1,4 @@
-"""HiPSCat: a catalog says what it is, and a margin says what hipscat wants to know."""
+"""HiPSCat: descriptions are read, and margins are described as hipscat expects."""
 
 import json
 from dataclasses import replace
@@ -49,7 +49,7 @@ def test_a_catalog_is_read_with_the_index_of_hipscat(kind: str, tmp_path: Path) 
     )
 
 
-def test_a_catalog_may_do_without_an_epoch(tmp_path: Path) -> None:
+def test_the_epoch_is_optional(tmp_path: Path) -> None:
     assert read(tmp_path, {key: INFO[key] for key in INFO if key != "epoch"}).epoch is None
 
 
@@ -82,7 +82,7 @@ def frame_schema(index: str | None) -> pa.Schema:
 
 
 @pytest.mark.parametrize("index", ["_hipscat_index", None])
-def test_the_schema_has_three_columns_more_and_pandas_knows_them(index: str | None) -> None:
+def test_source_columns_are_appended_also_to_pandas_metadata(index: str | None) -> None:
     primary = frame_schema(index)
     found = hipscat.margin_schema(primary, SOURCE)
     assert found.names == [*primary.names, "margin_Norder", "margin_Dir", "margin_Npix"]
@@ -95,7 +95,7 @@ def test_the_schema_has_three_columns_more_and_pandas_knows_them(index: str | No
     assert found.pandas_metadata["index_columns"] == primary.pandas_metadata["index_columns"]
 
 
-def test_other_metadata_stay_and_none_are_made_up() -> None:
+def test_other_metadata_are_kept_and_none_are_added() -> None:
     plain = pa.schema([("ra", pa.float64())])
     assert not hipscat.margin_schema(plain, SOURCE).metadata
     assert hipscat.margin_schema(plain.with_metadata({"a": "b"}), SOURCE).metadata == {b"a": b"b"}
@@ -118,7 +118,7 @@ def test_damaged_metadata_of_pandas_are_refused(pandas: str) -> None:
         hipscat.margin_schema(schema, SOURCE)
 
 
-def test_a_margin_is_not_taken_for_a_primary() -> None:
+def test_a_margin_is_refused_as_a_primary() -> None:
     schema = pa.schema([("ra", pa.float64()), ("margin_Npix", pa.uint64())])
     with pytest.raises(MarginCacheError, match="has a column margin_Npix, as only margins"):
         hipscat.margin_schema(schema, SOURCE)
@@ -129,7 +129,7 @@ INTEGERS = (pa.uint8(), pa.int16(), pa.int32(), pa.uint64())
 
 
 @pytest.mark.parametrize("kind", [*TEXT, *INTEGERS, pa.dictionary(pa.int8(), pa.string())], ids=str)
-def test_pixels_may_be_whole_numbers_or_text(kind: pa.DataType) -> None:
+def test_pixel_columns_may_be_whole_numbers_or_text(kind: pa.DataType) -> None:
     primary = pa.schema([("Norder", kind), ("Npix", kind)])
     assert hipscat.margin_schema(primary, SOURCE).types[:2] == [kind, kind]
 
@@ -144,15 +144,15 @@ def test_pixels_may_be_whole_numbers_or_text(kind: pa.DataType) -> None:
     ],
     ids=str,
 )
-def test_pixels_of_other_types_are_refused(kind: pa.DataType, name: str) -> None:
-    """float16 has no 2049, and no cast says so."""
+def test_pixel_columns_of_other_types_are_refused(kind: pa.DataType, name: str) -> None:
+    """float16 cannot hold 2049, and no cast reports it."""
     primary = pa.schema([("ra", pa.float64()), (name, kind)])
     with pytest.raises(MarginCacheError) as caught:
         hipscat.margin_schema(primary, SOURCE)
     assert str(caught.value).startswith(f"{SOURCE}: the column {name} has the type {kind}, but")
 
 
-def test_rows_name_the_pixel_they_are_for_and_the_one_they_are_from() -> None:
+def test_rows_name_their_destination_and_source_pixels() -> None:
     destinations = np.array([9, 9]), np.array([2_345_678, 2_345_678])
     sources = np.array([3, 9]), np.array([7, 123_456])
     found = hipscat.pixel_columns(destinations, sources)
@@ -207,11 +207,11 @@ def test_partitions_are_listed_with_their_directories() -> None:
     assert hipscat.partition_list([]) == "Norder,Npix,Dir\n"
 
 
-def test_metadata_names_files_with_a_slash_in_front() -> None:
+def test_metadata_names_files_with_a_leading_slash() -> None:
     assert hipscat.footer_path(HIPSCAT, "Norder=1/x.parquet") == "/Norder=1/x.parquet"
 
 
-def test_nothing_lists_margins_of_hipscat(tmp_path: Path) -> None:
+def test_hipscat_margins_need_no_registration(tmp_path: Path) -> None:
     assert hipscat.is_registered(HIPSCAT, tmp_path / "margin")
     hipscat.register(HIPSCAT, tmp_path / "margin")
     assert list(tmp_path.iterdir()) == []

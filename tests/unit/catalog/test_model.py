@@ -1,4 +1,4 @@
-"""Names of the files of pixels, and parts of lists of partitions."""
+"""Paths of pixels, and partitions as arrays and as values."""
 
 from dataclasses import replace
 
@@ -19,11 +19,11 @@ def test_directories_hold_ten_thousand_pixels(pixel: int, group: int) -> None:
 
 
 @pytest.mark.parametrize("suffix", [".parq", "/", ""])
-def test_paths_end_as_the_catalog_s_do(suffix: str) -> None:
+def test_paths_have_the_suffix_of_the_catalog(suffix: str) -> None:
     assert pixel_path(Pixel(2, 7), suffix) == f"Norder=2/Dir=0/Npix=7{suffix}"
 
 
-def test_chosen_partitions_keep_all_that_belongs_to_them() -> None:
+def test_chosen_partitions_keep_pixel_and_state() -> None:
     partitions = Partitions(*(np.arange(4) + 10 * row for row in range(5)))
     for chosen in (np.array([3, 1]), np.array([False, True, False, True])):
         part = partitions.take(chosen)
@@ -40,7 +40,7 @@ def test_chosen_partitions_keep_all_that_belongs_to_them() -> None:
 
 
 @pytest.mark.parametrize("name", ["sizes", "times", "parts"])
-def test_a_partition_of_another_state_is_told_apart(name: str) -> None:
+def test_a_changed_state_is_noticed(name: str) -> None:
     partitions = Partitions(*(np.arange(4) + 10 * row for row in range(5)))
     values = getattr(partitions, name).copy()
     values[2] += 1
@@ -50,8 +50,8 @@ def test_a_partition_of_another_state_is_told_apart(name: str) -> None:
     assert partitions.state_bytes(1, 3) != other.state_bytes(1, 3)
 
 
-def test_of_files_the_state_is_sizes_and_times_alone() -> None:
-    """So that intermediate files keep their names, though directories have more of a state."""
+def test_state_bytes_of_single_files_are_sizes_and_times() -> None:
+    """The names of intermediate files depend on them."""
     one, two = np.arange(4), np.arange(4) + 7
     partitions = Partitions(one, one, one, two, np.zeros(4, dtype=np.int64))
     assert partitions.state_bytes(0, 4) == one.tobytes() + two.tobytes()

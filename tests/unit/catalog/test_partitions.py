@@ -1,4 +1,4 @@
-"""Partitions are found as they are on disk, and what is wrong with them is said."""
+"""Partitions are listed as they are on disk; errors name the file."""
 
 import errno
 import os
@@ -36,7 +36,7 @@ PIXELS = [
 
 @pytest.fixture(params=["hipscat", "hats", "parq", "directories"])
 def info(request: pytest.FixtureRequest, tmp_path: Path) -> CatalogInfo:
-    """A catalog of PIXELS, in one of the ways in which files are named."""
+    """A catalog of PIXELS, with one of the ways to name files."""
     info = {
         "hipscat": HIPSCAT,
         "hats": HATS,
@@ -74,7 +74,7 @@ def test_partitions_are_found_in_nested_order_with_the_state_of_their_files(
     assert {values.dtype for values in vars(found).values()} == {np.dtype(np.int64)}
 
 
-def test_files_in_a_directory_are_given_by_name_and_without_hidden_ones(tmp_path: Path) -> None:
+def test_files_of_a_partition_are_sorted_and_without_hidden_ones(tmp_path: Path) -> None:
     info = replace(HATS, path=str(tmp_path), npix_suffix="/")
     for name in ("2", "10", ".hidden", "_SUCCESS"):
         write_partition(info, 1, 3, TABLE, name)
@@ -95,7 +95,7 @@ def put(path: Path, is_directory: bool = False) -> Path:
     return path
 
 
-def test_temporary_and_side_files_are_not_taken_for_partitions(info: CatalogInfo) -> None:
+def test_temporary_files_backups_and_checksums_are_ignored(info: CatalogInfo) -> None:
     root = Path(info.path, info.dataset)
     suffix = info.npix_suffix.rstrip("/")
     for side in SIDES:
@@ -120,7 +120,7 @@ def test_temporary_and_side_files_are_not_taken_for_partitions(info: CatalogInfo
         *("Norder=1/Npix=3", "Norder=1/Norder=1", "Norder=x", "Norder=1.0", "Npix=3", "Dir=0"),
     ],
 )
-def test_what_may_be_a_partition_and_is_not_called_so_is_named(
+def test_names_that_resemble_partitions_are_refused(
     name: str, is_directory: bool, listed: bool, info: CatalogInfo
 ) -> None:
     if listed:
@@ -131,7 +131,7 @@ def test_what_may_be_a_partition_and_is_not_called_so_is_named(
         read_partitions(info)
 
 
-def test_partitions_under_the_suffix_of_other_catalogs_are_named(info: CatalogInfo) -> None:
+def test_partitions_with_another_suffix_are_refused(info: CatalogInfo) -> None:
     for suffix in {"", ".parquet", ".parq"} - {info.npix_suffix.rstrip("/")}:
         path = put(Path(info.path, info.dataset, f"Norder=1/Dir=0/Npix=3{suffix}"), not suffix)
         expected = f"is not named Npix=N{info.npix_suffix.rstrip('/')}, as in this catalog"
@@ -144,8 +144,8 @@ def test_partitions_under_the_suffix_of_other_catalogs_are_named(info: CatalogIn
 
 
 @pytest.mark.parametrize("change", ["older part", "sizes", "name", "times"])
-def test_a_part_that_is_replaced_changes_the_state(change: str, tmp_path: Path) -> None:
-    """Though neither the sum of the sizes nor the newest time says so."""
+def test_replacing_a_file_of_a_partition_changes_its_state(change: str, tmp_path: Path) -> None:
+    """Even if the sum of the sizes and the newest time stay the same."""
     info = replace(HATS, path=str(tmp_path), npix_suffix="/")
     paths = [write_partition(info, 1, 3, TABLE, name) for name in ("a", "b", "c")]
     for time, path in enumerate(paths, 1):
@@ -171,7 +171,7 @@ def test_a_part_that_is_replaced_changes_the_state(change: str, tmp_path: Path) 
         unchanged_files(info, planned)
 
 
-def test_a_partition_that_is_gone_has_no_state(info: CatalogInfo) -> None:
+def test_a_missing_partition_has_no_state(info: CatalogInfo) -> None:
     with pytest.raises(OSError, match="Npix=7"):
         partition_state(info, Pixel(3, 7))
 
@@ -181,7 +181,7 @@ def test_a_partition_that_is_gone_has_no_state(info: CatalogInfo) -> None:
 
 @pytest.mark.parametrize("mode", [0, 0o111, 0o444])
 @pytest.mark.parametrize("place", ["", "dataset", "dataset/Norder=0", "dataset/Norder=0/Dir=0"])
-def test_a_directory_that_may_not_be_listed_is_named(place: str, mode: int) -> None:
+def test_a_directory_without_permission_is_named(place: str, mode: int) -> None:
     with public_directory() as directory:
         info = replace(HATS, path=str(directory / "sky"))
         for order, pixel in PIXELS:
@@ -199,7 +199,7 @@ def test_a_directory_that_may_not_be_listed_is_named(place: str, mode: int) -> N
 
 
 @pytest.mark.parametrize("place", [".", "Norder=0", "Norder=1/Dir=0"])
-def test_a_file_system_that_fails_leaves_no_partition_out(
+def test_a_failing_file_system_is_an_error(
     place: str, info: CatalogInfo, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     failing, scandir = Path(info.path, info.dataset, place), os.scandir
@@ -216,7 +216,7 @@ def test_a_file_system_that_fails_leaves_no_partition_out(
 
 @pytest.mark.parametrize("what", ["file", "loop", "broken"])
 @pytest.mark.parametrize("place", [".", "Norder=0", "Norder=1/Dir=0", "Norder=3/Dir=0/Npix=7"])
-def test_what_is_no_directory_where_one_is_due_is_named(
+def test_a_file_or_broken_link_instead_of_a_directory_is_named(
     place: str, what: str, tmp_path: Path
 ) -> None:
     info = replace(HATS, path=str(tmp_path), npix_suffix="/")
@@ -242,7 +242,7 @@ def test_links_are_followed(info: CatalogInfo, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("target", ["gone", "loop"])
-def test_a_partition_that_is_a_link_to_nowhere_is_named(target: str, info: CatalogInfo) -> None:
+def test_a_partition_that_is_a_broken_link_is_named(target: str, info: CatalogInfo) -> None:
     file = file_of(info, 2)
     file.unlink()
     file.symlink_to(file.name if target == "loop" else target)
@@ -250,7 +250,7 @@ def test_a_partition_that_is_a_link_to_nowhere_is_named(target: str, info: Catal
         read_partitions(info)
 
 
-def test_a_list_that_is_a_link_to_nowhere_is_named(info: CatalogInfo) -> None:
+def test_a_partition_list_that_is_a_broken_link_is_named(info: CatalogInfo) -> None:
     Path(info.path, "partition_info.csv").symlink_to("gone")
     with pytest.raises(MarginCacheError, match=r"partition_info\.csv cannot be read \(No such"):
         read_partitions(info)
@@ -277,7 +277,9 @@ def test_partitions_that_overlap_are_named(
 
 
 @pytest.mark.parametrize(("order", "last"), [(0, 11), (3, 767)])
-def test_pixels_that_there_are_not_are_named(order: int, last: int, tmp_path: Path) -> None:
+def test_pixels_beyond_the_last_of_an_order_are_named(
+    order: int, last: int, tmp_path: Path
+) -> None:
     info = replace(HIPSCAT, path=str(tmp_path))
     write_partition(info, order, last, TABLE)
     assert len(read_partitions(info).orders) == 1
@@ -289,7 +291,7 @@ def test_pixels_that_there_are_not_are_named(order: int, last: int, tmp_path: Pa
 
 
 @pytest.mark.parametrize("number", ["Norder=3/Dir=0/Npix=" + "9" * 23, "Norder=30/Dir=0/Npix=3"])
-def test_numbers_of_no_pixel_are_named(number: str, info: CatalogInfo) -> None:
+def test_impossible_orders_and_numbers_are_named(number: str, info: CatalogInfo) -> None:
     path = Path(info.path, info.dataset, number + info.npix_suffix.rstrip("/"))
     path.parent.mkdir(parents=True, exist_ok=True)
     path.touch()
@@ -300,7 +302,7 @@ def test_numbers_of_no_pixel_are_named(number: str, info: CatalogInfo) -> None:
 @pytest.mark.parametrize(
     "place", ["Norder=3/Dir=10000/Npix=7", "Norder=03/Dir=0/Npix=7", "Norder=3/Dir=0/Npix=007"]
 )
-def test_a_partition_in_another_place_than_its_own_is_named(place: str, info: CatalogInfo) -> None:
+def test_a_partition_in_a_wrong_directory_is_named(place: str, info: CatalogInfo) -> None:
     suffix = info.npix_suffix.rstrip("/")
     path = Path(info.path, info.dataset, place + suffix)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -315,7 +317,7 @@ def write_list(info: CatalogInfo, pixels: Sequence[tuple[int, int]]) -> None:
     Path(info.path, "partition_info.csv").write_text("Norder,Npix\n" + lines)
 
 
-def test_a_list_that_agrees_in_any_order_is_fine(info: CatalogInfo) -> None:
+def test_a_partition_list_may_have_any_order(info: CatalogInfo) -> None:
     write_list(info, PIXELS[::-1])
     assert len(read_partitions(info).orders) == len(PIXELS)
 
@@ -327,7 +329,7 @@ def test_a_list_that_agrees_in_any_order_is_fine(info: CatalogInfo) -> None:
         (PIXELS[1:], r"does not list Norder=1/Dir=0/Npix=0\S* .*1 existing ones are not listed"),
     ],
 )
-def test_a_list_that_does_not_agree_with_the_files_is_refused(
+def test_a_partition_list_that_differs_from_the_files_is_refused(
     pixels: Sequence[tuple[int, int]], said: str, info: CatalogInfo
 ) -> None:
     write_list(info, pixels)
@@ -338,14 +340,14 @@ def test_a_list_that_does_not_agree_with_the_files_is_refused(
 @pytest.mark.parametrize(
     "content", ["", "Norder,Dir\n1,0\n", "Norder,Npix\n1,x\n", "Norder,Npix\n1\n", "\0"]
 )
-def test_a_damaged_list_is_refused(content: str, info: CatalogInfo) -> None:
+def test_a_damaged_partition_list_is_refused(content: str, info: CatalogInfo) -> None:
     Path(info.path, "partition_info.csv").write_text(content)
     with pytest.raises(MarginCacheError, match=r"partition_info\.csv"):
         read_partitions(info)
 
 
 @pytest.mark.parametrize("size", [0, 8, 100])
-def test_files_that_are_cut_off_are_named(size: int, info: CatalogInfo) -> None:
+def test_truncated_files_are_named(size: int, info: CatalogInfo) -> None:
     partitions = read_partitions(info)
     check_whole(info, partitions)
     file = file_of(info, 4)
@@ -356,7 +358,7 @@ def test_files_that_are_cut_off_are_named(size: int, info: CatalogInfo) -> None:
     assert str(caught.value) == f"{file}: is {state} ({size} bytes). Copy it again."
 
 
-def test_a_file_that_is_gone_after_the_list_was_made_is_named(info: CatalogInfo) -> None:
+def test_a_file_deleted_after_listing_is_named(info: CatalogInfo) -> None:
     partitions = read_partitions(info)
     files = partition_files(info, PIXELS[2])
     for file in files:
@@ -366,7 +368,7 @@ def test_a_file_that_is_gone_after_the_list_was_made_is_named(info: CatalogInfo)
 
 
 def test_among_many_partitions_a_single_broken_one_is_found(tmp_path: Path) -> None:
-    """Also where threads take several of them each."""
+    """Also if each thread checks several partitions."""
     info = replace(HIPSCAT, path=str(tmp_path))
     content = write_partition(info, 4, 0, TABLE).read_bytes()
     for pixel in range(600):
@@ -384,7 +386,7 @@ def test_among_many_partitions_a_single_broken_one_is_found(tmp_path: Path) -> N
 # --- some of them ---------------------------------------------------------------------------
 
 
-def test_wanted_partitions_are_kept_in_nested_order(info: CatalogInfo) -> None:
+def test_selected_partitions_stay_in_nested_order(info: CatalogInfo) -> None:
     partitions = read_partitions(info)
     found = restrict(partitions, ((0, 11), (2, 5)))
     assert found.orders.tolist() == [2, 0] and found.pixels.tolist() == [5, 11]
@@ -403,7 +405,7 @@ def test_wanted_partitions_are_kept_in_nested_order(info: CatalogInfo) -> None:
         ([(0, pixel) for pixel in (0, 1, 2, 11)], [0, 1, 2, 3, 4, 5]),
     ],
 )
-def test_wanted_partitions_are_those_that_overlap_a_pixel(
+def test_selected_partitions_overlap_a_pixel(
     info: CatalogInfo, wanted: list[tuple[int, int]], numbers: list[int]
 ) -> None:
     found = restrict(read_partitions(info), tuple(wanted))
@@ -411,9 +413,7 @@ def test_wanted_partitions_are_those_that_overlap_a_pixel(
 
 
 @pytest.mark.parametrize("pixel", [(1, 2), (2, 4), (0, 5), (29, 4**28), (7, 2 * 4**7 + 1)])
-def test_a_wanted_pixel_that_no_partition_overlaps_is_named(
-    info: CatalogInfo, pixel: tuple[int, int]
-) -> None:
+def test_a_pixel_without_partition_is_refused(info: CatalogInfo, pixel: tuple[int, int]) -> None:
     said = re.escape(
         f"debug_filter_pixel_list: the catalog has no partition that overlaps {[*pixel]}"
     )
@@ -427,7 +427,7 @@ def test_an_encrypted_file_is_not_called_truncated(info: CatalogInfo) -> None:
         check_whole(info, read_partitions(info))
 
 
-def test_a_date_beyond_64_bits_is_named_and_one_before_1970_is_none_the_worse(
+def test_dates_beyond_64_bits_are_refused_and_dates_before_1970_accepted(
     info: CatalogInfo,
 ) -> None:
     path = file_of(info, 1)

@@ -177,7 +177,7 @@ def test_scalar_and_array_pixels_agree() -> None:
 
 
 @pytest.mark.parametrize("order", [0, 3, 29])
-def test_points_within_are_those_whose_distance_is_no_more(order: int) -> None:
+def test_points_within_a_threshold_have_at_most_that_distance(order: int) -> None:
     """Also where a rounding error decides between a threshold and a distance, to whatever point."""
     rng = np.random.default_rng(24)
     orders = np.full(500, order)

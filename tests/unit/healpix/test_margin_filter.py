@@ -14,7 +14,7 @@ INDEX_ORDER = 19
 def expected_pairs(
     index: np.ndarray, shift: int, own: tuple[int, int], pixels: np.ndarray, margin_order: int
 ) -> set[tuple[int, int]]:
-    """Each row with each destination, by healpy's neighbours and a comparison of their ranges."""
+    """Pairs of row and destination, by healpy's neighbours and overlapping ranges."""
     found = set()
     starts = pixels[:, 1] * 4 ** (29 - pixels[:, 0])
     stops = (pixels[:, 1] + 1) * 4 ** (29 - pixels[:, 0])

@@ -1,4 +1,4 @@
-"""Sides of pixels lie where the oracle has them, and their derivatives are those of the curve."""
+"""Sides of pixels agree with the oracle, and their derivatives with the curve."""
 
 import numpy as np
 import pytest
@@ -18,7 +18,7 @@ def sides_and_points(seed: int) -> tuple:
     return sides_of(lon, lat, orders, pixels), lon, lat, orders, pixels
 
 
-def test_the_nearest_of_many_points_of_the_sides_is_as_far_as_the_boundary() -> None:
+def test_the_nearest_of_many_points_on_the_sides_is_as_far_as_the_boundary() -> None:
     sides, lon, lat, orders, pixels = sides_and_points(1)
     t = np.linspace(0, 1, 2001)
     angles = evaluate(sides, np.broadcast_to(t, (4 * COUNT, len(t)))).angle
@@ -43,7 +43,7 @@ def test_slope_and_bend_are_derivatives_of_the_cosine_of_the_angle(seed: int) ->
     np.testing.assert_allclose(here.bend / size**2, bend / size**2, rtol=1e-4, atol=1e-3)
 
 
-def test_sides_are_taken_with_all_that_belongs_to_them() -> None:
+def test_chosen_sides_keep_all_attributes() -> None:
     sides, *_ = sides_and_points(4)
     chosen = np.array([7, 7, 3])
     taken = evaluate(sides.take(chosen), np.full(3, 0.3))

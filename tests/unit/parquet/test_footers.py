@@ -80,7 +80,7 @@ def test_columns_of_int96_are_found_at_any_depth(tmp_path: Path) -> None:
 # --- sizes ----------------------------------------------------------------------------------
 
 
-def test_sizes_are_those_of_the_largest_row_group_with_all_that_is_inside(tmp_path: Path) -> None:
+def test_sizes_are_of_the_largest_row_group_with_nested_columns(tmp_path: Path) -> None:
     numbers = np.random.default_rng(3).random(ROWS)
     inner = pa.StructArray.from_arrays([pa.array(numbers)] * 2, ["b", "c.d"])
     table = pa.table({"a": inner, "a.x": numbers, "zero": np.zeros(ROWS, np.int32)})
@@ -95,7 +95,7 @@ def test_sizes_are_those_of_the_largest_row_group_with_all_that_is_inside(tmp_pa
     assert sizes["a.x"].row == pytest.approx(8, rel=0.1)
 
 
-def test_small_numbers_take_in_memory_what_their_type_takes(tmp_path: Path) -> None:
+def test_sizes_in_memory_are_at_least_the_width_of_the_type(tmp_path: Path) -> None:
     path = tmp_path / "table.parquet"
     table = pa.table({"x": np.zeros(ROWS), "s": ["a"] * ROWS, "nothing": pa.nulls(ROWS)})
     pq.write_table(table, path)
@@ -142,11 +142,11 @@ def test_columns_are_read_from_their_ranges(file: Path) -> None:
         pq.read_table(with_holes(file, column_ranges(pq.ParquetFile(file), ["a"])))
 
 
-def test_columns_that_are_not_there_have_no_ranges(file: Path) -> None:
+def test_unknown_columns_have_no_ranges(file: Path) -> None:
     assert column_ranges(pq.ParquetFile(file), ["none"]) == []
 
 
-def test_row_groups_with_wanted_rows_are_read_from_their_ranges(file: Path) -> None:
+def test_row_groups_with_selected_rows_are_read_from_their_ranges(file: Path) -> None:
     opened = pq.ParquetFile(file)
     rows = np.array([149, 150, 150, 600, 999])
     assert groups_of(opened.metadata, rows) == [0, 1, 4, 6]
@@ -160,7 +160,7 @@ def test_row_groups_with_wanted_rows_are_read_from_their_ranges(file: Path) -> N
 
 
 def write_footers(directory: Path, table: pa.Table, counts: list[int]) -> list[Path]:
-    """Files with the footers of some numbers of files of a table, as reduce jobs leave them."""
+    """Files that consist of the footers of `counts` files each, as reduce jobs write them."""
     sink = directory / "table.parquet"
     paths = []
     for number, count in enumerate(counts):
@@ -183,7 +183,9 @@ def joined_by_pyarrow(paths: list[Path], target: Path) -> None:
 
 @pytest.mark.parametrize("counts", [[1], [0], [2, 0, 3], [14], [15], [3] * 50], ids=str)
 @pytest.mark.parametrize("typed", [False, True])
-def test_the_result_is_that_of_pyarrow(counts: list[int], typed: bool, tmp_path: Path) -> None:
+def test_joined_footers_equal_those_of_pyarrow(
+    counts: list[int], typed: bool, tmp_path: Path
+) -> None:
     table = typed_table(40, 1) if typed else pa.table({"x": range(40)})
     if typed and len(counts) > 3:
         counts = counts[:9]
@@ -205,7 +207,7 @@ def test_footers_of_other_columns_or_metadata_are_not_joined(tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize("content", [b"", b"PAR1", bytes(100), b"\x15\x00" * 50])
-def test_what_is_no_footer_is_not_joined(content: bytes, tmp_path: Path) -> None:
+def test_damaged_footers_are_not_joined(content: bytes, tmp_path: Path) -> None:
     paths = write_footers(tmp_path, pa.table({"x": range(40)}), [1, 2])
     pq.write_metadata(pa.schema({"x": pa.int64()}), tmp_path / "common")
     paths[1].write_bytes(content)

@@ -1,4 +1,4 @@
-"""Files of a partition are opened in order, in the state that was planned with."""
+"""Files of a partition are opened in order, if they have their planned state."""
 
 import gc
 from dataclasses import replace
@@ -34,7 +34,7 @@ def partition_of(info: CatalogInfo) -> Partition:
     return Partition(PIXEL, partition_state(info, PIXEL))
 
 
-def test_files_of_a_partition_are_given_in_order(tmp_path: Path) -> None:
+def test_files_of_a_partition_are_opened_in_order(tmp_path: Path) -> None:
     names = ["b.parquet", "a.parquet", "c.parquet"]
     info = catalog_of(tmp_path, names)
     found = list(open_files(info, partition_of(info), TABLE.schema))
@@ -61,7 +61,7 @@ def test_another_state_or_schema_is_refused(tmp_path: Path) -> None:
         list(open_files(info, planned, TABLE.schema))
 
 
-def test_what_was_fetched_goes_with_the_last_reader(tmp_path: Path) -> None:
+def test_downloads_are_deleted_with_the_last_reader(tmp_path: Path) -> None:
     info = catalog_of(tmp_path, ["a.parquet"])
     closed: list[Path] = []
 

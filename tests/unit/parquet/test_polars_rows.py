@@ -1,4 +1,4 @@
-"""Few rows come from Polars as PyArrow reads them, or it says that it does not read them."""
+"""Polars reads few rows as PyArrow does, or fails."""
 
 import os
 import subprocess
@@ -48,7 +48,7 @@ def read(
 
 @pytest.mark.parametrize("index", ["index", None])
 @pytest.mark.parametrize("rows", [[0], [0, 1, 9, 10, 555, 999], [3, 500], list(range(ROWS))])
-def test_rows_are_those_of_the_numbers_and_not_all_of_their_index(
+def test_only_selected_rows_are_read_even_if_others_have_their_index(
     rows: list[int], index: str | None, tmp_path: Path
 ) -> None:
     table = table_of(x=np.random.default_rng(1).random(ROWS), n=np.arange(ROWS))
@@ -66,7 +66,7 @@ def test_payloads_of_nan_and_signs_of_zero_are_kept(tmp_path: Path) -> None:
     assert not difference(found, values[:4])
 
 
-def test_names_inside_are_those_of_the_file(tmp_path: Path) -> None:
+def test_names_of_nested_fields_are_kept(tmp_path: Path) -> None:
     kind = pa.list_(pa.field("x", pa.struct([pa.field("a", pa.float32(), nullable=False)])))
     values = pa.array([[{"a": 1.5}, None], None] * (ROWS // 2), kind)
     path = written(tmp_path / "table.parquet", table_of(c=values), use_compliant_nested_type=False)
@@ -76,7 +76,7 @@ def test_names_inside_are_those_of_the_file(tmp_path: Path) -> None:
 
 
 def is_alike_in(directory: Path, field: pa.Field) -> bool:
-    """Whether a column is read alike, of a file that has one of its name."""
+    """Whether Polars supports the column of a file."""
     path = written(directory / "table.parquet", pa.table({field.name: [1]}))
     return is_supported(open_file(path), field)
 
@@ -127,8 +127,8 @@ def test_codecs_of_which_polars_misses_damage_are_left_to_pyarrow(
     assert [is_supported(part, field) for field in part.schema] == [False, True]
 
 
-def test_columns_whose_names_look_like_others_are_themselves(tmp_path: Path) -> None:
-    """Those with dots, beside nested ones, and that of the row number."""
+def test_columns_with_similar_names_are_not_confused(tmp_path: Path) -> None:
+    """Names with dots beside nested columns, and the name of the row number."""
     numbers = np.arange(ROWS)
     inner = pa.StructArray.from_arrays([pa.array(-numbers)], ["ra"])
     columns = {"coord": inner, "coord.ra": numbers, "row": numbers + 1, "row_": numbers + 2}
@@ -147,15 +147,15 @@ def test_rows_are_found_in_spite_of_wrong_statistics(tmp_path: Path) -> None:
     assert read(path, [4, 11], ["index"])["index"].to_pylist() == [0, 1]
 
 
-def test_other_rows_than_those_wanted_are_refused(tmp_path: Path) -> None:
-    """Here since it is told another index than the file has."""
+def test_other_rows_than_the_selected_ones_are_a_failure(tmp_path: Path) -> None:
+    """Here because the given index differs from the index in the file."""
     path = written(tmp_path / "table.parquet", table_of())
     part = open_file(path)
     with pytest.raises(PolarsFailed, match="other rows"):
         read_rows(part, ("index", np.array([0, 4])), np.array([4, 55]), part.file.schema_arrow, 1)
 
 
-def test_a_damaged_file_is_refused(tmp_path: Path) -> None:
+def test_a_damaged_file_is_a_failure(tmp_path: Path) -> None:
     path = written(tmp_path / "table.parquet", table_of(x=np.random.default_rng(1).random(ROWS)))
     content = bytearray(path.read_bytes())
     content[4 : len(content) // 2] = b"\xff" * (len(content) // 2 - 4)
@@ -165,7 +165,7 @@ def test_a_damaged_file_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("change", ["another", "gone"])
-def test_a_file_that_is_not_the_open_one_is_refused(change: str, tmp_path: Path) -> None:
+def test_a_replaced_file_is_a_failure(change: str, tmp_path: Path) -> None:
     path = written(tmp_path / "table.parquet", table_of(x=np.arange(ROWS)))
     part = open_file(path)
     path.rename(tmp_path / "away.parquet")
@@ -177,7 +177,7 @@ def test_a_file_that_is_not_the_open_one_is_refused(change: str, tmp_path: Path)
         read_rows(part, None, np.array([1]), pa.schema([("x", pa.int64())]), 1)
 
 
-def test_a_file_that_is_replaced_while_polars_reads_is_refused(
+def test_a_file_replaced_while_polars_reads_is_a_failure(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = written(tmp_path / "table.parquet", table_of(x=np.arange(ROWS)))
@@ -192,7 +192,7 @@ def test_a_file_that_is_replaced_while_polars_reads_is_refused(
         read(path, [1], ["x"])
 
 
-def test_a_panic_is_a_refusal_without_a_word_and_the_last_try(
+def test_a_panic_is_a_silent_failure_and_polars_is_not_tried_again(
     tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     times = pa.array(np.arange(ROWS)).view(pa.timestamp("us", "+05:30"))
@@ -211,7 +211,7 @@ def parts(path: Path, rows: int) -> list[list[str]]:
     return list(polars_rows._column_groups(open_file(path), "index", names, rows))
 
 
-def test_parts_of_columns_are_small_in_the_file_and_in_memory(
+def test_groups_of_columns_are_small_in_the_file_and_in_memory(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     random = np.random.default_rng(1).random((5, ROWS))
@@ -230,10 +230,10 @@ def test_parts_of_columns_are_small_in_the_file_and_in_memory(
 
 
 @pytest.mark.parametrize(("alike", "by_number"), [(1, False), (2, False), (3, True), (99, True)])
-def test_rows_are_asked_for_by_their_numbers_where_many_have_the_same_index(
+def test_rows_are_selected_by_number_if_many_have_the_same_index(
     alike: int, by_number: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Either way, only those come that are wanted."""
+    """Both ways yield the selected rows only."""
     index = np.arange(ROWS) // (alike + 1)
     path = written(tmp_path / "table.parquet", pa.table({"index": index, "x": np.arange(ROWS)}))
     rows = np.flatnonzero(np.arange(ROWS) % (alike + 1) < alike)[: 4 * alike]
@@ -271,7 +271,7 @@ print(polars.thread_pool_size(), found["x"][0])
 
 @pytest.mark.parametrize("threads", [1, 3])
 def test_polars_has_the_threads_of_the_job(threads: int, tmp_path: Path) -> None:
-    """Whatever the environment says; and is imported when rows are read, not before."""
+    """Regardless of the environment; and Polars is imported only when rows are read."""
     path = written(tmp_path / "table.parquet", table_of(x=np.arange(ROWS) / 2))
     command = [sys.executable, "-c", READ, ROOT / "scripts", ROOT / "tests", path, str(threads)]
     done = subprocess.run(
@@ -307,7 +307,7 @@ print(before - resident(), os.environ["_RJEM_MALLOC_CONF"])
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
 def test_polars_and_pyarrow_keep_little_memory_for_later(tmp_path: Path) -> None:
-    """Of 64 MB that PyArrow has freed most is given back; the allocator of Polars has one arena."""
+    """PyArrow returns most of 64 MB to the system; the allocator of Polars has one arena."""
     path = written(tmp_path / "table.parquet", table_of(x=np.arange(ROWS) / 2))
     done = subprocess.run(
         [sys.executable, "-c", KEPT, ROOT / "scripts", ROOT / "tests", path],

@@ -1,4 +1,4 @@
-"""Positions of rows are read with no other columns; what is wrong with them is said."""
+"""Positions of rows are read without other columns; wrong ones are counted."""
 
 import os
 import re
@@ -34,7 +34,7 @@ PIXEL = Pixel(1, 5)
 
 @dataclass
 class Catalog:
-    """A catalog of one partition, of PIXEL, which is to be read after planning."""
+    """A catalog with one partition, PIXEL."""
 
     info: CatalogInfo
     table: pa.Table
@@ -125,7 +125,7 @@ def test_row_groups_are_read_in_order_by_any_number_of_threads(
     assert found["ra"].equals(catalog.table["ra"])
 
 
-def test_columns_that_several_threads_read_end_together(
+def test_columns_read_by_several_threads_must_have_equal_lengths(
     catalog: Catalog, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     original = positions.read_batches
@@ -141,7 +141,7 @@ def test_columns_that_several_threads_read_end_together(
 
 
 @pytest.mark.parametrize("threads", [2, 3, 4, 9])
-def test_of_the_threads_one_is_left_for_the_filter(
+def test_one_thread_is_left_for_the_filter(
     threads: int, catalog: Catalog, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     original, lots = positions.read_batches, []
@@ -158,7 +158,7 @@ def test_of_the_threads_one_is_left_for_the_filter(
     assert sorted(name for lot in lots for name in lot) == sorted(found.column_names)
 
 
-def test_an_error_while_several_threads_read_is_said(catalog: Catalog) -> None:
+def test_an_error_in_a_reading_thread_is_raised(catalog: Catalog) -> None:
     content = bytearray(catalog.path.read_bytes())
     content[4 : len(content) // 2] = b"\xff" * (len(content) // 2 - 4)
     catalog.path.write_bytes(content)
@@ -183,7 +183,7 @@ def test_rows_without_a_position_are_counted_in_the_whole_file(
 
 
 @pytest.mark.parametrize("catalog", [HATS], indirect=True)
-def test_more_than_a_whole_turn_is_a_position(catalog: Catalog) -> None:
+def test_longitudes_beyond_a_whole_turn_are_accepted(catalog: Catalog) -> None:
     ra = catalog.table["ra"].to_pylist()
     turned = {0: ra[0] - 720, 1: ra[1] + 360, 2: ra[2] - 360}
     catalog.table = with_values(catalog.table, "ra", turned)
@@ -191,8 +191,8 @@ def test_more_than_a_whole_turn_is_a_position(catalog: Catalog) -> None:
 
 
 @pytest.mark.parametrize("catalog", [HIPSCAT], indirect=True)
-def test_the_poles_are_positions(catalog: Catalog) -> None:
-    """Whether the index fits the position is asked of candidates alone."""
+def test_the_poles_are_accepted(catalog: Catalog) -> None:
+    """Only candidates are compared with their index."""
     catalog.table = with_values(catalog.table, "dec", {0: 90.0, 1: -90.0})
     assert catalog.read().num_rows == ROWS
 
@@ -217,15 +217,15 @@ def test_rows_without_an_index_are_counted(catalog: Catalog) -> None:
     assert catalog.refused().startswith("2 rows have a null _hipscat_index")
 
 
-def test_an_index_coarser_than_the_partition_is_not_asked(tmp_path: Path) -> None:
-    """Since it cannot tell that a row is in the pixel."""
+def test_an_index_coarser_than_the_partition_is_not_checked(tmp_path: Path) -> None:
+    """It does not determine whether a row is in the pixel."""
     info = replace(HIPSCAT, path=str(tmp_path), index_order=0, index_shift=0)
     table = pa.table({"ra": [1.0], "dec": [2.0], "_hipscat_index": pa.array([7], pa.int64())})
     assert Catalog(info, table).read().num_rows == 1
 
 
 def in_galactic(ra: Doubles, dec: Doubles) -> tuple[Doubles, Doubles]:
-    """What another frame makes of positions: those around another pole."""
+    """Positions in another frame: around another pole."""
     pole = skies.vectors_from_sky(np.array([192.859]), np.array([27.128]))[0]
     axes = np.stack([np.cross([0, 0, 1], pole), np.cross(pole, np.cross([0, 0, 1], pole)), pole])
     axes /= np.linalg.norm(axes, axis=1)[:, None]
@@ -266,7 +266,7 @@ def test_coordinates_that_contradict_the_index_are_counted(
 @pytest.mark.parametrize("catalog", [HIPSCAT], indirect=True)
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_coordinates_may_be_rounded(dtype: type, catalog: Catalog) -> None:
-    """Rows lie at the border of the partition, and at those of cells, where rounding tells."""
+    """Rows are at borders of the partition and of cells, where rounding matters."""
     rng = np.random.default_rng(2)
     u, v = rng.integers(0, 2049, (2, ROWS)) / 2048
     ra, dec = skies.pixel_positions(np.tile(PIXEL, (ROWS, 1)), u * 0.999999 + 5e-7, v * 0.98 + 0.01)
@@ -294,10 +294,10 @@ def test_coordinates_are_compared_in_cells_no_finer_than_the_index(tmp_path: Pat
 @pytest.mark.parametrize("order", [1, 16])
 @pytest.mark.parametrize("place", [0, 1, 2])
 @pytest.mark.parametrize("catalog", [HIPSCAT], indirect=True)
-def test_of_files_that_are_checked_together_the_wrong_one_is_named(
+def test_among_files_checked_together_the_wrong_one_is_named(
     place: int, order: int, catalog: Catalog, tmp_path: Path
 ) -> None:
-    """Also among files of partitions whose cells are of another order."""
+    """Also among files of partitions with cells of another order."""
     good = replace(catalog.last(), pixel=Pixel(16, 0))
     others = [good, replace(good, pixel=PIXEL)]
     positions.check_coordinates(catalog.info, others)
@@ -346,7 +346,7 @@ def test_a_partition_of_another_schema_is_refused(catalog: Catalog) -> None:
 
 @pytest.mark.parametrize("value", [0, 1, 127, 255])
 def test_a_file_of_which_pyarrow_reads_fewer_rows_is_named(value: int, tmp_path: Path) -> None:
-    """As with a damaged page header; batch by batch, PyArrow says nothing of it."""
+    """As with a damaged page header, which PyArrow does not report when it reads batches."""
     path = tmp_path / "table.parquet"
     table = pa.table({"index": np.arange(55), "ra": np.linspace(0, 1, 55)})
     pq.write_table(table, path, compression="none", use_dictionary=False)
@@ -374,8 +374,8 @@ def test_a_damaged_row_group_is_named(catalog: Catalog) -> None:
     assert catalog.refused().startswith("cannot be read (")
 
 
-def test_positions_are_no_more_than_their_columns(tmp_path: Path) -> None:
-    """Though Parquet also reads what is inside others by a path that is the name of one."""
+def test_positions_have_only_their_columns(tmp_path: Path) -> None:
+    """Parquet also reads nested columns whose path is equal to such a name."""
     numbers = pa.array(np.arange(45.0, 46.0, 0.1))
     dec = pa.array(np.arange(5.0, 6.0, 0.1))
     both = pa.StructArray.from_arrays([numbers, numbers], ["ra", "epoch"])
@@ -389,7 +389,7 @@ def test_positions_are_no_more_than_their_columns(tmp_path: Path) -> None:
     assert select_rows(part, taken, None, np.arange(10), table.schema, 1).equals(table)
 
 
-def test_a_file_that_is_damaged_where_bad_rows_are_counted_is_named(tmp_path: Path) -> None:
+def test_a_file_with_damage_found_while_counting_bad_rows_is_named(tmp_path: Path) -> None:
     path = tmp_path / "table.parquet"
     pq.write_table(pa.table({"x": np.random.default_rng(1).random(ROWS)}), path, row_group_size=500)
     part = open_file(path)

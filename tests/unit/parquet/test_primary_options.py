@@ -1,4 +1,4 @@
-"""How a catalog's files are written is found in their footers, whoever wrote them."""
+"""Footers tell how a catalog's files are written, whoever wrote them."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -44,7 +44,7 @@ def info(tmp_path: Path) -> CatalogInfo:
 
 
 def options_of(info: CatalogInfo, *tables: pa.Table, **options: Any) -> PrimaryOptions:
-    """Of a catalog whose partitions have the rows of tables, written with some options."""
+    """Options of a catalog whose partitions are tables written with some options."""
     for pixel, table in enumerate(tables):
         path = write_partition(info, 1, pixel, table, "" if info.npix_suffix != "/" else "part")
         pq.write_table(table, path, **options)
@@ -68,7 +68,7 @@ def test_files_of_hats_are_recognized(info: CatalogInfo) -> None:
     assert found.sorting_columns == [["_healpix_29", False, False]]
 
 
-def test_the_defaults_of_pyarrow_are_found_again(info: CatalogInfo) -> None:
+def test_the_defaults_of_pyarrow_are_recognized(info: CatalogInfo) -> None:
     found = options_of(info, TABLE)
     assert found.row_group_rows == PYARROW_GROUP_ROWS
     columns = {path: ColumnOptions() for path, _ in leaf_columns(TABLE.schema)}
@@ -133,7 +133,7 @@ def test_each_column_has_options_of_its_own(
     assert options_of(info, table, **options).columns[path] == expected
 
 
-def test_row_groups_of_different_sizes_count_as_a_power_of_two(info: CatalogInfo) -> None:
+def test_sizes_of_unequal_row_groups_are_rounded_to_a_power_of_two(info: CatalogInfo) -> None:
     path = write_partition(info, 1, 0, TABLE)
     with pq.ParquetWriter(path, TABLE.schema) as writer:
         for start, stop in ((0, 70), (70, 110), (110, 200)):
@@ -174,7 +174,7 @@ def test_no_more_files_are_opened_than_needed(
         (["ra", "_healpix_29"], ".parquet", 29, []),
     ],
 )
-def test_rows_are_said_to_be_sorted_only_as_those_of_a_margin_are(
+def test_sorting_columns_are_kept_if_true_of_a_margin(
     ordering: list[str], suffix: str, index_order: int, expected: list[str], info: CatalogInfo
 ) -> None:
     sorting = pq.SortingColumn.from_ordering(
@@ -185,6 +185,6 @@ def test_rows_are_said_to_be_sorted_only_as_those_of_a_margin_are(
     assert [path for path, *_ in found.sorting_columns] == expected
 
 
-def test_an_index_that_is_said_to_descend_is_not_that_of_a_margin(info: CatalogInfo) -> None:
+def test_a_descending_index_is_not_kept_as_sorting_column(info: CatalogInfo) -> None:
     sorting = [pq.SortingColumn(0, descending=True)]
     assert options_of(info, TABLE, sorting_columns=sorting).sorting_columns == []

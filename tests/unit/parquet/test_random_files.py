@@ -36,7 +36,7 @@ COUNTED = (
 
 @pytest.fixture(scope="module")
 def counts(pytestconfig: pytest.Config) -> Iterator[dict[str, Counter[str]]]:
-    """What has been tried, by writer; printed at the end of a long run."""
+    """The tested cases by writer; printed at the end of a long run."""
     counted: dict[str, Counter[str]] = {writer: Counter() for writer in WRITERS}
     yield counted
     if "RANDOM_FILES" in os.environ:
@@ -46,7 +46,7 @@ def counts(pytestconfig: pytest.Config) -> Iterator[dict[str, Counter[str]]]:
 
 
 def table_of(counted: dict[str, Counter[str]]) -> str:
-    """What has been tried, as a table in Markdown."""
+    """The tested cases, as a table in Markdown."""
     lines = [f"\n| writer | {' | '.join(COUNTED)} |", f"|---|{'---:|' * len(COUNTED)}"]
     for writer, count in counted.items():
         lines.append(f"| {writer} | {' | '.join(f'{count[what]:,}' for what in COUNTED)} |")

@@ -1,4 +1,4 @@
-"""Rows are taken with all columns and as they are, however they are read."""
+"""Selected rows have all columns and their values, whichever library reads them."""
 
 import re
 import sys
@@ -71,7 +71,7 @@ def test_rows_are_those_of_the_file(
                 assert found[name].to_pylist() == expected[name].to_pylist(), name
 
 
-def test_columns_that_are_read_at_once_are_small_or_one(
+def test_columns_read_together_are_small_or_single(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(row_selection, "COLUMNS_BYTES", 8000)
@@ -113,9 +113,7 @@ def test_batches_of_rows_are_small_and_all_rows(
     assert len(batches) <= rows // 8 + 1
 
 
-def test_polars_is_asked_for_few_of_many_rows(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_polars_reads_few_of_many_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path, small, narrow = (tmp_path / f"{name}.parquet" for name in ("table", "small", "narrow"))
     numbers = np.random.default_rng(4).random((2, 40_000))
     table = pa.table([np.arange(40_000), *numbers], names=["index", "x", "y"])
@@ -151,7 +149,7 @@ def test_polars_is_asked_for_few_of_many_rows(
 
 
 def test_a_file_with_damaged_codes_is_named(tmp_path: Path) -> None:
-    """They are looked at when values are taken, not when they are read."""
+    """They are checked when values are taken, not when they are read."""
     path = tmp_path / "table.parquet"
     words = pa.array([f"w{number % 5}" for number in range(60)]).dictionary_encode()
     table = pa.table({"index": np.arange(60), "word": words})
@@ -175,7 +173,7 @@ def test_a_file_with_damaged_codes_is_named(tmp_path: Path) -> None:
     assert refused > 10
 
 
-def test_polars_is_imported_when_it_has_been_missed_often(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_polars_is_imported_once_it_would_have_paid(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delitem(sys.modules, "polars", raising=False)
     monkeypatch.setattr(row_selection, "_passed_over", [])
     monkeypatch.setattr(row_selection, "_IMPORT_VALUES", 100)
@@ -186,9 +184,7 @@ def test_polars_is_imported_when_it_has_been_missed_often(monkeypatch: pytest.Mo
     assert row_selection._is_worth_its_import(1)
 
 
-def test_what_polars_refuses_is_read_by_pyarrow(
-    path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_pyarrow_reads_what_polars_cannot(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*arguments: object) -> None:
         raise polars_rows.PolarsFailed("not this one")
 
@@ -203,7 +199,7 @@ def test_what_polars_refuses_is_read_by_pyarrow(
 
 @pytest.mark.parametrize("encoding", ["DELTA_BYTE_ARRAY", "DELTA_LENGTH_BYTE_ARRAY", "PLAIN"])
 @pytest.mark.parametrize("by_polars", [True, False])
-def test_strings_in_other_encodings_are_read_as_they_are(
+def test_strings_in_other_encodings_are_kept(
     encoding: str, by_polars: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(row_selection, "_are_few", lambda part, rows: by_polars)
@@ -218,7 +214,7 @@ def test_strings_in_other_encodings_are_read_as_they_are(
 
 
 @pytest.mark.parametrize("by_polars", [True, False])
-def test_a_file_that_is_replaced_meanwhile_is_read_as_it_was(
+def test_a_replaced_file_is_read_as_it_was_opened(
     by_polars: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(row_selection, "_are_few", lambda part, rows: by_polars)
@@ -233,8 +229,8 @@ def test_a_file_that_is_replaced_meanwhile_is_read_as_it_was(
 
 
 @pytest.mark.parametrize("nested", [False, True])
-def test_timestamps_of_int96_are_as_they_are_read_or_refused(nested: bool, tmp_path: Path) -> None:
-    """Of those beyond the range of nanoseconds PyArrow makes others."""
+def test_int96_timestamps_that_do_not_fit_are_refused(nested: bool, tmp_path: Path) -> None:
+    """PyArrow silently changes values beyond the range of nanoseconds."""
     kind = pa.list_(pa.timestamp("us")) if nested else pa.timestamp("us")
     times = [datetime(2020, 1, 1, 1, 2, 3, 456_789), None, datetime(1000, 1, 1), datetime.max]
     table = pa.table({"t": pa.array([[time] if nested else time for time in times], kind)})
@@ -249,10 +245,10 @@ def test_timestamps_of_int96_are_as_they_are_read_or_refused(nested: bool, tmp_p
             select_rows(open_file(path), table.select([]), None, np.array([0, row]), schema, 1)
 
 
-def test_a_column_that_ends_too_soon_is_an_error_of_the_file(
+def test_a_short_column_is_an_error_of_the_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As one of a damaged file may, while others have all values."""
+    """As a column of a damaged file can be, while others are whole."""
     path = tmp_path / "table.parquet"
     table = pa.table({"x": np.arange(ROWS)})
     pq.write_table(table, path)
