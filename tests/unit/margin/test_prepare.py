@@ -147,7 +147,7 @@ def test_the_lz4_of_hadoop_becomes_what_has_replaced_it(
         say_other_codec(path, LZ4_OF_HADOOP)
     margin = prepare(margin_threshold=300.0)
     said = capsys.readouterr().err
-    assert "Npix=" in said and "parquet: is compressed with the LZ4 of Hadoop" in said
+    assert "Npix=" in said and "parquet: is compressed with the deprecated LZ4" in said
     run_map_jobs(margin)
     run_reduce_jobs(margin)
     made = next(margin.files.staging_dir.rglob("Npix=*"))
