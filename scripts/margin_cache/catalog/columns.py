@@ -9,7 +9,7 @@ from margin_cache.catalog.model import CatalogInfo, Partitions
 from margin_cache.catalog.partitions import partition_files
 from margin_cache.catalog.spec import COMMON_METADATA
 from margin_cache.errors import MarginCacheError
-from margin_cache.storage.parquet_file import open_parquet
+from margin_cache.storage.parquet_files import open_parquet
 
 DESTINATION, SOURCE = "margin_cache:destination", "margin_cache:source"
 

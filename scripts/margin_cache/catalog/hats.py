@@ -16,12 +16,7 @@ from margin_cache.catalog.model import CatalogInfo, MarginSummary
 from margin_cache.catalog.spec import COLLECTION_PROPERTIES, PROPERTIES
 from margin_cache.errors import MarginCacheError
 from margin_cache.storage.directories import directory_size
-from margin_cache.storage.files import (
-    atomic_path,
-    check_ordinary,
-    exclusive_lock,
-    rewrite_text,
-)
+from margin_cache.storage.files import atomic_path, check_ordinary, exclusive_lock, rewrite_text
 
 _HATS_VERSION = {"hats_release_date": "2025-08-22", "hats_version": "v1.0"}
 """The version of the specification that margins are written to."""

@@ -7,15 +7,15 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from margin_cache.parquet.column_sizes import top_column
-from margin_cache.storage.missing_parts import Range
+from margin_cache.storage.local_listing import ByteRange
 
 
-def row_ranges(file: pq.ParquetFile, rows: NDArray[np.int64]) -> list[Range]:
+def row_ranges(file: pq.ParquetFile, rows: NDArray[np.int64]) -> list[ByteRange]:
     """Return where the row groups lie that hold some rows, given by numbers."""
     return _ranges(file.metadata, groups_of(file.metadata, rows), range(file.metadata.num_columns))
 
 
-def column_ranges(file: pq.ParquetFile, columns: Collection[str]) -> list[Range]:
+def column_ranges(file: pq.ParquetFile, columns: Collection[str]) -> list[ByteRange]:
     """Return where columns lie, given by names, as far as the file has them."""
     metadata = file.metadata
     leaves = [
@@ -34,7 +34,7 @@ def groups_of(metadata: pq.FileMetaData, rows: NDArray[np.int64]) -> list[int]:
 
 def _ranges(
     metadata: pq.FileMetaData, groups: Iterable[int], leaves: Collection[int]
-) -> list[Range]:
+) -> list[ByteRange]:
     found = []
     for group in groups:
         for leaf in leaves:

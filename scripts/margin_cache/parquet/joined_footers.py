@@ -9,7 +9,7 @@ Source: https://github.com/apache/parquet-format/blob/master/src/main/thrift/par
 from collections.abc import Sequence
 from pathlib import Path
 
-from margin_cache.storage.parquet_footer import (
+from margin_cache.storage.parquet_files import (
     compact_integer,
     compact_list_head,
     footer_of,

@@ -21,8 +21,7 @@ from margin_cache.parquet.column_chunks import groups_of
 from margin_cache.parquet.partition_file import PartitionFile
 from margin_cache.parquet.polars_rows import Refused, is_read_alike, read_rows
 from margin_cache.parquet.positions import read_batches
-from margin_cache.storage.parquet_file import unreadable
-from margin_cache.storage.parquet_footer import read_page_header
+from margin_cache.storage.parquet_files import read_page_header, unreadable
 
 COLUMNS_BYTES = 8 * 10**6
 """PyArrow reads columns together as long as they take up no more than this in the file."""

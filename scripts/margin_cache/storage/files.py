@@ -315,3 +315,15 @@ def _open_lock(path: Path) -> int:
         return os.open(path, os.O_RDWR)
     except PermissionError:
         return os.open(path, os.O_RDONLY)
+
+
+_UNITS = ("B", "kB", "MB", "GB", "TB", "PB")
+
+
+def size_text(size: float) -> str:
+    """Return a number of bytes in the unit in which it has few digits."""
+    power = 0
+    while size >= 999.5 and power < len(_UNITS) - 1:
+        size /= 1000
+        power += 1
+    return f"{size:.3g} {_UNITS[power]}"

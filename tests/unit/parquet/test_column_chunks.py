@@ -8,8 +8,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from margin_cache.parquet.column_chunks import column_ranges, groups_of, row_ranges
-from margin_cache.storage.mirror import footer_in
-from margin_cache.storage.missing_parts import Range
+from margin_cache.storage.local_listing import ByteRange, footer_on_disk
 
 ROWS = 1000
 
@@ -30,13 +29,13 @@ def file(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
     return path
 
 
-def with_holes(path: Path, ranges: list[Range]) -> Path:
+def with_holes(path: Path, ranges: list[ByteRange]) -> Path:
     """A file that has its footer and some ranges, and zeros elsewhere."""
     other = path.with_name("holes.parquet")
     content = path.read_bytes()
     with other.open("wb") as written:
         os.ftruncate(written.fileno(), len(content))
-        for start, end in [*ranges, *footer_in(path)]:
+        for start, end in [*ranges, footer_on_disk(path)]:
             os.pwrite(written.fileno(), content[start:end], start)
     return other
 

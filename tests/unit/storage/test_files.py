@@ -28,6 +28,7 @@ from margin_cache.storage.files import (
     is_temporary,
     link_or_copy,
     read_json,
+    size_text,
     with_file_name,
     write_json,
     write_text,
@@ -351,3 +352,21 @@ def test_files_that_are_written_may_be_read_by_whom_the_umask_lets(tmp_path: Pat
     finally:
         os.umask(old)
     assert stat.S_IMODE((tmp_path / "file").stat().st_mode) == 0o644
+
+
+@pytest.mark.parametrize(
+    ("size", "text"),
+    [
+        (0, "0 B"),
+        (999, "999 B"),
+        (999.6, "1 kB"),
+        (1000, "1 kB"),
+        (3_857_414, "3.86 MB"),
+        (999_400_000, "999 MB"),
+        (999_600_000, "1 GB"),
+        (2.5e12, "2.5 TB"),
+        (1e17, "100 PB"),
+    ],
+)
+def test_a_size_has_few_digits(size: float, text: str) -> None:
+    assert size_text(size) == text
