@@ -32,8 +32,6 @@ from margin_cache.storage.object_store import ObjectState, connect
 from margin_cache.storage.urls import is_url, join_url, listing_dir
 
 _INFO_FILES = (*PROPERTIES, CATALOG_INFO, PARTITION_INFO)
-_SMALL_BYTES = 64 * 10**6
-"""Limit of the files that are downloaded, but for `_metadata`, which has its own limit."""
 
 
 def refresh_listing(url: str, options: Mapping[str, Any]) -> LocalListing:
@@ -125,16 +123,7 @@ def _states(listing: LocalListing, paths: Iterable[str]) -> dict[str, ObjectStat
 
 def _download_small(listing: LocalListing, states: Mapping[str, ObjectState]) -> None:
     """Download the files that describe a catalog; a very large `_metadata` is only listed."""
-    large: dict[str, ObjectState] = {}
-    for path, state in states.items():
-        if Path(path).name == METADATA:
-            if state.size > consistency.MOST_BYTES:
-                large[path] = state
-        elif state.size > _SMALL_BYTES:
-            raise MarginCacheError(
-                f"{join_url(listing.url, path)}: {state.size} bytes is too large for a metadata "
-                "file. Correct the catalog."
-            )
+    large = {path: state for path, state in states.items() if state.size > consistency.MOST_BYTES}
     listing.download({path: state for path, state in states.items() if path not in large})
     listing.add(large)
 

@@ -13,7 +13,7 @@ from concurrent.futures import Future
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from margin_cache.catalog.formats import format_of
 from margin_cache.catalog.hats import read_properties
@@ -47,16 +47,21 @@ _ATTEMPTS = 10
 """Attempts to update a collection while other processes change it."""
 
 
-class Output(Protocol):
-    """The output location of a margin. Moving the local directory is not part of it."""
+class Output:
+    """A local directory. It has its locks beside it, and all its files are moved there at once."""
+
+    def __init__(self, output_dir: Path) -> None:
+        self._dir = output_dir
 
     def check_lock(self, margin: Margin) -> None:
-        """Check that this run, or an earlier one with the same plan and input, has the lock."""
-        ...
+        """Check that a run of this directory with the same plan and input has the lock."""
 
     def write(self, files: Mapping[str, Path]) -> dict[str, str]:
-        """Write objects, given by their paths in the margin; return their ETags."""
-        ...
+        """Write objects, given by their paths in the margin; return their ETags.
+
+        The modification times of the files are set to those that represent the objects.
+        """
+        return {}
 
     def publish(self, directory: Path, written: Collection[str]) -> None:
         """Remove foreign objects and write the missing ones, metadata last.
@@ -65,40 +70,16 @@ class Output(Protocol):
             directory: all files of the margin; those that are written have no content.
             written: paths of the objects that are written.
         """
-        ...
 
     def register(self, info: CatalogInfo) -> None:
-        """Add the margin to the collection that has it and its primary catalog, if there is one."""
-        ...
+        """Add the margin to the collection around it, if that has its primary catalog."""
+        format_of(info).register(info, self._dir)
 
     def release_lock(self, margin: Margin) -> None:
         """Remove the lock, unless a run of another directory has it."""
-        ...
 
 
-class LocalOutput:
-    """A directory, which has its locks beside it."""
-
-    def __init__(self, output_dir: Path) -> None:
-        self._output_dir = output_dir
-
-    def check_lock(self, margin: Margin) -> None:
-        pass
-
-    def write(self, files: Mapping[str, Path]) -> dict[str, str]:
-        return {}
-
-    def publish(self, directory: Path, written: Collection[str]) -> None:
-        pass
-
-    def register(self, info: CatalogInfo) -> None:
-        format_of(info).register(info, self._output_dir)
-
-    def release_lock(self, margin: Margin) -> None:
-        pass
-
-
-class RemoteOutput:
+class RemoteOutput(Output):
     """A directory in a bucket, and its local listing.
 
     Args:
@@ -111,7 +92,8 @@ class RemoteOutput:
     """
 
     def __init__(self, url: str, listing_dir: Path, options: Mapping[str, Any]) -> None:
-        self.url, self._dir = url, listing_dir
+        super().__init__(listing_dir)
+        self.url = url
         self._parent_url = url.rpartition("/")[0]
         self._store = connect(url, options, "output")
         self.listing = LocalListing(listing_dir, url, self._store)
@@ -202,10 +184,6 @@ class RemoteOutput:
         )
 
     def write(self, files: Mapping[str, Path]) -> dict[str, str]:
-        """Write objects, given by their paths in the margin; return their ETags.
-
-        The modification times of the files are set to those that represent the objects.
-        """
         etags = {}
         for path, writing in self._start_writes(files):
             state = writing.result()
@@ -320,7 +298,7 @@ def remote_output(files: MarginFiles, options: Mapping[str, Any] | None = None) 
 def open_output(margin: Margin) -> Iterator[Output]:
     """Yield the output location; for a bucket, refresh its listing first."""
     if not margin.files.url:
-        yield LocalOutput(margin.files.output_dir)
+        yield Output(margin.files.output_dir)
         return
     with remote_output(margin.files) as output:
         output.refresh()

@@ -86,34 +86,6 @@ def test_left_uploads_are_aborted_below_the_url_only(s3: S3) -> None:
     assert uploads(s3) == []
 
 
-def test_uploads_are_aborted_page_by_page(s3: S3, monkeypatch: pytest.MonkeyPatch) -> None:
-    client = s3.client()
-    keys = [f"stores/margin/{number}" for number in range(3)]
-    for key in keys:
-        client.create_multipart_upload(Bucket=BUCKET, Key=key)
-    requested_markers = []
-
-    async def abort(store: ObjectStore) -> None:
-        call = store._system._call_s3  # type: ignore[attr-defined]
-        everything = await call("list_multipart_uploads", Bucket=BUCKET, Prefix="stores/margin/")
-
-        async def paged(method: str, **arguments: Any) -> Any:
-            if method != "list_multipart_uploads":
-                return await call(method, **arguments)
-            requested_markers.append(arguments.get("KeyMarker", ""))
-            number = len(requested_markers) - 1
-            upload = next(item for item in everything["Uploads"] if item["Key"] == keys[number])
-            markers = {"NextKeyMarker": upload["Key"], "NextUploadIdMarker": upload["UploadId"]}
-            return {"Uploads": [upload], "IsTruncated": number < 2, **markers}
-
-        monkeypatch.setattr(store._system, "_call_s3", paged)  # type: ignore[attr-defined]
-        await store.abort_uploads(f"s3://{BUCKET}/stores/margin")
-
-    call_store(URL, abort, s3.options)
-    assert requested_markers == ["", *keys[:2]]
-    assert uploads(s3) == []
-
-
 def uploads(s3: S3) -> list[str]:
     response = s3.client().list_multipart_uploads(Bucket=BUCKET)
     return [upload["Key"] for upload in response.get("Uploads", [])]
