@@ -43,7 +43,7 @@ def _is_for(margin: Margin, other: PlanFiles) -> bool:
     """Tell whether another plan is for the same place; true if it does not say so."""
     record = read_json(other.margin_file)
     try:
-        place = Path(record.get("image") or record["settings"]["output_path"], record["name"])
+        place = Path(record.get("listing_dir") or record["settings"]["output_path"], record["name"])
     except (TypeError, KeyError, AttributeError):
         return True
     return place.resolve() == margin.files.output_dir.resolve()

@@ -20,7 +20,7 @@ from margin_cache.storage.files import (
     is_temporary,
     read_json,
 )
-from margin_cache.storage.object_state import is_object
+from margin_cache.storage.local_listing import is_object_version
 
 TOOL_NAME = "snakemake-margin-cache"
 
@@ -94,10 +94,10 @@ def _is_as_made(
     file = files.output_dir / path
     if not files.url:
         return has_size(file, size)
-    mark = provenance.get("objects", {}).get(path)
-    if mark is None:
+    etag = provenance.get("objects", {}).get(path)
+    if etag is None:
         return has_size(file, size) and file_digest(file) == digest
-    return is_object(file, size, mark)
+    return is_object_version(file, size, etag)
 
 
 def read_provenance(path: Path) -> Mapping[str, Any] | None:
@@ -212,7 +212,7 @@ def check_nothing_foreign(margin: Margin, directory: Path, listed: Iterable[str]
     ours, there = {PROVENANCE, *listed}, _files_below(directory)
     if margin.files.url:
         ours.update(names_while_made(margin))
-        # Such a file of the image stands for no object: a killed process has left it there.
+        # Such a file of the local listing stands for no object: a killed process has left it there.
         there = [path for path in there if not is_temporary(Path(path).name)]
     around = {str(parent) for path in ours for parent in Path(path).parents}
     foreign = [path for path in there if path not in ours]

@@ -37,8 +37,7 @@ from margin_cache.margin.existing_output import (
     rows_of,
 )
 from margin_cache.margin.model import Margin, settings_as_json
-from margin_cache.margin.output import Place, output_of
-from margin_cache.margin.output_lock import run_token, work_of
+from margin_cache.margin.output import Output, open_output
 from margin_cache.margin.paths import (
     PROVENANCE,
 )
@@ -78,14 +77,14 @@ def finish_margin(margin: Margin) -> dict[str, Any]:
     plan, paths = margin.plan, margin.files
     info = plan.parameters.catalog
     # A second copy of the job waits, and then finds the margin complete.
-    with exclusive_lock(paths.plan), output_of(margin) as place:
+    with exclusive_lock(paths.plan), open_output(margin) as output:
         with unchanged_directory(paths.output_dir) as is_output_as_before:
             if not is_complete(margin) or _is_reduced_anew(margin):
                 check_unchanged(info, plan.partitions, plan.schema)
                 check_output(margin)
-                _put_together(margin, *_listed_files(margin), is_output_as_before, place)
-        place.register(info)
-        place.release(run_token(paths))
+                _put_together(margin, *_listed_files(margin), is_output_as_before, output)
+        output.register(info)
+        output.release_lock(margin)
         clean_up(margin, paths.staging_lock)
         provenance = read_provenance(paths.output_dir / PROVENANCE) or {"files": ()}
         files = sum("Npix=" in path for path in provenance["files"])
@@ -109,18 +108,18 @@ def _is_reduced_anew(margin: Margin) -> bool:
 def _put_together(
     margin: Margin,
     files: Mapping[str, tuple[int, int, str]],
-    marks: Mapping[str, str],
+    etags: Mapping[str, str],
     is_output_as_before: Callable[[], bool],
-    place: Place,
+    output: Output,
 ) -> None:
     """Gather the files of a margin, write its metadata, and move it to its output directory.
 
     Args:
         margin: the margin.
         files: rows, size and digest of its Parquet files, by their paths.
-        marks: the ETags of those that are objects.
+        etags: the ETags of those that are objects.
         is_output_as_before: tells whether nobody else has moved anything there meanwhile.
-        place: where the margin gets.
+        output: where the margin gets.
 
     Raises:
         MarginCacheError: a file is missing or another, or the margin was made meanwhile.
@@ -128,10 +127,10 @@ def _put_together(
     paths = margin.files
     finishing_dir = paths.finishing_dir(unique_id())
     try:
-        _gather(margin, files, marks, finishing_dir)
+        _gather(margin, files, etags, finishing_dir)
         with unchanged_directory(finishing_dir) as is_as_gathered:
-            place.check_claim(work_of(margin))
-            marks = _write_metadata(margin, files, marks, finishing_dir, place)
+            output.check_lock(margin)
+            etags = _write_metadata(margin, files, etags, finishing_dir, output)
             if not (is_as_gathered() and is_output_as_before()):
                 # This job has outlived its run, and another has made the margin meanwhile.
                 raise MarginCacheError(
@@ -139,7 +138,7 @@ def _put_together(
                     "which finds out whether anything is left to do"
                 )
         listed = existing_files(margin)
-        place.publish(finishing_dir, marks)
+        output.publish(finishing_dir, etags)
         replace_directory(
             finishing_dir,
             paths.output_dir,
@@ -153,12 +152,12 @@ def _put_together(
 def _listed_files(margin: Margin) -> tuple[dict[str, tuple[int, int, str]], dict[str, str]]:
     """Return rows, size and digest of each file that the receipts list, and ETags of objects."""
     files: dict[str, tuple[int, int, str]] = {}
-    marks: dict[str, str] = {}
+    etags: dict[str, str] = {}
     for job in margin.plan.reduce_names:
         receipt = _receipt(margin, job)
         files.update(receipt.files)
-        marks.update(receipt.marks)
-    return files, marks
+        etags.update(receipt.etags)
+    return files, etags
 
 
 def _receipt(margin: Margin, job: str) -> Receipt:
@@ -174,7 +173,7 @@ def _receipt(margin: Margin, job: str) -> Receipt:
 def _gather(
     margin: Margin,
     files: Mapping[str, tuple[int, int, str]],
-    marks: Mapping[str, str],
+    etags: Mapping[str, str],
     finishing_dir: Path,
 ) -> None:
     """Put the listed files into a directory that is made, and no others.
@@ -186,14 +185,14 @@ def _gather(
     finishing_dir.mkdir(parents=True)
     stale = []
     for path, (_, size, digest) in files.items():
-        found = find_file(margin, path, size, digest, marks.get(path), existing)
+        found = find_file(margin, path, size, digest, etags.get(path), existing)
         if found is None:
             raise MarginCacheError(
                 f"{staging_dir / path}: is missing or truncated; start the run again, which "
                 "makes it again"
             )
         link_or_copy(found, finishing_dir / path)
-        if path in marks:  # its content is elsewhere
+        if path in etags:  # its content is elsewhere
             continue
         if file_digest(finishing_dir / path) != digest:
             stale.append(path)
@@ -221,9 +220,9 @@ def _forget(margin: Margin, stale: list[str]) -> None:
 def _write_metadata(
     margin: Margin,
     files: Mapping[str, tuple[int, int, str]],
-    marks: Mapping[str, str],
+    etags: Mapping[str, str],
     finishing_dir: Path,
-    place: Place,
+    output: Output,
 ) -> dict[str, str]:
     """Write the metadata files of a margin into the directory of its Parquet files.
 
@@ -258,7 +257,7 @@ def _write_metadata(
     fixed = {path: [size, digest] for path, (_, size, digest) in sorted(files.items())} | {
         name: _size_and_digest(finishing_dir / name) for name in names
     }
-    marks = {**marks, **place.write({name: finishing_dir / name for name in names})}
+    etags = {**etags, **output.write({name: finishing_dir / name for name in names})}
     summary = MarginSummary(
         primary=info,
         output_dir=margin.files.output_dir,
@@ -280,12 +279,12 @@ def _write_metadata(
     for _ in range(3):
         description, more = catalog_format.write_description(finishing_dir, summary)
         listed = fixed | {name: _size_and_digest(finishing_dir / name) for name in more}
-        provenance = _provenance(margin, description, listed, marks)
+        provenance = _provenance(margin, description, listed, etags)
         write_json(finishing_dir / PROVENANCE, provenance)
         told = (finishing_dir / PROVENANCE).stat().st_size
         summary = replace(summary, size=told + sum(size for size, _ in listed.values()))
     write_json(margin.files.provenance_copy, provenance)
-    return marks
+    return etags
 
 
 def _size_and_digest(path: Path) -> list[Any]:
@@ -334,7 +333,7 @@ def _provenance(
     margin: Margin,
     description: Mapping[str, Any],
     files: Mapping[str, list[Any]],
-    marks: Mapping[str, str],
+    etags: Mapping[str, str],
 ) -> dict[str, Any]:
     """Return the parameters of a margin, the versions of what made it, and its files."""
     plan = margin.plan
@@ -362,7 +361,7 @@ def _provenance(
                 CATALOG_PLACE: plan.parameters.catalog.absolute_location,
                 "input_fingerprint": plan.input_fingerprint,
                 "files": files,
-                **({"objects": marks} if margin.files.url else {}),
+                **({"objects": etags} if margin.files.url else {}),
                 **({RUN_ID: run_id} if run_id else {}),
             },
         },

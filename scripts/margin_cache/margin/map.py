@@ -154,7 +154,7 @@ def _reader_of(plan: Plan, job: int, shard: Path) -> Iterator["RemoteReader | No
         yield None
         return
     # Slow to import, and of no use for catalogs on disk.
-    from margin_cache.margin.remote_partitions import remote_reader
+    from margin_cache.margin.remote_input import remote_reader
 
     with remote_reader(plan, job, PlanFiles(shard.parents[1])) as reader:
         yield reader
@@ -230,7 +230,7 @@ def _rows_in_margins(
     for found in candidates:
         window.append(found)
         pairs += len(found.rows)
-        held += found.part.held
+        held += found.part.bytes_on_disk
         if pairs >= _WINDOW_PAIRS or len(window) >= _WINDOW_FILES or held >= _WINDOW_BYTES:
             yield from _checked(plan, window, threads)
             window, pairs, held = [], 0, 0
@@ -302,7 +302,7 @@ def _want_rows(coming: Iterable[_Candidates]) -> None:
         ahead += found.part.size
         if number and ahead > _AHEAD_BYTES:
             break
-        found.part.want_rows(found.rows)
+        found.part.prefetch_rows(found.rows)
 
 
 def _shard_rows(
@@ -316,7 +316,7 @@ def _shard_rows(
     columns = pa.schema(list(schema)[2:])
     without_nulls = [field.name for field in columns if not field.nullable]
     source = pa.scalar(found.partition, pa.uint32())
-    found.part.need_rows(found.rows)
+    found.part.fetch_rows(found.rows)
     for batch in row_batches(found.part, len(found.rows)):
         positions = found.positions.slice(batch.start, batch.stop - batch.start)
         wanted = found.rows[batch]

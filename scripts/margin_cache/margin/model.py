@@ -63,7 +63,7 @@ class Margin:
         is_plan_new: whether the plan is not the one on disk.
         options_source: where the options for the store of a remote catalog stand, for jobs.
         output_source: where those for the store stand that it is written to.
-        image: of a URL that it is written to, the directory that shows what is there.
+        listing_dir: directory of the local listing of `output_path`, "" if that is a local path.
     """
 
     settings: MarginSettings
@@ -75,7 +75,7 @@ class Margin:
     is_plan_new: bool = False
     options_source: OptionsSource | None = None
     output_source: OptionsSource | None = None
-    image: str = ""
+    listing_dir: str = ""
 
     @cached_property
     def files(self) -> MarginFiles:
@@ -85,7 +85,7 @@ class Margin:
             self.settings.output_path,
             self.name,
             self.plan.plan_id,
-            self.image,
+            self.listing_dir,
         )
 
     @property
@@ -109,7 +109,7 @@ def save_margin(margin: Margin) -> None:
         "settings": settings_as_json(margin.settings),
         "format_version": margin.format_version,
         "versions": dict(margin.versions),
-        "image": margin.image,
+        "listing_dir": margin.listing_dir,
     }
     if read_json(margin.files.margin_file) != record:
         write_json(margin.files.margin_file, record)
@@ -127,13 +127,15 @@ def load_margin(path: Path) -> Margin:
         pixels = tuple(tuple(pixel) for pixel in values["debug_filter_pixel_list"])
         settings = MarginSettings(**{**values, "debug_filter_pixel_list": pixels})
         name, version, versions = (record[key] for key in ("name", "format_version", "versions"))
-        image = str(record.get("image", ""))
+        listing_dir = str(record.get("listing_dir", ""))
     except (TypeError, KeyError):
         raise MarginCacheError(
             f"{path}: is missing or damaged; start the run again, which makes it again"
         ) from None
     plan = load_plan(PlanFiles(path.parent).plan)
-    return Margin(settings, name, path.parent.parent, plan, version, versions, image=image)
+    return Margin(
+        settings, name, path.parent.parent, plan, version, versions, listing_dir=listing_dir
+    )
 
 
 def load_margins(all_settings: Iterable[MarginSettings]) -> list[Margin]:

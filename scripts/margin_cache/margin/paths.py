@@ -13,7 +13,7 @@ from pathlib import Path
 
 from margin_cache.catalog.spec import PROVENANCE_INFO
 from margin_cache.storage.files import is_locked
-from margin_cache.storage.urls import joined
+from margin_cache.storage.urls import join_url
 
 PLAN = "{plan_dir}/plan.npz"
 SHARD = "{plan_dir}/shards/{job}.arrow"
@@ -283,7 +283,7 @@ def staging_lock(staging_dir: Path) -> Path:
 
 
 def margin_files(
-    directory: Path, output_path: str, name: str, plan_id: str, image: str = ""
+    directory: Path, output_path: str, name: str, plan_id: str, listing_dir: str = ""
 ) -> MarginFiles:
     """Return the files of a margin.
 
@@ -292,8 +292,10 @@ def margin_files(
         output_path: directory or URL in which the margin's directory is.
         name: name of the margin.
         plan_id: id of its plan.
-        image: of a URL, the directory that shows what is there.
+        listing_dir: directory of the local listing of `output_path`, "" if that is a local path.
     """
-    if image:
-        return MarginFiles(directory / plan_id, Path(image) / name, joined(output_path, name))
+    if listing_dir:
+        return MarginFiles(
+            directory / plan_id, Path(listing_dir) / name, join_url(output_path, name)
+        )
     return MarginFiles(directory / plan_id, Path(output_path) / name)

@@ -29,14 +29,10 @@ from margin_cache.config.model import (
 from margin_cache.errors import MarginCacheError
 from margin_cache.healpix.nested import finest_margin_order
 from margin_cache.margin.model import Margin, NamedMargin, name_margins
+from margin_cache.margin.output import check_output_urls, listing_dir_of, refresh_output_listings
 from margin_cache.margin.paths import margin_files
-from margin_cache.margin.remote_locations import (
-    check_urls_apart,
-    find_sources,
-    image_of,
-    mirror_catalogs,
-    show_outputs,
-)
+from margin_cache.margin.remote_input import refresh_catalog_listings
+from margin_cache.margin.storage_options import find_sources
 from margin_cache.margin.writer_options import check_write_options
 from margin_cache.parquet.primary_options import MOST_FILES, read_primary_options
 from margin_cache.planning.identity import library_version
@@ -71,11 +67,11 @@ def prepare_margins(
     """
     all_settings, config_files = list(all_settings), list(config_files)
     sources = find_sources(all_settings, config_files)
-    mirror_catalogs(all_settings)
+    refresh_catalog_listings(all_settings)
     found = name_margins(all_settings)
     _check_directories(found)
-    check_urls_apart(found)
-    show_outputs(found)
+    check_output_urls(found)
+    refresh_output_listings(found)
     return [
         replace(_prepare(each), options_source=source, output_source=output_source)
         for each, (source, output_source) in zip(found, sources, strict=True)
@@ -125,7 +121,7 @@ def _check_directories(margins: list[NamedMargin]) -> None:
 
 
 def _output_dir(settings: MarginSettings, name: str) -> Path:
-    return Path(image_of(settings) or settings.output_path) / name
+    return Path(listing_dir_of(settings) or settings.output_path) / name
 
 
 def _check_place(key: str, path: Path) -> None:
@@ -260,8 +256,8 @@ def _prepare(named: NamedMargin) -> Margin:
     check_write_options(parameters, margin_schema)
     library = library_version()
     wanted = plan_id(library, parameters, content_id(parameters, schema, partitions))
-    image = image_of(settings)
-    files = margin_files(directory, settings.output_path, name, wanted, image)
+    listing_dir = listing_dir_of(settings)
+    files = margin_files(directory, settings.output_path, name, wanted, listing_dir)
     try:
         known = load_plan(files.plan)
         changed = partitions.changed_from(known.partitions)
@@ -282,5 +278,5 @@ def _prepare(named: NamedMargin) -> Margin:
         catalog_format.format_version(),
         versions,
         bool(changed.any()),
-        image=image,
+        listing_dir=listing_dir,
     )

@@ -13,7 +13,7 @@ from margin_cache.margin.model import Margin
 from margin_cache.margin.paths import job_of
 from margin_cache.margin.shard import delete_damaged
 from margin_cache.storage.files import has_size, is_locked, read_json
-from margin_cache.storage.object_state import is_object
+from margin_cache.storage.local_listing import is_object_version
 
 Bools = NDArray[np.bool_]
 
@@ -25,13 +25,13 @@ class Receipt(NamedTuple):
         footers: size of its footers in bytes.
         footers_digest: their digest.
         files: for each file's path in the catalog its rows, bytes and digest.
-        marks: for each path the ETag of the object, if the margin is written to a URL.
+        etags: for each path the ETag of the object, if the margin is written to a URL.
     """
 
     footers: int
     footers_digest: str
     files: dict[str, tuple[int, int, str]]
-    marks: dict[str, str]
+    etags: dict[str, str]
 
 
 def read_receipt(path: Path) -> Receipt | None:
@@ -44,8 +44,8 @@ def read_receipt(path: Path) -> Receipt | None:
             str(name): (int(rows), int(size), str(digest))
             for name, (rows, size, digest) in record["files"].items()
         }
-        marks = {str(name): str(mark) for name, mark in record.get("marks", {}).items()}
-        return Receipt(int(record["footers"]), str(record["footers_digest"]), files, marks)
+        etags = {str(name): str(etag) for name, etag in record.get("etags", {}).items()}
+        return Receipt(int(record["footers"]), str(record["footers_digest"]), files, etags)
     except (TypeError, KeyError, ValueError, AttributeError):
         return None
 
@@ -80,7 +80,7 @@ def _is_whole(margin: Margin, job: str, existing: Mapping[str, list[Any]]) -> bo
         receipt is not None
         and has_size(margin.files.footers(job), receipt.footers)
         and all(
-            find_file(margin, path, size, digest, receipt.marks.get(path), existing)
+            find_file(margin, path, size, digest, receipt.etags.get(path), existing)
             for path, (_, size, digest) in receipt.files.items()
         )
     )
@@ -91,7 +91,7 @@ def find_file(
     path: str,
     size: int,
     digest: str,
-    mark: str | None,
+    etag: str | None,
     existing: Mapping[str, list[Any]],
 ) -> Path | None:
     """Return where a file that a receipt lists is: in the staging or in the output directory.
@@ -101,12 +101,12 @@ def find_file(
         path: the file's path in the catalog.
         size: its size in bytes.
         digest: the digest of its content.
-        mark: the ETag of the object, if the margin is written to a URL.
+        etag: the ETag of the object, if the margin is written to a URL.
         existing: what ``existing_files`` returned.
     """
     staging_dir, output_dir = margin.files.staging_dir, margin.files.output_dir
     if margin.files.url:
-        is_there = mark is not None and is_object(output_dir / path, size, mark)
+        is_there = etag is not None and is_object_version(output_dir / path, size, etag)
         return output_dir / path if is_there else None
     if has_size(staging_dir / path, size):
         return staging_dir / path

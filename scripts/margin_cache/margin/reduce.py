@@ -105,7 +105,7 @@ def reduce_margins(
         "files": written,
     }
     if files.output_storage_file.exists():
-        record["marks"] = _send(files, staging_dir, written)
+        record["etags"] = _send(files, staging_dir, written)
     write_json(receipt, record)
     return written
 
@@ -114,17 +114,16 @@ def _send(files: PlanFiles, staging_dir: Path, paths: Iterable[str]) -> dict[str
     """Write files to the URL of their margin, instead of the disk; return the ETags there."""
     # Slow to import, and of no use for margins on disk.
     from margin_cache.margin.model import load_margin
-    from margin_cache.margin.output_lock import work_of
-    from margin_cache.margin.remote_output import open_output
+    from margin_cache.margin.output import remote_output
 
     margin = load_margin(files.margin_file)
     local = {path: staging_dir / path for path in paths}
-    with open_output(margin.files) as output:
-        output.check_claim(work_of(margin))
-        marks = output.write(local)
+    with remote_output(margin.files) as output:
+        output.check_lock(margin)
+        etags = output.write(local)
     for file in local.values():
         file.unlink()
-    return marks
+    return etags
 
 
 def _margins(

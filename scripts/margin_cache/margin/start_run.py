@@ -4,17 +4,14 @@ import json
 import os
 import platform
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from margin_cache.errors import MarginCacheError
-from margin_cache.margin.downloads import delete_downloads
 from margin_cache.margin.existing_output import check_output, is_complete, restore_backup
 from margin_cache.margin.model import Margin, save_margin
-from margin_cache.margin.output_lock import new_output_lock, run_in_words
+from margin_cache.margin.output import remote_output
+from margin_cache.margin.output_lock import describe_run, new_output_lock
+from margin_cache.margin.remote_input import delete_downloads
 from margin_cache.storage.files import acquire_lock, is_locked, read_json
-
-if TYPE_CHECKING:
-    from margin_cache.margin.remote_output import RemoteOutput
 
 _held: list[int] = []
 """Descriptors of the locks of this process, which last as long as it does."""
@@ -30,32 +27,24 @@ def start_margin(margin: Margin) -> None:
     try:
         lock_margin(margin)
         if margin.files.url:
-            with _output_of(margin) as output:
-                # As it is just before the claim: with that, everything there looks like this run's.
+            with remote_output(margin.files, margin.settings.output_storage_options) as output:
+                # Refresh before locking: with the lock, everything there looks like this run's.
                 output.refresh()
                 check_output(margin)
-                output.claim(new_output_lock(margin, _this_run(margin)))
+                output.acquire_lock(new_output_lock(margin, _this_run(margin)))
         else:
             restore_backup(margin.files)
             check_output(margin)
         save_margin(margin)
         delete_downloads(margin.files)
         if margin.files.url and not is_complete(margin):
-            with _output_of(margin) as output:
-                output.withdraw()
+            with remote_output(margin.files, margin.settings.output_storage_options) as output:
+                output.remove_metadata()
     except OSError as error:
         raise MarginCacheError(
             f"{error.filename or margin.files.plan_dir}: cannot be written to ({error.strerror}); "
             "choose another tmp_dir or output_path, or make room"
         ) from None
-
-
-def _output_of(margin: Margin) -> "RemoteOutput":
-    """Return the place in a store that a margin is written to."""
-    # Slow to import, and of no use for margins on disk.
-    from margin_cache.margin.remote_output import open_output
-
-    return open_output(margin.files, margin.settings.output_storage_options)
 
 
 def lock_margin(margin: Margin) -> None:
@@ -89,7 +78,7 @@ def _this_run(margin: Margin) -> dict[str, str | int]:
 
 def _in_use(margin: Margin, lock: Path) -> MarginCacheError:
     run, files = read_json(lock), margin.files
-    which = run_in_words(run)
+    which = describe_run(run)
     made = Path(run["output_dir"]) if isinstance(run, dict) and "output_dir" in run else None
     if lock == files.plan_lock and made and made.resolve() != files.output_dir.resolve():
         return MarginCacheError(

@@ -19,7 +19,7 @@ from margin_cache.planning.resources import (
     margin_shares,
     reduce_request,
 )
-from margin_cache.storage.parquet_file import open_parquet
+from margin_cache.storage.parquet_files import open_parquet
 
 _FOOTERS = 16
 """Partitions whose footers are read."""

@@ -17,7 +17,7 @@ from margin_cache.healpix.nested import resolution
 from margin_cache.parquet.polars_rows import most_bytes_together
 from margin_cache.parquet.positions import BATCH_ROWS
 from margin_cache.planning.model import Plan
-from margin_cache.storage.parquet_file import open_parquet
+from margin_cache.storage.parquet_files import open_parquet
 
 _MB = 10**6
 

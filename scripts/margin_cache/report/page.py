@@ -11,7 +11,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from margin_cache.report.benchmarks import StageCost
 from margin_cache.report.contents import ReportData
 from margin_cache.report.style import RenderedFigure
-from margin_cache.storage.sizes import size_text
+from margin_cache.storage.files import size_text
 
 _LARGEST = 10
 _VERDICTS = ("verdict", "summary", "result")

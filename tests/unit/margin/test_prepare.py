@@ -119,7 +119,7 @@ def test_a_pipe_in_the_place_of_a_file_is_named(
     path = catalog / name
     path.unlink(missing_ok=True)
     os.mkfifo(path)
-    with pytest.raises(MarginCacheError, match=f"{path}: is a pipe, a socket or a device, not a"):
+    with pytest.raises(MarginCacheError, match=f"{path}: is a pipe, socket or device"):
         prepare()
 
 
@@ -131,7 +131,7 @@ def test_a_pipe_among_the_files_of_a_partition_is_named(
     write_hats(tmp_path, "parts", sky.table, sky.partitions, suffix="/")
     pipe = next((tmp_path / "parts").rglob("Npix=*")) / "part9.parquet"
     os.mkfifo(pipe)
-    with pytest.raises(MarginCacheError, match=f"{pipe}: is a pipe, a socket or a device, not a"):
+    with pytest.raises(MarginCacheError, match=f"{pipe}: is a pipe, socket or device"):
         prepare(input_catalog_path=tmp_path / "parts")
 
 

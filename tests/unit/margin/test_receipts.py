@@ -36,9 +36,9 @@ def test_a_receipt_is_read(tmp_path: Path) -> None:
     path.write_text(json.dumps({**FOOTERS, "files": FILES}))
     files = {name: tuple(values) for name, values in FILES.items()}
     assert read_receipt(path) == Receipt(7, "4567", files, {})
-    marks = dict.fromkeys(FILES, '"89ab"')
-    path.write_text(json.dumps({**FOOTERS, "files": FILES, "marks": marks}))
-    assert read_receipt(path) == Receipt(7, "4567", files, marks)
+    etags = dict.fromkeys(FILES, '"89ab"')
+    path.write_text(json.dumps({**FOOTERS, "files": FILES, "etags": etags}))
+    assert read_receipt(path) == Receipt(7, "4567", files, etags)
 
 
 @pytest.mark.parametrize(
@@ -49,7 +49,7 @@ def test_a_receipt_is_read(tmp_path: Path) -> None:
         {**FOOTERS, "job": "other/receipt", "files": FILES},
         *({**FOOTERS, "files": files} for files in ([], None, {"a": 3}, {"a": [1, 2]})),
         {**FOOTERS, "footers": [], "files": FILES},
-        {**FOOTERS, "files": FILES, "marks": []},
+        {**FOOTERS, "files": FILES, "etags": []},
         {**FOOTERS, "files": {"a": [{}, 1, "x"]}},
     ],
 )

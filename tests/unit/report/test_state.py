@@ -47,7 +47,7 @@ def test_two_margins_of_one_name_at_urls_have_no_report_in_one_directory(margin:
         replace(
             margin,
             settings=replace(margin.settings, output_path=f"s3://bucket/{place}"),
-            image=f"images/{place}",
+            listing_dir=f"listings/{place}",
         )
         for place in ("a", "b")
     )
