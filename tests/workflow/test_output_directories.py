@@ -104,7 +104,7 @@ def test_foreign_directory_of_the_margins_name_is_not_replaced_on_demand(site):
     foreign_directory(site)
     site.config = {"overwrite": True}
     assert_refused_before_any_job(
-        site, "output_path", str(site.output / NAME), "does not say of itself that it is a margin"
+        site, "output_path", str(site.output / NAME), "metadata do not describe a margin"
     )
 
 

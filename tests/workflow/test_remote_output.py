@@ -210,7 +210,7 @@ def test_what_is_not_a_margin_is_not_replaced(catalogs: Path, s3: S3, tmp_path: 
     line = error_line(run_workflow(tmp_path, config=config))
     assert f"s3://{BUCKET}/photographs/{NAME} exists and was not made by this workflow" in line
     line = error_line(run_workflow(tmp_path, config={**config, "overwrite": True}))
-    assert "does not say of itself that it is a margin" in line
+    assert "metadata do not describe a margin" in line
     assert list(s3.states("photographs")) == [f"{NAME}/moon.jpg"]
 
 
@@ -221,7 +221,7 @@ def test_files_of_others_among_the_margins_stay(catalogs: Path, s3: S3, tmp_path
     s3.remove(f"foreign/{NAME}/partition_info.csv")
     before = s3.digests(f"foreign/{NAME}")
     line = error_line(run_workflow(tmp_path))
-    assert f"s3://{BUCKET}/foreign/{NAME}/NOTES.txt is none of the margin's files" in line
+    assert f"s3://{BUCKET}/foreign/{NAME}/NOTES.txt does not belong to the margin" in line
     assert s3.digests(f"foreign/{NAME}") == before
     run_workflow(tmp_path, config={**config, "overwrite": True}, check=True)
     assert "NOTES.txt" not in s3.states(f"foreign/{NAME}")

@@ -13,15 +13,15 @@ from margin_cache.margin.output_lock import describe_run, new_output_lock
 from margin_cache.margin.remote_input import delete_downloads
 from margin_cache.storage.files import acquire_lock, is_locked, read_json
 
-_held: list[int] = []
-"""Descriptors of the locks of this process, which last as long as it does."""
+_lock_descriptors: list[int] = []
+"""File descriptors of the locks of this process, which last until it ends."""
 
 
 def start_margin(margin: Margin) -> None:
     """Lock a margin for this run, and write what its jobs need.
 
     Raises:
-        MarginCacheError: another run is at work at it, what is in its output directory must not be
+        MarginCacheError: another run makes the margin, what is in its output directory must not be
             replaced, or a directory cannot be written to.
     """
     try:
@@ -42,13 +42,13 @@ def start_margin(margin: Margin) -> None:
                 output.remove_metadata()
     except OSError as error:
         raise MarginCacheError(
-            f"{error.filename or margin.files.plan_dir}: cannot be written to ({error.strerror}); "
-            "choose another tmp_dir or output_path, or make room"
+            f"{error.filename or margin.files.plan_dir}: cannot be written ({error.strerror}). "
+            "Choose another tmp_dir or output_path, or free disk space."
         ) from None
 
 
 def lock_margin(margin: Margin) -> None:
-    """Lock a margin for this process: its plan's directory, and its staging directory.
+    """Lock a margin's plan directory and staging directory until this process ends.
 
     Raises:
         MarginCacheError: another run has locked one of them, or another staging directory for the
@@ -63,7 +63,7 @@ def lock_margin(margin: Margin) -> None:
         descriptor = acquire_lock(path, json.dumps(_this_run(margin)))
         if descriptor is None:
             raise _in_use(margin, path)
-        _held.append(descriptor)
+        _lock_descriptors.append(descriptor)
 
 
 def _this_run(margin: Margin) -> dict[str, str | int]:
@@ -78,14 +78,14 @@ def _this_run(margin: Margin) -> dict[str, str | int]:
 
 def _in_use(margin: Margin, lock: Path) -> MarginCacheError:
     run, files = read_json(lock), margin.files
-    which = describe_run(run)
+    other = describe_run(run)
     made = Path(run["output_dir"]) if isinstance(run, dict) and "output_dir" in run else None
     if lock == files.plan_lock and made and made.resolve() != files.output_dir.resolve():
         return MarginCacheError(
-            f"tmp_dir: {files.plan_dir} is in use by another run ({which}), which makes "
-            f"{run.get('url') or made}; wait until it has ended, or choose another tmp_dir"
+            f"tmp_dir: {files.plan_dir} is in use by another run ({other}), which makes "
+            f"{run.get('url') or made}. Wait until that run has ended, or choose another tmp_dir."
         )
     return MarginCacheError(
-        f"output_path: {files.location} is being made by another run ({which}); wait "
-        "until it has ended, or choose another output_artifact_name"
+        f"output_path: {files.location} is being made by another run ({other}). Wait until that "
+        "run has ended, or choose another output_artifact_name."
     )

@@ -67,7 +67,7 @@ def test_downloads_are_deleted_file_by_file(
 
     def counted(found, *others):
         there.append(len(list(margin.files.downloads_dir.rglob("Npix=*"))))
-        assert found.part.path.exists()
+        assert found.file.path.exists()
         yield from shard_rows(found, *others)
 
     monkeypatch.setattr(mapping, "_shard_rows", counted)
