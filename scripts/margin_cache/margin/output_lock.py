@@ -35,6 +35,7 @@ class OutputLock:
     Attributes:
         process, host, directory: where the run is at work.
         plan: id of the margin's plan.
+        content: the margin's content id, which is the same for all runs with ``resume: false``.
         fingerprint: of the catalog's files.
         run_token: the same for all runs of one working directory.
     """
@@ -43,6 +44,7 @@ class OutputLock:
     host: str
     directory: str
     plan: str
+    content: str
     fingerprint: str
     run_token: str
 
@@ -70,6 +72,7 @@ def new_output_lock(margin: Margin, run: dict[str, Any]) -> OutputLock:
         run["host"],
         run["directory"],
         margin.plan.plan_id,
+        margin.plan.content_id,
         margin.plan.input_fingerprint,
         token,
     )
@@ -106,7 +109,7 @@ def is_resumed(margin: Margin) -> bool:
     lock = listed_lock(margin.files)
     if lock is None or lock.run_token != run_token(margin.files):
         raise in_use(margin.files.url, lock)
-    return bool(margin.settings.overwrite or lock.plan == margin.plan.plan_id)
+    return bool(margin.settings.overwrite or lock.content == margin.plan.content_id)
 
 
 def is_own_lock(margin: Margin) -> bool:

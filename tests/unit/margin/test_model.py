@@ -87,7 +87,7 @@ def test_a_coarse_margin_is_named_after_the_threshold_of_its_order(
         assert margin_name(margin.plan.parameters.catalog, settings) == name
 
 
-def test_a_catalog_name_that_cannot_be_a_directory_is_refused(
+def test_a_catalog_name_unfit_for_a_directory_is_refused(
     prepare: Callable[..., Margin],
 ) -> None:
     margin = prepare()

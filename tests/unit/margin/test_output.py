@@ -123,6 +123,19 @@ def test_margin_that_another_run_has_finished_is_not_replaced(
     assert s3.states(name) == before
 
 
+def test_interrupted_run_without_resume_can_be_started_again(
+    in_s3: Callable[..., Margin], s3: S3
+) -> None:
+    """Each of its runs has a plan of its own, but the margin has the same content."""
+    reduced(in_s3(resume=False))
+    release_locks()
+    margin = in_s3(resume=False)
+    name = reduced(margin)
+    finish_margin(margin)
+    assert is_complete(margin)
+    assert f"{LOCK_OBJECT}" not in s3.states(name)
+
+
 def test_run_without_options_does_not_use_earlier_ones(
     in_s3: Callable[..., Margin],
 ) -> None:

@@ -171,9 +171,7 @@ def test_damage_in_the_rows_of_other_jobs_is_not_noticed(shard: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", ["cut off", "empty", "no checksums"])
-def test_a_file_that_is_no_shard_is_named_and_deleted_by_the_next_run(
-    kind: str, shard: Path
-) -> None:
+def test_a_file_that_is_no_shard_is_deleted_by_the_next_run(kind: str, shard: Path) -> None:
     if kind == "no checksums":
         table = some_rows()
         with pa.OSFile(str(shard), "wb") as sink, new_shard(sink, table.schema, shard) as writer:
