@@ -426,7 +426,7 @@ def test_margins_do_not_overlap(output: str, name: str, is_refused: bool) -> Non
 
 def test_listing_of_a_running_margin_is_not_refreshed(in_s3: Callable[..., Margin], s3: S3) -> None:
     margin = in_s3()
-    start_margin(margin, True)
+    start_margin(margin)
     kept = margin.files.output_dir / "written_by_a_job"
     kept.touch()
     in_s3()

@@ -304,11 +304,16 @@ def test_a_mount_of_a_part_of_the_catalog_is_refused(
 
 
 PREPARE = """
-import json, sys
+import argparse, json
 from margin_cache.config.validation import settings_of_margins
 from margin_cache.process import run
 from margin_cache.margin.prepare import prepare_margins
-run(lambda: prepare_margins(settings_of_margins(json.loads(sys.argv[1])))[0].name)
+def main(arguments):
+    print(prepare_margins(settings_of_margins(json.loads(arguments.config)))[0].name, flush=True)
+    return 0
+parser = argparse.ArgumentParser()
+parser.add_argument("config")
+run(main, parser)
 """
 
 REAL_MOUNTS = [
