@@ -5,18 +5,13 @@ import re
 _names: dict[str, str] = {}
 
 
-def call(path: str, name: str) -> None:
-    """Have messages name a path, and all that lies in it, in another way.
-
-    Args:
-        path: as it stands in messages.
-        name: what users know it by, as the URL that a local directory stands for.
-    """
+def show_as(path: str, name: str) -> None:
+    """Show a local path, and the paths below it, under another name in messages: a URL."""
     _names[path] = name
 
 
-def in_users_words(text: str) -> str:
-    """Return a text with paths named as ``call`` was told to."""
+def with_urls(text: str) -> str:
+    """Replace the paths of local listings and downloads in a text by their URLs."""
     for path in sorted(_names, key=len, reverse=True):
         # The whole of a path, or its beginning: not a part of a name, nor what lies in another.
         whole = rf"(?<![\w./-]){re.escape(path)}(?![\w.-])"
@@ -32,7 +27,7 @@ class MarginCacheError(Exception):
 
     def __str__(self) -> str:
         """Return the message, with paths as users know them."""
-        return in_users_words(super().__str__())
+        return with_urls(super().__str__())
 
 
 class RetryableError(MarginCacheError):

@@ -87,10 +87,12 @@ def outcome_of_error(text: str) -> str:
 
 
 def outcome_of_end(code: int, text: str) -> str:
-    """Judge how a process has ended: "" if well, as an error if with exit code 1."""
+    """Judge how a process has ended: "" if well."""
     if code == 0:
         return ""
-    return outcome_of_error(text) if code == 1 else f"ended by signal or code {code}: {text[-200:]}"
+    if code in (1, 75):  # a final error; one that another attempt may not meet
+        return outcome_of_error(text)
+    return f"ended by signal or code {code}: {text[-200:]}"
 
 
 def outcome_of(check: Callable[[], object]) -> str:

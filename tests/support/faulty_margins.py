@@ -34,20 +34,22 @@ from support.unprivileged import NOBODY
 from support.workflow_runs import TIME_LIMIT, environment, plain
 
 BEGIN = """
-import sys, json
+import argparse, json
 from margin_cache.process import run
 from margin_cache.config.validation import settings_of_margins
 from margin_cache.margin.prepare import prepare_margins
 from margin_cache.margin.existing_output import is_complete
 from margin_cache.margin.receipts import missing_receipts
 from margin_cache.margin.start_run import start_margin
-def main():
-    (margin,) = prepare_margins(settings_of_margins(json.loads(sys.argv[1])))
+def main(arguments):
+    (margin,) = prepare_margins(settings_of_margins(json.loads(arguments.config)))
     if not is_complete(margin):
         missing_receipts(margin)
         start_margin(margin)
-    return "begun"
-run(main)
+    return 0
+parser = argparse.ArgumentParser()
+parser.add_argument("config")
+run(main, parser)
 """
 """What the main process of a run does before its first job."""
 
@@ -107,7 +109,9 @@ def commands(site: Site) -> dict[str, list[list[str]]]:
         "begin": [[*python, "-c", BEGIN, json.dumps(plain(site.config))]],
         "map": [
             script(
-                "map_partitions.py", "--plan", files.plan, "--job", job, "--shard", files.shard(job)
+                "map_partitions.py",
+                *("--plan", files.plan, "--job", job, "--shard", files.shard(job)),
+                *("--staging-dir", files.staging_dir),
             )
             for job in plan.map_names
         ],

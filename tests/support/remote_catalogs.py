@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from margin_cache.storage import missing_parts
+from margin_cache.storage import local_listing
 
 from support import skies
 from support.margins import tree_digest
@@ -22,18 +22,18 @@ NAME = "margin"
 
 
 @contextmanager
-def own_mirrors(monkeypatch: pytest.MonkeyPatch, directory: Path) -> Iterator[None]:
-    """Work in a directory, with mirrors that end with the block."""
+def own_listings(monkeypatch: pytest.MonkeyPatch, directory: Path) -> Iterator[None]:
+    """Work in a directory, with local listings whose connections end with the block."""
     directory.mkdir(parents=True, exist_ok=True)
-    sources: list[Any] = []
+    listings: list[Any] = []
     with monkeypatch.context() as patch:
         patch.chdir(directory)
-        patch.setattr(missing_parts, "_sources", sources)
+        patch.setattr(local_listing, "_listings", listings)
         try:
             yield
         finally:
-            for source in sources:
-                source.store.close()
+            for listing in listings:
+                listing.store.close()
 
 
 def made_in(
@@ -46,7 +46,7 @@ def made_in(
         "margin_threshold": 60.0,
         **config,
     }
-    with own_mirrors(monkeypatch, directory):
+    with own_listings(monkeypatch, directory):
         (digests,) = [tree_digest(m.files.staging_dir) for m in without_snakemake(config)]
     return only_parquet(digests)
 

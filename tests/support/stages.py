@@ -22,6 +22,6 @@ def run_reduce_jobs(margin: Margin) -> None:
 
 def release_locks() -> None:
     """Release what begun margins have locked, which lasts as long as a process otherwise."""
-    for descriptor in start_run._held:
+    for descriptor in start_run._lock_descriptors:
         os.close(descriptor)
-    start_run._held.clear()
+    start_run._lock_descriptors.clear()

@@ -9,7 +9,12 @@ from support.paths import ROOT
 SCRIPTS = ROOT / "scripts"
 
 SLOW = {"pandas", "jsonschema", "pydantic", "yaml", "snakemake", "requests"}
-SLOW |= {"fsspec", "aiohttp", "asyncio", "margin_cache.storage.stores"}  # for remote catalogs alone
+SLOW |= {
+    "fsspec",
+    "aiohttp",
+    "asyncio",
+    "margin_cache.storage.store_client",
+}  # for remote catalogs alone
 NOT_FOR_FINISHING = {
     "hpgeom",
     "pyarrow.compute",

@@ -7,7 +7,7 @@ from support.margins import configuration, margin_digests
 from support.small_skies import small_catalog
 from support.workflow_runs import run_workflow
 
-DAMAGED = "is damaged; start the run again, which makes it again"
+DAMAGED = "is damaged. Start the run again, which makes it again"
 
 
 @pytest.fixture(scope="module")

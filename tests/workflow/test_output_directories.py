@@ -75,7 +75,7 @@ def test_place_below_a_file_is_refused(site, key):
 @pytest.mark.parametrize("key", ["output_path", "tmp_dir"])
 def test_place_that_cannot_be_made_is_refused(site, key):
     site.config = {key: "/proc/margins"}
-    assert_refused_before_any_job(site, key, "/proc", "cannot be written to")
+    assert_refused_before_any_job(site, key, "/proc", "cannot be written")
 
 
 def test_file_of_the_margins_name_is_refused(site):
@@ -104,7 +104,7 @@ def test_foreign_directory_of_the_margins_name_is_not_replaced_on_demand(site):
     foreign_directory(site)
     site.config = {"overwrite": True}
     assert_refused_before_any_job(
-        site, "output_path", str(site.output / NAME), "does not say of itself that it is a margin"
+        site, "output_path", str(site.output / NAME), "metadata do not describe a margin"
     )
 
 

@@ -11,7 +11,7 @@ import psutil
 import pyarrow as pa
 import pytest
 from margin_cache.errors import MarginCacheError, RetryableError
-from margin_cache.storage import stores
+from margin_cache.storage import store_client
 from support import skies
 from support.faulty_server import Behaviour, faulty_server
 from support.killed_runs import Run, resume
@@ -61,7 +61,7 @@ def served(catalogs: Path) -> Iterator[Behaviour]:
 
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(stores, "_FIRST_PAUSE", 0.002)
+    monkeypatch.setattr(store_client, "_FIRST_PAUSE", 0.002)
 
 
 @pytest.mark.parametrize("name", ["hipscat", *LAYOUTS, "collection"])
@@ -126,7 +126,7 @@ def test_a_server_that_ignores_ranges_is_said_to(
     served: Behaviour, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, impatient: None
 ) -> None:
     served.ignores_range = True
-    with pytest.raises(RetryableError, match=r"hats.*its server ignores Range") as error:
+    with pytest.raises(RetryableError, match=r"hats.*the server ignores range requests") as error:
         made_in(monkeypatch, tmp_path / "remote", f"{served.url}/hats")
     assert "\n" not in str(error.value)
 
@@ -154,9 +154,8 @@ def test_an_object_that_changes_during_a_run_makes_no_margin(
         with pytest.raises(MarginCacheError) as error:
             made_in(monkeypatch, tmp_path / "second", f"{server.url}/hats")
         below = changed[0].relative_to(tmp_path / "sky").as_posix()
-        assert str(error.value) == (
-            f"{server.url}/{below}: was changed after the run began; start the run again"
-        )
+        assert str(error.value).startswith(f"{server.url}/{below}: ")
+        assert "changed after the run began" in str(error.value)
 
 
 def configured(catalog: str, **changes: Any) -> dict[str, Any]:
@@ -169,7 +168,7 @@ def configured(catalog: str, **changes: Any) -> dict[str, Any]:
     }
 
 
-def test_a_whole_run_keeps_secrets_and_mirrors_to_itself(
+def test_a_run_keeps_secrets_out_of_its_files_and_listings_sparse(
     catalogs: Path, s3: S3, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Options come from a configuration file outside, others from the environment."""
@@ -221,10 +220,10 @@ def test_a_whole_run_keeps_secrets_and_mirrors_to_itself(
     )
     assert remains(tmp_path / "run") == []
     assert list((tmp_path / "run/intermediate").rglob("fetched")) == []
-    mirrored = [
+    listed_files = [
         file.stat() for file in (tmp_path / "run/.snakemake/remote").rglob("Npix=*.parquet")
     ]
-    assert mirrored and sum(512 * state.st_blocks for state in mirrored) < 16 * 12_000
+    assert listed_files and sum(512 * state.st_blocks for state in listed_files) < 16 * 12_000
 
 
 def test_a_changed_object_is_noticed_by_the_next_run(catalogs: Path, tmp_path: Path) -> None:
@@ -272,7 +271,7 @@ def test_a_killed_run_goes_on_with_the_same_bytes(catalogs: Path, tmp_path: Path
         ({"output_path": "gs://sky/margins"}, ("output_path: gs://sky/margins", "no URL of S3")),
         (
             {"output_path": f"s3://user:{SECRET}@sky/margins"},
-            ("output_path: s3://sky/margins", "with a user or a password"),
+            ("output_path: s3://sky/margins", "has a user or password"),
         ),
         (
             {"output_path": "s3://sky/margins", "create_thumbnail": True},
@@ -281,11 +280,11 @@ def test_a_killed_run_goes_on_with_the_same_bytes(catalogs: Path, tmp_path: Path
         ({"tmp_dir": "s3://sky/tmp"}, ("tmp_dir", "give a directory")),
         (
             {"input_catalog_path": f"https://user:{SECRET}@example.org/sky"},
-            ("input_catalog_path: https://example.org/sky", "with a user or a password"),
+            ("input_catalog_path: https://example.org/sky", "has a user or password"),
         ),
         (
             {"input_catalog_path": f"https://example.org/sky?token={SECRET}"},
-            ("input_catalog_path: https://example.org/sky", "leave it out"),
+            ("input_catalog_path: https://example.org/sky", "has a query or fragment"),
         ),
         ({"input_catalog_path": "gs://bucket/sky"}, ("gs://bucket/sky", "the package gcsfs")),
         ({"input_catalog_path": "file:///sky"}, ("without file://",)),
@@ -306,13 +305,13 @@ def test_secrets_on_the_command_line_are_refused(tmp_path: Path) -> None:
     line = error_line(
         run_workflow(tmp_path, "--config", "input_catalog_path=s3://sky/none", options)
     )
-    assert "input_storage_options: key is not from a configuration file alone" in line
+    assert "input_storage_options: key could be a secret" in line
     assert SECRET not in line
 
 
 def test_a_catalog_that_is_not_there_is_named(served: Behaviour, tmp_path: Path) -> None:
     line = error_line(run_workflow(tmp_path, config=configured(f"{served.url}/nowhere")))
-    assert f"{served.url}/nowhere: has neither a catalog_info.json" in line
+    assert f"{served.url}/nowhere: has no catalog_info.json" in line
 
 
 def test_a_damaged_partition_is_named_by_its_url(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from margin_cache.catalog.model import CatalogInfo, Partitions
 from margin_cache.catalog.partitions import partition_files
 from margin_cache.catalog.spec import COMMON_METADATA
 from margin_cache.errors import MarginCacheError
-from margin_cache.storage.parquet_file import open_parquet
+from margin_cache.storage.parquet_files import open_parquet
 
 DESTINATION, SOURCE = "margin_cache:destination", "margin_cache:source"
 """Columns of a shard: indices of the pixel that a row is for, and of the partition it is from."""

@@ -18,7 +18,7 @@ from margin_cache.catalog.partitions import partition_files
 from margin_cache.catalog.spec import DIR, METADATA, NORDER, NPIX, PARTITION_INFO
 from margin_cache.errors import MarginCacheError
 from margin_cache.storage.files import check_ordinary
-from margin_cache.storage.parquet_file import open_parquet, unreadable
+from margin_cache.storage.parquet_files import open_parquet, unreadable
 
 MOST_BYTES = 128 * 10**6
 """A larger ``_metadata`` is not read: one of this size takes a second and 900 MB to decode."""

@@ -12,7 +12,7 @@ from margin_cache.catalog.model import CatalogInfo, MarginSummary
 from margin_cache.catalog.spec import CATALOG_INFO, COLLECTION_PROPERTIES, PROPERTIES
 from margin_cache.errors import MarginCacheError
 from margin_cache.healpix.nested import Ints, Pixel
-from margin_cache.storage.urls import joined
+from margin_cache.storage.urls import join_url
 
 
 class CatalogFormat(Protocol):
@@ -92,7 +92,7 @@ def read_catalog_info(path: str, url: str = "") -> CatalogInfo:
             f"{where}: cannot read {error.filename or path} ({error.strerror})"
         ) from None
     below = Path(info.path).relative_to(path).as_posix() if url else ""
-    info = replace(info, url=joined(url, below) if url else "")
+    info = replace(info, url=join_url(url, below) if url else "")
     info.name_by_url()
     return info
 

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from margin_cache.catalog.spec import PARQUET_SUFFIX, pixel_path
-from margin_cache.errors import call
+from margin_cache.errors import show_as
 from margin_cache.healpix.nested import Pixel, as_pixels
 
 INDEX_TOLERANCE = 5.0
@@ -52,8 +52,8 @@ class CatalogInfo:
     def name_by_url(self) -> None:
         """Make messages of this process show the URL of a remote catalog, not its local copy."""
         if self.url:
-            call(self.path, self.url)
-            call(str(Path(self.path).absolute()), self.url)
+            show_as(self.path, self.url)
+            show_as(str(Path(self.path).absolute()), self.url)
 
     @property
     def location(self) -> str:

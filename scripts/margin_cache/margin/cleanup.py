@@ -1,4 +1,4 @@
-"""What interrupted runs have left behind of a margin, and intermediate files that have served."""
+"""Deletes what interrupted runs have left of a margin, and intermediate files without use."""
 
 import os
 import shutil
@@ -10,62 +10,65 @@ from margin_cache.storage.directories import delete_directory
 from margin_cache.storage.files import acquire_lock, is_locked, is_temporary, read_json
 
 
-def clean_up(margin: Margin, own: Path | None = None) -> None:
-    """Delete what interrupted runs have left behind, and, if wanted, shards and earlier plans.
+def clean_up(margin: Margin, own_lock: Path | None = None) -> None:
+    """Delete what interrupted runs have left of a complete margin.
 
-    What a run at work has locked stays, and then all that lies beside the margin does: an older
-    margin may have been moved there while a new one takes its place.
+    With ``delete_intermediate_parquet_files`` also shards and earlier plans. Files of a run at work
+    stay, and with them all directories beside the margin: the run may just be replacing it.
 
     Args:
-        margin: the margin, complete.
-        own: the lock of this run itself, if it has one.
+        margin: the margin.
+        own_lock: the lock of this run, if it has one.
     """
-    paths = margin.files
-    _delete_left_behind(paths, own)
+    files = margin.files
+    _delete_beside(files, own_lock)
     if not margin.settings.delete_intermediate_parquet_files:
         return
-    for other in map(PlanFiles, plan_dirs(paths.intermediate_dir)):
+    for other in map(PlanFiles, plan_dirs(files.intermediate_dir)):
         if (
-            other.plan_dir != paths.plan_dir
+            other.plan_dir != files.plan_dir
             and not is_locked(other.plan_lock)
-            and _is_for(margin, other)
+            and _has_same_output(other, margin)
         ):
             shutil.rmtree(other.plan_dir, ignore_errors=True)
-    shutil.rmtree(paths.shards_dir, ignore_errors=True)
-    shutil.rmtree(paths.downloads_dir, ignore_errors=True)
-    for directory in (paths.intermediate_dir, paths.plan_dir, paths.receipts_dir):
+    shutil.rmtree(files.shards_dir, ignore_errors=True)
+    shutil.rmtree(files.downloads_dir, ignore_errors=True)
+    for directory in (files.intermediate_dir, files.plan_dir, files.receipts_dir):
         for path in directory.glob(".*"):
             if is_temporary(path.name):
                 path.unlink(missing_ok=True)
 
 
-def _is_for(margin: Margin, other: PlanFiles) -> bool:
-    """Tell whether another plan is for the same place; true if it does not say so."""
+def _has_same_output(other: PlanFiles, margin: Margin) -> bool:
+    """Return whether another plan is for the same output directory, or damaged."""
     record = read_json(other.margin_file)
     try:
-        place = Path(record.get("image") or record["settings"]["output_path"], record["name"])
+        parent = Path(record.get("listing_dir") or record["settings"]["output_path"])
+        output_dir = parent / record["name"]
     except (TypeError, KeyError, AttributeError):
         return True
-    return place.resolve() == margin.files.output_dir.resolve()
+    return output_dir.resolve() == margin.files.output_dir.resolve()
 
 
-def _delete_left_behind(paths: MarginFiles, own: Path | None) -> None:
-    """Delete what runs make beside a margin, unless one at work has locked some of it."""
-    directories = paths.left_behind()
-    held: list[int] = []
+def _delete_beside(files: MarginFiles, own_lock: Path | None) -> None:
+    """Delete the directories that runs make beside a margin, unless a run has locked one of them.
+
+    Each is locked meanwhile, so that no run starts in it.
+    """
+    directories = files.left_behind()
+    descriptors: list[int] = []
     try:
         for lock in map(staging_lock, directories):
-            if lock.exists() and lock != own:
-                # Held while the directory is deleted, so that no run begins in it meanwhile.
+            if lock.exists() and lock != own_lock:
                 try:
                     descriptor = acquire_lock(lock, "")
                 except PermissionError:  # another user's
                     return
                 if descriptor is None:
                     return
-                held.append(descriptor)
+                descriptors.append(descriptor)
         for directory in directories:
             delete_directory(directory)
     finally:
-        for descriptor in held:
+        for descriptor in descriptors:
             os.close(descriptor)

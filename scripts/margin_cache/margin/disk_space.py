@@ -10,7 +10,7 @@ from margin_cache.margin.model import Margin
 from margin_cache.margin.receipts import done_jobs
 from margin_cache.planning.forecast import Forecast, file_sizes, forecast
 from margin_cache.planning.resources import largest_row_group
-from margin_cache.storage.sizes import size_text
+from margin_cache.storage.files import size_text
 
 _DOUBT = 2
 """How many times too large a forecast may be."""

@@ -1,4 +1,4 @@
-"""What is on disk of a margin: whether it is complete, may be replaced, and lacks files."""
+"""The margin in an output directory: whether it is complete, and whether it may be replaced."""
 
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -6,12 +6,13 @@ from typing import Any
 
 from margin_cache.catalog.formats import format_of, is_margin
 from margin_cache.catalog.partitions import partition_files
+from margin_cache.catalog.spec import HatsKey, HipscatKey
 from margin_cache.config.model import MarginSettings
 from margin_cache.errors import MarginCacheError
 from margin_cache.margin.model import Margin, settings_as_json
 from margin_cache.margin.output_lock import is_own_lock, is_resumed, names_while_made
 from margin_cache.margin.paths import PROVENANCE, MarginFiles, is_being_made
-from margin_cache.planning.identity import is_as_good
+from margin_cache.planning.model import is_current
 from margin_cache.storage.files import (
     device_and_inode,
     file_digest,
@@ -20,15 +21,15 @@ from margin_cache.storage.files import (
     is_temporary,
     read_json,
 )
-from margin_cache.storage.object_state import is_object
+from margin_cache.storage.local_listing import is_object_version
 
 TOOL_NAME = "snakemake-margin-cache"
 
 RUN_ID = "run_id"
 """Key of a provenance: the run that made the margin, if it was one with ``resume: false``."""
 
-CATALOG_PLACE = "input_catalog_absolute_path"
-"""Key of a provenance: where the primary was. A path that is given may be relative."""
+CATALOG_PATH = "input_catalog_absolute_path"
+"""Key of a provenance: location of the primary. The path in the configuration may be relative."""
 
 _WITHOUT_INFLUENCE = (
     "output_path",
@@ -40,13 +41,14 @@ _WITHOUT_INFLUENCE = (
     "partitions_per_job",
     "job_size_mb",
 )
-"""Settings that have no influence on what a margin holds."""
+"""Settings without influence on the content of a margin."""
 
 
 def is_complete(margin: Margin) -> bool:
     """Return whether the margin in the output directory is whole, and of the catalog as it is now.
 
-    With ``resume: false``, only if this run has made it.
+    With ``resume: false``, only if this run has made it. Files are checked by size or ETag, without
+    reading them.
     """
     provenance = read_provenance(margin.files.output_dir / PROVENANCE)
     run_id = margin.plan.parameters.run_id
@@ -55,18 +57,30 @@ def is_complete(margin: Margin) -> bool:
         and run_id in ("", provenance.get(RUN_ID))
         and provenance["content_id"] == margin.plan.content_id
         and provenance["input_fingerprint"] == margin.plan.input_fingerprint
-        and is_as_good(provenance["library"], margin.plan.library)
+        and is_current(provenance["library"], margin.plan.library)
         and all(
-            _is_as_made(margin.files, path, size, digest, provenance)
+            _is_unchanged(margin.files, path, size, digest, provenance)
             for path, (size, digest) in provenance["files"].items()
         )
     )
 
 
-def has_leftovers(margin: Margin) -> bool:
-    """Return whether a complete margin still needs its finishing job, and no other of its jobs.
+def _is_unchanged(
+    files: MarginFiles, path: str, size: int, digest: str, provenance: Mapping[str, Any]
+) -> bool:
+    file = files.output_dir / path
+    if not files.url:
+        return has_size(file, size)
+    etag = provenance.get("objects", {}).get(path)
+    if etag is None:
+        return has_size(file, size) and file_digest(file) == digest
+    return is_object_version(file, size, etag)
 
-    The job then registers the margin in its collection and deletes what a killed run has left. Not
+
+def has_leftovers(margin: Margin) -> bool:
+    """Return whether a complete margin needs its finishing job once more, and no other job.
+
+    That job registers the margin in its collection and deletes what a killed run has left. False
     while a run is at work here, which will do so itself.
     """
     files, info = margin.files, margin.plan.parameters.catalog
@@ -82,26 +96,13 @@ def has_leftovers(margin: Margin) -> bool:
 
 
 def rows_of(margin: Margin) -> int:
-    """Return the number of rows of a complete margin, as its own description says."""
+    """Return the number of rows of a complete margin, from its description."""
     record = read_json(margin.files.output_dir / PROVENANCE)
-    return int(record.get("total_rows", record.get("hats_nrows")))
-
-
-def _is_as_made(
-    files: MarginFiles, path: str, size: int, digest: str, provenance: Mapping[str, Any]
-) -> bool:
-    """Tell whether a file is there as far as a look without reading rows tells that."""
-    file = files.output_dir / path
-    if not files.url:
-        return has_size(file, size)
-    mark = provenance.get("objects", {}).get(path)
-    if mark is None:
-        return has_size(file, size) and file_digest(file) == digest
-    return is_object(file, size, mark)
+    return int(record.get(HipscatKey.ROWS, record.get(HatsKey.ROWS)))
 
 
 def read_provenance(path: Path) -> Mapping[str, Any] | None:
-    """Return the arguments that a margin was made with, or None if it is not one of ours."""
+    """Return the arguments that a margin of this workflow was made with, else None."""
     arguments = _arguments_of_this_tool(path)
     if {"content_id", "input_fingerprint", "library", "files"} <= arguments.keys():
         return arguments
@@ -109,7 +110,7 @@ def read_provenance(path: Path) -> Mapping[str, Any] | None:
 
 
 def _arguments_of_this_tool(path: Path) -> Mapping[str, Any]:
-    """Return what a provenance says of this workflow, be it of any version; nothing of others."""
+    """Return the arguments in a provenance of any version of this workflow, else nothing."""
     try:
         tool = read_json(path)["tool_args"]
         arguments = tool["runtime_args"] if tool["tool_name"] == TOOL_NAME else {}
@@ -121,8 +122,8 @@ def _arguments_of_this_tool(path: Path) -> Mapping[str, Any]:
 def existing_files(margin: Margin) -> dict[str, list[Any]]:
     """Return size and digest of the files that the margin in the output directory was made with.
 
-    Empty if the margin there was not made by this workflow. Where its own provenance is lost, the
-    copy among the intermediate files serves, if all that is there has the size and digest in it.
+    Empty if the margin was not made by this workflow. If its provenance is lost, the copy among the
+    intermediate files is used, provided that all files have the size and digest in it.
     """
     output_dir = margin.files.output_dir
     provenance = read_provenance(output_dir / PROVENANCE)
@@ -144,7 +145,7 @@ def existing_files(margin: Margin) -> dict[str, list[Any]]:
 
 
 def _files_below(directory: Path) -> list[str]:
-    """Return the paths of all but directories."""
+    """Return the relative paths of all files and links."""
     return sorted(
         path.relative_to(directory).as_posix()
         for path in directory.rglob("*")
@@ -153,17 +154,17 @@ def _files_below(directory: Path) -> list[str]:
 
 
 def check_output(margin: Margin) -> None:
-    """Check that what is in a margin's output directory may be replaced.
+    """Check that the content of a margin's output directory may be replaced.
 
     Raises:
-        MarginCacheError: it is no margin, or the input; or, if ``overwrite`` is false, it was made
-            with other parameters or by another tool, or has files that are not the margin's.
+        MarginCacheError: it is not a margin, or it is the input; or, without ``overwrite``, it was
+            made with other parameters or by another tool, or has files that are not the margin's.
     """
     output_dir = margin.files.output_dir
     if not output_dir.exists() or not any(output_dir.iterdir()):
         return
     if is_resumed(margin):
-        # The older margin has been checked, and does not say any more what it is.
+        # The older margin was checked by the interrupted run, which has removed its metadata.
         check_nothing_foreign(margin, output_dir, existing_files(margin))
         return
     if margin.settings.overwrite:
@@ -175,53 +176,52 @@ def check_output(margin: Margin) -> None:
         is_ours = bool(_arguments_of_this_tool(output_dir / PROVENANCE))
         raise MarginCacheError(
             f"output_path: {output_dir} exists and was "
-            f"{'made by an older version of' if is_ours else 'not made by'} this workflow; choose "
-            "another output_path or output_artifact_name, or set overwrite: true"
+            f"{'made by an older version of' if is_ours else 'not made by'} this workflow. Choose "
+            "another output_path or output_artifact_name, or set overwrite: true."
         )
     if provenance is not None and provenance["content_id"] != margin.plan.content_id:
-        difference = _difference(provenance, margin.settings)
         raise MarginCacheError(
-            f"output_path: {output_dir} exists and was made {difference}; "
-            "choose another output_artifact_name, or set overwrite: true"
+            f"output_path: {output_dir} exists and was made "
+            f"{_difference(provenance, margin.settings)}. Choose another output_artifact_name, or "
+            "set overwrite: true."
         )
-    _check_place(provenance, margin)
+    _check_catalog_path(provenance, margin)
     check_nothing_foreign(margin, output_dir, listed)
 
 
 def restore_backup(files: MarginFiles) -> None:
     """Move an older margin back that a killed run had moved away to replace it."""
-    moved = [path for path in files.left_behind() if path.name.endswith(".backup")]
-    if not files.output_dir.exists() and len(moved) == 1:
-        moved[0].rename(files.output_dir)
+    backups = [path for path in files.left_behind() if path.name.endswith(".backup")]
+    if not files.output_dir.exists() and len(backups) == 1:
+        backups[0].rename(files.output_dir)
 
 
 def check_nothing_foreign(margin: Margin, directory: Path, listed: Iterable[str]) -> None:
-    """Check that a margin that is replaced holds nothing that nobody would make again.
+    """Check that a margin that is replaced contains nothing else, not even an empty directory.
 
     Args:
         margin: the margin.
-        directory: where it is.
+        directory: its present directory.
         listed: paths of the files that it was made with.
 
     Raises:
-        MarginCacheError: something else is there, be it an empty directory, and ``overwrite`` is
-            false.
+        MarginCacheError: it contains something else, and ``overwrite`` is false.
     """
     if margin.settings.overwrite:
         return
-    ours, there = {PROVENANCE, *listed}, _files_below(directory)
+    own, present = {PROVENANCE, *listed}, _files_below(directory)
     if margin.files.url:
-        ours.update(names_while_made(margin))
-        # Such a file of the image stands for no object: a killed process has left it there.
-        there = [path for path in there if not is_temporary(Path(path).name)]
-    around = {str(parent) for path in ours for parent in Path(path).parents}
-    foreign = [path for path in there if path not in ours]
-    foreign += [path for path in _empty_directories(directory) if path not in around]
+        own.update(names_while_made(margin))
+        # Temporary files of the local listing are no objects: a killed process has left them.
+        present = [path for path in present if not is_temporary(Path(path).name)]
+    parents = {str(parent) for path in own for parent in Path(path).parents}
+    foreign = [path for path in present if path not in own]
+    foreign += [path for path in _empty_directories(directory) if path not in parents]
     if foreign:
         raise MarginCacheError(
-            f"output_path: {margin.files.output_dir / foreign[0]} is none of the margin's files, "
-            f"of which some are made again ({len(foreign)} such files); move it elsewhere, or set "
-            "overwrite: true, which deletes it"
+            f"output_path: {margin.files.output_dir / foreign[0]} does not belong to the margin "
+            f"that would be replaced ({len(foreign)} such files). Move it, or set overwrite: true "
+            "to delete it."
         )
 
 
@@ -233,13 +233,13 @@ def _empty_directories(directory: Path) -> list[str]:
     )
 
 
-def _check_place(provenance: Mapping[str, Any] | None, margin: Margin) -> None:
-    """Check that an existing margin is not of a catalog elsewhere that goes by the same path.
+def _check_catalog_path(provenance: Mapping[str, Any] | None, margin: Margin) -> None:
+    """Check that an existing margin is not of another catalog with the same relative path.
 
-    One that was moved as it is has the state that the margin was made of.
+    A catalog that was moved together with its margin has the state that the margin was made of.
     """
     here = margin.plan.parameters.catalog.absolute_location
-    there = here if provenance is None else provenance.get(CATALOG_PLACE, here)
+    there = here if provenance is None else provenance.get(CATALOG_PATH, here)
     if (
         provenance is not None
         and there != here
@@ -247,23 +247,22 @@ def _check_place(provenance: Mapping[str, Any] | None, margin: Margin) -> None:
     ):
         raise MarginCacheError(
             f"output_path: {margin.files.output_dir} exists and was made of {there}, not of "
-            f"{here}; choose another output_artifact_name, or set overwrite: true"
+            f"{here}. Choose another output_artifact_name, or set overwrite: true."
         )
 
 
 def _check_overwrite(margin: Margin) -> None:
-    """Check that what is to be replaced on demand says of itself that it is a margin."""
+    """Check that ``overwrite`` replaces a margin, and no part of the input."""
     output_dir = margin.files.output_dir
     is_ours = bool(_arguments_of_this_tool(output_dir / PROVENANCE)) or existing_files(margin)
     if not is_ours and not is_margin(output_dir):
         raise MarginCacheError(
-            f"output_path: {output_dir} exists and does not say of itself that it is a margin, "
-            "and overwrite replaces nothing else; choose another output_path or "
-            "output_artifact_name"
+            f"output_path: {output_dir} exists and its metadata do not describe a margin, so "
+            "overwrite does not replace it. Choose another output_path or output_artifact_name."
         )
     info = margin.plan.parameters.catalog
     if info.url or margin.files.url:
-        return  # no file of one can be one of the other
+        return  # a local file and an object are never the same
     primary = {device_and_inode(path) for path in (Path(info.path), info.parquet_dir)} - {None}
     primary |= {
         device_and_inode(file)
@@ -274,12 +273,12 @@ def _check_overwrite(margin: Margin) -> None:
         if device_and_inode(path) in primary:
             raise MarginCacheError(
                 f"output_path: {path} is, by a mount or a link, a part of the input catalog "
-                f"{info.path}; choose another place"
+                f"{info.path}. Choose another output_path or output_artifact_name."
             )
 
 
 def _difference(provenance: Mapping[str, Any], settings: MarginSettings) -> str:
-    """Say how the parameters of an existing margin differ from those wanted."""
+    """Describe how the parameters of an existing margin differ from the settings."""
     keys = [
         f"{key} {provenance.get(key)}, not {value}"
         for key, value in settings_as_json(settings).items()

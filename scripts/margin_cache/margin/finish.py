@@ -1,7 +1,7 @@
-"""Finishing: the metadata of a margin, and its move to its output directory.
+"""Finishing: the metadata of a margin, and its move to the output directory.
 
-Until the move the margin is in a hidden directory, so a catalog that is not whole can never be
-loaded, and one that it replaces stays until then.
+Until the move the margin is in a hidden directory, so no reader finds an incomplete catalog, and an
+older margin stays in place.
 """
 
 import platform
@@ -21,27 +21,23 @@ from margin_cache.catalog.columns import check_unchanged, schema_source
 from margin_cache.catalog.formats import format_of
 from margin_cache.catalog.model import MarginSummary
 from margin_cache.catalog.optional_files import OF_ROWS, WITHOUT_ROWS, make_optional_files
-from margin_cache.catalog.spec import COMMON_METADATA, METADATA, PARTITION_INFO
+from margin_cache.catalog.spec import COMMON_METADATA, METADATA, NPIX, PARTITION_INFO
 from margin_cache.errors import MarginCacheError
 from margin_cache.healpix.nested import as_pixels
 from margin_cache.margin.cleanup import clean_up
 from margin_cache.margin.existing_output import (
-    CATALOG_PLACE,
+    CATALOG_PATH,
     RUN_ID,
     TOOL_NAME,
     check_nothing_foreign,
     check_output,
     existing_files,
     is_complete,
-    read_provenance,
     rows_of,
 )
 from margin_cache.margin.model import Margin, settings_as_json
-from margin_cache.margin.output import Place, output_of
-from margin_cache.margin.output_lock import run_token, work_of
-from margin_cache.margin.paths import (
-    PROVENANCE,
-)
+from margin_cache.margin.output import Output, open_output
+from margin_cache.margin.paths import PROVENANCE
 from margin_cache.margin.receipts import Receipt, find_file, read_receipt
 from margin_cache.parquet.footers import MOST_FOOTER_BYTES, join_footers, joined_size
 from margin_cache.storage.directories import (
@@ -62,33 +58,30 @@ from margin_cache.storage.files import (
 
 
 def finish_margin(margin: Margin) -> dict[str, Any]:
-    """Put a margin together from what the reduce jobs wrote, and move it to its output directory.
+    """Put a margin together from the files of the reduce jobs, and move it to its output directory.
 
-    One that is written to a URL gets the rest of its objects there instead. If the margin is
-    complete, and the reduce jobs have not written all its files anew, this only registers it in its
-    collection and cleans up.
+    For a bucket, write the remaining objects instead. If the margin is complete, and the reduce
+    jobs have not written all its files anew, only register it in its collection and clean up.
 
     Returns:
-        What is written last of all: output directory, rows and number of Parquet files.
+        The content of the done file: output directory, rows and number of Parquet files.
 
     Raises:
-        MarginCacheError: a file that a receipt lists is not there, or the catalog's columns have
-            changed since the margin was planned.
+        MarginCacheError: a file of a receipt is missing, or the catalog's columns were changed.
     """
     plan, paths = margin.plan, margin.files
     info = plan.parameters.catalog
     # A second copy of the job waits, and then finds the margin complete.
-    with exclusive_lock(paths.plan), output_of(margin) as place:
+    with exclusive_lock(paths.plan), open_output(margin) as output:
         with unchanged_directory(paths.output_dir) as is_output_as_before:
             if not is_complete(margin) or _is_reduced_anew(margin):
                 check_unchanged(info, plan.partitions, plan.schema)
                 check_output(margin)
-                _put_together(margin, *_listed_files(margin), is_output_as_before, place)
-        place.register(info)
-        place.release(run_token(paths))
+                _put_together(margin, *_receipt_files(margin), is_output_as_before, output)
+        output.register(info)
+        output.release_lock(margin)
         clean_up(margin, paths.staging_lock)
-        provenance = read_provenance(paths.output_dir / PROVENANCE) or {"files": ()}
-        files = sum("Npix=" in path for path in provenance["files"])
+        files = sum(f"{NPIX}=" in path for path in existing_files(margin))
         summary = {"output_dir": paths.location, "rows": rows_of(margin), "files": files}
         write_json(margin.done_file, summary)
     return summary
@@ -109,37 +102,37 @@ def _is_reduced_anew(margin: Margin) -> bool:
 def _put_together(
     margin: Margin,
     files: Mapping[str, tuple[int, int, str]],
-    marks: Mapping[str, str],
+    etags: Mapping[str, str],
     is_output_as_before: Callable[[], bool],
-    place: Place,
+    output: Output,
 ) -> None:
     """Gather the files of a margin, write its metadata, and move it to its output directory.
 
     Args:
         margin: the margin.
         files: rows, size and digest of its Parquet files, by their paths.
-        marks: the ETags of those that are objects.
-        is_output_as_before: tells whether nobody else has moved anything there meanwhile.
-        place: where the margin gets.
+        etags: the ETags of those that are objects.
+        is_output_as_before: returns False if another process has replaced the output directory.
+        output: the output location.
 
     Raises:
-        MarginCacheError: a file is missing or another, or the margin was made meanwhile.
+        MarginCacheError: a file is missing or differs, or another process has made the margin.
     """
     paths = margin.files
     finishing_dir = paths.finishing_dir(unique_id())
     try:
-        _gather(margin, files, marks, finishing_dir)
+        _gather(margin, files, etags, finishing_dir)
         with unchanged_directory(finishing_dir) as is_as_gathered:
-            place.check_claim(work_of(margin))
-            marks = _write_metadata(margin, files, marks, finishing_dir, place)
+            output.check_lock(margin)
+            etags = _write_metadata(margin, files, etags, finishing_dir, output)
             if not (is_as_gathered() and is_output_as_before()):
-                # This job has outlived its run, and another has made the margin meanwhile.
+                # This job has outlived its run, and another run has made the margin meanwhile.
                 raise MarginCacheError(
-                    f"{paths.output_dir}: was made by another run meanwhile; start the run again, "
-                    "which finds out whether anything is left to do"
+                    f"{paths.output_dir}: was made by another run meanwhile. Start the run again, "
+                    "which finds out whether anything is left to do."
                 )
         listed = existing_files(margin)
-        place.publish(finishing_dir, marks)
+        output.publish(finishing_dir, etags)
         replace_directory(
             finishing_dir,
             paths.output_dir,
@@ -150,23 +143,23 @@ def _put_together(
         delete_directory(finishing_dir)
 
 
-def _listed_files(margin: Margin) -> tuple[dict[str, tuple[int, int, str]], dict[str, str]]:
-    """Return rows, size and digest of each file that the receipts list, and ETags of objects."""
+def _receipt_files(margin: Margin) -> tuple[dict[str, tuple[int, int, str]], dict[str, str]]:
+    """Return rows, size and digest of each file in the receipts, and the ETags of objects."""
     files: dict[str, tuple[int, int, str]] = {}
-    marks: dict[str, str] = {}
+    etags: dict[str, str] = {}
     for job in margin.plan.reduce_names:
         receipt = _receipt(margin, job)
         files.update(receipt.files)
-        marks.update(receipt.marks)
-    return files, marks
+        etags.update(receipt.etags)
+    return files, etags
 
 
 def _receipt(margin: Margin, job: str) -> Receipt:
     receipt = read_receipt(margin.files.receipt(job))
     if receipt is None:
         raise MarginCacheError(
-            f"{margin.files.receipt(job)}: is missing or damaged; start the run again, which "
-            "makes it again"
+            f"{margin.files.receipt(job)}: is missing or damaged. Start the run again, which makes "
+            "it again."
         )
     return receipt
 
@@ -174,42 +167,40 @@ def _receipt(margin: Margin, job: str) -> Receipt:
 def _gather(
     margin: Margin,
     files: Mapping[str, tuple[int, int, str]],
-    marks: Mapping[str, str],
+    etags: Mapping[str, str],
     finishing_dir: Path,
 ) -> None:
-    """Put the listed files into a directory that is made, and no others.
+    """Put the files of the receipts, and no others, into a new directory.
 
-    By second names, so that a job that a killed run has left, and that writes into the staging
-    directory from now on, changes nothing.
+    Hard links are used, so a job that has outlived its run, and writes into the staging directory
+    from now on, changes nothing.
     """
     staging_dir, existing = margin.files.staging_dir, existing_files(margin)
     finishing_dir.mkdir(parents=True)
     stale = []
     for path, (_, size, digest) in files.items():
-        found = find_file(margin, path, size, digest, marks.get(path), existing)
-        if found is None:
+        file = find_file(margin, path, size, digest, etags.get(path), existing)
+        if file is None:
             raise MarginCacheError(
-                f"{staging_dir / path}: is missing or truncated; start the run again, which "
-                "makes it again"
+                f"{staging_dir / path}: is missing or truncated. Start the run again, which makes "
+                "it again."
             )
-        link_or_copy(found, finishing_dir / path)
-        if path in marks:  # its content is elsewhere
-            continue
-        if file_digest(finishing_dir / path) != digest:
+        link_or_copy(file, finishing_dir / path)
+        # The local listing of a bucket has no content.
+        if path not in etags and file_digest(finishing_dir / path) != digest:
             stale.append(path)
     if stale:
         _forget(margin, stale)
         raise MarginCacheError(
             f"{staging_dir / stale[0]}: was made from another state of the catalog, or changed "
-            f"since, as {len(stale) - 1} other files; start the run again, which makes them again"
+            f"since, as {len(stale) - 1} other files. Start the run again, which makes them again."
         )
 
 
 def _forget(margin: Margin, stale: list[str]) -> None:
-    """Delete the receipts that list some files, and the files if they are in the staging directory.
+    """Delete the receipts with some files, and these files in the staging directory.
 
-    A job that a killed run has left, and that began before a partition was changed, writes such.
-    Those of an older margin stay in it.
+    They were written by a job that has outlived its run and began before a partition was changed.
     """
     for job in margin.plan.reduce_names:
         if not _receipt(margin, job).files.keys().isdisjoint(stale):
@@ -221,14 +212,14 @@ def _forget(margin: Margin, stale: list[str]) -> None:
 def _write_metadata(
     margin: Margin,
     files: Mapping[str, tuple[int, int, str]],
-    marks: Mapping[str, str],
+    etags: Mapping[str, str],
     finishing_dir: Path,
-    place: Place,
+    output: Output,
 ) -> dict[str, str]:
     """Write the metadata files of a margin into the directory of its Parquet files.
 
     Returns:
-        The ETags of those of all files that are objects now.
+        The ETags of all files that are objects now.
     """
     plan = margin.plan
     rows = sum(count for count, _, _ in files.values())
@@ -244,21 +235,21 @@ def _write_metadata(
     names = [f"{info.dataset}/{COMMON_METADATA}".lstrip("/"), PARTITION_INFO]
     if plan.parameters.create_metadata and _write_footers(margin, dataset):
         names.append(f"{info.dataset}/{METADATA}".lstrip("/"))
-    wanted = [key for key in plan.parameters.optional_files if rows or key in WITHOUT_ROWS]
-    of_rows = [key for key in wanted if key in OF_ROWS]
+    optional = [key for key in plan.parameters.optional_files if rows or key in WITHOUT_ROWS]
+    of_rows = [key for key in optional if key in OF_ROWS]
     names += make_optional_files(finishing_dir, margin.name, of_rows)
-    written = np.array(
+    has_rows = np.array(
         [plan.margin_path(number) in files for number in range(len(plan.destination_orders))]
     )
-    orders, pixels = plan.destination_orders[written], plan.destination_pixels[written]
+    orders, pixels = plan.destination_orders[has_rows], plan.destination_pixels[has_rows]
     write_text(
         finishing_dir / PARTITION_INFO,
         catalog_format.partition_list(as_pixels(orders, pixels)),
     )
-    fixed = {path: [size, digest] for path, (_, size, digest) in sorted(files.items())} | {
+    listed = {path: [size, digest] for path, (_, size, digest) in sorted(files.items())} | {
         name: _size_and_digest(finishing_dir / name) for name in names
     }
-    marks = {**marks, **place.write({name: finishing_dir / name for name in names})}
+    etags = {**etags, **output.write({name: finishing_dir / name for name in names})}
     summary = MarginSummary(
         primary=info,
         output_dir=margin.files.output_dir,
@@ -266,26 +257,26 @@ def _write_metadata(
         threshold=plan.parameters.threshold,
         order=int((orders if rows else plan.partitions.orders).max()),
         sky_fraction=float((1 / (12 * np.exp2(2 * orders))).sum()),
-        size=sum(size for size, _ in fixed.values()),
+        size=sum(size for size, _ in listed.values()),
         npix_suffix=plan.parameters.npix_suffix,
         properties=plan.parameters.properties,
     )
-    if others := [key for key in wanted if key not in OF_ROWS]:
-        # What hats describes has to say what it is.
+    if others := [key for key in optional if key not in OF_ROWS]:
+        # hats needs the description of the catalog for these files.
         catalog_format.write_description(finishing_dir, summary)
         for name in make_optional_files(finishing_dir, margin.name, others):
-            fixed[name] = _size_and_digest(finishing_dir / name)
-    # The files that tell of the size count as well. Written again, they are as long as before, but
-    # for a digit.
+            listed[name] = _size_and_digest(finishing_dir / name)
+    # The size of the margin, which is in these files, includes their own. It settles at once, but
+    # for the number of its digits.
     for _ in range(3):
-        description, more = catalog_format.write_description(finishing_dir, summary)
-        listed = fixed | {name: _size_and_digest(finishing_dir / name) for name in more}
-        provenance = _provenance(margin, description, listed, marks)
+        description, described = catalog_format.write_description(finishing_dir, summary)
+        all_files = listed | {name: _size_and_digest(finishing_dir / name) for name in described}
+        provenance = _provenance(margin, description, all_files, etags)
         write_json(finishing_dir / PROVENANCE, provenance)
-        told = (finishing_dir / PROVENANCE).stat().st_size
-        summary = replace(summary, size=told + sum(size for size, _ in listed.values()))
+        own_size = (finishing_dir / PROVENANCE).stat().st_size
+        summary = replace(summary, size=own_size + sum(size for size, _ in all_files.values()))
     write_json(margin.files.provenance_copy, provenance)
-    return marks
+    return etags
 
 
 def _size_and_digest(path: Path) -> list[Any]:
@@ -293,26 +284,25 @@ def _size_and_digest(path: Path) -> list[Any]:
 
 
 def _write_footers(margin: Margin, dataset: Path) -> bool:
-    """Write the footers of all files as one, from what the reduce jobs have kept of them.
+    """Write ``_metadata`` from the footers that the reduce jobs have kept.
 
     Returns:
-        Whether they were written. Not if there are so many that nothing would read the file.
+        Whether it was written. Not if it would be too large for readers of Parquet.
     """
     kept = []
     for job in margin.plan.reduce_names:
         kept.append(margin.files.footers(job))
         if file_digest(kept[-1]) != _receipt(margin, job).footers_digest:
-            # Without it the job does not count as done.
+            # Without its receipt the job is done again.
             margin.files.receipt(job).unlink(missing_ok=True)
             raise MarginCacheError(
-                f"{kept[-1]}: is damaged; start the run again, which makes it again"
+                f"{kept[-1]}: is damaged. Start the run again, which makes it again."
             )
     size = joined_size(kept)
     if size > MOST_FOOTER_BYTES:
         print(
-            f"{margin.files.location}: gets no _metadata, which would have {size / 1e9:.1f} GB, "
-            "more than a reader of Parquet takes; to be without this line, set create_metadata: "
-            "false",
+            f"{margin.files.location}: gets no _metadata, because readers of Parquet do not accept "
+            f"its size of {size / 1e9:.1f} GB. Set create_metadata: false to omit this line.",
             file=sys.stderr,
         )
         return False
@@ -323,7 +313,7 @@ def _write_footers(margin: Margin, dataset: Path) -> bool:
 
 
 def _append_footers(kept: list[Path], path: Path) -> None:
-    """Write footers as one by PyArrow, of whatever versions, which takes far more memory."""
+    """Join footers with PyArrow, which needs far more memory but reads those of all versions."""
     first, *others = map(pq.read_metadata, kept)
     for other in others:
         first.append_row_groups(other)
@@ -334,9 +324,9 @@ def _provenance(
     margin: Margin,
     description: Mapping[str, Any],
     files: Mapping[str, list[Any]],
-    marks: Mapping[str, str],
+    etags: Mapping[str, str],
 ) -> dict[str, Any]:
-    """Return the parameters of a margin, the versions of what made it, and its files."""
+    """Return description, parameters, versions of packages, and files of a margin."""
     plan = margin.plan
     run_id = plan.parameters.run_id
     return {
@@ -359,10 +349,10 @@ def _provenance(
                 },
                 "library": plan.library,
                 "content_id": plan.content_id,
-                CATALOG_PLACE: plan.parameters.catalog.absolute_location,
+                CATALOG_PATH: plan.parameters.catalog.absolute_location,
                 "input_fingerprint": plan.input_fingerprint,
                 "files": files,
-                **({"objects": marks} if margin.files.url else {}),
+                **({"objects": etags} if margin.files.url else {}),
                 **({RUN_ID: run_id} if run_id else {}),
             },
         },

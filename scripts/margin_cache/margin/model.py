@@ -1,4 +1,4 @@
-"""A margin in the making: its name, settings and plan, and how they reach other processes."""
+"""A margin with its name, settings and plan, and how jobs load it from files."""
 
 import json
 import re
@@ -28,18 +28,18 @@ from margin_cache.planning.model import Plan, load_plan, save_plan
 from margin_cache.storage.files import read_json, write_json
 from margin_cache.storage.urls import local_path
 
-_OF_AUDITS = frozenset(
+_SETTINGS_OF_AUDITS = frozenset(
     key.name for key in fields(MarginSettings) if key_of(key.type).table == Table.AUDIT
 )
 
 
 class NamedMargin(NamedTuple):
-    """A margin that is not planned yet.
+    """A margin before planning.
 
     Attributes:
         info: the primary catalog.
-        settings: its settings.
-        name: its name.
+        settings: the margin's settings.
+        name: the margin's name.
         intermediate_dir: directory of its intermediate files.
     """
 
@@ -51,7 +51,7 @@ class NamedMargin(NamedTuple):
 
 @dataclass(frozen=True)
 class Margin:
-    """A margin, with the plan to make it.
+    """A margin with its plan.
 
     Attributes:
         settings: its settings.
@@ -59,11 +59,11 @@ class Margin:
         intermediate_dir: directory of its intermediate files.
         plan: its plan.
         format_version: version of the format that it is written in.
-        versions: versions of packages that only the main process asks for, by their names.
-        is_plan_new: whether the plan is not the one on disk.
-        options_source: where the options for the store of a remote catalog stand, for jobs.
-        output_source: where those for the store stand that it is written to.
-        image: of a URL that it is written to, the directory that shows what is there.
+        versions: versions of packages that only the main process knows, by their names.
+        is_plan_new: whether the plan differs from the plan on disk.
+        options_source: where jobs find the storage options of a remote catalog.
+        output_source: where jobs find the storage options of an output bucket.
+        listing_dir: directory of the local listing of `output_path`, "" if that is a local path.
     """
 
     settings: MarginSettings
@@ -75,27 +75,26 @@ class Margin:
     is_plan_new: bool = False
     options_source: OptionsSource | None = None
     output_source: OptionsSource | None = None
-    image: str = ""
+    listing_dir: str = ""
 
     @cached_property
     def files(self) -> MarginFiles:
-        """The paths of all its files."""
         return margin_files(
             self.intermediate_dir,
             self.settings.output_path,
             self.name,
             self.plan.plan_id,
-            self.image,
+            self.listing_dir,
         )
 
     @property
     def done_file(self) -> Path:
-        """The file that is written last of all, for the catalog as it is now."""
+        """The file that the finishing job writes last, for the present state of the catalog."""
         return self.files.done(self.plan.input_fingerprint)
 
 
 def save_margin(margin: Margin) -> None:
-    """Write what other processes need to load a margin, as far as it is not there."""
+    """Write what jobs need to load a margin, unless it is on disk already."""
     if margin.is_plan_new:
         save_plan(margin.plan, margin.files.plan)
     if margin.options_source is not None:
@@ -109,17 +108,17 @@ def save_margin(margin: Margin) -> None:
         "settings": settings_as_json(margin.settings),
         "format_version": margin.format_version,
         "versions": dict(margin.versions),
-        "image": margin.image,
+        "listing_dir": margin.listing_dir,
     }
     if read_json(margin.files.margin_file) != record:
         write_json(margin.files.margin_file, record)
 
 
 def load_margin(path: Path) -> Margin:
-    """Load the margin that a ``margin.json`` tells of.
+    """Load a margin from its ``margin.json``.
 
     Raises:
-        MarginCacheError: it, or its plan, is missing or damaged.
+        MarginCacheError: the file, or the plan, is missing or damaged.
     """
     record = read_json(path)
     try:
@@ -127,23 +126,26 @@ def load_margin(path: Path) -> Margin:
         pixels = tuple(tuple(pixel) for pixel in values["debug_filter_pixel_list"])
         settings = MarginSettings(**{**values, "debug_filter_pixel_list": pixels})
         name, version, versions = (record[key] for key in ("name", "format_version", "versions"))
-        image = str(record.get("image", ""))
+        listing_dir = str(record.get("listing_dir", ""))
     except (TypeError, KeyError):
         raise MarginCacheError(
-            f"{path}: is missing or damaged; start the run again, which makes it again"
+            f"{path}: is missing or damaged. Start the run again, which replaces it."
         ) from None
     plan = load_plan(PlanFiles(path.parent).plan)
-    return Margin(settings, name, path.parent.parent, plan, version, versions, image=image)
+    return Margin(
+        settings, name, path.parent.parent, plan, version, versions, listing_dir=listing_dir
+    )
 
 
 def load_margins(all_settings: Iterable[MarginSettings]) -> list[Margin]:
-    """Load the margins that the main process has prepared, without a look at the partitions.
+    """Load the margins that the main process has prepared, without listing the catalogs.
 
-    Plans of the same settings, of which one is at work and others are older, are all given.
+    Several plans may have the same settings, of which one is in use and the others are older. All
+    are returned.
 
     Raises:
-        MarginCacheError: one has not been prepared with these settings, or this machine does not
-            see the catalog or the plan.
+        MarginCacheError: there is no plan of some settings, or this machine does not see the
+            catalog or the plan.
     """
     all_settings = list(all_settings)
     for settings in all_settings:
@@ -155,18 +157,18 @@ def load_margins(all_settings: Iterable[MarginSettings]) -> list[Margin]:
 
 def _load(named: NamedMargin) -> list[Margin]:
     settings, directory = named.settings, named.intermediate_dir
-    if not wait_until(lambda: bool(_records_of(settings, directory)), directory):
+    if not wait_until(lambda: bool(_margin_files_of(settings, directory)), directory):
         if not directory.exists():
             raise not_visible("tmp_dir", directory)
         raise MarginCacheError(
-            f"{directory}: has no plan of this configuration; was that changed during the run? If "
-            "not, is tmp_dir on a file system that all nodes see?"
+            f"{directory}: has no plan of this configuration. Do not change the configuration "
+            "during a run, and use a tmp_dir on a file system that all nodes see."
         )
-    return list(map(load_margin, _records_of(settings, directory)))
+    return list(map(load_margin, _margin_files_of(settings, directory)))
 
 
-def _records_of(settings: MarginSettings, directory: Path) -> list[Path]:
-    """Return what the main process tells of the margins of some settings in a directory."""
+def _margin_files_of(settings: MarginSettings, directory: Path) -> list[Path]:
+    """Return the ``margin.json`` of all plans with some settings in a directory."""
     return [
         path
         for plan_dir in plan_dirs(directory)
@@ -177,59 +179,58 @@ def _records_of(settings: MarginSettings, directory: Path) -> list[Path]:
 
 
 def settings_as_json(settings: MarginSettings) -> dict[str, Any]:
-    """Return settings as JSON has them, without secrets and what makes no margin."""
-    left_out = {"input_storage_options", "output_storage_options", *_OF_AUDITS}
+    """Return settings in the types of JSON, without secrets and those of audits."""
+    left_out = {"input_storage_options", "output_storage_options", *_SETTINGS_OF_AUDITS}
     values = {key: value for key, value in asdict(settings).items() if key not in left_out}
     return json.loads(json.dumps(values))
 
 
 def name_margins(all_settings: Iterable[MarginSettings]) -> list[NamedMargin]:
-    """Read what catalogs say of themselves, and return the margins of a run with their names.
+    """Read the descriptions of the catalogs, and return the margins of a run with their names.
 
-    Margins of one name have a directory of intermediate files each, by their output paths. That of
-    a margin whose name no other has goes by its name alone.
+    Margins of one name get different directories of intermediate files, by their output paths.
 
     Raises:
-        MarginCacheError: a catalog is missing or damaged, or a name does not make a directory.
+        MarginCacheError: a catalog is missing or damaged, or its name cannot be a directory's.
     """
-    found = []
+    margins = []
     for settings in all_settings:
         info = read_catalog_info(
             *local_path(settings.input_catalog_path, settings.input_storage_options)
         )
         name = margin_name(info, settings)
-        found.append(NamedMargin(info, settings, name, intermediate_dir(settings.tmp_dir, name)))
-    wanted = Counter(margin.intermediate_dir.absolute() for margin in found)
+        margins.append(NamedMargin(info, settings, name, intermediate_dir(settings.tmp_dir, name)))
+    counts = Counter(margin.intermediate_dir.absolute() for margin in margins)
     return [
         margin
-        if wanted[margin.intermediate_dir.absolute()] == 1
+        if counts[margin.intermediate_dir.absolute()] == 1
         else margin._replace(
             intermediate_dir=intermediate_dir(
                 margin.settings.tmp_dir, margin.name, margin.settings.output_path
             )
         )
-        for margin in found
+        for margin in margins
     ]
 
 
 def margin_name(info: CatalogInfo, settings: MarginSettings) -> str:
-    """Return the name of a margin: the one given, or the catalog's with the threshold.
+    """Return ``output_artifact_name``, or the catalog's name with the threshold.
 
     Raises:
-        MarginCacheError: the catalog's name does not make a name of a directory.
+        MarginCacheError: the catalog's name cannot be the name of a directory.
     """
     if settings.output_artifact_name:
         return settings.output_artifact_name
     guaranteed = guaranteed_threshold(settings)
-    # As it was given; the threshold of an order has too many digits for a name.
-    most_digits = None if guaranteed == settings.margin_threshold else 6
+    # The threshold of an order has too many digits for a name.
+    precision = None if guaranteed == settings.margin_threshold else 6
     threshold = np.format_float_positional(
-        guaranteed, precision=most_digits, fractional=False, trim="-"
+        guaranteed, precision=precision, fractional=False, trim="-"
     )
     name = f"{info.name}_{threshold}arcs"
     if not re.fullmatch(r"[A-Za-z0-9_-][A-Za-z0-9._-]{,127}", name):
         raise MarginCacheError(
-            f"output_artifact_name: the catalog's own name, {info.name!r}, does not make a name; "
-            'give one of at most 128 letters, digits, ".", "_" and "-"'
+            f"output_artifact_name: the catalog's name {info.name!r} cannot be part of a directory "
+            'name. Give a name of at most 128 letters, digits, ".", "_" and "-".'
         )
     return name

@@ -1,11 +1,12 @@
-"""Which run is at work at a margin that is written to a URL: stores have no locks, but this.
+"""The lock of a margin that is written to a bucket: an object beside the margin's files.
 
-An object beside the margin's files says so. Only the run that wrote it, or one that is started
-again in the same directory, writes there.
+Buckets have no locks of their own. Only the run that wrote the object, or a later run that is
+started in the same directory, may write there.
 """
 
 import json
 from collections.abc import Iterator
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,88 +23,122 @@ from margin_cache.margin.paths import PROVENANCE, MarginFiles
 from margin_cache.storage.files import read_json, unique_id, write_json
 
 LOCK_OBJECT = ".being_made.json"
-"""The object that says which run is at work."""
 
-DESCRIPTIONS = (CATALOG_INFO, *reversed(PROPERTIES))
-"""What readers ask for first, in the order in which it is written."""
+METADATA_FILES = (CATALOG_INFO, *reversed(PROPERTIES))
+"""The files by which readers find a catalog, in the order in which they are written."""
 
 
-def new_output_lock(margin: Margin, run: dict[str, Any]) -> dict[str, Any]:
-    """Return what is said of a run at work at a margin.
+@dataclass(frozen=True)
+class OutputLock:
+    """What the lock object says of the run that owns it.
+
+    Attributes:
+        process, host, directory: where the run is at work.
+        plan: id of the margin's plan.
+        content: the margin's content id, which is the same for all runs with ``resume: false``.
+        fingerprint: of the catalog's files.
+        run_token: the same for all runs of one working directory.
+    """
+
+    process: int
+    host: str
+    directory: str
+    plan: str
+    content: str
+    fingerprint: str
+    run_token: str
+
+    def is_for(self, margin: Margin) -> bool:
+        plan = margin.plan
+        return (self.plan, self.fingerprint) == (plan.plan_id, plan.input_fingerprint)
+
+    def encoded(self) -> bytes:
+        return json.dumps(asdict(self)).encode()
+
+
+def new_output_lock(margin: Margin, run: dict[str, Any]) -> OutputLock:
+    """Return the lock of a run, with the run token of its directory, which is created if missing.
 
     Args:
         margin: the margin.
-        run: the run: its process, host and directory.
+        run: process, host and directory of the run.
     """
-    owner = run_token(margin.files)
-    if owner is None:
-        owner = unique_id()
-        write_json(_owner_file(margin.files), owner)
-    return {**run, **work_of(margin), "owner": owner}
-
-
-def work_of(margin: Margin) -> dict[str, Any]:
-    """Return what is being made, as a claim has it."""
-    return {"plan": margin.plan.plan_id, "state": margin.plan.input_fingerprint}
-
-
-def is_resumed(margin: Margin) -> bool:
-    """Tell whether a run of the same directory was at work at a margin, and did not end.
-
-    One with other parameters does not count, unless ``overwrite`` is set: an older margin may have
-    been its own, and not be replaced by this one.
-
-    Raises:
-        MarginCacheError: one of another directory was, or is.
-    """
-    path = margin.files.output_dir / LOCK_OBJECT
-    if not margin.files.url or not path.exists():
-        return False
-    claim = read_json(path)
-    if not is_own_lock(margin):
-        raise in_use(margin.files.url, claim)
-    return bool(margin.settings.overwrite or claim.get("plan") == margin.plan.plan_id)
-
-
-def is_own_lock(margin: Margin) -> bool:
-    """Tell whether a run of this directory has said that it is at work at a margin."""
-    claim, owner = read_json(margin.files.output_dir / LOCK_OBJECT), run_token(margin.files)
-    return owner is not None and isinstance(claim, dict) and claim.get("owner") == owner
-
-
-def in_use(url: str, claim: Any) -> MarginCacheError:
-    """Return the error that says that another run is at work at a margin.
-
-    Args:
-        url: the URL of the margin.
-        claim: what that run says of itself.
-    """
-    return MarginCacheError(
-        f"output_path: {url} is being made by another run ({run_in_words(claim)}); go on with that "
-        "one there; or, if it has ended for good, remove the object "
-        f"{url}/{LOCK_OBJECT}; or choose another output_artifact_name"
+    token = run_token(margin.files)
+    if token is None:
+        token = unique_id()
+        write_json(_token_file(margin.files), token)
+    return OutputLock(
+        run["process"],
+        run["host"],
+        run["directory"],
+        margin.plan.plan_id,
+        margin.plan.content_id,
+        margin.plan.input_fingerprint,
+        token,
     )
 
 
-def run_in_words(run: Any) -> str:
-    """Return which run a claim or a lock tells of, as far as it does."""
-    if not isinstance(run, dict) or not {"process", "host", "directory"} <= run.keys():
-        return "which does not say who it is"
-    return f"process {run['process']} on {run['host']}, started in {run['directory']}"
-
-
-def read_output_lock(content: bytes) -> Any:
-    """Return what the content of a claim says, or None."""
+def parse_output_lock(content: bytes) -> OutputLock | None:
+    """Return the lock that an object has; None if the object is damaged."""
     try:
-        return json.loads(content)
-    except ValueError:
+        lock = OutputLock(**json.loads(content))
+    except (ValueError, TypeError):
+        return None
+    return lock if isinstance(lock.run_token, str) else None
+
+
+def listed_lock(files: MarginFiles) -> OutputLock | None:
+    """Return the lock in the local listing of a bucket; None if there is none, or it is damaged."""
+    try:
+        return parse_output_lock((files.output_dir / LOCK_OBJECT).read_bytes())
+    except FileNotFoundError:
         return None
 
 
+def is_resumed(margin: Margin) -> bool:
+    """Return whether an earlier run of this directory has not finished the margin.
+
+    A run with other parameters counts only with `overwrite`: the margin that it was about to
+    replace may be somebody else's.
+
+    Raises:
+        MarginCacheError: a run of another directory has the lock.
+    """
+    if not margin.files.url or not (margin.files.output_dir / LOCK_OBJECT).exists():
+        return False
+    lock = listed_lock(margin.files)
+    if lock is None or lock.run_token != run_token(margin.files):
+        raise in_use(margin.files.url, lock)
+    return bool(margin.settings.overwrite or lock.content == margin.plan.content_id)
+
+
+def is_own_lock(margin: Margin) -> bool:
+    """Return whether a run of this directory has the lock."""
+    lock = listed_lock(margin.files)
+    return lock is not None and lock.run_token == run_token(margin.files)
+
+
+def in_use(url: str, lock: OutputLock | None) -> MarginCacheError:
+    """Return the error for a margin that another run is making."""
+    run = describe_run(None if lock is None else asdict(lock))
+    return MarginCacheError(
+        f"output_path: {url} is being made by another run ({run}). Resume that run; or, if it has "
+        f"ended for good, remove the object {url}/{LOCK_OBJECT}; or choose another "
+        "output_artifact_name."
+    )
+
+
+def describe_run(run: Any) -> str:
+    """Describe the run in a lock, whose content may be damaged."""
+    if not isinstance(run, dict) or not {"process", "host", "directory"} <= run.keys():
+        return "unknown process"
+    return f"process {run['process']} on {run['host']}, started in {run['directory']}"
+
+
 def names_while_made(margin: Margin) -> Iterator[str]:
-    """Yield the paths of all objects that a run at work at a margin may write."""
+    """Yield the paths of all objects that a run may write."""
     dataset = margin.plan.parameters.catalog.dataset
-    yield from (LOCK_OBJECT, PROVENANCE, PARTITION_INFO, *DESCRIPTIONS)
+    yield from (LOCK_OBJECT, PROVENANCE, PARTITION_INFO, *METADATA_FILES)
     for name in (COMMON_METADATA, METADATA):
         yield f"{dataset}/{name}".lstrip("/")
     for number in range(len(margin.plan.destination_orders)):
@@ -111,10 +146,10 @@ def names_while_made(margin: Margin) -> Iterator[str]:
 
 
 def run_token(files: MarginFiles) -> str | None:
-    """Return what tells the runs of this directory from all others, once one has begun."""
-    found = read_json(_owner_file(files))
-    return found if isinstance(found, str) else None
+    """Return what identifies the runs of this directory; None before the first run."""
+    token = read_json(_token_file(files))
+    return token if isinstance(token, str) else None
 
 
-def _owner_file(files: MarginFiles) -> Path:
-    return files.output_dir.with_name(".owner.json")
+def _token_file(files: MarginFiles) -> Path:
+    return files.output_dir.with_name(".run_token.json")

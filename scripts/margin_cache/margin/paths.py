@@ -1,8 +1,8 @@
-"""Where all files of a margin lie, for the rules of the workflow and for the stages.
+"""Where all files of a margin are.
 
-All files of a plan are in ``tmp_dir/NAME/PLAN_ID``; those of margins that have the same name in
-one run in ``tmp_dir/NAME-DIGEST/PLAN_ID``, with a digest of the output path. The margin is built in
-a hidden directory beside its output directory, and moved there when it is whole.
+All files of a plan are in ``tmp_dir/NAME/PLAN_ID``, or in ``tmp_dir/NAME-DIGEST/PLAN_ID`` with a
+digest of the output path if a run makes several margins of one name. The margin is built in a
+hidden directory beside its output directory, and moved there when it is complete.
 """
 
 import hashlib
@@ -13,7 +13,7 @@ from pathlib import Path
 
 from margin_cache.catalog.spec import PROVENANCE_INFO
 from margin_cache.storage.files import is_locked
-from margin_cache.storage.urls import joined
+from margin_cache.storage.urls import join_url
 
 PLAN = "{plan_dir}/plan.npz"
 SHARD = "{plan_dir}/shards/{job}.arrow"
@@ -42,77 +42,67 @@ PROVENANCE = PROVENANCE_INFO
 
 @dataclass(frozen=True)
 class PlanFiles:
-    """The files of a plan, all intermediate.
-
-    Attributes:
-        plan_dir: their directory.
-    """
+    """The intermediate files of a plan, all in one directory."""
 
     plan_dir: Path
 
     @property
     def plan(self) -> Path:
-        """The plan itself."""
         return self._path(PLAN)
 
     @property
     def margin_file(self) -> Path:
-        """What the main process tells other processes of the margin."""
+        """The margin as the main process has prepared it, for jobs."""
         return self.plan_dir / "margin.json"
 
     @property
     def plan_lock(self) -> Path:
-        """The file that a run at work at this plan has locked."""
+        """Locked by a run that makes this plan's margin."""
         return self.plan_dir / "run.lock"
 
     @property
     def storage_file(self) -> Path:
-        """Where jobs find the options for the store of a remote catalog."""
+        """Where jobs find the storage options of a remote catalog."""
         return self.plan_dir / "storage.json"
 
     @property
     def output_storage_file(self) -> Path:
-        """Where jobs find the options for the store that a margin is written to, if it is one."""
+        """Where jobs find the storage options of an output bucket."""
         return self.plan_dir / "output_storage.json"
 
     @property
     def downloads_dir(self) -> Path:
-        """The directory of what jobs at work have fetched of a remote catalog."""
+        """Parts of a remote catalog that jobs have downloaded."""
         return self.plan_dir / "fetched"
 
     @property
     def shards_dir(self) -> Path:
-        """The directory of the shards."""
         return self.shard("").parent
 
     @property
     def receipts_dir(self) -> Path:
-        """The directory of the receipts and the footers."""
         return self.receipt("").parent
 
     @property
     def provenance_copy(self) -> Path:
-        """The copy of the provenance of the margin that was last moved to its output directory."""
+        """The provenance of the margin that was last moved to its output directory."""
         return self.plan_dir / "provenance.json"
 
     def benchmarks_dir(self, rule: str) -> Path:
-        """Return the directory of what Snakemake says that the jobs of a rule have cost."""
         return self.plan_dir / "benchmarks" / rule
 
     def shard(self, job: str) -> Path:
-        """Return the shard of a map job."""
         return self._path(SHARD, job=job)
 
     def receipt(self, job: str) -> Path:
-        """Return the receipt of a reduce job."""
         return self._path(RECEIPT, job=job)
 
     def footers(self, job: str) -> Path:
-        """Return the footers of the files of a reduce job."""
+        """Return the footers of the files of a reduce job, as one Parquet metadata file."""
         return self._path(FOOTERS, job=job)
 
     def done(self, fingerprint: str) -> Path:
-        """Return the file that is written last of all, for a state of the catalog."""
+        """Return the file that the finishing job writes last, for a state of the catalog."""
         return self._path(DONE, fingerprint=fingerprint)
 
     def _path(self, pattern: str, **wildcards: str) -> Path:
@@ -124,9 +114,8 @@ class MarginFiles(PlanFiles):
     """The files of a margin.
 
     Attributes:
-        output_dir: directory of the finished margin; or what shows on disk which objects there are,
-            if it is written to a URL.
-        url: the URL that it is written to, or nothing.
+        output_dir: directory of the finished margin; for a bucket, its local listing.
+        url: URL of the margin, "" if it is on disk.
     """
 
     output_dir: Path
@@ -139,59 +128,57 @@ class MarginFiles(PlanFiles):
 
     @property
     def pages_dir(self) -> Path:
-        """The directory that reports and audits get theirs in."""
+        """Directory of the directories of reports and audits."""
         return Path() if self.url else self.output_dir.parent
 
     @property
     def intermediate_dir(self) -> Path:
-        """The directory of the intermediate files of this margin, be they of any plan."""
+        """Directory of the intermediate files of this margin, of all plans."""
         return self.plan_dir.parent
 
     @property
     def report_dir(self) -> Path:
-        """The directory of the margin's report."""
         return self.pages_dir / f"{self.output_dir.name}_report"
 
     @property
     def report_page(self) -> Path:
-        """The page of the report."""
         return Path(REPORT_PAGE.format(report_dir=self.report_dir))
 
     @property
     def report_state(self) -> Path:
-        """What the report was made from; written last of all."""
+        """The state of the margin in the report; written after all other files of it."""
         return self.report_dir / "made_from.json"
 
     @property
     def audit_file(self) -> Path:
-        """What an audit of the margin has found."""
+        """The findings of an audit of the margin."""
         return audit_dir(self.pages_dir, self.output_dir.name) / "audit.json"
 
     @property
     def staging_dir(self) -> Path:
-        """The directory that the reduce jobs write the margin's files into."""
+        """Directory that the reduce jobs write the margin's files into."""
         return self._beside("staging")
 
     @property
     def backup_dir(self) -> Path:
-        """Where an older margin is in the moment in which it is replaced."""
+        """Directory of an older margin at the moment when it is replaced."""
         return self._beside("backup")
 
     @property
     def staging_lock(self) -> Path:
-        """The file that a run at work at this margin has locked."""
+        """Locked by a run that makes this margin."""
         return staging_lock(self.staging_dir)
 
-    def finishing_dir(self, mark: str) -> Path:
-        """Return where a process puts the margin together, from what is in the staging directory.
+    def finishing_dir(self, process_id: str) -> Path:
+        """Return where a process puts the margin together, from the files of the staging directory.
 
         Args:
-            mark: the process's own, as ``unique_id`` makes them.
+            process_id: unique, from ``unique_id``.
         """
-        return self._beside(f"finishing-{mark}")
+        return self._beside(f"finishing-{process_id}")
 
     def left_behind(self) -> list[Path]:
-        """Return the directories beside this margin that runs make, be they of any plan."""
+        """Return the hidden directories that runs have made beside this margin, for any plan."""
         return _made_beside(self.output_dir)
 
     def other_staging_locks(self) -> list[Path]:
@@ -207,7 +194,7 @@ class MarginFiles(PlanFiles):
 
 
 def _made_beside(output_dir: Path) -> list[Path]:
-    # In full, or those of a margin whose name begins with this one's would be among them.
+    # The whole name, because the name of another margin may begin with this one's.
     pattern = re.compile(
         rf"\.{re.escape(output_dir.name)}\.[0-9a-f]{{16}}\."
         r"(staging|finishing-[0-9a-f]{12}|backup)(\.deleted)?"
@@ -218,7 +205,7 @@ def _made_beside(output_dir: Path) -> list[Path]:
 
 
 def is_being_made(output_dir: Path) -> bool:
-    """Tell whether a run of any plan is at work at the margin in a directory."""
+    """Return whether a run, of any plan, is making the margin in a directory."""
     return any(is_locked(staging_lock(path)) for path in _made_beside(output_dir))
 
 
@@ -226,30 +213,24 @@ def intermediate_dir(tmp_dir: str, name: str, output_path: str | None = None) ->
     """Return the directory of the intermediate files of a margin.
 
     Args:
-        tmp_dir: directory of the intermediate files of all margins; empty for "intermediate".
+        tmp_dir: directory of the intermediate files of all margins; "" for "intermediate".
         name: name of the margin.
-        output_path: directory in which the margin's directory is, if a run makes others of the
-            same name elsewhere, whose files have to be kept apart.
+        output_path: parent of the margin's directory if the run makes several margins of this name.
     """
     directory = Path(tmp_dir or "intermediate") / name
     if output_path is None:
         return directory
-    place = os.fsencode(Path(output_path).absolute())
-    return directory.with_name(f"{name}-{hashlib.blake2b(place, digest_size=4).hexdigest()}")
+    parent = os.fsencode(Path(output_path).absolute())
+    return directory.with_name(f"{name}-{hashlib.blake2b(parent, digest_size=4).hexdigest()}")
 
 
-def audit_dir(place: Path, name: str) -> Path:
-    """Return the directory of the files of an audit of a margin, or that of its intermediate ones.
-
-    Args:
-        place: directory in which it is.
-        name: name of the margin.
-    """
-    return place / f"{name}_audit"
+def audit_dir(parent: Path, name: str) -> Path:
+    """Return the directory of the audit of a margin, for its results or its intermediate files."""
+    return parent / f"{name}_audit"
 
 
 def audit_request(directory: str) -> Path:
-    """Return the file with what the jobs of an audit are asked to check."""
+    """Return the file that tells the jobs of an audit what to check."""
     return Path(directory) / "request.json"
 
 
@@ -261,39 +242,40 @@ def plan_dirs(directory: Path) -> list[Path]:
 
 
 def job_of(path: Path) -> str:
-    """Return whose a shard or a receipt is: the id of its plan and the name of its job."""
+    """Return the plan's id and the job's name, from the path of a shard or a receipt."""
     return f"{path.parents[1].name}/{path.stem}"
 
 
 def is_of_this_run(log: str) -> bool:
-    """Tell whether a log was written since the run at work began; not if it was by an earlier one.
+    """Return whether a log is newer than the lock of its plan, by the clock of their file system.
 
-    By the clock of the file system that both the log and the lock of the plan are on.
+    True for logs that belong to no plan.
     """
     try:
         began = PlanFiles(Path(log).parents[2]).plan_lock.stat().st_mtime
         return Path(log).stat().st_mtime >= began
     except (IndexError, OSError):
-        return True  # a log of something else
+        return True
 
 
 def staging_lock(staging_dir: Path) -> Path:
-    """Return the file in a staging directory that a run at work there has locked."""
     return staging_dir / ".run.lock"
 
 
 def margin_files(
-    directory: Path, output_path: str, name: str, plan_id: str, image: str = ""
+    directory: Path, output_path: str, name: str, plan_id: str, listing_dir: str = ""
 ) -> MarginFiles:
     """Return the files of a margin.
 
     Args:
-        directory: the directory of its intermediate files.
-        output_path: directory or URL in which the margin's directory is.
+        directory: directory of its intermediate files.
+        output_path: parent of the margin's directory, or a URL.
         name: name of the margin.
         plan_id: id of its plan.
-        image: of a URL, the directory that shows what is there.
+        listing_dir: directory of the local listing of `output_path`, "" if that is a local path.
     """
-    if image:
-        return MarginFiles(directory / plan_id, Path(image) / name, joined(output_path, name))
+    if listing_dir:
+        return MarginFiles(
+            directory / plan_id, Path(listing_dir) / name, join_url(output_path, name)
+        )
     return MarginFiles(directory / plan_id, Path(output_path) / name)

@@ -1,4 +1,4 @@
-"""Preparing of margins in the main process: catalogs and paths are checked, and jobs planned."""
+"""Checks the catalogs and directories of margins and plans the jobs, in the main process."""
 
 import os
 from collections.abc import Iterable
@@ -13,11 +13,7 @@ from margin_cache.catalog.consistency import check_consistency
 from margin_cache.catalog.formats import check_hats_keys, format_of, is_catalog
 from margin_cache.catalog.model import INDEX_TOLERANCE, CatalogInfo
 from margin_cache.catalog.optional_files import OPTIONAL_FILES
-from margin_cache.catalog.partitions import (
-    check_whole,
-    read_partitions,
-    restrict,
-)
+from margin_cache.catalog.partitions import check_whole, read_partitions, restrict
 from margin_cache.catalog.spec import DIR, NORDER
 from margin_cache.config.model import (
     MarginSettings,
@@ -29,70 +25,65 @@ from margin_cache.config.model import (
 from margin_cache.errors import MarginCacheError
 from margin_cache.healpix.nested import finest_margin_order
 from margin_cache.margin.model import Margin, NamedMargin, name_margins
+from margin_cache.margin.output import check_output_urls, listing_dir_of, refresh_output_listings
 from margin_cache.margin.paths import margin_files
-from margin_cache.margin.remote_locations import (
-    check_urls_apart,
-    find_sources,
-    image_of,
-    mirror_catalogs,
-    show_outputs,
-)
+from margin_cache.margin.remote_input import refresh_catalog_listings
+from margin_cache.margin.storage_options import find_sources
 from margin_cache.margin.writer_options import check_write_options
 from margin_cache.parquet.primary_options import MOST_FILES, read_primary_options
-from margin_cache.planning.identity import library_version
 from margin_cache.planning.jobs import make_plan
 from margin_cache.planning.model import (
     MarginParameters,
     content_id,
+    library_version,
     load_plan,
     plan_id,
 )
 from margin_cache.storage.directories import is_mount
 from margin_cache.storage.files import device_and_inode, unique_id
 
-_PARTS = (f"{NORDER}=*", f"{NORDER}=*/{DIR}=*")
-"""Directories of a catalog, but for those of partitions."""
+_CATALOG_DIRS = (f"{NORDER}=*", f"{NORDER}=*/{DIR}=*")
+"""Directories below a catalog's, without those of partitions."""
 
 _PACKAGES = ("snakemake", "hpgeom")
-"""Packages whose versions the provenance has, beside those that the last job knows."""
+"""Packages of the provenance whose versions the finishing job does not know."""
 
 
 def prepare_margins(
     all_settings: Iterable[MarginSettings], config_files: Iterable[Path] = ()
 ) -> list[Margin]:
-    """Check the catalogs and the directories of margins, and plan them; for the main process.
+    """Check the catalogs and the directories of margins, and plan them.
 
     Args:
-        all_settings: their settings.
-        config_files: the configuration files, each of which overrides those before it.
+        all_settings: settings of the margins.
+        config_files: the configuration files; each overrides those before it.
 
     Raises:
         MarginCacheError: a catalog or a directory is unfit, or two margins have the same name.
     """
     all_settings, config_files = list(all_settings), list(config_files)
     sources = find_sources(all_settings, config_files)
-    mirror_catalogs(all_settings)
-    found = name_margins(all_settings)
-    _check_directories(found)
-    check_urls_apart(found)
-    show_outputs(found)
+    refresh_catalog_listings(all_settings)
+    margins = name_margins(all_settings)
+    _check_directories(margins)
+    check_output_urls(margins)
+    refresh_output_listings(margins)
     return [
-        replace(_prepare(each), options_source=source, output_source=output_source)
-        for each, (source, output_source) in zip(found, sources, strict=True)
+        replace(_prepare(margin), options_source=source, output_source=output_source)
+        for margin, (source, output_source) in zip(margins, sources, strict=True)
     ]
 
 
 def _check_directories(margins: list[NamedMargin]) -> None:
-    """Check that margins and intermediate files stay clear of all catalogs and of one another."""
+    """Check that output and intermediate directories overlap with no catalog and no other one."""
     primaries = {Path(margin.info.path).resolve() for margin in margins}
-    outputs = {_resolved("output_path", _output_dir(each.settings, each.name)) for each in margins}
-    taken: dict[Path, str] = {}
+    outputs = {_resolved("output_path", _output_dir(m.settings, m.name)) for m in margins}
+    owners: dict[Path, str] = {}
     for _, settings, name, directory in margins:
         output_dir = _output_dir(settings, name)
         if output_dir.is_symlink():
             raise MarginCacheError(
-                f"output_path: {output_dir} is a link; give the directory that the margin shall "
-                "lie in"
+                f"output_path: {output_dir} is a link. Give the directory itself."
             )
         for key, path in (
             ("output_path", _resolved("output_path", output_dir)),
@@ -100,89 +91,87 @@ def _check_directories(margins: list[NamedMargin]) -> None:
         ):
             if key == "output_path":
                 _check_beside(path, primaries, "the input catalog")
-                _check_beside(path, outputs, "the place of another margin")
+                _check_beside(path, outputs, "the output directory of another margin")
             for primary in primaries:
                 if relation := _relation(path, primary):
                     raise MarginCacheError(
-                        f"{key}: {path} {relation} the input catalog {primary}; choose another "
-                        "place"
+                        f"{key}: {path} {relation} the input catalog {primary}. Choose another "
+                        f"{key}."
                     )
-            if key == "output_path" and taken.get(path) == f"the margin of {name}":
+            if key == "output_path" and owners.get(path) == f"the margin of {name}":
                 raise MarginCacheError(
                     f"output_artifact_name: two margins have the name {name} in "
-                    f"{settings.output_path}; give each its own, or another output_path"
+                    f"{settings.output_path}. Give each its own name or output_path."
                 )
-            for other, what in taken.items():
+            for other, owner in owners.items():
                 if relation := _relation(path, other):
                     raise MarginCacheError(
-                        f"{key}: {path} {relation} {what}, {other}; choose another place"
+                        f"{key}: {path} {relation} {owner}, {other}. Choose another {key}."
                     )
-            taken[path] = f"the {'margin' if key == 'output_path' else 'tmp_dir'} of {name}"
-            _check_place(key, path)
+            owners[path] = f"the {'margin' if key == 'output_path' else 'tmp_dir'} of {name}"
+            _check_replaceable(key, path)
             for margin in margins:
                 _check_mounts(key, path, margin.info)
             _check_writable(key, path.parent)
 
 
 def _output_dir(settings: MarginSettings, name: str) -> Path:
-    return Path(image_of(settings) or settings.output_path) / name
+    return Path(listing_dir_of(settings) or settings.output_path) / name
 
 
-def _check_place(key: str, path: Path) -> None:
-    """Check that a directory may be made, moved away and filled."""
+def _check_replaceable(key: str, path: Path) -> None:
+    """Check that a directory can be created, moved away and filled."""
     if path.exists() and not path.is_dir():
-        raise MarginCacheError(f"{key}: {path} is a file, not a directory; choose another place")
+        raise MarginCacheError(f"{key}: {path} is a file, not a directory. Choose another {key}.")
     if key == "tmp_dir" and is_catalog(path):
         raise MarginCacheError(
-            f"tmp_dir: {path} is a catalog; choose another place, or another output_artifact_name"
+            f"tmp_dir: {path} is a catalog. Choose another tmp_dir or output_artifact_name."
         )
     if key == "output_path" and is_mount(path):
         raise MarginCacheError(
-            f"output_path: {path} is where a file system is mounted, which nothing can take the "
-            "place of; give a directory in it, or choose another output_artifact_name"
+            f"output_path: {path} is a mount point, which cannot be replaced. Give a directory in "
+            "it, or choose another output_artifact_name."
         )
 
 
 def _check_mounts(key: str, path: Path, info: CatalogInfo) -> None:
-    """Check that a directory is in no part of a catalog, by whatever mount it got there."""
-    parts = (part for pattern in _PARTS for part in info.parquet_dir.glob(pattern))
-    inside = set(map(device_and_inode, (Path(info.path), info.parquet_dir, *parts)))
-    for directory in (path, *path.parents):
-        if (found := device_and_inode(directory)) is not None and found in inside:
-            raise MarginCacheError(
-                f"{key}: {path} lies, by a mount or a link, inside the input catalog {info.path}; "
-                "choose another place"
-            )
+    """Check that a directory is not inside a catalog by a mount."""
+    parts = (part for pattern in _CATALOG_DIRS for part in info.parquet_dir.glob(pattern))
+    inside = set(map(device_and_inode, (Path(info.path), info.parquet_dir, *parts))) - {None}
+    if any(device_and_inode(directory) in inside for directory in (path, *path.parents)):
+        raise MarginCacheError(
+            f"{key}: {path} lies, by a mount or a link, inside the input catalog {info.path}. "
+            f"Choose another {key}."
+        )
 
 
-def _check_beside(output_dir: Path, others: set[Path], what: str) -> None:
-    """Check that no catalog is where a margin's report or audit would be written."""
+def _check_beside(output_dir: Path, others: set[Path], owner: str) -> None:
+    """Check that a margin's report or audit would not be written into another directory."""
     for page in ("report", "audit"):
-        place = output_dir.with_name(f"{output_dir.name}_{page}")
-        if place in others:
+        path = output_dir.with_name(f"{output_dir.name}_{page}")
+        if path in others:
             raise MarginCacheError(
-                f"output_path: {place} is {what}, and the place of the {page} of the margin "
-                f"{output_dir.name}; choose another output_path or output_artifact_name"
+                f"output_path: {path} is {owner}, but the {page} of the margin {output_dir.name} "
+                "would be written there. Choose another output_path or output_artifact_name."
             )
 
 
 def _resolved(key: str, path: Path) -> Path:
-    """Return where a path leads to, by all links in it."""
     try:
         return path.resolve()
-    except (OSError, RuntimeError):  # the latter of a loop, until Python 3.12
+    except (OSError, RuntimeError):  # the latter for a loop, until Python 3.12
         raise MarginCacheError(
-            f"{key}: {path} has a link that leads nowhere; choose another place"
+            f"{key}: {path} has a link that leads nowhere. Choose another {key}."
         ) from None
 
 
 def _relation(path: Path, other: Path) -> str:
-    """Say how one directory lies to another, if they are not apart."""
+    """Describe how two directories overlap; "" if they do not."""
     if path == other:
         return "is"
     if other in path.parents:
         return "lies inside"
-    return "lies around" if path in other.parents else ""
+    return "contains" if path in other.parents else ""
 
 
 def _check_writable(key: str, path: Path) -> None:
@@ -190,54 +179,54 @@ def _check_writable(key: str, path: Path) -> None:
     while not existing.exists() and existing != existing.parent:
         existing = existing.parent
     if not existing.is_dir():
-        raise MarginCacheError(f"{key}: {existing} is a file, not a directory")
-    # A try would be a change; what this does not show is found when the run begins.
+        raise MarginCacheError(f"{key}: {existing} is a file, not a directory. Choose another.")
+    # Nothing is written while planning. Errors that this misses are found when the run starts.
     if not os.access(existing, os.W_OK | os.X_OK):
-        raise MarginCacheError(f"{key}: {existing} cannot be written to; choose another place")
+        raise MarginCacheError(f"{key}: {existing} is not writable. Choose another {key}.")
 
 
 def _margin_order(info: CatalogInfo, settings: MarginSettings, highest: int) -> int:
-    """Return the order of the cells of a margin.
+    """Return the order of the coarse filter's cells in a margin.
 
     Args:
         info: the catalog.
-        settings: those of the margin.
+        settings: the margin's settings.
         highest: the highest order of the partitions.
 
     Raises:
-        MarginCacheError: it is too fine, or, for a coarse margin, too coarse.
+        MarginCacheError: without ``fine_filtering``, the order is not above ``highest``.
     """
     threshold = settings.margin_threshold
     if not settings.fine_filtering and info.index_order <= highest:
         raise MarginCacheError(
             f"fine_filtering: false needs cells of an order above {highest}, the highest of the "
-            f"catalog's partitions, and its spatial index, of order {info.index_order}, has none; "
-            "use fine_filtering: true"
+            f"catalog's partitions, but its spatial index has only order {info.index_order}. Use "
+            "fine_filtering: true."
         )
     order = choose_margin_order(settings.margin_order, threshold, info.index_order)
     if settings.fine_filtering:
-        # Rows of a pixel's exact margin may have an index that says that they are farther from it.
+        # By their index, rows of the exact margin may be farther away than the threshold.
         return min(order, finest_margin_order(threshold + INDEX_TOLERANCE))
     if order > highest:
         return order
     finest = choose_margin_order(-1, threshold, info.index_order)
-    by_threshold = f", by a margin_threshold of {threshold:g} arcsec,"
+    origin = "" if settings.margin_order >= 0 else f" (for {threshold:g} arcsec)"
     raise MarginCacheError(
-        f"margin_order: {order}{'' if settings.margin_order >= 0 else by_threshold} is not above "
-        f"{highest}, the highest order of the catalog's partitions, as fine_filtering: false needs "
-        f"it; use {f'{highest + 1} to {finest}' if finest > highest else 'a smaller threshold'}, "
-        "or fine_filtering: true"
+        f"margin_order: {order}{origin} is not above {highest}, the highest order of the catalog's "
+        "partitions, as fine_filtering: false needs it. Use "
+        f"{f'{highest + 1} to {finest}' if finest > highest else 'a smaller threshold'}, or "
+        "fine_filtering: true."
     )
 
 
-def _prepare(named: NamedMargin) -> Margin:
-    info, settings, name, directory = named
+def _prepare(margin: NamedMargin) -> Margin:
+    info, settings, name, directory = margin
     catalog_format = format_of(info)
     check_hats_keys(info, given_keys(settings, Table.HATS))
     partitions = all_partitions = read_partitions(info)
     if settings.debug_filter_pixel_list:
         partitions = restrict(partitions, settings.debug_filter_pixel_list)
-    # Those whose footers are about to be read, since what is cut off has a clearer line than those.
+    # Before their footers are read, because the error for a truncated file is clearer.
     check_whole(info, partitions.take(np.arange(min(MOST_FILES, len(partitions)))))
     schema = read_schema(info, partitions)
     margin_schema = catalog_format.margin_schema(schema, schema_source(info, partitions))
@@ -259,14 +248,14 @@ def _prepare(named: NamedMargin) -> Margin:
     )
     check_write_options(parameters, margin_schema)
     library = library_version()
-    wanted = plan_id(library, parameters, content_id(parameters, schema, partitions))
-    image = image_of(settings)
-    files = margin_files(directory, settings.output_path, name, wanted, image)
+    own_id = plan_id(library, parameters, content_id(parameters, schema, partitions))
+    listing_dir = listing_dir_of(settings)
+    files = margin_files(directory, settings.output_path, name, own_id, listing_dir)
     try:
-        known = load_plan(files.plan)
-        changed = partitions.changed_from(known.partitions)
+        saved = load_plan(files.plan)
+        changed = partitions.changed_from(saved.partitions)
         # Jobs keep their partitions though sizes may have changed, or all would be done again.
-        plan = replace(known, partitions=partitions)
+        plan = replace(saved, partitions=partitions)
     except (OSError, MarginCacheError):
         changed = np.ones(len(partitions), dtype=bool)
         plan = make_plan(parameters, schema, partitions, library)
@@ -282,5 +271,5 @@ def _prepare(named: NamedMargin) -> Margin:
         catalog_format.format_version(),
         versions,
         bool(changed.any()),
-        image=image,
+        listing_dir=listing_dir,
     )

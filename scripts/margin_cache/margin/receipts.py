@@ -13,7 +13,7 @@ from margin_cache.margin.model import Margin
 from margin_cache.margin.paths import job_of
 from margin_cache.margin.shard import delete_damaged
 from margin_cache.storage.files import has_size, is_locked, read_json
-from margin_cache.storage.object_state import is_object
+from margin_cache.storage.local_listing import is_object_version
 
 Bools = NDArray[np.bool_]
 
@@ -23,19 +23,19 @@ class Receipt(NamedTuple):
 
     Attributes:
         footers: size of its footers in bytes.
-        footers_digest: their digest.
-        files: for each file's path in the catalog its rows, bytes and digest.
-        marks: for each path the ETag of the object, if the margin is written to a URL.
+        footers_digest: digest of its footers.
+        files: rows, bytes and digest of each file, by its path in the margin.
+        etags: for a bucket, the ETags of the objects by their paths.
     """
 
     footers: int
     footers_digest: str
     files: dict[str, tuple[int, int, str]]
-    marks: dict[str, str]
+    etags: dict[str, str]
 
 
 def read_receipt(path: Path) -> Receipt | None:
-    """Return a receipt, or None if it is missing, damaged, or that of another job or plan."""
+    """Return a receipt, or None if it is missing, damaged, or of another job or plan."""
     try:
         record = read_json(path)
         if record["job"] != job_of(path):
@@ -44,14 +44,14 @@ def read_receipt(path: Path) -> Receipt | None:
             str(name): (int(rows), int(size), str(digest))
             for name, (rows, size, digest) in record["files"].items()
         }
-        marks = {str(name): str(mark) for name, mark in record.get("marks", {}).items()}
-        return Receipt(int(record["footers"]), str(record["footers_digest"]), files, marks)
+        etags = {str(name): str(etag) for name, etag in record.get("etags", {}).items()}
+        return Receipt(int(record["footers"]), str(record["footers_digest"]), files, etags)
     except (TypeError, KeyError, ValueError, AttributeError):
         return None
 
 
 def missing_receipts(margin: Margin) -> list[Path]:
-    """Return the receipts that are still to be made; none if the margin is complete.
+    """Return the receipts that reduce jobs still have to write; none if the margin is complete.
 
     A receipt whose files are gone or have another size counts as missing. It is deleted, and so are
     damaged shards and the done file, or Snakemake would take their jobs for done; but not while a
@@ -63,7 +63,7 @@ def missing_receipts(margin: Margin) -> list[Path]:
         missing = [
             margin.files.receipt(job)
             for job in margin.plan.reduce_names
-            if not _is_whole(margin, job, existing)
+            if not _is_valid(margin, job, existing)
         ]
     if not is_locked(margin.files.plan_lock):
         with suppress(OSError):  # another user's
@@ -73,14 +73,14 @@ def missing_receipts(margin: Margin) -> list[Path]:
     return missing
 
 
-def _is_whole(margin: Margin, job: str, existing: Mapping[str, list[Any]]) -> bool:
-    """Return whether all that the receipt of a reduce job lists is there."""
+def _is_valid(margin: Margin, job: str, existing: Mapping[str, list[Any]]) -> bool:
+    """Return whether all files in the receipt of a reduce job exist."""
     receipt = read_receipt(margin.files.receipt(job))
     return (
         receipt is not None
         and has_size(margin.files.footers(job), receipt.footers)
         and all(
-            find_file(margin, path, size, digest, receipt.marks.get(path), existing)
+            find_file(margin, path, size, digest, receipt.etags.get(path), existing)
             for path, (_, size, digest) in receipt.files.items()
         )
     )
@@ -91,23 +91,23 @@ def find_file(
     path: str,
     size: int,
     digest: str,
-    mark: str | None,
+    etag: str | None,
     existing: Mapping[str, list[Any]],
 ) -> Path | None:
-    """Return where a file that a receipt lists is: in the staging or in the output directory.
+    """Return where a file of a receipt is, in the staging or in the output directory, or None.
 
     Args:
         margin: the margin.
-        path: the file's path in the catalog.
+        path: the file's path in the margin.
         size: its size in bytes.
-        digest: the digest of its content.
-        mark: the ETag of the object, if the margin is written to a URL.
-        existing: what ``existing_files`` returned.
+        digest: digest of its content.
+        etag: for a bucket, the ETag of the object.
+        existing: the result of ``existing_files``.
     """
     staging_dir, output_dir = margin.files.staging_dir, margin.files.output_dir
     if margin.files.url:
-        is_there = mark is not None and is_object(output_dir / path, size, mark)
-        return output_dir / path if is_there else None
+        exists = etag is not None and is_object_version(output_dir / path, size, etag)
+        return output_dir / path if exists else None
     if has_size(staging_dir / path, size):
         return staging_dir / path
     if existing.get(path) == [size, digest] and has_size(output_dir / path, size):
@@ -118,26 +118,26 @@ def find_file(
 def done_jobs(
     margin: Margin, mapping: Container[str] = (), reducing: Container[str] = ()
 ) -> tuple[Bools, Bools]:
-    """Return for each map job whether it is done, and for each reduce job.
+    """Return whether each map job, and each reduce job, is done.
 
-    A map job without a shard is done if no reduce job waits for it: shards are deleted at the end.
+    A map job without a shard is done if no reduce job needs it: shards are deleted at the end.
 
     Args:
         margin: the margin.
-        mapping: names of map jobs that a run is going to do, whatever is there.
-        reducing: the same of reduce jobs.
+        mapping: names of map jobs that the run does in any case.
+        reducing: names of reduce jobs that the run does in any case.
     """
     plan, files = margin.plan, margin.files
     is_reduced = np.array(
         [name not in reducing and files.receipt(name).exists() for name in plan.reduce_names],
         dtype=bool,
     )
-    is_wanted = np.zeros(len(plan.map_names), dtype=bool)
-    is_wanted[plan.needs[np.repeat(~is_reduced, np.diff(plan.need_bounds))]] = True
+    is_needed = np.zeros(len(plan.map_names), dtype=bool)
+    is_needed[plan.needs[np.repeat(~is_reduced, np.diff(plan.need_bounds))]] = True
     is_mapped = np.array(
         [
-            name not in mapping and (not wanted or files.shard(name).exists())
-            for name, wanted in zip(plan.map_names, is_wanted.tolist(), strict=True)
+            name not in mapping and (not needed or files.shard(name).exists())
+            for name, needed in zip(plan.map_names, is_needed.tolist(), strict=True)
         ],
         dtype=bool,
     )

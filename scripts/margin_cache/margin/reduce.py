@@ -1,8 +1,8 @@
 """Reducing: from the shards around some destinations to one Parquet file a destination.
 
-A job writes its files into the directory in which the margin is built, and then two small ones:
-a receipt, which lists the files with rows, bytes and a digest, and their footers, as one Parquet
-metadata file, from which the margin's ``_metadata`` is put together.
+A job writes its files into the staging directory, and then two small ones: the footers of its files
+as one Parquet metadata file, from which ``_metadata`` is joined, and a receipt with rows, size and
+digest of each file.
 """
 
 from collections.abc import Iterable, Iterator
@@ -47,22 +47,13 @@ _BLOCK_BYTES = 8 << 20
 def reduce_margins(
     plan: Plan, job: int, files: PlanFiles, staging_dir: Path
 ) -> dict[str, tuple[int, int, str]]:
-    """Write the margins of a reduce job's destinations.
-
-    Args:
-        plan: the plan.
-        job: number of the reduce job.
-        files: the plan's files: the shards that the job needs, and the receipt and the footers
-            that it writes.
-        staging_dir: directory in which the margin is built.
+    """Write the margins of a reduce job's destinations, their footers and the receipt.
 
     Returns:
-        For each file's path in the catalog its rows, bytes and digest, which the receipt has with
-        size and digest of the footers.
+        Rows, bytes and digest of each file, by its path in the margin.
 
     Raises:
-        MarginCacheError: a shard is damaged, or the catalog's columns have changed since the
-            margin was planned.
+        MarginCacheError: a shard is damaged, or the catalog's columns were changed after planning.
     """
     info = plan.parameters.catalog
     check_unchanged(info, plan.partitions, plan.schema)
@@ -77,8 +68,8 @@ def reduce_margins(
         for shard in shards
         for batch in read_rows(shard, shard_schema(plan.schema), first, stop)
     ]
+    # The margin's files are about to be replaced, so receipts for older states become invalid.
     for other in receipt.parent.glob(f"{job:05d}-*"):
-        # The files are about to become those of this state of the catalog alone.
         if other not in (receipt, footers) and not is_temporary(other.name):
             other.unlink(missing_ok=True)
     written: dict[str, tuple[int, int, str]] = {}
@@ -105,35 +96,34 @@ def reduce_margins(
         "files": written,
     }
     if files.output_storage_file.exists():
-        record["marks"] = _send(files, staging_dir, written)
+        record["etags"] = _send(files, staging_dir, written)
     write_json(receipt, record)
     return written
 
 
 def _send(files: PlanFiles, staging_dir: Path, paths: Iterable[str]) -> dict[str, str]:
-    """Write files to the URL of their margin, instead of the disk; return the ETags there."""
+    """Move files from the staging directory to the bucket of their margin; return their ETags."""
     # Slow to import, and of no use for margins on disk.
     from margin_cache.margin.model import load_margin
-    from margin_cache.margin.output_lock import work_of
-    from margin_cache.margin.remote_output import open_output
+    from margin_cache.margin.output import remote_output
 
     margin = load_margin(files.margin_file)
     local = {path: staging_dir / path for path in paths}
-    with open_output(margin.files) as output:
-        output.check_claim(work_of(margin))
-        marks = output.write(local)
+    with remote_output(margin.files) as output:
+        output.check_lock(margin)
+        etags = output.write(local)
     for file in local.values():
         file.unlink()
-    return marks
+    return etags
 
 
 def _margins(
     plan: Plan, batches: list[pa.RecordBatch], first: int, stop: int, schema: pa.Schema
 ) -> Iterator[tuple[int, pa.Table]]:
-    """Yield each destination in a range that has rows, with them, sorted by the spatial index.
+    """Yield each of the destinations ``first:stop`` that has rows, and its rows.
 
-    Rows of equal index stay in the order of partition and row, in which they come. They have the
-    columns of the margin's files, yet no dictionaries.
+    Rows are sorted by the spatial index, and rows of equal index by partition and row. They have
+    the columns of the margin's files, but no dictionaries.
 
     Args:
         plan: the plan.
@@ -142,12 +132,17 @@ def _margins(
         stop: one past the last destination.
         schema: schema of the margin's files.
     """
-    destinations = [batch.column(DESTINATION).to_numpy() for batch in batches]
-    bounds = np.array([np.searchsorted(each, np.arange(first, stop + 1)) for each in destinations])
+    # Bounds of the destinations in each batch, shape (batches, destinations + 1).
+    bounds = np.array(
+        [
+            np.searchsorted(batch.column(DESTINATION).to_numpy(), np.arange(first, stop + 1))
+            for batch in batches
+        ]
+    )
     if not len(bounds):
         return
-    sizes = np.array([batch.nbytes / batch.num_rows for batch in batches])
-    for start, end in _blocks(sizes @ np.diff(bounds, axis=1)):
+    row_bytes = np.array([batch.nbytes / batch.num_rows for batch in batches])
+    for start, end in _blocks(row_bytes @ np.diff(bounds, axis=1)):
         rows = pa.Table.from_batches(
             [
                 batch.slice(part[start], part[end] - part[start])
@@ -166,7 +161,7 @@ def _margins(
 
 
 def _blocks(sizes: NDArray[np.float64]) -> Iterator[tuple[int, int]]:
-    """Yield the bounds of runs of destinations of at most a size together, or of one alone."""
+    """Yield the bounds of runs of destinations of at most ``_BLOCK_BYTES`` each, or of one."""
     start, total = 0, 0.0
     for number, size in enumerate(sizes.tolist()):
         if number > start and total + size > _BLOCK_BYTES:
@@ -193,27 +188,26 @@ def _margin_columns(plan: Plan, rows: pa.Table, schema: pa.Schema) -> pa.Table:
 
 
 def _as_pixels(values: NDArray[np.int64], field: pa.Field) -> pa.Array:
-    """Return numbers of pixels with the type of a column, without its dictionary.
+    """Return pixel numbers with the type of a column, without its dictionary.
 
-    There is no cast from numbers to a dictionary of text.
+    PyArrow has no cast from numbers to a dictionary of text.
 
     Raises:
-        MarginCacheError: the type does not hold one.
+        MarginCacheError: the type is too small.
     """
     try:
         return pa.array(values).cast(without_dictionaries(field.type))
     except pa.ArrowInvalid:
         raise MarginCacheError(
-            f"the catalog's column {field.name} has the type {field.type}, which does not hold "
-            f"{values.max()}, as a pixel beside the catalog's has; write the catalog with a larger "
-            "one"
+            f"column {field.name} ({field.type}) is too small for pixel {values.max()} outside the "
+            "catalog's footprint. Write the catalog with a wider integer type."
         ) from None
 
 
 def _as_parquet(
     rows: pa.Table, schema: pa.Schema, options: dict[str, Any], plan: Plan
 ) -> tuple[pa.Buffer, pq.FileMetaData]:
-    """Return a margin file and its footer.
+    """Return the content and the footer of a margin file.
 
     Args:
         rows: its rows, sorted, without dictionaries.
@@ -221,27 +215,28 @@ def _as_parquet(
         options: options of PyArrow's Parquet writer.
         plan: the plan.
     """
-    most = row_group_rows(plan.parameters)
+    group_rows = row_group_rows(plan.parameters)
     sink = pa.BufferOutputStream()
-    # Without a collector of footers: PyArrow asks for it after a failure too, and hides that.
+    # Without a collector of footers: PyArrow asks for it after a failure too, and hides the error.
     with pq.ParquetWriter(sink, schema, **options) as writer:
-        for start in range(0, rows.num_rows, most):
-            for table in _row_groups(rows.slice(start, most), schema):
-                writer.write_table(table, row_group_size=most)
+        for start in range(0, rows.num_rows, group_rows):
+            for table in _row_groups(rows.slice(start, group_rows), schema):
+                writer.write_table(table, row_group_size=group_rows)
     return sink.getvalue(), writer.writer.metadata
 
 
 def _row_groups(rows: pa.Table, schema: pa.Schema) -> Iterator[pa.Table]:
     """Yield rows as tables with the schema of a margin file, one for a row group.
 
-    One table, but where partitions have so many categories together that their codes do not fit
-    the catalog's type of them. A row group has a dictionary of its own, so that halves may fit.
+    It is one table, unless the partitions have so many categories together that their codes do not
+    fit the type of the catalog's dictionaries. Each row group has its own dictionary, so halves may
+    fit.
     """
     if rows.schema.equals(schema):
         yield rows.replace_schema_metadata(schema.metadata)
         return
     try:
-        # Taken, since a cast of lists takes what is outside of a slice as well.
+        # Taken, because a cast of lists includes the values outside a slice.
         taken = rows.take(pa.array(np.arange(rows.num_rows)))
         table = pa.Table.from_arrays(taken.columns, schema=schema)
     except pa.ArrowInvalid:

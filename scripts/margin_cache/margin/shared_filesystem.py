@@ -1,7 +1,7 @@
 """Whether the machine that runs a job sees the files of its run.
 
-On a cluster they must be on file systems that all nodes see. Without a look at them a job would
-make directories of its own there, and another would miss what it has written.
+On a cluster they must be on file systems that all nodes see. Without this check a job would make
+directories of its own, and other jobs would miss its files.
 """
 
 import os
@@ -14,15 +14,13 @@ from pathlib import Path
 from margin_cache.errors import RetryableError
 
 PATIENCE = 10.0
-"""How long a file server may take to show what another machine has written [s]."""
+"""Time in which a file server shows what another machine has written (seconds)."""
 
 
 def wait_until(is_visible: Callable[[], bool], directory: Path) -> bool:
-    """Look for something until it is seen; tell whether it is.
+    """Return whether a file becomes visible within ``PATIENCE``.
 
-    Args:
-        is_visible: the look.
-        directory: where it is, which is listed to have a file server asked again.
+    Its directory is listed again and again, which makes a network file system ask its server.
     """
     end = time.monotonic() + PATIENCE
     while not is_visible():
@@ -35,11 +33,14 @@ def wait_until(is_visible: Callable[[], bool], directory: Path) -> bool:
 
 
 def not_visible(key: str, path: Path) -> RetryableError:
-    """Return the error for a path that this machine does not see; another node may see it."""
+    """Return the error for a path, of a key of the configuration, that this machine does not see.
+
+    Another node may see it.
+    """
     node = os.environ.get("SLURMD_NODENAME", platform.node())
     return RetryableError(
-        f"{key}: {path.absolute()} is not visible on {node}, which runs a job; it must be on a "
-        "file system that all nodes see"
+        f"{key}: {path.absolute()} is not visible on {node}, which runs a job. Use a file system "
+        "that all nodes see."
     )
 
 
@@ -47,8 +48,8 @@ def check_visible(directory: Path, partition: str = "") -> None:
     """Check that the machine that runs a job sees the files of its run.
 
     Args:
-        directory: one that the main process has made beside the margin.
-        partition: a partition file that the job reads; empty if it reads none.
+        directory: a directory that the main process has made beside the margin.
+        partition: a partition file that the job reads; "" if it reads none.
 
     Raises:
         RetryableError: one is not visible here.

@@ -1,19 +1,21 @@
-"""How jobs get the options for the store of a remote catalog, without their being written anywhere.
+"""How jobs get the storage options of a catalog or margin, which may be secrets.
 
-Options can be secrets. So jobs read them where the user has written them: in the configuration
-files, of which they are told the names. Options from the command line, where everybody on the
-machine sees them, may only be such as are no secrets.
+The options are not written anywhere. Jobs read them from the configuration files, whose names are
+saved for them. Options from the command line, which all users of a machine can read, must be ones
+that are no secrets.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from margin_cache.config.model import MarginSettings
 from margin_cache.errors import MarginCacheError
 from margin_cache.storage.files import read_json, write_json
+from margin_cache.storage.urls import is_url
 
-_HARMLESS = {
+_NO_SECRETS = {
     "anon",
     "endpoint_url",
     "requester_pays",
@@ -26,20 +28,19 @@ _HARMLESS = {
     "account_name",
     "profile",
 }
-"""Options that are no secrets."""
 
-_OF_OPTIONS = {"client_kwargs", "config_kwargs", "s3"}
-"""Options that hold others."""
+_NESTED = {"client_kwargs", "config_kwargs", "s3"}
+"""Options that have options themselves."""
 
 
 @dataclass(frozen=True)
 class OptionsSource:
-    """Where the options for the store of a margin or of its catalog stand.
+    """Where storage options are.
 
     Attributes:
-        key: the key that they stand under.
+        key: their key in the configuration.
         files: the configuration files, each of which overrides those before it.
-        number: which margin it is: an entry of `margins`, if there is that.
+        number: index of the margin in `margins`.
         options: the options themselves, if they are from the command line.
     """
 
@@ -49,52 +50,63 @@ class OptionsSource:
     options: Mapping[str, Any] = field(default_factory=dict)
 
 
-def find_source(
-    key: str, options: Mapping[str, Any], number: int, files: Iterable[Path]
-) -> OptionsSource:
-    """Return where options stand.
+Sources = tuple[OptionsSource | None, OptionsSource | None]
+"""Of the catalog and of the output of a margin; None for a local path."""
+
+
+def find_sources(all_settings: Iterable[MarginSettings], files: list[Path]) -> list[Sources]:
+    """Find where the storage options of margins are.
 
     Args:
-        key: the key that they stand under.
-        options: the options.
-        number: which margin they are of: an entry of `margins`, if there is that.
+        all_settings: the settings of the margins.
         files: the configuration files, each of which overrides those before it.
 
     Raises:
-        MarginCacheError: they are from the command line, and could be secrets.
+        MarginCacheError: options from the command line could be secrets.
     """
+    return [
+        (
+            find_source("input_storage_options", settings.input_storage_options, number, files)
+            if is_url(settings.input_catalog_path)
+            else None,
+            find_source("output_storage_options", settings.output_storage_options, number, files)
+            if is_url(settings.output_path)
+            else None,
+        )
+        for number, settings in enumerate(all_settings)
+    ]
+
+
+def find_source(
+    key: str, options: Mapping[str, Any], number: int, files: Iterable[Path]
+) -> OptionsSource:
+    """Find where the storage options of one margin are; see `find_sources`."""
     if not options:
         return OptionsSource(key)
     names = tuple(str(file.absolute()) for file in files)
     if _options_in(key, names, number) == options:
         return OptionsSource(key, names, number)
-    for name, value in _single_options(options):
-        if name not in _HARMLESS or "@" in str(value):
+    for name, value in _flat_options(options):
+        if name not in _NO_SECRETS or "@" in str(value):
             raise MarginCacheError(
-                f"{key}: {name} is not from a configuration file alone; it could be a secret, and "
-                f"everybody on the machine can read command lines; write all of {key} into a "
-                "configuration file"
+                f"{key}: {name} could be a secret, and all users can read command lines. Put all "
+                f"of {key} into a configuration file."
             )
     return OptionsSource(key, options=options)
 
 
 def save_source(source: OptionsSource, path: Path) -> None:
-    """Write where options stand, for jobs."""
-    record = {
-        "key": source.key,
-        "files": list(source.files),
-        "number": source.number,
-        "options": dict(source.options),
-    }
+    """Save the source for jobs."""
+    record = {**asdict(source), "files": list(source.files)}
     if read_json(path) != record:
         write_json(path, record)
 
 
 def load_options(path: Path) -> dict[str, Any]:
-    """Return the options that a file tells of.
+    """Load the options from a saved source; none if there is no such file.
 
     Raises:
-        MarginCacheError: the file is damaged, or the options do not stand there any more.
+        MarginCacheError: the options are not in the configuration files any more.
     """
     record = read_json(path)
     if record is None:
@@ -104,14 +116,14 @@ def load_options(path: Path) -> dict[str, Any]:
     options = _options_in(record["key"], record["files"], record["number"])
     if not options:
         raise MarginCacheError(
-            f"{record['key']}: are not in {record['files'][-1]} any more, as this machine sees it; "
-            "they are needed until the run is done, on a file system that all nodes see"
+            f"{record['key']}: not in {record['files'][-1]} any more. Keep the configuration files "
+            "until the run is done, on a file system that all nodes see."
         )
     return options
 
 
 def _options_in(key: str, files: Sequence[str], number: int) -> dict[str, Any]:
-    """Return the options that stand in configuration files, joined as Snakemake joins them."""
+    """Read options from configuration files, merged as Snakemake merges them."""
     # Slow to import, and needed for few catalogs.
     import yaml
 
@@ -122,7 +134,7 @@ def _options_in(key: str, files: Sequence[str], number: int) -> dict[str, Any]:
         except (OSError, ValueError, yaml.YAMLError):
             return {}
         if isinstance(values, Mapping):
-            _update(config, values)
+            _merge(config, values)
     options = config.get(key, {})
     margins = config.get("margins")
     if isinstance(margins, list) and number < len(margins):
@@ -131,20 +143,20 @@ def _options_in(key: str, files: Sequence[str], number: int) -> dict[str, Any]:
     return dict(options) if isinstance(options, Mapping) else {}
 
 
-def _update(config: dict[str, Any], other: Mapping[str, Any]) -> None:
-    """Override values of a configuration by those of another one, inside mappings too."""
+def _merge(config: dict[str, Any], other: Mapping[str, Any]) -> None:
+    """Override the values of a configuration, inside mappings too."""
     for key, value in other.items():
         if isinstance(value, Mapping):
             inner = config.get(key)
             config[key] = dict(inner) if isinstance(inner, Mapping) else {}
-            _update(config[key], value)
+            _merge(config[key], value)
         else:
             config[key] = value
 
 
-def _single_options(options: Mapping[str, Any]) -> Iterable[tuple[str, Any]]:
+def _flat_options(options: Mapping[str, Any]) -> Iterable[tuple[str, Any]]:
     for name, value in options.items():
-        if isinstance(value, Mapping) and name in _OF_OPTIONS:
-            yield from _single_options(value)
+        if isinstance(value, Mapping) and name in _NESTED:
+            yield from _flat_options(value)
         else:
             yield str(name), value

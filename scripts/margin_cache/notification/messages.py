@@ -13,7 +13,7 @@ from textwrap import indent
 from margin_cache.margin.disk_space import Place
 from margin_cache.notification.failures import FailedJob, cause, causes, last_lines
 from margin_cache.planning.forecast import Forecast
-from margin_cache.storage.sizes import size_text
+from margin_cache.storage.files import size_text
 from margin_cache.storage.urls import is_url
 
 _MAX_NAMES = 3  # margins named in a subject

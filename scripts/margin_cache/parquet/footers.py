@@ -10,8 +10,8 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from margin_cache.errors import MarginCacheError
-from margin_cache.storage.missing_parts import Range
-from margin_cache.storage.parquet_footer import (
+from margin_cache.storage.local_listing import ByteRange as Range
+from margin_cache.storage.parquet_files import (
     compact_integer,
     compact_list_head,
     footer_of,

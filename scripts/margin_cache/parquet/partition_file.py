@@ -16,11 +16,10 @@ from margin_cache.catalog.columns import check_columns, check_schema
 from margin_cache.catalog.model import CatalogInfo, Partition
 from margin_cache.catalog.partitions import unchanged_files
 from margin_cache.parquet.footers import ColumnSize, check_types, column_sizes, row_ranges
-from margin_cache.storage.parquet_file import READ_BYTES, open_parquet, unreadable
+from margin_cache.storage.parquet_files import READ_BYTES, open_parquet, unreadable
 
 if TYPE_CHECKING:
-    from margin_cache.parquet.remote_reader import RemoteReader
-    from margin_cache.storage.remote_file import RemoteFile
+    from margin_cache.parquet.remote_reader import RemoteFile, RemoteReader
 
 
 @dataclass(frozen=True)
@@ -61,23 +60,23 @@ class PartitionFile:
         return int(self.source.size())
 
     @property
-    def held(self) -> int:
-        """Bytes that have been fetched of it, and are on the local disk."""
-        return self.remote.held if self.remote else 0
+    def bytes_on_disk(self) -> int:
+        """Bytes of a remote file that were downloaded."""
+        return self.remote.bytes_on_disk if self.remote else 0
 
-    def want_rows(self, rows: NDArray[np.int64]) -> None:
-        """Begin to fetch what holds some rows, given by ascending numbers."""
+    def prefetch_rows(self, rows: NDArray[np.int64]) -> None:
+        """Begin to download the row groups with these rows, given by ascending numbers."""
         if self.remote and len(rows):
-            self.remote.want(row_ranges(self.file, rows))
+            self.remote.prefetch(row_ranges(self.file, rows))
 
-    def need_rows(self, rows: NDArray[np.int64]) -> None:
-        """Fetch what holds some rows, given by ascending numbers, and wait until it is there.
+    def fetch_rows(self, rows: NDArray[np.int64]) -> None:
+        """Download the row groups with these rows, given by ascending numbers.
 
         Raises:
             MarginCacheError: it cannot be fetched.
         """
         if self.remote and len(rows):
-            self.remote.need(row_ranges(self.file, rows))
+            self.remote.fetch(row_ranges(self.file, rows))
 
 
 def open_files(

@@ -20,7 +20,7 @@ from margin_cache.healpix.boundary import is_within
 from margin_cache.healpix.neighbors import pixels_at
 from margin_cache.healpix.nested import Pixel
 from margin_cache.parquet.partition_file import PartitionFile
-from margin_cache.storage.parquet_file import unreadable
+from margin_cache.storage.parquet_files import unreadable
 
 BATCH_ROWS = 1 << 16
 """Rows that are decoded together."""

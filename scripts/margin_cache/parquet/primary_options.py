@@ -26,9 +26,13 @@ from margin_cache.parquet.footers import (
     has_utc_times,
     row_groups,
 )
-from margin_cache.storage.missing_parts import fetch_parts
-from margin_cache.storage.parquet_file import open_parquet
-from margin_cache.storage.parquet_footer import MOST_HEADER, PageHeader, read_page_header
+from margin_cache.storage.local_listing import fetch_ranges
+from margin_cache.storage.parquet_files import (
+    MAX_HEADER_BYTES,
+    PageHeader,
+    open_parquet,
+    read_page_header,
+)
 
 PYARROW_GROUP_ROWS = 1 << 20
 """Most rows of a row group that PyArrow writes by default."""
@@ -144,7 +148,7 @@ def read_primary_options(info: CatalogInfo, partitions: Partitions) -> PrimaryOp
 def _first_page(path: Path, file: pq.ParquetFile) -> PageHeader:
     chunk = file.metadata.row_group(0).column(0)
     start = chunk.data_page_offset
-    fetch_parts(path, [(start, start + min(MOST_HEADER, chunk.total_compressed_size))])
+    fetch_ranges(path, [(start, start + min(MAX_HEADER_BYTES, chunk.total_compressed_size))])
     return read_page_header(path, start)
 
 

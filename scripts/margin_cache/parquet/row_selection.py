@@ -20,8 +20,7 @@ from margin_cache.parquet.footers import groups_of, int96_columns, row_groups
 from margin_cache.parquet.partition_file import PartitionFile
 from margin_cache.parquet.polars_rows import PolarsFailed, is_supported, read_rows
 from margin_cache.parquet.positions import read_batches
-from margin_cache.storage.parquet_file import unreadable
-from margin_cache.storage.parquet_footer import read_page_header
+from margin_cache.storage.parquet_files import read_page_header, unreadable
 
 COLUMNS_BYTES = 8 * 10**6
 """Most bytes in the file of columns that PyArrow reads together."""

@@ -1,7 +1,7 @@
-"""What a margin will take before any of its jobs has run: rows, bytes, memory, room on disks.
+"""What a margin takes, before any of its jobs has run: rows, bytes, memory, disk space.
 
-Estimates from the sizes of the partitions and some of their footers, as if rows were even over
-each partition.
+Estimates from the sizes of the partitions and some of their footers, as if rows were even over each
+partition.
 """
 
 from dataclasses import dataclass
@@ -19,27 +19,21 @@ from margin_cache.planning.resources import (
     margin_shares,
     reduce_request,
 )
-from margin_cache.storage.parquet_file import open_parquet
+from margin_cache.storage.parquet_files import open_parquet
 
 _FOOTERS = 16
 """Partitions whose footers are read."""
 
 _COLUMN_BYTES = 100
-"""What a column of a small file takes beside its values and its footer: headers, dictionaries."""
+"""Bytes of a column of a small file beside its values and its footer: headers, dictionaries."""
 
 _ROW_BYTES, _COLUMNS = 100.0, 20
-"""A row of a catalog whose footers cannot be read; the jobs say what is wrong with it."""
+"""Guess for catalogs whose footers cannot be read; the jobs report the problem."""
 
 
 @dataclass(frozen=True)
 class FileSizes:
-    """What the files of a catalog take up, by some of them.
-
-    Attributes:
-        row: bytes of a row.
-        footer: bytes of the footer of a file.
-        columns: number of columns.
-    """
+    """Averages of the files of a catalog: bytes of a row and of a footer, number of columns."""
 
     row: float
     footer: float
@@ -48,20 +42,20 @@ class FileSizes:
 
 @dataclass(frozen=True)
 class Forecast:
-    """What a margin will take; bytes if nothing else is said.
+    """What a margin takes, in bytes unless noted.
 
     Attributes:
         partitions: number of partitions.
-        destinations: number of pixels that can have margin rows, negative ones among them.
+        destinations: number of pixels that can have margin rows, including negative pixels.
         negative_pixels: number of negative pixels.
-        map_jobs: number of map jobs that are to be done.
-        reduce_jobs: number of reduce jobs that are to be done.
-        read: what the map jobs read.
-        rows: rows of the whole margin.
-        size: the whole margin.
-        output: what is still to be written to the output directory.
-        intermediate: what is still to be written to the intermediate directory.
-        memory_mb: what the largest job asks for, in MB.
+        map_jobs: number of map jobs to do.
+        reduce_jobs: number of reduce jobs to do.
+        read: read by these map jobs.
+        rows: number of rows of the whole margin.
+        size: of the whole margin.
+        output: still to be written to the output directory.
+        intermediate: still to be written to the intermediate directory.
+        memory_mb: memory of the largest job, in MB.
     """
 
     partitions: int
@@ -78,11 +72,10 @@ class Forecast:
 
 
 def file_sizes(plan: Plan) -> FileSizes:
-    """Return what the files of a plan's catalog take up, by the footers of some."""
+    """Return averages of a catalog's files, from the footers of some."""
     partitions, info = plan.partitions, plan.parameters.catalog
-    count = len(partitions)
     rows = size = footers = files = columns = 0
-    for number in np.unique(np.linspace(0, count - 1, _FOOTERS).astype(int)).tolist():
+    for number in np.unique(np.linspace(0, len(partitions) - 1, _FOOTERS).astype(int)).tolist():
         try:
             for file in partition_files(info, partitions[number].pixel):
                 footer = open_parquet(file).metadata
@@ -107,14 +100,14 @@ def forecast(
     is_reduced: NDArray[np.bool_],
     is_sent: bool = False,
 ) -> Forecast:
-    """Return what a margin will take.
+    """Return what a margin takes.
 
     Args:
         plan: its plan.
-        sizes: what the files of its catalog take up.
+        sizes: averages of the files of its catalog.
         group: the largest row group of the catalog.
-        is_mapped: for each map job whether it has nothing to do.
-        is_reduced: the same for each reduce job.
+        is_mapped: whether each map job has nothing to do.
+        is_reduced: whether each reduce job has nothing to do.
         is_sent: whether the margin is written to a URL.
     """
     partitions, owners = plan.partitions, plan.destination_partitions
@@ -123,10 +116,10 @@ def forecast(
     margin_rows = rows * margin_shares(plan, partitions.orders)
     shards = _sums(margin_rows * sizes.row * group.expansion, plan.map_bounds)
     # A file for each pixel that gets a row, as its own rows suggest; for each negative one.
-    wanted = np.where(owners < 0, 1.0, 1 - np.exp(-margin_rows[owners]))
-    per_pixel = np.where(owners < 0, 0.0, margin_rows[owners] * sizes.row) + wanted * fixed
+    expected_files = np.where(owners < 0, 1.0, 1 - np.exp(-margin_rows[owners]))
+    per_pixel = np.where(owners < 0, 0.0, margin_rows[owners] * sizes.row) + expected_files * fixed
     written = _sums(per_pixel, plan.reduce_bounds)
-    footers = _sums(wanted * sizes.footer, plan.reduce_bounds)
+    footers = _sums(expected_files * sizes.footer, plan.reduce_bounds)
     metadata = float(footers.sum()) if plan.parameters.create_metadata else 0.0
     return Forecast(
         partitions=len(partitions),
@@ -156,10 +149,10 @@ def _memory(
     is_reduced: NDArray[np.bool_],
     is_sent: bool,
 ) -> int:
-    """Return the memory in MB that the largest job asks for."""
-    asked = [map_request(plan, job, group).mem_mb for job in np.flatnonzero(~is_mapped).tolist()]
+    """Return the memory in MB of the largest job that is to be done."""
+    memory = [map_request(plan, job, group).mem_mb for job in np.flatnonzero(~is_mapped).tolist()]
     if not is_reduced.all():
         read = _sums(shards[plan.needs], plan.need_bounds)
         largest = int(np.argmax(np.where(is_reduced, -1.0, read)))
-        asked.append(reduce_request(plan, largest, int(read[largest]), is_sent).mem_mb)
-    return max(asked, default=0)
+        memory.append(reduce_request(plan, largest, int(read[largest]), is_sent).mem_mb)
+    return max(memory, default=0)

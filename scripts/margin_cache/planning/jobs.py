@@ -1,8 +1,8 @@
 """How the work at a margin is cut into jobs.
 
-Everything in a plan follows from the catalog and the settings, never from the machine, so a run
-that is resumed elsewhere finds its files. Jobs cover runs of partitions that are consecutive in
-nested order, hence close on the sky.
+A plan follows from the catalog and the settings, never from the machine, so a run that is resumed
+elsewhere finds its files. Jobs cover runs of partitions that are consecutive in nested order, hence
+close on the sky.
 """
 
 import math
@@ -20,16 +20,15 @@ from margin_cache.healpix.nested import (
     negative_pixels,
     pixel_ranges,
 )
-from margin_cache.planning.coverage import job_label
-from margin_cache.planning.model import MarginParameters, Plan
+from margin_cache.planning.model import MarginParameters, Plan, job_label
 
 _MB = 10**6
 
 _LEAST_JOB = 128 * _MB
-"""An auto job on a small catalog covers about this much, or start-up takes longer than its work."""
+"""Approximate size of an auto job on a small catalog; start-up takes longer than less work."""
 
 _PARTITION = _MB // 4
-"""What a partition counts beside its size: opening its file takes as long as reading so much."""
+"""Weight of a partition beside its size: opening its file takes as long as reading so much."""
 
 _JOBS_WANTED = 4
 """A catalog too small for this many jobs of full size is cut into this number of smaller ones."""
@@ -45,10 +44,10 @@ _MOST_JOBS = 4096
 """The most map jobs that auto makes, so that Snakemake's own work stays below a minute."""
 
 _REDUCE_FACTOR = 32
-"""How much more Parquet a reduce job's destinations hold than a map job's partitions."""
+"""Parquet of a reduce job's destinations, as a multiple of that of a map job's partitions."""
 
 _LEAST_PIXELS, _REDUCE_PIXELS = 96, 512
-"""The destinations of an auto reduce job, about, where they are small: of few and of many."""
+"""Destinations of an auto reduce job where they are small, in a small and in a large catalog."""
 
 
 def make_plan(
@@ -75,13 +74,13 @@ def make_plan(
     )
 
     map_bounds, reduce_bounds = _group(parameters, partitions.sizes, destination_partitions)
-    reach = (
+    within = (
         (parameters.search_radius, finest_margin_order(parameters.search_radius))
         if parameters.fine_filtering
         else (math.inf, parameters.margin_order)
     )
     sources, destinations = pixels_within(
-        (partitions.orders, partitions.pixels), (orders, pixels), *reach
+        (partitions.orders, partitions.pixels), (orders, pixels), *within
     )
     other = destination_partitions[destinations] != sources
     map_jobs = np.searchsorted(map_bounds, sources[other], side="right") - 1
@@ -105,31 +104,26 @@ def make_plan(
 
 
 def audit_bounds(plan: Plan, fraction: float) -> Ints:
-    """Return the bounds of the jobs of an audit, as `map_bounds` are those of map jobs.
+    """Return the bounds of the jobs of an audit, like ``map_bounds``.
 
-    They have the partitions of a map job each, or of several ones if they see a sample of them.
+    Jobs cover the partitions of one map job each, or of several if they check a sample of them.
 
     Args:
         plan: the plan of a margin of the catalog.
-        fraction: how many of the pixels they look at.
+        fraction: the share of the pixels that the audit checks.
     """
     firsts = plan.map_bounds[:-1][:: max(1, round(1 / fraction))]
     return np.append(firsts, len(plan.partitions))
 
 
 def audit_jobs(plan: Plan, fraction: float) -> tuple[list[str], list[int]]:
-    """Return the names of the jobs of an audit, and where the parts of the sky begin that they see.
-
-    Args:
-        plan: the plan of a margin of the catalog.
-        fraction: how many of the pixels they look at.
-    """
+    """Return the names of the jobs of an audit, and the first nested index (order 29) of each."""
     partitions, names = plan.partitions, []
     bounds = audit_bounds(plan, fraction)
     for job, (start, stop) in enumerate(pairwise(bounds)):
-        covered = job_label(partitions.orders[start:stop], partitions.pixels[start:stop])
+        label = job_label(partitions.orders[start:stop], partitions.pixels[start:stop])
         state = plan.map_names[int(np.searchsorted(plan.map_bounds, start))].rpartition("-")[2]
-        names.append(f"{job:05d}-{covered}-{state}")
+        names.append(f"{job:05d}-{label}-{state}")
     firsts = bounds[:-1]
     starts = pixel_ranges(partitions.orders[firsts], partitions.pixels[firsts])[0]
     return names, starts.tolist()
@@ -161,15 +155,15 @@ def _group(
     return map_bounds, _bounds(np.maximum(weights, reduced / pixels), reduced)
 
 
-def _bounds(weights: NDArray[np.number], wanted: float) -> Ints:
-    """Cut a sequence into runs of about the weight wanted.
+def _bounds(weights: NDArray[np.number], weight: float) -> Ints:
+    """Cut a sequence into runs of about a weight.
 
     A few runs are nearly the same, so that no processor waits for another. Many are filled one
-    after the other, because then a weight that changes moves only the cuts behind it, and these
-    only until one is where it was: what has been done for the others stays done.
+    after the other: then a weight that changes moves only the cuts behind it, until one is where it
+    was, and the files of all other jobs stay valid.
     """
     sums = np.concatenate([[0.0], np.cumsum(weights, dtype=np.float64)])
-    count = max(1, round(sums[-1] / wanted))
+    count = max(1, round(sums[-1] / weight))
     middles = (sums[:-1] + sums[1:]) / 2
     if count <= _EVEN_JOBS:
         if count > 2:
@@ -178,6 +172,6 @@ def _bounds(weights: NDArray[np.number], wanted: float) -> Ints:
         return np.union1d(cuts, [0, len(weights)])
     bounds = [0]
     while bounds[-1] < len(weights):
-        stop = int(np.searchsorted(middles, sums[bounds[-1]] + wanted))
+        stop = int(np.searchsorted(middles, sums[bounds[-1]] + weight))
         bounds.append(max(stop, bounds[-1] + 1))
     return np.array(bounds)

@@ -1,8 +1,8 @@
 """The plan of a margin: which jobs there are, what each covers, and which needs which.
 
-The files of a plan lie in a directory whose name is a digest of all that shapes the result, and
-the name of each file has a digest of the state of the partitions that it was made from. So a file
-that exists is one that is still right, whatever was changed in the meantime.
+The files of a plan lie in a directory named by a digest of all that shapes the result, and the name
+of each file has a digest of the state of the partitions behind it. So a file that exists is valid,
+whatever was changed meanwhile.
 """
 
 import hashlib
@@ -11,6 +11,7 @@ import json
 import zlib
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
+from itertools import pairwise
 from lzma import LZMAError
 from pathlib import Path
 from typing import Any
@@ -20,41 +21,45 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from margin_cache import __version__
 from margin_cache.catalog.model import INDEX_TOLERANCE, CatalogInfo, Partitions
 from margin_cache.catalog.partitions import partition_files
 from margin_cache.catalog.spec import NPIX, PARQUET_SUFFIX, pixel_path
 from margin_cache.errors import MarginCacheError
 from margin_cache.healpix.nested import Ints, Pixel
 from margin_cache.parquet.primary_options import PrimaryOptions, options_from_json
-from margin_cache.planning.coverage import describe, job_label
 from margin_cache.storage.files import atomic_path, with_file_name
 
-_DAMAGES = (
+_LIBRARY = Path(__file__).resolve().parent.parent
+_AUDIT = "audit"
+"""Package of the library that has no influence on margins."""
+
+_ARCHIVE_ERRORS = (
     *(ValueError, TypeError, LookupError, EOFError, BadZipFile, zlib.error, LZMAError),
     RuntimeError,  # of a member that seems to be encrypted, or compressed in an unknown way
 )
-"""What is raised at archives of arrays that make no sense."""
+"""Raised for damaged archives of arrays."""
 
 
 @dataclass(frozen=True)
 class MarginParameters:
-    """What a margin is made of and how: all that shapes its rows and its jobs.
+    """All that shapes the rows, the files and the jobs of a margin.
 
     Attributes:
         catalog: the primary catalog.
         threshold: margin threshold in arcsec.
-        margin_order: order of the coarse filter's cells.
+        margin_order: order of the cells of the coarse filter.
         fine_filtering: whether the exact filter follows the coarse one.
-        primary_options: how the primary's files are written, as the margin's are too.
+        primary_options: how the primary's files are written, which is kept for the margin's.
         partitions_per_job: "auto" or a number.
-        job_size_mb: Parquet of an auto job, in MB, about.
+        job_size_mb: approximate Parquet of an auto job in MB.
         create_metadata: whether the margin gets a _metadata file.
-        write_table_kwargs: options of the writer of its files that are not as the primary's.
-        npix_suffix: what the names of its files end with; "/" if each lies in a directory.
+        write_table_kwargs: options of PyArrow's Parquet writer that differ from the primary's.
+        npix_suffix: end of the names of partitions; "/" if each is a directory.
         npix_parquet_name: name of the file in each such directory; empty for the pixel's.
-        properties: further lines of its properties.
-        optional_files: the keys that ask for further files.
-        run_id: with ``resume: false``, an id of the run, which so finds nothing of earlier ones.
+        properties: additional lines of hats.properties.
+        optional_files: keys of the configuration that ask for optional files.
+        run_id: unique id of a run with ``resume: false``, which keeps it from files of other runs.
     """
 
     catalog: CatalogInfo
@@ -74,7 +79,7 @@ class MarginParameters:
 
     @property
     def search_radius(self) -> float:
-        """Most arcsec from a pixel to where the index of a row in its exact margin says it is."""
+        """Threshold plus tolerated error of the spatial index (arcsec)."""
         return self.threshold + INDEX_TOLERANCE
 
     @property
@@ -86,15 +91,10 @@ class MarginParameters:
 def content_id(parameters: MarginParameters, schema: pa.Schema, partitions: Partitions) -> str:
     """Return the digest of all that shapes a margin's rows and files but the partitions' state.
 
-    Args:
-        parameters: what shapes the margin; how its jobs are cut makes no difference.
-        schema: the Arrow schema of the primary, with its metadata.
-        partitions: the partitions of the primary, in nested order.
+    Margins on disk have it in their provenance, so it must stay the same.
     """
     shaping = asdict(replace(parameters, partitions_per_job="auto", job_size_mb=0))
-    # What the margin holds does not depend on the run.
     del shaping["run_id"]
-    # The digest of a margin must not change with the name of an attribute.
     shaping["further_files"] = shaping.pop("optional_files")
     return _digest(
         json.dumps(shaping, sort_keys=True).encode()
@@ -106,14 +106,33 @@ def content_id(parameters: MarginParameters, schema: pa.Schema, partitions: Part
 
 
 def plan_id(library: str, parameters: MarginParameters, content: str) -> str:
-    """Return the digest of everything that a plan follows from but the partitions' state.
-
-    Args:
-        library: version of the library, as ``identity.library_version`` gives it.
-        parameters: what shapes the margin and its jobs.
-        content: the plan's ``content_id``.
-    """
+    """Return the digest of all that a plan follows from but the partitions' state."""
     return _digest(json.dumps([library, content, asdict(parameters)]).encode(), 8)
+
+
+def library_version(version: str = __version__, library: Path = _LIBRARY) -> str:
+    """Return the version of the library; of a development version, with a digest of its code.
+
+    After a change of the code, margins and intermediate files are made again; after an update from
+    one release to another, they are not.
+    """
+    if not _is_development(version):
+        return version
+    digest = hashlib.blake2b(digest_size=5)
+    for path in sorted(library.rglob("*.py")):
+        name = path.relative_to(library)
+        if name.parts[0] != _AUDIT:
+            digest.update(name.as_posix().encode() + b"\0" + path.read_bytes())
+    return f"{version}+{digest.hexdigest()}"
+
+
+def is_current(made: str, library: str) -> bool:
+    """Return whether a margin that version ``made`` of the library has made is still valid."""
+    return made == library or not (_is_development(made) or _is_development(library))
+
+
+def _is_development(version: str) -> bool:
+    return ".dev" in version  # PEP 440
 
 
 @dataclass(frozen=True)
@@ -149,12 +168,10 @@ class Plan:
 
     @cached_property
     def content_id(self) -> str:
-        """Digest of all that shapes the margin's rows and files but the partitions' state."""
         return content_id(self.parameters, self.schema, self.partitions)
 
     @cached_property
     def plan_id(self) -> str:
-        """Digest of everything that the plan follows from but the partitions' state."""
         return plan_id(self.library, self.parameters, self.content_id)
 
     @cached_property
@@ -164,37 +181,33 @@ class Plan:
 
     @cached_property
     def map_names(self) -> list[str]:
-        """Names of the map jobs: number, ends and state of the partitions covered."""
+        """Names of the map jobs: number, first and last partition, and state of the partitions."""
         orders, pixels = self.partitions.orders, self.partitions.pixels
         return [
             f"{job:05d}-{job_label(orders[start:stop], pixels[start:stop])}-"
             + _digest(self.partitions.state_bytes(start, stop))
-            for job, (start, stop) in enumerate(
-                zip(self.map_bounds[:-1], self.map_bounds[1:], strict=True)
-            )
+            for job, (start, stop) in enumerate(pairwise(self.map_bounds))
         ]
 
     @cached_property
     def reduce_names(self) -> list[str]:
-        """Names of the reduce jobs: number, ends, destinations, and state of what they read.
+        """Names of the reduce jobs: number, first and last destination, and digest.
 
-        A partition of another size can move the bounds of jobs that do not read it.
+        The digest is of the destinations and of the names of the map jobs that are read. The
+        former, because a partition of another size can move the bounds of jobs that do not read it.
         """
         orders, pixels = self.destination_orders, self.destination_pixels
         return [
             f"{job:05d}-{job_label(orders[start:stop], pixels[start:stop])}-"
             + _digest(
-                self.destination_orders[start:stop].tobytes()
-                + self.destination_pixels[start:stop].tobytes()
+                orders[start:stop].tobytes()
+                + pixels[start:stop].tobytes()
                 + "".join(self.map_names[need] for need in self.needs_of(job)).encode()
             )
-            for job, (start, stop) in enumerate(
-                zip(self.reduce_bounds[:-1], self.reduce_bounds[1:], strict=True)
-            )
+            for job, (start, stop) in enumerate(pairwise(self.reduce_bounds))
         ]
 
     def destination(self, index: int) -> Pixel:
-        """Return the pixel of a destination."""
         return Pixel(int(self.destination_orders[index]), int(self.destination_pixels[index]))
 
     def margin_path(self, destination: int) -> str:
@@ -207,21 +220,29 @@ class Plan:
         return f"{dataset}/{name}" if dataset else name
 
     def map_job_of(self, name: str) -> int:
-        """Return the number of the map job with a name."""
+        """Return the number of the map job with a name.
+
+        Raises:
+            ValueError: the partitions have another state than when the job was named.
+        """
         return _job_of(name, self.map_names)
 
     def reduce_job_of(self, name: str) -> int:
-        """Return the number of the reduce job with a name."""
+        """Return the number of the reduce job with a name.
+
+        Raises:
+            ValueError: the partitions have another state than when the job was named.
+        """
         return _job_of(name, self.reduce_names)
 
     def covered_by_map_job(self, name: str) -> str:
-        """Return in words what the map job with a name covers."""
+        """Return `20 partitions, 4/254 to 1/21` for the name of a map job."""
         job = self.map_job_of(name)
         part = slice(self.map_bounds[job], self.map_bounds[job + 1])
         return describe(self.partitions.orders[part], self.partitions.pixels[part], "partition")
 
     def covered_by_reduce_job(self, name: str) -> str:
-        """Return in words what the reduce job with a name covers."""
+        """Return `20 pixels, 4/254 to 1/21` for the name of a reduce job."""
         job = self.reduce_job_of(name)
         part = slice(self.reduce_bounds[job], self.reduce_bounds[job + 1])
         return describe(self.destination_orders[part], self.destination_pixels[part], "pixel")
@@ -242,6 +263,32 @@ class Plan:
     def needs_of(self, job: int) -> Ints:
         """Return the numbers of the map jobs whose shards a reduce job reads, ascending."""
         return self.needs[self.need_bounds[job] : self.need_bounds[job + 1]]
+
+
+def describe(orders: Ints, pixels: Ints, word: str) -> str:
+    """Return `20 partitions, 4/254 to 1/21` for pixels in nested order, at least one."""
+    ends = _ends(orders, pixels, "{}/{}")
+    return f"{len(orders)} {word}{'' if len(orders) == 1 else 's'}, {' to '.join(ends)}"
+
+
+def job_label(orders: Ints, pixels: Ints) -> str:
+    """Return `o4p254-o1p21` for pixels in nested order, as a part of the name of a job.
+
+    SLURM shows nothing else of what a job covers.
+    """
+    return "-".join(_ends(orders, pixels, "o{}p{}"))
+
+
+def describe_job(name: str) -> str:
+    """Return `4/254 to 1/21` for the name of a job."""
+    _, *ends, _ = name.split("-")
+    return " to ".join(end.removeprefix("o").replace("p", "/") for end in ends)
+
+
+def _ends(orders: Ints, pixels: Ints, pattern: str) -> list[str]:
+    """Return the first and the last pixel, or the only one."""
+    ends = sorted({0, len(orders) - 1})
+    return [pattern.format(int(orders[end]), int(pixels[end])) for end in ends]
 
 
 def _digest(data: bytes, size: int = 5) -> str:
@@ -271,17 +318,17 @@ def save_plan(plan: Plan, path: Path) -> None:
 
 
 def _as_parquet(schema: pa.Schema) -> bytes:
-    """Return a schema as Parquet has it: Arrow's own format loses names inside maps."""
+    """Return a schema in Parquet's format; Arrow's own format loses names inside maps."""
     file = io.BytesIO()
     pq.write_metadata(schema, file)
     return file.getvalue()
 
 
 def load_plan(path: Path) -> Plan:
-    """Read a plan that ``save_plan`` wrote, into a directory that has the plan's id for a name.
+    """Read a plan from a file in a directory that is named by the plan's id.
 
     Raises:
-        FileNotFoundError: there is none.
+        FileNotFoundError: there is no such file.
         MarginCacheError: it is damaged, or another plan.
     """
     try:
@@ -289,9 +336,9 @@ def load_plan(path: Path) -> Plan:
         if plan.plan_id != path.parent.name:
             raise ValueError("another plan")
         return plan
-    except (*_DAMAGES, pa.ArrowException):
+    except (*_ARCHIVE_ERRORS, pa.ArrowException):
         raise MarginCacheError(
-            f"{path}: is damaged, or another plan; start the run again, which makes it again"
+            f"{path}: is damaged, or another plan. Start the run again, which replaces it."
         ) from None
 
 

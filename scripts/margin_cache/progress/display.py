@@ -15,7 +15,7 @@ from typing import TextIO
 from tqdm import tqdm
 
 from margin_cache.progress.work import UNITS, Amount, MarginWork, Stage, StageProgress, together
-from margin_cache.storage.sizes import size_text
+from margin_cache.storage.files import size_text
 
 Key = tuple[str, Stage]
 """The plan directory of a margin, or the directory of an audit, and a stage of it."""

@@ -17,7 +17,7 @@ from margin_cache.margin.existing_output import read_provenance
 from margin_cache.margin.model import Margin
 from margin_cache.margin.paths import PROVENANCE, REPORT_LOG, PlanFiles
 from margin_cache.storage.files import file_digest, read_json
-from margin_cache.storage.parquet_file import open_parquet
+from margin_cache.storage.parquet_files import open_parquet
 
 _READERS = 16  # threads
 

@@ -9,7 +9,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from margin_cache.report.data import ReportData, StageCosts
 from margin_cache.report.style import RenderedFigure
-from margin_cache.storage.sizes import size_text
+from margin_cache.storage.files import size_text
 
 _MAX_LARGEST = 10  # files in the table of the largest ones
 

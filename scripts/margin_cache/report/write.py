@@ -1,6 +1,8 @@
 """Writes the report of a finished margin."""
 
 from margin_cache.margin.model import Margin
+from margin_cache.margin.output import use_output_listing
+from margin_cache.margin.remote_input import use_catalog_listing
 from margin_cache.report.charts import draw_costs, draw_histograms
 from margin_cache.report.data import read_costs, read_report_data, sources_state
 from margin_cache.report.page import page_text
@@ -17,14 +19,9 @@ def write_report(margin: Margin) -> list[RenderedFigure]:
         MarginCacheError: The margin is not finished, or a file cannot be read.
     """
     if margin.plan.parameters.catalog.url:
-        # Slow to import, and not needed for catalogs on disk.
-        from margin_cache.margin.remote_partitions import use_mirror
-
-        use_mirror(margin.plan, margin.files)
+        use_catalog_listing(margin.plan, margin.files)
     if margin.files.url:
-        from margin_cache.margin.remote_output import use_image
-
-        use_image(margin.files)
+        use_output_listing(margin.files)
     state = sources_state(margin)
     data = read_report_data(margin)
     costs = read_costs(margin.files)

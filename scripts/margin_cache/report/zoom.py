@@ -22,8 +22,8 @@ from margin_cache.report.style import (
     placeholder_figure,
     render,
 )
-from margin_cache.storage.missing_parts import fetch_parts
-from margin_cache.storage.parquet_file import open_parquet
+from margin_cache.storage.local_listing import fetch_ranges
+from margin_cache.storage.parquet_files import open_parquet
 
 _NAME = "partition"
 _MAX_POINTS = 20_000  # of a plot
@@ -101,7 +101,7 @@ def draw_partition(margin: Margin, data: ReportData) -> RenderedFigure:
 
 
 def _positions(path: Path, columns: list[str]) -> Points:
-    fetch_parts(path, column_ranges(open_parquet(path), columns))
+    fetch_ranges(path, column_ranges(open_parquet(path), columns))
     table: Any = pq.ParquetFile(path).read(columns)
     return np.array([table[column].to_numpy() for column in columns], dtype=np.float64)
 

@@ -18,11 +18,11 @@ from margin_cache.audit.request import (
 from margin_cache.errors import MarginCacheError
 from margin_cache.margin import paths
 from margin_cache.margin.model import Margin
-from margin_cache.planning.coverage import describe_job
 from margin_cache.planning.jobs import audit_jobs
+from margin_cache.planning.model import describe_job
 from margin_cache.planning.resources import Request, audit_pixels_request, audit_request
 from margin_cache.progress.work import Amount, MarginWork, Stage, StageWork, audit_amounts
-from margin_cache.storage.sizes import size_text
+from margin_cache.storage.files import size_text
 
 if TYPE_CHECKING:
     from margin_cache.run.session import Session

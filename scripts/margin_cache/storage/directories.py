@@ -1,4 +1,4 @@
-"""Directories: their size, and how one takes the place of another, or goes."""
+"""Sizes, mounts, replacement and deletion of directories."""
 
 import errno
 import os
@@ -10,16 +10,14 @@ from pathlib import Path
 
 from margin_cache.errors import MarginCacheError
 
-_HALF_DELETED = ".deleted"
-"""What is added to the name of a directory that is about to be deleted."""
+_DELETED = ".deleted"
+"""Suffix of directories that are being deleted."""
 
 
 def directory_size(directory: Path) -> int:
-    """Return the size of all files below a directory but hidden ones, in bytes.
-
-    Those that go meanwhile do not count.
-    """
+    """Return the size in bytes of all files below a directory, without hidden ones."""
     size = 0
+    # Files may be removed during the count.
     with suppress(FileNotFoundError), os.scandir(directory) as entries:
         for entry in entries:
             if entry.name.startswith("."):
@@ -31,12 +29,12 @@ def directory_size(directory: Path) -> int:
 
 
 def is_mount(path: Path) -> bool:
-    """Tell whether a file system is mounted at a path, or a directory of the same one.
+    """Return whether a file system, or another directory (a bind mount), is mounted at a path.
 
-    The latter has the device of what is around it, and only Linux says that it is mounted there.
+    Bind mounts are found on Linux only.
 
     Args:
-        path: the path, absolute and without links.
+        path: absolute and without links.
     """
     if path.is_mount():
         return True
@@ -44,7 +42,7 @@ def is_mount(path: Path) -> bool:
         lines = Path("/proc/self/mountinfo").read_bytes().splitlines()
     except OSError:
         return False
-    # Blanks and the like are written as their octal numbers.
+    # Spaces and control characters are written as octal numbers.
     points = (
         re.sub(rb"\\([0-7]{3})", lambda number: bytes([int(number[1], 8)]), line.split()[4])
         for line in lines
@@ -54,12 +52,8 @@ def is_mount(path: Path) -> bool:
 
 @contextmanager
 def unchanged_directory(path: Path) -> Iterator[Callable[[], bool]]:
-    """Give a function that tells whether a path leads to the same directory, or to none, as before.
-
-    Args:
-        path: the directory; need not exist.
-    """
-    # While it is open, no other gets its number.
+    """Yield a function that returns whether a path is the same directory, or missing, as before."""
+    # While the directory is open, its inode is not given to another.
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
     except FileNotFoundError:
@@ -67,10 +61,10 @@ def unchanged_directory(path: Path) -> Iterator[Callable[[], bool]]:
 
     def is_the_same() -> bool:
         try:
-            found = path.stat()
+            state = path.stat()
         except FileNotFoundError:
             return descriptor is None
-        return descriptor is not None and os.path.samestat(os.fstat(descriptor), found)
+        return descriptor is not None and os.path.samestat(os.fstat(descriptor), state)
 
     try:
         yield is_the_same
@@ -80,49 +74,48 @@ def unchanged_directory(path: Path) -> Iterator[Callable[[], bool]]:
 
 
 def replace_directory(
-    new: Path, target: Path, old: Path, check: Callable[[Path], None] = lambda old: None
+    new: Path, target: Path, backup: Path, check: Callable[[Path], None] = lambda backup: None
 ) -> None:
-    """Replace a directory by another; the old one is deleted once the new one is there.
+    """Replace a directory by a new one, and delete the old one.
 
-    If the new one cannot be moved, or the check fails, the old one is put back.
+    If the new one cannot be moved, or the check fails, the old one is restored.
 
     Args:
-        new: the directory that replaces it.
+        new: the new directory.
         target: the directory that is replaced; need not exist.
-        old: where ``target`` is moved to meanwhile.
-        check: what is asked, of the old one in its new place, whether it may go. Nobody can add to
-            it by its name any more.
+        backup: where the old directory is moved meanwhile.
+        check: called with `backup` before the old directory is deleted. Other processes cannot add
+            files to it by its name any more.
 
     Raises:
-        FileNotFoundError: ``new`` is not there; then nothing is moved.
-        MarginCacheError: by the check.
+        FileNotFoundError: `new` does not exist; nothing is moved.
+        MarginCacheError: raised by the check.
     """
     if not new.exists():
         raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(new))
     if target.exists():
-        delete_directory(old)
-        target.rename(old)
+        delete_directory(backup)
+        target.rename(backup)
     try:
-        if old.exists():
-            check(old)
+        if backup.exists():
+            check(backup)
         new.rename(target)
     except (OSError, MarginCacheError):
-        if old.exists() and not target.exists():
-            old.rename(target)
+        if backup.exists() and not target.exists():
+            backup.rename(target)
         raise
-    delete_directory(old)
+    delete_directory(backup)
 
 
 def delete_directory(path: Path) -> None:
-    """Delete a directory, as far as that is allowed, so that half of it is not taken for all.
+    """Delete a directory as far as permitted; it need not exist.
 
-    Args:
-        path: the directory, which gets another name first; or one that has got it, when an earlier
-            process was killed; need not exist.
+    It is renamed first, so that an interrupted deletion does not leave an incomplete directory
+    under its name. `path` may also be the name that an interrupted deletion has left.
     """
-    if not path.name.endswith(_HALF_DELETED):
-        whole, path = path, path.with_name(f"{path.name}{_HALF_DELETED}")
+    if not path.name.endswith(_DELETED):
+        complete, path = path, path.with_name(f"{path.name}{_DELETED}")
         shutil.rmtree(path, ignore_errors=True)
-        with suppress(OSError):  # it is not there, or another user's
-            whole.rename(path)
+        with suppress(OSError):  # it does not exist, or is another user's
+            complete.rename(path)
     shutil.rmtree(path, ignore_errors=True)

@@ -1,4 +1,4 @@
-"""Writing files so that a reader sees a whole file or none."""
+"""Atomic writes, digests and locks of files: a reader sees a complete file or none."""
 
 import errno
 import fcntl
@@ -18,25 +18,24 @@ import pyarrow as pa
 
 from margin_cache.errors import MarginCacheError
 
-_MOST_STARTED = 128
-"""How many files are open at once, of which systems allow no more than 256 by default."""
+_MAX_OPEN = 128
+"""Files that `atomic_files` has open; some systems allow a process only 256."""
 
 _TEMPORARY = re.compile(r"\..+\.[0-9a-f]{12}\.tmp", re.DOTALL)
-"""What a file is called until it is whole. Other hidden files are somebody else's."""
+"""Names of temporary files. Other hidden files are somebody else's."""
+
+_UNITS = ("B", "kB", "MB", "GB", "TB", "PB")
 
 
 @contextmanager
 def atomic_path(path: Path) -> Iterator[Path]:
-    """Give a temporary path beside ``path``, which it replaces when the block ends well.
+    """Yield a temporary path, which replaces `path` when the block ends without an error.
 
     The temporary name is unique, so two copies of one job can write the same file at once. The
-    file is flushed to disk before it gets its name.
-
-    Args:
-        path: the file to write; its directory is made if it is missing.
+    file is flushed to disk before it is renamed, and its directory is made if it is missing.
 
     Raises:
-        OSError: it cannot be written; the error names it.
+        OSError: the file cannot be written; the error names it.
         MarginCacheError: PyArrow cannot make its content.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -61,80 +60,85 @@ def atomic_path(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def atomic_files() -> Iterator[Callable[[Path, pa.Buffer], None]]:
-    """Give a function that writes a file of some content as ``atomic_path`` does, yet not at once.
+    """Yield a function that writes a file atomically, but not at once.
 
-    Waiting until one small file is on the disk takes longer than making it, and for many no longer
-    than for one. When the block ends well, all files are there.
+    All files are renamed when the block ends without an error. Flushing many small files together
+    takes hardly longer than flushing one.
 
     Raises:
         OSError: a file cannot be written; the error names it.
     """
-    started: list[tuple[Path, Path, int]] = []
+    opened: list[tuple[Path, Path, int]] = []
     directories: set[Path] = set()
-    mark = unique_id()
+    suffix = unique_id()
 
     def write(path: Path, content: pa.Buffer) -> None:
         if path.parent not in directories:
             path.parent.mkdir(parents=True, exist_ok=True)
             directories.add(path.parent)
-        temporary = temporary_beside(path, mark)
+        temporary = temporary_beside(path, suffix)
         with with_file_name(path, temporary):
             descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
-            started.append((path, temporary, descriptor))
+            opened.append((path, temporary, descriptor))
             view = memoryview(content)
             while view:
                 view = view[os.write(descriptor, view) :]
             if hasattr(os, "posix_fadvise"):
-                # Linux begins to write it now.
+                # Linux begins to write the file to disk now.
                 os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
-        if len(started) == _MOST_STARTED:
-            end()
+        if len(opened) == _MAX_OPEN:
+            flush()
 
-    def end() -> None:
-        for path, temporary, descriptor in started:
+    def flush() -> None:
+        for path, temporary, descriptor in opened:
             with with_file_name(path, temporary):
                 os.fsync(descriptor)
-        while started:
-            path, temporary, descriptor = started[-1]
+        while opened:
+            path, temporary, descriptor = opened[-1]
             with with_file_name(path, temporary):
                 temporary.replace(path)
-            started.pop()
+            opened.pop()
             os.close(descriptor)
 
     try:
         yield write
-        end()
+        flush()
     finally:
-        for _, temporary, descriptor in started:
+        for _, temporary, descriptor in opened:
             os.close(descriptor)
             with suppress(OSError):
                 temporary.unlink()
 
 
 def unique_id() -> str:
-    """Return what tells the files of one process from those of another, in their names."""
+    """Return a random id for the names of a process's own files."""
     return uuid.uuid4().hex[:12]
 
 
-def temporary_beside(path: Path, mark: str) -> Path:
-    """Return what a file is called until it is whole; another writer of it has another mark."""
-    return path.with_name(f".{path.name}.{mark}.tmp")
+def temporary_beside(path: Path, suffix: str) -> Path:
+    """Return the temporary name of a file; the suffix is a `unique_id`."""
+    return path.with_name(f".{path.name}.{suffix}.tmp")
+
+
+def is_temporary(name: str) -> bool:
+    """Return whether a file name is one of `temporary_beside`."""
+    return _TEMPORARY.fullmatch(name) is not None
 
 
 @contextmanager
 def with_file_name(path: Path, temporary: Path | None = None) -> Iterator[None]:
-    """Have errors of the system that name no file, as of a full disk, name one.
+    """Add the file's name to errors of the system that have none, as those of a full disk.
 
     Args:
         path: the file that is read or written.
-        temporary: what it is called meanwhile, which errors shall not name either.
+        temporary: its temporary name, which errors shall not have either.
     """
     try:
         yield
     except OSError as error:
         if error.filename is not None and str(error.filename) != str(temporary):
             raise
-        # PyArrow's own words for an error of the system are longer than those of the system.
+        # PyArrow's text of a system error is longer than the system's own.
         reason = os.strerror(error.errno) if error.errno else str(error).strip()
         raise OSError(error.errno or errno.EIO, reason, str(path)) from error
 
@@ -146,9 +150,9 @@ def write_text(path: Path, text: str) -> None:
 
 
 def rewrite_text(path: Path, text: str) -> None:
-    """Change a text file atomically, in UTF-8. It keeps its mode, its owner and its place by links.
+    """Replace a text file, or the file that a link leads to, atomically and in UTF-8.
 
-    The owner only as far as this process may give files away.
+    It keeps its mode, and its owner and group if this process may set them.
     """
     path = path.resolve()
     state = path.stat()
@@ -165,27 +169,6 @@ def write_json(path: Path, value: Any) -> None:
     write_text(path, json.dumps(value, indent=4, ensure_ascii=False) + "\n")
 
 
-def check_ordinary(path: Path) -> None:
-    """Check that a path does not lead to a pipe, a socket or a device.
-
-    Whoever reads one waits for ever, or never comes to its end.
-
-    Raises:
-        MarginCacheError: it does.
-    """
-    with suppress(OSError):
-        if not is_ordinary(path.stat()):
-            raise MarginCacheError(
-                f"{path}: is a pipe, a socket or a device, not a file; remove it, and copy the "
-                "file that is due there"
-            )
-
-
-def is_ordinary(state: os.stat_result) -> bool:
-    """Tell whether the state of a path is that of a file or a directory."""
-    return stat.S_ISREG(state.st_mode) or stat.S_ISDIR(state.st_mode)
-
-
 def read_json(path: Path) -> Any:
     """Return the content of a JSON file, or None if it is missing or not JSON."""
     check_ordinary(path)
@@ -196,13 +179,22 @@ def read_json(path: Path) -> Any:
         return None
 
 
-def is_temporary(name: str) -> bool:
-    """Tell whether a file name is one of an interrupted ``atomic_path``."""
-    return _TEMPORARY.fullmatch(name) is not None
+def check_ordinary(path: Path) -> None:
+    """Reject a pipe, socket or device: reading one may never end."""
+    with suppress(OSError):
+        if not is_ordinary(path.stat()):
+            raise MarginCacheError(
+                f"{path}: is a pipe, socket or device. Replace it by the file that belongs there."
+            )
+
+
+def is_ordinary(state: os.stat_result) -> bool:
+    """Return whether a path is a file or a directory."""
+    return stat.S_ISREG(state.st_mode) or stat.S_ISDIR(state.st_mode)
 
 
 def device_and_inode(path: Path) -> tuple[int, int] | None:
-    """Return what tells a file or directory from all others, or None of a broken link."""
+    """Return what identifies a file or directory; None if it does not exist."""
     try:
         state = path.stat()
     except OSError:
@@ -211,33 +203,37 @@ def device_and_inode(path: Path) -> tuple[int, int] | None:
 
 
 def has_size(path: Path, size: int) -> bool:
-    """Tell whether a file exists and has a size in bytes."""
+    """Return whether a file exists and has this size in bytes."""
     try:
         return path.stat().st_size == size
     except OSError:
         return False
 
 
+def size_text(size: float) -> str:
+    """Format a number of bytes with three digits and a unit."""
+    power = 0
+    while size >= 999.5 and power < len(_UNITS) - 1:
+        size /= 1000
+        power += 1
+    return f"{size:.3g} {_UNITS[power]}"
+
+
 def content_digest(content: pa.Buffer) -> str:
-    """Return the ``file_digest`` of a file with a content."""
+    """Return the `file_digest` of a file with this content."""
     return hashlib.blake2b(content, digest_size=8).hexdigest()
 
 
 def file_digest(path: Path) -> str:
-    """Return a digest of a file's content."""
     with with_file_name(path), path.open("rb") as file:
         return hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=8)).hexdigest()
 
 
 def link_or_copy(source: Path, target: Path) -> None:
-    """Give a file, or what a link leads to, a second name; copy it where there are no hard links.
-
-    Args:
-        source: the file, whose content is on the disk.
-        target: its new name.
+    """Make a hard link to a file (links are followed), or copy it where there are no hard links.
 
     Raises:
-        FileExistsError: there is something of that name.
+        FileExistsError: `target` exists.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
     try:
@@ -251,12 +247,9 @@ def link_or_copy(source: Path, target: Path) -> None:
 
 @contextmanager
 def exclusive_lock(path: Path) -> Iterator[None]:
-    """Hold the only lock on a file or directory; another process that wants it waits.
+    """Hold the lock of an existing file or directory; wait while another process has it.
 
-    Without effect on a network file system that has no locks.
-
-    Raises:
-        FileNotFoundError: there is nothing of that name.
+    Without effect on network file systems that have no locks.
     """
     descriptor = os.open(path, os.O_RDONLY)
     try:
@@ -268,13 +261,13 @@ def exclusive_lock(path: Path) -> Iterator[None]:
 
 
 def acquire_lock(path: Path, text: str) -> int | None:
-    """Lock a file until this process ends, and write into it who has it.
+    """Lock a file until this process ends, and write into it.
 
-    Without effect on a network file system that has no locks.
+    Without effect on network file systems that have no locks.
 
     Args:
-        path: the file, made if it is missing; its directory exists.
-        text: what is written into it.
+        path: the file, which is made if it is missing; its directory exists.
+        text: describes the process.
 
     Returns:
         The file's descriptor, to be kept open; None if another process has the lock.
@@ -293,7 +286,7 @@ def acquire_lock(path: Path, text: str) -> int | None:
 
 
 def is_locked(path: Path) -> bool:
-    """Tell whether a process has locked a file; also if that cannot be known."""
+    """Return whether a process has locked a file; True if that is unknown."""
     try:
         descriptor = _open_lock(path)
     except FileNotFoundError:
@@ -310,8 +303,7 @@ def is_locked(path: Path) -> bool:
 
 
 def _open_lock(path: Path) -> int:
-    """Open a file to try its lock; for reading alone, which NFS refuses, if it is another's."""
     try:
         return os.open(path, os.O_RDWR)
-    except PermissionError:
+    except PermissionError:  # another user's file; NFS cannot try its lock
         return os.open(path, os.O_RDONLY)

@@ -21,7 +21,7 @@ def released() -> Iterator[None]:
 
 
 @pytest.mark.parametrize("same_place", [True, False])
-def test_plans_for_the_same_place_go_and_others_stay(
+def test_plans_for_the_same_output_are_deleted_and_others_kept(
     prepare: Callable[..., Margin], same_place: bool, tmp_path: Path
 ) -> None:
     """Of a run for another output_path, of the same name and tmp_dir, that was interrupted."""

@@ -24,7 +24,7 @@ def first_file(margin: Margin) -> Path:
     return min(margin.files.output_dir.rglob("Npix=*"))
 
 
-def test_a_margin_lacking_or_truncated_files_is_not_complete(finished: Margin) -> None:
+def test_a_margin_with_missing_or_truncated_files_is_not_complete(finished: Margin) -> None:
     assert is_complete(finished)
     content = first_file(finished).read_bytes()
     first_file(finished).write_bytes(content[:-1])
@@ -54,7 +54,7 @@ def test_a_margin_of_changed_code_is_not_complete(
     assert is_complete(replace(finished, plan=plan)) == complete
 
 
-def test_margins_of_two_releases_are_as_good(finished: Margin) -> None:
+def test_a_margin_of_another_release_is_complete(finished: Margin) -> None:
     path = finished.files.output_dir / "provenance_info.json"
     provenance = json.loads(path.read_text())
     provenance["tool_args"]["runtime_args"]["library"] = "1.0"
@@ -62,7 +62,7 @@ def test_margins_of_two_releases_are_as_good(finished: Margin) -> None:
     assert is_complete(replace(finished, plan=replace(finished.plan, library="1.1")))
 
 
-def test_what_was_not_made_by_this_workflow_may_not_be_replaced(finished: Margin) -> None:
+def test_output_of_another_tool_is_not_replaced(finished: Margin) -> None:
     check_output(finished)
     (finished.files.output_dir / "provenance_info.json").unlink()
     (finished.files.output_dir / "notes.txt").touch()
@@ -71,7 +71,7 @@ def test_what_was_not_made_by_this_workflow_may_not_be_replaced(finished: Margin
     check_output(overwriting(finished))
 
 
-def test_what_an_older_version_has_made_may_not_be_replaced(finished: Margin) -> None:
+def test_output_of_an_older_version_is_not_replaced(finished: Margin) -> None:
     path = finished.files.output_dir / "provenance_info.json"
     provenance = json.loads(path.read_text())
     del provenance["tool_args"]["runtime_args"]["content_id"]
@@ -85,7 +85,7 @@ def test_what_an_older_version_has_made_may_not_be_replaced(finished: Margin) ->
 @pytest.mark.parametrize(
     "content", ["[]", '{"tool_args": []}', '{"tool_args": {"tool_name": "snakemake-margin-cache"}}']
 )
-def test_a_provenance_that_is_none_is_no_traceback(finished: Margin, content: str) -> None:
+def test_a_damaged_provenance_is_no_traceback(finished: Margin, content: str) -> None:
     (finished.files.output_dir / "provenance_info.json").write_text(content)
     (finished.files.output_dir / "notes.txt").touch()
     assert not is_complete(finished)
@@ -93,7 +93,7 @@ def test_a_provenance_that_is_none_is_no_traceback(finished: Margin, content: st
         check_output(finished)
 
 
-def test_what_was_made_with_other_parameters_may_not_be_replaced(finished: Margin) -> None:
+def test_output_with_other_parameters_is_not_replaced(finished: Margin) -> None:
     settings = replace(finished.settings, margin_threshold=61.0)
     parameters = replace(finished.plan.parameters, threshold=61.0)
     other = replace(finished, settings=settings, plan=replace(finished.plan, parameters=parameters))
@@ -101,7 +101,7 @@ def test_what_was_made_with_other_parameters_may_not_be_replaced(finished: Margi
         check_output(other)
 
 
-def test_a_copy_of_the_provenance_serves_if_nothing_else_has_come(finished: Margin) -> None:
+def test_the_copy_of_a_lost_provenance_is_used_if_no_file_was_added(finished: Margin) -> None:
     listed = existing_files(finished)
     (finished.files.output_dir / "provenance_info.json").unlink()
     assert existing_files(finished) == listed
@@ -110,7 +110,7 @@ def test_a_copy_of_the_provenance_serves_if_nothing_else_has_come(finished: Marg
 
 
 @pytest.mark.parametrize("kind", ["file", "link", "broken link", "pipe"])
-def test_foreign_files_among_the_margins_are_not_deleted_without_asking(
+def test_foreign_files_in_a_margin_are_not_deleted_without_overwrite(
     finished: Margin, tmp_path: Path, kind: str
 ) -> None:
     notes = finished.files.output_dir / "Norder=0" / "NOTES.txt"
@@ -120,12 +120,12 @@ def test_foreign_files_among_the_margins_are_not_deleted_without_asking(
         os.mkfifo(notes)
     else:
         notes.symlink_to(tmp_path if kind == "link" else tmp_path / "nowhere")
-    with pytest.raises(MarginCacheError, match=f"{notes} is none of the margin's files"):
+    with pytest.raises(MarginCacheError, match=f"{notes} does not belong to the margin"):
         check_output(finished)
     check_output(overwriting(finished))
 
 
-def test_files_of_the_same_names_from_another_tool_are_not_taken_for_ours(
+def test_files_of_the_same_names_with_other_content_are_not_the_margins(
     finished: Margin,
 ) -> None:
     """Where the margin's own provenance is lost, and the copy of it would vouch for them."""
@@ -138,7 +138,7 @@ def test_files_of_the_same_names_from_another_tool_are_not_taken_for_ours(
         check_output(finished)
 
 
-def test_empty_directories_of_others_are_not_deleted_without_asking(finished: Margin) -> None:
+def test_foreign_empty_directories_are_not_deleted_without_overwrite(finished: Margin) -> None:
     """One in which a file of the margin was is none of theirs."""
     inside = first_file(finished).parent
     for path in inside.iterdir():
@@ -146,20 +146,20 @@ def test_empty_directories_of_others_are_not_deleted_without_asking(finished: Ma
     check_output(finished)
     empty = finished.files.output_dir / "for plots" / "later"
     empty.mkdir(parents=True)
-    with pytest.raises(MarginCacheError, match=f"{empty} is none of the margin's files"):
+    with pytest.raises(MarginCacheError, match=f"{empty} does not belong to the margin"):
         check_output(finished)
     check_output(overwriting(finished))
 
 
 @pytest.mark.parametrize("name", ["catalog_info.json", "photograph.jpg"])
-def test_only_margins_are_replaced_on_demand(finished: Margin, catalog: Path, name: str) -> None:
+def test_overwrite_replaces_only_margins(finished: Margin, catalog: Path, name: str) -> None:
     output_dir = finished.files.output_dir
     shutil.rmtree(output_dir)
     output_dir.mkdir()
     finished.files.provenance_copy.unlink()
     content = (catalog / name).read_bytes() if (catalog / name).exists() else b"picture"
     (output_dir / name).write_bytes(content)
-    with pytest.raises(MarginCacheError, match="does not say of itself that it is a margin"):
+    with pytest.raises(MarginCacheError, match="metadata do not describe a margin"):
         check_output(overwriting(finished))
 
 
@@ -171,7 +171,7 @@ def test_only_margins_are_replaced_on_demand(finished: Margin, catalog: Path, na
         ("hats.properties", "dataproduct_type=margin\n"),
     ],
 )
-def test_margins_of_other_tools_are_replaced_on_demand(
+def test_overwrite_replaces_margins_of_other_tools(
     finished: Margin, name: str, content: str
 ) -> None:
     output_dir = finished.files.output_dir
@@ -182,7 +182,7 @@ def test_margins_of_other_tools_are_replaced_on_demand(
     check_output(overwriting(finished))
 
 
-def test_the_input_is_never_replaced_whatever_it_says(finished: Margin, catalog: Path) -> None:
+def test_overwrite_never_replaces_the_input(finished: Margin, catalog: Path) -> None:
     """Here a file of it has a second name in the margin's directory."""
     partition = min(catalog.rglob("Npix=*"))
     (finished.files.output_dir / "link.parquet").symlink_to(partition)
@@ -195,7 +195,7 @@ def test_the_input_is_never_replaced_whatever_it_says(finished: Margin, catalog:
         check_output(overwriting(finished))
 
 
-def test_a_margin_of_a_catalog_elsewhere_is_not_replaced(
+def test_a_margin_of_another_catalog_with_the_same_relative_path_is_not_replaced(
     finished: Margin, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Both catalogs may go by the same relative path, each from its own working directory."""

@@ -48,7 +48,7 @@ def test_a_finished_margin_is_complete_and_leaves_nothing(reduced: Margin, tmp_p
     }
 
 
-def test_provenance_lists_all_files_and_what_made_them(reduced: Margin) -> None:
+def test_provenance_lists_all_files_and_versions(reduced: Margin) -> None:
     finish_margin(reduced)
     output_dir = reduced.files.output_dir
     tool = json.loads((output_dir / "provenance_info.json").read_text())["tool_args"]
@@ -75,18 +75,18 @@ def test_metadata_has_the_footers_in_the_order_of_the_pixels(reduced: Margin) ->
     assert paths == [f"/Norder={k}/Dir={d}/Npix={n}.parquet" for k, n, d in expected]
 
 
-def test_a_metadata_file_that_nothing_could_read_is_not_written(
+def test_a_metadata_file_that_is_too_large_is_not_written(
     reduced: Margin, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr("margin_cache.margin.finish.MOST_FOOTER_BYTES", 1000)
     finish_margin(reduced)
     assert not (reduced.files.output_dir / "_metadata").exists()
-    assert f"{reduced.files.output_dir}: gets no _metadata, which would" in capsys.readouterr().err
+    assert f"{reduced.files.output_dir}: gets no _metadata, because" in capsys.readouterr().err
     provenance = json.loads((reduced.files.output_dir / "provenance_info.json").read_text())
     assert "_metadata" not in provenance["tool_args"]["runtime_args"]["files"]
 
 
-def test_footers_of_another_version_are_put_together_as_well(reduced: Margin) -> None:
+def test_footers_of_another_pyarrow_version_are_joined(reduced: Margin) -> None:
     footers = reduced.files.footers(reduced.plan.reduce_names[0])
     content = footers.read_bytes()
     version = f"parquet-cpp-arrow version {pa.__version__}".encode()
@@ -100,7 +100,7 @@ def test_footers_of_another_version_are_put_together_as_well(reduced: Margin) ->
 
 
 @pytest.mark.parametrize("missing", ["receipt", "file"])
-def test_what_is_missing_is_named_and_nothing_is_moved(reduced: Margin, missing: str) -> None:
+def test_a_missing_file_is_named_and_nothing_is_moved(reduced: Margin, missing: str) -> None:
     path = reduced.files.receipt(reduced.plan.reduce_names[0])
     if missing == "file":
         path = reduced.files.staging_dir / next(iter(json.loads(path.read_text())["files"]))
@@ -110,7 +110,7 @@ def test_what_is_missing_is_named_and_nothing_is_moved(reduced: Margin, missing:
     assert not reduced.files.output_dir.exists()
 
 
-def test_metadata_that_the_disk_has_no_room_for_are_named(reduced: Margin) -> None:
+def test_a_full_disk_is_reported_with_the_metadata_file(reduced: Margin) -> None:
     with pytest.raises(OSError) as caught, files_end_at(100):
         finish_margin(reduced)
     place = Path(caught.value.filename)
@@ -121,11 +121,11 @@ def test_metadata_that_the_disk_has_no_room_for_are_named(reduced: Margin) -> No
     assert finish_margin(reduced)["rows"]
 
 
-def test_footers_that_are_damaged_are_named_and_their_job_is_done_again(reduced: Margin) -> None:
+def test_damaged_footers_are_named_and_their_job_is_done_again(reduced: Margin) -> None:
     name = reduced.plan.reduce_names[0]
     footers = reduced.files.footers(name)
     footers.write_bytes(bytes(footers.stat().st_size))
-    with pytest.raises(MarginCacheError, match=f"{footers}: is damaged; start the run again"):
+    with pytest.raises(MarginCacheError, match=f"{footers}: is damaged. Start the run again"):
         finish_margin(reduced)
     assert not reduced.files.output_dir.exists()
     assert [
@@ -135,15 +135,15 @@ def test_footers_that_are_damaged_are_named_and_their_job_is_done_again(reduced:
     assert finish_margin(reduced)["rows"]
 
 
-def test_a_receipt_of_another_shape_is_named(reduced: Margin) -> None:
+def test_a_damaged_receipt_is_named(reduced: Margin) -> None:
     receipt = reduced.files.receipt(reduced.plan.reduce_names[0])
     receipt.write_text("{}")
-    with pytest.raises(MarginCacheError, match=f"{receipt}: is missing or damaged; start"):
+    with pytest.raises(MarginCacheError, match=f"{receipt}: is missing or damaged. Start"):
         finish_margin(reduced)
     assert not reduced.files.output_dir.exists()
 
 
-def test_a_file_of_another_content_is_not_taken(reduced: Margin) -> None:
+def test_a_staged_file_with_other_content_is_refused(reduced: Margin) -> None:
     path = next(reduced.files.staging_dir.rglob("*.parquet"))
     path.write_bytes(bytes(path.stat().st_size))
     with pytest.raises(MarginCacheError, match=f"{path}: was made from another state"):
@@ -151,7 +151,7 @@ def test_a_file_of_another_content_is_not_taken(reduced: Margin) -> None:
     assert not reduced.files.output_dir.exists()
 
 
-def test_a_file_of_the_older_margin_that_was_changed_is_not_taken_over(
+def test_a_changed_file_of_the_older_margin_is_not_reused(
     catalog: Path, prepare: Callable[..., Margin]
 ) -> None:
     """It has its size still, and is made again by the next run."""
@@ -181,7 +181,7 @@ def test_a_file_of_the_older_margin_that_was_changed_is_not_taken_over(
     assert path.read_bytes() == content
 
 
-def test_columns_that_change_before_the_end_make_no_margin(catalog: Path, reduced: Margin) -> None:
+def test_a_change_of_columns_before_finishing_is_refused(catalog: Path, reduced: Margin) -> None:
     common = catalog / "_common_metadata"
     pq.write_metadata(pq.read_schema(common).append(pa.field("new", pa.int8())), common)
     with pytest.raises(MarginCacheError, match=f"{common}: the catalog's columns were changed"):
@@ -196,7 +196,7 @@ def test_a_second_copy_finds_the_margin_complete(reduced: Margin) -> None:
     assert (reduced.files.output_dir / "provenance_info.json").stat().st_ino == written
 
 
-def test_what_is_about_to_be_moved_is_locked_until_it_has_moved(
+def test_the_finishing_directory_is_protected_from_cleanup(
     reduced: Margin, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Or a run for the margin that is replaced, which it finds complete, would delete it."""
@@ -216,7 +216,7 @@ def test_what_is_about_to_be_moved_is_locked_until_it_has_moved(
     assert reduced.files.left_behind() == []
 
 
-def test_a_reduce_job_that_outlives_its_run_changes_nothing_that_is_about_to_be_moved(
+def test_a_late_reduce_job_does_not_change_the_finishing_directory(
     reduced: Margin, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It writes what was right in another state of the catalog, when all has been checked."""
@@ -235,7 +235,7 @@ def test_a_reduce_job_that_outlives_its_run_changes_nothing_that_is_about_to_be_
     assert reduced.files.left_behind() == []
 
 
-def test_a_job_that_outlives_its_run_replaces_no_margin_that_was_made_meanwhile(
+def test_a_late_finishing_job_does_not_replace_a_newer_margin(
     reduced: Margin, prepare: Callable[..., Margin], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The later run has deleted what this job has gathered, which would be made again in part."""
@@ -259,7 +259,7 @@ def test_a_job_that_outlives_its_run_replaces_no_margin_that_was_made_meanwhile(
 
 
 @pytest.mark.parametrize("overwrite", [False, True])
-def test_what_is_put_into_the_older_margin_at_the_last_moment_is_not_deleted(
+def test_a_file_added_to_the_older_margin_at_the_last_moment_is_not_deleted(
     reduced: Margin, overwrite: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Unless all that is there may be deleted."""
@@ -280,7 +280,7 @@ def test_what_is_put_into_the_older_margin_at_the_last_moment_is_not_deleted(
         finish_margin(margin)
         assert not (output_dir / "notes.txt").exists()
     else:
-        with pytest.raises(MarginCacheError, match=r"notes\.txt is none of the margin's files"):
+        with pytest.raises(MarginCacheError, match=r"notes\.txt does not belong to the margin"):
             finish_margin(margin)
         assert (output_dir / "notes.txt").read_text() == "mine"
         (output_dir / "notes.txt").unlink()
@@ -289,7 +289,7 @@ def test_what_is_put_into_the_older_margin_at_the_last_moment_is_not_deleted(
     assert is_complete(margin)
 
 
-def test_files_that_are_all_reduced_anew_replace_a_complete_margin(finished: Margin) -> None:
+def test_files_that_were_all_reduced_anew_replace_a_complete_margin(finished: Margin) -> None:
     """As with --forceall; also a file that has rotted with its size."""
     before = tree_digest(finished.files.output_dir)
     description = finished.files.output_dir / "partition_info.csv"
@@ -305,7 +305,7 @@ def test_files_that_are_all_reduced_anew_replace_a_complete_margin(finished: Mar
     assert not has_leftovers(finished)
 
 
-def test_a_rebuild_that_was_killed_leaves_the_complete_margin(finished: Margin) -> None:
+def test_a_killed_rebuild_leaves_the_complete_margin(finished: Margin) -> None:
     """The finishing job then needs no receipts; the one that was about to be made is gone."""
     inode = (finished.files.output_dir / "partition_info.csv").stat().st_ino
     summary = json.loads(finished.done_file.read_text())
@@ -317,7 +317,7 @@ def test_a_rebuild_that_was_killed_leaves_the_complete_margin(finished: Margin) 
     assert is_complete(finished) and not has_leftovers(finished)
 
 
-def test_a_finishing_job_that_was_killed_at_its_end_is_done_again(
+def test_a_finishing_job_that_was_killed_at_its_end_is_repeated(
     reduced: Margin, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def killed(*arguments: object) -> None:
@@ -332,7 +332,7 @@ def test_a_finishing_job_that_was_killed_at_its_end_is_done_again(
     assert is_complete(reduced) and not has_leftovers(reduced)
 
 
-def test_without_resume_only_what_this_run_has_made_is_complete(
+def test_without_resume_only_the_margin_of_this_run_is_complete(
     finished: Margin, prepare: Callable[..., Margin]
 ) -> None:
     """Nothing of earlier runs is found, and they leave nothing once the margin is replaced."""

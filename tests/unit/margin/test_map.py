@@ -64,7 +64,7 @@ def test_shards_have_the_rows_that_brute_force_finds(prepare: Callable[..., Marg
     assert len(found) > 50
 
 
-def test_a_job_has_its_threads_at_work_and_no_more(
+def test_a_map_job_uses_its_threads_and_no_more(
     prepare: Callable[..., Margin], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """And its shard is the same, however many they are."""
@@ -105,7 +105,7 @@ def test_a_job_has_its_threads_at_work_and_no_more(
 
 @pytest.mark.parametrize("has_index", [True, False])
 @pytest.mark.parametrize("threshold", [0.01, 0.5, 2.0])
-def test_rows_whose_index_or_partition_is_displaced_are_found(
+def test_rows_with_tolerated_index_errors_are_found(
     tmp_path: Path, prepare: Callable[..., Margin], threshold: float, has_index: bool
 ) -> None:
     """By as much as is accepted. Their index may be of cells that are far from the border, and
@@ -136,7 +136,7 @@ def test_rows_whose_index_or_partition_is_displaced_are_found(
     assert len(found) > 100
 
 
-def test_without_the_exact_filter_shards_have_more(prepare: Callable[..., Margin]) -> None:
+def test_without_the_exact_filter_shards_have_more_rows(prepare: Callable[..., Margin]) -> None:
     assert pairs_of(prepare(fine_filtering=False, margin_order=6)) > pairs_of(prepare())
 
 
@@ -174,7 +174,7 @@ def test_a_partition_that_changes_after_planning_makes_no_shard(
     assert not all(shard.exists() for shard in shards)
 
 
-def test_a_shard_that_the_disk_has_no_room_for_is_named(prepare: Callable[..., Margin]) -> None:
+def test_a_full_disk_is_reported_with_the_shard(prepare: Callable[..., Margin]) -> None:
     margin = prepare(margin_threshold=300.0)
     shard = margin.files.shard(margin.plan.map_names[0])
     with pytest.raises(OSError) as caught, files_end_at(2000):
@@ -185,7 +185,7 @@ def test_a_shard_that_the_disk_has_no_room_for_is_named(prepare: Callable[..., M
 
 @pytest.mark.parametrize("reading", ["all", "selected"])
 @pytest.mark.parametrize("is_damaged", [False, True])
-def test_a_partition_that_is_rewritten_while_it_is_read_makes_no_shard(
+def test_a_partition_rewritten_while_it_is_read_makes_no_shard(
     catalog: Path,
     prepare: Callable[..., Margin],
     monkeypatch: pytest.MonkeyPatch,
@@ -224,7 +224,7 @@ def test_columns_that_change_after_planning_make_no_shard(
     assert not shard.exists()
 
 
-def test_nulls_that_the_catalog_rules_out_are_refused(
+def test_nulls_in_a_column_that_is_not_nullable_are_refused(
     catalog: Path, prepare: Callable[..., Margin]
 ) -> None:
     common = catalog / "_common_metadata"
@@ -237,7 +237,7 @@ def test_nulls_that_the_catalog_rules_out_are_refused(
         table = table.set_column(table.schema.get_field_index("mag"), "mag", nulls)
         pq.write_table(table, path)
     margin = prepare()
-    with pytest.raises(MarginCacheError, match="the column mag has nulls"):
+    with pytest.raises(MarginCacheError, match="column mag has nulls"):
         pairs_of(margin)
 
 

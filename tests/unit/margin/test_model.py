@@ -29,7 +29,7 @@ def test_a_margin_is_loaded_as_it_was_saved(prepare: Callable[..., Margin]) -> N
         assert loaded.done_file == margin.done_file
 
 
-def test_a_margin_that_is_there_is_not_written_again(prepare: Callable[..., Margin]) -> None:
+def test_a_saved_margin_is_not_written_again(prepare: Callable[..., Margin]) -> None:
     margin = prepare()
     before = margin.files.margin_file.stat().st_ino
     save_margin(margin)
@@ -43,7 +43,7 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(shared_filesystem, "PATIENCE", 0.0)
 
 
-def test_a_margin_without_a_plan_of_these_settings_is_refused(
+def test_settings_without_a_plan_are_refused(
     prepare: Callable[..., Margin], impatient: None
 ) -> None:
     margin = prepare()
@@ -52,7 +52,7 @@ def test_a_margin_without_a_plan_of_these_settings_is_refused(
 
 
 @pytest.mark.parametrize("key", ["input_catalog_path", "tmp_dir"])
-def test_a_directory_that_a_job_does_not_see_is_named(
+def test_a_directory_that_is_not_visible_is_named(
     prepare: Callable[..., Margin], impatient: None, key: str, tmp_path: Path
 ) -> None:
     settings = replace(prepare().settings, **{key: str(tmp_path / "elsewhere")})
@@ -87,32 +87,34 @@ def test_a_coarse_margin_is_named_after_the_threshold_of_its_order(
         assert margin_name(margin.plan.parameters.catalog, settings) == name
 
 
-def test_a_catalog_whose_name_makes_none_needs_one(prepare: Callable[..., Margin]) -> None:
+def test_a_catalog_name_unfit_for_a_directory_is_refused(
+    prepare: Callable[..., Margin],
+) -> None:
     margin = prepare()
     info = replace(read_catalog_info(margin.settings.input_catalog_path), name="a/b")
     with pytest.raises(MarginCacheError, match=r"output_artifact_name: .*'a/b'"):
         margin_name(info, replace(margin.settings, output_artifact_name=""))
 
 
-def test_settings_are_as_json_has_them(prepare: Callable[..., Margin]) -> None:
+def test_settings_have_the_types_of_json(prepare: Callable[..., Margin]) -> None:
     margin = prepare(debug_filter_pixel_list=[[0, 3]])
     assert settings_as_json(margin.settings)["debug_filter_pixel_list"] == [[0, 3]]
 
 
 @pytest.mark.parametrize("content", ["", "{", "{}", "[]", "null", '{"settings": {}}'])
-def test_a_record_of_another_shape_is_named(
+def test_a_damaged_margin_file_is_named(
     prepare: Callable[..., Margin], impatient: None, content: str
 ) -> None:
     margin = prepare()
     margin.files.margin_file.write_text(content)
-    with pytest.raises(MarginCacheError, match=r"margin\.json: is missing or damaged; start"):
+    with pytest.raises(MarginCacheError, match=r"margin\.json: is missing or damaged. Start"):
         load_margin(margin.files.margin_file)
     with pytest.raises(MarginCacheError, match="has no plan of this configuration"):
         load_margins([margin.settings])
     assert load_margin(prepare().files.margin_file).name == margin.name
 
 
-def test_what_is_asked_of_an_audit_does_not_hide_a_margin(prepare: Callable[..., Margin]) -> None:
+def test_settings_of_audits_do_not_hide_a_margin(prepare: Callable[..., Margin]) -> None:
     margin = prepare()
     asked = replace(margin.settings, audit_catalog_path="/x", audit_fraction=0.5, audit_seed=3)
     assert settings_as_json(asked) == settings_as_json(margin.settings)

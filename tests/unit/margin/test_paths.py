@@ -43,7 +43,7 @@ def test_without_a_tmp_dir_intermediate_files_are_in_the_working_directory() -> 
     assert intermediate_dir("", "gaia") == Path("intermediate/gaia")
 
 
-def test_intermediate_files_of_one_name_are_apart_by_where_the_margins_are(
+def test_intermediate_directories_of_one_name_depend_on_the_output_path(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -54,7 +54,7 @@ def test_intermediate_files_of_one_name_are_apart_by_where_the_margins_are(
         assert re.fullmatch("tmp/gaia-[0-9a-f]{8}", str(path))
 
 
-def test_what_is_left_behind_is_that_of_this_name_and_of_any_plan(tmp_path: Path) -> None:
+def test_leftovers_are_of_this_name_and_of_any_plan(tmp_path: Path) -> None:
     ids = "0123456789abcdef", "fedcba9876543210"
     files, older = (margin_files(Path(), str(tmp_path), "gaia", plan_id) for plan_id in ids)
     assert files.left_behind() == []
@@ -79,7 +79,7 @@ def test_patterns_of_rules_have_the_wildcards_that_tell_jobs_apart(name: str) ->
     assert ("{fingerprint}" if name == "DONE" else "{job}") in pattern
 
 
-def test_logs_of_earlier_runs_are_told_from_those_of_this_one(tmp_path: Path) -> None:
+def test_logs_of_earlier_runs_are_not_of_this_run(tmp_path: Path) -> None:
     files = PlanFiles(tmp_path)
     log = tmp_path / "logs/map_partitions/1.log"
     log.parent.mkdir(parents=True)

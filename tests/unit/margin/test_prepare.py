@@ -39,7 +39,7 @@ def test_parameters_are_those_of_the_settings_and_of_the_primary(
 
 
 @pytest.mark.parametrize(("given", "order", "threshold"), [(4, 4, 8245.17), (-1, 11, 60.0)])
-def test_a_coarse_margin_has_the_threshold_of_an_order_that_is_given(
+def test_a_coarse_margin_has_the_threshold_of_its_order(
     prepare: Callable[..., Margin], given: int, order: int, threshold: float
 ) -> None:
     margin = prepare(margin_threshold=60, margin_order=given, fine_filtering=False)
@@ -50,11 +50,11 @@ def test_a_coarse_margin_has_the_threshold_of_an_order_that_is_given(
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ({"margin_order": 1}, "1 is not above 1, .*; use 2 to 11, or fine_filtering: true"),
-        ({"margin_order": 0}, "0 is not above 1, .*; use 2 to 11, or fine_filtering: true"),
+        ({"margin_order": 1}, "1 is not above 1, .* Use 2 to 11, or fine_filtering: true"),
+        ({"margin_order": 0}, "0 is not above 1, .* Use 2 to 11, or fine_filtering: true"),
         (
             {"margin_threshold": 36_000},
-            "1, by a margin_threshold of 36000 arcsec, is not above 1, .*; use a smaller threshold",
+            r"1 .for 36000 arcsec. is not above 1, .* Use a smaller threshold",
         ),
     ],
 )
@@ -68,7 +68,7 @@ def test_cells_of_a_coarse_margin_must_be_smaller_than_partitions(
 
 
 @pytest.mark.parametrize("margin_order", [-1, 1, 5])
-def test_an_index_that_has_no_cells_for_a_coarse_margin_is_named(
+def test_an_index_too_coarse_for_a_coarse_margin_is_refused(
     margin_order: int,
     catalog: Path,
     prepare: Callable[..., Margin],
@@ -77,8 +77,8 @@ def test_an_index_that_has_no_cells_for_a_coarse_margin_is_named(
     """No order and no threshold would help."""
     info = replace(read_catalog_info(catalog), index_order=1)
     monkeypatch.setattr(margins, "read_catalog_info", lambda path, url: info)
-    said = "fine_filtering: false needs .* above 1, .*index, of order 1, has none; use fine_fil"
-    with pytest.raises(MarginCacheError, match=f"^{said}tering: true$"):
+    said = "fine_filtering: false needs .* above 1, .*index has only order 1. Use fine_fil"
+    with pytest.raises(MarginCacheError, match=f"^{said}tering: true"):
         prepare(fine_filtering=False, margin_order=margin_order)
 
 
@@ -119,7 +119,7 @@ def test_a_pipe_in_the_place_of_a_file_is_named(
     path = catalog / name
     path.unlink(missing_ok=True)
     os.mkfifo(path)
-    with pytest.raises(MarginCacheError, match=f"{path}: is a pipe, a socket or a device, not a"):
+    with pytest.raises(MarginCacheError, match=f"{path}: is a pipe, socket or device"):
         prepare()
 
 
@@ -131,7 +131,7 @@ def test_a_pipe_among_the_files_of_a_partition_is_named(
     write_hats(tmp_path, "parts", sky.table, sky.partitions, suffix="/")
     pipe = next((tmp_path / "parts").rglob("Npix=*")) / "part9.parquet"
     os.mkfifo(pipe)
-    with pytest.raises(MarginCacheError, match=f"{pipe}: is a pipe, a socket or a device, not a"):
+    with pytest.raises(MarginCacheError, match=f"{pipe}: is a pipe, socket or device"):
         prepare(input_catalog_path=tmp_path / "parts")
 
 
@@ -188,7 +188,7 @@ def test_row_groups_are_as_large_as_those_of_the_primary(
     )
 
 
-def test_a_plan_that_is_there_keeps_its_jobs_when_a_partition_changes(
+def test_a_saved_plan_keeps_its_jobs_when_a_partition_changes(
     catalog: Path, prepare: Callable[..., Margin]
 ) -> None:
     older = prepare()
@@ -252,33 +252,33 @@ def test_another_version_of_the_library_makes_another_plan(
 
 
 @pytest.mark.parametrize("what", ["report", "audit"])
-def test_a_catalog_in_the_place_of_a_report_or_audit_is_refused(
+def test_a_catalog_where_a_report_or_audit_would_be_written_is_refused(
     catalog: Path, prepare: Callable[..., Margin], what: str
 ) -> None:
     other = catalog.rename(catalog.with_name(f"x_{what}"))
     places = {"input_catalog_path": str(other), "output_path": str(other.parent)}
-    with pytest.raises(MarginCacheError, match=f"x_{what} is the input catalog, and the place of"):
+    with pytest.raises(MarginCacheError, match=f"x_{what} is the input catalog, but the"):
         prepare(**places, output_artifact_name="x")
     prepare(**places, output_artifact_name="y")
 
 
 @pytest.mark.parametrize("name", ["properties", "catalog_info.json", "collection.properties"])
-def test_a_catalog_in_the_place_of_intermediate_files_is_refused(
+def test_a_catalog_where_intermediate_files_would_be_written_is_refused(
     prepare: Callable[..., Margin], tmp_path: Path, name: str
 ) -> None:
     other = tmp_path / "data" / "x"
     other.mkdir(parents=True)
     (other / name).touch()
-    with pytest.raises(MarginCacheError, match=f"^tmp_dir: {other} is a catalog; choose another"):
+    with pytest.raises(MarginCacheError, match=f"^tmp_dir: {other} is a catalog. Choose another"):
         prepare(tmp_dir=str(tmp_path / "data"), output_artifact_name="x")
 
 
-def test_a_place_where_a_file_system_is_mounted_is_refused(
+def test_a_mount_point_as_output_directory_is_refused(
     prepare: Callable[..., Margin], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Nothing could be moved there, which is found when all jobs are done."""
     monkeypatch.setattr(Path, "is_mount", lambda path: path.name == "x")
-    with pytest.raises(MarginCacheError, match=r"^output_path: .*/x is where a file system is mou"):
+    with pytest.raises(MarginCacheError, match=r"^output_path: .*/x is a mount point"):
         prepare(output_artifact_name="x")
 
 
@@ -304,11 +304,16 @@ def test_a_mount_of_a_part_of_the_catalog_is_refused(
 
 
 PREPARE = """
-import json, sys
+import argparse, json
 from margin_cache.config.validation import settings_of_margins
 from margin_cache.process import run
 from margin_cache.margin.prepare import prepare_margins
-run(lambda: prepare_margins(settings_of_margins(json.loads(sys.argv[1])))[0].name)
+def main(arguments):
+    print(prepare_margins(settings_of_margins(json.loads(arguments.config)))[0].name, flush=True)
+    return 0
+parser = argparse.ArgumentParser()
+parser.add_argument("config")
+run(main, parser)
 """
 
 REAL_MOUNTS = [
@@ -321,8 +326,8 @@ REAL_MOUNTS = [
         {"output_path": "mounted/deep/deeper"},
         "^error: output_path: .* by a mount or a link, inside the input catalog",
     ),
-    ("free", "results/x", {}, "^error: output_path: .*/x is where a file system is mounted"),
-    ("free", "a b/x", {"output_path": "a b"}, "^error: output_path: .*/x is where a file system"),
+    ("free", "results/x", {}, "^error: output_path: .*/x is a mount point"),
+    ("free", "a b/x", {"output_path": "a b"}, "^error: output_path: .*/x is a mount point"),
     ("free", "results", {}, "^x$"),
     ("free", "mounted", {"tmp_dir": "mounted"}, "^x$"),
 ]
@@ -352,14 +357,14 @@ def test_real_mounts_are_found(
 
 
 @pytest.mark.parametrize("what", ["report", "audit"])
-def test_a_margin_in_the_place_of_anothers_report_or_audit_is_refused(
+def test_a_margin_where_a_report_or_audit_would_be_written_is_refused(
     catalog: Path, what: str
 ) -> None:
     for other, said in ((f"x_{what}", True), (f"x.{what}", False)):
         names = [{"output_artifact_name": name} for name in ("x", other)]
         settings = settings_of_margins(configuration(str(catalog), margins=names))
         if said:
-            message = f"{other} is the place of another margin, and the place of the {what} of"
+            message = f"{other} is the output directory of another margin, but the {what} of"
             with pytest.raises(MarginCacheError, match=message):
                 prepare_margins(settings)
         else:
@@ -376,7 +381,7 @@ def test_a_margin_in_the_place_of_anothers_report_or_audit_is_refused(
         ({"tmp_dir": "{up}/results"}, "tmp_dir: .* is the margin of"),
     ],
 )
-def test_directories_that_get_in_the_way_are_refused(
+def test_overlapping_directories_are_refused(
     catalog: Path, prepare: Callable[..., Margin], changes: dict[str, str], said: str
 ) -> None:
     (catalog.parent / "file").touch()
@@ -414,7 +419,7 @@ def test_two_margins_of_one_name_are_refused(
         prepare_margins(settings_of_margins(config))
 
 
-def test_margins_of_one_name_in_two_places_have_intermediate_files_each(
+def test_margins_of_one_name_in_two_directories_have_intermediate_files_each(
     catalog: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -434,7 +439,7 @@ def test_margins_of_one_name_in_two_places_have_intermediate_files_each(
     assert [margin.settings for margin in loaded] == settings
 
 
-def test_margins_of_one_name_with_their_own_tmp_dirs_are_apart_already(
+def test_margins_of_one_name_with_their_own_tmp_dirs_keep_their_name(
     catalog: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)

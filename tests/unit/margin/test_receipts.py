@@ -36,9 +36,9 @@ def test_a_receipt_is_read(tmp_path: Path) -> None:
     path.write_text(json.dumps({**FOOTERS, "files": FILES}))
     files = {name: tuple(values) for name, values in FILES.items()}
     assert read_receipt(path) == Receipt(7, "4567", files, {})
-    marks = dict.fromkeys(FILES, '"89ab"')
-    path.write_text(json.dumps({**FOOTERS, "files": FILES, "marks": marks}))
-    assert read_receipt(path) == Receipt(7, "4567", files, marks)
+    etags = dict.fromkeys(FILES, '"89ab"')
+    path.write_text(json.dumps({**FOOTERS, "files": FILES, "etags": etags}))
+    assert read_receipt(path) == Receipt(7, "4567", files, etags)
 
 
 @pytest.mark.parametrize(
@@ -49,11 +49,11 @@ def test_a_receipt_is_read(tmp_path: Path) -> None:
         {**FOOTERS, "job": "other/receipt", "files": FILES},
         *({**FOOTERS, "files": files} for files in ([], None, {"a": 3}, {"a": [1, 2]})),
         {**FOOTERS, "footers": [], "files": FILES},
-        {**FOOTERS, "files": FILES, "marks": []},
+        {**FOOTERS, "files": FILES, "etags": []},
         {**FOOTERS, "files": {"a": [{}, 1, "x"]}},
     ],
 )
-def test_one_of_another_shape_is_none(content: Any, tmp_path: Path) -> None:
+def test_a_damaged_receipt_is_none(content: Any, tmp_path: Path) -> None:
     path = output_of(tmp_path)
     assert read_receipt(path) is None
     path.write_text(json.dumps(content))
@@ -117,7 +117,7 @@ def test_shards_and_receipts_tell_what_is_done(prepare):
     assert not reduced.any()
 
 
-def test_a_deleted_shard_is_done_only_where_nobody_waits_for_it(prepare):
+def test_a_map_job_without_shard_is_done_if_no_reduce_job_needs_it(prepare):
     margin = prepare(partitions_per_job=1)
     mapped, reduced = finished_but(margin, 0)
     assert np.flatnonzero(~reduced).tolist() == [0]
@@ -135,7 +135,7 @@ def finished_but(margin: Margin, job: int):
     return done_jobs(margin)
 
 
-def test_what_a_run_is_going_to_do_is_not_done(finished):
+def test_jobs_that_the_run_does_in_any_case_are_not_done(finished):
     plan = finished.plan
     assert all(each.all() for each in done_jobs(finished))
     mapped, reduced = done_jobs(finished, {plan.map_names[0]}, {plan.reduce_names[1]})

@@ -71,7 +71,7 @@ def test_receipts_list_rows_size_and_digest_of_all_files(mapped: Margin) -> None
     }
 
 
-def test_receipts_of_an_older_state_are_forgotten(mapped: Margin) -> None:
+def test_receipts_of_an_older_state_are_deleted(mapped: Margin) -> None:
     older = mapped.files.receipt("00000-0123456789")
     older.parent.mkdir()
     older.touch()
@@ -80,10 +80,10 @@ def test_receipts_of_an_older_state_are_forgotten(mapped: Margin) -> None:
     assert mapped.files.receipt(mapped.plan.reduce_names[0]).exists()
 
 
-def test_a_shard_that_is_not_whole_is_named(mapped: Margin) -> None:
+def test_a_truncated_shard_is_named(mapped: Margin) -> None:
     shard = mapped.files.shard(mapped.plan.map_names[0])
     shard.write_bytes(shard.read_bytes()[:100])
-    with pytest.raises(MarginCacheError, match=f"{shard}: is damaged; start the run again"):
+    with pytest.raises(MarginCacheError, match=f"{shard}: is damaged. Start the run again"):
         run_reduce_jobs(mapped)
 
 
@@ -95,14 +95,14 @@ def test_a_shard_with_a_damaged_batch_is_named(mapped: Margin) -> None:
     footer = 10 + int.from_bytes(content[-10:-6], "little")
     content[8 : len(content) - footer] = bytes(len(content) - footer - 8)
     shard.write_bytes(content)
-    with pytest.raises(MarginCacheError, match=f"{shard}: is damaged; start the run again"):
+    with pytest.raises(MarginCacheError, match=f"{shard}: is damaged. Start the run again"):
         run_reduce_jobs(mapped)
     map_partitions(mapped.plan, 0, shard)
     run_reduce_jobs(mapped)
 
 
 @pytest.mark.parametrize("size", [0, 1000, 4000])
-def test_a_file_that_the_disk_has_no_room_for_is_named(size: int, mapped: Margin) -> None:
+def test_a_full_disk_is_reported_with_the_file(size: int, mapped: Margin) -> None:
     """At its beginning, and later."""
     with pytest.raises(OSError) as caught, files_end_at(size):
         run_reduce_jobs(mapped)
@@ -124,7 +124,7 @@ def test_a_shard_with_zeroed_rows_makes_no_files_of_them(mapped: Margin) -> None
         assert needle.strip(b"\0")
         start = content.index(needle)
         shard.write_bytes(content[:start] + bytes(len(needle)) + content[start + len(needle) :])
-        with pytest.raises(MarginCacheError, match=f"{shard}: is damaged; start the run again"):
+        with pytest.raises(MarginCacheError, match=f"{shard}: is damaged. Start the run again"):
             run_reduce_jobs(mapped)
     shard.write_bytes(content)
     assert run_and_digest(mapped) == whole
@@ -135,7 +135,7 @@ def run_and_digest(margin: Margin) -> dict[str, str]:
     return tree_digest(margin.files.staging_dir)
 
 
-def test_columns_that_change_between_two_jobs_end_the_second(catalog: Path, mapped: Margin) -> None:
+def test_a_change_of_columns_between_two_jobs_is_refused(catalog: Path, mapped: Margin) -> None:
     reduce_margins(mapped.plan, 0, mapped.files, mapped.files.staging_dir)
     common = catalog / "_common_metadata"
     pq.write_metadata(pq.read_schema(common).append(pa.field("new", pa.int8())), common)
@@ -158,7 +158,7 @@ WORDS = pa.dictionary(pa.int8(), pa.string())
 
 
 @pytest.mark.parametrize("kind", [WORDS, pa.list_(WORDS), pa.struct({"word": WORDS})], ids=str)
-def test_categories_that_are_too_many_together_for_their_codes_are_kept(
+def test_categories_that_do_not_fit_one_dictionary_are_kept(
     kind: pa.DataType, tmp_path: Path, prepare: Callable[..., Margin]
 ) -> None:
     """Each partition has 100 of its own, of which at most 128 fit into one dictionary."""
@@ -231,7 +231,7 @@ def test_pixels_are_named_in_the_type_of_the_primary(
         assert {str(pixel) for pixel in rows["Npix"].to_pylist()} == {path.stem.split("=")[1]}
 
 
-def test_a_type_that_does_not_hold_the_pixels_is_named(
+def test_a_type_too_small_for_a_pixel_is_named(
     catalog: Path, prepare: Callable[..., Margin], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As those beside a partition may be, which are as if the orders were higher."""
@@ -250,7 +250,7 @@ def test_a_type_that_does_not_hold_the_pixels_is_named(
         return {**columns, "Npix": columns["Npix"] + 1000}
 
     monkeypatch.setattr(hipscat, "pixel_columns", of_higher_order)
-    with pytest.raises(MarginCacheError, match=r"column Npix has the type int8, which does not h"):
+    with pytest.raises(MarginCacheError, match=r"column Npix .int8. is too small for pixel"):
         run_reduce_jobs(margin)
 
 

@@ -13,7 +13,7 @@ from margin_cache.catalog.columns import DESTINATION, SOURCE
 from margin_cache.errors import MarginCacheError, RetryableError
 from margin_cache.margin.shard import delete_damaged, new_shard, read_rows, write_rows
 
-DAMAGED = "is damaged; start the run again, which makes it again"
+DAMAGED = "is damaged. Start the run again, which makes it again."
 BOUNDS = np.array([0, 3, 7, 8, 12])
 ROWS = 1200
 
@@ -61,9 +61,7 @@ def ids(shard: Path, first: int, stop: int) -> dict[int, list[int]]:
 
 
 @pytest.mark.parametrize(("first", "stop"), [(0, 3), (3, 7), (7, 8), (8, 12), (0, 12), (2, 4)])
-def test_rows_of_destinations_are_read_in_the_order_in_which_they_were_given(
-    first: int, stop: int, shard: Path
-) -> None:
+def test_rows_of_a_destination_keep_their_order(first: int, stop: int, shard: Path) -> None:
     expected: dict[int, list[int]] = {}
     for identity, destination in enumerate(some_rows()[DESTINATION].to_pylist()):
         if first <= destination < stop:
@@ -78,7 +76,7 @@ def test_all_columns_are_read_as_they_were(shard: Path) -> None:
     assert table.sort_by("id").equals(expected)
 
 
-def test_a_batch_is_for_one_job(shard: Path) -> None:
+def test_a_batch_has_rows_for_one_job(shard: Path) -> None:
     reader = pa.ipc.open_file(shard)
     assert reader.num_record_batches == 8
     for number in range(reader.num_record_batches):
@@ -157,7 +155,7 @@ def test_a_changed_byte_anywhere_is_found_or_changes_nothing(shard: Path) -> Non
     assert found > 1000
 
 
-def test_damage_in_rows_of_others_is_left_to_them(shard: Path) -> None:
+def test_damage_in_the_rows_of_other_jobs_is_not_noticed(shard: Path) -> None:
     """Whose batches are not read."""
     reader = pa.ipc.open_file(pa.memory_map(str(shard)))
     number = next(n for n in range(8) if reader.get_batch(n).column(0)[0].as_py() == 7)
@@ -173,7 +171,7 @@ def test_damage_in_rows_of_others_is_left_to_them(shard: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", ["cut off", "empty", "no checksums"])
-def test_what_is_no_shard_is_named_and_deleted_by_the_next_run(kind: str, shard: Path) -> None:
+def test_a_file_that_is_no_shard_is_deleted_by_the_next_run(kind: str, shard: Path) -> None:
     if kind == "no checksums":
         table = some_rows()
         with pa.OSFile(str(shard), "wb") as sink, new_shard(sink, table.schema, shard) as writer:
@@ -196,16 +194,16 @@ def damage(shard: Path) -> None:
         file.write(bytes(20))
 
 
-def test_a_shard_that_is_gone_is_named(shard: Path) -> None:
+def test_a_missing_shard_is_named(shard: Path) -> None:
     shard.unlink()
-    with pytest.raises(MarginCacheError, match=f"{shard}: is missing; start the run again"):
+    with pytest.raises(MarginCacheError, match=f"{shard}: is missing. Start the run again"):
         ids(shard, 0, 12)
     assert list(shard.parent.iterdir()) == []
 
 
 @pytest.mark.parametrize("number", [errno.EIO, errno.ESTALE, errno.EACCES])
 @pytest.mark.parametrize("call", [(pa, "memory_map"), (Path, "stat")])
-def test_a_shard_that_cannot_be_read_just_now_stays(
+def test_a_shard_that_cannot_be_read_at_the_moment_is_kept(
     number: int, call: tuple[object, str], shard: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fail(path: str, **options: object) -> None:
@@ -213,16 +211,14 @@ def test_a_shard_that_cannot_be_read_just_now_stays(
 
     with monkeypatch.context() as patched:
         patched.setattr(*call, fail)
-        said = re.escape(f"{shard}: cannot be read ({os.strerror(number)}); start the run again")
+        said = re.escape(f"{shard}: cannot be read ({os.strerror(number)}). Start the run again")
         with pytest.raises(RetryableError, match=said):
             ids(shard, 0, 12)
     delete_damaged(shard.parent)
     assert ids(shard, 0, 12)
 
 
-def test_a_shard_is_not_blamed_for_want_of_memory(
-    shard: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_lack_of_memory_does_not_mark_a_shard(shard: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(source: pa.NativeFile) -> pa.ipc.RecordBatchFileReader:
         raise pa.ArrowMemoryError("malloc of size 64 failed")
 
@@ -233,7 +229,7 @@ def test_a_shard_is_not_blamed_for_want_of_memory(
     assert list(shard.parent.iterdir()) == [shard]
 
 
-def test_what_has_taken_the_place_of_a_damaged_shard_stays(
+def test_a_shard_that_has_replaced_a_damaged_one_is_kept(
     shard: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As one that another run makes while an outlived job reads the damaged one."""
@@ -254,7 +250,7 @@ def test_what_has_taken_the_place_of_a_damaged_shard_stays(
     assert shard.read_bytes() == whole
 
 
-def test_other_jobs_that_read_a_shard_when_it_is_deleted_go_on(shard: Path) -> None:
+def test_jobs_that_have_opened_a_shard_can_read_it_after_deletion(shard: Path) -> None:
     """As jobs that outlive their run; a machine that has opened a file keeps it."""
     rows = read_rows(shard, some_rows().schema, 0, 12)
     expected = [pa.RecordBatch.from_pylist(b.to_pylist(), b.schema) for b in rows]
@@ -269,7 +265,7 @@ def test_other_jobs_that_read_a_shard_when_it_is_deleted_go_on(shard: Path) -> N
     assert [each.equals(other) for each, other in zip(got, expected, strict=True)] == [True] * 8
 
 
-def test_where_nothing_can_be_marked_the_user_is_told(
+def test_a_shard_that_cannot_be_marked_must_be_deleted_by_the_user(
     shard: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refuse(path: Path, times: tuple[int, int]) -> None:
@@ -277,8 +273,8 @@ def test_where_nothing_can_be_marked_the_user_is_told(
 
     monkeypatch.setattr(os, "utime", refuse)
     damage(shard)
-    said = "delete it and start the run again (Read-only file system)"
-    with pytest.raises(MarginCacheError, match=re.escape(f"{shard}: is damaged; {said}")):
+    said = "Delete it and start the run again (Read-only file system)."
+    with pytest.raises(MarginCacheError, match=re.escape(f"{shard}: is damaged. {said}")):
         ids(shard, 0, 12)
     assert shard.exists()
 

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from margin_cache.errors import MarginCacheError
+from margin_cache.errors import RetryableError
 from margin_cache.margin import shared_filesystem
 from margin_cache.margin.model import Margin
 from margin_cache.margin.shared_filesystem import check_visible, not_visible, wait_until
@@ -32,20 +32,18 @@ def test_the_machine_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_job_needs_the_directory_of_the_margin(prepare: Callable[..., Margin]) -> None:
-    files = prepare().files
-    with pytest.raises(MarginCacheError, match=r"^output_path: .* is not visible on "):
-        check_visible(files, None)
-    files.staging_dir.mkdir(parents=True)
-    check_visible(files, None)
-    files.staging_dir.rename(files.output_dir)
-    check_visible(files, None)
+    staging_dir = prepare().files.staging_dir
+    with pytest.raises(RetryableError, match=r"^output_path: .* is not visible on "):
+        check_visible(staging_dir)
+    staging_dir.mkdir(parents=True)
+    check_visible(staging_dir)
 
 
 def test_a_map_job_needs_its_partitions(prepare: Callable[..., Margin]) -> None:
     margin = prepare()
     margin.files.staging_dir.mkdir(parents=True)
     partition = Path(margin.plan.files_of(0)[0])
-    check_visible(margin.files, str(partition))
+    check_visible(margin.files.staging_dir, str(partition))
     partition.unlink()
-    with pytest.raises(MarginCacheError, match=r"^input_catalog_path: .*Npix=.* is not visible "):
-        check_visible(margin.files, str(partition))
+    with pytest.raises(RetryableError, match=r"^input_catalog_path: .*Npix=.* is not visible on "):
+        check_visible(margin.files.staging_dir, str(partition))

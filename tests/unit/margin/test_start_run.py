@@ -54,7 +54,7 @@ def another_run(margin: Margin) -> Iterator[subprocess.Popen[str]]:
 
 
 @pytest.mark.parametrize("same", [True, False])
-def test_an_older_margin_that_a_killed_run_had_moved_away_is_put_back(
+def test_an_older_margin_that_a_killed_run_had_moved_away_is_restored(
     prepare: Callable[..., Margin], same: bool
 ) -> None:
     """Or the next run would delete it; it may be one that must not be replaced."""
@@ -75,7 +75,7 @@ def test_an_older_margin_that_a_killed_run_had_moved_away_is_put_back(
     assert not margin.files.backup_dir.exists()
 
 
-def test_half_of_an_older_margin_is_not_put_back(
+def test_a_partly_deleted_older_margin_is_not_restored(
     prepare: Callable[..., Margin], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As a run leaves it that is killed while it deletes it, the new one being there."""
@@ -120,7 +120,7 @@ def test_the_same_margin_with_other_parameters_is_refused_too(
     start_margin(other)
 
 
-def test_the_same_name_at_another_place_with_the_same_tmp_dir_is_refused_for_that(
+def test_a_tmp_dir_in_use_for_another_output_path_is_refused(
     prepare: Callable[..., Margin], tmp_path: Path
 ) -> None:
     """The line names what the other run makes, not what nobody is at work at."""
@@ -136,7 +136,7 @@ def test_the_same_name_at_another_place_with_the_same_tmp_dir_is_refused_for_tha
             f"tmp_dir: {margin.files.plan_dir} is in use by another run (process"
         )
         assert f"process {run.pid} on " in said
-        assert f"which makes {margin.files.output_dir.absolute()}; wait" in said
+        assert f"which makes {margin.files.output_dir.absolute()}. Wait" in said
         assert str(tmp_path / "others") not in said
         assert not other.files.staging_dir.exists()
         with pytest.raises(MarginCacheError, match=r"^output_path: .* is being made by another"):
@@ -144,12 +144,12 @@ def test_the_same_name_at_another_place_with_the_same_tmp_dir_is_refused_for_tha
     start_margin(other)
 
 
-def test_another_margin_is_none_of_its_business(prepare: Callable[..., Margin]) -> None:
+def test_another_margin_can_be_made_at_the_same_time(prepare: Callable[..., Margin]) -> None:
     with another_run(prepare()):
         start_margin(prepare(output_artifact_name="margin.wide"))
 
 
-def test_what_another_run_has_locked_is_not_deleted(prepare: Callable[..., Margin]) -> None:
+def test_files_that_another_run_has_locked_are_not_deleted(prepare: Callable[..., Margin]) -> None:
     """Of one for the same place, with other parameters."""
     margin = prepare()
     other = prepare(margin_threshold=61)
@@ -161,7 +161,7 @@ def test_what_another_run_has_locked_is_not_deleted(prepare: Callable[..., Margi
     assert not other.files.plan_dir.exists()
 
 
-def test_what_a_run_of_the_same_plan_elsewhere_has_locked_is_not_deleted(
+def test_files_of_a_run_with_another_tmp_dir_are_not_deleted(
     prepare: Callable[..., Margin], tmp_path: Path
 ) -> None:
     """It has another tmp_dir, and so another lock of the plan, but the same staging directory."""
@@ -175,7 +175,7 @@ def test_what_a_run_of_the_same_plan_elsewhere_has_locked_is_not_deleted(
     assert not margin.files.staging_dir.exists()
 
 
-def test_locks_of_a_killed_run_hold_nobody_up(prepare: Callable[..., Margin]) -> None:
+def test_locks_of_a_killed_run_are_released(prepare: Callable[..., Margin]) -> None:
     margin = prepare()
     with another_run(margin) as run:
         run.kill()
@@ -183,10 +183,10 @@ def test_locks_of_a_killed_run_hold_nobody_up(prepare: Callable[..., Margin]) ->
     start_margin(margin)
 
 
-def test_a_plan_that_the_disk_has_no_room_for_is_refused(prepare: Callable[..., Margin]) -> None:
+def test_a_full_disk_is_reported_with_the_plan(prepare: Callable[..., Margin]) -> None:
     margin = replace(prepare(), is_plan_new=True)
     margin.files.plan.unlink()
-    said = f"{margin.files.plan}: cannot be written to .File too large."
+    said = f"{margin.files.plan}: cannot be written .File too large."
     with pytest.raises(MarginCacheError, match=said), files_end_at(1000):
         start_margin(margin)
     assert not margin.files.plan.exists()
@@ -195,5 +195,5 @@ def test_a_plan_that_the_disk_has_no_room_for_is_refused(prepare: Callable[..., 
 def test_a_directory_that_cannot_be_made_is_named(prepare: Callable[..., Margin]) -> None:
     margin = prepare()
     Path("results").touch()
-    with pytest.raises(MarginCacheError, match=r"results.*: cannot be written to \("):
+    with pytest.raises(MarginCacheError, match=r"results.*: cannot be written \("):
         start_margin(margin)

@@ -1,4 +1,4 @@
-"""Jobs find options in configuration files; from the command line come only harmless ones."""
+"""Jobs find options in configuration files; those of the command line must be no secrets."""
 
 import json
 from pathlib import Path
@@ -6,10 +6,12 @@ from typing import Any
 
 import pytest
 import yaml
+from margin_cache.config.model import MarginSettings
 from margin_cache.errors import MarginCacheError
 from margin_cache.margin.storage_options import (
     OptionsSource,
     find_source,
+    find_sources,
     load_options,
     save_source,
 )
@@ -31,19 +33,19 @@ def saved(source: OptionsSource, path: Path) -> dict[str, Any]:
     return load_options(path)
 
 
-def test_options_of_files_are_not_written(tmp_path: Path) -> None:
+def test_options_of_files_are_not_saved(tmp_path: Path) -> None:
     config = written(tmp_path / "a.yaml", {"input_storage_options": OPTIONS})
     source = find_source(KEY, OPTIONS, 0, [config])
     assert source == OptionsSource(KEY, (str(config),), 0)
     assert saved(source, tmp_path / "storage.json") == OPTIONS
 
 
-def test_files_are_joined_as_snakemake_joins_them(tmp_path: Path) -> None:
+def test_files_are_merged_as_snakemake_merges_them(tmp_path: Path) -> None:
     first = written(tmp_path / "a.yaml", {"input_storage_options": OPTIONS, "other": 1})
     second = {"input_storage_options": {"key": "b", "client_kwargs": {"verify": False}}}
     files = [first, written(tmp_path / "b.yaml", second)]
-    joined = {**OPTIONS, "key": "b", "client_kwargs": {"region_name": "x", "verify": False}}
-    assert saved(find_source(KEY, joined, 0, files), tmp_path / "storage.json") == joined
+    merged = {**OPTIONS, "key": "b", "client_kwargs": {"region_name": "x", "verify": False}}
+    assert saved(find_source(KEY, merged, 0, files), tmp_path / "storage.json") == merged
 
 
 def test_margins_have_options_of_their_own(tmp_path: Path) -> None:
@@ -67,7 +69,7 @@ def test_margins_have_options_of_their_own(tmp_path: Path) -> None:
         {},
     ],
 )
-def test_harmless_options_may_come_from_the_command_line(
+def test_options_without_secrets_may_come_from_the_command_line(
     options: dict[str, Any], tmp_path: Path
 ) -> None:
     source = find_source(KEY, options, 0, [tmp_path / "none.yaml"])
@@ -84,7 +86,7 @@ def test_harmless_options_may_come_from_the_command_line(
         ({"endpoint_url": f"http://user:{SECRET}@host"}, "endpoint_url"),
     ],
 )
-def test_others_from_the_command_line_are_refused(
+def test_possible_secrets_from_the_command_line_are_refused(
     options: dict[str, Any], name: str, tmp_path: Path
 ) -> None:
     with pytest.raises(MarginCacheError, match=f"input_storage_options: {name}") as error:
@@ -92,22 +94,41 @@ def test_others_from_the_command_line_are_refused(
     assert SECRET not in str(error.value)
 
 
-def test_options_that_are_gone_are_missed(tmp_path: Path) -> None:
+def test_removed_options_are_an_error(tmp_path: Path) -> None:
     config = written(tmp_path / "a.yaml", {"input_storage_options": OPTIONS})
     save_source(find_source(KEY, OPTIONS, 0, [config]), tmp_path / "storage.json")
     config.unlink()
-    with pytest.raises(MarginCacheError, match=r"are not in .*a.yaml any more"):
+    with pytest.raises(MarginCacheError, match=r"not in .*a.yaml any more"):
         load_options(tmp_path / "storage.json")
 
 
-def test_without_a_file_there_are_no_options(tmp_path: Path) -> None:
+def test_missing_source_has_no_options(tmp_path: Path) -> None:
     assert load_options(tmp_path / "none.json") == {}
 
 
-def test_a_file_that_says_the_same_is_not_written_again(tmp_path: Path) -> None:
+def test_unchanged_source_is_not_saved_again(tmp_path: Path) -> None:
     path = tmp_path / "storage.json"
     save_source(OptionsSource(KEY, options={"anon": True}), path)
     made = path.stat().st_ino
     save_source(OptionsSource(KEY, options={"anon": True}), path)
     assert path.stat().st_ino == made
     assert json.loads(path.read_text())["options"] == {"anon": True}
+
+
+def settings(catalog: str, output: str, **options: Any) -> MarginSettings:
+    return MarginSettings(input_catalog_path=catalog, output_path=output, **options)
+
+
+def test_sources_are_found_for_urls_only(tmp_path: Path) -> None:
+    anon = {"input_storage_options": {"anon": True}, "output_storage_options": {"anon": False}}
+    found = find_sources(
+        [
+            settings("sky", "results", **anon),
+            settings("s3://a/sky", "results", **anon),
+            settings("sky", "s3://a/results", **anon),
+        ],
+        [],
+    )
+    source = OptionsSource("input_storage_options", options={"anon": True})
+    output = OptionsSource("output_storage_options", options={"anon": False})
+    assert found == [(None, None), (source, None), (None, output)]

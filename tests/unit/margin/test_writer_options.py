@@ -83,7 +83,7 @@ def test_columns_of_all_types_are_written_as_in_the_primary(
 
 
 @pytest.mark.parametrize("encoding", [*TYPES_OF_ENCODINGS, "NONSENSE"])
-def test_an_encoding_that_a_type_cannot_have_is_left_to_pyarrow(encoding: str) -> None:
+def test_an_encoding_that_a_type_cannot_have_is_not_used(encoding: str) -> None:
     """Of a column that has another type in a file than in the margin, say."""
     column = ColumnOptions(dictionary=False, encoding=encoding)
     leaves = leaf_columns(TYPED.schema)
@@ -98,20 +98,20 @@ def test_an_encoding_that_a_type_cannot_have_is_left_to_pyarrow(encoding: str) -
     } == possible
 
 
-def test_a_name_with_a_dot_takes_nothing_from_a_column_inside_another() -> None:
+def test_a_name_with_a_dot_does_not_change_a_nested_column() -> None:
     table = pa.table({"a.b": ["x", "y"], "a": [{"b": 1}, {"b": 2}]})
     column = ColumnOptions(dictionary=False, encoding="DELTA_BINARY_PACKED")
     footer = written(PrimaryOptions(columns={"a.b": column}), table)
     assert footer.num_rows == 2
 
 
-def test_columns_that_the_primary_does_not_have_are_written_by_default() -> None:
+def test_columns_that_the_primary_lacks_get_the_defaults() -> None:
     options = writer_options(PARAMETERS, pa.schema({"margin_Npix": pa.int64()}))
     assert options["use_dictionary"] == options["write_statistics"] == ["margin_Npix"]
     assert options["column_encoding"] is None
 
 
-def test_rows_are_said_to_be_sorted_as_in_the_primary() -> None:
+def test_sorting_columns_are_those_of_the_primary() -> None:
     primary = PrimaryOptions(sorting_columns=[["y", False, True], ["gone", True, False]])
     parameters = replace(PARAMETERS, primary_options=primary)
     options = writer_options(parameters, pa.schema({"x": pa.int8(), "y": pa.int8()}))
@@ -165,7 +165,7 @@ PRIMARY = PrimaryOptions(
         ({"write_statistics": False}, {"write_statistics": False}),
     ],
 )
-def test_options_that_are_given_take_the_place_of_the_primarys(
+def test_write_table_kwargs_override_the_primarys_options(
     given: dict[str, Any], changed: dict[str, Any]
 ) -> None:
     parameters = replace(PARAMETERS, primary_options=PRIMARY)
@@ -180,24 +180,24 @@ def test_options_that_are_given_take_the_place_of_the_primarys(
 @pytest.mark.parametrize(
     ("given", "said"),
     [
-        ({"coerce_timestamps": "ms"}, "coerce_timestamps is none of the options that may be given"),
-        ({"row_group_size": 0}, "row_group_size is 0; give a whole number from 1"),
-        ({"write_batch_size": 0}, "write_batch_size is 0; give a whole number from 1"),
-        ({"row_group_size": True}, "row_group_size is True; give a whole number"),
-        ({"data_page_size": "a"}, "data_page_size is a; give a whole number"),
-        ({"use_dictionary": "ra"}, "use_dictionary is ra; give true, false or a list"),
-        ({"column_encoding": "PLAIN"}, "column_encoding is PLAIN; give a mapping"),
-        ({"use_dictionary": ["dec"]}, "use_dictionary names dec, and there is no such column"),
-        ({"column_encoding": {"dec": "PLAIN"}}, "column_encoding names dec, and there is no such"),
-        ({"column_encoding": {"name": "BYTE_STREAM_SPLIT"}}, "PyArrow refuses that: BYTE_STREAM"),
-        ({"column_encoding": {"name": "RLE"}}, "PyArrow refuses that: "),
-        ({"compression": "lzo"}, "PyArrow refuses that: While LZO"),
-        ({"compression": 3}, "PyArrow refuses that: "),
-        ({"compression_level": "x"}, "PyArrow refuses that: "),
-        ({"data_page_version": "3"}, "PyArrow refuses that: Unsupported Parquet data page version"),
+        ({"coerce_timestamps": "ms"}, "coerce_timestamps is not allowed"),
+        ({"row_group_size": 0}, "row_group_size is 0. Give a whole number from 1"),
+        ({"write_batch_size": 0}, "write_batch_size is 0. Give a whole number from 1"),
+        ({"row_group_size": True}, "row_group_size is True. Give a whole number"),
+        ({"data_page_size": "a"}, "data_page_size is a. Give a whole number"),
+        ({"use_dictionary": "ra"}, "use_dictionary is ra. Give true, false or a list"),
+        ({"column_encoding": "PLAIN"}, "column_encoding is PLAIN. Give a mapping"),
+        ({"use_dictionary": ["dec"]}, "use_dictionary names the column dec, which"),
+        ({"column_encoding": {"dec": "PLAIN"}}, "column_encoding names the column dec, which"),
+        ({"column_encoding": {"name": "BYTE_STREAM_SPLIT"}}, "PyArrow refuses it: BYTE_STREAM"),
+        ({"column_encoding": {"name": "RLE"}}, "PyArrow refuses it: "),
+        ({"compression": "lzo"}, "PyArrow refuses it: While LZO"),
+        ({"compression": 3}, "PyArrow refuses it: "),
+        ({"compression_level": "x"}, "PyArrow refuses it: "),
+        ({"data_page_version": "3"}, "PyArrow refuses it: Unsupported Parquet data page version"),
     ],
 )
-def test_options_that_cannot_be_are_refused(given: dict[str, Any], said: str) -> None:
+def test_invalid_options_are_refused(given: dict[str, Any], said: str) -> None:
     parameters = replace(PARAMETERS, primary_options=PRIMARY, write_table_kwargs=given)
     with pytest.raises(MarginCacheError, match=f"^write_table_kwargs: {said}"):
         check_write_options(parameters, SCHEMA)

@@ -19,8 +19,8 @@ from margin_cache.parquet.footers import (
     joined_size,
     row_ranges,
 )
-from margin_cache.storage.mirror import footer_in
-from margin_cache.storage.missing_parts import Range
+from margin_cache.storage.local_listing import ByteRange as Range
+from margin_cache.storage.local_listing import footer_on_disk
 from support.changed_catalogs import declare_interval
 from support.typed_tables import typed_table
 
@@ -129,7 +129,7 @@ def with_holes(path: Path, ranges: list[Range]) -> Path:
     content = path.read_bytes()
     with other.open("wb") as written:
         os.ftruncate(written.fileno(), len(content))
-        for start, end in [*ranges, *footer_in(path)]:
+        for start, end in [*ranges, *footer_on_disk(path)]:
             os.pwrite(written.fileno(), content[start:end], start)
     return other
 

@@ -40,7 +40,7 @@ def test_files_of_a_partition_are_opened_in_order(tmp_path: Path) -> None:
     found = list(open_files(info, partition_of(info), TABLE.schema))
     assert [part.path.name for part in found] == sorted(names)
     assert [part.size for part in found] == [part.path.stat().st_size for part in found]
-    assert all(part.held == 0 for part in found)
+    assert all(part.bytes_on_disk == 0 for part in found)
 
 
 def test_a_file_that_was_replaced_is_read_as_it_was_opened(tmp_path: Path) -> None:
@@ -66,7 +66,7 @@ def test_downloads_are_deleted_with_the_last_reader(tmp_path: Path) -> None:
     closed: list[Path] = []
 
     class Remote:
-        held = 7
+        bytes_on_disk = 7
 
         def __init__(self, path: Path) -> None:
             self.path = path
@@ -80,7 +80,7 @@ def test_downloads_are_deleted_with_the_last_reader(tmp_path: Path) -> None:
 
     reader: Any = Reader()
     parts = list(open_files(info, partition_of(info), TABLE.schema, reader))
-    assert [part.held for part in parts] == [7] and closed == []
+    assert [part.bytes_on_disk for part in parts] == [7] and closed == []
     path = parts[0].path
     parts.clear()
     gc.collect()

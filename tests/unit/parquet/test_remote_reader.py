@@ -1,17 +1,22 @@
-"""Files come in their order, with footer and positions; few are fetched ahead."""
+"""Ranges of remote files are fetched once; footers and positions of the next files ahead."""
 
+import hashlib
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from margin_cache.errors import MarginCacheError
 from margin_cache.parquet import remote_reader
-from margin_cache.parquet.remote_reader import RemoteReader
-from margin_cache.storage.mirror import Mirror
-from margin_cache.storage.remote_file import RemoteFile
-from margin_cache.storage.stores import Store
+from margin_cache.parquet.remote_reader import RemoteFile, RemoteReader, merge_ranges
+from margin_cache.storage.local_listing import LocalListing
+from margin_cache.storage.object_store import ObjectChanged
+from margin_cache.storage.store_client import StoreClient
 from support.faulty_server import Behaviour, faulty_server
 
 NAMES = [f"file{number}" for number in range(6)]
@@ -28,57 +33,137 @@ def served(tmp_path: Path) -> Iterator[Behaviour]:
 
 @pytest.fixture
 def reader(served: Behaviour, tmp_path: Path) -> Iterator[RemoteReader]:
-    mirror = Mirror(tmp_path / "mirror", served.url, Store(served.url, {}))
-    states = mirror.store.run(mirror.store.states([f"{served.url}/{name}" for name in NAMES]))
-    mirror.place({name: state for name, state in zip(NAMES, states) if state is not None})
+    listing = LocalListing(tmp_path / "listing", served.url, StoreClient(served.url, {}))
+    states = listing.store.run(listing.store.states([f"{served.url}/{name}" for name in NAMES]))
+    listing.add({name: state for name, state in zip(NAMES, states) if state is not None})
 
     def make(path: Path) -> RemoteFile:
         url = f"{served.url}/{path.name}"
-        return RemoteFile(mirror.store, url, path, tmp_path / "private" / path.name)
+        return RemoteFile(listing.store, url, path, tmp_path / "private" / path.name)
 
-    reader = RemoteReader([mirror.root / name for name in NAMES], ["ra"], make)
+    reader = RemoteReader([listing.root / name for name in NAMES], ["ra"], make)
     yield reader
     reader.close()
     assert list((tmp_path / "private").iterdir()) == []
-    mirror.store.close()
+    listing.store.close()
 
 
 def test_files_come_with_their_positions(reader: RemoteReader, tmp_path: Path) -> None:
     for number, name in enumerate(NAMES):
-        file = reader.open(tmp_path / "mirror" / name)
+        file = reader.open(tmp_path / "listing" / name)
         table = pq.read_table(file.path, columns=["ra"])
         assert table["ra"].to_pylist() == [float(number)] * 9000
-        assert file.held < file.size
+        assert file.bytes_on_disk < file.size
 
 
 def test_another_order_is_an_error(reader: RemoteReader, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="before"):
-        reader.open(tmp_path / "mirror" / NAMES[1])
+        reader.open(tmp_path / "listing" / NAMES[1])
 
 
-def test_no_more_bytes_are_ahead_than_allowed(
+def test_prefetching_is_limited(
     reader: RemoteReader, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     size = (tmp_path / NAMES[0]).stat().st_size
     monkeypatch.setattr(remote_reader, "_AHEAD_BYTES", 2 * size + 100)
     for name in NAMES:
-        reader.open(tmp_path / "mirror" / name)
-        assert len(reader._coming) <= 2
+        reader.open(tmp_path / "listing" / name)
+        assert len(reader._ahead) <= 2
 
 
-def test_a_file_that_is_not_parquet_is_left_to_whoever_opens_it(
+def test_files_that_are_not_parquet_are_left_to_the_caller(
     reader: RemoteReader, served: Behaviour, tmp_path: Path
 ) -> None:
-    file = reader.open(tmp_path / "mirror" / NAMES[0])
+    file = reader.open(tmp_path / "listing" / NAMES[0])
     assert file.size == (tmp_path / NAMES[0]).stat().st_size
     (tmp_path / NAMES[5]).unlink()
     for name in NAMES[1:5]:
-        reader.open(tmp_path / "mirror" / name)
+        reader.open(tmp_path / "listing" / name)
 
 
-def test_a_file_that_is_gone_is_an_error(
+def test_removed_object_is_an_error(
     reader: RemoteReader, served: Behaviour, tmp_path: Path
 ) -> None:
     (tmp_path / NAMES[0]).unlink()
-    with pytest.raises(MarginCacheError, match=f"{served.url}/{NAMES[0]}: was changed"):
-        reader.open(tmp_path / "mirror" / NAMES[0])
+    with pytest.raises(MarginCacheError, match=f"{served.url}/{NAMES[0]}: changed"):
+        reader.open(tmp_path / "listing" / NAMES[0])
+
+
+OBJECT = np.random.default_rng(1).bytes(300_000)
+
+RANGES = st.lists(
+    st.tuples(st.integers(0, 10**6), st.integers(0, 10**5)).map(lambda p: (p[0], p[0] + p[1]))
+)
+
+
+@pytest.fixture
+def object_server(tmp_path: Path) -> Iterator[Behaviour]:
+    (tmp_path / "object").write_bytes(OBJECT)
+    with faulty_server(tmp_path) as server:
+        yield server
+
+
+@pytest.fixture
+def opened(object_server: Behaviour, tmp_path: Path) -> Iterator[RemoteFile]:
+    listing = LocalListing(
+        tmp_path / "listing", object_server.url, StoreClient(object_server.url, {})
+    )
+    (state,) = listing.store.run(listing.store.states([f"{object_server.url}/object"]))
+    assert state is not None
+    listing.add({"object": state})
+    url, listed = f"{object_server.url}/object", tmp_path / "listing/object"
+    file = RemoteFile(listing.store, url, listed, tmp_path / "private/object")
+    yield file
+    file.close()
+    file.close()
+    listing.store.close()
+
+
+def test_ranges_are_at_their_offsets_and_the_rest_is_empty(
+    opened: RemoteFile, object_server: Behaviour
+) -> None:
+    opened.fetch([(1000, 2000), (100_000, 150_000), (1500, 2500)])
+    expected = bytearray(len(OBJECT))
+    for start, end in ((1000, 2500), (100_000, 150_000)):
+        expected[start:end] = OBJECT[start:end]
+    assert opened.path.read_bytes() == expected
+    assert object_server.bytes_sent == opened.bytes_on_disk == 51_500
+
+
+def test_no_byte_is_fetched_twice(
+    opened: RemoteFile, object_server: Behaviour, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(remote_reader, "_REQUEST_BYTES", 10_000)
+    rng = np.random.default_rng(2)
+    for start in rng.integers(0, len(OBJECT), 30).tolist():
+        opened.prefetch([(start, min(start + 20_000, len(OBJECT)))])
+    opened.fetch_footer()
+    opened.fetch([(0, len(OBJECT))])
+    assert opened.path.read_bytes() == OBJECT
+    assert object_server.bytes_sent == len(OBJECT)
+
+
+def test_changed_object_is_not_read(opened: RemoteFile, tmp_path: Path) -> None:
+    (tmp_path / "object").write_bytes(hashlib.sha256(OBJECT).digest())
+    with pytest.raises(ObjectChanged):
+        opened.fetch([(0, 10)])
+
+
+def test_closing_deletes_the_file_during_a_download(
+    opened: RemoteFile, object_server: Behaviour
+) -> None:
+    object_server.latency = 0.2
+    opened.prefetch([(0, len(OBJECT))])
+    opened.close()
+    assert not opened.path.exists()
+
+
+@given(RANGES)
+def test_merged_ranges_cover_the_same_with_gaps_between_them(ranges: list[tuple[int, int]]) -> None:
+    merged = merge_ranges(ranges)
+    for start, end in ranges:
+        assert start == end or any(low <= start and end <= high for low, high in merged)
+    for (_, end), (start, _) in pairwise(merged):
+        assert start - end > 16 << 10
+    assert {start for start, _ in merged} <= {start for start, _ in ranges}
+    assert {end for _, end in merged} <= {end for _, end in ranges}

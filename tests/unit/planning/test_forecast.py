@@ -40,7 +40,7 @@ def test_pixels_and_jobs_are_counted(plan):
     assert expected.read == plan.partitions.sizes.sum()
 
 
-def test_what_is_done_is_left_out(plan):
+def test_finished_jobs_are_left_out(plan):
     whole = forecast(plan, SIZES, GROUP, *jobs(plan))
     rest = forecast(plan, SIZES, GROUP, *jobs(plan, 0))
     assert rest.read == plan.partitions.sizes[3:].sum()
@@ -83,7 +83,7 @@ def plan_of(catalog: Path) -> Plan:
 
 
 @pytest.mark.parametrize("name", ["hipparcos", "hipparcos_hats"])
-def test_rows_of_the_demo_sky_are_foreseen(name: str):
+def test_the_forecast_of_the_demo_sky_is_close(name: str):
     """Its margin of 600 arcsec has 3350 rows."""
     plan = plan_of(ROOT / "demo" / name)
     sizes = file_sizes(plan)
@@ -91,7 +91,7 @@ def test_rows_of_the_demo_sky_are_foreseen(name: str):
     assert forecast(plan, sizes, GROUP, *jobs(plan)).rows == pytest.approx(3350, rel=0.1)
 
 
-def test_footers_that_cannot_be_read_do_not_matter(tmp_path: Path):
+def test_damaged_footers_do_not_prevent_a_forecast(tmp_path: Path):
     plan = make_plan(PARAMETERS, partitions_of(4))
     assert file_sizes(plan).row > 0
     assert forecast(plan, file_sizes(plan), GROUP, *jobs(plan)).rows > 0

@@ -51,7 +51,7 @@ def test_jobs_cover_everything_once(per_job: int | str, largest: int, fine: bool
     ("wanted", "jobs"), [(4, 4), (5, 4), (7, 8), (11, 12), (13, 12), (15, 16), (31, 32), (32, 32)]
 )
 @pytest.mark.parametrize("more", [-0.4, 0.4])
-def test_auto_jobs_are_of_about_the_size_wanted_and_equal(
+def test_auto_jobs_are_equal_and_of_about_the_configured_size(
     wanted: int, jobs: int, more: float
 ) -> None:
     pixels = np.arange(12 << 2 * 5)
@@ -106,7 +106,7 @@ def test_reduce_jobs_of_a_name_have_the_same_destinations() -> None:
 
 @pytest.mark.parametrize("job_size_mb", [0.001, 1.0, 1.1, 1.8, 8.0])
 @pytest.mark.parametrize("count", [5000, 6000, 12 << 2 * 6])
-def test_auto_jobs_are_never_too_many_for_snakemake(job_size_mb: float, count: int) -> None:
+def test_auto_makes_at_most_4096_map_jobs(job_size_mb: float, count: int) -> None:
     pixels = np.arange(count)
     sizes = np.full(len(pixels), 10**6)
     partitions = Partitions(np.full(len(pixels), 6), pixels, sizes, np.ones_like(sizes), 0 * sizes)
@@ -116,7 +116,7 @@ def test_auto_jobs_are_never_too_many_for_snakemake(job_size_mb: float, count: i
 
 
 @pytest.mark.parametrize(("order", "jobs"), [(0, 1), (1, 1), (2, 2), (3, 2), (4, 8), (5, 24)])
-def test_reduce_jobs_are_several_where_there_is_work_for_them(order: int, jobs: int) -> None:
+def test_the_number_of_reduce_jobs_follows_the_destinations(order: int, jobs: int) -> None:
     pixels = np.arange(12 << 2 * order)
     sizes = np.full(len(pixels), 1000)
     partitions = Partitions(
@@ -135,7 +135,7 @@ def test_many_tiny_partitions_are_not_one_job() -> None:
 
 
 @pytest.mark.parametrize("threshold", [1.0, 1000.0, 36_000.0])
-def test_reduce_jobs_read_all_that_can_have_rows_for_them(threshold: float) -> None:
+def test_reduce_jobs_read_all_shards_that_can_have_their_rows(threshold: float) -> None:
     parameters = replace(PARAMETERS, threshold=threshold, partitions_per_job=2)
     for seed in range(3):
         plan = make_plan(parameters, partitions_of(seed, targets=4))

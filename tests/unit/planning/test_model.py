@@ -1,5 +1,6 @@
 """A plan is read as it was written, and named after everything that it depends on."""
 
+import re
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,17 @@ import pytest
 from margin_cache.catalog.model import CatalogInfo
 from margin_cache.errors import MarginCacheError
 from margin_cache.parquet.primary_options import ColumnOptions, PrimaryOptions
-from margin_cache.planning.model import MarginParameters, Plan, load_plan, save_plan
+from margin_cache.planning.model import (
+    MarginParameters,
+    Plan,
+    describe,
+    describe_job,
+    is_current,
+    job_label,
+    library_version,
+    load_plan,
+    save_plan,
+)
 from support.plans import PARAMETERS, make_plan, partitions_of
 from support.typed_tables import typed_table
 
@@ -40,19 +51,19 @@ def test_plan_is_read_as_it_was_written(tmp_path: Path) -> None:
         load_plan(tmp_path / "none.npz")
 
 
-def test_a_plan_in_the_place_of_another_is_not_taken_for_it(tmp_path: Path) -> None:
+def test_a_plan_in_the_directory_of_another_plan_is_refused(tmp_path: Path) -> None:
     plan = make_plan(PARAMETERS, partitions_of(1))
     other = replace(plan, parameters=replace(PARAMETERS, threshold=PARAMETERS.threshold + 1))
     path = tmp_path / other.plan_id / "plan.npz"
     save_plan(plan, path)
-    with pytest.raises(MarginCacheError, match=r"plan\.npz: is damaged, or another plan; start"):
+    with pytest.raises(MarginCacheError, match=r"plan\.npz: is damaged, or another plan. Start"):
         load_plan(path)
 
 
 @pytest.mark.parametrize(
     ("place", "value"), [(8, 1), (8, 0x20), (8, 0x40), (10, 1), (10, 14), (10, 99)]
 )
-def test_a_plan_with_damage_in_what_says_how_it_is_stored_is_named(
+def test_a_plan_with_a_damaged_archive_directory_is_named(
     place: int, value: int, tmp_path: Path
 ) -> None:
     """Bytes of the archive's list of members: flags, as of encryption, and the compression."""
@@ -62,7 +73,7 @@ def test_a_plan_with_damage_in_what_says_how_it_is_stored_is_named(
     content = bytearray(path.read_bytes())
     content[content.index(b"PK\1\2") + place] = value
     path.write_bytes(content)
-    with pytest.raises(MarginCacheError, match=r"plan\.npz: is damaged, or another plan; start"):
+    with pytest.raises(MarginCacheError, match=r"plan\.npz: is damaged, or another plan. Start"):
         load_plan(path)
 
 
@@ -139,7 +150,7 @@ def with_change(plan: Plan, name: str, partition: int) -> Plan:
 
 
 @pytest.mark.parametrize("name", ["sizes", "times", "parts"])
-def test_only_jobs_that_read_a_partition_are_named_anew_when_it_changes(name: str) -> None:
+def test_a_changed_partition_renames_only_the_jobs_that_read_it(name: str) -> None:
     plan = make_plan(replace(PARAMETERS, partitions_per_job=2), partitions_of(3))
     other = with_change(plan, name, 5)
     renamed = [job for job, new in enumerate(other.map_names) if new != plan.map_names[job]]
@@ -165,3 +176,101 @@ def test_files_of_a_margin_are_named_by_its_suffix(suffix: str, name: str, expec
     )
     plan.destination_orders[0], plan.destination_pixels[0] = 4, 7
     assert plan.margin_path(0) == expected
+
+
+# --- names of jobs ------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("orders", "pixels", "words", "name"),
+    [
+        ([4, 2, 1], [254, 7, 21], "3 things, 4/254 to 1/21", "o4p254-o1p21"),
+        ([4, 4], [254, 255], "2 things, 4/254 to 4/255", "o4p254-o4p255"),
+        ([0], [11], "1 thing, 0/11", "o0p11"),
+    ],
+)
+def test_first_and_last_pixel_are_named(orders, pixels, words, name):
+    arrays = np.array(orders), np.array(pixels)
+    assert describe(*arrays, "thing") == words
+    assert job_label(*arrays) == name
+
+
+def test_jobs_describe_their_first_and_last_pixel():
+    partitions = partitions_of(7)
+    plan = make_plan(replace(PARAMETERS, partitions_per_job=4), partitions)
+    first, *_, last = plan.map_names
+    orders, pixels = partitions.orders, partitions.pixels
+    assert re.match(rf"00000-o{orders[0]}p{pixels[0]}-o{orders[3]}p{pixels[3]}-[0-9a-f]+$", first)
+    assert plan.covered_by_map_job(first) == (
+        f"4 partitions, {orders[0]}/{pixels[0]} to {orders[3]}/{pixels[3]}"
+    )
+    assert plan.covered_by_map_job(last).endswith(f"{orders[-1]}/{pixels[-1]}")
+    orders, pixels = plan.destination_orders, plan.destination_pixels
+    assert plan.covered_by_reduce_job(plan.reduce_names[1]) == (
+        f"4 pixels, {orders[4]}/{pixels[4]} to {orders[7]}/{pixels[7]}"
+    )
+    assert f"-o{orders[4]}p{pixels[4]}-" in plan.reduce_names[1]
+
+
+@pytest.mark.parametrize(
+    ("job", "words"),
+    [("00003-o4p254-o1p21-ab12", "4/254 to 1/21"), ("00000-o0p11-0f", "0/11")],
+)
+def test_the_name_of_a_job_describes_its_pixels(job, words):
+    assert describe_job(job) == words
+
+
+# --- versions of the library --------------------------------------------------------------
+
+
+@pytest.fixture
+def library(tmp_path: Path) -> Path:
+    (tmp_path / "healpix").mkdir()
+    (tmp_path / "healpix" / "boundary.py").write_text("x = 1\n")
+    (tmp_path / "errors.py").write_text("")
+    return tmp_path
+
+
+def test_a_release_is_its_version_whatever_the_code(library: Path) -> None:
+    assert library_version("1.2.0", library) == "1.2.0"
+
+
+def test_a_version_in_development_changes_with_every_file(library: Path) -> None:
+    seen = {library_version("1.2.0.dev0", library)}
+    (library / "healpix" / "boundary.py").write_text("x = 2\n")
+    seen.add(library_version("1.2.0.dev0", library))
+    (library / "errors.py").rename(library / "mistakes.py")
+    seen.add(library_version("1.2.0.dev0", library))
+    (library / "mistakes.py").unlink()
+    seen.add(library_version("1.2.0.dev0", library))
+    assert len(seen) == 4
+    assert all(version.startswith("1.2.0.dev0+") for version in seen)
+
+
+def test_a_version_in_development_is_the_same_for_the_same_code(library: Path) -> None:
+    before = library_version("1.2.0.dev0", library)
+    (library / "healpix" / "__pycache__").mkdir()
+    (library / "healpix" / "__pycache__" / "boundary.pyc").write_bytes(b"compiled")
+    assert library_version("1.2.0.dev0", library) == before
+
+
+def test_the_audit_does_not_change_the_version(library: Path) -> None:
+    before = library_version("1.2.0.dev0", library)
+    (library / "audit").mkdir()
+    (library / "audit" / "distance.py").write_text("x = 1\n")
+    assert library_version("1.2.0.dev0", library) == before
+
+
+@pytest.mark.parametrize(
+    ("made", "now", "good"),
+    [
+        ("1.0.0", "1.0.0", True),
+        ("1.0.0", "1.1.0", True),
+        ("1.1.0.dev0+a", "1.1.0.dev0+a", True),
+        ("1.1.0.dev0+a", "1.1.0.dev0+b", False),
+        ("1.1.0.dev0+a", "1.1.0", False),
+        ("1.0.0", "1.1.0.dev0+a", False),
+    ],
+)
+def test_margins_of_another_release_are_current(made: str, now: str, good: bool) -> None:
+    assert is_current(made, now) == good

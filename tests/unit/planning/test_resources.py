@@ -47,7 +47,7 @@ def plan_of(
     return margin.plan
 
 
-def test_an_attempt_asks_for_memory_and_time_in_proportion():
+def test_memory_and_time_are_proportional_to_the_attempt():
     request = Request(mem_mb=500, disk_mb=20, runtime=15)
     assert request.at(1) == request
     assert request.at(3) == Request(mem_mb=1500, disk_mb=20, runtime=45)
@@ -99,7 +99,7 @@ def test_finishing_asks_for_more_with_more_columns(tmp_path: Path, catalog: Path
     assert finish_request(plan, wide).mem_mb > finish_request(plan, GROUP).mem_mb
 
 
-def test_finishing_asks_for_more_if_hats_makes_further_files(tmp_path: Path, catalog: Path):
+def test_finishing_asks_for_more_if_hats_makes_optional_files(tmp_path: Path, catalog: Path):
     plan = plan_of(catalog, tmp_path)
     more = replace(plan.parameters, optional_files=["create_summary_md"])
     few, many = (finish_request(each, GROUP) for each in (plan, replace(plan, parameters=more)))
@@ -121,7 +121,7 @@ def test_the_largest_row_group_is_that_of_the_largest_partition(tmp_path: Path):
     assert 1 < group.expansion < 2
 
 
-def test_columns_that_are_read_at_once_are_small_or_one(
+def test_columns_that_are_read_at_once_are_small_or_a_single_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setattr(polars_rows, "_LEAST_BYTES", 8 * 10**6)
@@ -137,7 +137,7 @@ def test_columns_that_are_read_at_once_are_small_or_one(
     assert 8 < group.read_mb < group.size_mb
 
 
-def test_a_damaged_partition_is_left_to_the_job_that_reads_it(tmp_path: Path):
+def test_a_damaged_partition_does_not_prevent_a_request(tmp_path: Path):
     path = small_catalog(tmp_path / "sky", rows=3000, max_rows=500)
     plan = plan_of(path, tmp_path, None)
     for file in path.rglob("Npix=*.parquet"):
@@ -146,7 +146,7 @@ def test_a_damaged_partition_is_left_to_the_job_that_reads_it(tmp_path: Path):
     assert largest_row_group(plan).size_mb == size
 
 
-def test_jobs_of_an_audit_ask_for_more_where_there_is_more(catalog: Path, tmp_path: Path) -> None:
+def test_jobs_of_an_audit_ask_for_more_for_larger_catalogs(catalog: Path, tmp_path: Path) -> None:
     small, large = (plan_of(catalog, tmp_path, megabytes) for megabytes in (30.0, 3000.0))
     one, other = (audit_pixels_request(plan, GROUP, 10) for plan in (small, large))
     assert one.mem_mb < other.mem_mb

@@ -1,4 +1,4 @@
-"""Directories are replaced, not merged, and half of one is not taken for all of it."""
+"""Directories are replaced, not merged, and a partly deleted one has another name."""
 
 import errno
 from pathlib import Path
@@ -14,7 +14,7 @@ def names_in(directory: Path) -> list[str]:
 
 @pytest.mark.parametrize("before", [False, True])
 @pytest.mark.parametrize("left_over", [False, True])
-def test_a_directory_takes_the_place_of_another_and_is_not_merged_with_it(
+def test_directory_is_replaced_and_not_merged(
     before: bool, left_over: bool, tmp_path: Path
 ) -> None:
     new, target, old = (tmp_path / name for name in ("new", "target", "old"))
@@ -27,7 +27,7 @@ def test_a_directory_takes_the_place_of_another_and_is_not_merged_with_it(
     assert names_in(target) == ["new"]
 
 
-def test_what_was_there_stays_if_there_is_nothing_to_replace_it_with(tmp_path: Path) -> None:
+def test_old_directory_stays_if_the_new_one_is_missing(tmp_path: Path) -> None:
     target = tmp_path / "target"
     target.mkdir()
     (target / "file").touch()
@@ -36,7 +36,7 @@ def test_what_was_there_stays_if_there_is_nothing_to_replace_it_with(tmp_path: P
     assert names_in(tmp_path) == ["target"] and names_in(target) == ["file"]
 
 
-def test_what_was_there_is_put_back_if_the_new_one_cannot_be_moved(
+def test_old_directory_is_restored_if_the_new_one_cannot_be_moved(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     target, new, old = (tmp_path / name for name in ("target", "new", "old"))
@@ -56,10 +56,10 @@ def test_what_was_there_is_put_back_if_the_new_one_cannot_be_moved(
     assert names_in(tmp_path) == ["new", "target"] and names_in(target) == ["target"]
 
 
-def test_a_directory_that_may_not_be_deleted_stays_whole(
+def test_directory_that_cannot_be_renamed_stays_complete(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As one of another user; a run that finds its margin complete has not failed for that."""
+    """For instance one of another user; it is not an error."""
 
     def refuse(self: Path, to: Path) -> Path:
         raise PermissionError(errno.EPERM, "Operation not permitted")
@@ -73,7 +73,7 @@ def test_a_directory_that_may_not_be_deleted_stays_whole(
 
 
 @pytest.mark.parametrize("interrupted", [False, True])
-def test_half_of_a_directory_is_not_taken_for_all_of_it(
+def test_interrupted_deletion_leaves_another_name(
     tmp_path: Path, interrupted: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = tmp_path / "directory"

@@ -1,4 +1,4 @@
-"""Files are whole or not there, locks are held, and directories are replaced, not merged."""
+"""Files are complete or absent, locks exclude other processes."""
 
 import errno
 import fcntl
@@ -28,6 +28,7 @@ from margin_cache.storage.files import (
     is_temporary,
     link_or_copy,
     read_json,
+    size_text,
     with_file_name,
     write_json,
     write_text,
@@ -44,7 +45,7 @@ def names_in(directory: Path) -> list[str]:
 # --- atomic_path ----------------------------------------------------------------------------
 
 
-def test_a_file_appears_only_when_it_is_whole(tmp_path: Path) -> None:
+def test_file_appears_only_when_complete(tmp_path: Path) -> None:
     path = tmp_path / "deep" / "er" / "file"
     with atomic_path(path) as temporary:
         temporary.write_text("half")
@@ -55,7 +56,7 @@ def test_a_file_appears_only_when_it_is_whole(tmp_path: Path) -> None:
     assert names_in(path.parent) == ["file"]
 
 
-def test_what_cannot_be_written_is_named_by_its_final_name(tmp_path: Path) -> None:
+def test_errors_of_writing_have_the_final_name(tmp_path: Path) -> None:
     """A system that has no room, as PyArrow and as Python say it, names no file."""
     path = tmp_path / "file"
     table = pa.table({"x": np.arange(10_000)})
@@ -72,20 +73,20 @@ def test_what_cannot_be_written_is_named_by_its_final_name(tmp_path: Path) -> No
     assert names_in(tmp_path) == []
 
 
-def test_errors_that_name_another_file_do_so(tmp_path: Path) -> None:
+def test_errors_about_another_file_keep_its_name(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError) as caught, atomic_path(tmp_path / "file"):
         (tmp_path / "other").read_text()
     assert caught.value.filename == str(tmp_path / "other")
 
 
-def test_errors_of_reading_name_the_file(tmp_path: Path) -> None:
+def test_errors_of_reading_have_the_file_name(tmp_path: Path) -> None:
     with pytest.raises(OSError) as caught, with_file_name(tmp_path / "file"):
         raise OSError("the disk is on fire")
     assert caught.value.filename == str(tmp_path / "file")
     assert caught.value.strerror == "the disk is on fire"
 
 
-def test_what_pyarrow_cannot_make_names_the_file_in_one_line(tmp_path: Path) -> None:
+def test_errors_of_pyarrow_become_one_line_with_the_file_name(tmp_path: Path) -> None:
     path = tmp_path / "file"
     with pytest.raises(MarginCacheError) as caught, atomic_path(path):
         raise pa.ArrowInvalid("no such value\nat all")
@@ -94,9 +95,7 @@ def test_what_pyarrow_cannot_make_names_the_file_in_one_line(tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt])
-def test_a_write_that_fails_leaves_the_file_of_before_and_nothing_else(
-    error: type[BaseException], tmp_path: Path
-) -> None:
+def test_failed_write_leaves_the_old_file_only(error: type[BaseException], tmp_path: Path) -> None:
     path = tmp_path / "file"
     path.write_text("before")
     with pytest.raises(error), atomic_path(path) as temporary:
@@ -106,13 +105,13 @@ def test_a_write_that_fails_leaves_the_file_of_before_and_nothing_else(
     assert names_in(tmp_path) == ["file"]
 
 
-def test_a_block_that_writes_nothing_makes_no_file(tmp_path: Path) -> None:
+def test_empty_block_makes_no_file(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError), atomic_path(tmp_path / "file"):
         pass
     assert names_in(tmp_path) == []
 
 
-def test_two_writers_of_one_file_do_not_meet(tmp_path: Path) -> None:
+def test_concurrent_writers_do_not_conflict(tmp_path: Path) -> None:
     path = tmp_path / "file"
     with atomic_path(path) as one, atomic_path(path) as other:
         assert one != other
@@ -122,7 +121,7 @@ def test_two_writers_of_one_file_do_not_meet(tmp_path: Path) -> None:
     assert names_in(tmp_path) == ["file"]
 
 
-def test_a_file_is_on_disk_before_it_gets_its_name(
+def test_file_is_flushed_before_it_is_renamed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path, synced = tmp_path / "file", []
@@ -136,10 +135,10 @@ def test_a_file_is_on_disk_before_it_gets_its_name(
     assert synced == [7] and path.exists()
 
 
-def test_many_files_are_there_at_the_end_and_whole(
+def test_many_files_are_complete_at_the_end(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(files, "_MOST_STARTED", 7)
+    monkeypatch.setattr(files, "_MAX_OPEN", 7)
     contents = {tmp_path / f"{n % 3}" / f"{n}": pa.py_buffer(bytes([n]) * n) for n in range(20)}
     with atomic_files() as write:
         for path, content in contents.items():
@@ -152,7 +151,7 @@ def test_many_files_are_there_at_the_end_and_whole(
     assert sum(file.is_file() for file in tmp_path.rglob("*")) == len(contents)
 
 
-def test_many_files_are_on_disk_before_they_get_their_names(
+def test_many_files_are_flushed_before_they_are_renamed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     synced = []
@@ -168,7 +167,7 @@ def test_many_files_are_on_disk_before_they_get_their_names(
     assert synced == [0, 1, 2] and names_in(tmp_path) == ["0", "1", "2"]
 
 
-def test_one_of_many_files_that_cannot_be_written_is_named(tmp_path: Path) -> None:
+def test_error_of_many_files_names_the_file(tmp_path: Path) -> None:
     with pytest.raises(OSError) as caught, files_end_at(1000), atomic_files() as write:
         for number in range(9):
             write(tmp_path / f"{number}", pa.py_buffer(bytes(999 + number)))
@@ -176,7 +175,7 @@ def test_one_of_many_files_that_cannot_be_written_is_named(tmp_path: Path) -> No
     assert names_in(tmp_path) == []
 
 
-def test_a_block_that_fails_leaves_none_of_many_files_and_no_descriptors(tmp_path: Path) -> None:
+def test_failed_block_leaves_no_files_and_no_descriptors(tmp_path: Path) -> None:
     open_before = len(names_in(Path("/proc/self/fd")))
     with pytest.raises(KeyError), atomic_files() as write:
         write(tmp_path / "0", pa.py_buffer(b"x"))
@@ -193,14 +192,14 @@ def test_a_block_that_fails_leaves_none_of_many_files_and_no_descriptors(tmp_pat
         *(("a.tmp", False), (".a", False), (".notes.txt", False), ("a", False)),
     ],
 )
-def test_only_names_that_are_given_here_are_temporary(name: str, temporary: bool) -> None:
+def test_temporary_names_are_recognized(name: str, temporary: bool) -> None:
     assert is_temporary(name) == temporary
 
 
 # --- text, JSON, digests --------------------------------------------------------------------
 
 
-def test_text_is_utf_8_and_json_is_read_as_it_was_written(tmp_path: Path) -> None:
+def test_text_is_utf_8_and_json_round_trips(tmp_path: Path) -> None:
     write_text(tmp_path / "text", "ö☆\n")
     assert (tmp_path / "text").read_bytes() == "ö☆\n".encode()
     value = {"name": "é☆", "list": [1, 2.5, None], "deep": {"x": True}}
@@ -211,21 +210,21 @@ def test_text_is_utf_8_and_json_is_read_as_it_was_written(tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize("content", [None, b"", b'{"half": ', b"\xff\xfe{}"])
-def test_json_that_is_missing_or_damaged_is_none(content: bytes | None, tmp_path: Path) -> None:
+def test_missing_or_damaged_json_is_none(content: bytes | None, tmp_path: Path) -> None:
     if content is not None:
         (tmp_path / "file").write_bytes(content)
     assert read_json(tmp_path / "file") is None
     assert read_json(tmp_path / "file" / "below") is None
 
 
-def test_size_is_compared_and_a_missing_file_has_none(tmp_path: Path) -> None:
+def test_size_of_a_missing_file_never_matches(tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"123")
     assert has_size(tmp_path / "file", 3)
     assert not has_size(tmp_path / "file", 2)
     assert not has_size(tmp_path / "none", 0)
 
 
-def test_digest_is_that_of_the_content_alone(tmp_path: Path) -> None:
+def test_digest_depends_on_the_content_only(tmp_path: Path) -> None:
     large = bytes(3_000_000)
     for name, content in {
         "a": large,
@@ -242,7 +241,7 @@ def test_digest_is_that_of_the_content_alone(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("links", [True, False])
-def test_a_second_name_has_the_same_content_with_and_without_hard_links(
+def test_link_or_copy_works_with_and_without_hard_links(
     links: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     source, target = tmp_path / "source", tmp_path / "deep" / "target"
@@ -259,7 +258,7 @@ def test_a_second_name_has_the_same_content_with_and_without_hard_links(
     assert names_in(target.parent) == ["target"]
 
 
-def test_a_second_name_replaces_nothing_and_is_that_of_what_a_link_leads_to(tmp_path: Path) -> None:
+def test_link_or_copy_follows_links_and_replaces_nothing(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("content")
     (tmp_path / "link").symlink_to(tmp_path / "file")
     link_or_copy(tmp_path / "link", tmp_path / "second")
@@ -285,7 +284,7 @@ with exclusive_lock(Path(sys.argv[1])):
 
 
 @pytest.mark.parametrize("kind", ["file", "directory"])
-def test_a_lock_keeps_another_process_out_until_it_is_released(kind: str, tmp_path: Path) -> None:
+def test_lock_excludes_other_processes_until_released(kind: str, tmp_path: Path) -> None:
     path = tmp_path / "locked"
     path.mkdir() if kind == "directory" else path.touch()
     command = [sys.executable, "-c", TAKE_LOCK, path]
@@ -301,7 +300,7 @@ def test_a_lock_keeps_another_process_out_until_it_is_released(kind: str, tmp_pa
             other.kill()
 
 
-def test_a_lock_is_released_when_its_block_fails(tmp_path: Path) -> None:
+def test_failed_block_releases_the_lock(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="in the block"), exclusive_lock(tmp_path):
         raise ValueError("in the block")
     descriptor = os.open(tmp_path, os.O_RDONLY)
@@ -311,13 +310,13 @@ def test_a_lock_is_released_when_its_block_fails(tmp_path: Path) -> None:
         os.close(descriptor)
 
 
-def test_what_is_not_there_cannot_be_locked(tmp_path: Path) -> None:
+def test_missing_file_cannot_be_locked(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError), exclusive_lock(tmp_path / "none"):
         pass
 
 
 @pytest.mark.parametrize(("umask", "mode"), [(0o022, 0o644), (0o002, 0o664), (0o077, 0o600)])
-def test_who_may_use_a_lock_is_as_the_umask_says(tmp_path: Path, umask: int, mode: int) -> None:
+def test_lock_file_follows_the_umask(tmp_path: Path, umask: int, mode: int) -> None:
     old = os.umask(umask)
     try:
         descriptor = acquire_lock(tmp_path / "lock", "")
@@ -328,7 +327,7 @@ def test_who_may_use_a_lock_is_as_the_umask_says(tmp_path: Path, umask: int, mod
     assert stat.S_IMODE((tmp_path / "lock").stat().st_mode) == mode
 
 
-def test_a_lock_of_another_user_is_held_only_while_it_is() -> None:
+def test_lock_of_another_user_is_recognized() -> None:
     """Though it cannot be written to."""
 
     def say(path: Path) -> None:
@@ -344,10 +343,28 @@ def test_a_lock_of_another_user_is_held_only_while_it_is() -> None:
         assert raised_to_nobody(partial(say, lock)) == "RuntimeError: held: False"
 
 
-def test_files_that_are_written_may_be_read_by_whom_the_umask_lets(tmp_path: Path) -> None:
+def test_written_files_follow_the_umask(tmp_path: Path) -> None:
     old = os.umask(0o022)
     try:
         write_text(tmp_path / "file", "")
     finally:
         os.umask(old)
     assert stat.S_IMODE((tmp_path / "file").stat().st_mode) == 0o644
+
+
+@pytest.mark.parametrize(
+    ("size", "text"),
+    [
+        (0, "0 B"),
+        (999, "999 B"),
+        (999.6, "1 kB"),
+        (1000, "1 kB"),
+        (3_857_414, "3.86 MB"),
+        (999_400_000, "999 MB"),
+        (999_600_000, "1 GB"),
+        (2.5e12, "2.5 TB"),
+        (1e17, "100 PB"),
+    ],
+)
+def test_size_text_has_three_digits(size: float, text: str) -> None:
+    assert size_text(size) == text

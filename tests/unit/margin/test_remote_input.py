@@ -1,5 +1,6 @@
-"""A map job fetches its partitions into a directory of its own, which goes when it ends."""
+"""A map job downloads its partitions into a directory of its own, which is deleted at its end."""
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,19 +12,26 @@ from margin_cache.errors import MarginCacheError
 from margin_cache.margin import map as mapping
 from margin_cache.margin.map import map_partitions
 from margin_cache.margin.model import Margin, load_margins, save_margin
+from margin_cache.margin.paths import PlanFiles
 from margin_cache.margin.prepare import prepare_margins
-from margin_cache.margin.remote_partitions import remote_reader, use_mirror
+from margin_cache.margin.remote_input import (
+    _download_lock,
+    delete_downloads,
+    remote_reader,
+    use_catalog_listing,
+)
 from margin_cache.parquet.footers import column_ranges
-from margin_cache.storage import missing_parts
-from margin_cache.storage.parquet_file import open_parquet
+from margin_cache.storage import local_listing
+from margin_cache.storage.files import acquire_lock
+from margin_cache.storage.parquet_files import open_parquet
 from support.faulty_server import Behaviour, faulty_server
 from support.margins import configuration
-from support.remote_catalogs import own_mirrors
+from support.remote_catalogs import own_listings
 
 
 @pytest.fixture
 def served(catalog: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Behaviour]:
-    with faulty_server(catalog.parent) as server, own_mirrors(monkeypatch, catalog.parent / "run"):
+    with faulty_server(catalog.parent) as server, own_listings(monkeypatch, catalog.parent / "run"):
         yield server
 
 
@@ -36,7 +44,7 @@ def margin(served: Behaviour) -> Margin:
     return margin
 
 
-def test_two_jobs_at_once_keep_apart_and_leave_nothing(margin: Margin) -> None:
+def test_concurrent_jobs_have_their_own_downloads(margin: Margin) -> None:
     with (
         remote_reader(margin.plan, 0, margin.files) as one,
         remote_reader(margin.plan, 0, margin.files) as two,
@@ -49,7 +57,7 @@ def test_two_jobs_at_once_keep_apart_and_leave_nothing(margin: Margin) -> None:
     assert list(margin.files.downloads_dir.iterdir()) == []
 
 
-def test_what_is_fetched_is_dropped_file_by_file(
+def test_downloads_are_deleted_file_by_file(
     margin: Margin, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(mapping, "_WINDOW_FILES", 1)
@@ -59,7 +67,7 @@ def test_what_is_fetched_is_dropped_file_by_file(
 
     def counted(found, *others):
         there.append(len(list(margin.files.downloads_dir.rglob("Npix=*"))))
-        assert found.part.path.exists()
+        assert found.file.path.exists()
         yield from shard_rows(found, *others)
 
     monkeypatch.setattr(mapping, "_shard_rows", counted)
@@ -70,9 +78,7 @@ def test_what_is_fetched_is_dropped_file_by_file(
     assert max(there) <= 3
 
 
-def test_other_processes_load_a_margin_without_asking_the_store(
-    margin: Margin, served: Behaviour
-) -> None:
+def test_other_processes_load_a_margin_without_requests(margin: Margin, served: Behaviour) -> None:
     served.requests.clear()
     (loaded,) = load_margins([margin.settings])
     assert loaded.plan.plan_id == margin.plan.plan_id
@@ -80,28 +86,43 @@ def test_other_processes_load_a_margin_without_asking_the_store(
     assert served.requests == []
 
 
-def test_a_report_has_parts_of_the_mirror_fetched(
+def test_reports_fetch_ranges_into_the_listing(
     margin: Margin, served: Behaviour, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    sources: list[Any] = []
-    monkeypatch.setattr(missing_parts, "_sources", sources)
-    use_mirror(margin.plan, margin.files)
+    listings: list[Any] = []
+    monkeypatch.setattr(local_listing, "_listings", listings)
+    use_catalog_listing(margin.plan, margin.files)
     path = Path(margin.plan.files_of(0)[-1])
     columns = ["ra", "dec"]
-    missing_parts.fetch_parts(path, column_ranges(open_parquet(path), columns))
+    local_listing.fetch_ranges(path, column_ranges(open_parquet(path), columns))
     table = pq.read_table(path, columns=columns, partitioning=None)
     own = Path("../sky") / path.relative_to(margin.plan.parameters.catalog.path)
     assert table == pq.read_table(own, columns=columns, partitioning=None)
-    sources[0].store.close()
+    listings[0].store.close()
 
 
-def test_an_error_names_the_url_and_leaves_nothing(
+def test_error_names_the_url_and_leaves_nothing(
     margin: Margin, served: Behaviour, catalog: Path
 ) -> None:
     path = next(catalog.rglob("Npix=*"))
     path.write_bytes(path.read_bytes() + b"!")
-    with pytest.raises(MarginCacheError, match=f"^{served.url}/sky/Norder=.* was changed after"):
+    with pytest.raises(MarginCacheError, match=f"^{served.url}/sky/Norder=.* changed after"):
         for job, name in enumerate(margin.plan.map_names):
             map_partitions(margin.plan, job, margin.files.shard(name))
     assert list(margin.files.downloads_dir.iterdir()) == []
     assert list(margin.files.shards_dir.glob(".*")) == []
+
+
+def test_only_unlocked_downloads_are_deleted(tmp_path: Path) -> None:
+    files = PlanFiles(tmp_path)
+    delete_downloads(files)
+    for name in ("00000-dead", "00000-alive", "00001-early"):
+        (files.downloads_dir / name / "Norder=0").mkdir(parents=True)
+    (_download_lock(files.downloads_dir / "00000-dead")).touch()
+    descriptor = acquire_lock(_download_lock(files.downloads_dir / "00000-alive"), "")
+    assert descriptor is not None
+    delete_downloads(files)
+    assert [path.name for path in files.downloads_dir.iterdir()] == ["00000-alive"]
+    os.close(descriptor)
+    delete_downloads(files)
+    assert list(files.downloads_dir.iterdir()) == []
