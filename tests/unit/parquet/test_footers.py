@@ -129,7 +129,7 @@ def with_holes(path: Path, ranges: list[Range]) -> Path:
     content = path.read_bytes()
     with other.open("wb") as written:
         os.ftruncate(written.fileno(), len(content))
-        for start, end in [*ranges, *footer_on_disk(path)]:
+        for start, end in [*ranges, footer_on_disk(path)]:
             os.pwrite(written.fileno(), content[start:end], start)
     return other
 
