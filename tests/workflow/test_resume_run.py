@@ -1,6 +1,7 @@
 """scripts/resume_run.py goes on with a run that was killed, and leaves a live one alone."""
 
 import os
+import platform
 import signal
 import subprocess
 import sys
@@ -61,10 +62,12 @@ def test_a_killed_run_is_unlocked_and_finished_and_a_live_one_is_not(directory: 
 
 
 def test_a_run_that_was_started_on_another_machine_is_asked_about(directory: Path):
-    log = directory / ".snakemake/log/2024-01-01T000000.000000.snakemake.log"
-    log.parent.mkdir(parents=True)
-    log.write_text("SNAKEMAKE\n=========\n  Host: login-7\n")
-    (directory / ".snakemake/locks").mkdir()
+    run_workflow(directory, "--until", "map_partitions", check=True)
+    log = max((directory / ".snakemake/log").glob("*.log"))
+    written = log.read_text()
+    assert f"Host: {platform.node()}\n" in written
+    log.write_text(written.replace(platform.node(), "login-7"))
+    (directory / ".snakemake/locks").mkdir(exist_ok=True)
     (directory / ".snakemake/locks/0.input.lock").write_text("a\n")
     (directory / ".snakemake/locks/0.output.lock").write_text("b\n")
     refused = resume(directory)

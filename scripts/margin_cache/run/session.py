@@ -23,7 +23,7 @@ from margin_cache.config.validation import (
     wants_progress_bar,
 )
 from margin_cache.errors import MarginCacheError
-from margin_cache.margin.disk_space import forecast_margin
+from margin_cache.margin.disk_space import check_disk_space, disk_space, forecast_margin
 from margin_cache.margin.existing_output import check_output, has_leftovers, is_complete
 from margin_cache.margin.model import Margin, load_margins
 from margin_cache.margin.paths import PROVENANCE
@@ -31,7 +31,6 @@ from margin_cache.margin.prepare import prepare_margins
 from margin_cache.margin.receipts import missing_receipts
 from margin_cache.notification.messages import nothing_to_do, stopped
 from margin_cache.notification.smtp import Login, take_login
-from margin_cache.planning.forecast import Forecast
 from margin_cache.planning.resources import (
     Request,
     RowGroupSize,
@@ -232,10 +231,6 @@ class Session:
         return largest_row_group(self.margins[plan_dir].plan)
 
     @cache  # noqa: B019
-    def forecast(self, plan_dir: str) -> Forecast:
-        return forecast_margin(self.margins[plan_dir])
-
-    @cache  # noqa: B019
     def _missing_receipts(self, plan_dir: str) -> list[Path]:
         return missing_receipts(self.margins[plan_dir])
 
@@ -279,21 +274,29 @@ class Session:
 
     @cache  # noqa: B019
     def announce(self) -> None:
-        """Print once which margins are made and what that takes, and which are complete."""
+        """Print once which margins are made and what that takes, and which are complete.
+
+        Ends the process with one line if a disk is too small.
+        """
         if not self.is_main or self.only_describes:
             return
         for plan_dir, margin in self.margins.items():
             if not self.is_pending(plan_dir):
                 print(nothing_to_do(margin_status(margin)), file=sys.stderr, flush=True)
-        pending = [key for key in self.margins if self.is_pending(key)]
+        pending = [
+            (margin, forecast_margin(margin))
+            for plan_dir, margin in self.margins.items()
+            if self.is_pending(plan_dir)
+        ]
         if pending:
-            plan = describe_plan([(self.margins[key], self.forecast(key)) for key in pending])
-            print(plan, file=sys.stderr, flush=True)
+            print(describe_plan(pending), file=sys.stderr, flush=True)
+            with self.errors_in_one_line():
+                check_disk_space(disk_space(pending))
 
     def start(self) -> None:
         """Prepare and watch the jobs of this run, once, before the first of them.
 
-        Ends the process with one line if another run makes the margin, or if a disk is full.
+        Ends the process with one line if another run makes the margin.
         """
         if self.jobs is not None:
             return

@@ -1,6 +1,7 @@
 """The start of a run: what is printed, checked and saved before its first job."""
 
 import os
+import platform
 import signal
 import sys
 import threading
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from snakemake.logging import logger
 
-from margin_cache.margin.disk_space import check_disk_space, disk_space
+from margin_cache.margin.disk_space import disk_space
 from margin_cache.margin.model import Margin, save_margin
 from margin_cache.margin.paths import PlanFiles
 from margin_cache.margin.start_run import start_margin
@@ -42,11 +43,9 @@ def start_margins(session: "Session") -> None:
     """Lock the margins that this run makes, and save what their jobs read.
 
     Raises:
-        MarginCacheError: another run makes one, or a disk has too little space.
+        MarginCacheError: another run makes one, or what is in its output directory must stay.
     """
-    pending = session.margins_in_dag()
-    check_disk_space(disk_space((session.margins[key], session.forecast(key)) for key in pending))
-    for margin in map(session.margins.__getitem__, pending):
+    for margin in map(session.margins.__getitem__, session.margins_in_dag()):
         start_margin(margin)
         forget_failures(margin.files)
     for margin in session.margins_read:
@@ -70,6 +69,8 @@ def start_jobs(session: "Session") -> RunningJobs:
         handle_signals(running)
     if session.wants_progress_bar:
         running.progress = show_progress(session, running.events)
+    # For resume_run.py: with `quiet: host` Snakemake's log does not name the machine.
+    logger.info(f"Host: {platform.node()}")
 
     def end_run(job: str, reason: str) -> None:
         running.unschedulable = (
