@@ -186,10 +186,10 @@ def test_without_a_path_the_configured_margin_is_audited_by_a_sample(
     [
         (
             "",
-            "error: audit_catalog_path: results/sky_5arcs is no directory; make it first, or name",
+            "error: audit_catalog_path: results/sky_5arcs is not a directory; make it first, or",
         ),
         ([1], "error: audit_catalog_path: "),
-        ("nowhere", "error: audit_catalog_path: nowhere is no directory; name the margin to be"),
+        ("nowhere", "error: audit_catalog_path: nowhere is not a directory; give the margin"),
         ("nothing", "nothing: cannot be opened as a HATS catalog"),
     ],
 )
