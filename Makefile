@@ -4,6 +4,7 @@
 PYTHON ?= python3
 CORES ?= $(shell nproc 2>/dev/null || getconf _NPROCESSORS_ONLN 2>/dev/null || echo 1)
 ARGS ?=
+VERSIONS ?= 9.8 9.14 9.20 newest
 
 BIN := .venv/bin
 # Written last, so that a .venv whose making was interrupted is made again.
@@ -19,12 +20,12 @@ CHECK_PYTHON = $(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit( \
 export NUMBA_DISABLE_JIT := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo resume report picture recording test test-fast benchmark faults reference lint format lock clean
+.PHONY: help venv demo resume report picture recording test test-fast test-versions benchmark faults reference lint format lock clean
 
 help: ## list these targets
 	@sed -n 's/^\([a-z][a-z-]*\):[^#]*## \(.*\)/\1|\2/p' Makefile | \
-	while IFS='|' read -r target what; do printf 'make %-9s %s\n' "$$target" "$$what"; done
-	@echo "Variables: PYTHON=$(PYTHON), CORES=$(CORES), ARGS= for snakemake or pytest."
+	while IFS='|' read -r target what; do printf 'make %-13s %s\n' "$$target" "$$what"; done
+	@echo "Variables: PYTHON=$(PYTHON), CORES=$(CORES), ARGS= for snakemake or pytest, VERSIONS=$(VERSIONS)."
 
 venv: $(MADE) ## make .venv from requirements.lock, if missing or out of date
 
@@ -53,6 +54,11 @@ test: venv ## run all tests, those of the style too
 
 test-fast: venv ## run the unit tests of the library, and check the style (a minute)
 	$(BIN)/python -m pytest -n $(CORES) --dist worksteal tests/unit --ignore=tests/unit/support $(ARGS)
+
+# Two workers: at most two environments at a time are made.
+test-versions: venv ## run the workflow with other versions of Snakemake (VERSIONS="9.8 newest")
+	SNAKEMAKE_VERSIONS="$(VERSIONS)" \
+	    $(BIN)/python -m pytest -v -n 2 --dist worksteal tests/versions $(ARGS)
 
 benchmark: venv ## time the workflow and its peers on the same skies (minutes; ARGS=--help)
 	$(BIN)/python benchmarks/compare.py $(ARGS)
@@ -86,7 +92,7 @@ lock: ## make requirements.lock from requirements.in (ARGS=--upgrade for newer v
 	rm -rf .venv-lock
 
 clean: ## delete .venv and the tools' caches; results and intermediate files stay
-	rm -rf .venv .venv-lock .pytest_cache .hypothesis .ruff_cache .mypy_cache .import_linter_cache
+	rm -rf .venv .venv-lock .venvs .pytest_cache .hypothesis .ruff_cache .mypy_cache .import_linter_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(MADE): requirements.lock
