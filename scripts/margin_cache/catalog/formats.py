@@ -57,8 +57,7 @@ class CatalogFormat(Protocol):
         """Return the version of the format that margins are written in."""
 
     def collection_of(self, info: CatalogInfo, output_dir: Path) -> Path | None:
-        """Return the collection that a margin lies in, if it is the one of its primary table."""
-        ...
+        """Return the collection of a margin and its primary table, if they are in one."""
 
     def is_registered(self, info: CatalogInfo, output_dir: Path) -> bool:
         """Return whether a margin is listed in its collection, or is in none."""

@@ -239,27 +239,20 @@ def _write_properties(path: Path, values: Mapping[str, Any]) -> None:
 
 
 def collection_of(info: CatalogInfo, output_dir: Path) -> Path | None:
-    """Return the collection that a margin lies in, if it is the one of its primary table."""
-    return output_dir.parent if _is_in_collection(info, output_dir) else None
+    """Return the collection of a margin and its primary table, if they are in one."""
+    collection = output_dir.parent
+    if not (collection / COLLECTION_PROPERTIES).exists():
+        return None
+    primary = Path(primary_of(str(collection)))
+    return collection if primary.resolve() == Path(info.path).resolve() else None
 
 
 def is_registered(info: CatalogInfo, output_dir: Path) -> bool:
-    """Return whether the collection of a primary and its margin lists the margin.
-
-    True as well if the margin is in no collection, or in one of another primary table.
-    """
-    path = output_dir.parent / COLLECTION_PROPERTIES
-    return not _is_in_collection(info, output_dir) or output_dir.name in _margins(
-        read_properties(path)
-    )
-
-
-def _is_in_collection(info: CatalogInfo, output_dir: Path) -> bool:
-    """Return whether a margin is in the collection of its primary."""
-    collection = output_dir.parent
-    return (collection / COLLECTION_PROPERTIES).exists() and (
-        Path(primary_of(str(collection))).resolve() == Path(info.path).resolve()
-    )
+    """Return whether the collection lists the margin; true as well if there is no collection."""
+    collection = collection_of(info, output_dir)
+    if collection is None:
+        return True
+    return output_dir.name in _margins(read_properties(collection / COLLECTION_PROPERTIES))
 
 
 def _margins(values: Mapping[str, str]) -> list[str]:
@@ -272,11 +265,12 @@ def register(info: CatalogInfo, output_dir: Path, size: int | None = None) -> No
     The first margin becomes the default. If the size of the collection is stated, it is updated:
     ``size`` (counted if None) and the properties. All other lines stay as they are.
     """
-    path = output_dir.parent / COLLECTION_PROPERTIES
-    if not _is_in_collection(info, output_dir):
+    collection = collection_of(info, output_dir)
+    if collection is None:
         return
+    path = collection / COLLECTION_PROPERTIES
     # Another process may be finishing a margin of the same collection.
-    with exclusive_lock(output_dir.parent):
+    with exclusive_lock(collection):
         values = read_properties(path)
         margins = _margins(values)
         changed = {}
@@ -289,7 +283,7 @@ def register(info: CatalogInfo, output_dir: Path, size: int | None = None) -> No
         after = _with_values(before, changed) if changed else before
         if HatsKey.SIZE in values:
             if size is None:
-                size = directory_size(output_dir.parent) - path.stat().st_size
+                size = directory_size(collection) - path.stat().st_size
             kilobytes = str((size + len(after.encode())) // 1024)
             if kilobytes != values[HatsKey.SIZE]:
                 after = _with_values(after, {HatsKey.SIZE: kilobytes})
