@@ -1,4 +1,4 @@
-"""A web server for tests that serves a directory in parts, counts what it sends, and can fail."""
+"""A web server for tests: it serves ranges of files, counts bytes, and fails on request."""
 
 import asyncio
 import hashlib
@@ -16,16 +16,16 @@ HERE = "127.0.0.1"
 
 @dataclass
 class Behaviour:
-    """What a server does.
+    """Settings and counters of the server.
 
     Attributes:
-        fails_each: of this many requests for content, one fails; 0 for none. One after the other:
-            by a status, by a reset, by a body that is too short, by the whole in a part's place.
-        ignores_range: whether the whole comes in the place of each part.
-        latency: time before each answer [s].
-        before: called with the path of a file, and how many times content was asked for before.
+        fails_each: one of this many GET requests fails; 0 for none. The faults take turns: an error
+            status, a reset, a body that is too short, and the whole file instead of a range.
+        ignores_range: send the whole file instead of each range.
+        latency: time before each response [s].
+        before: called before each GET request, with the path and the number of earlier ones.
         requests: method and path of all requests.
-        bytes_sent: bytes of all bodies.
+        bytes_sent: size of all bodies.
     """
 
     fails_each: int = 0
@@ -52,8 +52,8 @@ class _Handler:
         if request.method == "GET":
             behaviour.before(path, number)
         content = path.read_bytes()
-        mark = hashlib.sha256(content).hexdigest()[:16]
-        headers = {"ETag": f'"{mark}"', "Accept-Ranges": "bytes"}
+        etag = hashlib.sha256(content).hexdigest()[:16]
+        headers = {"ETag": f'"{etag}"', "Accept-Ranges": "bytes"}
         if request.method == "HEAD":
             return web.Response(headers={**headers, "Content-Length": str(len(content))})
         fault = ""

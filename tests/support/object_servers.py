@@ -1,4 +1,4 @@
-"""Servers of objects on this machine, nginx and one for S3, which need what is not everywhere."""
+"""Local servers for tests: nginx, and moto as an S3 store. Tests are skipped without them."""
 
 import hashlib
 import importlib.util
@@ -37,14 +37,14 @@ http {{
 
 @dataclass(frozen=True)
 class Nginx:
-    """nginx at work: it serves byte ranges, and lists nothing."""
+    """A running nginx, which serves byte ranges and does not list files."""
 
     url: str
     log: Path
 
     def bytes_sent(self) -> int:
-        """Bytes of all bodies that it has sent with success, by its log."""
-        time.sleep(0.2)  # it writes a line when all is sent
+        """Bytes of the bodies of all successful responses, from the log."""
+        time.sleep(0.2)  # the log is written after the response
         lines = self.log.read_text().splitlines()
         sent = [re.search(r'" (2\d\d) (\d+) "', line) for line in lines if "GET" in line]
         return sum(int(match[2]) for match in sent if match)
@@ -52,7 +52,7 @@ class Nginx:
 
 @dataclass(frozen=True)
 class S3:
-    """An S3 server at work, with one bucket."""
+    """A running S3 server with one bucket."""
 
     endpoint: str
 
@@ -81,14 +81,14 @@ class S3:
         return f"s3://{BUCKET}/{name}"
 
     def states(self, name: str) -> dict[str, str]:
-        """ETags of the objects below a name, by their paths there."""
+        """ETags of the objects below a prefix, by their relative paths."""
         pages = (
             self.client()
             .get_paginator("list_objects_v2")
             .paginate(Bucket=BUCKET, Prefix=f"{name}/")
         )
-        found = [each for page in pages for each in page.get("Contents", [])]
-        return {each["Key"][len(name) + 1 :]: each["ETag"] for each in found}
+        objects = [item for page in pages for item in page.get("Contents", [])]
+        return {item["Key"][len(name) + 1 :]: item["ETag"] for item in objects}
 
     def read(self, key: str) -> bytes:
         return self.client().get_object(Bucket=BUCKET, Key=key)["Body"].read()
@@ -100,7 +100,7 @@ class S3:
         self.client().delete_object(Bucket=BUCKET, Key=key)
 
     def digests(self, name: str) -> dict[str, str]:
-        """SHA-256 of the objects below a name, by their paths there."""
+        """SHA-256 of the objects below a prefix, by their relative paths."""
         return {
             path: hashlib.sha256(self.read(f"{name}/{path}")).hexdigest()
             for path in sorted(self.states(name))
@@ -108,7 +108,7 @@ class S3:
 
 
 def lacking(reason: str) -> None:
-    """Skip a test for a reason; where all is to be there, it fails."""
+    """Skip a test; in CI, where nothing may be missing, fail it."""
     if os.environ.get("CI") == "true":
         pytest.fail(reason)
     pytest.skip(reason)
@@ -122,9 +122,12 @@ def free_port() -> int:
 
 @contextmanager
 def nginx(root: Path, directory: Path, kilobytes: int = 0) -> Iterator[Nginx]:
-    """Serve a directory by nginx, whose own files lie in another one.
+    """Serve `root` with nginx.
 
-    If that is given, each connection gets so many kB a second.
+    Args:
+        root: the directory that is served.
+        directory: is made for nginx's own files.
+        kilobytes: limit for each connection in kB/s; 0 for none.
     """
     program = shutil.which("nginx", path=PATH)
     if program is None:
@@ -132,7 +135,8 @@ def nginx(root: Path, directory: Path, kilobytes: int = 0) -> Iterator[Nginx]:
     directory.mkdir(parents=True)
     port = free_port()
     config = directory / "nginx.conf"
-    user = "user root;" if os.geteuid() == 0 else ""  # or it could not read what tests write
+    # Otherwise nginx cannot read the files that tests write.
+    user = "user root;" if os.geteuid() == 0 else ""
     limit = f"limit_rate {kilobytes}k;" if kilobytes else ""
     config.write_text(
         _NGINX.format(directory=directory, user=user, here=HERE, port=port, root=root, limit=limit)
@@ -143,7 +147,7 @@ def nginx(root: Path, directory: Path, kilobytes: int = 0) -> Iterator[Nginx]:
 
 @contextmanager
 def s3_server(directory: Path) -> Iterator[S3]:
-    """Run an S3 server in memory, whose log lies in a directory."""
+    """Run an S3 server that keeps objects in memory, with its log in a directory."""
     for name in ("moto", "flask", "s3fs"):
         if importlib.util.find_spec(name) is None:
             lacking(f"the package {name} is needed")

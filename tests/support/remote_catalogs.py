@@ -1,4 +1,4 @@
-"""Margins of remote catalogs, made in this process, and what is compared of them."""
+"""Margins of remote catalogs, made in this process, and comparisons of them."""
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -52,12 +52,12 @@ def made_in(
 
 
 def only_parquet(digests: Mapping[str, str]) -> dict[str, str]:
-    """Those digests of a margin's files that do not depend on where its primary lies."""
+    """The digests that do not depend on the location of the primary catalog."""
     return {name: digest for name, digest in digests.items() if "Norder=" in name}
 
 
 def size_of(catalog: Path) -> int:
-    """Bytes of all files of a catalog."""
+    """Size of all files of a catalog in bytes."""
     return sum(file.stat().st_size for file in catalog.rglob("*") if file.is_file())
 
 
@@ -72,7 +72,7 @@ def sky_in(catalog: Path) -> tuple[pa.Table, np.ndarray]:
 
 
 def small_catalogs(root: Path) -> Path:
-    """Fill a directory with one sky in several layouts."""
+    """Write catalogs of one sky in several layouts."""
     small_catalog(root / "hipscat")
     table, partitions = sky_in(root / "hipscat")
     write_hats(root, "hats", table, partitions)
@@ -83,7 +83,7 @@ def small_catalogs(root: Path) -> Path:
 
 
 def configured(catalog: str | Path, s3: S3, place: str = "", **changes: Any) -> dict[str, Any]:
-    """A configuration whose margin goes into the bucket, if a place there is given."""
+    """A configuration; the margin is written into the bucket if its path there is given."""
     config = {
         "input_catalog_path": str(catalog),
         "output_artifact_name": NAME,
