@@ -1,4 +1,4 @@
-"""A proxy for tests before a server of objects, which counts what passes, and can fail."""
+"""A proxy in front of an object store for tests: it counts bytes, and fails on request."""
 
 import asyncio
 import threading
@@ -17,19 +17,19 @@ _DROPPED = {"transfer-encoding", "content-length", "connection", "date", "server
 
 @dataclass
 class Passing:
-    """What passes a proxy.
+    """Settings and counters of the proxy.
 
     Attributes:
         url: its address.
-        fails_each: of this many requests, one fails; 0 for none. One after the other: by a status
-            before the server is asked, by a reset after it has answered, by a body that is too
-            short, by the whole in the place of a part.
-        is_down: whether all fail by a status.
-        latency: time before each answer [s].
-        requests: how many there were.
-        failed: how many of them failed.
-        bytes_down: bytes of the contents of objects that were sent, by their paths.
-        bytes_up: bytes of all bodies of requests.
+        fails_each: one of this many requests fails; 0 for none. The faults take turns: an error
+            status without asking the server, a reset after its response, a body that is too short,
+            and the whole file instead of a range.
+        is_down: fail all requests with an error status.
+        latency: time before each response [s].
+        requests: number of requests.
+        failed: number of failed requests.
+        bytes_down: bytes of object contents that were sent, by the objects' paths.
+        bytes_up: size of the bodies of all requests.
     """
 
     url: str = ""
