@@ -5,7 +5,6 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from margin_cache.catalog.model import CatalogInfo, Partitions
@@ -161,6 +160,5 @@ def coordinates(
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Return right ascensions and declinations in degrees; NaN for null."""
     return tuple(
-        pc.cast(table[column], pa.float64()).to_numpy()
-        for column in (info.ra_column, info.dec_column)
+        table[column].cast(pa.float64()).to_numpy() for column in (info.ra_column, info.dec_column)
     )

@@ -226,7 +226,7 @@ def test_a_changed_schema_or_metadata_is_noticed(has_common: bool, tmp_path: Pat
 def test_a_common_metadata_that_is_a_broken_link_is_named(tmp_path: Path) -> None:
     info, partitions = some_partitions(tmp_path, [(1, 5)], SCHEMA)
     (tmp_path / "_common_metadata").symlink_to("gone")
-    with pytest.raises(MarginCacheError, match="_common_metadata: there is no such file"):
+    with pytest.raises(MarginCacheError, match="_common_metadata: no such file"):
         read_schema(info, partitions)
 
 
