@@ -1,4 +1,5 @@
 # Margin caches of HiPSCat and HATS catalogs; config/README.md describes the configuration.
+import inspect
 import sys
 from pathlib import Path
 
@@ -6,15 +7,19 @@ from snakemake.utils import min_version
 
 min_version("9.8")
 
-# The Snakefile may be a link, the scripts lie beside the file itself.
-HERE = Path(str(workflow.current_basedir)).absolute()
-BASE = (HERE / "Snakefile").resolve().parent
-IS_MODULE = Path(workflow.basedir) not in (HERE, HERE / "workflow")
+# The Snakefile may be a link; the scripts lie beside the file itself.
+FILE = Path(inspect.currentframe().f_code.co_filename)
+BASE = FILE.resolve().parent
+IS_MODULE = Path(workflow.basedir).resolve() not in (
+    BASE,
+    BASE / "workflow",
+    FILE.parent.resolve(),
+)
 
 if not (BASE / "scripts" / "margin_cache").is_dir():
     sys.exit(
-        f"error: {HERE} has the Snakefile without scripts/margin_cache beside it; clone the whole "
-        "repository, and give the path of the Snakefile in the clone"
+        f"error: {FILE} has no scripts/margin_cache beside it; clone the whole repository, and give "
+        "the path of the Snakefile in the clone"
     )
 
 if Path("config/config.yaml").exists():

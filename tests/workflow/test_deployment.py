@@ -200,7 +200,7 @@ def test_a_snakefile_without_its_scripts_ends_with_a_line(tmp_path: Path) -> Non
     run = start_snakemake([str(SNAKEMAKE), "-s", str(clone / "Snakefile"), "--cores", "1"])
     assert run.returncode == 1
     last = run.stdout.rstrip().splitlines()[-1]
-    assert last.startswith(f"error: {clone} has the Snakefile without scripts/margin_cache")
+    assert last.startswith(f"error: {clone}/Snakefile has no scripts/margin_cache beside it")
     assert "Traceback" not in run.stdout
 
 
