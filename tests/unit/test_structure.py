@@ -11,9 +11,7 @@ import pytest
 from support.paths import ROOT
 
 LIBRARY = ROOT / "scripts/margin_cache"
-INSIDES = re.compile(
-    r"workflow\.(?!basedir)[a-z]|getattr\(workflow|_parsed|\bgc\."
-)
+INSIDES = re.compile(r"workflow\.(?!basedir)[a-z]|getattr\(workflow|_parsed|\bgc\.")
 """Attributes of Snakemake's object but the documented one."""
 
 
