@@ -4,6 +4,7 @@ import logging
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from logging.handlers import QueueHandler
 from typing import Any, TextIO
 
 from snakemake.logging import logger
@@ -199,8 +200,10 @@ class RunningJobs:
         """Note that a signal ends the run: what Snakemake prints of killed jobs is no news."""
         self.stopped_by.append(signal)
         self._end_progress()
-        for terminal in terminal_handlers():
-            terminal.setLevel(logging.CRITICAL)
+        # In older versions, a queue is what stands before the terminal.
+        queues = [part for part in logger.handlers if isinstance(part, QueueHandler)]
+        for handler in terminal_handlers() or queues:
+            handler.setLevel(logging.CRITICAL)
 
     def close(self) -> None:
         """Stop to follow the jobs."""
