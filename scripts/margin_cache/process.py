@@ -84,7 +84,8 @@ def run(
         keep_memory()
     try:
         code = main(arguments)
-        sys.stdout.flush()
+        if sys.stdout is not None:  # as it is where it was closed
+            sys.stdout.flush()
     except KeyboardInterrupt:
         os._exit(EXIT_INTERRUPTED)
     except (MarginCacheError, OSError) as error:
