@@ -1,6 +1,7 @@
 """What holds for all tests."""
 
 import os
+import signal
 from collections.abc import Iterator
 from typing import Any
 
@@ -10,12 +11,18 @@ import pytest
 # other. Runs of the workflow do not get it from here, see support/workflow_runs.py.
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
+# A script's background ignores SIGINT, which Python takes over: a test that sends it would wait.
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
 # So that an assertion in there says what it compared.
 pytest.register_assert_rewrite("support")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave out long tests where somebody waits for the result."""
+    """Leave out long tests where somebody waits for the result; begin with what waits itself."""
+    # A worker that waits for SLURM leaves its core to the others, as long as they have tests.
+    items.sort(key=lambda item: "tests/slurm/" not in item.nodeid)
     if os.environ.get("CI") == "true" or os.environ.get("LONG"):
         return
     long = [item for item in items if item.get_closest_marker("long")]

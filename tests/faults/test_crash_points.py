@@ -23,7 +23,7 @@ CALLS = (
     "unlink,unlinkat,rmdir,mkdir,mkdirat,link,linkat,flock,getdents64,close"
 )
 UNWRITTEN = {"read", "pread64", "getdents64", "flock"}  # which a full disk lets succeed
-SHORT = 6  # cases of a stage in the short form
+SHORT = 4  # cases of a stage in the short form
 STRACE = ("strace", "-f", "--seccomp-bpf")
 INJECTED = "(INJECTED)"
 FAULTS = {"SIGKILL": "signal=KILL", "EIO": "error=EIO", "ENOSPC": "error=ENOSPC"}
@@ -107,7 +107,7 @@ def crash(
 
 
 @pytest.mark.parametrize("stage", STAGES)
-def test_a_job_that_crashes_anywhere_is_done_again_with_the_same_result(
+def test_a_job_that_crashes_at_any_system_call_can_be_repeated(
     stages: dict[str, Site], tally: Callable[[str], Tally], tmp_path: Path, stage: str
 ) -> None:
     counted = tally(f"crash points, {stage}")

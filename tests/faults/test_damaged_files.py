@@ -77,7 +77,7 @@ def test_damaged_partitions_make_no_wrong_margin(
     counted = tally("damaged input, partitions")
     paths = sorted((written.directory / "sky").rglob("Npix=*.parquet"))
     rng = random.Random(f"{SEED} partitions")
-    for case in range(number(8, 500)):
+    for case in range(number(5, 500)):
         site = written.copy(tmp_path / "site")
         partition = site.directory / rng.choice(paths).relative_to(written.directory)
         how = rng.choice(list(DAMAGES))
@@ -133,7 +133,7 @@ def test_damaged_metadata_of_a_catalog_makes_no_wrong_margin(
     names = ("_metadata", "_common_metadata", "partition_info.csv", "catalog_info.json")
     rng = random.Random(f"{SEED} metadata")
     right = rows_of(whole[1])
-    for case in range(number(15, 400)):
+    for case in range(number(8, 400)):
         site = whole[0].copy(tmp_path / "site")
         file = site.directory / "sky" / rng.choice(names)
         how = rng.choice(list(DAMAGES))
@@ -168,7 +168,7 @@ def test_damaged_intermediate_files_make_no_wrong_margin(
     names = sorted(str(path.relative_to(before.directory)) for path in files if path.stat().st_size)
     rng = random.Random(f"{SEED} intermediate files {stage}")
     right = whole[1].results()
-    for case in range(number(5, 150)):
+    for case in range(number(4, 150)):
         site = before.copy(tmp_path / "site")
         file = site.directory / rng.choice(names)
         how = rng.choice(list(DAMAGES))

@@ -33,7 +33,7 @@ def with_columns(site: Site, columns: Callable[[int], dict[str, pa.Array]]) -> N
 def test_many_columns(tally: Callable[[str], Tally], tmp_path: Path) -> None:
     counted = tally("load")
     site = small_site(tmp_path / "site", partitions_per_job=50)
-    names = [f"c{number}" for number in range(5000 if LONG else 1000)]
+    names = [f"c{number}" for number in range(5000 if LONG else 300)]
     with_columns(site, lambda rows: {name: pa.array(np.arange(rows)) for name in names})
     outcome = outcome_of_end(*run_in_child(lambda: make_margin(site)))
     counted.add(

@@ -26,7 +26,7 @@ def give_to_nobody(directory: Path) -> None:
         shutil.chown(path, NOBODY, NOBODY)
 
 
-def test_what_may_not_be_read_or_written_makes_no_wrong_margin(
+def test_missing_permissions_make_no_wrong_margin(
     public: Path, tally: Callable[[str], Tally]
 ) -> None:
     counted = tally("permissions")
@@ -61,9 +61,7 @@ STAGES = ("map", "reduce", "finish")
 WRITTEN = ("results", "intermediate")
 
 
-def test_what_may_no_longer_be_written_ends_the_run(
-    public: Path, tally: Callable[[str], Tally]
-) -> None:
+def test_permissions_lost_during_a_run_end_it(public: Path, tally: Callable[[str], Tally]) -> None:
     """As on a file system that becomes read-only."""
     counted = tally("permissions")
     site = small_site(public / "during")

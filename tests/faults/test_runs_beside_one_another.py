@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 from support.faults import CLEAR_ERROR, Tally, outcome_after, outcome_of_error, sample
+from support.faulty_margins import make_in
 from support.killed_runs import resume, run_of
 from support.margins import configuration, margin_digests, remains
 from support.small_skies import small_catalog
@@ -43,9 +44,7 @@ def whole(catalog: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[float
     found = {}
     for threshold in (60.0, 61.0):
         directory = tmp_path_factory.mktemp("whole")
-        run_workflow(
-            directory, config=configuration(catalog, margin_threshold=threshold), check=True
-        )
+        make_in(directory, configuration(catalog, margin_threshold=threshold))
         found[threshold] = margin_digests(directory)
     return found
 
@@ -69,7 +68,7 @@ def test_a_second_command_harms_neither_the_first_nor_itself(
             run.wait_for(lambda root=root: list(root.glob("**/shards/*.arrow")))
             words = [f"{key}={value}" for key, value in {**config, **changes}.items()]
             other = run_workflow(second, *arguments, "--config", *words)
-            run.main.wait(120)
+            run.main.wait()
             said = (first / "killed.log").read_text()
             outcome = "" if run.main.returncode == 0 else outcome_of_error(said)
             if command == "delete output" and "missing locally" in said:

@@ -14,10 +14,10 @@ import pytest
 from margin_cache.notification.messages import MarginStatus, finished_margins
 from scipy.spatial import cKDTree
 from support import skies
+from support.faulty_margins import make_in
 from support.once import once
 from support.small_skies import mixed_partitions, sky_of
 from support.typed_tables import light_curve_table
-from support.workflow_runs import run_workflow
 from support.write_hats import write_collection, write_hats
 
 THRESHOLD = 60.0
@@ -104,7 +104,7 @@ def make_catalogs(directory: Path) -> None:
             "create_metadata": False,
         },
     ]
-    run_workflow(directory, config={"output_path": "margins", "margins": margins}, check=True)
+    make_in(directory, {"output_path": "margins", "margins": margins})
     shutil.rmtree(directory / "intermediate")
 
 

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from support.paths import ROOT
 from support.slurm_cluster import Cluster
 
 PROGRAMS = ("munged", "munge", "slurmctld", "slurmd", "sbatch", "srun", "squeue", "scontrol")
@@ -64,6 +65,7 @@ def started_cluster() -> Iterator[Cluster]:
 
 @pytest.fixture
 def cluster(started_cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> Cluster:
+    monkeypatch.setenv("PYTHONPATH", str(ROOT / "tests/support/quick_slurm"))
     for name in ("PATH", "SLURM_CONF"):
         monkeypatch.setenv(name, started_cluster.environment[name])
     return started_cluster

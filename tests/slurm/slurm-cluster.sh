@@ -132,10 +132,8 @@ CONF
       echo "NodeName=n$i NodeHostname=$HOST NodeAddr=127.0.0.1 Port=$((PORT + 10 + i)) CPUs=$CPUS RealMemory=$MEM State=UNKNOWN"
     done
     echo "PartitionName=main Nodes=ALL Default=YES MaxTime=INFINITE State=UP"
-    # too short, and too small, for any job of the workflow; and one of some memory
+    # too short for any job of the workflow
     echo "PartitionName=short Nodes=ALL Default=NO MaxTime=5 State=UP"
-    echo "PartitionName=small Nodes=ALL Default=NO MaxTime=INFINITE MaxMemPerNode=300 State=UP"
-    echo "PartitionName=tight Nodes=ALL Default=NO MaxTime=60 MaxMemPerNode=325 State=UP"
   } >"$DIR/etc/slurm.conf"
   # read only by cgroup plugins, none of which is configured
   echo "CgroupAutomount=no" >"$DIR/etc/cgroup.conf"

@@ -7,7 +7,7 @@ import subprocess
 import sys
 import tempfile
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import chdir
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from margin_cache.config.validation import settings_of_margins
 from margin_cache.errors import MarginCacheError
-from margin_cache.margin.existing_output import has_leftovers, is_complete
+from margin_cache.margin.existing_output import check_output, has_leftovers, is_complete
 from margin_cache.margin.finish import finish_margin
 from margin_cache.margin.map import map_partitions
 from margin_cache.margin.model import Margin
@@ -143,21 +143,30 @@ def run_command(
     )
 
 
-def make_margin(site: Site, pause: Callable[[str], None] = lambda stage: None) -> None:
-    """Do what a run does, without Snakemake: those jobs whose files are not there.
+Pause = Callable[[str], None]
+"""Called with the name of a stage before it begins."""
 
-    Args:
-        site: the site.
-        pause: called with a stage's name before it begins.
-    """
+
+def no_pause(stage: str) -> None:
+    pass
+
+
+def make_margin(site: Site, pause: Pause = no_pause) -> None:
+    """Make the margin of a site as a run does, without Snakemake."""
     with chdir(site.directory):
-        pause("begin")
-        margin = site.margin()
-        is_made = is_complete(margin)
-        if is_made and not has_leftovers(margin):
-            return
+        make_margins(site.config, pause)
+
+
+def make_margins(config: Mapping[str, Any], pause: Pause = no_pause) -> None:
+    """Make the margins of a configuration: those jobs are done whose files are not there."""
+    pause("begin")
+    margins = prepare_margins(settings_of_margins(plain(config)))
+    pending = [m for m in margins if not is_complete(m) or has_leftovers(m)]
+    for margin in pending:
+        check_output(margin)
+    for margin in pending:
         plan, files = margin.plan, margin.files
-        receipts = [] if is_made else missing_receipts(margin)
+        receipts = [] if is_complete(margin) else missing_receipts(margin)
         start_margin(margin)
         missing = [plan.reduce_job_of(receipt.stem) for receipt in receipts]
         pause("map")
@@ -195,6 +204,17 @@ def run_in_child(call: Callable[[], object]) -> tuple[int, str]:
         _, status = os.waitpid(child, 0)
         said.seek(0)
         return os.waitstatus_to_exitcode(status), said.read().decode(errors="replace")
+
+
+def make_in(directory: Path, config: Mapping[str, Any]) -> None:
+    """Make margins in a directory, without Snakemake and in a process of its own."""
+
+    def make() -> None:
+        with chdir(directory):
+            make_margins(config)
+
+    code, said = run_in_child(make)
+    assert code == 0, said
 
 
 def as_nobody(call: Callable[[], object]) -> tuple[int, str]:

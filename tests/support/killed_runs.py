@@ -1,9 +1,6 @@
 """Runs that are killed, and gone on with."""
 
-import os
 import random
-import signal
-import subprocess
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -13,7 +10,13 @@ from typing import Any
 import psutil
 
 from support.paths import ROOT
-from support.workflow_runs import SNAKEMAKE, TIME_LIMIT, run_workflow, write_config
+from support.workflow_runs import (
+    SNAKEMAKE,
+    TIME_LIMIT,
+    ForkedSnakemake,
+    run_workflow,
+    write_config,
+)
 
 SCRIPTS = ("map_partitions.py", "reduce_margins.py", "finish_margin.py")
 
@@ -31,30 +34,19 @@ def resume(directory: Path) -> str:
 class Run:
     """A run that can be killed, in a process group of its own."""
 
-    def __init__(self, directory: Path, *arguments: str, before: tuple[str, ...] = ()) -> None:
-        command = [*before, SNAKEMAKE, "-s", ROOT / "Snakefile", "--directory", directory]
-        command += ["--cores", "2", *arguments]
-        environment = {k: v for k, v in os.environ.items() if k != "SNAKEMAKE_PROFILE"}
+    def __init__(self, directory: Path, *arguments: str) -> None:
+        command = [SNAKEMAKE, "-s", ROOT / "Snakefile", "--directory", directory, "--cores", "2"]
+        words = [str(part) for part in (*command, *arguments)]
         self.start = time.monotonic()
-        with (directory / "killed.log").open("w") as log:
-            self.main = psutil.Popen(
-                [str(part) for part in command],
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                env=environment,
-                start_new_session=True,
-            )
+        self.log = directory / "killed.log"
+        self.main = ForkedSnakemake(words, self.log)
         self.family: list[psutil.Process] = []
 
     def runs(self) -> bool:
         return self.main.poll() is None
 
     def descendants(self) -> list[psutil.Process]:
-        try:
-            found = self.main.children(recursive=True)
-        except psutil.NoSuchProcess:
-            found = []
+        found = self.main.children()
         self.family += [process for process in found if process not in self.family]
         return found
 
@@ -74,12 +66,12 @@ class Run:
         """Wait until something is so, or the run has ended."""
         while self.runs() and not condition():
             assert time.monotonic() - self.start < TIME_LIMIT
-            time.sleep(0.01)
+            time.sleep(0.02)
 
     def kill_group(self) -> None:
         self.descendants()
         if self.runs():
-            os.killpg(self.main.pid, signal.SIGKILL)
+            self.main.kill_group()
         self.main.wait()
 
     def kill_main(self) -> None:
@@ -100,12 +92,10 @@ class Run:
 
 
 @contextmanager
-def run_of(
-    directory: Path, config: Mapping[str, Any], *arguments: str, before: tuple[str, ...] = ()
-) -> Iterator[Run]:
-    """A run in a directory, with the words before its command; nothing of it is left at the end."""
+def run_of(directory: Path, config: Mapping[str, Any], *arguments: str) -> Iterator[Run]:
+    """A run in a directory, of which nothing is left at the end."""
     write_config(directory, config)
-    run = Run(directory, *arguments, before=before)
+    run = Run(directory, *arguments)
     try:
         yield run
     finally:

@@ -12,10 +12,11 @@ import pytest
 from margin_cache.storage import local_listing
 
 from support import skies
+from support.faulty_margins import make_in
 from support.margins import tree_digest
 from support.object_servers import BUCKET, S3
 from support.small_skies import small_catalog
-from support.workflow_runs import run_workflow, without_snakemake
+from support.workflow_runs import without_snakemake, write_config
 from support.write_hats import write_collection, write_hats
 
 NAME = "margin"
@@ -100,5 +101,8 @@ def configured(catalog: str | Path, s3: S3, place: str = "", **changes: Any) -> 
 
 
 def made_on_disk(directory: Path, catalog: Path, s3: S3, **changes: Any) -> dict[str, str]:
-    run_workflow(directory, config=configured(catalog, s3, **changes), check=True)
+    directory.mkdir(parents=True, exist_ok=True)
+    config = configured(catalog, s3, **changes)
+    write_config(directory, config)
+    make_in(directory, config)
     return tree_digest(directory / "results" / NAME)

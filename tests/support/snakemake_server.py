@@ -1,13 +1,16 @@
 """Snakemake, imported once, and forked for each run.
 
 Snakemake with its plugins takes seconds to import, which hundreds of runs would each wait for.
-Reads a run a line: its arguments, directory, environment and the file for its output, as JSON; and
-writes its process's id, then its exit code.
+Reads a run a line: its arguments, directory, environment, the file for its output and that for its
+exit code, as JSON; and writes its process's id.
 """
 
 import json
 import os
+import runpy
 import sys
+from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 # What Snakemake and the Snakefile import; nothing of the workflow's own.
@@ -22,7 +25,7 @@ import yte  # noqa: F401
 def become(run: dict[str, Any]) -> None:
     """Turn this process into what `snakemake` with these arguments would be."""
     os.setsid()
-    output = os.open(run["output"], os.O_WRONLY | os.O_TRUNC)
+    output = os.open(run["output"], os.O_WRONLY | os.O_TRUNC | os.O_CREAT)
     nothing = os.open(os.devnull, os.O_RDONLY)
     for to, source in enumerate((nothing, output, output)):
         os.dup2(source, to)
@@ -30,18 +33,37 @@ def become(run: dict[str, Any]) -> None:
     os.environ.clear()
     os.environ.update(run["environment"])
     sys.argv = run["arguments"]
+    sys.orig_argv = [sys.executable, *sys.argv]
+    # As Python does at its start.
+    for directory in filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep)):
+        sys.path.insert(1, directory)
+        customization = Path(directory, "sitecustomize.py")
+        if customization.exists():
+            runpy.run_path(str(customization))
+
+
+def keep(run: dict[str, Any]) -> int | None:
+    """Start a run, say its process's id, and write down its exit code when it has ended."""
+    process = os.fork()
+    if not process:
+        become(run)
+        return snakemake.cli.main()
+    print(process, flush=True)
+    _, status = os.waitpid(process, 0)
+    code = Path(run["code"])
+    code.with_suffix(".tmp").write_text(str(os.waitstatus_to_exitcode(status)))
+    code.with_suffix(".tmp").rename(code)
+    os._exit(0)
 
 
 def main() -> int | None:
     snakemake.cli.get_argument_parser()  # which imports the plugins
     for line in sys.stdin:
-        process = os.fork()
-        if not process:
-            become(json.loads(line))
-            return snakemake.cli.main()
-        print(process, flush=True)
-        _, status = os.waitpid(process, 0)
-        print(os.waitstatus_to_exitcode(status), flush=True)
+        if not os.fork():
+            return keep(json.loads(line))
+        with suppress(ChildProcessError):
+            while os.waitpid(-1, os.WNOHANG)[0]:
+                pass
     return None
 
 

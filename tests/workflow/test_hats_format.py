@@ -10,6 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 from hats.io.size_estimates import estimate_dir_size
 from support import skies
+from support.faulty_margins import make_in
 from support.margins import partition_paths, remains, tree_digest
 from support.once import once
 from support.typed_tables import light_curve_table
@@ -56,7 +57,7 @@ def make_margins(directory: Path) -> None:
             {"input_catalog_path": "zstd", "margin_threshold": 5.0},
         ],
     }
-    run_workflow(directory, config=config, check=True)
+    make_in(directory, config)
 
 
 @pytest.fixture(scope="module")
@@ -131,7 +132,7 @@ def test_metadata_has_the_footers_of_all_files(made: Path) -> None:
     assert rows == expected
 
 
-def test_without_create_metadata_all_is_there_but_metadata(made: Path) -> None:
+def test_without_create_metadata_only_metadata_is_missing(made: Path) -> None:
     results = made / "results"
     with_it, without_it = (
         {
@@ -174,10 +175,9 @@ def collection(tmp_path: Path) -> Path:
     return path
 
 
-def run_in(directory: Path, given: str, output: str, *thresholds: float) -> None:
+def configuration(catalog: str, output: str, *thresholds: float) -> dict[str, Any]:
     margins = [{"margin_threshold": threshold} for threshold in thresholds]
-    config = {"input_catalog_path": given, "output_path": output, "margins": margins}
-    run_workflow(directory, config=config, check=True)
+    return {"input_catalog_path": catalog, "output_path": output, "margins": margins}
 
 
 def margin_lines(collection: Path) -> tuple[str | None, str | None]:
@@ -186,9 +186,13 @@ def margin_lines(collection: Path) -> tuple[str | None, str | None]:
 
 
 def test_margins_are_listed_in_their_collection(collection: Path) -> None:
-    run_in(collection.parent, "collection", "collection", 10.0)
+    run_workflow(
+        collection.parent, config=configuration("collection", "collection", 10.0), check=True
+    )
     assert margin_lines(collection) == ("sky_10arcs", "sky_10arcs")
-    run_in(collection.parent, "collection/sky", "collection", 0.5)
+    run_workflow(
+        collection.parent, config=configuration("collection/sky", "collection", 0.5), check=True
+    )
     assert margin_lines(collection) == ("sky_10arcs sky_0.5arcs", "sky_10arcs")
     for name in ("sky_10arcs", "sky_0.5arcs"):
         properties = properties_of(collection / name / "hats.properties")
@@ -199,7 +203,7 @@ def test_margins_are_listed_in_their_collection(collection: Path) -> None:
 def test_a_collection_has_its_size_once_a_margin_is_added(collection: Path) -> None:
     with (collection / "collection.properties").open("a", encoding="utf-8") as file:
         file.write("hats_estsize=1\n")
-    run_in(collection.parent, "collection", "collection", 600.0)
+    make_in(collection.parent, configuration("collection", "collection", 600.0))
     values = properties_of(collection / "collection.properties")
     assert values["hats_estsize"] == str(estimate_dir_size(collection, divisor=1024))
 
@@ -236,7 +240,7 @@ def test_other_properties_and_margins_of_a_collection_stay(collection: Path) -> 
     with file.open("a", encoding="utf-8") as opened:
         opened.write("all_margins=theirs\ndefault_margin=theirs\n")
     before = properties_of(file)
-    run_in(collection.parent, "collection", "collection", 1.0, 2.0)
+    make_in(collection.parent, configuration("collection", "collection", 1.0, 2.0))
     after = properties_of(file)
     first, *ours = after.pop("all_margins").split()
     assert first == before.pop("all_margins")
@@ -246,7 +250,7 @@ def test_other_properties_and_margins_of_a_collection_stay(collection: Path) -> 
 
 def test_other_lines_of_a_collection_stay_as_they_are(collection: Path) -> None:
     before = (collection / "collection.properties").read_text(encoding="utf-8").splitlines()
-    run_in(collection.parent, "collection", "collection", 10.0)
+    make_in(collection.parent, configuration("collection", "collection", 10.0))
     after = (collection / "collection.properties").read_text(encoding="utf-8").splitlines()
     others = [line for line in after if not line.startswith(("all_margins", "default_margin"))]
     assert others == before
@@ -255,7 +259,7 @@ def test_other_lines_of_a_collection_stay_as_they_are(collection: Path) -> None:
 def test_a_collection_is_not_touched_by_a_margin_elsewhere(collection: Path) -> None:
     file = collection / "collection.properties"
     before = (file.read_bytes(), file.stat().st_mtime_ns)
-    run_in(collection.parent, "collection", "elsewhere", 10.0)
+    make_in(collection.parent, configuration("collection", "elsewhere", 10.0))
     assert (file.read_bytes(), file.stat().st_mtime_ns) == before
     margin = collection.parent / "elsewhere" / "sky_10arcs"
     url = properties_of(margin / "properties")["hats_primary_table_url"]
@@ -265,15 +269,15 @@ def test_a_collection_is_not_touched_by_a_margin_elsewhere(collection: Path) -> 
 def test_a_complete_margin_that_is_not_listed_is_listed_by_the_next_run(collection: Path) -> None:
     file = collection / "collection.properties"
     before = file.read_bytes()
-    run_in(collection.parent, "collection", "collection", 10.0)
+    make_in(collection.parent, configuration("collection", "collection", 10.0))
     file.write_bytes(before)
-    run_in(collection.parent, "collection", "collection", 10.0)
+    make_in(collection.parent, configuration("collection", "collection", 10.0))
     assert margin_lines(collection) == ("sky_10arcs", "sky_10arcs")
 
 
 def test_a_margin_of_another_catalog_is_not_listed(collection: Path) -> None:
     shutil.copytree(collection / "sky", collection.parent / "other")
     before = (collection / "collection.properties").read_bytes()
-    run_in(collection.parent, "other", "collection", 10.0)
+    make_in(collection.parent, configuration("other", "collection", 10.0))
     assert (collection / "sky_10arcs" / "hats.properties").exists()
     assert (collection / "collection.properties").read_bytes() == before

@@ -1,24 +1,29 @@
 """Margins with the options of hats-import: what they change, and that hats takes all of them."""
 
+import os
 import re
 import shutil
+from contextlib import chdir
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from hats import read_hats
 from hats.io.validation import is_valid_catalog
+from support import optioned_margins
+from support.faulty_margins import make_margins, run_in_child
 from support.margins import margin_digests, partition_paths, remains, tree_digest
 from support.once import once
-from support.optioned_margins import FURTHER, OPTIONS, THRESHOLD, make_margins
+from support.optioned_margins import FURTHER, OPTIONS, THRESHOLD
 from support.small_skies import small_catalog
 from support.workflow_runs import run_workflow
 
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return once(tmp_path_factory, "hats_options", make_margins)
+    return once(tmp_path_factory, "hats_options", optioned_margins.make_margins)
 
 
 def rows_of(margin: Path) -> pa.Table:
@@ -97,7 +102,7 @@ def test_files_are_written_as_asked_for(made: Path) -> None:
     assert largest == 3
 
 
-def test_further_files_are_made_where_asked_for_and_change_no_others(made: Path) -> None:
+def test_optional_files_change_no_other_file(made: Path) -> None:
     plain = tree_digest(made / "results" / "plain")
     told = {"provenance_info.json", "hats.properties", "properties"}
     for key, name in FURTHER.items():
@@ -109,7 +114,7 @@ def test_further_files_are_made_where_asked_for_and_change_no_others(made: Path)
     assert remains(made) == []
 
 
-def test_further_files_are_of_the_margin(made: Path) -> None:
+def test_optional_files_describe_the_margin(made: Path) -> None:
     margin = made / "results" / "plain"
     files = partition_paths(margin)
     thumbnail = pq.read_table(made / "results" / "create_thumbnail" / "data_thumbnail.parquet")
@@ -129,32 +134,43 @@ def test_further_files_are_of_the_margin(made: Path) -> None:
     assert png.startswith(b"\x89PNG")
 
 
-@pytest.mark.parametrize("key", [name for name in OPTIONS if name not in ("plain", "all_empty")])
-def test_another_option_refuses_or_makes_the_margin_again(
-    key: str, made: Path, tmp_path: Path
-) -> None:
+def outcome(directory: Path, config: dict[str, Any]) -> str:
+    """What becomes of a margin up to its first job, without Snakemake."""
+
+    def make() -> None:
+        with chdir(directory):
+            make_margins(config, lambda stage: os.write(1, f"{stage}\n".encode()))
+
+    return run_in_child(make)[1]
+
+
+def test_another_option_refuses_or_replaces_the_margin(made: Path, tmp_path: Path) -> None:
     for part in ("sky", "results/plain"):
         shutil.copytree(made / part, tmp_path / part)
-    config = {
+    plain = {
         "input_catalog_path": "sky",
         "margin_threshold": THRESHOLD,
         "output_artifact_name": "plain",
     }
-    assert "Nothing to be done" in run_workflow(tmp_path, "-n", config=config, check=True).stdout
-    config |= OPTIONS[key]
-    run = run_workflow(tmp_path, "-n", config=config)
-    assert run.returncode and "was made with other parameters" in run.stdout
-    assert next(iter(OPTIONS[key])) in run.stdout
-    planned = run_workflow(tmp_path, "-n", config=config | {"overwrite": True}, check=True).stdout
-    assert re.search(r"^map_partitions +[1-9]", planned, re.M)
+    assert outcome(tmp_path, plain) == "begin\n"
+    before = tree_digest(tmp_path / "results")
+    for key in OPTIONS.keys() - {"plain", "all_empty"}:
+        refused = outcome(tmp_path, plain | OPTIONS[key])
+        assert "was made with other parameters" in refused and "map\n" not in refused
+        assert next(iter(OPTIONS[key])) in refused
+        assert tree_digest(tmp_path / "results") == before
+    made_again = outcome(tmp_path, plain | OPTIONS["suffix"] | {"overwrite": True})
+    assert made_again.split() == ["begin", "map", "reduce", "finish"]
+    assert (
+        tree_digest(tmp_path / "results/plain").keys()
+        == tree_digest(made / "results/suffix").keys()
+    )
 
 
 def test_keys_for_hats_margins_are_refused_for_others(tmp_path: Path) -> None:
     catalog = small_catalog(tmp_path / "sky", rows=300, max_rows=100)
-    config = {"input_catalog_path": str(catalog), "npix_suffix": "/"}
-    run = run_workflow(tmp_path, "-n", config=config)
-    assert run.returncode
-    assert "npix_suffix: is for margins of HATS catalogs" in run.stdout
+    refused = outcome(tmp_path, {"input_catalog_path": str(catalog), "npix_suffix": "/"})
+    assert "npix_suffix: is for margins of HATS catalogs" in refused
 
 
 def jobs(output: str) -> dict[str, int]:
@@ -163,7 +179,7 @@ def jobs(output: str) -> dict[str, int]:
     return {rule: int(count) for rule, count in found}
 
 
-def test_without_resuming_each_run_makes_the_margin_again(tmp_path: Path) -> None:
+def test_resume_false_rebuilds_the_margin_in_each_run(tmp_path: Path) -> None:
     catalog = small_catalog(tmp_path / "sky", rows=300, max_rows=100)
     config = {"input_catalog_path": str(catalog), "output_artifact_name": "margin"}
     run_workflow(tmp_path, config=config, check=True)
@@ -171,12 +187,8 @@ def test_without_resuming_each_run_makes_the_margin_again(tmp_path: Path) -> Non
     file = tmp_path / "results" / "margin" / "partition_info.csv"
     inode = file.stat().st_ino
     config |= {"resume": False}
-    planned = run_workflow(tmp_path, "-n", config=config, check=True).stdout
-    expected = {"map_partitions": 1, "reduce_margins": 1, "finish_margin": 1}
-    assert jobs(planned) == expected
-    assert file.stat().st_ino == inode
     done = run_workflow(tmp_path, config=config, check=True).stdout
-    assert jobs(done) == expected
+    assert jobs(done) == {"map_partitions": 1, "reduce_margins": 1, "finish_margin": 1}
     assert file.stat().st_ino != inode
     assert margin_digests(tmp_path) == before
     assert "Nothing to be done" in run_workflow(tmp_path, config=config | {"resume": True}).stdout

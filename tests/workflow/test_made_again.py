@@ -29,7 +29,7 @@ def a_partition(directory: Path) -> Path:
     return next((directory / "results" / NAME).rglob("Npix=*.parquet"))
 
 
-def test_forceall_makes_a_margin_again(tmp_path: Path, config: dict[str, Any]):
+def test_forceall_rebuilds_a_margin(tmp_path: Path, config: dict[str, Any]):
     everything = jobs(run_workflow(tmp_path, config=config, check=True).stdout)
     assert everything["map_partitions"] > 2 and everything["reduce_margins"] > 2
     before = margin_digests(tmp_path)
@@ -46,7 +46,7 @@ def test_forceall_makes_a_margin_again(tmp_path: Path, config: dict[str, Any]):
     assert "Nothing to be done" in run_workflow(tmp_path).stdout
 
 
-def test_a_forced_run_that_is_killed_leaves_the_old_margin(tmp_path: Path, config: dict[str, Any]):
+def test_a_killed_forceall_run_keeps_the_old_margin(tmp_path: Path, config: dict[str, Any]):
     run_workflow(tmp_path, config=config, check=True)
     before = margin_digests(tmp_path)
     inode = (tmp_path / "results" / NAME / "partition_info.csv").stat().st_ino

@@ -62,7 +62,7 @@ def warnings_in(output: str) -> list[str]:
     return [line for line in output.splitlines() if line.startswith("warning: ")]
 
 
-def test_run_that_is_done_sends_one_mail(tmp_path, catalog, monkeypatch):
+def test_a_finished_run_sends_one_mail(tmp_path, catalog, monkeypatch):
     trusted = make_certificate(tmp_path, f"subjectAltName=IP:{HERE}")
     monkeypatch.setenv("SSL_CERT_FILE", str(trusted))
     monkeypatch.setenv(SMTP_USER, USER)
@@ -122,7 +122,7 @@ def with_missing_position(catalog: Path) -> Callable[[], Any]:
     return lambda: path.write_bytes(content)
 
 
-def test_run_that_fails_sends_one_mail_and_its_command_goes_on(tmp_path):
+def test_a_failed_run_sends_one_mail_whose_command_resumes_it(tmp_path):
     catalog = small_catalog(tmp_path / "small", rows=300)
     mend = with_missing_position(catalog)
     directory = tmp_path / "a run"
@@ -153,7 +153,7 @@ def test_run_that_fails_sends_one_mail_and_its_command_goes_on(tmp_path):
         assert [other.message["Subject"] for other in inbox.mails] == [f"Margin cache done: {NAME}"]
 
 
-def test_run_that_fails_without_a_mail_server_fails_as_it_does_with_one(tmp_path):
+def test_a_failed_run_without_a_mail_server_warns_in_one_line(tmp_path):
     catalog = small_catalog(tmp_path / "small", rows=300)
     with_missing_position(catalog)
     smtp = {"host": HERE, "port": free_port()}
@@ -212,7 +212,7 @@ def test_mail_tells_what_a_cluster_says_about_a_failed_job(tmp_path, catalog, mo
     assert len(logs) == len(set(logs)) == 2
 
 
-def test_run_is_done_though_the_mail_server_hangs(tmp_path, catalog, monkeypatch):
+def test_a_hanging_mail_server_does_not_stop_a_run(tmp_path, catalog, monkeypatch):
     """With a shorter deadline, which a module sets that Python loads at its start."""
     site = tmp_path / "site" / "sitecustomize.py"
     site.parent.mkdir()
@@ -227,14 +227,14 @@ def test_run_is_done_though_the_mail_server_hangs(tmp_path, catalog, monkeypatch
     with odd_server(dribble) as port:
         smtp = {"host": HERE, "port": port}
         config = config_of(catalog, smtp)
-        done = run_workflow(tmp_path / "run", config=config, check=True, fresh=True)
+        done = run_workflow(tmp_path / "run", config=config, check=True)
     (warning,) = warnings_in(done.stdout)
     assert_is_one_warning(warning, f"no answer within {SHORT:g} s")
     lines = done.stdout.splitlines()
     assert lines[lines.index(warning) - 2].startswith(f"results/{NAME}: ")
 
 
-def test_run_with_what_is_no_address_is_refused_before_any_job(tmp_path, catalog):
+def test_an_invalid_mail_address_is_refused_before_any_job(tmp_path, catalog):
     config = config_of(catalog, {}, completion_email_address="one@example.org\nBcc: x@example.org")
     refused = run_workflow(tmp_path, config=config)
     assert refused.returncode == 1

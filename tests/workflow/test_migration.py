@@ -35,7 +35,7 @@ ARGUMENTS = (
 
 
 @pytest.mark.parametrize("name", ARGUMENTS)
-def test_each_argument_is_a_key_or_gets_a_line(name: str) -> None:
+def test_each_argument_of_the_importers_is_a_key_or_explained(name: str) -> None:
     table = re.search(r"^\| argument .*?\n\n", TEXT, re.M | re.S)
     assert table
     rows = [row for row in table[0].strip().splitlines() if f"`{name}`" in row.split("|")[1]]
@@ -48,7 +48,7 @@ def test_each_argument_is_a_key_or_gets_a_line(name: str) -> None:
     assert says_what_serves == ("refused, with a line" in rows[0])
 
 
-def test_the_command_makes_the_margin(tmp_path: Path) -> None:
+def test_the_command_in_the_migration_guide_makes_the_margin(tmp_path: Path) -> None:
     table = light_curve_table(600, 1)
     ra, dec = (table[name].to_numpy() for name in ("ra", "dec"))
     partitions = skies.adaptive_partitions(ra, dec, max_rows=200)

@@ -94,7 +94,7 @@ def test_each_margin_has_its_own_bars(tmp_path: Path, catalog: Path):
     assert screen.index("sky_30arcs") < screen.index("sky_60arcs")
 
 
-def test_after_an_error_that_can_be_read_bars_go_on_where_they_were(tmp_path: Path, catalog: Path):
+def test_bars_continue_after_a_job_has_failed(tmp_path: Path, catalog: Path):
     *_, damaged = sorted(catalog.rglob("Npix=*.parquet"))
     whole = tmp_path / "whole.parquet"
     shutil.copy2(damaged, whole)
@@ -124,7 +124,7 @@ def test_after_an_error_that_can_be_read_bars_go_on_where_they_were(tmp_path: Pa
 
 
 @pytest.mark.parametrize("option", [["--quiet", "all"], ["--quiet", "progress"], []])
-def test_without_a_terminal_there_is_no_bar_and_the_error_is_seen(
+def test_without_a_terminal_errors_are_shown_and_bars_are_not(
     tmp_path: Path, catalog: Path, option: list[str]
 ):
     *_, damaged = sorted(catalog.rglob("Npix=*.parquet"))
@@ -147,7 +147,7 @@ def test_many_jobs_leave_few_lines(tmp_path: Path, catalog: Path):
     assert log.read_text().count("Finished jobid") == sum(map(int, jobs)) + 2
 
 
-def test_without_bars_lines_say_what_each_job_covers(tmp_path: Path, catalog: Path):
+def test_without_bars_a_line_describes_each_job(tmp_path: Path, catalog: Path):
     config = configuration(catalog, progress_bar=False)
     output = run_on_terminal(tmp_path / "run", config)
     assert output.code == 0
@@ -162,7 +162,7 @@ def test_without_bars_lines_say_what_each_job_covers(tmp_path: Path, catalog: Pa
     assert mapped <= {log.read_text().splitlines()[0] for log in logs}
 
 
-def test_a_terminal_that_cannot_move_its_cursor_has_no_bars(tmp_path: Path, catalog: Path):
+def test_a_dumb_terminal_shows_no_bars(tmp_path: Path, catalog: Path):
     output = run_on_terminal(tmp_path / "run", configuration(catalog), kind="dumb")
     assert output.code == 0
     assert "%|" not in output.text and "\x1b[A" not in output.text
@@ -174,7 +174,7 @@ def test_progress_bar_takes_no_other_value(tmp_path: Path, catalog: Path):
     assert run.returncode == 1
 
 
-def test_a_run_says_what_it_will_take(tmp_path: Path):
+def test_a_run_forecasts_rows_and_disk_space(tmp_path: Path):
     config = {"input_catalog_path": DEMO, "margin_threshold": 600.0}
     dry = run_workflow(tmp_path, "--dry-run", config=config, check=True)
     run = run_workflow(tmp_path, check=True)
@@ -189,7 +189,7 @@ def test_a_run_says_what_it_will_take(tmp_path: Path):
     assert "are expected" not in run_workflow(tmp_path, check=True).stdout
 
 
-def test_a_margin_that_cannot_fit_is_refused(tmp_path: Path):
+def test_a_margin_larger_than_the_free_disk_space_is_refused(tmp_path: Path):
     disk = tmp_path / "disk"
     config = {"input_catalog_path": DEMO, "margin_threshold": 3600.0, "output_path": disk}
     with mounted(disk, "size=600k"):
@@ -201,7 +201,7 @@ def test_a_margin_that_cannot_fit_is_refused(tmp_path: Path):
         assert "rule map_partitions" not in run.stdout
 
 
-def test_the_recording_in_docs_is_one_of_a_whole_run():
+def test_the_recording_in_docs_shows_a_whole_run():
     header, *events = map(json.loads, (ROOT / "docs/progress.cast").read_text().splitlines())
     assert header["version"] == 2
     times = [time for time, _, _ in events]

@@ -13,6 +13,7 @@ import pytest
 from margin_cache.errors import MarginCacheError, RetryableError
 from margin_cache.storage import store_client
 from support import skies
+from support.faulty_margins import make_in
 from support.faulty_server import Behaviour, faulty_server
 from support.killed_runs import Run, resume
 from support.margins import margin_digests, remains, tree_digest
@@ -65,7 +66,7 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("name", ["hipscat", *LAYOUTS, "collection"])
-def test_a_catalog_on_the_web_makes_the_margin_of_the_one_on_disk(
+def test_a_catalog_on_a_web_server_gives_the_same_margin_as_on_disk(
     name: str, catalogs: Path, web: Nginx, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     before = web.bytes_sent()
@@ -78,7 +79,7 @@ def test_a_catalog_on_the_web_makes_the_margin_of_the_one_on_disk(
 
 
 @pytest.mark.parametrize("name", ["hipscat", "without_list", "directories", "collection"])
-def test_a_catalog_in_s3_makes_the_margin_of_the_one_on_disk(
+def test_a_catalog_in_s3_gives_the_same_margin_as_on_disk(
     name: str, catalogs: Path, s3: S3, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     url = s3.upload(catalogs / name, f"layouts/{name}")
@@ -108,7 +109,7 @@ def test_row_groups_without_candidates_are_not_fetched(
 
 
 @pytest.mark.parametrize("name", ["hipscat", "hats", "directories"])
-def test_a_server_that_fails_one_in_ten_requests_makes_no_other_margin(
+def test_failures_of_one_in_ten_requests_do_not_change_the_margin(
     name: str,
     catalogs: Path,
     served: Behaviour,
@@ -122,7 +123,7 @@ def test_a_server_that_fails_one_in_ten_requests_makes_no_other_margin(
     assert remote == made_in(monkeypatch, tmp_path / "local", catalogs / name)
 
 
-def test_a_server_that_ignores_ranges_is_said_to(
+def test_a_server_that_ignores_ranges_is_named_in_the_error(
     served: Behaviour, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, impatient: None
 ) -> None:
     served.ignores_range = True
@@ -191,7 +192,7 @@ def test_a_run_keeps_secrets_out_of_its_files_and_listings_sparse(
     watching = threading.Thread(target=watch)
     watching.start()
     try:
-        run_workflow(tmp_path / "local", config=configured(str(catalogs / "hats")), check=True)
+        made_locally(tmp_path, catalogs / "hats")
         finished = run_workflow(
             tmp_path / "run",
             "--configfile",
@@ -226,7 +227,7 @@ def test_a_run_keeps_secrets_out_of_its_files_and_listings_sparse(
     assert listed_files and sum(512 * state.st_blocks for state in listed_files) < 16 * 12_000
 
 
-def test_a_changed_object_is_noticed_by_the_next_run(catalogs: Path, tmp_path: Path) -> None:
+def test_the_next_run_notices_a_changed_object(catalogs: Path, tmp_path: Path) -> None:
     catalog = tmp_path / "sky/small"
     shutil.copytree(catalogs / "hipscat", catalog)
     with faulty_server(tmp_path / "sky") as server:
@@ -240,14 +241,16 @@ def test_a_changed_object_is_noticed_by_the_next_run(catalogs: Path, tmp_path: P
         shutil.rmtree(catalog)
         shutil.copytree(tmp_path / "other/small", catalog)
         run_workflow(tmp_path / "run", check=True)
-    run_workflow(tmp_path / "local", config=configured(str(catalog)), check=True)
+    made_locally(tmp_path, catalog)
     after = only_parquet(margin_digests(tmp_path / "run"))
     assert after == only_parquet(margin_digests(tmp_path / "local"))
     assert after != only_parquet(before)
 
 
-def test_a_killed_run_goes_on_with_the_same_bytes(catalogs: Path, tmp_path: Path) -> None:
-    run_workflow(tmp_path / "local", config=configured(str(catalogs / "hats")), check=True)
+def test_a_killed_run_of_a_remote_catalog_resumes_to_the_same_bytes(
+    catalogs: Path, tmp_path: Path
+) -> None:
+    made_locally(tmp_path, catalogs / "hats")
     with faulty_server(catalogs) as server:
         server.latency = 0.1
         directory = tmp_path / "run"
@@ -290,7 +293,7 @@ def test_a_killed_run_goes_on_with_the_same_bytes(catalogs: Path, tmp_path: Path
         ({"input_catalog_path": "file:///sky"}, ("without file://",)),
     ],
 )
-def test_what_cannot_be_read_or_written_is_said_in_a_line(
+def test_an_unsupported_location_is_refused_with_one_line(
     config: dict[str, Any], words: tuple[str, ...], tmp_path: Path
 ) -> None:
     finished = run_workflow(tmp_path, config=configured("sky", **config))
@@ -309,7 +312,7 @@ def test_secrets_on_the_command_line_are_refused(tmp_path: Path) -> None:
     assert SECRET not in line
 
 
-def test_a_catalog_that_is_not_there_is_named(served: Behaviour, tmp_path: Path) -> None:
+def test_a_missing_catalog_is_named_by_its_url(served: Behaviour, tmp_path: Path) -> None:
     line = error_line(run_workflow(tmp_path, config=configured(f"{served.url}/nowhere")))
     assert f"{served.url}/nowhere: has no catalog_info.json" in line
 

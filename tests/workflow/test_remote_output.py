@@ -25,7 +25,7 @@ from support.sites import error_line
 from support.workflow_runs import run_workflow
 
 SECRET = "s3cret-5d81e0"
-KILLS = 20
+KILLS = 8
 
 
 @pytest.fixture(scope="module")
@@ -46,7 +46,9 @@ def without_dates(digests: dict[str, str]) -> dict[str, str]:
 
 
 @pytest.mark.parametrize("name", ["hipscat", "hats", "directories"])
-def test_a_margin_in_s3_is_that_on_disk(name: str, catalogs: Path, s3: S3, tmp_path: Path) -> None:
+def test_a_margin_written_to_s3_equals_one_on_disk(
+    name: str, catalogs: Path, s3: S3, tmp_path: Path
+) -> None:
     expected = made_on_disk(tmp_path / "local", catalogs / name, s3)
     place = f"from_disk_{name}"
     config = configured(catalogs / name, s3, place)
@@ -87,7 +89,7 @@ def test_a_margin_in_s3_has_a_report_in_the_working_directory(
     assert "is a URL, and audits read what is on disk" in line
 
 
-def test_margins_of_one_name_at_two_urls_get_no_reports_by_one_run(
+def test_reports_of_two_margins_of_one_name_are_refused(
     catalogs: Path, s3: S3, tmp_path: Path
 ) -> None:
     config = configured(catalogs / "hats", s3, "twins/a")
@@ -98,7 +100,7 @@ def test_margins_of_one_name_at_two_urls_get_no_reports_by_one_run(
 
 
 @pytest.mark.parametrize("name", ["hipscat", "hats"])
-def test_a_catalog_in_s3_makes_the_same_margin_there(
+def test_a_margin_from_s3_to_s3_equals_one_on_disk(
     name: str, catalogs: Path, s3: S3, tmp_path: Path
 ) -> None:
     expected = made_on_disk(tmp_path / "local", catalogs / name, s3)
@@ -108,7 +110,7 @@ def test_a_catalog_in_s3_makes_the_same_margin_there(
     assert without_dates(s3.digests(f"{place}/{NAME}")) == without_dates(expected)
 
 
-def test_a_catalog_on_the_web_makes_the_same_margin_in_s3(
+def test_a_margin_from_a_web_server_to_s3_equals_one_on_disk(
     catalogs: Path, s3: S3, web: Nginx, tmp_path: Path
 ) -> None:
     expected = made_on_disk(tmp_path / "local", catalogs / "hats", s3)
@@ -117,7 +119,7 @@ def test_a_catalog_on_the_web_makes_the_same_margin_in_s3(
     assert without_dates(s3.digests(f"from_web/{NAME}")) == without_dates(expected)
 
 
-def test_no_byte_passes_twice(catalogs: Path, s3: S3, tmp_path: Path) -> None:
+def test_no_byte_is_transferred_twice(catalogs: Path, s3: S3, tmp_path: Path) -> None:
     url = s3.upload(catalogs / "hats", "counted/hats")
     with faulty_proxy(s3.endpoint) as proxy:
         config = configured(url, replace(s3, endpoint=proxy.url), "counted")
@@ -135,7 +137,7 @@ def test_no_byte_passes_twice(catalogs: Path, s3: S3, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["hipscat", "hats"])
-def test_a_store_that_fails_one_in_ten_requests_holds_the_same_margin(
+def test_failures_of_one_in_ten_store_requests_do_not_change_the_margin(
     name: str, catalogs: Path, s3: S3, tmp_path: Path
 ) -> None:
     expected = made_on_disk(tmp_path / "local", catalogs / name, s3)
@@ -151,7 +153,7 @@ def test_a_store_that_fails_one_in_ten_requests_holds_the_same_margin(
     assert found.keys() == expected.keys()
 
 
-def test_a_store_that_fails_always_ends_a_run_with_a_line(
+def test_an_unavailable_store_ends_the_run_with_one_line(
     catalogs: Path, s3: S3, tmp_path: Path
 ) -> None:
     with faulty_proxy(s3.endpoint) as proxy:
@@ -164,9 +166,7 @@ def test_a_store_that_fails_always_ends_a_run_with_a_line(
     assert f"s3://{BUCKET}/broken/{NAME}" in error_line(finished)
 
 
-def test_objects_that_are_gone_or_others_are_made_again(
-    catalogs: Path, s3: S3, tmp_path: Path
-) -> None:
+def test_missing_or_changed_objects_are_rebuilt(catalogs: Path, s3: S3, tmp_path: Path) -> None:
     config = configured(catalogs / "hats", s3, "mended", delete_intermediate_parquet_files=False)
     run_workflow(tmp_path, config=config, check=True)
     margin = f"mended/{NAME}"
@@ -184,7 +184,7 @@ def test_objects_that_are_gone_or_others_are_made_again(
     assert "Nothing to be done" in run_workflow(tmp_path, check=True).stdout
 
 
-def test_only_what_changed_is_written_again(catalogs: Path, s3: S3, tmp_path: Path) -> None:
+def test_only_changed_objects_are_written_again(catalogs: Path, s3: S3, tmp_path: Path) -> None:
     shutil.copytree(catalogs / "hats", tmp_path / "hats")
     config = configured(
         tmp_path / "hats", s3, "changed", partitions_per_job=1, job_size_mb=1, overwrite=True
@@ -204,7 +204,9 @@ def test_only_what_changed_is_written_again(catalogs: Path, s3: S3, tmp_path: Pa
     assert 0 < len(written) < len(after)
 
 
-def test_what_is_not_a_margin_is_not_replaced(catalogs: Path, s3: S3, tmp_path: Path) -> None:
+def test_objects_that_are_no_margin_are_not_replaced(
+    catalogs: Path, s3: S3, tmp_path: Path
+) -> None:
     s3.write(f"photographs/{NAME}/moon.jpg", b"x")
     config = configured(catalogs / "hats", s3, "photographs")
     line = error_line(run_workflow(tmp_path, config=config))
@@ -214,7 +216,9 @@ def test_what_is_not_a_margin_is_not_replaced(catalogs: Path, s3: S3, tmp_path: 
     assert list(s3.states("photographs")) == [f"{NAME}/moon.jpg"]
 
 
-def test_files_of_others_among_the_margins_stay(catalogs: Path, s3: S3, tmp_path: Path) -> None:
+def test_foreign_objects_in_a_margin_are_not_deleted(
+    catalogs: Path, s3: S3, tmp_path: Path
+) -> None:
     config = configured(catalogs / "hats", s3, "foreign")
     run_workflow(tmp_path, config=config, check=True)
     s3.write(f"foreign/{NAME}/NOTES.txt", b"x")
@@ -242,7 +246,7 @@ def test_other_parameters_replace_a_margin_on_demand_only(
     assert without_dates(s3.digests(f"replaced/{NAME}")) == without_dates(expected)
 
 
-def test_two_directories_do_not_make_one_margin_at_once(
+def test_two_runs_do_not_write_one_margin_in_s3_at_once(
     catalogs: Path, s3: S3, tmp_path: Path
 ) -> None:
     """The first one is killed when it has begun; so its word stays."""
@@ -262,7 +266,7 @@ def test_two_directories_do_not_make_one_margin_at_once(
     assert "Nothing to be done" in again.stdout
 
 
-def test_a_killed_run_is_not_gone_on_with_by_one_of_other_parameters(
+def test_a_killed_run_is_not_resumed_with_other_parameters(
     catalogs: Path, s3: S3, tmp_path: Path
 ) -> None:
     """The older margin, which it was about to make again, would be lost."""
@@ -297,14 +301,14 @@ def test_a_margin_is_listed_in_its_collection(catalogs: Path, s3: S3, tmp_path: 
     )
 
 
-def test_a_bucket_that_is_not_there_is_named(catalogs: Path, s3: S3, tmp_path: Path) -> None:
+def test_a_missing_bucket_is_named_in_the_error(catalogs: Path, s3: S3, tmp_path: Path) -> None:
     config = configured(catalogs / "hats", s3, "any")
     config["output_path"] = "s3://nowhere/margins"
     line = error_line(run_workflow(tmp_path, config=config))
     assert "s3://nowhere/margins" in line and "bucket" in line
 
 
-def test_a_margin_in_the_place_of_its_catalog_is_refused(
+def test_an_output_at_or_inside_its_catalog_is_refused(
     catalogs: Path, s3: S3, tmp_path: Path
 ) -> None:
     url = s3.upload(catalogs / "hats", "place/hats")
@@ -374,7 +378,7 @@ class Reader:
 
 
 @pytest.mark.long
-def test_a_margin_is_whole_or_cannot_be_opened_whenever_runs_are_killed(
+def test_killed_runs_leave_a_margin_in_s3_whole_or_unopenable(
     catalogs: Path, s3: S3, tmp_path: Path
 ) -> None:
     directory, place = tmp_path / "run", f"killed/{NAME}"

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 from margin_cache.margin.paths import FIGURES
-from support.paths import ROOT
-from support.workflow_runs import run_workflow
+from support.demo_reports import make_demo_reports
+from support.once import once
 
 BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser"))), None)
 
@@ -39,9 +39,7 @@ def browse(page: Path, profile: Path) -> tuple[str, str]:
 
 @pytest.fixture(scope="module")
 def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    directory = tmp_path_factory.mktemp("page")
-    config = {"input_catalog_path": ROOT / "demo/hipparcos", "margin_threshold": 600.0}
-    run_workflow(directory, "report", config=config, check=True)
+    directory = once(tmp_path_factory, "demo_reports", make_demo_reports)
     return directory / "results/hipparcos_600arcs_report/index.html"
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from support.margins import tree_digest
 from support.paths import ROOT
+from support.signals import default_signals
 from support.small_skies import small_catalog
 from support.workflow_runs import SNAKEMAKE, run_workflow, write_config
 
@@ -37,11 +38,15 @@ def directory(tmp_path: Path) -> Path:
     return tmp_path / "run"
 
 
-def test_a_killed_run_is_unlocked_and_finished_and_a_live_one_is_not(directory: Path):
+def test_a_killed_run_is_unlocked_and_finished_but_not_a_live_one(directory: Path):
     command = [SNAKEMAKE, "-s", ROOT / "Snakefile", "--directory", directory, "--cores", "1"]
     with (directory / "log").open("w") as log:
         run = subprocess.Popen(
-            [str(part) for part in command], stdout=log, stderr=log, start_new_session=True
+            [str(part) for part in command],
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
+            preexec_fn=default_signals,
         )
     try:
         while run.poll() is None and not list(directory.glob("intermediate/*/*/shards/*.arrow")):

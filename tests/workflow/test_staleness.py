@@ -4,7 +4,6 @@ used again."""
 import os
 import re
 import shutil
-import subprocess
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -19,14 +18,14 @@ from margin_cache.margin.finish import finish_margin
 from margin_cache.margin.model import Margin
 from margin_cache.margin.reduce import reduce_margins
 from support import margins
+from support.faulty_margins import Site, make_margin, run_in_child
 from support.killed_runs import resume, run_of
 from support.margins import NAME, Digests, margin_digests, remains, tree_digest
 from support.paths import ROOT
 from support.small_skies import small_catalog
 from support.workflow_runs import (
     SNAKEMAKE,
-    TIME_LIMIT,
-    plain,
+    fork_snakemake,
     run_workflow,
     without_snakemake,
     write_config,
@@ -81,79 +80,53 @@ def catalog(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 # --- the same bytes, however it is run ------------------------------------------------------
 
-SIZES: tuple[dict[str, Any], ...] = (
-    {"partitions_per_job": 1},
-    {"partitions_per_job": 7},
-    {"partitions_per_job": "auto"},
-    {"partitions_per_job": "auto", "job_size_mb": 0.05},
-)
+
+@pytest.fixture(scope="module")
+def expected(catalog: Path, tmp_path_factory: pytest.TempPathFactory) -> Digests:
+    """The margin of the catalog."""
+    with pytest.MonkeyPatch.context() as patch:
+        return fresh(tmp_path_factory.mktemp("expected") / "run", configuration(catalog), patch)
 
 
 @pytest.mark.parametrize(
-    "size",
-    [*(pytest.param(size, marks=pytest.mark.long) for size in SIZES[:2]), *SIZES[2:]],
+    ("cores", "size"),
+    [
+        pytest.param(2, {"partitions_per_job": 1}, marks=pytest.mark.long),
+        (1, {"partitions_per_job": 7}),
+        pytest.param(1, {"partitions_per_job": "auto"}, marks=pytest.mark.long),
+        (2, {"partitions_per_job": "auto", "job_size_mb": 0.05}),
+    ],
     ids=["1", "7", "auto", "small auto"],
 )
 def test_cores_and_sizes_of_jobs_do_not_change_a_byte(
-    tmp_path: Path, catalog: Path, monkeypatch: pytest.MonkeyPatch, size: dict[str, Any]
+    tmp_path: Path, catalog: Path, expected: Digests, cores: int, size: dict[str, Any]
 ):
-    expected = fresh(tmp_path / "fresh", configuration(catalog), monkeypatch)
     assert "_metadata" in expected
-    for cores in (1, 2):
-        directory = tmp_path / f"{cores} cores"
-        config = configuration(catalog, **size)
-        output = run_workflow(directory, config=config, cores=cores, check=True).stdout
-        several = len(jobs_of(output)["Mapping"]) > 1
-        assert several == (size != {"partitions_per_job": "auto"})
-        assert margin_digests(directory) == expected
-        assert remains(directory) == []
+    config = configuration(catalog, **size)
+    output = run_workflow(tmp_path, config=config, cores=cores, check=True).stdout
+    several = len(jobs_of(output)["Mapping"]) > 1
+    assert several == (size != {"partitions_per_job": "auto"})
+    assert margin_digests(tmp_path) == expected
+    assert remains(tmp_path) == []
 
 
-# --- other ways to start it -----------------------------------------------------------------
-
-MODULE = """
-module margin:
-    snakefile: {snakefile!r}
-    config: {config!r}
-
-use rule * from margin as margin_*
-"""
-
-
-@pytest.mark.parametrize("way", ["workflow/Snakefile", "working directory", "module"])
-def test_other_ways_to_start_the_workflow_make_the_same_bytes(
-    tmp_path: Path, catalog: Path, monkeypatch: pytest.MonkeyPatch, way: str
+def test_the_catalogs_snakefile_makes_the_same_bytes_in_the_working_directory(
+    tmp_path: Path, catalog: Path, expected: Digests, monkeypatch: pytest.MonkeyPatch
 ):
-    config = configuration(catalog)
-    whole = fresh(tmp_path / "fresh", config, monkeypatch)
-    directory = tmp_path / "run"
-    directory.mkdir()
-    command: list[str | Path] = [SNAKEMAKE, "--cores", "2"]
-    if way == "module":
-        text = MODULE.format(snakefile=str(ROOT / "Snakefile"), config=plain(config))
-        (directory / "Snakefile").write_text(text)
-    else:
-        write_config(directory, config)
-        command += ["-s", ROOT / ("Snakefile" if way == "working directory" else way)]
-    for said in ("finish_margin", "Nothing to be done"):
-        made = subprocess.run(
-            command,
-            cwd=directory,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            timeout=TIME_LIMIT,
-        )
+    """workflow/Snakefile, which the workflow catalog names; started without --directory."""
+    monkeypatch.chdir(tmp_path)
+    write_config(tmp_path, configuration(catalog))
+    command = [str(SNAKEMAKE), "--cores", "2", "-s", str(ROOT / "workflow/Snakefile")]
+    for said in ("finish_margin", NOTHING):
+        made = fork_snakemake(command)
         assert made.returncode == 0, made.stdout
         assert said in made.stdout
-        assert margin_digests(directory) == whole
+        assert margin_digests(tmp_path) == expected
 
 
 # --- changed settings -----------------------------------------------------------------------
 
 CHANGES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
-    "margin_threshold": ({}, {"margin_threshold": 30.0}),
     "margin_order": (
         {"fine_filtering": False, "margin_order": 9},
         {"fine_filtering": False, "margin_order": 8},
@@ -163,16 +136,13 @@ CHANGES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
 }
 
 
-@pytest.mark.parametrize("key", CHANGES)
-def test_a_changed_setting_makes_everything_that_depends_on_it_again(
-    tmp_path: Path, catalog: Path, monkeypatch: pytest.MonkeyPatch, key: str
+def test_a_changed_threshold_rebuilds_the_margin_in_whole_runs(
+    tmp_path: Path, catalog: Path, expected: Digests, monkeypatch: pytest.MonkeyPatch
 ):
-    before, after = (configuration(catalog, overwrite=True, **values) for values in CHANGES[key])
-    old, new = (
-        fresh(tmp_path / name, config, monkeypatch)
-        for name, config in (("old", before), ("new", after))
-    )
-    assert old != new
+    before = configuration(catalog, overwrite=True)
+    after = {**before, "margin_threshold": 30.0}
+    new = fresh(tmp_path / "new", after, monkeypatch)
+    assert new != expected
     directory = tmp_path / "run"
     with run_of(directory, {**before, "partitions_per_job": 6}) as run:
         run.wait_for(lambda: list(directory.glob("intermediate/*/*/receipts/*.json")))
@@ -180,11 +150,42 @@ def test_a_changed_setting_makes_everything_that_depends_on_it_again(
     write_config(directory, after)
     resume(directory)
     assert margin_digests(directory) == new
-    for config, digests in ((before, old), (after, new)):
-        shutil.rmtree(directory / ".snakemake")
-        run_workflow(directory, config=config, check=True)
-        assert margin_digests(directory) == digests
+    shutil.rmtree(directory / ".snakemake")
+    run_workflow(directory, config=before, check=True)
+    assert margin_digests(directory) == expected
     assert remains(directory) == []
+
+
+@pytest.mark.parametrize("key", CHANGES)
+def test_a_changed_setting_rebuilds_everything_that_depends_on_it(
+    tmp_path: Path, catalog: Path, monkeypatch: pytest.MonkeyPatch, key: str
+):
+    """As above, without Snakemake."""
+    before, after = (configuration(catalog, overwrite=True, **values) for values in CHANGES[key])
+    old, new = (
+        fresh(tmp_path / name, config, monkeypatch)
+        for name, config in (("old", before), ("new", after))
+    )
+    assert old != new
+    site = Site(tmp_path / "run", before | {"partitions_per_job": 6})
+    site.directory.mkdir()
+    code, said = run_in_child(lambda: make_margin(site, stop_before_finishing))
+    assert code == 1 and "Stopped" in said
+    for config, digests in ((after, new), (before, old), (after, new)):
+        changed = Site(site.directory, config)
+        code, said = run_in_child(lambda changed=changed: make_margin(changed))
+        assert code == 0, said
+        assert margin_digests(site.directory) == digests
+        assert remains(site.directory) == []
+
+
+class Stopped(Exception):
+    """A run that ends before its last job."""
+
+
+def stop_before_finishing(stage: str) -> None:
+    if stage == "finish":
+        raise Stopped
 
 
 # --- changed partitions ---------------------------------------------------------------------
@@ -216,7 +217,7 @@ def near(margin: Margin, partitions: set[int]) -> set[int]:
     return set(np.flatnonzero((distances < reach)[sorted(partitions)].any(axis=0)).tolist())
 
 
-def test_a_changed_partition_makes_its_neighbourhood_again_and_no_more(
+def test_a_changed_partition_rebuilds_only_its_neighbourhood(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     catalog = small_catalog(tmp_path / "sky", rows=8000, max_rows=150)
@@ -251,8 +252,11 @@ def test_a_changed_partition_makes_its_neighbourhood_again_and_no_more(
     assert jobs_of(run_workflow(directory, "-n", check=True).stdout) == planned
 
 
-@pytest.mark.parametrize("seconds", [-1000, 10_000], ids=["older", "from the future"])
-def test_a_partition_of_another_size_and_date_keeps_the_jobs_of_auto(
+@pytest.mark.parametrize(
+    "seconds",
+    [pytest.param(-1000, id="older", marks=pytest.mark.long), pytest.param(10_000, id="future")],
+)
+def test_a_partition_of_another_size_and_date_keeps_the_automatic_jobs(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seconds: int
 ):
     catalog = small_catalog(tmp_path / "sky", rows=3000, max_rows=500)
@@ -272,7 +276,7 @@ def test_a_partition_of_another_size_and_date_keeps_the_jobs_of_auto(
 
 
 @pytest.mark.parametrize("receipts", ["before it", "after it"])
-def test_a_late_job_of_an_older_state_brings_nothing_stale_into_the_margin(
+def test_a_late_job_of_an_older_catalog_state_leaves_nothing_in_the_margin(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, receipts: str
 ):
     catalog = small_catalog(tmp_path / "sky", rows=3000, max_rows=500, compression="none")
@@ -303,31 +307,31 @@ def test_a_late_job_of_an_older_state_brings_nothing_stale_into_the_margin(
 # --- damaged files --------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("damage", ["deleted", "truncated"])
-def test_a_damaged_file_of_the_margin_is_made_again(
-    tmp_path: Path, catalog: Path, monkeypatch: pytest.MonkeyPatch, damage: str
+def test_a_damaged_file_of_the_margin_is_rebuilt(
+    tmp_path: Path, catalog: Path, monkeypatch: pytest.MonkeyPatch
 ):
     made_at_once(tmp_path / "run", configuration(catalog), monkeypatch)
-    directory, place = tmp_path / "run", tmp_path / "run/results" / NAME
-    whole = tree_digest(place)
+    directory, margin = tmp_path / "run", tmp_path / "run/results" / NAME
+    whole = tree_digest(margin)
     parquet = next(name for name in whole if "Npix=" in name)
-    for name in (parquet, *(name for name in whole if "Npix=" not in name)):
-        content = (place / name).read_bytes()
-        (place / name).unlink()
-        if damage == "truncated":
-            (place / name).write_bytes(content[: len(content) // 2])
-        jobs = jobs_of(run_workflow(directory, check=True).stdout)
-        assert tree_digest(place).keys() == whole.keys(), name
-        assert margin_digests(directory) == {
-            other: digest for other, digest in whole.items() if "provenance" not in other
-        }, name
-        assert jobs["Finishing"]
-        assert bool(jobs["Mapping"]) == bool(jobs["Reducing"]) == (name == parquet), name
+    for name in (parquet, "partition_info.csv", "provenance_info.json"):
+        for damage in ("deleted", "truncated"):
+            content = (margin / name).read_bytes()
+            (margin / name).unlink()
+            if damage == "truncated":
+                (margin / name).write_bytes(content[: len(content) // 2])
+            jobs = jobs_of(run_workflow(directory, check=True).stdout)
+            assert tree_digest(margin).keys() == whole.keys(), name
+            assert margin_digests(directory) == {
+                other: digest for other, digest in whole.items() if "provenance" not in other
+            }, name
+            assert jobs["Finishing"]
+            assert bool(jobs["Mapping"]) == bool(jobs["Reducing"]) == (name == parquet), name
     assert NOTHING in run_workflow(directory, "-n", check=True).stdout
     assert remains(directory) == []
 
 
-def test_a_margin_needs_its_intermediate_files_no_longer(
+def test_a_finished_margin_does_not_need_its_intermediate_files(
     tmp_path: Path, catalog: Path, monkeypatch: pytest.MonkeyPatch
 ):
     directory = tmp_path / "run"
@@ -343,7 +347,7 @@ def test_a_margin_needs_its_intermediate_files_no_longer(
 
 
 @pytest.mark.parametrize("kind", ["receipts/*.json", "receipts/*.parquet", "shards/*.arrow"])
-def test_an_intermediate_file_that_is_lost_mid_way_is_made_again(
+def test_a_lost_intermediate_file_is_rebuilt(
     tmp_path: Path, catalog: Path, monkeypatch: pytest.MonkeyPatch, kind: str
 ):
     config = configuration(catalog, partitions_per_job=6)

@@ -2,7 +2,6 @@
 
 import json
 import threading
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -72,6 +71,7 @@ def test_a_map_job_uses_its_threads_and_no_more(
     shard = margin.files.shard(margin.plan.map_names[0])
     at_work: set[int] = set()
     most: dict[str, int] = {}
+    others_have_begun = threading.Event()
 
     def noted(module: object, name: str) -> None:
         original = getattr(module, name)
@@ -79,7 +79,10 @@ def test_a_map_job_uses_its_threads_and_no_more(
         def and_note(*arguments: object) -> object:
             at_work.add(threading.get_ident())
             most[name] = max(most.get(name, 0), len(at_work))
-            time.sleep(0.02)  # so that the others begin
+            if len(at_work) > 1:
+                others_have_begun.set()
+            elif name != "find_candidates" and threads > 1:
+                others_have_begun.wait(60)
             try:
                 return original(*arguments)
             finally:
@@ -94,6 +97,7 @@ def test_a_map_job_uses_its_threads_and_no_more(
     shards = {}
     for threads in (1, 2, 4):
         most.clear()
+        others_have_begun.clear()
         map_partitions(margin.plan, 0, shard, threads)
         shards[threads] = shard.read_bytes()
         assert most["find_candidates"] == 1

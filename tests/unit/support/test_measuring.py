@@ -43,7 +43,7 @@ def test_processes_that_a_command_starts_count(tmp_path: Path) -> None:
     code = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {work!r}], check=True)"
     # What the first takes does not count for the second.
     busy, idle = measured([code, "import time; time.sleep(0.5)"], tmp_path)
-    assert idle.wall >= 0.5 and idle.cpu < 0.4
+    assert idle.wall >= 0.5 and idle.cpu < busy.cpu
     assert idle.peak_mb < 200 and idle.read_mb < 20
     assert busy.wall >= 0.4 and busy.cpu >= 0.4
     assert 280 <= busy.peak_mb < 500
@@ -56,7 +56,7 @@ def test_a_command_that_fails_ends_the_measurement_with_what_it_wrote(tmp_path: 
         measure([sys.executable, "-c", code], tmp_path, WHAT="thing")
 
 
-def test_what_slows_a_command_down_is_not_passed_on(
+def test_variables_that_slow_a_command_down_are_not_passed_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     names = {"NUMBA_DISABLE_JIT", "PYTHONDONTWRITEBYTECODE"}

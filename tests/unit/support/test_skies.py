@@ -146,12 +146,6 @@ def test_rows_lie_in_their_partition(catalog: Path) -> None:
         assert types == [pa.uint8(), pa.uint64(), pa.uint64()]
 
 
-def test_partitions_are_disjoint(catalog: Path) -> None:
-    pixels = {tuple(pixel) for pixel in listed_partitions(catalog).tolist()}
-    for order, pixel in pixels:
-        assert not any((order - up, pixel >> 2 * up) in pixels for up in range(1, order + 1))
-
-
 def test_metadata_are_those_of_hipscat(
     catalog: Path, hipscat: SimpleNamespace, tmp_path: Path
 ) -> None:
@@ -163,99 +157,6 @@ def test_metadata_are_those_of_hipscat(
     assert rows == content["total_rows"]
     for name in ("_metadata", "_common_metadata", "partition_info.csv", "catalog_info.json"):
         assert (tmp_path / name).read_bytes() == (catalog / name).read_bytes(), name
-
-
-@pytest.mark.parametrize("name", ["hipparcos", "border"])
-def test_schema_is_that_pandas_writes(name: str, catalogs: dict[str, Path], tmp_path: Path) -> None:
-    pandas = pytest.importorskip("pandas")
-    order, pixel, rows = next(files(catalogs[name]))
-    pandas.DataFrame(rows.to_pandas()).to_parquet(tmp_path / "pandas.parquet")
-    assert rows.schema == pq.read_schema(tmp_path / "pandas.parquet")
-    written, expected = (
-        json.loads(schema.metadata[b"pandas"])
-        for schema in (rows.schema, pq.read_schema(tmp_path / "pandas.parquet"))
-    )
-    for key in ("index_columns", "columns", "column_indexes"):
-        assert written[key] == expected[key], (order, pixel)
-
-
-# --- writing --------------------------------------------------------------------------------
-
-
-def test_every_type_survives(
-    typed: tuple[pa.Table, skies.IntArray], catalogs: dict[str, Path]
-) -> None:
-    table = typed[0].sort_by("ra")
-    read = pa.concat_tables(rows for *_, rows in files(catalogs["typed"])).sort_by("ra")
-    assert table.num_columns > 45
-    assert read.schema.names == [*table.schema.names, "Norder", "Dir", "Npix", INDEX_COLUMN]
-    for name in table.schema.names:
-        expected = table[name].combine_chunks()
-        if expected.type != read.schema.field(name).type:
-            assert name in ("date64", "time32_s", "timestamp_s", "timestamp_s_utc")
-            expected = expected.cast(read.schema.field(name).type)
-        assert read[name].to_pylist() == expected.to_pylist(), name
-        assert (expected.null_count > 0) == (name not in ("ra", "dec")), name
-
-
-def test_row_groups_and_plain_index(
-    typed: tuple[pa.Table, skies.IntArray], catalogs: dict[str, Path], tmp_path: Path
-) -> None:
-    groups = pq.read_metadata(catalogs["typed"] / "_metadata")
-    sizes = [groups.row_group(i).num_rows for i in range(groups.num_row_groups)]
-    assert max(sizes) == 40 and len(sizes) > 2 * len(typed[1])
-    write_hipscat(tmp_path, "plain", *typed, index_is_pandas_index=False)
-    assert not pq.read_schema(tmp_path / "plain/_metadata").metadata
-
-
-def test_same_rows_make_the_same_bytes(
-    border: tuple[pa.Table, skies.IntArray], catalogs: dict[str, Path], tmp_path: Path
-) -> None:
-    table, partitions = sky_catalogs.border_sky()
-    assert table.equals(border[0])
-    write_hipscat(tmp_path, "border", table, partitions)
-    assert digest(tmp_path / "border") == digest(catalogs["border"])
-
-
-def test_chunks_and_column_names_do_not_matter(
-    typed: tuple[pa.Table, skies.IntArray], tmp_path: Path
-) -> None:
-    table, partitions = typed
-    halves = pa.concat_tables([table.slice(0, 700), table.slice(700)])
-    renamed = halves.rename_columns(["RAJ", "DEJ", *table.schema.names[2:]])
-    write_hipscat(tmp_path, "a", table, partitions)
-    write_hipscat(tmp_path, "b", renamed, partitions, ra_column="RAJ", dec_column="DEJ")
-    for (*_, one), (*_, other) in zip(files(tmp_path / "a"), files(tmp_path / "b"), strict=True):
-        assert one.rename_columns(other.schema.names).equals(other)
-    content = json.loads((tmp_path / "b/catalog_info.json").read_text())
-    assert (content["ra_column"], content["dec_column"]) == ("RAJ", "DEJ")
-
-
-def test_partitions_without_rows_are_left_out(tmp_path: Path) -> None:
-    table = pa.table({"ra": [45.0], "dec": [0.5]})
-    write_hipscat(tmp_path, "one", table, np.column_stack([np.zeros(12), np.arange(12)]))
-    assert listed_partitions(tmp_path / "one").tolist() == [[0, 0]]
-    assert len(list(tmp_path.rglob("*.parquet"))) == 1
-
-
-@pytest.mark.parametrize(
-    ("partitions", "message"),
-    [([[0, 1]], "1 rows fall outside"), ([[0, 0], [1, 3]], "overlap"), ([[0, 4], [0, 0]], "order")],
-)
-def test_wrong_partitions_are_refused(
-    partitions: list[list[int]], message: str, tmp_path: Path
-) -> None:
-    table = pa.table({"ra": [45.0], "dec": [0.5]})
-    with pytest.raises(ValueError, match=message):
-        write_hipscat(tmp_path, "wrong", table, np.array(partitions))
-    assert not any(tmp_path.iterdir())
-
-
-def test_catalogs_are_not_overwritten(tmp_path: Path) -> None:
-    table, sphere = pa.table({"ra": [45.0], "dec": [0.5]}), np.array([[0, 0]])
-    write_hipscat(tmp_path, "one", table, sphere)
-    with pytest.raises(FileExistsError):
-        write_hipscat(tmp_path, "one", table, sphere)
 
 
 # --- partitionings and geometry -------------------------------------------------------------
@@ -280,11 +181,6 @@ def test_adaptive_partitions_are_those_of_hipscat(
     )
     assert {tuple(pixel) for pixel in found.tolist()} == expected
     assert np.all(np.diff(skies.pixel_spans(found)[0]) > 0)
-
-
-def test_crowded_pixels_are_refused() -> None:
-    with pytest.raises(ValueError, match="holds 5 rows"):
-        skies.adaptive_partitions(np.full(5, 10.0), np.full(5, 20.0), max_rows=4)
 
 
 def test_refined_partitions_cover_the_sphere_and_hold_the_targets() -> None:
@@ -333,63 +229,12 @@ def test_survey_has_288_partitions_of_orders_2_and_3() -> None:
     assert np.bincount(partitions[:, 0]).tolist() == [0, 0, 160, 128]
 
 
-def test_survey_columns() -> None:
-    table = sky_catalogs.survey_sky(1000)
-    assert table.num_columns == 31 and table.schema.names[:3] == ["id", "ra", "dec"]
-    assert sum(pa.types.is_float64(field.type) for field in table.schema) > 15
-    assert {pa.float32(), pa.int32(), pa.int64(), pa.bool_(), pa.string()} < set(table.schema.types)
-    assert sky_catalogs.survey_sky(1000, 40).num_columns == 40
-    assert table.equals(sky_catalogs.survey_sky(1000))
-    assert not table.equals(sky_catalogs.survey_sky(1000, seed=1))
-
-
 def test_border_sky_has_all_orders_and_a_hole(border: tuple[pa.Table, skies.IntArray]) -> None:
     table, partitions = border
     assert 100_000 <= table.num_rows <= 150_000
     assert set(partitions[:, 0].tolist()) == set(range(10))
     covered = np.sum(1.0 / (12 * 4.0 ** partitions[:, 0]))
     assert 0.20 <= 1.0 - covered <= 0.30
-
-
-def test_border_targets_are_partitions(border: tuple[pa.Table, skies.IntArray]) -> None:
-    pixels = {tuple(pixel) for pixel in border[1].tolist()}
-    for ra, dec, order in sky_catalogs.BORDER_TARGETS:
-        assert (order, hp.ang2pix(1 << order, ra, dec, nest=True, lonlat=True)) in pixels
-    for ra, dec, order in sky_catalogs.BORDER_HOLE:
-        assert (order, hp.ang2pix(1 << order, ra, dec, nest=True, lonlat=True)) not in pixels
-
-
-def test_border_sky_hugs_borders_and_poles(border: tuple[pa.Table, skies.IntArray]) -> None:
-    table, partitions = border
-    ra, dec = positions(table)
-    for pole in (90.0, -90.0):
-        assert np.sum(dec == pole) > 100
-        assert np.sum((np.abs(dec - pole) < 1e-6) & (dec != pole)) > 100
-    starts = skies.pixel_spans(partitions)[0]
-    sample = np.random.default_rng(0).choice(ra.size, 10_000, replace=False)
-
-    def partition_of(*at: skies.FloatArray) -> skies.IntArray:
-        pixels = skies.nested_pixels(*at)
-        found = np.searchsorted(starts, pixels, side="right") - 1
-        return np.where(skies.inside(pixels, partitions), found, -1)
-
-    # A border is at hand where another partition, or the hole, is in one of many directions.
-    for arcsec, share in ((2500.0, 0.75), (1.0, 0.3), (0.001, 0.05)):
-        rng, near = np.random.default_rng(1), np.zeros(sample.size, dtype=bool)
-        for _ in range(16):
-            distance = np.full(sample.size, arcsec * skies.ARCSEC)
-            there = skies.offset_positions(ra[sample], dec[sample], distance, rng)
-            near |= partition_of(*there) != partition_of(ra[sample], dec[sample])
-        assert near.mean() > share, arcsec
-
-
-@pytest.mark.long
-def test_command_line(tmp_path: Path) -> None:
-    script = ROOT / "benchmarks/skies.py"
-    command = [sys.executable, script, "survey", tmp_path, "--rows", "50000"]
-    result = subprocess.run(command, check=True, capture_output=True, text=True)
-    assert result.stdout.startswith("survey: 50000 rows, ")
-    assert len(list((tmp_path / "survey").rglob("*.parquet"))) > 250
 
 
 # --- the demo -------------------------------------------------------------------------------
