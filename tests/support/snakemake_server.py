@@ -25,9 +25,10 @@ import yte  # noqa: F401
 def become(run: dict[str, Any]) -> None:
     """Turn this process into what `snakemake` with these arguments would be."""
     os.setsid()
-    output = os.open(run["output"], os.O_WRONLY | os.O_TRUNC | os.O_CREAT)
-    nothing = os.open(os.devnull, os.O_RDONLY)
-    for to, source in enumerate((nothing, output, output)):
+    # A terminal becomes that of this session by being opened.
+    output = os.open(run["output"], os.O_RDWR | os.O_TRUNC | os.O_CREAT)
+    stdin = output if os.isatty(output) else os.open(os.devnull, os.O_RDONLY)
+    for to, source in enumerate((stdin, output, output)):
         os.dup2(source, to)
     os.chdir(run["directory"])
     os.environ.clear()

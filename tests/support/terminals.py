@@ -4,6 +4,7 @@ import fcntl
 import os
 import pty
 import re
+import select
 import struct
 import subprocess
 import termios
@@ -11,7 +12,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import NamedTuple, TextIO
+from typing import NamedTuple, Protocol, TextIO
 
 from support.signals import default_signals
 
@@ -91,6 +92,28 @@ def pseudo_terminal(rows: int, columns: int) -> Iterator[tuple[TextIO, Callable[
         os.close(ours)
 
 
+class Process(Protocol):
+    """What is asked of a command at work."""
+
+    def poll(self) -> int | None: ...
+
+    def wait(self, timeout: float = ...) -> int: ...
+
+
+def start_command(words: list[str], terminal: Path, environment: dict[str, str]) -> Process:
+    """Start a command whose input and output are a terminal."""
+    with terminal.open("r+b", buffering=0) as stream:
+        return subprocess.Popen(
+            words,
+            stdin=stream,
+            stdout=stream,
+            stderr=stream,
+            start_new_session=True,
+            preexec_fn=default_signals,
+            env=environment,
+        )
+
+
 def run_in_terminal(
     command: Iterable[str | Path],
     environment: Mapping[str, str],
@@ -98,32 +121,35 @@ def run_in_terminal(
     columns: int = 100,
     kind: str = "xterm-256color",
     limit: float = 300,
+    start: Callable[[list[str], Path, dict[str, str]], Process] = start_command,
 ) -> Output:
-    """Run a command whose input and output are a terminal of some rows and columns."""
+    """Run a command whose input and output are a terminal of some rows and columns.
+
+    Args:
+        start: starts it, given its words, its terminal and its environment.
+    """
     ours, theirs = pty.openpty()
     fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
-    start = time.monotonic()
-    process = subprocess.Popen(
-        [str(word) for word in command],
-        stdin=theirs,
-        stdout=theirs,
-        stderr=theirs,
-        start_new_session=True,
-        preexec_fn=default_signals,
-        env={**environment, "TERM": kind, "LC_ALL": "C.UTF-8"},
+    words = [str(word) for word in command]
+    begin = time.monotonic()
+    process = start(
+        words, Path(os.ttyname(theirs)), {**environment, "TERM": kind, "LC_ALL": "C.UTF-8"}
     )
-    os.close(theirs)
     parts, rest = [], b""
     try:
-        while time.monotonic() - start < limit:
-            try:
-                data = os.read(ours, 1 << 16)
-            except OSError:  # which is how Linux says that nobody can write any more
-                break
+        while time.monotonic() - begin < limit:
+            has_ended = process.poll() is not None
+            readable, *_ = select.select([ours], [], [], 0 if has_ended else 0.05)
+            if not readable:
+                if has_ended:
+                    break
+                continue
+            data = os.read(ours, 1 << 16)
             text = (rest + data).decode("utf-8", "ignore")
             rest = (rest + data)[len(text.encode()) :]
-            parts.append((time.monotonic() - start, text))
+            parts.append((time.monotonic() - begin, text))
+        code = process.wait(timeout=limit)
     finally:
         os.close(ours)
-        process.wait(timeout=limit)
-    return Output(process.returncode, parts)
+        os.close(theirs)
+    return Output(code, parts)

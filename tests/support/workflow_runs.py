@@ -100,14 +100,16 @@ def start_snakemake(command: list[str]) -> subprocess.CompletedProcess[str]:
 class ForkedSnakemake:
     """Snakemake at work, forked from the server, in a process group of its own."""
 
-    def __init__(self, command: list[str], output: Path) -> None:
-        """Start it; stdout and stderr are written to a file."""
+    def __init__(
+        self, command: list[str], output: Path, variables: Mapping[str, str] | None = None
+    ) -> None:
+        """Start it, with its environment or the usual one; it writes to a file, or a terminal."""
         self.command = command
         self._code = _exit_codes() / str(next(_numbers))
         run = {
             "arguments": command,
             "directory": str(Path.cwd()),
-            "environment": environment(),
+            "environment": environment() if variables is None else dict(variables),
             "output": str(output),
             "code": str(self._code),
         }

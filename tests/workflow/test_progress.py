@@ -11,7 +11,13 @@ from support.full_disks import mounted
 from support.paths import ROOT
 from support.small_skies import small_catalog
 from support.terminals import Output, run_in_terminal
-from support.workflow_runs import SNAKEMAKE, environment, run_workflow, write_config
+from support.workflow_runs import (
+    SNAKEMAKE,
+    ForkedSnakemake,
+    environment,
+    run_workflow,
+    write_config,
+)
 
 DEMO = ROOT / "demo/hipparcos"
 STAGES = ("Planning", "Mapping", "Reducing", "Finishing")
@@ -34,7 +40,8 @@ def run_on_terminal(
     directory.mkdir(exist_ok=True)
     write_config(directory, config)
     command = [SNAKEMAKE, "-s", ROOT / "Snakefile", "--directory", directory, "--cores", "2"]
-    return run_in_terminal([*command, *arguments], environment(), rows=40, kind=kind)
+    words = [*command, *arguments]
+    return run_in_terminal(words, environment(), rows=40, kind=kind, start=ForkedSnakemake)
 
 
 def bars(screen: list[str]) -> dict[str, tuple[int, int, int, str]]:
@@ -72,7 +79,7 @@ def test_bars_count_partitions_and_pixels_to_the_end(tmp_path: Path, catalog: Pa
 
 
 def test_an_audit_has_a_bar_that_counts_partitions(tmp_path: Path, catalog: Path):
-    config = configuration(catalog)
+    config = configuration(catalog, partitions_per_job=8)
     run_workflow(tmp_path / "run", config=config, check=True)
     output = run_on_terminal(tmp_path / "run", config, "audit")
     assert output.code == 0, output.text
@@ -87,7 +94,9 @@ def test_an_audit_has_a_bar_that_counts_partitions(tmp_path: Path, catalog: Path
 
 def test_each_margin_has_its_own_bars(tmp_path: Path, catalog: Path):
     margins = [{"margin_threshold": 30.0}, {}]
-    output = run_on_terminal(tmp_path / "run", configuration(catalog, margins=margins))
+    output = run_on_terminal(
+        tmp_path / "run", configuration(catalog, margins=margins, partitions_per_job=50)
+    )
     screen = output.screens()[-1]
     full = [line for line in screen if (match := BAR.match(line)) and match[2] == "100"]
     assert len(full) == 8, "\n".join(screen)
@@ -123,7 +132,7 @@ def test_bars_continue_after_a_job_has_failed(tmp_path: Path, catalog: Path):
     assert {found[0] for found in bars(resumed.screens()[-1]).values()} == {100}
 
 
-@pytest.mark.parametrize("option", [["--quiet", "all"], ["--quiet", "progress"], []])
+@pytest.mark.parametrize("option", [["--quiet", "all"], []])
 def test_without_a_terminal_errors_are_shown_and_bars_are_not(
     tmp_path: Path, catalog: Path, option: list[str]
 ):
@@ -163,7 +172,9 @@ def test_without_bars_a_line_describes_each_job(tmp_path: Path, catalog: Path):
 
 
 def test_a_dumb_terminal_shows_no_bars(tmp_path: Path, catalog: Path):
-    output = run_on_terminal(tmp_path / "run", configuration(catalog), kind="dumb")
+    output = run_on_terminal(
+        tmp_path / "run", configuration(catalog, partitions_per_job=50), kind="dumb"
+    )
     assert output.code == 0
     assert "%|" not in output.text and "\x1b[A" not in output.text
 
