@@ -169,6 +169,12 @@ def configured(catalog: str, **changes: Any) -> dict[str, Any]:
     }
 
 
+def made_locally(directory: Path, catalog: Path) -> None:
+    """Make the margin of a catalog on disk in the directory local, without Snakemake."""
+    (directory / "local").mkdir()
+    make_in(directory / "local", configured(str(catalog)))
+
+
 def test_a_run_keeps_secrets_out_of_its_files_and_listings_sparse(
     catalogs: Path, s3: S3, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

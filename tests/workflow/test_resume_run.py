@@ -66,7 +66,7 @@ def test_a_killed_run_is_unlocked_and_finished_but_not_a_live_one(directory: Pat
     assert tree_digest(directory / "results/margin") == made
 
 
-def test_a_run_that_was_started_on_another_machine_is_asked_about(directory: Path):
+def test_a_run_started_on_another_machine_needs_confirmation(directory: Path):
     run_workflow(directory, "--until", "map_partitions", check=True)
     log = max((directory / ".snakemake/log").glob("*.log"))
     written = log.read_text()
