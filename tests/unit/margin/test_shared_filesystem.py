@@ -1,11 +1,13 @@
 """A job looks whether its machine sees the files of its run, and is patient."""
 
 import threading
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from margin_cache.errors import RetryableError
 from margin_cache.margin import shared_filesystem
+from margin_cache.margin.model import Margin
 from margin_cache.margin.shared_filesystem import check_visible, not_visible, wait_until
 
 
