@@ -89,7 +89,7 @@ def configured(catalog: str | Path, s3: S3, place: str = "", **changes: Any) -> 
         "input_catalog_path": str(catalog),
         "output_artifact_name": NAME,
         "margin_threshold": 60.0,
-        "partitions_per_job": 5,
+        "partitions_per_job": 20,
         "progress_bar": False,
         **changes,
     }

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import psutil
+import pytest
 import yaml
 from margin_cache.config.validation import settings_of_margins
 from margin_cache.margin.map import map_partitions
@@ -175,6 +176,23 @@ def fork_snakemake(command: list[str]) -> subprocess.CompletedProcess[str]:
             if run.poll() is None:
                 run.kill_group()
         return subprocess.CompletedProcess(command, code, output.read())
+
+
+def set_in_runs(patch: pytest.MonkeyPatch, directory: Path, name: str, value: object) -> None:
+    """Have runs work with another value of a constant, as storage.store_client._FIRST_PAUSE.
+
+    It is set by a module that Python loads at its start; the jobs of a run have the usual value.
+    """
+    module, _, constant = f"margin_cache.{name}".rpartition(".")
+    directory.mkdir()
+    (directory / "sitecustomize.py").write_text(
+        "import sys\n"
+        "if any(part.endswith('/snakemake') for part in sys.orig_argv[:2]):\n"
+        f"    sys.path.insert(0, {str(ROOT / 'scripts')!r})\n"
+        f"    import {module}\n"
+        f"    {module}.{constant} = {value!r}\n"
+    )
+    patch.setenv("PYTHONPATH", str(directory))
 
 
 def write_config(directory: Path, config: Mapping[str, Any]) -> None:

@@ -15,7 +15,6 @@ import pyarrow.parquet as pq
 import pytest
 from margin_cache.config.model import SMTP_PASSWORD, SMTP_USER
 from support.margins import tree_digest
-from support.paths import ROOT
 from support.small_skies import small_catalog
 from support.smtp_server import (
     ALL,
@@ -30,7 +29,7 @@ from support.smtp_server import (
     make_certificate,
     odd_server,
 )
-from support.workflow_runs import run_workflow
+from support.workflow_runs import run_workflow, set_in_runs
 
 THRESHOLD = 60.0
 NAME = "small_60arcs"
@@ -213,17 +212,7 @@ def test_mail_tells_what_a_cluster_says_about_a_failed_job(tmp_path, catalog, mo
 
 
 def test_a_hanging_mail_server_does_not_stop_a_run(tmp_path, catalog, monkeypatch):
-    """With a shorter deadline, which a module sets that Python loads at its start."""
-    site = tmp_path / "site" / "sitecustomize.py"
-    site.parent.mkdir()
-    site.write_text(
-        "import sys\n"
-        "if any(part.endswith('/snakemake') for part in sys.orig_argv[:2]):\n"
-        f"    sys.path.insert(0, {str(ROOT / 'scripts')!r})\n"
-        "    import margin_cache.notification.smtp\n"
-        f"    margin_cache.notification.smtp.DEADLINE = {SHORT}\n"
-    )
-    monkeypatch.setenv("PYTHONPATH", str(site.parent))
+    set_in_runs(monkeypatch, tmp_path / "site", "notification.smtp.DEADLINE", SHORT)
     with odd_server(dribble) as port:
         smtp = {"host": HERE, "port": port}
         config = config_of(catalog, smtp)
