@@ -1,6 +1,6 @@
 """File names, keys and columns of HiPSCat and HATS catalogs, each written once.
 
-Sources: the HATS specification (https://www.ivoa.net/documents/Notes/HATS), and the packages hats
+Sources: the documentation of HATS (https://hats.readthedocs.io), and the packages hats
 and hipscat, whose readers decide in practice.
 """
 
