@@ -13,7 +13,7 @@ def show_as(path: str, name: str) -> None:
 def with_urls(text: str) -> str:
     """Replace the paths of local listings and downloads in a text by their URLs."""
     for path in sorted(_names, key=len, reverse=True):
-        # The whole of a path, or its beginning: not a part of a name, nor what lies in another.
+        # Match a whole path, or the beginning of a longer one, but no part of a name.
         whole = rf"(?<![\w./-]){re.escape(path)}(?![\w.-])"
         text = re.sub(whole, _names[path].replace("\\", r"\\"), text)
     return text
@@ -26,7 +26,7 @@ class MarginCacheError(Exception):
     """
 
     def __str__(self) -> str:
-        """Return the message, with paths as users know them."""
+        """Return the message, with URLs instead of the paths of local listings."""
         return with_urls(super().__str__())
 
 

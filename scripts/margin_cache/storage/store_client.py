@@ -70,7 +70,6 @@ class StoreClient:
         self._side = side
         self._heads, self._reads = asyncio.Semaphore(_HEADS), asyncio.Semaphore(_READS)
         self._writes = asyncio.Semaphore(_WRITES)
-        self.bytes_read = 0
         try:
             self._object_store = self.run(open_store(url, dict(options), side))
         except BaseException:
@@ -142,11 +141,9 @@ class StoreClient:
 
         async with self._reads:
             try:
-                content = await self._with_retries(url, attempt)
+                return await self._with_retries(url, attempt)
             except FileNotFoundError:
                 raise ObjectChanged(url) from None
-        self.bytes_read += len(content)
-        return content
 
     async def write(
         self, url: str, read_content: Callable[[], bytes], expected_etag: str | None = None
