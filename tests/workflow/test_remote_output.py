@@ -86,7 +86,7 @@ def test_a_margin_in_s3_has_a_report_in_the_working_directory(
     assert s3.digests(f"reported/{NAME}") == before
     line = error_line(run_workflow(tmp_path / "run", "audit"))
     assert "output_path" in line or "input_catalog_path" in line
-    assert "is a URL, and audits read what is on disk" in line
+    assert "is a URL, and an audit reads local files only" in line
 
 
 def test_reports_of_two_margins_of_one_name_are_refused(
