@@ -30,7 +30,7 @@ BRACES = " {x} {{y}}"
 
 def test_output_that_is_the_input_is_refused(site):
     site.config = {"output_path": site.root, "output_artifact_name": "small", "overwrite": True}
-    assert_refused_before_any_job(site, "output_path", str(site.catalog), "another place")
+    assert_refused_before_any_job(site, "output_path", str(site.catalog), "another output_path")
 
 
 def test_output_inside_the_input_is_refused(site):

@@ -140,7 +140,7 @@ def terminal_handlers() -> list[logging.StreamHandler[TextIO]]:
 
 
 class _AroundOtherLines(logging.Handler):
-    """Takes the display away before Snakemake prints a warning or an error, or draws it again."""
+    """Clears the display before Snakemake prints a warning or an error; or redraws it after."""
 
     def __init__(self, display: Display, is_before: bool) -> None:
         super().__init__(logging.WARNING)
@@ -155,7 +155,7 @@ class _AroundOtherLines(logging.Handler):
 
 @dataclass
 class ShownProgress:
-    """A display in the place of Snakemake's lines about each job."""
+    """A display that replaces Snakemake's lines about each job on the terminal."""
 
     display: Display
     terminals: list[logging.StreamHandler[TextIO]]
@@ -197,7 +197,7 @@ class RunningJobs:
     unschedulable: str = ""
 
     def stop(self, signal: str) -> None:
-        """Note that a signal ends the run: what Snakemake prints of killed jobs is no news."""
+        """Note that a signal ends the run, and silence Snakemake's pages about killed jobs."""
         self.stopped_by.append(signal)
         self._end_progress()
         # In older versions, a queue is what stands before the terminal.
@@ -206,7 +206,7 @@ class RunningJobs:
             handler.setLevel(logging.CRITICAL)
 
     def close(self) -> None:
-        """Stop to follow the jobs."""
+        """Stop following the jobs."""
         self._end_progress()
         logger.removeHandler(self.events)
         if self.queue is not None:

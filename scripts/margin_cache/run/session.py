@@ -310,7 +310,7 @@ class Session:
             sys.exit(stopped("SIGINT"))
 
     def _start_as_module(self) -> None:
-        """Save what jobs read while the DAG is built: Snakemake calls no handler of a module."""
+        """Save what jobs read while the DAG is built: Snakemake does not call handlers of modules."""
         if not self.is_module or self.has_started or not self.runs_jobs:
             return
         if self.mail is not None:
@@ -329,9 +329,9 @@ class Session:
         return [plan_dir for plan_dir in self.margins if plan_dir in self._in_dag]
 
     def do_before_jobs(self, action: Callable[[], None] | None, margin: Margin) -> None:
-        """Remember what is done before the first job, and a margin that jobs load.
+        """Register an action before the first job, and a margin that jobs load.
 
-        As a module at once, since nothing calls `onstart` then.
+        As a module both are done at once, since Snakemake does not call its `onstart`.
         """
         if action is not None:
             self.before_jobs.append(action)
@@ -382,7 +382,7 @@ def _is_audited(margin: Margin) -> bool:
 
 
 def open_session(workflow: Any, config: Mapping[str, Any], base: Path, is_module: bool) -> Session:
-    """Return the session of a Snakefile that is being parsed; one line says what is wrong."""
+    """Return the session of a Snakefile that is being parsed, or end the run with one line."""
     try:
         session = Session(workflow, config, base, is_module)
     except (MarginCacheError, OSError) as error:
