@@ -283,11 +283,11 @@ class Session:
         for plan_dir, margin in self.margins.items():
             if not self.is_pending(plan_dir):
                 print(nothing_to_do(margin_status(margin)), file=sys.stderr, flush=True)
-        pending = [
-            (margin, forecast_margin(margin))
-            for plan_dir, margin in self.margins.items()
-            if self.is_pending(plan_dir)
-        ]
+        pending = []
+        for plan_dir, margin in self.margins.items():
+            if self.is_pending(plan_dir):
+                self._missing_receipts(plan_dir)  # deletes what is damaged, which is made again
+                pending.append((margin, forecast_margin(margin)))
         if pending:
             print(describe_plan(pending), file=sys.stderr, flush=True)
             with self.errors_in_one_line():
@@ -310,7 +310,7 @@ class Session:
             sys.exit(stopped("SIGINT"))
 
     def _start_as_module(self) -> None:
-        """Save what jobs read while the DAG is built: Snakemake does not call handlers of modules."""
+        """Save what jobs read while the DAG is built: nothing calls the handlers of a module."""
         if not self.is_module or self.has_started or not self.runs_jobs:
             return
         if self.mail is not None:
