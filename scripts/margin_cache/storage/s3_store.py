@@ -22,8 +22,13 @@ _PART_BYTES = 64 << 20
 
 class S3Store(ObjectStore):
     def __init__(self, system: Any, options: dict[str, Any]) -> None:
+        # Without retries of its own: StoreClient makes them, and botocore's would take minutes.
+        config = {"retries": {"total_max_attempts": 1}, **options.get("config_kwargs", {})}
         self._system = system(
-            asynchronous=True, skip_instance_cache=True, use_listings_cache=False, **options
+            asynchronous=True,
+            skip_instance_cache=True,
+            use_listings_cache=False,
+            **{**options, "config_kwargs": config},
         )
         self._system.retries = 1
 
