@@ -110,6 +110,7 @@ class Session:
             check_working_directory(sys.argv[1:], Path.cwd())
         check_catalog_given(config, Path.cwd(), self._base)
         self.login = take_login(os.environ)
+        compat.skip_garbage()
 
     def _find_margins(self, config: Mapping[str, Any]) -> dict[str, Margin]:
         settings = settings_of_margins(config)

@@ -121,6 +121,7 @@ def _end(session: "Session", lines: list[str], message: Callable[[], EmailMessag
         session.jobs.queue.cancel_jobs()
     if not session.is_module:
         compat.end_timers()
+        compat.skip_garbage()
 
 
 def _details(session: "Session", logs: list[str]) -> str:

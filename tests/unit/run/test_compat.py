@@ -1,5 +1,6 @@
 """Each undocumented attribute of Snakemake has an answer where it is missing."""
 
+import gc
 import threading
 import time
 from pathlib import Path
@@ -62,3 +63,10 @@ def test_timers_end_at_once() -> None:
     compat.end_timers()
     timer.join(10)
     assert not timer.is_alive()
+
+
+def test_imported_modules_are_not_searched_for_garbage() -> None:
+    before = gc.get_freeze_count()
+    compat.skip_garbage()
+    assert gc.get_freeze_count() > before
+    gc.unfreeze()
