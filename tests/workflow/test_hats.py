@@ -176,13 +176,14 @@ def make_layouts(directory: Path) -> None:
         for name in without:
             (catalog / name).unlink()
     # A few go through the workflow, and all others only through its functions.
+    catalogs = directory / "catalogs"
     margins = [
-        {"input_catalog_path": f"catalogs/{layout}", "margin_threshold": threshold}
+        {"input_catalog_path": str(catalogs / layout), "margin_threshold": threshold}
         for layout in LAYOUTS
         for threshold in THRESHOLDS
     ]
     whole = [
-        {"input_catalog_path": f"catalogs/{layout}", "margin_threshold": 10.0}
+        {"input_catalog_path": str(catalogs / layout), "margin_threshold": 10.0}
         for layout in THROUGH_WORKFLOW
     ]
     others = [margin for margin in margins if margin not in whole]

@@ -188,7 +188,7 @@ def test_missing_or_changed_objects_are_rebuilt(catalogs: Path, s3: S3, tmp_path
 def test_only_changed_objects_are_written_again(catalogs: Path, s3: S3, tmp_path: Path) -> None:
     shutil.copytree(catalogs / "hats", tmp_path / "hats")
     config = configured(
-        tmp_path / "hats", s3, "changed", partitions_per_job=3, job_size_mb=1, overwrite=True
+        tmp_path / "hats", s3, "changed", partitions_per_job=1, job_size_mb=1, overwrite=True
     )
     run_workflow(tmp_path / "run", config=config, check=True)
     client = s3.client()

@@ -200,6 +200,7 @@ def test_two_copies_of_a_job_at_once_do_no_harm(
         context.chdir(tmp_path)
         for margin in prepare_margins(settings_of_margins(plain(config))):
             save_margin(margin)
+            margin.files.staging_dir.mkdir(parents=True)
     listed = run_workflow(tmp_path, "-n", "--printshellcmds", config=config, check=True).stdout
     for script in SCRIPTS[:2]:
         lines = sorted({line for line in listed.splitlines() if f"{script} --plan" in line})

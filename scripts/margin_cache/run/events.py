@@ -130,12 +130,16 @@ class JobEvents(logging.Handler):
 
 
 def terminal_handlers() -> list[logging.StreamHandler[TextIO]]:
-    """Return Snakemake's own handlers for the terminal; none where an option has replaced them."""
+    """Return Snakemake's own handlers for the terminal.
+
+    None are left where an option has replaced them, or where stderr is closed.
+    """
     return [
         handler
         for handler in logger.handlers
         if isinstance(handler, logging.StreamHandler)
         and not isinstance(handler, logging.FileHandler)
+        and handler.stream is not None
     ]
 
 
