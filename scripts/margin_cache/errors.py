@@ -20,7 +20,7 @@ def with_urls(text: str) -> str:
 
 
 class MarginCacheError(Exception):
-    """Something in the user's input, configuration or file system that the message can name.
+    """An error in the user's input, configuration or file system.
 
     The message is one line: the key or file, what is wrong with it and what to do about it.
     """
@@ -31,4 +31,4 @@ class MarginCacheError(Exception):
 
 
 class RetryableError(MarginCacheError):
-    """An error that another attempt may not meet, such as a server that does not answer."""
+    """A transient error, such as a server that does not answer: another attempt may succeed."""

@@ -8,7 +8,7 @@ from support.margins import Digests, configuration, margin_digests
 from support.small_skies import small_catalog
 from support.workflow_runs import run_workflow
 
-DAMAGED = "is damaged. Start the run again, which makes it again"
+DAMAGED = "is damaged. Start the run again; it makes the file again"
 
 
 @pytest.fixture(scope="module")

@@ -18,7 +18,7 @@ MAP_ORDER = 7  # of the sky maps; rows of smaller pixels are added up, as a poin
 
 
 def write_audit(report: AuditReport, directory: Path) -> None:
-    """Write `audit.csv`, the sky maps, and last `audit.json` with all wrong rows."""
+    """Write `audit.csv`, the sky maps and, last, `audit.json`, which names all wrong rows."""
     lines = [_csv_line(findings) for findings in report.pixels]
     with atomic_path(directory / "audit.csv") as path, path.open("w", newline="") as file:
         writer = csv.DictWriter(file, lines[0])

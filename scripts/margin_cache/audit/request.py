@@ -114,7 +114,7 @@ def directory_state(directory: Path) -> str:
                     digest.update(os.fsencode(line))
     except OSError as error:
         raise MarginCacheError(
-            f"{error.filename or directory}: cannot be read ({error.strerror}). "
+            f"{error.filename or directory}: cannot be read ({error.strerror or error}). "
             "Give the directory of a catalog."
         ) from None
     return digest.hexdigest()
@@ -145,7 +145,7 @@ def check_output_dir(directory: Path) -> None:
         return
     except OSError as error:
         raise MarginCacheError(
-            f"{directory}: {error.strerror}. Choose another output directory."
+            f"{directory}: {error.strerror or error}. Choose another output directory."
         ) from None
     others = sorted(name for name in names if not name.startswith(OUTPUT_FILES))
     if others:

@@ -91,13 +91,13 @@ def check_columns(info: CatalogInfo, schema: pa.Schema, source: Path) -> None:
     if info.ra_column == info.dec_column:
         raise MarginCacheError(
             f"input_catalog_path: {info.path}: its metadata names the column {info.ra_column} both "
-            "as right ascension and as declination. Correct it."
+            "as right ascension and as declination. Correct the metadata."
         )
     for name in (DESTINATION, SOURCE):
         if name in schema.names:
             raise MarginCacheError(
-                f"{source}: has a column {name}, which is reserved for intermediate files. Rename "
-                "it."
+                f"{source}: has a column named {name}, but intermediate files use this name. "
+                "Rename the column."
             )
     for column in (info.index_column, info.ra_column, info.dec_column):
         if column is None:
@@ -146,7 +146,10 @@ def _difference(schema: pa.Schema, expected: pa.Schema) -> str:
 
 
 def spatial_index(info: CatalogInfo, table: pa.Table) -> NDArray[np.integer]:
-    """Return the spatial index (int64 or uint64), or pixels made of the coordinates without one."""
+    """Return the spatial index (int64 or uint64) of rows.
+
+    In a catalog without that column, it is computed from the coordinates.
+    """
     if info.index_column is not None:
         return table[info.index_column].to_numpy()
     # Imported here, because jobs of catalogs with the column start faster without it.

@@ -103,7 +103,7 @@ def _check_files(info: CatalogInfo, partitions: Partitions, listed: set[str], so
     missing = sorted(listed - existing)
     if missing:
         raise MarginCacheError(
-            f"{source}: lists {missing[0]}, which is missing ({len(missing)} listed files are). "
+            f"{source}: lists {missing[0]}, which is missing (missing files: {len(missing)}). "
             f"Copy missing files again, or remove {METADATA}."
         )
     for name in sorted(existing - listed):

@@ -88,7 +88,7 @@ def read_catalog_info(path: str, url: str = "") -> CatalogInfo:
         info = _read_catalog_info(path, where)
     except OSError as error:
         raise MarginCacheError(
-            f"{where}: cannot read {error.filename or path} ({error.strerror})"
+            f"{where}: cannot read {error.filename or path} ({error.strerror or error})"
         ) from None
     below = Path(info.path).relative_to(path).as_posix() if url else ""
     info = replace(info, url=join_url(url, below) if url else "")

@@ -43,7 +43,7 @@ def read_info(path: str) -> CatalogInfo:
         ) from None
     if catalog_type not in PRIMARY_TYPES:
         raise MarginCacheError(
-            f"{where}: is a catalog of type {catalog_type}. Margins are made of catalogs of type "
+            f"{where}: is a catalog of type {catalog_type}. Margins are made from catalogs of type "
             f"{' or '.join(PRIMARY_TYPES)}."
         )
     for key in (HipscatKey.NAME, HipscatKey.RA, HipscatKey.DEC):

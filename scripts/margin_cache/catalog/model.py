@@ -75,7 +75,7 @@ class CatalogInfo:
 
 @dataclass(frozen=True)
 class MarginSummary:
-    """What the description of a margin is made of.
+    """What the description of a margin is computed from.
 
     Attributes:
         output_dir: directory of the margin; its name is the name of the margin.

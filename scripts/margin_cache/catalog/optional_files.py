@@ -23,7 +23,7 @@ OPTIONAL_FILES = {
 """The file that each key of the configuration asks for."""
 
 OF_ROWS = ("create_thumbnail", "create_per_partition_stats")
-"""Keys of files that are made of the rows alone, without the margin's description."""
+"""Keys of files that are computed from the rows alone, without the margin's description."""
 
 WITHOUT_ROWS = ("create_summary_html", "create_summary_md")
 """Keys of files that hats makes for a margin without rows too."""

@@ -91,8 +91,8 @@ def read_partitions(info: CatalogInfo) -> Partitions:
         path = pixel_path((missing or unlisted)[0], info.npix_suffix)
         problem = f"lists {path}, which is missing" if missing else f"does not list {path}"
         raise MarginCacheError(
-            f"{where}: {PARTITION_INFO} {problem} ({len(missing)} listed partitions are missing, "
-            f"{len(unlisted)} existing ones are not listed). Correct the list, or the files."
+            f"{where}: {PARTITION_INFO} {problem} (missing: {len(missing)}, "
+            f"not listed: {len(unlisted)}). Correct the list, or copy missing files again."
         )
     if not states:
         raise MarginCacheError(f"{where}: the catalog has no partitions")
@@ -105,7 +105,9 @@ def read_partitions(info: CatalogInfo) -> Partitions:
     if len(overlap):
         pair = nested[overlap[0] : overlap[0] + 2]
         first, second = map(pixel_path, as_pixels(orders[pair], pixels[pair]))
-        raise MarginCacheError(f"{where}: the partitions {first} and {second} overlap")
+        raise MarginCacheError(
+            f"{where}: the partitions {first} and {second} overlap. Remove the wrong one."
+        )
     return Partitions(orders, pixels, sizes, times, parts).take(nested)
 
 
@@ -181,8 +183,8 @@ def _entries(directory: Path) -> list[os.DirEntry[str]]:
 
 def _unlisted(path: Path, error: OSError) -> MarginCacheError:
     return MarginCacheError(
-        f"{path}: cannot look for partitions here ({error.strerror}). Give access, restore it, or "
-        "remove it."
+        f"{path}: cannot look for partitions here ({error.strerror or error}). Give access, "
+        "restore it, or remove it."
     )
 
 
@@ -197,8 +199,8 @@ def listed_partitions(info: CatalogInfo) -> set[Pixel] | None:
         if isinstance(error, FileNotFoundError) and not path.is_symlink():
             return None
         raise MarginCacheError(
-            f"{where}: {PARTITION_INFO} cannot be read ({error.strerror}). Give access, or remove "
-            "it."
+            f"{where}: {PARTITION_INFO} cannot be read ({error.strerror or error}). Give access, "
+            "or remove it."
         ) from None
     except (KeyError, TypeError, ValueError, csv.Error):
         raise MarginCacheError(
@@ -256,7 +258,7 @@ def _first_problem(info: CatalogInfo, pixels: list[Pixel]) -> str | None:
                 finally:
                     os.close(descriptor)
             except OSError as error:
-                return f"{path}: cannot be read: {error.strerror}"
+                return f"{path}: cannot be read: {error.strerror or error}"
             if end == _MAGIC_OF_ENCRYPTED:
                 return (
                     f"{path}: is encrypted, which is not supported. Write the catalog again "

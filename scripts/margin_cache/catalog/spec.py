@@ -33,7 +33,7 @@ NORDER, DIR, NPIX = "Norder", "Dir", "Npix"
 """Parts of the path of a partition, columns of partition_info.csv, and columns of HiPSCat rows."""
 
 PRIMARY_TYPES = ("object", "source")
-"""Types of catalogs that margins are made of."""
+"""Types of catalogs that margins are made from."""
 
 MARGIN_TYPE = "margin"
 
@@ -87,7 +87,7 @@ Number = TypeVar("Number", int, NDArray[np.int64])
 
 
 def pixel_dir(number: Number) -> Number:
-    """Return the ``Dir`` of nested pixel numbers: each directory holds 10,000 pixels."""
+    """Return the ``Dir`` of pixel numbers: 0, 10000, 20000, ... for 10,000 numbers each."""
     return number // 10000 * 10000
 
 

@@ -46,7 +46,7 @@ def check_command(words: Sequence[str], start: Path, workflow_dirs: Iterable[Pat
         if names.count(name) > 1:
             raise MarginCacheError(
                 f"{name}: is given {names.count(name)} times, but Snakemake reads the last one "
-                f"only. Give it once, followed by all {values}"
+                f"only. Give it once, followed by all {values}."
             )
     for word, following in zip(words, [*words[1:], ""], strict=True):
         option, equals, value = word.partition("=")
@@ -61,7 +61,7 @@ def _check_profile(name: str, start: Path, workflow_dirs: list[Path]) -> None:
     profiles = {path.name for parent in workflow_dirs for path in parent.glob("profiles/*/")}
     raise MarginCacheError(
         f"{_PROFILE}: there is no profile {name}, and Snakemake would run without one. Profiles of "
-        f"the workflow: {', '.join(sorted(profiles))}"
+        f"the workflow: {', '.join(sorted(profiles))}."
     )
 
 
@@ -78,8 +78,8 @@ def check_working_directory(words: Sequence[str], directory: Path) -> None:
             os.fsync(file.fileno())
     except OSError as error:
         raise MarginCacheError(
-            f"{own}: Snakemake cannot write its files ({error.strerror}). Free disk space, or use "
-            "another working directory with --directory"
+            f"{own}: Snakemake cannot write its files ({error.strerror or error}). Free disk "
+            "space, or use another working directory with --directory."
         ) from None
 
 
@@ -99,5 +99,5 @@ def check_catalog_given(config: Mapping[str, Any], directory: Path, workflow_dir
         raise MarginCacheError(
             "input_catalog_path: is missing after --config, in --configfile and in "
             f"{directory / 'config/config.yaml'}. Give the directory of a catalog, or of the demo "
-            f"sky: {workflow_dir / 'demo/hipparcos'}"
+            f"sky: {workflow_dir / 'demo/hipparcos'}."
         )

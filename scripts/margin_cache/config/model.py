@@ -349,6 +349,6 @@ def choose_margin_order(margin_order: int, threshold: float, index_order: int = 
         where = " in this catalog" if finest < by_threshold else ""
         raise MarginCacheError(
             f"margin_order: {margin_order} is too fine for a margin_threshold of {threshold:g} "
-            f"arcsec{where}. Use an order from 0 to {finest}, or -1 to have it chosen"
+            f"arcsec{where}. Use an order from 0 to {finest}, or -1 to have it chosen."
         )
     return finest if margin_order < 0 else margin_order

@@ -36,7 +36,7 @@ from margin_cache.storage.urls import check_url, is_url, protocol_of
 _NO_DASK = "this workflow does not use dask. Use snakemake"
 _NO_BAR = "bars are drawn on a terminal, unless progress_bar is false. Remove the key"
 _NO_SKYMAP = "a margin has no sky map, in hats-import neither. Remove the key"
-_OTHER_KEYS = "is made of {} and output_artifact_name. Use these keys"
+_OTHER_KEYS = "follows from {} and output_artifact_name. Use these keys"
 
 _UNUSED_KEYS = {
     "dask_tmp": f"{_NO_DASK} --default-resources tmpdir=DIRECTORY",
@@ -48,7 +48,7 @@ _UNUSED_KEYS = {
     "delete_resume_log_files": "receipts and logs, which are small, are kept for a later run. To "
     "remove them, delete the margin's directory in tmp_dir",
     "row_group_kwargs": "has no effect on margins, in hats-import neither. Row groups have as many "
-    "rows as those of the catalog; to change that, use write_table_kwargs: {row_group_size: N}",
+    "rows as those of the catalog. To change that, use write_table_kwargs: {row_group_size: N}",
     "should_write_skymap": _NO_SKYMAP,
     "skymap_alt_orders": _NO_SKYMAP,
     "create_skymap_png": _NO_SKYMAP,
@@ -117,7 +117,8 @@ def mail_settings(config: Mapping[str, Any]) -> MailSettings | None:
     for key in server:
         if variable := _SECRETS.get(str(key).lower()):
             raise MarginCacheError(
-                f"smtp.{key}: is not read from the configuration. Set {variable} in the environment"
+                f"smtp.{key}: is not read from the configuration. Set {variable} in the "
+                "environment."
             )
     smtp = SmtpSettings(**check_values(server, SmtpSettings, "smtp."))
     if smtp.sender:
@@ -151,12 +152,12 @@ def check_keys(config: Mapping[str, Any], known: Iterable[str], where: str) -> N
         if key in known:
             continue
         if key in _UNUSED_KEYS:
-            raise MarginCacheError(f"{where}{key}: {_UNUSED_KEYS[key]}")
+            raise MarginCacheError(f"{where}{key}: {_UNUSED_KEYS[key]}.")
         if key in annotations_of(RunSettings):
-            raise MarginCacheError(f"{where}{key}: is for the whole run. Move it out of margins")
+            raise MarginCacheError(f"{where}{key}: is for the whole run. Move it out of margins.")
         nearest, *_ = difflib.get_close_matches(str(key), known, n=1, cutoff=0.0)
         raise MarginCacheError(
-            f"{where}{key}: unknown key. Did you mean {nearest}? config/README.md lists all keys"
+            f"{where}{key}: unknown key. Did you mean {nearest}? config/README.md lists all keys."
         )
 
 
@@ -175,7 +176,7 @@ def check_values(values: Mapping[str, Any], model: type, where: str) -> dict[str
     for key, value in values.items():
         value = _converted(value, annotations[key])
         if value is None:
-            raise MarginCacheError(f"{where}{key}: has no value. Give one or remove the key")
+            raise MarginCacheError(f"{where}{key}: has no value. Give one or remove the key.")
         if isinstance(value, str) and "\0" in value:
             raise MarginCacheError(f"{where}{key}: {_as_json(value)} contains a NUL character")
         try:
@@ -257,18 +258,18 @@ def _margin_settings(values: Mapping[str, Any], where: str) -> MarginSettings:
             if pixel >= 12 * 4**order:
                 raise MarginCacheError(
                     f"debug_filter_pixel_list: there is no pixel {pixel} at order {order}. The "
-                    f"last one is {12 * 4**order - 1}"
+                    f"last one is {12 * 4**order - 1}."
                 )
         choose_margin_order(settings.margin_order, settings.margin_threshold)
         if not settings.tmp_dir.isprintable():
             raise MarginCacheError(
                 f"tmp_dir: {settings.tmp_dir!r} has characters that cannot be printed or are not "
-                "UTF-8. Use another directory"
+                "UTF-8. Use another directory."
             )
         if set("{}") & set(settings.tmp_dir):
             raise MarginCacheError(
                 f"tmp_dir: {settings.tmp_dir} has braces, which mark wildcards of Snakemake. Use "
-                "another directory"
+                "another directory."
             )
     except MarginCacheError as error:
         raise MarginCacheError(f"{where}{error}") from None
@@ -281,19 +282,20 @@ def _check_urls(settings: MarginSettings) -> None:
     if is_url(settings.input_catalog_path):
         check_url("input_catalog_path", settings.input_catalog_path)
     if is_url(settings.tmp_dir):
-        raise MarginCacheError("tmp_dir: is a URL. Intermediate files need a directory")
+        raise MarginCacheError("tmp_dir: is a URL. Intermediate files need a directory.")
     if not is_url(settings.output_path):
         return
     check_url("output_path", settings.output_path)
     if protocol_of(settings.output_path) not in ("s3", "s3a"):
         raise MarginCacheError(
-            f"output_path: {settings.output_path} is not a URL of S3. Use a directory or s3://"
+            f"output_path: {settings.output_path} is not a URL of S3. Use a directory, or a URL "
+            "that begins with s3://."
         )
     for key in _NEEDS_DISK:
         if getattr(settings, key):
             raise MarginCacheError(
                 f"{key}: is available for margins on disk only, and output_path is a URL. Remove "
-                "the key"
+                "the key."
             )
 
 
@@ -307,14 +309,15 @@ def _with_homes(settings: MarginSettings) -> MarginSettings:
                 paths[key] = str(Path(path).expanduser())
             except RuntimeError:
                 raise MarginCacheError(
-                    f"{key}: {path} is in the home directory of an unknown user. Give the full path"
+                    f"{key}: {path} is in the home directory of an unknown user. Give the full "
+                    "path."
                 ) from None
     return replace(settings, **paths)
 
 
 def _check_address(key: str, address: str) -> None:
     if not _ADDRESS.fullmatch(address) or len(address) > _MAX_ADDRESS:
-        several = "" if key.startswith("smtp") else " Separate several addresses by commas"
+        several = "" if key.startswith("smtp") else ". Separate several addresses by commas."
         raise MarginCacheError(
-            f"{key}: {json.dumps(address)} is not an address like name@example.org.{several}"
+            f"{key}: {json.dumps(address)} is not an address like name@example.org{several}"
         )

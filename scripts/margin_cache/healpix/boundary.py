@@ -1,6 +1,6 @@
 """Exact angular distance from points to the boundary of a HEALPix pixel.
 
-The boundary is the true one, made of the curves of ``sides``.
+The boundary is the true one, composed of the curves of ``sides``.
 
 The nearest point of a side maximises ``f(t) = p . q(t)``, so it is an end of the side or a zero
 of ``f'``. Zeros are bracketed by the signs of ``f'`` at equidistant nodes, and by the sign at the
@@ -17,7 +17,7 @@ from margin_cache.healpix.nested import ARCSEC_PER_RADIAN, Ints
 from margin_cache.healpix.sides import Floats, Sides, Values, evaluate, sides_of
 
 _NODES = 9
-"""Points on each side where ``f'`` is evaluated before any refinement."""
+"""Points on each side where ``f'`` is evaluated before any refinement; ``f = p . q(t)``."""
 
 _LENGTH_BOUND = 1.57
 """No side is longer, in radians, than this times its length in the unit face.
@@ -155,9 +155,10 @@ def _bisect_bend(sides: Sides, low: Floats, high: Floats, rising: NDArray[np.boo
 
 
 def _least_angle(sides: Sides, low: Floats, high: Floats) -> Floats:
-    """Return the angle at the zero of ``f'`` in intervals where it falls from plus to minus.
+    """Return the least angle from the point to each side, in an interval of its parameter t.
 
-    Newton's iteration, with a bisection wherever a step leaves the interval.
+    There the derivative of ``f = p . q(t)``, the cosine of the angle, falls from plus to minus.
+    Newton's iteration finds its zero, with a bisection wherever a step leaves the interval.
     """
     low, high = low.copy(), high.copy()
     t = (low + high) / 2

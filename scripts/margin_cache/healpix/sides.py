@@ -90,7 +90,10 @@ def sides_of(lon: Floats, lat: Floats, order: Ints, pixel: Ints) -> Sides:
 
 @dataclass(frozen=True)
 class Values:
-    """The angle from p to q(t), in radians, and the derivatives of ``f = p . q(t)``."""
+    """The angle from the point p to q(t) on a side, and two derivatives of ``f = p . q(t)`` by t.
+
+    The angle is in radians; p and q are unit vectors, so f is its cosine.
+    """
 
     angle: Floats
     slope: Floats
@@ -101,7 +104,10 @@ class Values:
 
 
 def evaluate(sides: Sides, t: Floats) -> Values:
-    """Evaluate n sides at parameters t of shape (n,), or (n, m) for m of each side."""
+    """Return the angle and the derivatives of n sides at parameters t from 0 to 1.
+
+    The shape of t, and of the results, is (n,), or (n, m) for m values of each side.
+    """
     angle, slope, bend = np.empty((3, *t.shape))
     for chosen, curve in (
         (np.flatnonzero(sides.polar), _polar_curve),
@@ -125,11 +131,12 @@ def evaluate(sides: Sides, t: Floats) -> Values:
 def _belt_curve(
     sides: Sides, t: Floats
 ) -> tuple[Floats, Floats, Floats, tuple[Floats, Floats, Floats, Floats, Floats, Floats]]:
-    """Return a side in the belt in cylindrical coordinates, with its derivatives.
+    """Return points q(t) of sides in the belt, and their derivatives; all have the shape of t.
 
     Returns:
-        Radius, z and longitude relative to the point; and the components (outward, along the
-        parallel, in z) of the first, then of the second derivative of q(t).
+        Distance from the polar axis, z, and longitude minus that of the point p; and the
+        components (outward, along the parallel, in z) of the first, then of the second derivative
+        of q by t.
     """
     z = sides.a0 + sides.a1 * t
     angle = sides.longitude + (np.pi / 4) * (sides.b0 + sides.b1 * t)
@@ -151,7 +158,7 @@ def _belt_curve(
 def _polar_curve(
     sides: Sides, t: Floats
 ) -> tuple[Floats, Floats, Floats, tuple[Floats, Floats, Floats, Floats, Floats, Floats]]:
-    """Return a side in a polar cap as ``_belt_curve`` does.
+    """Return points of sides in a polar cap, and their derivatives, as ``_belt_curve`` does.
 
     With ``w = sqrt((2 - a**2/3)/3)`` the radius is ``a w``, and the derivative of the longitude
     times the radius is ``w * turn``, which is finite at the pole.

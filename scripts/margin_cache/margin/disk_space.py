@@ -78,6 +78,6 @@ def check_disk_space(places: Iterable[Place]) -> None:
         if place.needed > _DOUBT * place.free:
             raise MarginCacheError(
                 f"{place.keys[0]}: {_existing(place.path)} has {size_text(place.free)} free, and "
-                f"about {size_text(place.needed)} are needed there; make room, or choose another "
-                f"{' or '.join(place.keys)}"
+                f"about {size_text(place.needed)} are needed there. Make room, or choose another "
+                f"{' or '.join(place.keys)}."
             )

@@ -236,7 +236,7 @@ def _empty_directories(directory: Path) -> list[str]:
 def _check_catalog_path(provenance: Mapping[str, Any] | None, margin: Margin) -> None:
     """Check that an existing margin is not of another catalog with the same relative path.
 
-    A catalog that was moved together with its margin has the state that the margin was made of.
+    A catalog that was moved together with its margin has the state that the margin was made from.
     """
     here = margin.plan.parameters.catalog.absolute_location
     there = here if provenance is None else provenance.get(CATALOG_PATH, here)
@@ -246,7 +246,7 @@ def _check_catalog_path(provenance: Mapping[str, Any] | None, margin: Margin) ->
         and provenance["input_fingerprint"] != margin.plan.input_fingerprint
     ):
         raise MarginCacheError(
-            f"output_path: {margin.files.output_dir} exists and was made of {there}, not of "
+            f"output_path: {margin.files.output_dir} exists and was made from {there}, not from "
             f"{here}. Choose another output_artifact_name, or set overwrite: true."
         )
 

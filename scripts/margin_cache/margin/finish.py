@@ -158,8 +158,8 @@ def _receipt(margin: Margin, job: str) -> Receipt:
     receipt = read_receipt(margin.files.receipt(job))
     if receipt is None:
         raise MarginCacheError(
-            f"{margin.files.receipt(job)}: is missing or damaged. Start the run again, which makes "
-            "it again."
+            f"{margin.files.receipt(job)}: is missing or damaged. Start the run again; it makes "
+            "the file again."
         )
     return receipt
 
@@ -182,8 +182,8 @@ def _gather(
         file = find_file(margin, path, size, digest, etags.get(path), existing)
         if file is None:
             raise MarginCacheError(
-                f"{staging_dir / path}: is missing or truncated. Start the run again, which makes "
-                "it again."
+                f"{staging_dir / path}: is missing or truncated. Start the run again; it makes "
+                "the file again."
             )
         link_or_copy(file, finishing_dir / path)
         # The local listing of a bucket has no content.
@@ -191,9 +191,10 @@ def _gather(
             stale.append(path)
     if stale:
         _forget(margin, stale)
+        count = f" ({len(stale)} files)" if len(stale) > 1 else ""
         raise MarginCacheError(
             f"{staging_dir / stale[0]}: was made from another state of the catalog, or changed "
-            f"since, as {len(stale) - 1} other files. Start the run again, which makes them again."
+            f"since{count}. Start the run again; it makes what is missing."
         )
 
 
@@ -296,7 +297,7 @@ def _write_footers(margin: Margin, dataset: Path) -> bool:
             # Without its receipt the job is done again.
             margin.files.receipt(job).unlink(missing_ok=True)
             raise MarginCacheError(
-                f"{kept[-1]}: is damaged. Start the run again, which makes it again."
+                f"{kept[-1]}: is damaged. Start the run again; it makes the file again."
             )
     size = joined_size(kept)
     if size > MOST_FOOTER_BYTES:

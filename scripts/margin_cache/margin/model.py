@@ -129,7 +129,7 @@ def load_margin(path: Path) -> Margin:
         listing_dir = str(record.get("listing_dir", ""))
     except (TypeError, KeyError):
         raise MarginCacheError(
-            f"{path}: is missing or damaged. Start the run again, which replaces it."
+            f"{path}: is missing or damaged. Start the run again; it replaces the file."
         ) from None
     plan = load_plan(PlanFiles(path.parent).plan)
     return Margin(

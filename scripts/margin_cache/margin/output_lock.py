@@ -122,9 +122,9 @@ def in_use(url: str, lock: OutputLock | None) -> MarginCacheError:
     """Return the error for a margin that another run is making."""
     run = describe_run(None if lock is None else asdict(lock))
     return MarginCacheError(
-        f"output_path: {url} is being made by another run ({run}). Resume that run; or, if it has "
-        f"ended for good, remove the object {url}/{LOCK_OBJECT}; or choose another "
-        "output_artifact_name."
+        f"output_path: {url} is being made by another run ({run}). Resume that run, or choose "
+        f"another output_artifact_name. If that run has ended for good, remove the object "
+        f"{url}/{LOCK_OBJECT}."
     )
 
 

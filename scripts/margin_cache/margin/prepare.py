@@ -159,7 +159,7 @@ def _check_beside(output_dir: Path, others: set[Path], owner: str) -> None:
 def _resolved(key: str, path: Path) -> Path:
     try:
         return path.resolve()
-    except (OSError, RuntimeError):  # the latter for a loop, until Python 3.12
+    except (OSError, RuntimeError):  # RuntimeError for a loop of links, until Python 3.12
         raise MarginCacheError(
             f"{key}: {path} has a link that leads nowhere. Choose another {key}."
         ) from None
@@ -199,8 +199,8 @@ def _margin_order(info: CatalogInfo, settings: MarginSettings, highest: int) -> 
     threshold = settings.margin_threshold
     if not settings.fine_filtering and info.index_order <= highest:
         raise MarginCacheError(
-            f"fine_filtering: false needs cells of an order above {highest}, the highest of the "
-            f"catalog's partitions, but its spatial index has only order {info.index_order}. Use "
+            f"fine_filtering: false needs a spatial index of order {highest + 1} or more, finer "
+            f"than all partitions. The catalog's has order {info.index_order}. Use "
             "fine_filtering: true."
         )
     order = choose_margin_order(settings.margin_order, threshold, info.index_order)
@@ -213,7 +213,7 @@ def _margin_order(info: CatalogInfo, settings: MarginSettings, highest: int) -> 
     origin = "" if settings.margin_order >= 0 else f" (for {threshold:g} arcsec)"
     raise MarginCacheError(
         f"margin_order: {order}{origin} is not above {highest}, the highest order of the catalog's "
-        "partitions, as fine_filtering: false needs it. Use "
+        "partitions, but fine_filtering: false needs a finer one. Use "
         f"{f'{highest + 1} to {finest}' if finest > highest else 'a smaller threshold'}, or "
         "fine_filtering: true."
     )

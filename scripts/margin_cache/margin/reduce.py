@@ -26,6 +26,7 @@ from margin_cache.catalog.columns import (
     without_dictionaries,
 )
 from margin_cache.catalog.formats import format_of
+from margin_cache.catalog.model import CatalogInfo
 from margin_cache.errors import MarginCacheError
 from margin_cache.margin.paths import PlanFiles, job_of
 from margin_cache.margin.shard import read_rows
@@ -179,7 +180,7 @@ def _margin_columns(plan: Plan, rows: pa.Table, schema: pa.Schema) -> pa.Table:
         (plan.partitions.orders[source], plan.partitions.pixels[source]),
     )
     columns = [
-        _as_pixels(pixel_values[field.name], field)
+        _as_pixels(pixel_values[field.name], field, plan.parameters.catalog)
         if field.name in pixel_values
         else rows[field.name]
         for field in schema
@@ -187,7 +188,7 @@ def _margin_columns(plan: Plan, rows: pa.Table, schema: pa.Schema) -> pa.Table:
     return pa.Table.from_arrays(columns, schema=schema_without_dictionaries(schema))
 
 
-def _as_pixels(values: NDArray[np.int64], field: pa.Field) -> pa.Array:
+def _as_pixels(values: NDArray[np.int64], field: pa.Field, info: CatalogInfo) -> pa.Array:
     """Return pixel numbers with the type of a column, without its dictionary.
 
     PyArrow has no cast from numbers to a dictionary of text.
@@ -199,8 +200,8 @@ def _as_pixels(values: NDArray[np.int64], field: pa.Field) -> pa.Array:
         return pa.array(values).cast(without_dictionaries(field.type))
     except pa.ArrowInvalid:
         raise MarginCacheError(
-            f"column {field.name} ({field.type}) is too small for pixel {values.max()} outside the "
-            "catalog's footprint. Write the catalog with a wider integer type."
+            f"input_catalog_path: {info.location}: column {field.name} ({field.type}) is too small "
+            f"for pixel {values.max()}, which has margin rows. Write the catalog with a wider type."
         ) from None
 
 

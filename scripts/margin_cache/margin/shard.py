@@ -73,7 +73,7 @@ def read_rows(shard: Path, schema: pa.Schema, first: int, stop: int) -> Iterator
     """Yield the batches of a shard that have rows of the destinations ``first:stop``, and others.
 
     The shard is mapped into memory, so only these batches are read. A shard that is damaged, or of
-    another job, is marked, and the next run makes it again.
+    another job, is marked for deletion, and the next run makes it again.
 
     Raises:
         RetryableError: the shard cannot be read at the moment.
@@ -97,7 +97,7 @@ def read_rows(shard: Path, schema: pa.Schema, first: int, stop: int) -> Iterator
             yield stored.batch
     except FileNotFoundError:
         raise MarginCacheError(
-            f"{shard}: is missing. Start the run again, which makes it again."
+            f"{shard}: is missing. Start the run again; it makes the file again."
         ) from None
     except (pa.ArrowException, OSError, KeyError, TypeError, ValueError) as error:
         if isinstance(error, MemoryError):
@@ -128,7 +128,7 @@ def _mark_damaged(shard: Path, opened: tuple[int, int, int]) -> str:
         pass
     except OSError as error:
         return f"Delete it and start the run again ({error.strerror})."
-    return "Start the run again, which makes it again."
+    return "Start the run again; it makes the file again."
 
 
 def delete_damaged(shards_dir: Path) -> None:
@@ -139,7 +139,7 @@ def delete_damaged(shards_dir: Path) -> None:
 
 
 def _checksum(batch: pa.RecordBatch) -> int:
-    """Return a fast checksum of a batch, against damage, not against intent.
+    """Return a fast checksum of a batch. It detects damage, but not deliberate changes.
 
     It must not interpret the buffers: in a damaged batch, offsets may point anywhere.
     """
@@ -153,7 +153,7 @@ def _checksum(batch: pa.RecordBatch) -> int:
 
 
 def _sizes(array: pa.Array) -> Iterator[int]:
-    """Yield the numbers of values and of nulls of an array and of the arrays inside it."""
+    """Yield the length and the number of nulls of an array, then of each array nested in it."""
     yield from (len(array), array.null_count)
     kind = array.type
     if isinstance(array, pa.ExtensionArray):

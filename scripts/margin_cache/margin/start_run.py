@@ -42,7 +42,8 @@ def start_margin(margin: Margin) -> None:
                 output.remove_metadata()
     except OSError as error:
         raise MarginCacheError(
-            f"{error.filename or margin.files.plan_dir}: cannot be written ({error.strerror}). "
+            f"{error.filename or margin.files.plan_dir}: cannot be written "
+            f"({error.strerror or error}). "
             "Choose another tmp_dir or output_path, or free disk space."
         ) from None
 

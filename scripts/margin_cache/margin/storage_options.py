@@ -116,8 +116,8 @@ def load_options(path: Path) -> dict[str, Any]:
     options = _options_in(record["key"], record["files"], record["number"])
     if not options:
         raise MarginCacheError(
-            f"{record['key']}: not in {record['files'][-1]} any more. Keep the configuration files "
-            "until the run is done, on a file system that all nodes see."
+            f"{record['key']}: is not in {record['files'][-1]} any more. Put it back, in a "
+            "file that all nodes see, and start the run again."
         )
     return options
 

@@ -132,24 +132,29 @@ def check_write_options(parameters: MarginParameters, schema: pa.Schema) -> None
     for key in options:
         if key not in _ALLOWED:
             raise MarginCacheError(
-                f"write_table_kwargs: {key} is not allowed. Use {', '.join(sorted(_ALLOWED))}."
+                f"write_table_kwargs: {key} is not allowed. Allowed are "
+                f"{', '.join(sorted(_ALLOWED))}."
             )
     _check_types(options)
     paths = [path for path, _ in leaf_columns(schema)]
+    nested = [path for path in paths if path not in schema.names]
+    advice = f"Give nested columns in full, like {nested[0]}." if nested else "Correct the name."
     for key in ("use_dictionary", "column_encoding", "write_statistics", "compression"):
         columns = options.get(key)
         for name in columns if isinstance(columns, list | dict) else []:
             if name not in paths:
                 raise MarginCacheError(
                     f"write_table_kwargs: {key} names the column {name}, which does not exist. "
-                    f"Give nested columns in full, like {max(paths, key=len)}."
+                    f"{advice}"
                 )
     try:
         with pq.ParquetWriter(BytesIO(), schema, **writer_options(parameters, schema)) as writer:
             writer.write_table(schema.empty_table(), row_group_size=row_group_rows(parameters))
     except _REFUSALS as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise MarginCacheError(f"write_table_kwargs: PyArrow refuses it: {reason}") from None
+        raise MarginCacheError(
+            f"write_table_kwargs: PyArrow refuses the options: {reason}"
+        ) from None
 
 
 def _check_types(options: dict[str, Any]) -> None:

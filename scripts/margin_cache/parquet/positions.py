@@ -61,13 +61,14 @@ def read_positions(
         if info.index_column is not None and table[info.index_column].null_count:
             nulls = _whole(part, [info.index_column])[info.index_column].null_count
             raise MarginCacheError(
-                f"{part.path}: {nulls} rows have a null {info.index_column}. Remove them from the "
-                "catalog."
+                f"{part.path}: {info.index_column} is null in {_share(nulls, part)}. Fill in the "
+                "index, or remove these rows."
             )
         if not _are_positions(*coordinates(info, table)).all():
             raise MarginCacheError(
-                f"{part.path}: {_count_without_position(part, info)} rows have a null, NaN or "
-                f"impossible {info.ra_column} or {info.dec_column}. Remove them from the catalog."
+                f"{part.path}: {info.ra_column} or {info.dec_column} is null, NaN or impossible in "
+                f"{_share(_count_without_position(part, info), part)}. Correct them, or "
+                "remove them from the catalog."
             )
         if info.index_column is not None:
             _check_index(info, pixel, part, table[info.index_column].to_numpy())
@@ -137,12 +138,17 @@ def _count_without_position(part: PartitionFile, info: CatalogInfo) -> int:
     return int(np.count_nonzero(~_are_positions(*coordinates(info, table))))
 
 
+def _share(count: int, part: PartitionFile) -> str:
+    return f"{count} of {part.file.metadata.num_rows} rows"
+
+
 def _check_index(
     info: CatalogInfo, pixel: Pixel, part: PartitionFile, index: NDArray[np.integer]
 ) -> None:
     """Check that the spatial index of rows is inside the pixel of their partition.
 
-    Only an index that is a column: one made of the coordinates may be outside by a rounding error.
+    Only an index that is a column: one computed from the coordinates may be outside by a rounding
+    error.
     """
     if info.index_column is None or pixel.order > info.index_order or not len(index):
         return
@@ -150,10 +156,10 @@ def _check_index(
     low, high = pixel.number << shift, ((pixel.number + 1) << shift) - 1
     if int(index.min()) < low or int(index.max()) > high:
         column = _whole(part, [info.index_column])[info.index_column].to_numpy()
-        outside = np.count_nonzero((column < low) | (column > high))
+        outside = int(np.count_nonzero((column < low) | (column > high)))
         raise MarginCacheError(
-            f"{part.path}: {outside} rows have a {info.index_column} outside the partition's "
-            "pixel. The catalog is damaged, or its index is of another kind."
+            f"{part.path}: {info.index_column} is outside the partition's pixel in "
+            f"{_share(outside, part)}. The catalog is damaged, or its index is of another kind."
         )
 
 
@@ -180,8 +186,8 @@ def _check_file(info: CatalogInfo, order: int, file: FilePositions) -> None:
     table = _whole(file.part, file.positions.schema.names).drop_null()
     table = table.filter(pa.array(_are_positions(*coordinates(info, table))))
     count = int(np.count_nonzero(_are_elsewhere(info, order, table)))
-    position = f"the position of their {info.index_column}"
-    raise _elsewhere(info, file.part.path, count, position, "index")
+    position = f"the position of {info.index_column}"
+    raise _elsewhere(info, file.part, count, position, "index")
 
 
 def _check_pixel(info: CatalogInfo, pixel: Pixel, part: PartitionFile, positions: pa.Table) -> None:
@@ -195,16 +201,16 @@ def _check_pixel(info: CatalogInfo, pixel: Pixel, part: PartitionFile, positions
         table = _whole(part, positions.schema.names).drop_null()
         table = table.filter(pa.array(_are_positions(*coordinates(info, table))))
         count = int(np.count_nonzero(are_elsewhere(table)))
-        raise _elsewhere(info, part.path, count, "the partition's pixel", "partitions")
+        raise _elsewhere(info, part, count, "the partition's pixel", "partitions")
 
 
 def _elsewhere(
-    info: CatalogInfo, path: Path, count: int, position: str, frame: str
+    info: CatalogInfo, part: PartitionFile, count: int, position: str, frame: str
 ) -> MarginCacheError:
     return MarginCacheError(
-        f"{path}: {count} rows have a {info.ra_column} and {info.dec_column} more than "
-        f"{INDEX_TOLERANCE:g} arcsec from {position}. Check that these are the right columns, in "
-        f"degrees and in the frame of the {frame} (ICRS)."
+        f"{part.path}: {info.ra_column} and {info.dec_column} are more than "
+        f"{INDEX_TOLERANCE:g} arcsec from {position} in {_share(count, part)}. Check that "
+        f"these are the right columns, in degrees and in the frame of the {frame} (ICRS)."
     )
 
 

@@ -217,7 +217,7 @@ def _without(ranges: Iterable[ByteRange], known: list[ByteRange]) -> list[ByteRa
 
 
 def _split(ranges: Iterable[ByteRange]) -> list[ByteRange]:
-    """Split ranges into requests."""
+    """Split ranges into requests of at most ``_REQUEST_BYTES``."""
     return [
         (first, min(first + _REQUEST_BYTES, end))
         for start, end in ranges

@@ -112,7 +112,10 @@ def _without(schema: pa.Schema, taken: dict[str, pa.ChunkedArray]) -> pa.Schema:
 
 
 def _are_few(part: PartitionFile, rows: NDArray[np.int64]) -> bool:
-    """Return whether Polars is faster than PyArrow, which decodes the whole file."""
+    """Return whether so few of the file's rows are selected that Polars is faster than PyArrow.
+
+    PyArrow decodes the whole file.
+    """
     footer = part.file.metadata
     return (
         footer.num_columns >= _LEAST_COLUMNS
@@ -127,7 +130,7 @@ def _are_few(part: PartitionFile, rows: NDArray[np.int64]) -> bool:
 def _is_worth_its_import(values: int) -> bool:
     """Return whether Polars is imported, or whether importing it earlier would have paid.
 
-    So a job takes at most twice the time that it would if it knew its files in advance.
+    With this rule a job takes at most twice the time of the better choice for all its files.
     """
     if "polars" in sys.modules:
         return True

@@ -141,7 +141,7 @@ class Plan:
 
     Attributes:
         library: version of the library that has made the plan.
-        parameters: what shapes the margin.
+        parameters: the settings and the catalog that determine the margin.
         schema: the Arrow schema of the primary catalog, with its metadata.
         partitions: the n partitions of the primary catalog, in nested order.
         destination_orders, destination_pixels: the pixels that can have margin rows: the
@@ -193,8 +193,9 @@ class Plan:
     def reduce_names(self) -> list[str]:
         """Names of the reduce jobs: number, first and last destination, and digest.
 
-        The digest is of the destinations and of the names of the map jobs that are read. The
-        former, because a partition of another size can move the bounds of jobs that do not read it.
+        The digest covers the job's destinations and the names of the map jobs that it reads. The
+        names alone do not tell jobs apart: another size of a partition that a job does not read
+        can change its destinations.
         """
         orders, pixels = self.destination_orders, self.destination_pixels
         return [
@@ -329,7 +330,7 @@ def load_plan(path: Path) -> Plan:
 
     Raises:
         FileNotFoundError: there is no such file.
-        MarginCacheError: it is damaged, or another plan.
+        MarginCacheError: it is damaged, or belongs to another plan.
     """
     try:
         plan = _load_plan(path)
@@ -338,7 +339,8 @@ def load_plan(path: Path) -> Plan:
         return plan
     except (*_ARCHIVE_ERRORS, pa.ArrowException):
         raise MarginCacheError(
-            f"{path}: is damaged, or another plan. Start the run again, which replaces it."
+            f"{path}: is damaged, or belongs to another plan. Start the run again; it "
+            "replaces the file."
         ) from None
 
 

@@ -107,7 +107,7 @@ def _positions(path: Path, columns: list[str]) -> Points:
 
 
 def _thinned(points: Points) -> Points:
-    """Return every n-th point, so that a plot has about _MAX_POINTS at most."""
+    """Return every n-th point, so that fewer than twice _MAX_POINTS are left."""
     return points[:, :: max(1, points.shape[1] // _MAX_POINTS)]
 
 

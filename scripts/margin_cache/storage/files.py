@@ -36,7 +36,7 @@ def atomic_path(path: Path) -> Iterator[Path]:
 
     Raises:
         OSError: the file cannot be written; the error names it.
-        MarginCacheError: PyArrow cannot make its content.
+        MarginCacheError: PyArrow raised an error in the block.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = temporary_beside(path, unique_id())
@@ -116,22 +116,22 @@ def unique_id() -> str:
 
 
 def temporary_beside(path: Path, suffix: str) -> Path:
-    """Return the temporary name of a file; the suffix is a `unique_id`."""
+    """Return the path of a temporary file in the same directory; the suffix is a `unique_id`."""
     return path.with_name(f".{path.name}.{suffix}.tmp")
 
 
 def is_temporary(name: str) -> bool:
-    """Return whether a file name is one of `temporary_beside`."""
+    """Return whether `temporary_beside` makes names like this one."""
     return _TEMPORARY.fullmatch(name) is not None
 
 
 @contextmanager
 def with_file_name(path: Path, temporary: Path | None = None) -> Iterator[None]:
-    """Add the file's name to errors of the system that have none, as those of a full disk.
+    """Add the file's name to system errors without one, such as that of a full disk.
 
     Args:
         path: the file that is read or written.
-        temporary: its temporary name, which errors shall not have either.
+        temporary: its temporary path, which errors must not show.
     """
     try:
         yield
@@ -230,7 +230,9 @@ def file_digest(path: Path) -> str:
 
 
 def link_or_copy(source: Path, target: Path) -> None:
-    """Make a hard link to a file (links are followed), or copy it where there are no hard links.
+    """Make `target` a hard link to `source`, or a copy where hard links are impossible.
+
+    A symbolic link is followed: the new file is never one.
 
     Raises:
         FileExistsError: `target` exists.

@@ -47,7 +47,7 @@ class LocalListing:
         """Download the objects that are not on disk in these states, by their relative paths.
 
         Raises:
-            MarginCacheError: one cannot be read, or is outside the directory.
+            MarginCacheError: one cannot be read, or is not below the URL.
         """
         self._check_inside(states)
         missing = {
@@ -66,7 +66,7 @@ class LocalListing:
         """Add files without content for objects, unless they are listed in these states.
 
         Raises:
-            MarginCacheError: one is outside the directory.
+            MarginCacheError: one is not below the URL.
         """
         self._check_inside(states)
         directories: set[Path] = set()
@@ -83,7 +83,8 @@ class LocalListing:
         for path in paths:
             if not is_file_path(path):
                 raise MarginCacheError(
-                    f"{self.url}: names the file {path}, which is outside. Correct the catalog."
+                    f"{self.url}: the catalog lists the file {path}, which is not inside the "
+                    "catalog. Correct partition_info.csv or _metadata."
                 )
 
     def remove_others(self, kept: Iterable[str]) -> None:

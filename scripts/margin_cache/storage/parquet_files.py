@@ -1,7 +1,7 @@
 """Opening Parquet files safely, and reading what PyArrow does not tell of their footers and pages.
 
-PyArrow aborts the interpreter when it is asked about a column that is encrypted or has an unknown
-codec. `open_parquet` finds these before, in the footer. Parsing a footer in Python is slow, so a
+PyArrow kills the process when it is asked about a column that is encrypted or has an unknown codec.
+`open_parquet` finds these before, in the footer. Parsing a footer in Python is slow, so a
 quick search decides whether it is necessary.
 
 Source: https://github.com/apache/parquet-format/blob/master/src/main/thrift/parquet.thrift
@@ -97,7 +97,7 @@ def unreadable(path: Path, error: BaseException) -> MarginCacheError:
 
 
 def _unreadable_column(source: pa.NativeFile, file: pq.ParquetFile) -> str:
-    """Describe the first column that makes PyArrow abort; "" if there is none."""
+    """Describe the first column that makes PyArrow kill the process; "" if there is none."""
     end = source.size() - TAIL_BYTES
     length = int.from_bytes(source.read_at(4, end), "little")
     # Files with encrypted columns have a signature in the footer, which PyArrow does not count.
@@ -175,7 +175,7 @@ def compact_integer(value: int) -> bytes:
 
 
 def compact_list_head(count: int) -> bytes:
-    """Encode the header of a list of structures."""
+    """Encode the header of a list of structures in Thrift's compact protocol."""
     if count < 15:
         return bytes([count << 4 | _STRUCT])
     return bytes([15 << 4 | _STRUCT]) + _compact_number(count)

@@ -111,7 +111,7 @@ class StoreClient:
         return {path: state for path, state in files.items() if path not in directories}
 
     async def states(self, urls: list[str]) -> list[ObjectState | None]:
-        """Return the states of objects; None for one that does not exist."""
+        """Return the states of objects in the order of the URLs; None for a missing object."""
 
         async def state(url: str) -> ObjectState | None:
             async with self._heads:
@@ -247,10 +247,10 @@ async def open_store(url: str, options: dict[str, Any], side: str = "input") -> 
     try:
         return stores.get(protocol, FsspecStore)(system, options)
     except (TypeError, ValueError) as error:
-        # The error's text is left out: it may have a secret.
         raise MarginCacheError(
             f"{side}_storage_options: rejected by the driver {system.__name__} "
-            f"({type(error).__name__}). See its documentation."
+            f"({type(error).__name__}; the values are not shown, because they may be secret). See "
+            "the driver's documentation."
         ) from None
 
 

@@ -127,7 +127,7 @@ def test_a_duplicate_column_name_is_refused() -> None:
 
 @pytest.mark.parametrize("name", [DESTINATION, SOURCE])
 def test_a_column_name_reserved_for_shards_is_refused(name: str) -> None:
-    with pytest.raises(MarginCacheError, match=f"a.parquet: has a column {name}, which is"):
+    with pytest.raises(MarginCacheError, match=f"a.parquet: has a column named {name}"):
         check_columns(HIPSCAT, SCHEMA.append(pa.field(name, pa.int8())), PATH)
 
 

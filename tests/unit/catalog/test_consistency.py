@@ -78,7 +78,9 @@ def test_a_consistent_catalog_is_accepted(info: CatalogInfo) -> None:
 def test_a_missing_file_listed_in_metadata_is_named(info: CatalogInfo) -> None:
     gone = files_of(info)[-1]
     gone.unlink()
-    said = f"_metadata: lists {gone.relative_to(info.parquet_dir)}, which is missing (1 listed"
+    said = (
+        f"_metadata: lists {gone.relative_to(info.parquet_dir)}, which is missing (missing files: 1"
+    )
     assert said in refused(info)
 
 

@@ -325,8 +325,8 @@ def test_a_partition_list_may_have_any_order(info: CatalogInfo) -> None:
 @pytest.mark.parametrize(
     ("pixels", "said"),
     [
-        ([*PIXELS, (3, 100)], r"lists Norder=3/Dir=0/Npix=100\S*, which is missing \(1 listed"),
-        (PIXELS[1:], r"does not list Norder=1/Dir=0/Npix=0\S* .*1 existing ones are not listed"),
+        ([*PIXELS, (3, 100)], r"lists Norder=3/Dir=0/Npix=100\S*, which is missing \(missing: 1,"),
+        (PIXELS[1:], r"does not list Norder=1/Dir=0/Npix=0\S* .*not listed: 1\)"),
     ],
 )
 def test_a_partition_list_that_differs_from_the_files_is_refused(

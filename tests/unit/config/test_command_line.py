@@ -31,7 +31,7 @@ def test_an_option_given_twice_is_refused(words: list[str], option: str, tmp_pat
 
 def test_a_profile_that_is_not_there_is_refused(tmp_path: Path) -> None:
     for words in (["--workflow-profile", "slrum"], ["--workflow-profile=slrum", "-n"]):
-        with pytest.raises(MarginCacheError, match=r"no profile slrum, .*: default, slurm$"):
+        with pytest.raises(MarginCacheError, match=r"no profile slrum, .*: default, slurm\.$"):
             check_command(words, tmp_path, [ROOT])
 
 

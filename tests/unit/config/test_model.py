@@ -129,7 +129,7 @@ def test_order_finer_than_the_threshold_allows_is_refused():
         choose_margin_order(20, 60.0, 29)
     assert str(caught.value) == (
         "margin_order: 20 is too fine for a margin_threshold of 60 arcsec. Use an order from 0 to "
-        "11, or -1 to have it chosen"
+        "11, or -1 to have it chosen."
     )
 
 
@@ -138,7 +138,7 @@ def test_order_finer_than_the_index_is_refused_for_this_catalog():
         choose_margin_order(20, 0.001, 19)
     assert str(caught.value) == (
         "margin_order: 20 is too fine for a margin_threshold of 0.001 arcsec in this catalog. Use "
-        "an order from 0 to 19, or -1 to have it chosen"
+        "an order from 0 to 19, or -1 to have it chosen."
     )
 
 

@@ -416,13 +416,13 @@ def test_values_get_the_type_of_their_key(key: str, value: Any, checked: Any) ->
         ("name", "aaa\n", 'name: "aaa\\n" should be some a'),
         ("name", 2024, 'name: "2024" should be some a'),
         ("name", "a\0", 'name: "a\\u0000" contains a NUL character'),
-        ("name", None, "name: has no value. Give one or remove the key"),
+        ("name", None, "name: has no value. Give one or remove the key."),
         ("way", "left", "way: \"left\" should be 'up' or 'down'"),
         ("wanted", 1, "wanted: 1 should be a valid boolean"),
         (
             "cuont",
             1,
-            "cuont: unknown key. Did you mean count? config/README.md lists all keys",
+            "cuont: unknown key. Did you mean count? config/README.md lists all keys.",
         ),
     ],
 )

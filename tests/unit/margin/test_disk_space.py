@@ -90,8 +90,8 @@ def test_what_cannot_fit_is_refused(needed: int, fits: bool, tmp_path: Path):
     with pytest.raises(MarginCacheError) as caught:
         check_disk_space(places)
     assert str(caught.value) == (
-        f"output_path: {tmp_path} has 1 kB free, and about 2 kB are needed there; make room, or "
-        "choose another output_path or tmp_dir"
+        f"output_path: {tmp_path} has 1 kB free, and about 2 kB are needed there. Make room, or "
+        "choose another output_path or tmp_dir."
     )
 
 

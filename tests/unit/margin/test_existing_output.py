@@ -216,7 +216,9 @@ def test_a_margin_of_another_catalog_with_the_same_relative_path_is_not_replaced
     (tmp_path / "elsewhere").mkdir()
     monkeypatch.chdir(tmp_path / "elsewhere")
     moved = replace(changed.settings, output_path=str(output_dir.parent))
-    with pytest.raises(MarginCacheError, match=f"made of {tmp_path}/sky, not of {tmp_path}/else"):
+    with pytest.raises(
+        MarginCacheError, match=f"made from {tmp_path}/sky, not from {tmp_path}/else"
+    ):
         check_output(replace(changed, settings=moved))
     # As it is, it may have been moved together with its margin.
     check_output(replace(margin, settings=moved))

@@ -361,7 +361,7 @@ def test_object_names_do_not_leave_the_listing(margin: Margin, key: str, s3: S3)
         output.refresh()
         assert files_below(margin.files.output_dir.parent) == {f"{margin.name}/inside"}
         with pytest.raises(
-            MarginCacheError, match=r"names the file \.\./outside, which is outside"
+            MarginCacheError, match=r"lists the file \.\./outside, which is not inside"
         ):
             output.listing.add({"../outside": ObjectState(1, "a")})
 

@@ -13,7 +13,7 @@ from margin_cache.catalog.columns import DESTINATION, SOURCE
 from margin_cache.errors import MarginCacheError, RetryableError
 from margin_cache.margin.shard import delete_damaged, new_shard, read_rows, write_rows
 
-DAMAGED = "is damaged. Start the run again, which makes it again."
+DAMAGED = "is damaged. Start the run again; it makes the file again."
 BOUNDS = np.array([0, 3, 7, 8, 12])
 ROWS = 1200
 

@@ -189,12 +189,18 @@ def test_write_table_kwargs_override_the_primarys_options(
         ({"column_encoding": "PLAIN"}, "column_encoding is PLAIN. Give a mapping"),
         ({"use_dictionary": ["dec"]}, "use_dictionary names the column dec, which"),
         ({"column_encoding": {"dec": "PLAIN"}}, "column_encoding names the column dec, which"),
-        ({"column_encoding": {"name": "BYTE_STREAM_SPLIT"}}, "PyArrow refuses it: BYTE_STREAM"),
-        ({"column_encoding": {"name": "RLE"}}, "PyArrow refuses it: "),
-        ({"compression": "lzo"}, "PyArrow refuses it: While LZO"),
-        ({"compression": 3}, "PyArrow refuses it: "),
-        ({"compression_level": "x"}, "PyArrow refuses it: "),
-        ({"data_page_version": "3"}, "PyArrow refuses it: Unsupported Parquet data page version"),
+        (
+            {"column_encoding": {"name": "BYTE_STREAM_SPLIT"}},
+            "PyArrow refuses the options: BYTE_STREAM",
+        ),
+        ({"column_encoding": {"name": "RLE"}}, "PyArrow refuses the options: "),
+        ({"compression": "lzo"}, "PyArrow refuses the options: While LZO"),
+        ({"compression": 3}, "PyArrow refuses the options: "),
+        ({"compression_level": "x"}, "PyArrow refuses the options: "),
+        (
+            {"data_page_version": "3"},
+            "PyArrow refuses the options: Unsupported Parquet data page version",
+        ),
     ],
 )
 def test_invalid_options_are_refused(given: dict[str, Any], said: str) -> None:

@@ -179,7 +179,7 @@ def test_rows_without_a_position_are_counted_in_the_whole_file(
         value = 90.001
     catalog.table = with_values(catalog.table, name, {3: value, 999: value})
     pq.write_table(catalog.table, catalog.path, row_group_size=300)
-    assert catalog.refused().startswith("2 rows have a null, NaN or impossible ra or dec")
+    assert catalog.refused().startswith("ra or dec is null, NaN or impossible in 2 of 1000 rows")
 
 
 @pytest.mark.parametrize("catalog", [HATS], indirect=True)
@@ -208,13 +208,15 @@ def test_rows_of_another_pixel_are_counted(beyond: str, catalog: Catalog) -> Non
     outside = (pixel << shift) - 1 if beyond == "before" else (pixel + 1) << shift
     table = with_values(catalog.table, "_hipscat_index", {7: outside, 8: outside, 9: outside})
     other = Catalog(catalog.info, table)
-    assert other.refused().startswith("3 rows have a _hipscat_index outside the partition's pixel")
+    assert other.refused().startswith(
+        "_hipscat_index is outside the partition's pixel in 3 of 1000"
+    )
 
 
 @pytest.mark.parametrize("catalog", [HIPSCAT], indirect=True)
 def test_rows_without_an_index_are_counted(catalog: Catalog) -> None:
     catalog.table = with_values(catalog.table, "_hipscat_index", {7: None, 500: None})
-    assert catalog.refused().startswith("2 rows have a null _hipscat_index")
+    assert catalog.refused().startswith("_hipscat_index is null in 2 of 1000 rows")
 
 
 def test_an_index_coarser_than_the_partition_is_not_checked(tmp_path: Path) -> None:
@@ -256,8 +258,8 @@ def test_coordinates_that_contradict_the_index_are_counted(
     with pytest.raises(MarginCacheError) as caught:
         wrong.check_coordinates()
     count = re.fullmatch(
-        re.escape(str(wrong.path)) + r": (\d+) rows have a ra and dec more than 5 arcsec from "
-        r"the position of their _hipscat_index\. Check that these are the right columns, .*",
+        re.escape(str(wrong.path)) + r": ra and dec are more than 5 arcsec from the position of "
+        r"_hipscat_index in (\d+) of \d+ rows\. Check that these are the right columns, .*",
         str(caught.value),
     )
     assert count and 900 < int(count[1]) < ROWS
@@ -287,7 +289,9 @@ def test_coordinates_are_compared_in_cells_no_finer_than_the_index(tmp_path: Pat
     catalog = Catalog(info, pa.table({"ra": [ra], "dec": [dec], "_hipscat_index": [81]}))
     catalog.check_coordinates()
     catalog = Catalog(info, with_values(catalog.table, "_hipscat_index", {0: 82}))
-    with pytest.raises(MarginCacheError, match="1 rows have a ra and dec"):
+    with pytest.raises(
+        MarginCacheError, match=r"ra and dec are more than 5 arcsec from .* in 1 of 1 rows"
+    ):
         catalog.check_coordinates()
 
 
@@ -305,7 +309,9 @@ def test_among_files_checked_together_the_wrong_one_is_named(
     info = replace(catalog.info, path=str(tmp_path / "wrong"))
     wrong = Catalog(info, catalog.table.set_column(0, "ra", ra))
     others.insert(place, replace(wrong.last(), pixel=Pixel(order, 0)))
-    with pytest.raises(MarginCacheError, match=f"^{wrong.path}: 1000 rows have a ra and dec"):
+    with pytest.raises(
+        MarginCacheError, match=f"^{wrong.path}: ra and dec are .* 1000 of 1000 rows"
+    ):
         positions.check_coordinates(catalog.info, others)
 
 
@@ -318,9 +324,9 @@ def test_without_an_index_coordinates_may_not_contradict_the_partition(catalog: 
     with pytest.raises(MarginCacheError) as caught:
         wrong.read()
     assert str(caught.value) == (
-        f"{wrong.path}: 2 rows have a ra and dec more than 5 arcsec from the partition's pixel. "
-        "Check that these are the right columns, in degrees and in the frame of the partitions "
-        "(ICRS)."
+        f"{wrong.path}: ra and dec are more than 5 arcsec from the partition's pixel in 2 of "
+        "1000 rows. Check that these are the right columns, in degrees and in the frame "
+        "of the partitions (ICRS)."
     )
 
 

@@ -56,7 +56,9 @@ def test_a_plan_in_the_directory_of_another_plan_is_refused(tmp_path: Path) -> N
     other = replace(plan, parameters=replace(PARAMETERS, threshold=PARAMETERS.threshold + 1))
     path = tmp_path / other.plan_id / "plan.npz"
     save_plan(plan, path)
-    with pytest.raises(MarginCacheError, match=r"plan\.npz: is damaged, or another plan. Start"):
+    with pytest.raises(
+        MarginCacheError, match=r"plan\.npz: is damaged, or belongs to another plan. Start"
+    ):
         load_plan(path)
 
 
@@ -73,7 +75,9 @@ def test_a_plan_with_a_damaged_archive_directory_is_named(
     content = bytearray(path.read_bytes())
     content[content.index(b"PK\1\2") + place] = value
     path.write_bytes(content)
-    with pytest.raises(MarginCacheError, match=r"plan\.npz: is damaged, or another plan. Start"):
+    with pytest.raises(
+        MarginCacheError, match=r"plan\.npz: is damaged, or belongs to another plan. Start"
+    ):
         load_plan(path)
 
 
