@@ -1,4 +1,4 @@
-"""What the scripts of jobs share: a quick start and end, and one line for an error."""
+"""Shared by the scripts of jobs: a quick start and end, and one line for an error."""
 
 import argparse
 import ctypes
@@ -12,7 +12,7 @@ from typing import NoReturn
 from margin_cache.errors import MarginCacheError, RetryableError, with_urls
 
 FAILURE_MARK = ".failed"
-"""Suffix of the file beside a job's log that keeps an error which no other attempt can mend."""
+"""Suffix of the file beside a job's log with an error that another attempt would meet again."""
 
 EXIT_ERROR, EXIT_RETRY, EXIT_INTERRUPTED = 1, 75, 130
 """Exit codes: a final error; one that another attempt may not meet (EX_TEMPFAIL); Ctrl-C."""
@@ -40,10 +40,10 @@ def keep_pandas_out() -> None:
 
 
 def keep_memory() -> None:
-    """Have the C library keep freed memory for the next page of a file.
+    """Make the C library keep freed memory for the next page of a file.
 
-    It would give it back to the system, and get it again filled with zeros. Libraries other than
-    glibc have no such setting.
+    Otherwise it returns the memory to the system, which hands it out again filled with zeros.
+    Libraries other than glibc have no such setting.
     """
     with suppress(AttributeError, OSError):
         library = ctypes.CDLL(None)
@@ -84,7 +84,7 @@ def run(
         keep_memory()
     try:
         code = main(arguments)
-        if sys.stdout is not None:  # as it is where it was closed
+        if sys.stdout is not None:  # None if it was closed
             sys.stdout.flush()
     except KeyboardInterrupt:
         os._exit(EXIT_INTERRUPTED)
@@ -96,7 +96,7 @@ def run(
             with suppress(OSError):
                 mark.write_text(line, encoding="utf-8")
         _end(line, EXIT_ERROR)
-    # Python would now take all modules apart, one after the other.
+    # A normal exit would first tear down all modules, one after the other.
     os._exit(code)
 
 

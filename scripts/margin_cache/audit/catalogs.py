@@ -52,7 +52,7 @@ class AuditedCatalog:
         return directory / f"Npix={number}{self.suffix}"
 
     def files(self, pixel: Pixel) -> list[Path]:
-        """Return the files of a pixel, of which those without a directory may be missing.
+        """Return the files of a pixel. Without a directory it is one file, which may be missing.
 
         Raises:
             MarginCacheError: Its directory has no files.

@@ -42,13 +42,7 @@ def metadata_defects(
 def description_defects(
     primary: AuditedCatalog, margin: AuditedCatalog, schema: pa.Schema
 ) -> list[str]:
-    """Return a line for each error in what the margin's metadata say of its columns.
-
-    Args:
-        primary: The primary.
-        margin: The margin.
-        schema: Schema of the primary.
-    """
+    """Return a line for each error in what the margin's metadata say of its columns."""
     defects = []
     if margin.position_columns != primary.position_columns:
         defects.append(
@@ -75,10 +69,6 @@ def schema_defects(primary: pa.Schema, margin: pa.Schema) -> list[str]:
     """Return a line for each column in which a file of the margin differs from the primary.
 
     Columns that name pixels, and the spatial index of the other format, may be present or not.
-
-    Args:
-        primary: Schema of the primary.
-        margin: Schema of a file of the margin.
     """
     optional = columns_of_pixels(primary) | set(INDEX_COLUMNS)
     expected = {field.name: field.type for field in primary if field.name not in optional}

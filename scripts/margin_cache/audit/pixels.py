@@ -61,13 +61,7 @@ def sort_nested(pixels: Collection[Pixel]) -> list[Pixel]:
 
 
 def is_in_sample(pixel: Pixel, fraction: float, seed: int) -> bool:
-    """Return whether a sample contains a pixel, independently of all other pixels.
-
-    Args:
-        pixel: Order and nested number.
-        fraction: Probability that a pixel is in the sample.
-        seed: Another seed gives another sample.
-    """
+    """Return whether a sample contains a pixel, independently of all other pixels."""
     digest = hashlib.blake2b(f"{seed} {pixel[0]} {pixel[1]}".encode(), digest_size=8).digest()
     return int.from_bytes(digest, "big") < fraction * 2**64
 
@@ -107,13 +101,8 @@ def nearby_partitions(
 ) -> Iterator[tuple[Pixel, list[Pixel]]]:
     """Yield each pixel with the partitions that may have points within a threshold of it.
 
-    Two pixels can be nearer than the threshold only if the circles around them are, whose radius
-    healpy gives for each order.
-
-    Args:
-        pixels: Pixels that are audited.
-        partitions: Partitions of the primary.
-        threshold: Arcsec.
+    The threshold is in arcsec. Two pixels can be nearer than it only if the circles around them
+    are, whose radius healpy gives for each order.
     """
     partition_centres, partition_radii = _circles(partitions)
     size = max(1, BLOCK_SIZE // max(1, len(partitions)))

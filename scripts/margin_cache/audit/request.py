@@ -17,11 +17,9 @@ OUTPUT_FILES = ("audit.csv", "missing.png", "extra.png", "audit.json")
 
 @dataclass(frozen=True)
 class AuditRequest:
-    """What is audited.
+    """The catalogs of an audit and its options.
 
     Attributes:
-        primary: Directory of the primary.
-        margin: Directory of the margin.
         output_dir: Directory of the results.
         threshold: Arcsec; None for the threshold in the margin's metadata.
         cell_order: Order of the cells of a coarse margin; None for an exact margin.
@@ -157,9 +155,6 @@ def check_output_dir(directory: Path) -> None:
 
 def check_local(paths: Mapping[str, str]) -> None:
     """Check that what an audit reads or writes is on disk.
-
-    Args:
-        paths: Paths by their keys in the configuration.
 
     Raises:
         MarginCacheError: One is a URL.

@@ -1,7 +1,7 @@
 """HiPSCat and HATS catalogs on disk.
 
 - ``spec``: file names, keys and columns of both formats
-- ``formats``: which format a catalog has; ``hats`` and ``hipscat``: what the two differ in
+- ``formats``: which format a catalog has; ``hats`` and ``hipscat``: their differences
 - ``model``: a catalog's description, its partitions, and a partition
 - ``partitions``: lists the partitions, returns their files and notices changes
 - ``columns``: schemas of a catalog and its shards; spatial index and coordinates of rows

@@ -16,13 +16,13 @@ from margin_cache.storage.urls import join_url
 
 
 class CatalogFormat(Protocol):
-    """What the modules hats and hipscat offer."""
+    """The interface of the modules hats and hipscat."""
 
     def read_info(self, path: str) -> CatalogInfo:
         """Read the description of the catalog in a directory."""
 
     def is_margin(self, path: Path) -> bool:
-        """Return whether the description in a directory is that of a margin."""
+        """Return whether the description in a directory describes a margin."""
 
     def stated_rows(self, info: CatalogInfo) -> tuple[str, int] | None:
         """Return the number of rows in the description, and its key and file for messages."""

@@ -163,12 +163,12 @@ def additional_properties(values: Mapping[str, Any]) -> dict[str, str]:
     for name, value in values.items():
         if not str(value).isprintable() or "\\" in str(value):
             raise MarginCacheError(
-                f"addl_hats_properties: the value of {name} contains a backslash or a control "
+                f"addl_hats_properties: the value of {name!r} contains a backslash or a control "
                 "character, which programs read in different ways. Remove it."
             )
         if not re.fullmatch("[A-Za-z][A-Za-z0-9._-]*", name):
             raise MarginCacheError(
-                f"addl_hats_properties: {name} is not a valid name. Use a letter, then letters, "
+                f"addl_hats_properties: {name!r} is not a valid name. Use a letter, then letters, "
                 'digits, ".", "_" and "-".'
             )
         if aliases.get(name, name) in _NOT_CONFIGURABLE:
@@ -248,7 +248,7 @@ def collection_of(info: CatalogInfo, output_dir: Path) -> Path | None:
 
 
 def is_registered(info: CatalogInfo, output_dir: Path) -> bool:
-    """Return whether the collection lists the margin; true as well if there is no collection."""
+    """Return whether the collection lists the margin; true if there is no collection."""
     collection = collection_of(info, output_dir)
     if collection is None:
         return True

@@ -75,7 +75,7 @@ class CatalogInfo:
 
 @dataclass(frozen=True)
 class MarginSummary:
-    """What the description of a margin is computed from.
+    """The values in the description of a margin.
 
     Attributes:
         output_dir: directory of the margin; its name is the name of the margin.

@@ -162,7 +162,7 @@ def _numbered(directory: Path, word: str) -> Iterator[tuple[int, Path]]:
 
 
 def _check_name(entry: os.DirEntry[str], expected: str) -> None:
-    """Reject a name that resembles that of a partition, whose rows would be left out."""
+    """Reject a name that resembles a partition's: the rows of this file would be left out."""
     is_similar = entry.name.startswith((f"{NORDER}=", f"{DIR}=", f"{NPIX}="))
     if is_similar and not _IGNORED_SUFFIX.fullmatch(entry.name):
         path = entry.path if entry.path.isprintable() else repr(entry.path)

@@ -33,13 +33,7 @@ _NEEDED_BYTES = 1 << 16  # for Snakemake's log and records
 
 
 def check_command(words: Sequence[str], start: Path, workflow_dirs: Iterable[Path]) -> None:
-    """Check for repeated options and for missing workflow profiles.
-
-    Args:
-        words: the words of the command.
-        start: the directory in which it was given.
-        workflow_dirs: the directories of the workflow that contain profiles.
-    """
+    """Check for repeated options and for missing workflow profiles."""
     options = [word.partition("=")[0] for word in words if word.startswith("-")]
     names = [_OTHER_NAMES.get(option, option) for option in options]
     for name, values in _ONLY_ONCE.items():
@@ -84,13 +78,7 @@ def check_working_directory(words: Sequence[str], directory: Path) -> None:
 
 
 def check_catalog_given(config: Mapping[str, Any], directory: Path, workflow_dir: Path) -> None:
-    """Check that a catalog is configured: the default, the demo sky, is seldom what is wanted.
-
-    Args:
-        config: the configuration.
-        directory: the working directory.
-        workflow_dir: the directory of the workflow, which contains the demo sky.
-    """
+    """Check that a catalog is configured: users seldom want the default, the demo sky."""
     margins = config.get("margins")
     all_name_one = isinstance(margins, list) and all(
         isinstance(margin, Mapping) and "input_catalog_path" in margin for margin in margins

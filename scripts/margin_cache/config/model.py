@@ -39,7 +39,7 @@ class Table(StrEnum):
 
 @dataclass(frozen=True)
 class Key:
-    """The description of a key beside its type, limits, default and docstring.
+    """The description of a key besides its type, limits, default and docstring.
 
     Attributes:
         table: the table that lists it.
@@ -268,7 +268,7 @@ class SmtpSettings:
 
 @dataclass(frozen=True)
 class RunSettings:
-    """The keys of a whole run, beside those of a margin."""
+    """The keys of a whole run, besides those of a margin."""
 
     __pydantic_config__: ClassVar[dict[str, Any]] = _PYDANTIC_CONFIG
 

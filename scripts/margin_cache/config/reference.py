@@ -81,12 +81,7 @@ def _readme(text: str) -> str:
 
 
 def _values(rule: Mapping[str, Any], takes: str) -> str:
-    """Return the allowed values of a key in a few words.
-
-    Args:
-        rule: its JSON schema.
-        takes: the model's own words for them; empty for none.
-    """
+    """Return the allowed values of a key in a few words."""
     if "enum" in rule:
         *others, last = (f"`{value}`" for value in rule["enum"])
         return f"{', '.join(others)} or {last}"

@@ -140,13 +140,7 @@ def mail_settings(config: Mapping[str, Any]) -> MailSettings | None:
 
 
 def check_keys(config: Mapping[str, Any], known: Iterable[str], where: str) -> None:
-    """Check that all keys are known; the error names the nearest known key.
-
-    Args:
-        config: the keys with their values.
-        known: the known keys.
-        where: beginning of the error message.
-    """
+    """Check that all keys are known; the error names the nearest known key."""
     known = list(known)
     for key in config:
         if key in known:

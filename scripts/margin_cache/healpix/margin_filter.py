@@ -41,7 +41,7 @@ def find_candidates(
     """
     rows = np.arange(len(index))
     if partition.order <= margin_order:
-        # A row farther than the threshold from its own pixel's border is so from any other pixel.
+        # A row beyond the threshold from its own pixel's border is beyond it from other pixels too.
         rows = np.flatnonzero(touches_border(index, shift, partition.order, margin_order))
     cells, which = np.unique(
         (index[rows] >> index.dtype.type(shift)).astype(np.int64), return_inverse=True

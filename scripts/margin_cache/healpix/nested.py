@@ -59,7 +59,7 @@ def finest_margin_order(threshold: float) -> int:
 def pixel_ranges(
     orders: NDArray[np.integer], pixels: NDArray[np.integer], order: int = MAX_ORDER
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Return the half-open ranges that pixels cover at an order, which none of them exceeds.
+    """Return the half-open ranges that pixels cover at an order that is at least theirs.
 
     Returns:
         First pixel and one past the last pixel, each int64 of shape (n,).

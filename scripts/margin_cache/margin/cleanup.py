@@ -13,12 +13,8 @@ from margin_cache.storage.files import acquire_lock, is_locked, is_temporary, re
 def clean_up(margin: Margin, own_lock: Path | None = None) -> None:
     """Delete what interrupted runs have left of a complete margin.
 
-    With ``delete_intermediate_parquet_files`` also shards and earlier plans. Files of a run at work
-    stay, and with them all directories beside the margin: the run may just be replacing it.
-
-    Args:
-        margin: the margin.
-        own_lock: the lock of this run, if it has one.
+    With ``delete_intermediate_parquet_files``, delete shards and earlier plans as well. The files
+    of an active run stay, and so do the directories beside the margin: the run may be replacing it.
     """
     files = margin.files
     _delete_beside(files, own_lock)

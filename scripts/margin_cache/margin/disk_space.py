@@ -1,4 +1,4 @@
-"""The room on disks that margins need, compared with what there is."""
+"""The disk space that margins need, compared with the free space."""
 
 import shutil
 from collections.abc import Iterable
@@ -22,9 +22,9 @@ class Place:
 
     Attributes:
         keys: the keys of the configuration that lead to it.
-        path: the first directory that lies on it, or is going to.
-        needed: bytes that are going to be written to it.
-        free: bytes that are free there.
+        path: the first directory on it, which need not exist yet.
+        needed: bytes that the run will write to it.
+        free: free bytes.
     """
 
     keys: tuple[str, ...]
@@ -34,18 +34,14 @@ class Place:
 
 
 def forecast_margin(margin: Margin) -> Forecast:
-    """Return what a margin will take, of which some may be done."""
+    """Return the forecast of a margin; some of its jobs may be done."""
     plan = margin.plan
     jobs, is_sent = done_jobs(margin), bool(margin.files.url)
     return forecast(plan, file_sizes(plan), largest_row_group(plan), *jobs, is_sent)
 
 
 def disk_space(margins: Iterable[tuple[Margin, Forecast]]) -> list[Place]:
-    """Return the file systems that margins are made on, each once.
-
-    Args:
-        margins: the margins, with what they will take.
-    """
+    """Return the file systems that margins are made on, each once."""
     places: dict[int, Place] = {}
     for margin, expected in margins:
         written = [("tmp_dir", margin.files.intermediate_dir, expected.intermediate)]
@@ -69,7 +65,7 @@ def _existing(path: Path) -> Path:
 
 
 def check_disk_space(places: Iterable[Place]) -> None:
-    """Check that margins can fit, even if they take half of what is expected.
+    """Check that file systems have room for half of the forecast, which may be too high.
 
     Raises:
         MarginCacheError: a file system has too little room.

@@ -81,7 +81,7 @@ def has_leftovers(margin: Margin) -> bool:
     """Return whether a complete margin needs its finishing job once more, and no other job.
 
     That job registers the margin in its collection and deletes what a killed run has left. False
-    while a run is at work here, which will do so itself.
+    while another run is active here, because that run does both itself.
     """
     files, info = margin.files, margin.plan.parameters.catalog
     if is_locked(files.plan_lock) or is_being_made(files.output_dir):
@@ -220,7 +220,7 @@ def check_nothing_foreign(margin: Margin, directory: Path, listed: Iterable[str]
     if foreign:
         raise MarginCacheError(
             f"output_path: {margin.files.output_dir / foreign[0]} does not belong to the margin "
-            f"that would be replaced ({len(foreign)} such files). Move it, or set overwrite: true "
+            f"that would be replaced (such files: {len(foreign)}). Move it, or set overwrite: true "
             "to delete it."
         )
 

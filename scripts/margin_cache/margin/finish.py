@@ -128,8 +128,8 @@ def _put_together(
             if not (is_as_gathered() and is_output_as_before()):
                 # This job has outlived its run, and another run has made the margin meanwhile.
                 raise MarginCacheError(
-                    f"{paths.output_dir}: was made by another run meanwhile. Start the run again, "
-                    "which finds out whether anything is left to do."
+                    f"{paths.output_dir}: was made by another run meanwhile. Start the run again "
+                    "to finish what is left."
                 )
         listed = existing_files(margin)
         output.publish(finishing_dir, etags)
@@ -288,7 +288,7 @@ def _write_footers(margin: Margin, dataset: Path) -> bool:
     """Write ``_metadata`` from the footers that the reduce jobs have kept.
 
     Returns:
-        Whether it was written. Not if it would be too large for readers of Parquet.
+        Whether it was written. A file too large for readers of Parquet is not.
     """
     kept = []
     for job in margin.plan.reduce_names:

@@ -120,7 +120,7 @@ def map_partitions(plan: Plan, job: int, shard: Path, threads: int = 1) -> MapRe
 def _unchanged_partitions(plan: Plan, job: int) -> Iterator[None]:
     """Check, after a block that reads the partitions of a map job, that none was changed meanwhile.
 
-    A change is reported in place of other errors, since it can be their cause.
+    A change is reported instead of other errors, since it can be their cause.
 
     Raises:
         MarginCacheError: a partition has another state than at planning.
@@ -167,7 +167,7 @@ def _candidates_in(
     destinations: tuple[Ints, Ints],
     threads: int,
 ) -> Iterator[_Candidates]:
-    """Yield the rows of a file that pass the coarse filter: together, unless they are very many."""
+    """Yield the rows of a file that pass the coarse filter, in batches if they are very many."""
     parameters, pixel = plan.parameters, plan.partitions[partition].pixel
     info = parameters.catalog
     start = pairs = 0
@@ -234,7 +234,7 @@ def _checked(plan: Plan, window: list[_Candidates], threads: int) -> Iterator[_C
         for batch in window
     ]
     check_coordinates(plan.parameters.catalog, positions)
-    # Nothing may keep a file that was read: then it is closed, and its downloads are deleted.
+    # Keep no reference to a file that was read: it is closed then, and its downloads deleted.
     del positions
     if plan.parameters.fine_filtering:
         yield from _within_threshold(plan, window, threads)

@@ -34,14 +34,7 @@ _SETTINGS_OF_AUDITS = frozenset(
 
 
 class NamedMargin(NamedTuple):
-    """A margin before planning.
-
-    Attributes:
-        info: the primary catalog.
-        settings: the margin's settings.
-        name: the margin's name.
-        intermediate_dir: directory of its intermediate files.
-    """
+    """A margin before planning."""
 
     info: CatalogInfo
     settings: MarginSettings
@@ -54,10 +47,7 @@ class Margin:
     """A margin with its plan.
 
     Attributes:
-        settings: its settings.
-        name: its name.
         intermediate_dir: directory of its intermediate files.
-        plan: its plan.
         format_version: version of the format that it is written in.
         versions: versions of packages that only the main process knows, by their names.
         is_plan_new: whether the plan differs from the plan on disk.
@@ -140,8 +130,7 @@ def load_margin(path: Path) -> Margin:
 def load_margins(all_settings: Iterable[MarginSettings]) -> list[Margin]:
     """Load the margins that the main process has prepared, without listing the catalogs.
 
-    Several plans may have the same settings, of which one is in use and the others are older. All
-    are returned.
+    Older plans may have the same settings as the current one; all are returned.
 
     Raises:
         MarginCacheError: there is no plan of some settings, or this machine does not see the

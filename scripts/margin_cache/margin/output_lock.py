@@ -30,10 +30,10 @@ METADATA_FILES = (CATALOG_INFO, *reversed(PROPERTIES))
 
 @dataclass(frozen=True)
 class OutputLock:
-    """What the lock object says of the run that owns it.
+    """The content of the lock object: the run that owns the lock.
 
     Attributes:
-        process, host, directory: where the run is at work.
+        process, host, directory: where the run is active.
         plan: id of the margin's plan.
         content: the margin's content id, which is the same for all runs with ``resume: false``.
         fingerprint: of the catalog's files.
@@ -57,12 +57,7 @@ class OutputLock:
 
 
 def new_output_lock(margin: Margin, run: dict[str, Any]) -> OutputLock:
-    """Return the lock of a run, with the run token of its directory, which is created if missing.
-
-    Args:
-        margin: the margin.
-        run: process, host and directory of the run.
-    """
+    """Return the lock of a run; create the run token of its directory if it is missing."""
     token = run_token(margin.files)
     if token is None:
         token = unique_id()
@@ -146,7 +141,7 @@ def names_while_made(margin: Margin) -> Iterator[str]:
 
 
 def run_token(files: MarginFiles) -> str | None:
-    """Return what identifies the runs of this directory; None before the first run."""
+    """Return the token of all runs of this directory; None before the first run."""
     token = read_json(_token_file(files))
     return token if isinstance(token, str) else None
 

@@ -54,10 +54,6 @@ def prepare_margins(
 ) -> list[Margin]:
     """Check the catalogs and the directories of margins, and plan them.
 
-    Args:
-        all_settings: settings of the margins.
-        config_files: the configuration files; each overrides those before it.
-
     Raises:
         MarginCacheError: a catalog or a directory is unfit, or two margins have the same name.
     """
@@ -187,11 +183,6 @@ def _check_writable(key: str, path: Path) -> None:
 
 def _margin_order(info: CatalogInfo, settings: MarginSettings, highest: int) -> int:
     """Return the order of the coarse filter's cells in a margin.
-
-    Args:
-        info: the catalog.
-        settings: the margin's settings.
-        highest: the highest order of the partitions.
 
     Raises:
         MarginCacheError: without ``fine_filtering``, the order is not above ``highest``.

@@ -19,7 +19,7 @@ Bools = NDArray[np.bool_]
 
 
 class Receipt(NamedTuple):
-    """What a reduce job has written.
+    """The files that a reduce job has written.
 
     Attributes:
         footers: size of its footers in bytes.
@@ -53,9 +53,9 @@ def read_receipt(path: Path) -> Receipt | None:
 def missing_receipts(margin: Margin) -> list[Path]:
     """Return the receipts that reduce jobs still have to write; none if the margin is complete.
 
-    A receipt whose files are gone or have another size counts as missing. It is deleted, and so are
-    damaged shards and the done file, or Snakemake would take their jobs for done; but not while a
-    run is at work at this plan. Nothing is lost by that, even if only a dry run follows.
+    A receipt whose files are gone or have another size counts as missing. It is deleted together
+    with damaged shards and the done file, because Snakemake would take their jobs for done. Nothing
+    is deleted while a run uses this plan. A dry run may delete them too: no valid file is lost.
     """
     missing = []
     if not is_complete(margin):

@@ -1,4 +1,4 @@
-"""Reducing: from the shards around some destinations to one Parquet file a destination.
+"""Reducing: from the shards around some destinations to one Parquet file per destination.
 
 A job writes its files into the staging directory, and then two small ones: the footers of its files
 as one Parquet metadata file, from which ``_metadata`` is joined, and a receipt with rows, size and
@@ -162,7 +162,7 @@ def _margins(
 
 
 def _blocks(sizes: NDArray[np.float64]) -> Iterator[tuple[int, int]]:
-    """Yield the bounds of runs of destinations of at most ``_BLOCK_BYTES`` each, or of one."""
+    """Yield the bounds of runs of destinations with at most ``_BLOCK_BYTES``, or a larger one."""
     start, total = 0, 0.0
     for number, size in enumerate(sizes.tolist()):
         if number > start and total + size > _BLOCK_BYTES:
@@ -208,17 +208,10 @@ def _as_pixels(values: NDArray[np.int64], field: pa.Field, info: CatalogInfo) ->
 def _as_parquet(
     rows: pa.Table, schema: pa.Schema, options: dict[str, Any], plan: Plan
 ) -> tuple[pa.Buffer, pq.FileMetaData]:
-    """Return the content and the footer of a margin file.
-
-    Args:
-        rows: its rows, sorted, without dictionaries.
-        schema: its schema.
-        options: options of PyArrow's Parquet writer.
-        plan: the plan.
-    """
+    """Return the content and the footer of a margin file, from sorted rows without dictionaries."""
     group_rows = row_group_rows(plan.parameters)
     sink = pa.BufferOutputStream()
-    # Without a collector of footers: PyArrow asks for it after a failure too, and hides the error.
+    # No metadata_collector: PyArrow uses it after a failure too, and then hides the error.
     with pq.ParquetWriter(sink, schema, **options) as writer:
         for start in range(0, rows.num_rows, group_rows):
             for table in _row_groups(rows.slice(start, group_rows), schema):
@@ -237,7 +230,7 @@ def _row_groups(rows: pa.Table, schema: pa.Schema) -> Iterator[pa.Table]:
         yield rows.replace_schema_metadata(schema.metadata)
         return
     try:
-        # Taken, because a cast of lists includes the values outside a slice.
+        # `take`, because a cast of lists includes the values outside a slice.
         taken = rows.take(pa.array(np.arange(rows.num_rows)))
         table = pa.Table.from_arrays(taken.columns, schema=schema)
     except pa.ArrowInvalid:

@@ -41,7 +41,7 @@ _DAMAGED_TIME = 0
 def new_shard(sink: pa.NativeFile, schema: pa.Schema, shard: Path) -> pa.RecordBatchFileWriter:
     """Start a shard of some columns in a file that gets the path ``shard`` later.
 
-    Plan and job are part of it, because their digests in the path do not protect from a copy.
+    Its metadata name plan and job, so a shard that was copied to another path is noticed.
     """
     return pa.ipc.new_file(sink, schema.with_metadata({_JOB: job_of(shard)}))
 

@@ -1,4 +1,4 @@
-"""What a run locks, checks and writes before the first of its jobs."""
+"""Everything that a run locks, checks and writes before its first job."""
 
 import json
 import os

@@ -1,8 +1,8 @@
 """How jobs get the storage options of a catalog or margin, which may be secrets.
 
 The options are not written anywhere. Jobs read them from the configuration files, whose names are
-saved for them. Options from the command line, which all users of a machine can read, must be ones
-that are no secrets.
+saved for them. All users of a machine can read command lines, so options from there must not be
+secrets.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -103,7 +103,7 @@ def save_source(source: OptionsSource, path: Path) -> None:
 
 
 def load_options(path: Path) -> dict[str, Any]:
-    """Load the options from a saved source; none if there is no such file.
+    """Load the options from a saved source; no options if that file is missing.
 
     Raises:
         MarginCacheError: the options are not in the configuration files any more.

@@ -121,7 +121,7 @@ def _overridden(
 
 
 def check_write_options(parameters: MarginParameters, schema: pa.Schema) -> None:
-    """Check ``write_table_kwargs``, by writing a file of a schema without rows.
+    """Check ``write_table_kwargs``, by writing a file without rows.
 
     Raises:
         MarginCacheError: an option is not allowed, or PyArrow refuses its value.
@@ -158,7 +158,7 @@ def check_write_options(parameters: MarginParameters, schema: pa.Schema) -> None
 
 
 def _check_types(options: dict[str, Any]) -> None:
-    """Check values for which PyArrow has no clear error; a batch of no rows never ends."""
+    """Check values for which PyArrow has no clear error: row groups of 0 rows never end."""
     for key in _SIZES:
         size = options.get(key, 1)
         if type(size) is not int or not 1 <= size < 1 << 31:

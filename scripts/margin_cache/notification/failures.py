@@ -26,8 +26,6 @@ class FailedJob:
     """A failed job.
 
     Attributes:
-        rule: name of its rule.
-        wildcards: its wildcards.
         logs: its log files: that of its script first, then that of SLURM.
         message: what the executor says about the failure; may be empty.
         memory_mb: requested memory in MB; 0 if unknown.
@@ -43,11 +41,7 @@ class FailedJob:
 
 
 def refusal(message: str) -> str:
-    """Return why SLURM did not accept a job; empty if it did.
-
-    Args:
-        message: what the executor says about the failure.
-    """
+    """Return why SLURM did not accept a job; empty if it did."""
     match = _REFUSAL.search(message)
     return " ".join((match[1] or match[2]).split()) if match else ""
 
@@ -71,15 +65,15 @@ def cause(job: FailedJob) -> str:
     if slurm_state == "OUT_OF_MEMORY" or any(map(_MEMORY.search, lines)):
         requested = f" ({job.memory_mb:.0f} MB requested)" if job.memory_mb else ""
         return (
-            f"error: {rule}: the job ran out of memory{requested}. Request more with "
-            f"--set-resources {rule}:mem_mb={2 * job.memory_mb or 8000:.0f}"
+            f"error: {rule}: the job ran out of memory{requested}. Use "
+            f"--set-resources {rule}:mem_mb={2 * job.memory_mb or 8000:.0f} to request more."
         )
     if slurm_state in ("TIMEOUT", "DEADLINE") or any(map(_TIME.search, lines)):
         requested = f" ({job.minutes:.0f} minutes requested)" if job.minutes else ""
         return (
-            f"error: {rule}: the job ran out of time{requested}. Request more with "
-            f"--set-resources {rule}:runtime={2 * job.minutes or 60:.0f}, or make jobs smaller "
-            "with job_size_mb"
+            f"error: {rule}: the job ran out of time{requested}. Use "
+            f"--set-resources {rule}:runtime={2 * job.minutes or 60:.0f} to request more, or make "
+            "jobs smaller with job_size_mb."
         )
     if slurm_state in ("NODE_FAIL", "BOOT_FAIL"):
         return f"error: {rule}: the node of the job failed"
@@ -89,14 +83,14 @@ def cause(job: FailedJob) -> str:
         return (
             f"error: {rule}: the job succeeded, but its output files are not visible here. The "
             "catalog, output_path, tmp_dir and the working directory must be on a file system "
-            "that all nodes share. If it is slow, use a longer --latency-wait"
+            "that all nodes share. If it is slow, use a longer --latency-wait."
         )
     if lines:
         return f"error: {rule}: the job failed; last line of its log: {lines[-1]}"
     if slurm_state:
         return (
             f"error: {rule}: the job failed ({slurm_state}) and wrote no log. Check that the nodes "
-            f"see the working directory {Path.cwd()} and the Python that started this run"
+            f"see the working directory {Path.cwd()} and the Python that started this run."
         )
     reason = " ".join(message.partition("For further error details")[0].split())
     return f"error: {rule}: the job failed: {reason[:_MAX_LENGTH]}" if reason else ""

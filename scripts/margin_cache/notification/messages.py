@@ -31,11 +31,9 @@ class MarginStatus:
     """The state of a margin when a run starts or ends.
 
     Attributes:
-        name: its name.
         location: its directory or URL.
         catalog: directory or URL of its catalog, or of the collection that holds the catalog.
         threshold: margin threshold in arcsec.
-        is_complete: whether it is complete.
         was_complete: whether it was complete before the run.
         rows: number of its rows; None if unknown.
         files: number of its Parquet files; None if unknown.
@@ -103,20 +101,14 @@ def nothing_to_do(margin: MarginStatus) -> str:
     rows = "" if margin.rows is None else f" ({margin.rows} rows)"
     return (
         f"margin {margin.name} is complete{rows} in {margin.location}: nothing to do. To make it "
-        "again, use --forceall"
+        "again, use --forceall."
     )
 
 
 def failure_summary(
     logs: Iterable[str], failed: Sequence[FailedJob] = (), stopped_by: Sequence[str] = ()
 ) -> str:
-    """Return the last lines of a run that has failed or was stopped.
-
-    Args:
-        logs: Snakemake's log files, whose error lines are repeated.
-        failed: the failed jobs.
-        stopped_by: names of the signals that stopped the run. Jobs that they killed are no errors.
-    """
+    """Return the last lines of a run that has failed or was stopped by signals."""
     text = "\n".join(Path(log).read_text(encoding="utf-8", errors="replace") for log in logs)
     logged = [line.rstrip() for line in text.splitlines() if line.startswith("error: ")]
     of_jobs = {line for line in map(cause, failed) if line}
@@ -127,8 +119,8 @@ def failure_summary(
     errors += [line for line in dict.fromkeys(logged) if line not in of_jobs]
     if len(errors) > _MAX_CAUSES:
         more = len(errors) - _MAX_CAUSES
-        errors = [*errors[:_MAX_CAUSES], f"error: {more} more errors are in the log"]
-    unknown = "error: a job failed. See its log, which is printed or named above"
+        errors = [*errors[:_MAX_CAUSES], f"error: more errors are in the log: {more}"]
+    unknown = "error: a job failed. See its log, which is printed or named above."
     return "\n".join([_ADVICE, *(errors or [unknown])])
 
 
@@ -190,7 +182,7 @@ def failure_message(
     if not failed:
         parts.append("No job has failed: the run itself was stopped.")
     elif len(failed) > _MAX_JOBS:
-        parts.append(f"{len(failed) - _MAX_JOBS} more jobs have failed.")
+        parts.append(f"More failed jobs: {len(failed) - _MAX_JOBS}.")
     subject = f"failed: {_names(incomplete or margins)}" + (f" in {rules}" if rules else "")
     return _message(subject, [*parts, *map(_describe_margin, margins), details])
 

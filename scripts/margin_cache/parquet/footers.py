@@ -178,7 +178,7 @@ def joined_size(footers: Sequence[Path]) -> int:
 
 
 def join_footers(common: Path, footers: Sequence[Path], target: Path) -> bool:
-    """Write the row groups of many files that consist of a footer into one such file.
+    """Join files that consist of a footer into one, with all their row groups.
 
     PyArrow would decode all row groups first, which takes 40 kB of memory for each file of 35
     columns. Here their bytes are copied; all other fields are equal in the footers of a margin.

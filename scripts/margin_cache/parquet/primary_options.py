@@ -1,4 +1,4 @@
-"""Finds out from footers how the files of a primary catalog are written, as its margins are too.
+"""Finds out from footers how a primary catalog is written; its margins are written alike.
 
 Footers do not contain the compression level and the page size. Files by hats are recognized by
 their encodings, and get the values of hats; all others get PyArrow's defaults, with which most
@@ -264,8 +264,8 @@ def _margin_codec(compression: str, file: Path) -> str:
         return "none"
     if compression == _LZ4_OF_HADOOP:
         print(
-            f"{file}: is compressed with the deprecated LZ4 of Hadoop; the margin is compressed "
-            "with LZ4_RAW, its successor",
+            f"{file}: is compressed with the deprecated LZ4 of Hadoop. The margin is compressed "
+            "with LZ4_RAW, its successor.",
             file=sys.stderr,
         )
         return "lz4"

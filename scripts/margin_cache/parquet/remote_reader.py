@@ -1,4 +1,4 @@
-"""Reading of remote partitions: each job fetches what it reads, and ahead of its work.
+"""Reads remote partitions: each job fetches only the parts that it reads, in advance.
 
 Fetched ranges are written into a sparse file that is private to the process, at their offsets. No
 byte is fetched twice.

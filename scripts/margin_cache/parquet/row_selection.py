@@ -243,7 +243,7 @@ def _take_rows(
     for batch in batches:
         low, high = np.searchsorted(rows, [start, start + batch.num_rows])
         if high > low:
-            # Cast before, because Arrow cannot take rows of some types, such as views.
+            # Cast first, because Arrow cannot take rows of some types, such as views.
             columns = [
                 column if pa.types.is_dictionary(column.type) else _cast(column, field.type)
                 for field in schema
@@ -257,5 +257,5 @@ def _take_rows(
 def _cast(
     column: pa.Array | pa.ChunkedArray, arrow_type: pa.DataType
 ) -> pa.Array | pa.ChunkedArray:
-    """Cast a column, unless it has the type: such a cast takes as long as another."""
+    """Cast a column unless it has the type: PyArrow takes as long for a cast to the same type."""
     return column if column.type == arrow_type else column.cast(arrow_type)

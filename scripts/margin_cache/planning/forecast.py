@@ -1,7 +1,7 @@
-"""What a margin takes, before any of its jobs has run: rows, bytes, memory, disk space.
+"""Forecast of a margin before any of its jobs has run: rows, bytes, memory, disk space.
 
-Estimates from the sizes of the partitions and some of their footers, as if rows were even over each
-partition.
+Estimates from the sizes of the partitions and some of their footers, as if rows were spread evenly
+over each partition.
 """
 
 from dataclasses import dataclass
@@ -25,7 +25,7 @@ _FOOTERS = 16
 """Partitions whose footers are read."""
 
 _COLUMN_BYTES = 100
-"""Bytes of a column of a small file beside its values and its footer: headers, dictionaries."""
+"""Bytes of a column of a small file besides its values and its footer: headers, dictionaries."""
 
 _ROW_BYTES, _COLUMNS = 100.0, 20
 """Guess for catalogs whose footers cannot be read; the jobs report the problem."""
@@ -42,12 +42,10 @@ class FileSizes:
 
 @dataclass(frozen=True)
 class Forecast:
-    """What a margin takes, in bytes unless noted.
+    """The forecast of a margin, in bytes unless noted.
 
     Attributes:
-        partitions: number of partitions.
         destinations: number of pixels that can have margin rows, including negative pixels.
-        negative_pixels: number of negative pixels.
         map_jobs: number of map jobs to do.
         reduce_jobs: number of reduce jobs to do.
         read: read by these map jobs.
@@ -55,7 +53,6 @@ class Forecast:
         size: of the whole margin.
         output: still to be written to the output directory.
         intermediate: still to be written to the intermediate directory.
-        memory_mb: memory of the largest job, in MB.
     """
 
     partitions: int
@@ -100,7 +97,7 @@ def forecast(
     is_reduced: NDArray[np.bool_],
     is_sent: bool = False,
 ) -> Forecast:
-    """Return what a margin takes.
+    """Return the forecast of a margin.
 
     Args:
         plan: its plan.

@@ -28,7 +28,7 @@ _LEAST_JOB = 128 * _MB
 """Approximate size of an auto job on a small catalog; start-up takes longer than less work."""
 
 _PARTITION = _MB // 4
-"""Weight of a partition beside its size: opening its file takes as long as reading so much."""
+"""Weight of a partition besides its size: opening its file takes as long as reading so much."""
 
 _JOBS_WANTED = 4
 """A catalog too small for this many jobs of full size is cut into this number of smaller ones."""
@@ -53,14 +53,7 @@ _LEAST_PIXELS, _REDUCE_PIXELS = 96, 512
 def make_plan(
     parameters: MarginParameters, schema: pa.Schema, partitions: Partitions, library: str
 ) -> Plan:
-    """Make the plan of a margin.
-
-    Args:
-        parameters: what shapes the margin.
-        schema: the Arrow schema of the primary catalog, with its metadata.
-        partitions: the partitions of the primary catalog, in nested order.
-        library: version of the library.
-    """
+    """Make the plan of a margin."""
     count = len(partitions)
     negative_orders, negative = negative_pixels(partitions.orders, partitions.pixels)
     orders = np.concatenate([partitions.orders, negative_orders])
@@ -107,10 +100,6 @@ def audit_bounds(plan: Plan, fraction: float) -> Ints:
     """Return the bounds of the jobs of an audit, like ``map_bounds``.
 
     Jobs cover the partitions of one map job each, or of several if they check a sample of them.
-
-    Args:
-        plan: the plan of a margin of the catalog.
-        fraction: the share of the pixels that the audit checks.
     """
     firsts = plan.map_bounds[:-1][:: max(1, round(1 / fraction))]
     return np.append(firsts, len(plan.partitions))
@@ -143,10 +132,10 @@ def _group(
     sizes = sizes + _PARTITION
     total = int(sizes.sum())
     limit = min(parameters.job_size_mb * _MB, max(_LEAST_JOB, total / _JOBS_WANTED))
-    # By steps, so that a partition of another size does not change it.
+    # In steps, so that a partition of another size does not change it.
     while total > _MOST_JOBS * limit:
         limit *= 2
-    # Where most partitions are somewhat smaller than a job, each is one.
+    # If most partitions are somewhat smaller than a job, each of them is a job.
     while len(map_bounds := _bounds(sizes, limit)) > _MOST_JOBS + 1:
         limit *= 2
     reduced = _REDUCE_FACTOR * limit
@@ -156,11 +145,11 @@ def _group(
 
 
 def _bounds(weights: NDArray[np.number], weight: float) -> Ints:
-    """Cut a sequence into runs of about a weight.
+    """Cut a sequence into runs of about the same weight.
 
-    A few runs are nearly the same, so that no processor waits for another. Many are filled one
-    after the other: then a weight that changes moves only the cuts behind it, until one is where it
-    was, and the files of all other jobs stay valid.
+    If the runs are few, their weights are nearly equal, so that no processor waits for another. If
+    they are many, each is filled before the next begins: a changed weight then moves only the next
+    few cuts, and the files of all other jobs stay valid.
     """
     sums = np.concatenate([[0.0], np.cumsum(weights, dtype=np.float64)])
     count = max(1, round(sums[-1] / weight))

@@ -1,8 +1,8 @@
 """The plan of a margin: which jobs there are, what each covers, and which needs which.
 
-The files of a plan lie in a directory named by a digest of all that shapes the result, and the name
-of each file has a digest of the state of the partitions behind it. So a file that exists is valid,
-whatever was changed meanwhile.
+The files of a plan lie in a directory named by a digest of everything that determines the result,
+and the name of each file has a digest of the state of the partitions behind it. So a file that
+exists is valid, whatever has changed since.
 """
 
 import hashlib
@@ -43,7 +43,7 @@ _ARCHIVE_ERRORS = (
 
 @dataclass(frozen=True)
 class MarginParameters:
-    """All that shapes the rows, the files and the jobs of a margin.
+    """Everything that determines the rows, the files and the jobs of a margin.
 
     Attributes:
         catalog: the primary catalog.
@@ -89,7 +89,7 @@ class MarginParameters:
 
 
 def content_id(parameters: MarginParameters, schema: pa.Schema, partitions: Partitions) -> str:
-    """Return the digest of all that shapes a margin's rows and files but the partitions' state.
+    """Return the digest of what determines rows and files, without the partitions' state.
 
     Margins on disk have it in their provenance, so it must stay the same.
     """
@@ -106,7 +106,7 @@ def content_id(parameters: MarginParameters, schema: pa.Schema, partitions: Part
 
 
 def plan_id(library: str, parameters: MarginParameters, content: str) -> str:
-    """Return the digest of all that a plan follows from but the partitions' state."""
+    """Return the digest of what determines a plan, without the partitions' state."""
     return _digest(json.dumps([library, content, asdict(parameters)]).encode(), 8)
 
 
@@ -194,8 +194,8 @@ class Plan:
         """Names of the reduce jobs: number, first and last destination, and digest.
 
         The digest covers the job's destinations and the names of the map jobs that it reads. The
-        names alone do not tell jobs apart: another size of a partition that a job does not read
-        can change its destinations.
+        destinations count too, because a partition of another size can move the bounds of jobs that
+        do not read it.
         """
         orders, pixels = self.destination_orders, self.destination_pixels
         return [

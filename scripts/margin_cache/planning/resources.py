@@ -85,7 +85,6 @@ class RowGroupSize:
 
     Attributes:
         columns: number of columns; columns inside nested ones are counted each.
-        rows: number of rows.
         size_mb: its size in the file.
         read_mb: size in the file of the columns that are read at once.
         expansion: its size without compression, as a multiple of its size in the file.
@@ -168,8 +167,8 @@ def map_request(plan: Plan, job: int, group: RowGroupSize) -> Request:
 def margin_shares(plan: Plan, orders: NDArray[np.integer]) -> NDArray[np.float64]:
     """Return the rows in margins as shares of all rows, for partitions of some orders.
 
-    A row counts once for each margin. As if rows were even over square pixels, whose neighbours
-    have the same size.
+    A row counts once for each margin. This assumes rows spread evenly over square pixels, whose
+    neighbours have the same size.
     """
     parameters = plan.parameters
     width = (
@@ -184,12 +183,6 @@ def reduce_request(plan: Plan, job: int, shard_bytes: int, is_sent: bool = False
 
     It maps the shards into memory, and touches twice the share of them that its own destinations
     have in the margins of the partitions behind them.
-
-    Args:
-        plan: the plan.
-        job: number of the reduce job.
-        shard_bytes: size of the shards that it needs.
-        is_sent: whether its files are written to a URL.
     """
     part = slice(plan.reduce_bounds[job], plan.reduce_bounds[job + 1])
     own_partitions = plan.destination_partitions[part]

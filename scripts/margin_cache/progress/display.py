@@ -32,13 +32,7 @@ _TICK = 1.0  # [s]
 def open_display(
     stream: TextIO, works: Mapping[str, MarginWork], planned_seconds: float
 ) -> "Display":
-    """Begin to show the progress of margins: bars on a terminal, lines elsewhere.
-
-    Args:
-        stream: where to write.
-        works: the work of the margins and audits, by the directories of their plans.
-        planned_seconds: duration of planning in seconds.
-    """
+    """Begin to show the progress of margins: bars on a terminal, lines elsewhere."""
     if stream.isatty() and os.environ.get("TERM") != "dumb":
         return Bars(stream, works, planned_seconds)
     return Lines(stream, works)
@@ -261,7 +255,7 @@ class Bars(Display):
 
 
 def terminal_size(stream: TextIO) -> tuple[int, int]:
-    """Return columns and lines of a terminal; if it tells none, COLUMNS and LINES, or 80 and 24."""
+    """Return columns and lines of a terminal; if unknown, COLUMNS and LINES, or 80 and 24."""
     try:
         columns, lines = os.get_terminal_size(stream.fileno())
     except (OSError, ValueError):

@@ -50,13 +50,7 @@ class StageWork:
 
 @dataclass(frozen=True)
 class MarginWork:
-    """The work of a margin, or of an audit.
-
-    Attributes:
-        name: its name.
-        partitions: number of partitions of the catalog.
-        stages: the work of its stages, in their order.
-    """
+    """The work of a margin, or of an audit."""
 
     name: str
     partitions: int
@@ -132,13 +126,7 @@ def amount(margin: Margin, stage: Stage, job: str = "") -> Amount:
 
 
 def work_of(margin: Margin, mapping: Container[str], reducing: Container[str]) -> MarginWork:
-    """Return the work of a margin.
-
-    Args:
-        margin: the margin.
-        mapping: names of the map jobs that the run is going to do.
-        reducing: names of the reduce jobs that it is going to do.
-    """
+    """Return the work of a margin, with the names of the map and reduce jobs that a run will do."""
     plan = margin.plan
     is_mapped, is_reduced = done_jobs(margin, mapping, reducing)
     partitions, sizes = np.diff(plan.map_bounds), plan.partitions.sizes
@@ -161,12 +149,7 @@ def work_of(margin: Margin, mapping: Container[str], reducing: Container[str]) -
 
 
 def audit_amounts(margin: Margin, fraction: float) -> list[Amount]:
-    """Return the work of each job of an audit.
-
-    Args:
-        margin: a margin of the same catalog.
-        fraction: the part of the pixels that is audited.
-    """
+    """Return the work of each job of an audit."""
     sizes = margin.plan.partitions.sizes
     bounds = pairwise(audit_bounds(margin.plan, fraction).tolist())
     return [Amount(end - start, int(sizes[start:end].sum())) for start, end in bounds]

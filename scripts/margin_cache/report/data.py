@@ -34,10 +34,9 @@ _STAGES = {
 
 @dataclass(frozen=True)
 class ReportData:
-    """What a report shows. Arrays have one value for each pixel that can have margin rows.
+    """The data of a report. Arrays have one value for each pixel that can have margin rows.
 
     Attributes:
-        name: Name of the margin.
         threshold: Arcsec.
         orders: Orders of the pixels, which tile the sky, in nested order.
         pixels: Nested numbers of the pixels.

@@ -53,7 +53,7 @@ def is_mount(path: Path) -> bool:
 @contextmanager
 def unchanged_directory(path: Path) -> Iterator[Callable[[], bool]]:
     """Yield a function that returns whether a path is the same directory, or missing, as before."""
-    # While the directory is open, its inode is not given to another.
+    # While the directory is open, the system does not reuse its inode.
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
     except FileNotFoundError:

@@ -33,7 +33,7 @@ _STALE_SECONDS = 3600
 
 
 class LocalListing:
-    """The local listing of what is below a URL."""
+    """The local listing of the objects below a URL."""
 
     def __init__(self, root: Path, url: str, store: "StoreClient") -> None:
         self.root, self.url, self.store = root, url.rstrip("/"), store
@@ -114,10 +114,10 @@ class LocalListing:
         _write(path, stamp, [(start, footer + tail)])
 
     def fetch_ranges(self, path: Path, ranges: list[ByteRange]) -> None:
-        """Download ranges of a Parquet file whose footer is on disk; see `fetch_ranges` below."""
+        """Download ranges unless they are on disk. Each begins with a page header."""
         stamp = listed_stamp(path)
         with path.open("rb") as file:
-            # Page headers begin with another byte than zero.
+            # The first byte of a page header is not zero.
             if all(os.pread(file.fileno(), 1, start) != b"\0" for start, _ in ranges):
                 return
             parts: list[tuple[int, bytes]] = []
@@ -150,11 +150,7 @@ def fetch_footer(path: Path) -> None:
 
 
 def fetch_ranges(path: Path, ranges: list[ByteRange]) -> None:
-    """Download ranges of a Parquet file, whose footer is on disk, unless they are on disk.
-
-    Args:
-        path: the file.
-        ranges: the ranges, each of which begins with a page header.
+    """Download ranges of a Parquet file unless they are on disk. Each begins with a page header.
 
     Raises:
         MarginCacheError: one cannot be read, or the object has changed.

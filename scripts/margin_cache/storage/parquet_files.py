@@ -1,7 +1,7 @@
-"""Opening Parquet files safely, and reading what PyArrow does not tell of their footers and pages.
+"""Opens Parquet files safely, and reads parts of footers and pages that PyArrow does not show.
 
 PyArrow kills the process when it is asked about a column that is encrypted or has an unknown codec.
-`open_parquet` finds these before, in the footer. Parsing a footer in Python is slow, so a
+`open_parquet` finds such columns first, in the footer. Parsing a footer in Python is slow, so a
 quick search decides whether it is necessary.
 
 Source: https://github.com/apache/parquet-format/blob/master/src/main/thrift/parquet.thrift
@@ -60,11 +60,7 @@ _INTEGERS = (4, 5, 6)
 
 
 def open_parquet(path: Path, source: pa.NativeFile | None = None) -> pq.ParquetFile:
-    """Open a Parquet file for reading with one thread and little memory.
-
-    Args:
-        path: the file.
-        source: the same file, if it is already open.
+    """Open a Parquet file, or an open `source` of it, to read with one thread and little memory.
 
     Raises:
         MarginCacheError: it is missing, unreadable, truncated, encrypted, or has an unknown codec.

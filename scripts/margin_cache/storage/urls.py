@@ -103,12 +103,7 @@ def _address_options(options: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def local_path(location: str, options: Mapping[str, Any]) -> tuple[str, str]:
-    """Return the local directory of a catalog, and its URL, "" if it has none.
-
-    Args:
-        location: path or URL, as the user gave it.
-        options: fsspec's storage options.
-    """
+    """Return the local directory of a catalog, and its URL, "" if it has none."""
     if not is_url(location):
         return location, ""
     return str(listing_dir(location, options)), location.rstrip("/")

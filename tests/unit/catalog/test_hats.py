@@ -213,10 +213,10 @@ def test_additional_properties_are_written_as_by_hats() -> None:
         ({"hats_nrows": 5}, "the workflow writes hats_nrows itself. Remove it"),
         ({"total_rows": 5}, "the workflow writes total_rows itself"),
         ({"catalog_name": "x"}, "the workflow writes catalog_name itself"),
-        ({"a b": 1}, "a b is not a valid name"),
+        ({"a b": 1}, "'a b' is not a valid name"),
         ({"hats_max_rows": "many"}, "hats_max_rows: Input should be a valid integer"),
         *(
-            ({"obs_title": value}, "the value of obs_title contains a backslash or a control")
+            ({"obs_title": value}, "the value of 'obs_title' contains a backslash or a control")
             for value in ("a\\", "C:\\new", "two\nlines", "a\ttab")
         ),
     ],

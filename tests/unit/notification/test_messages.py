@@ -125,7 +125,7 @@ def test_failure_stays_short_however_many_jobs_have_failed(tmp_path):
     job = FailedJob("map_partitions", {"job": "1"}, (str(log),))
     message = failure_message([MARGIN], [job] * 1000, COMMAND, "")
     assert len(text(message)) < 10_000
-    assert "995 more jobs have failed" in text(message)
+    assert "More failed jobs: 995." in text(message)
 
 
 def test_failure_tells_each_log_once_and_what_the_executor_says(tmp_path):
@@ -175,7 +175,7 @@ def test_a_margin_is_opened_by_the_collection_that_lists_it():
 def test_terminal_says_that_a_complete_margin_leaves_nothing_to_do():
     assert nothing_to_do(MARGIN) == (
         "margin gaia_10arcs is complete (1234 rows) in /out/gaia_10arcs: nothing to do. To make it "
-        "again, use --forceall"
+        "again, use --forceall."
     )
     assert "is complete in /out" in nothing_to_do(replace(MARGIN, rows=None))
 
@@ -198,7 +198,7 @@ def test_terminal_names_a_few_errors_only(tmp_path):
     log = tmp_path / "snakemake.log"
     log.write_text("".join(f"error: {number}\n" for number in range(9)))
     _, *errors = failure_summary([str(log)]).splitlines()
-    assert errors[4:] == ["error: 4", "error: 4 more errors are in the log"]
+    assert errors[4:] == ["error: 4", "error: more errors are in the log: 4"]
 
 
 def test_terminal_repeats_each_error_once_and_tells_how_to_continue(tmp_path):
