@@ -145,7 +145,7 @@ def test_a_margin_of_a_hundred_partitions(
     jobs = cluster.jobs_of(tmp_path)
     assert len(jobs) >= 4
     assert {job["state"] for job in jobs} == {"COMPLETED"}
-    assert {job["node"] for job in jobs} == {"n1", "n2"}
+    assert {job["node"] for job in jobs} <= {"n1", "n2"}
     # The resources of the rules, and not Snakemake's default.
     assert {int(job["memory"].rstrip("M")) for job in jobs} <= set(range(500, 650))
     # SLURM keeps the environment that a job is handed in with, and gives it to the job.
@@ -219,8 +219,8 @@ def test_slurm_needs_no_profile_but_an_account_and_a_partition(
     run_workflow(
         tmp_path,
         *("--executor", "slurm", "--jobs", "10", "--default-resources", *ACCOUNT),
-        # The cluster is in a hurry; that it has no accounting, profiles/default copes with.
-        *("--slurm-init-seconds-before-status-checks", "1"),
+        # The cluster is in a hurry, and has no accounting that sacct could ask.
+        *("--slurm-init-seconds-before-status-checks", "1", "--slurm-status-command", "squeue"),
         config=configuration(catalog),
         check=True,
     )
