@@ -102,7 +102,7 @@ class AuditReport:
 
     @property
     def missing_outside(self) -> int:
-        """The number of missing rows of pixels that are no partitions of the primary."""
+        """The number of missing rows of pixels that are not partitions of the primary."""
         return sum(
             len(findings.row_defects.missing)
             for findings in self.pixels

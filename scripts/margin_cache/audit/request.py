@@ -148,8 +148,8 @@ def check_output_dir(directory: Path) -> None:
     others = sorted(name for name in names if not name.startswith(OUTPUT_FILES))
     if others:
         raise MarginCacheError(
-            f"{directory}: contains {others[0]}, which is no file of an audit. Move it, or choose "
-            "another output directory."
+            f"{directory}: contains {others[0]}, which is not a file of an audit. Move it, or "
+            "choose another output directory."
         )
 
 

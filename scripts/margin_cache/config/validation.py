@@ -56,7 +56,7 @@ _UNUSED_KEYS = {
     "tmp_path": _OTHER_KEYS.format("tmp_dir"),
     "tmp_base_path": _OTHER_KEYS.format("tmp_dir"),
 }
-"""Arguments of hats-import and hipscat-import that are no keys here, and what to use instead."""
+"""Arguments of hats-import and hipscat-import that are not keys here, and what to use instead."""
 
 _PLAIN = (
     *("int_type", "greater_than_equal", "less_than_equal"),

@@ -38,8 +38,8 @@ def pixels_within(
     """
     forward = _overlapping(sources, destinations, finest)
     backward = _overlapping(destinations, sources, finest)
-    # From either side, pixels that are not finer than the cells; from the side of the sources,
-    # finer ones too where both are finer than the cells.
+    # Take each pair from its finer pixel; from the source if both have the same order, or
+    # if the source is finer than the cells.
     source_orders, destination_orders = sources[0], destinations[0]
     from_source = (destination_orders[forward[1]] <= source_orders[forward[0]]) | (
         source_orders[forward[0]] > finest

@@ -267,8 +267,8 @@ def _write_metadata(
         catalog_format.write_description(finishing_dir, summary)
         for name in make_optional_files(finishing_dir, margin.name, others):
             listed[name] = _size_and_digest(finishing_dir / name)
-    # The size of the margin, which is in these files, includes their own. It settles at once, but
-    # for the number of its digits.
+    # These files state the size of the margin, which includes their own. Writing them again
+    # settles the number of its digits.
     for _ in range(3):
         description, described = catalog_format.write_description(finishing_dir, summary)
         all_files = listed | {name: _size_and_digest(finishing_dir / name) for name in described}

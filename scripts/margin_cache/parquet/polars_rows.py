@@ -169,7 +169,7 @@ def _collect(
         part.path.absolute(),
         parallel="prefiltered",
         row_index_name=number,
-        # They may be wrong, and nearly all row groups have selected rows.
+        # Statistics may be wrong, and nearly all row groups have selected rows.
         use_statistics=False,
         hive_partitioning=False,
         glob=False,
@@ -177,7 +177,7 @@ def _collect(
     with _silent():
         frame = scan.filter(*conditions).select(number, *names).collect()
     if len(frame) > len(rows):
-        # Rows of equal index, which were not selected.
+        # The others have the same index as selected rows.
         frame = frame.filter(polars.Series(np.isin(frame[number].to_numpy(), rows)))
     table = frame.to_arrow()
     if not np.array_equal(table[number].to_numpy(), rows):

@@ -112,7 +112,7 @@ def forecast(
     rows = np.maximum(partitions.sizes - fixed, 0.1 * partitions.sizes) / sizes.row
     margin_rows = rows * margin_shares(plan, partitions.orders)
     shards = _sums(margin_rows * sizes.row * group.expansion, plan.map_bounds)
-    # A file for each pixel that gets a row, as its own rows suggest; for each negative one.
+    # One file for each negative pixel, and for each partition that probably gets a margin row.
     expected_files = np.where(owners < 0, 1.0, 1 - np.exp(-margin_rows[owners]))
     per_pixel = np.where(owners < 0, 0.0, margin_rows[owners] * sizes.row) + expected_files * fixed
     written = _sums(per_pixel, plan.reduce_bounds)
