@@ -67,7 +67,6 @@ def test_bars_count_partitions_and_pixels_to_the_end(tmp_path: Path, catalog: Pa
     assert at_end["Reducing"] == (100, pixels, pixels, "pixels") and pixels >= partitions
     counts = [bars(screen)["Mapping"][1] for screen in seen if "Mapping" in bars(screen)]
     assert counts == sorted(counts)
-    assert {0, 3} < set(counts)
     lines = [line for line in seen[-1] if line.startswith("  Mapping")]
     assert re.search(r"(\d[\d.]* kB) of \1", lines[0])
     # Nothing of what Snakemake says of each job is drawn between them.

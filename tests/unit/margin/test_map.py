@@ -2,6 +2,7 @@
 
 import json
 import threading
+from collections import defaultdict
 from collections.abc import Callable
 from pathlib import Path
 
@@ -69,24 +70,24 @@ def test_a_map_job_uses_its_threads_and_no_more(
     """And its shard is the same, however many they are."""
     margin = prepare(margin_threshold=300.0)
     shard = margin.files.shard(margin.plan.map_names[0])
-    at_work: set[int] = set()
+    at_work: dict[str, set[int]] = defaultdict(set)
     most: dict[str, int] = {}
-    others_have_begun = threading.Event()
+    others_have_begun: dict[str, threading.Event] = defaultdict(threading.Event)
 
     def noted(module: object, name: str) -> None:
         original = getattr(module, name)
 
         def and_note(*arguments: object) -> object:
-            at_work.add(threading.get_ident())
-            most[name] = max(most.get(name, 0), len(at_work))
-            if len(at_work) > 1:
-                others_have_begun.set()
+            at_work[name].add(threading.get_ident())
+            most[name] = max(most.get(name, 0), len(at_work[name]))
+            if len(at_work[name]) > 1:
+                others_have_begun[name].set()
             elif name != "find_candidates" and threads > 1:
-                others_have_begun.wait(60)
+                others_have_begun[name].wait(60)
             try:
                 return original(*arguments)
             finally:
-                at_work.discard(threading.get_ident())
+                at_work[name].discard(threading.get_ident())
 
         monkeypatch.setattr(module, name, and_note)
 
