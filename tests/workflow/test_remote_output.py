@@ -185,6 +185,7 @@ def test_missing_or_changed_objects_are_rebuilt(catalogs: Path, s3: S3, tmp_path
     assert "Nothing to be done" in run_workflow(tmp_path, check=True).stdout
 
 
+@pytest.mark.long
 def test_only_changed_objects_are_written_again(catalogs: Path, s3: S3, tmp_path: Path) -> None:
     shutil.copytree(catalogs / "hats", tmp_path / "hats")
     config = configured(
