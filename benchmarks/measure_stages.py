@@ -23,7 +23,7 @@ from support.measuring import Usage, measure
 from workflow_jobs import STAGES, apart, jobs_of, run_job
 
 PARTS = {
-    "footers": ("storage/parquet_file.py", "open_parquet"),
+    "footers": ("storage/parquet_files.py", "open_parquet"),
     "spatial index and coordinates": ("parquet/positions.py", "read_positions"),
     "coarse filter": ("healpix/margin_filter.py", "find_candidates"),
     "exact filter": ("healpix/boundary.py", "is_within"),
