@@ -264,11 +264,6 @@ def other_type(table: pa.Table) -> pa.Table:
     return table.set_column(place, "mag", table["mag"].cast(pa.float64()))
 
 
-def other_order(table: pa.Table) -> pa.Table:
-    names = table.column_names
-    return table.select([names[1], names[0], *names[2:]])
-
-
 def extra_column(table: pa.Table) -> pa.Table:
     return table.append_column("surprise", pa.nulls(table.num_rows, pa.int8()))
 
@@ -281,7 +276,6 @@ def extra_column(table: pa.Table) -> pa.Table:
         pytest.param(lambda table: table.drop_columns(["dec"]), ("no column dec",), id="position"),
         pytest.param(extra_column, ("has the column surprise",), id="extra"),
         pytest.param(twin_column, ("several columns mag",), id="twin"),
-        pytest.param(other_order, ("another order",), id="order"),
     ],
 )
 def test_partition_of_another_schema_is_named(site, edit, words):

@@ -9,12 +9,14 @@ from numpy.typing import NDArray
 
 from margin_cache.catalog.model import CatalogInfo, Partitions
 from margin_cache.catalog.partitions import partition_files
-from margin_cache.catalog.spec import COMMON_METADATA
+from margin_cache.catalog.spec import COMMON_METADATA, DIR, NORDER, NPIX
 from margin_cache.errors import MarginCacheError
 from margin_cache.storage.parquet_files import open_parquet
 
 DESTINATION, SOURCE = "margin_cache:destination", "margin_cache:source"
 """Columns of a shard: indices of the pixel that a row is for, and of the partition it is from."""
+
+_PATH_COLUMNS = (NORDER, DIR, NPIX)
 
 
 def without_dictionaries(arrow_type: pa.DataType) -> pa.DataType:
@@ -120,9 +122,7 @@ def check_columns(info: CatalogInfo, schema: pa.Schema, source: Path) -> None:
 
 
 def check_schema(schema: pa.Schema, expected: pa.Schema, path: Path) -> None:
-    """Check that a partition has the columns of its catalog: names, types and order."""
-    if schema.equals(expected):
-        return
+    """Check that a partition has the columns of its catalog, with types that these can hold."""
     problem = _difference(schema, expected)
     if problem:
         raise MarginCacheError(
@@ -132,17 +132,116 @@ def check_schema(schema: pa.Schema, expected: pa.Schema, path: Path) -> None:
 
 
 def _difference(schema: pa.Schema, expected: pa.Schema) -> str:
-    """Describe how the columns of two schemas differ; "" if only in nullability."""
+    """Describe a difference of two schemas that loses values; "" if there is none.
+
+    The columns of paths are read from the rows only, as LSDB does it: readers that take them from
+    the paths put them into ``_common_metadata``, though no file has them.
+    """
     for field in expected:
         if field.name not in schema.names:
+            if field.name in _PATH_COLUMNS:
+                continue
             return f"lacks the column {field.name}"
         arrow_type = schema.field(field.name).type
-        if arrow_type != field.type:
+        if not can_hold(field.type, arrow_type):
             return f"the column {field.name} has the type {arrow_type} instead of {field.type}"
-    extra = [name for name in schema.names if name not in expected.names]
-    if extra:
-        return f"has the column {extra[0]}, which the catalog does not have"
-    return "" if schema.names == expected.names else "its columns are in another order"
+    for name in schema.names:
+        if name not in expected.names and name not in _PATH_COLUMNS:
+            return f"has the column {name}, which the catalog does not have"
+    return ""
+
+
+def can_hold(expected: pa.DataType, arrow_type: pa.DataType) -> bool:
+    """Return whether a cast to a type keeps all values of another type, or fails.
+
+    Casts to smaller floats round, and other casts change what values mean.
+    """
+    types = pa.types
+    if arrow_type == expected or types.is_null(arrow_type):
+        return True
+    if types.is_dictionary(arrow_type):
+        return can_hold(expected, arrow_type.value_type)
+    if types.is_dictionary(expected):
+        return can_hold(expected.value_type, arrow_type)
+    if types.is_floating(arrow_type) and types.is_floating(expected):
+        return arrow_type.bit_width <= expected.bit_width
+    if types.is_integer(arrow_type) and types.is_floating(expected):
+        return expected.bit_width > 16  # PyArrow does not check casts to half floats
+    if types.is_floating(arrow_type) and types.is_integer(expected):
+        return True  # what pandas makes of whole numbers with nulls
+    if types.is_timestamp(arrow_type) and types.is_timestamp(expected):
+        return arrow_type.tz == expected.tz
+    if _is_list(arrow_type) and _is_list(expected):
+        return _field_can_hold(expected.value_field, arrow_type.value_field)
+    if types.is_map(arrow_type) and types.is_map(expected):
+        return _field_can_hold(expected.key_field, arrow_type.key_field) and _field_can_hold(
+            expected.item_field, arrow_type.item_field
+        )
+    if types.is_struct(arrow_type) and types.is_struct(expected):
+        return sorted(arrow_type.names) == sorted(expected.names) and all(
+            _field_can_hold(field, arrow_type.field(field.name)) for field in expected
+        )
+    return any(is_of(arrow_type) and is_of(expected) for is_of in _OF_ONE_KIND)
+
+
+def _field_can_hold(expected: pa.Field, field: pa.Field) -> bool:
+    return (expected.nullable or not field.nullable) and can_hold(expected.type, field.type)
+
+
+def _is_list(arrow_type: pa.DataType) -> bool:
+    types = pa.types
+    return any(
+        is_of(arrow_type)
+        for is_of in (types.is_list, types.is_large_list, types.is_fixed_size_list)
+    )
+
+
+def _is_text(arrow_type: pa.DataType) -> bool:
+    """Return whether values are strings or bytes: some writers do not mark strings."""
+    types = pa.types
+    return any(
+        is_of(arrow_type)
+        for is_of in (
+            *(types.is_string, types.is_large_string, types.is_string_view),
+            *(types.is_binary, types.is_large_binary, types.is_binary_view),
+            types.is_fixed_size_binary,
+        )
+    )
+
+
+_OF_ONE_KIND = (
+    _is_text,
+    pa.types.is_integer,
+    pa.types.is_decimal,
+    pa.types.is_date,
+    pa.types.is_time,
+    pa.types.is_duration,
+)
+"""Kinds of types of different widths or units."""
+
+
+def cast_column(
+    column: pa.Array | pa.ChunkedArray, field: pa.Field, path: Path
+) -> pa.Array | pa.ChunkedArray:
+    """Cast a column of a file to a type of its catalog, without dictionaries and views or with.
+
+    Raises:
+        MarginCacheError: a value does not fit.
+        ArrowException: the file is damaged.
+    """
+    # PyArrow takes as long for a cast to the same type.
+    if column.type == field.type:
+        return column
+    try:
+        return column.cast(field.type)
+    except pa.ArrowInvalid as error:
+        if without_dictionaries(column.type) == without_dictionaries(field.type):
+            raise
+        raise MarginCacheError(
+            f"{path}: the column {field.name} has the type {column.type} and a value that the "
+            f"catalog's type {field.type} cannot hold ({error}). Write the file again with the "
+            "catalog's type, or the catalog with a larger one."
+        ) from None
 
 
 def spatial_index(info: CatalogInfo, table: pa.Table) -> NDArray[np.integer]:

@@ -62,7 +62,7 @@ def read_properties(path: Path) -> dict[str, str]:
 
     check_ordinary(path)
     try:
-        values = javaproperties.loads(path.read_text(encoding="utf-8"))
+        values = javaproperties.loads(path.read_text(encoding="utf-8-sig"))
     except (OSError, ValueError) as error:
         raise MarginCacheError(f"{path}: cannot be read as properties: {error}") from None
     return {key: value.strip() for key, value in values.items()}
@@ -298,8 +298,9 @@ def _with_values(text: str, values: Mapping[str, str]) -> str:
     """
     from javaproperties import PropertiesFile
 
-    properties = PropertiesFile.loads(text)
+    mark = "\ufeff" if text.startswith("\ufeff") else ""  # a byte-order mark
+    properties = PropertiesFile.loads(text.removeprefix(mark))
     for key, value in values.items():
         properties[key] = value
-    edited = properties.dumps(separator="=")
+    edited = mark + properties.dumps(separator="=")
     return re.sub(r"\r?\n", "\r\n", edited) if "\r\n" in text else edited

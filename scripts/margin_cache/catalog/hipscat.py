@@ -34,7 +34,7 @@ def read_info(path: str) -> CatalogInfo:
     where = f"input_catalog_path: {path}"
     check_ordinary(Path(path, CATALOG_INFO))
     try:
-        info = json.loads(Path(path, CATALOG_INFO).read_text(encoding="utf-8"))
+        info = json.loads(Path(path, CATALOG_INFO).read_text(encoding="utf-8-sig"))
         catalog_type, name = info[HipscatKey.TYPE], info[HipscatKey.NAME]
     except (ValueError, KeyError, TypeError, OSError):
         raise MarginCacheError(

@@ -193,7 +193,7 @@ def listed_partitions(info: CatalogInfo) -> set[Pixel] | None:
     where, path = f"input_catalog_path: {info.path}", Path(info.path, PARTITION_INFO)
     check_ordinary(path)
     try:
-        with path.open(newline="", encoding="utf-8") as file:
+        with path.open(newline="", encoding="utf-8-sig") as file:
             return {Pixel(int(row[NORDER]), int(row[NPIX])) for row in csv.DictReader(file)}
     except OSError as error:
         if isinstance(error, FileNotFoundError) and not path.is_symlink():

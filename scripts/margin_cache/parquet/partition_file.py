@@ -2,7 +2,7 @@
 
 import weakref
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from margin_cache.catalog.columns import check_columns, check_schema
+from margin_cache.catalog.columns import cast_column, check_columns, check_schema
 from margin_cache.catalog.model import CatalogInfo, Partition
 from margin_cache.catalog.partitions import unchanged_files
 from margin_cache.parquet.footers import ColumnSize, check_types, column_sizes, row_ranges
@@ -30,12 +30,14 @@ class PartitionFile:
         source: the open file, so that all reads see one state of it.
         file: the same, as Parquet.
         remote: fetches parts of the file if the catalog is remote.
+        catalog_schema: the schema of its catalog, if its own differs.
     """
 
     path: Path
     source: pa.OSFile
     file: pq.ParquetFile
     remote: "RemoteFile | None" = None
+    catalog_schema: pa.Schema | None = None
 
     @cached_property
     def schema(self) -> pa.Schema:
@@ -44,6 +46,19 @@ class PartitionFile:
     @cached_property
     def sizes(self) -> dict[str, ColumnSize]:
         return column_sizes(self.file, self.schema.names)
+
+    def in_catalog_types(self, columns: dict[str, pa.Array]) -> pa.Table:
+        """Return columns of the file with the types of the catalog.
+
+        Raises:
+            MarginCacheError: a value does not fit.
+        """
+        if self.catalog_schema is not None:
+            columns = {
+                name: cast_column(column, self.catalog_schema.field(name), self.path)
+                for name, column in columns.items()
+            }
+        return pa.table(columns)
 
     def reopened(self, **options: Any) -> pq.ParquetFile:
         """Open the file for another thread, or with other options of PyArrow."""
@@ -104,6 +119,7 @@ def open_files(
         if not part.schema.equals(schema):
             check_columns(info, part.schema, path)
             check_schema(part.schema, schema, path)
+            part = replace(part, catalog_schema=schema)
         check_types(file.schema, path)
         if remote:
             # The local copy is deleted as soon as nobody reads it any more.

@@ -57,7 +57,7 @@ def read_positions(
     for batch in _batches_of(part, columns, threads):
         # By name, because the batch also has nested columns whose paths are equal to the names.
         # Without the nullability of the file's schema, which may differ between partitions.
-        table = pa.Table.from_arrays([batch[name] for name in columns], columns)
+        table = part.in_catalog_types({name: batch[name] for name in columns})
         if info.index_column is not None and table[info.index_column].null_count:
             nulls = _whole(part, [info.index_column])[info.index_column].null_count
             raise MarginCacheError(

@@ -9,12 +9,14 @@ index of a row group.
 import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from margin_cache.catalog.columns import cast_column
 from margin_cache.errors import MarginCacheError
 from margin_cache.parquet.footers import groups_of, int96_columns, row_groups
 from margin_cache.parquet.partition_file import PartitionFile
@@ -69,8 +71,12 @@ def select_rows(
         threads: threads that decode columns.
     """
     taken = {
-        name: _cast(positions[name], schema.field(name).type) for name in positions.schema.names
+        name: cast_column(positions[name], schema.field(name), part.path)
+        for name in positions.schema.names
     }
+    for field in schema:
+        if field.name not in part.schema.names:  # a column of the paths
+            taken[field.name] = pa.nulls(len(rows), field.type)
     if _are_few(part, rows):
         values = None
         if index is not None and is_supported(part, part.schema.field(index)):
@@ -224,19 +230,19 @@ def _select_columns(
         start = end
         if high > low:
             batches = read_batches(part.path, file, [number], schema.names)
-            taken += _take_rows(batches, schema, selected)
+            taken += _take_rows(part.path, batches, schema, selected)
     if sum(map(len, taken)) < len(rows):
         raise unreadable(part.path, EOFError("it ends before the last of its rows"))
     return {
         field.name: pa.chunked_array(
-            [_cast(batch[field.name], field.type) for batch in taken], field.type
+            [cast_column(batch[field.name], field, part.path) for batch in taken], field.type
         )
         for field in schema
     }
 
 
 def _take_rows(
-    batches: Iterator[pa.RecordBatch], schema: pa.Schema, rows: NDArray[np.int64]
+    path: Path, batches: Iterator[pa.RecordBatch], schema: pa.Schema, rows: NDArray[np.int64]
 ) -> Iterator[pa.RecordBatch]:
     """Take rows, counted from the first row of the first batch, from batches."""
     start = 0
@@ -245,17 +251,10 @@ def _take_rows(
         if high > low:
             # Cast first, because Arrow cannot take rows of some types, such as views.
             columns = [
-                column if pa.types.is_dictionary(column.type) else _cast(column, field.type)
+                column if pa.types.is_dictionary(column.type) else cast_column(column, field, path)
                 for field in schema
                 for column in [batch[field.name]]
             ]
             cast = pa.RecordBatch.from_arrays(columns, schema.names)
             yield cast.take(pa.array(rows[low:high] - start))
         start += batch.num_rows
-
-
-def _cast(
-    column: pa.Array | pa.ChunkedArray, arrow_type: pa.DataType
-) -> pa.Array | pa.ChunkedArray:
-    """Cast a column unless it has the type: PyArrow takes as long for a cast to the same type."""
-    return column if column.type == arrow_type else column.cast(arrow_type)

@@ -174,7 +174,7 @@ def read_json(path: Path) -> Any:
     check_ordinary(path)
     try:
         with with_file_name(path):
-            return json.loads(path.read_text(encoding="utf-8"))
+            return json.loads(path.read_text(encoding="utf-8-sig"))
     except (FileNotFoundError, NotADirectoryError, ValueError):
         return None
 

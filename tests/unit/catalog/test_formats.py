@@ -1,5 +1,6 @@
 """The format of a catalog is recognized; other paths are refused with a reason."""
 
+import codecs
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -7,7 +8,9 @@ from pathlib import Path
 import pytest
 from margin_cache.catalog import hats, hipscat
 from margin_cache.catalog.formats import check_hats_keys, format_of, read_catalog_info
+from margin_cache.catalog.partitions import listed_partitions
 from margin_cache.errors import MarginCacheError
+from margin_cache.healpix.nested import Pixel
 from support.catalog_infos import HATS, HIPSCAT
 from support.unprivileged import public_directory, raised_to_nobody
 
@@ -53,6 +56,17 @@ def test_a_hats_catalog_is_known_by_either_of_its_files(name: str, tmp_path: Pat
 def test_a_catalog_that_has_both_is_read_as_hats(tmp_path: Path) -> None:
     make_hipscat(tmp_path)
     assert read_catalog_info(str(make_hats(tmp_path))).format == "hats"
+
+
+@pytest.mark.parametrize("make", [make_hats, make_hipscat])
+def test_a_byte_order_mark_is_ignored(make, tmp_path: Path) -> None:
+    for path in (make(tmp_path) / "partition_info.csv", *make(tmp_path).iterdir()):
+        content = path.read_bytes() if path.exists() else b"Norder,Npix\n1,5\n"
+        path.write_bytes(codecs.BOM_UTF8 + content)
+    info = read_catalog_info(str(tmp_path))
+    assert info.name == "stars"
+    assert listed_partitions(info) == {Pixel(1, 5)}
+    assert format_of(info).stated_rows(info) is None
 
 
 @pytest.mark.parametrize("make", [make_hats, make_hipscat])

@@ -326,6 +326,12 @@ def test_margins_in_a_continued_line_stay_listed(collection: Collection) -> None
     assert text == "hats_primary_table_url=sky\nall_margins=a b c\ndefault_margin=c\n"
 
 
+def test_a_byte_order_mark_of_a_collection_is_kept(collection: Collection) -> None:
+    collection.write("\ufeffall_margins=a\nhats_primary_table_url=sky\n")
+    text = collection.register("c")
+    assert text == "\ufeffall_margins=a c\nhats_primary_table_url=sky\ndefault_margin=c\n"
+
+
 def test_a_last_line_without_an_end_gets_one(collection: Collection) -> None:
     collection.write("hats_primary_table_url=sky\nobs_title=x")
     assert collection.register("c").splitlines()[1:] == [
