@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
 
-from margin_cache.storage.object_store import ObjectStore
+from margin_cache.storage.old_object_store import ObjectStore
 from margin_cache.storage.store_client import open_store
 
 CONTENT = bytes(range(256)) * 4

@@ -28,7 +28,7 @@ from margin_cache.catalog.spec import (
 )
 from margin_cache.errors import MarginCacheError
 from margin_cache.storage.local_listing import LocalListing, register_listing
-from margin_cache.storage.object_store import ObjectState, connect
+from margin_cache.storage.old_object_store import ObjectState, connect
 from margin_cache.storage.urls import is_url, join_url, listing_dir
 
 _INFO_FILES = (*PROPERTIES, CATALOG_INFO, PARTITION_INFO)

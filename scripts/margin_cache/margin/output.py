@@ -34,7 +34,7 @@ from margin_cache.margin.paths import PROVENANCE, MarginFiles, is_being_made
 from margin_cache.margin.storage_options import load_options
 from margin_cache.storage.files import is_temporary, write_text
 from margin_cache.storage.local_listing import LocalListing, register_listing
-from margin_cache.storage.object_store import ObjectState, PreconditionFailed, connect
+from margin_cache.storage.old_object_store import ObjectState, PreconditionFailed, connect
 from margin_cache.storage.urls import is_url, join_url, output_listing_dir
 
 _SMALL_BYTES = 1 << 20

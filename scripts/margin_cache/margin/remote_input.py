@@ -16,7 +16,7 @@ from margin_cache.parquet.remote_reader import RemoteFile, RemoteReader
 from margin_cache.planning.model import Plan
 from margin_cache.storage.files import acquire_lock, is_locked, unique_id
 from margin_cache.storage.local_listing import LocalListing, register_listing
-from margin_cache.storage.object_store import connect
+from margin_cache.storage.old_object_store import connect
 from margin_cache.storage.urls import is_url, join_url, local_path
 
 

@@ -1,61 +1,153 @@
-"""Any other store that fsspec has a driver for."""
+"""Stores that obstore does not reach, for reading, with the drivers of fsspec: hf://, sftp://."""
 
-import asyncio
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
 from datetime import datetime
-from typing import Any
+from typing import Any, TypeVar
 
-from margin_cache.storage.object_store import ObjectChanged, ObjectState, ObjectStore
-from margin_cache.storage.urls import join_url
+from margin_cache.errors import MarginCacheError
+from margin_cache.storage.object_store import (
+    ObjectChanged,
+    ObjectState,
+    ObjectStore,
+    TransientError,
+    files_among,
+    permission_denied,
+    without_user,
+)
+from margin_cache.storage.urls import protocol_of
 
-_ETAG_NAMES = ("ETag", "etag", "e_tag", "md5Hash", "generation", "content_md5")
+Result = TypeVar("Result")
+
+_ATTEMPTS, _FIRST_PAUSE = 6, 0.1
+"""Attempts of a request, and the first pause between them [s]; each is twice as long as the last.
+"""
+
+_ETAG_NAMES = ("ETag", "etag", "e_tag", "blob_id", "md5Hash", "generation", "content_md5")
 _TIME_NAMES = ("LastModified", "last_modified", "mtime", "modified", "updated", "created")
 """Names that drivers use, the preferred one first."""
 
+_PACKAGES = {"hf": "huggingface_hub", "sftp": "paramiko", "ssh": "paramiko", "smb": "smbprotocol"}
+
 
 class FsspecStore(ObjectStore):
-    """Calls the driver in threads, because not all drivers are asynchronous.
+    """Drivers do not tell which version a range was read from, so the state is asked for again."""
 
-    Drivers do not tell which version a range was read from, so the state is asked for before and
-    after each read.
-    """
+    def __init__(self, url: str, options: Mapping[str, Any], side: str = "input") -> None:
+        super().__init__(url)
+        self._side = side
+        self._system = _driver(self.url, options, side)
+        self._root = str(self._system._strip_protocol(self.url)).rstrip("/")
 
-    def __init__(self, system: Any, options: dict[str, Any]) -> None:
-        self._system = system(skip_instance_cache=True, use_listings_cache=False, **options)
+    def list(self) -> dict[str, ObjectState] | None:
+        def ask() -> Mapping[str, Any] | None:
+            try:
+                return self._system.find(self._root, detail=True)
+            except (NotImplementedError, PermissionError, FileNotFoundError):
+                return None
 
-    async def list_objects(self, url: str) -> dict[str, ObjectState] | None:
-        path = self._system._strip_protocol(url)
-        try:
-            infos = await asyncio.to_thread(self._system.find, path, detail=True)
-        except (NotImplementedError, PermissionError):
+        infos = self._with_retries("", ask)
+        if infos is None:
             return None
-        listing = {
-            name[len(path) + 1 :]: _state_of(info)
+        found = {
+            name[len(self._root) + 1 :]: _state_of(info)
             for name, info in infos.items()
-            if name.startswith(f"{path}/")
+            if name.startswith(f"{self._root}/")
         }
-        for name, state in listing.items():
-            if await self.state(join_url(url, name)) == state:
+        for name, state in found.items():
+            if self.state(name) == state:
                 break
-            # The driver's listing has other fields than its `info`, which `read` compares with.
-            states = await asyncio.gather(*(self.state(join_url(url, name)) for name in listing))
-            return dict(zip(listing, states, strict=True))
-        return listing
+            # The driver's listing has other fields than its `info`, which is compared with later.
+            return files_among(self.states(found))
+        return files_among(found)
 
-    async def state(self, url: str) -> ObjectState:
-        path = self._system._strip_protocol(url)
-        return _state_of(await asyncio.to_thread(self._system.info, path))
+    def state(self, path: str) -> ObjectState | None:
+        def ask() -> ObjectState | None:
+            info = self._system.info(f"{self._root}/{path}")
+            return _state_of(info) if info.get("type", "file") == "file" else None
 
-    async def read(self, url: str, start: int, end: int) -> tuple[bytes, ObjectState]:
-        path = self._system._strip_protocol(url)
-        before = await self.state(url)
-        content = await asyncio.to_thread(self._system.cat_file, path, start=start, end=end)
-        if await self.state(url) != before:
-            raise ObjectChanged(url)
-        return content, before
+        try:
+            return self._with_retries(path, ask)
+        except FileNotFoundError:
+            return None
 
-    async def close(self) -> None:
-        """Do nothing: the driver closes its connections."""
+    def read(self, path: str) -> tuple[bytes, ObjectState] | None:
+        state = self.state(path)
+        return (
+            None if state is None else (bytes(self.read_range(path, 0, state.size, state)), state)
+        )
+
+    def read_range(self, path: str, start: int, end: int, state: ObjectState) -> memoryview:
+        def ask() -> bytes:
+            return self._system.cat_file(f"{self._root}/{path}", start=start, end=end)
+
+        if end <= start:
+            return memoryview(b"")
+        try:
+            content = self._with_retries(path, ask)
+        except FileNotFoundError:
+            raise ObjectChanged(self.url_of(path)) from None
+        if self.state(path) != state or len(content) != end - start:
+            raise ObjectChanged(self.url_of(path))
+        return memoryview(content)
+
+    def _with_retries(self, path: str, ask: Callable[[], Result]) -> Result:
+        url = self.url_of(path)
+        for attempt in range(_ATTEMPTS):
+            if attempt:
+                time.sleep(_FIRST_PAUSE * 2**attempt)
+            try:
+                return ask()
+            except FileNotFoundError:
+                raise
+            except PermissionError:
+                raise permission_denied(url, self._side) from None
+            except (OSError, EOFError) as error:
+                reason = without_user(str(error)) or type(error).__name__
+            except Exception as error:
+                raise self._permanent(url, error) from None
+        raise TransientError(
+            f"{url}: failed {_ATTEMPTS} times ({reason}). Check the URL and the server."
+        )
+
+    def _permanent(self, url: str, error: Exception) -> MarginCacheError:
+        return MarginCacheError(
+            f"{url}: cannot be read ({type(error).__name__}: {without_user(str(error))})."
+        )
+
+
+def _driver(url: str, options: Mapping[str, Any], side: str) -> Any:
+    """Return fsspec's file system of a URL."""
+    import fsspec
+
+    key = "input_catalog_path" if side == "input" else "output_path"
+    protocol = protocol_of(url)
+    try:
+        driver = fsspec.get_filesystem_class(protocol)
+    except ValueError:
+        raise MarginCacheError(
+            f"{key}: {url} has the protocol {protocol}, which fsspec does not know. Use another "
+            "URL."
+        ) from None
+    except ImportError:
+        package = _PACKAGES.get(protocol, f"of fsspec's driver for {protocol}")
+        raise MarginCacheError(f"{key}: {url} needs the package {package}. Install it.") from None
+    try:
+        # Some drivers connect at once, to the server in the URL.
+        address = driver._get_kwargs_from_urls(url)
+        own = {"skip_instance_cache": True, "use_listings_cache": False}
+        return driver(**{**own, **address, **options})
+    except (TypeError, ValueError) as error:
+        raise MarginCacheError(
+            f"{side}_storage_options: rejected by the driver {driver.__name__} "
+            f"({type(error).__name__}; the values are not shown, because they may be secret). See "
+            "the driver's documentation."
+        ) from None
+    except Exception as error:
+        raise MarginCacheError(
+            f"{key}: {url}: cannot connect ({type(error).__name__}: {without_user(str(error))}). "
+            "Check the URL and the server."
+        ) from None
 
 
 def _state_of(info: Mapping[str, Any]) -> ObjectState:

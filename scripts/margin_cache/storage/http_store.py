@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from margin_cache.errors import MarginCacheError
-from margin_cache.storage.object_store import (
+from margin_cache.storage.old_object_store import (
     RANGE_IGNORED,
     ObjectChanged,
     ObjectState,

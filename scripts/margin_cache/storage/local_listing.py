@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from margin_cache.errors import MarginCacheError, show_as
 from margin_cache.storage.files import is_temporary, temporary_beside, unique_id
-from margin_cache.storage.object_store import FileStamp, ObjectChanged, ObjectState
+from margin_cache.storage.old_object_store import FileStamp, ObjectChanged, ObjectState
 from margin_cache.storage.urls import is_file_path, join_url
 
 if TYPE_CHECKING:

@@ -1,29 +1,26 @@
-"""The interface to object stores.
+"""Object stores: the interface to the objects below a URL, and `connect`, which opens it.
 
-An `ObjectStore` makes one request per call, without retries. Its implementations are `HttpStore`,
-`S3Store` and `FsspecStore`. `connect` returns a `StoreClient`, which adds retries and threads.
+Amazon S3, Google Cloud Storage, Azure and web servers are reached with obstore, which also repeats
+failed requests; everything else with fsspec, for reading only. A run without URLs imports neither.
 """
 
-import hashlib
+import gzip
+import re
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, NamedTuple
+from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from pathlib import Path, PurePosixPath
+from typing import Any, NamedTuple, TypeVar
 
-from margin_cache.errors import MarginCacheError
+from margin_cache.errors import MarginCacheError, RetryableError
+from margin_cache.storage.urls import is_file_path, join_url, protocol_of
 
-if TYPE_CHECKING:
-    from margin_cache.storage.store_client import StoreClient
+Item = TypeVar("Item")
+Result = TypeVar("Result")
 
-_FIRST_TIME, _TIMES = 315_532_800, 1 << 30
-"""Range of the times that represent ETags: 1980 to 2014, in whole seconds, which all file systems
-keep."""
-
-
-class FileStamp(NamedTuple):
-    """Size and modification time of the local file that represents a version of an object."""
-
-    size: int
-    mtime_ns: int
+_STATE_REQUESTS, _WRITE_REQUESTS = 64, 8
+"""Concurrent requests for states, and for writing or deleting."""
 
 
 class ObjectState(NamedTuple):
@@ -32,105 +29,166 @@ class ObjectState(NamedTuple):
     size: int
     etag: str
 
-    @property
-    def stamp(self) -> FileStamp:
-        digest = hashlib.blake2b(self.etag.encode(), digest_size=8).digest()
-        seconds = _FIRST_TIME + int.from_bytes(digest, "little") % _TIMES
-        return FileStamp(self.size, seconds * 10**9)
+
+class TransientError(RetryableError):
+    """A request failed several times, and may succeed later."""
 
 
-class TransientError(Exception):
-    """A request failed, and may succeed later. The message says why."""
-
-
-class PreconditionFailed(Exception):
-    """The object to be replaced does not have the expected ETag."""
+class PreconditionFailed(MarginCacheError):
+    """An object was not written, because its state is not the expected one."""
 
 
 class ObjectChanged(MarginCacheError):
-    """The object is not the version that the run was planned with."""
+    """The object is not in the state that was given."""
 
     def __init__(self, url: str) -> None:
         super().__init__(f"{url}: changed after the run began. Start the run again.")
 
 
+class PermissionDenied(MarginCacheError):
+    """The store refuses a request. Some stores also answer so for objects that do not exist."""
+
+
+class BucketNotFound(MarginCacheError):
+    """The bucket or container does not exist."""
+
+
 class ObjectStore(ABC):
-    """An object store. Reading is implemented by all, writing by S3 alone."""
+    """The objects below a URL, by their paths relative to it. Every thread may call the methods.
+
+    Transient errors are repeated inside. All methods raise `TransientError` when that did not help,
+    `PermissionDenied`, or another MarginCacheError, with a message of one line.
+
+    Attributes:
+        url: the URL.
+        can_write: whether `put` and `delete` work.
+        has_conditions: whether `put` can depend on the state of the object.
+    """
+
+    can_write = False
+    has_conditions = False
+
+    def __init__(self, url: str) -> None:
+        self.url = url.rstrip("/")
+
+    def url_of(self, path: str) -> str:
+        return join_url(self.url, path)
 
     @abstractmethod
-    async def list_objects(self, url: str) -> dict[str, ObjectState] | None:
-        """Return the objects below a URL by their relative paths; None if listing is impossible."""
+    def list(self) -> dict[str, ObjectState] | None:
+        """Return the states of all objects below the URL; None if they cannot be listed.
+
+        Names that cannot be files in a directory are left out: `a/`, and `a` beside `a/b`.
+        """
 
     @abstractmethod
-    async def state(self, url: str) -> ObjectState:
-        """Return the state of an object, or raise FileNotFoundError."""
+    def state(self, path: str) -> ObjectState | None:
+        """Return the state of an object; None if it does not exist."""
 
     @abstractmethod
-    async def read(self, url: str, start: int, end: int) -> tuple[bytes, ObjectState]:
-        """Return the bytes from `start` to before `end`, and the state of the object read."""
+    def read(self, path: str) -> tuple[bytes, ObjectState] | None:
+        """Return a small object and its state; None if it does not exist."""
 
     @abstractmethod
-    async def close(self) -> None:
-        """Close all connections."""
-
-    async def write(self, url: str, content: bytes, expected_etag: str | None) -> ObjectState:
-        """Write a whole object.
-
-        Args:
-            url: the object.
-            content: its content.
-            expected_etag: ETag of the object to replace; "" if there must be no object yet; None to
-                write without a condition.
+    def read_range(self, path: str, start: int, end: int, state: ObjectState) -> memoryview:
+        """Return the bytes from `start` to before `end` of an object in a known state.
 
         Raises:
-            PreconditionFailed: the condition does not hold.
-            OSError: ENOSYS if the store does not support conditions.
+            ObjectChanged: it has another state, or does not exist.
         """
-        raise NotImplementedError(url)
 
-    async def remove(self, url: str) -> None:
-        """Remove an object if it exists."""
-        raise NotImplementedError(url)
+    def states(self, paths: Iterable[str]) -> dict[str, ObjectState]:
+        """Return the states of those objects that exist, with many requests at a time."""
+        paths = list(paths)
+        states = parallel(self.state, paths, _STATE_REQUESTS)
+        return {path: state for path, state in zip(paths, states, strict=True) if state is not None}
 
-    async def abort_uploads(self, url: str) -> None:
-        """Abort the multipart uploads below a URL, which killed processes have left."""
-        raise NotImplementedError(url)
+    def put(
+        self,
+        path: str,
+        content: bytes | Path,
+        *,
+        if_absent: bool = False,
+        if_match: ObjectState | None = None,
+    ) -> ObjectState:
+        """Write a whole object, from memory or from a file; return its state.
+
+        Args:
+            path: the object.
+            content: its content.
+            if_absent: write it only if there is none.
+            if_match: write it only if it is in this state.
+
+        Raises:
+            PreconditionFailed: the condition does not hold. If an answer was lost, an earlier
+                attempt of the same call may have written the object.
+            BucketNotFound: there is no bucket.
+        """
+        raise NotImplementedError(self.url)
+
+    def delete(self, paths: Iterable[str]) -> None:
+        """Delete those objects that exist."""
+        raise NotImplementedError(self.url)
 
 
-def connect(url: str, options: Mapping[str, Any], side: str = "input") -> "StoreClient":
-    """Return a client of the store of a URL.
+def connect(url: str, options: Mapping[str, Any], side: str = "input") -> ObjectStore:
+    """Return the store of the objects below a URL. No request for an object is made yet.
 
     Args:
-        url: a URL in the store.
+        url: the URL of a directory.
         options: fsspec's storage options.
         side: "input" or "output": selects the configuration keys that error messages name.
 
     Raises:
-        MarginCacheError: the driver is missing, or rejects the options.
+        MarginCacheError: an option is unknown, the driver is missing, or it rejects the options.
     """
     # Slow to import, and not needed for local catalogs.
-    from margin_cache.storage.store_client import StoreClient
+    from margin_cache.storage import fsspec_store, obstore_store
 
-    return StoreClient(url, options, side)
+    if protocol_of(url) in obstore_store.PROTOCOLS:
+        return obstore_store.connect(url, options, side)
+    return fsspec_store.FsspecStore(url, options, side)
 
 
-def check_content_range(text: str, start: int, end: int) -> int:
-    """Check the Content-Range of a response; return the size of the object.
+def parallel(
+    call: Callable[[Item], Result], items: Iterable[Item], requests: int = _WRITE_REQUESTS
+) -> list[Result]:
+    """Call a function for each item, in threads; return the results in their order.
 
-    An object that ends before `end` passes: its size shows that it has changed.
-
-    Raises:
-        TransientError: it has another range, or does not say which.
+    The first error is raised, and the calls that have not begun are left out.
     """
-    try:
-        part, _, total = text.removeprefix("bytes ").partition("/")
-        first, _, last = part.partition("-")
-        received, size = (int(first), int(last) + 1), int(total)
-    except ValueError:
-        raise TransientError("the server sent a range without a valid Content-Range") from None
-    if received != (start, end) and size >= end:
-        raise TransientError("the server sent another range than requested")
-    return size
+    with ThreadPoolExecutor(requests) as threads:
+        calls = [threads.submit(call, item) for item in items]
+        try:
+            return [future.result() for future in calls]
+        except BaseException:
+            threads.shutdown(wait=False, cancel_futures=True)
+            raise
 
 
-RANGE_IGNORED = "the server ignores range requests and sent the whole file"
+def files_among(objects: Mapping[str, ObjectState]) -> dict[str, ObjectState]:
+    """Leave out objects whose names cannot be those of files in a directory."""
+    files = {path: state for path, state in objects.items() if is_file_path(path)}
+    directories = {str(parent) for path in files for parent in PurePosixPath(path).parents}
+    return {path: state for path, state in files.items() if path not in directories}
+
+
+def permission_denied(url: str, side: str) -> PermissionDenied:
+    return PermissionDenied(
+        f"{url}: permission denied. Give credentials in the environment, in the files of the "
+        f"store's own tools, or as {side}_storage_options in a configuration file (anon: true for "
+        "public buckets)."
+    )
+
+
+def without_user(text: str) -> str:
+    """Return the first line of an error's message, without the user and password of a URL."""
+    return re.sub(r"(://)[^/\s]*@", r"\1", (text.strip().splitlines() or [""])[0])[:200]
+
+
+def decompressed(content: bytes, encoding: str | None) -> bytes:
+    """Undo the compression that a server has applied to a file on its way."""
+    if encoding == "gzip":
+        with suppress(OSError, EOFError):
+            return gzip.decompress(content)
+    return content

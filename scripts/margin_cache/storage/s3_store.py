@@ -6,7 +6,7 @@ import hashlib
 from contextlib import suppress
 from typing import Any
 
-from margin_cache.storage.object_store import (
+from margin_cache.storage.old_object_store import (
     RANGE_IGNORED,
     ObjectChanged,
     ObjectState,

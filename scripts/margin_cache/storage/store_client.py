@@ -15,9 +15,9 @@ from pathlib import PurePosixPath
 from typing import Any, TypeVar
 
 from margin_cache.errors import MarginCacheError, RetryableError
-from margin_cache.storage.fsspec_store import FsspecStore
 from margin_cache.storage.http_store import HttpStore
-from margin_cache.storage.object_store import (
+from margin_cache.storage.old_fsspec_store import FsspecStore
+from margin_cache.storage.old_object_store import (
     FileStamp,
     ObjectChanged,
     ObjectState,

@@ -27,7 +27,7 @@ from margin_cache.margin.start_run import start_margin
 from margin_cache.storage import local_listing
 from margin_cache.storage.files import temporary_beside, unique_id
 from margin_cache.storage.local_listing import is_object_version
-from margin_cache.storage.object_store import ObjectState
+from margin_cache.storage.old_object_store import ObjectState
 from margin_cache.storage.parquet_files import open_parquet
 from support.margins import tree_digest
 from support.object_servers import S3

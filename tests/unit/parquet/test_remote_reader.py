@@ -15,7 +15,7 @@ from margin_cache.errors import MarginCacheError
 from margin_cache.parquet import remote_reader
 from margin_cache.parquet.remote_reader import RemoteFile, RemoteReader, merge_ranges
 from margin_cache.storage.local_listing import LocalListing
-from margin_cache.storage.object_store import ObjectChanged
+from margin_cache.storage.old_object_store import ObjectChanged
 from margin_cache.storage.store_client import StoreClient
 from support.faulty_server import Behaviour, faulty_server
 

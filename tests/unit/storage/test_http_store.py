@@ -1,7 +1,7 @@
 """Responses of web servers are accepted only if they are what was requested."""
 
 import pytest
-from margin_cache.storage.object_store import TransientError
+from margin_cache.storage.old_object_store import TransientError
 from support.faulty_server import Behaviour
 from support.object_stores import CONTENT, call_store
 

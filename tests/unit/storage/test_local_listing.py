@@ -20,7 +20,7 @@ from margin_cache.storage.local_listing import (
     listed_stamp,
     register_listing,
 )
-from margin_cache.storage.object_store import ObjectChanged, ObjectState
+from margin_cache.storage.old_object_store import ObjectChanged, ObjectState
 from margin_cache.storage.store_client import StoreClient
 from support.faulty_server import Behaviour, faulty_server
 

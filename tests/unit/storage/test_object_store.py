@@ -1,48 +1,340 @@
-"""States of objects, and checks of what servers send."""
+"""Objects are listed, read in a known state, written on a condition and deleted, in any store."""
 
-import asyncio
+from collections.abc import Iterator
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
 
+import fsspec
 import pytest
-from margin_cache.storage.fsspec_store import FsspecStore
+from margin_cache.errors import MarginCacheError, RetryableError
+from margin_cache.storage import fsspec_store, obstore_store
 from margin_cache.storage.object_store import (
+    BucketNotFound,
     ObjectChanged,
     ObjectState,
-    TransientError,
-    check_content_range,
+    ObjectStore,
+    PermissionDenied,
+    PreconditionFailed,
+    connect,
+    files_among,
+    parallel,
 )
+from support.faulty_proxy import faulty_proxy
+from support.faulty_server import Behaviour
+from support.object_servers import BUCKET, S3, free_port
+from support.odd_servers import MISSING, PRESENT, odd_server
+
+CONTENT = bytes(range(256)) * 40
+SECRET = "s3cret-51c0"
 
 
-def test_content_range_returns_the_size() -> None:
-    assert check_content_range("bytes 5-9/1000", 5, 10) == 1000
+@pytest.fixture(autouse=True)
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    pause = timedelta(milliseconds=1)
+    backoff = {"init_backoff": pause, "max_backoff": pause, "base": 2}
+    monkeypatch.setitem(obstore_store.RETRIES, "backoff", backoff)
+    monkeypatch.setattr(fsspec_store, "_FIRST_PAUSE", 0.001)
+
+
+@pytest.fixture
+def memory() -> Iterator[Any]:
+    memory = fsspec.filesystem("memory")
+    yield memory
+    memory.store.clear()
+
+
+@pytest.fixture
+def bucket(s3: S3) -> ObjectStore:
+    """A store of an empty directory in S3."""
+    for path in s3.states("stores/it"):
+        s3.remove(f"stores/it/{path}")
+    return connect(f"s3://{BUCKET}/stores/it", s3.options)
+
+
+# --- reading ------------------------------------------------------------------------------------
+
+
+def check_reading(store: ObjectStore) -> None:
+    """The store has the CONTENT as `object` and nothing else."""
+    state = store.state("object")
+    assert state is not None and state.size == len(CONTENT)
+    assert store.state("other") is None and store.read("other") is None
+    assert store.states(["other", "object", "object"]) == {"object": state}
+    assert store.read("object") == (CONTENT, state)
+    assert bytes(store.read_range("object", 10, 300, state)) == CONTENT[10:300]
+    assert bytes(store.read_range("object", 0, len(CONTENT), state)) == CONTENT
+    assert bytes(store.read_range("object", 5, 5, state)) == b""
+    for other in (ObjectState(len(CONTENT), "other"), ObjectState(20_000, state.etag)):
+        with pytest.raises(ObjectChanged, match=f"^{store.url}/object: changed after the run"):
+            store.read_range("object", 10, 300, other)
+    with pytest.raises(ObjectChanged):
+        store.read_range("other", 10, 300, state)
+
+
+def test_objects_of_a_web_server_are_read(served: Behaviour) -> None:
+    store = connect(served.url, {})
+    check_reading(store)
+    assert store.list() is None and not store.can_write
+
+
+def test_objects_in_s3_are_read_and_listed(s3: S3, bucket: ObjectStore) -> None:
+    s3.write("stores/it/object", CONTENT)
+    s3.write("stores/it2/object", CONTENT)
+    check_reading(bucket)
+    assert bucket.list() == bucket.states(["object"])
+    anonymous = connect(f"s3a://{BUCKET}/stores/it/", {"anon": True, "endpoint_url": s3.endpoint})
+    check_reading(anonymous)
+
+
+def test_objects_of_any_driver_of_fsspec_are_read_and_listed(memory: Any) -> None:
+    memory.pipe({"/stores/object": CONTENT, "/stores2/object": b""})
+    store = connect("memory://stores", {})
+    check_reading(store)
+    assert store.list() == store.states(["object"]) and not store.can_write
+
+
+def test_an_object_that_changes_while_fsspec_reads_it_is_rejected(
+    memory: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    memory.pipe("/stores/object", CONTENT)
+    store = connect("memory://stores", {})
+    state = store.state("object")
+    assert state is not None
+    read = type(memory).cat_file
+
+    def read_late(self: Any, path: str, **options: Any) -> bytes:
+        self.pipe(path, CONTENT + b"!")
+        return read(self, path, **options)
+
+    monkeypatch.setattr(type(memory), "cat_file", read_late)
+    with pytest.raises(ObjectChanged):
+        store.read_range("object", 5, 9, state)
+
+
+def test_names_that_cannot_be_files_are_left_out() -> None:
+    names = ("a", "a/b", "c", "c/d/e", "ab", "f", "g/", "../h", "i//j")
+    listed = files_among({name: ObjectState(1, "etag") for name in names})
+    assert set(listed) == {"a/b", "ab", "c/d/e", "f"}
+
+
+def test_a_bucket_with_a_name_that_obstore_does_not_list_is_read_by_names(
+    s3: S3, bucket: ObjectStore
+) -> None:
+    s3.write("stores/it/object", CONTENT)
+    s3.write("stores/it/a//b", CONTENT)
+    check_reading(bucket)
+    assert bucket.list() is None
+
+
+@pytest.mark.parametrize("name", ["a b", "ü=1", "a%20b", "a+b*~", "Norder=0/Dir=0/Npix=5.parquet"])
+def test_special_characters_in_names(name: str, served: Behaviour, tmp_path: Path, s3: S3) -> None:
+    (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+    (tmp_path / name).write_bytes(b"1")
+    for store in (connect(served.url, {}), connect(f"s3://{BUCKET}/special", s3.options)):
+        if store.can_write:
+            store.put(name, b"1")
+            assert list(store.list() or ()) == [name]
+        found = store.read(name)
+        assert found is not None and found[0] == b"1"
+        if store.can_write:
+            store.delete([name])
+
+
+# --- failures -----------------------------------------------------------------------------------
+
+
+def test_a_server_that_fails_half_of_its_requests_is_read(served: Behaviour) -> None:
+    store = connect(served.url, {})
+    state = store.state("object")
+    assert state is not None
+    served.fails_each = 2
+    served.requests.clear()
+    starts = range(0, len(CONTENT), 256)
+    parts = parallel(lambda start: store.read_range("object", start, start + 256, state), starts)
+    assert b"".join(parts) == CONTENT
+    assert len(served.requests) > 1.5 * len(parts)
+
+
+def test_a_server_that_always_fails_ends_in_one_line(s3: S3) -> None:
+    with faulty_proxy(s3.endpoint) as proxy:
+        proxy.is_down = True
+        store = connect(f"s3://{BUCKET}/stores", {**s3.options, "endpoint_url": proxy.url})
+        calls = (
+            store.list,
+            lambda: store.state("a"),
+            lambda: store.read("a"),
+            lambda: store.read_range("a", 0, 5, ObjectState(9, "")),
+            lambda: store.put("a", b"1"),
+            lambda: store.delete(["a"]),
+        )
+        for call in calls:
+            with pytest.raises(
+                RetryableError,
+                match=r"failed 8 times \(status 503\)\. Check the URL and the server\.$",
+            ):
+                call()
+        assert proxy.requests == 8 * len(calls)
+
+
+def test_a_server_that_ignores_ranges_is_named(served: Behaviour) -> None:
+    store = connect(served.url, {})
+    state = store.state("object")
+    assert state is not None
+    served.ignores_range = True
+    with pytest.raises(RetryableError, match="the server ignores range requests"):
+        store.read_range("object", 0, 10, state)
+    assert store.read("object") == (CONTENT, state)
+
+
+def test_an_unreachable_server_is_named() -> None:
+    url = f"http://127.0.0.1:{free_port()}/sky"
+    with pytest.raises(RetryableError, match=rf"^{url}/a: failed 8 times \(Connection refused\)"):
+        connect(url, {}).state("a")
+
+
+def test_a_missing_bucket_is_named(s3: S3) -> None:
+    store = connect("s3://none/sky", s3.options, "output")
+    for call in (store.list, lambda: store.put("a", b"1")):
+        with pytest.raises(BucketNotFound, match=r"^output_path: the bucket of s3://none/sky does"):
+            call()
+
+
+@pytest.mark.parametrize("missing", MISSING)
+def test_missing_files_of_odd_servers(missing: str, tmp_path: Path) -> None:
+    """A refusal is reported, because only the catalog knows which files are optional."""
+    (tmp_path / "object").write_bytes(CONTENT)
+    with odd_server(tmp_path, missing=missing) as url:
+        store = connect(url, {})
+        assert store.read("object") == (CONTENT, store.state("object"))
+        if missing in ("401", "403"):
+            for call in (store.read, store.state):
+                with pytest.raises(PermissionDenied, match=r"other: permission denied\. Give cred"):
+                    call("other")
+        else:
+            assert store.read("other") is None
+            if missing != "untyped page":
+                assert store.state("other") is None
+
+
+@pytest.mark.parametrize("present", PRESENT)
+def test_files_of_odd_servers_are_read(present: str, tmp_path: Path) -> None:
+    content = b"PAR1" + CONTENT
+    (tmp_path / "text").write_bytes(CONTENT)
+    (tmp_path / "object").write_bytes(content)
+    with odd_server(tmp_path, present=present) as url:
+        store = connect(url, {})
+        state = store.state("object")
+        assert state is not None and state.size == len(content)
+        assert bytes(store.read_range("object", 10, 20, state)) == content[10:20]
+        text = store.read("text")
+        assert text is not None and text[0] == CONTENT
+        if present == "compresses text":
+            with pytest.raises(MarginCacheError, match="the server compresses this file"):
+                store.state("text")
+
+
+# --- writing ------------------------------------------------------------------------------------
+
+
+def test_an_object_is_written_from_memory_and_from_a_file(
+    s3: S3, bucket: ObjectStore, tmp_path: Path
+) -> None:
+    (tmp_path / "file").write_bytes(CONTENT)
+    for content in (CONTENT, tmp_path / "file"):
+        state = bucket.put("object", content)
+        assert s3.read("stores/it/object") == CONTENT
+        assert bucket.state("object") == state
+        bucket.delete(["object", "none"])
+        assert bucket.state("object") is None
+
+
+def test_only_the_expected_object_is_replaced(s3: S3, bucket: ObjectStore) -> None:
+    first = bucket.put("object", b"a", if_absent=True)
+    with pytest.raises(PreconditionFailed):
+        bucket.put("object", b"b", if_absent=True)
+    with pytest.raises(PreconditionFailed):
+        bucket.put("object", b"b", if_match=ObjectState(1, "0123"))
+    assert s3.read("stores/it/object") == b"a"
+    bucket.put("object", b"b", if_match=first)
+    assert s3.read("stores/it/object") == b"b"
+    bucket.delete(["object"])
+    with pytest.raises(PreconditionFailed):
+        bucket.put("object", b"c", if_match=first)
+
+
+def test_an_object_written_through_failures_is_whole(s3: S3) -> None:
+    with faulty_proxy(s3.endpoint) as proxy:
+        store = connect(f"s3://{BUCKET}/stores/it", {**s3.options, "endpoint_url": proxy.url})
+        proxy.fails_each = 3
+        for number in range(9):
+            store.put("object", CONTENT + bytes([number]))
+            assert s3.read("stores/it/object") == CONTENT + bytes([number])
+        assert proxy.failed >= 3
+
+
+# --- options ------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
-    "text", ["", "bytes */1000", "bytes 5-9/*", "5", "bytes 5-9", "bytes 6-9/1000"]
+    ("url", "options", "words"),
+    [
+        ("s3://sky/a", {"kay": SECRET}, "kay is not an option for s3://. Known are "),
+        ("s3://sky/a", {"client_kwargs": {"regoin": SECRET}}, "client_kwargs.regoin is not"),
+        ("s3://sky/a", {"client_kwargs": SECRET}, "client_kwargs is not an option"),
+        ("gs://sky/a", {"token": f"/none/{SECRET}"}, "the value of token is not valid"),
+        ("az://sky/a", {"connection_string": SECRET}, "the value of connection_string is not"),
+        ("https://sky/a", {"headers": SECRET}, "the value of headers is not valid"),
+        ("ftp://127.0.0.1:1/sky", {}, "cannot connect (ConnectionRefusedError"),
+        ("nowhere://sky/a", {}, "has the protocol nowhere, which fsspec does not know"),
+        ("sftp://127.0.0.1/sky", {}, "needs the package paramiko. Install it."),
+    ],
 )
-def test_missing_or_wrong_content_range_is_transient(text: str) -> None:
-    with pytest.raises(TransientError):
-        check_content_range(text, 5, 10)
+def test_options_and_protocols_that_do_not_work_end_in_one_line(
+    url: str, options: dict[str, Any], words: str
+) -> None:
+    with pytest.raises(MarginCacheError) as error:
+        connect(url, options, "output")
+    assert words in str(error.value)
+    assert str(error.value).startswith(("output_storage_options: ", "output_path: "))
+    assert SECRET not in str(error.value) and "\n" not in str(error.value)
 
 
-def test_content_range_of_a_shorter_object_passes() -> None:
-    assert check_content_range("bytes 5-7/8", 5, 10) == 8
+def test_credentials_come_from_the_usual_files(
+    s3: S3, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_PROFILE"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "credentials"))
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "config"))
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    url, options = f"s3://{BUCKET}/stores", {"endpoint_url": s3.endpoint}
+    (tmp_path / "credentials").write_text(
+        "[other]\naws_access_key_id = any\naws_secret_access_key = any\n"
+    )
+    connect(url, {**options, "profile": "other"}).put("object", CONTENT)
+    (tmp_path / "config").write_text(f"[profile other]\nendpoint_url = {s3.endpoint}\n")
+    monkeypatch.setenv("AWS_PROFILE", "other")
+    assert connect(url, {}).read("object") is not None
+    with pytest.raises(MarginCacheError, match="no credentials"):
+        connect(url, {**options, "profile": "none"})
 
 
-def test_changed_object_is_named() -> None:
-    message = "https://sky/a: changed after the run began. Start the run again."
-    assert str(ObjectChanged("https://sky/a")) == message
+def test_a_web_server_gets_the_password_in_netrc(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "netrc").write_text(f"machine sky.example login who password {SECRET}\n")
+    (tmp_path / "netrc").chmod(0o600)
+    monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
 
+    def header(url: str, options: dict[str, Any]) -> str:
+        from margin_cache.storage.store_options import add_netrc, translate
 
-def test_read_only_stores_do_not_write() -> None:
-    store = object.__new__(FsspecStore)
-    for call in (store.write("a", b"", None), store.remove("a"), store.abort_uploads("a")):
-        with pytest.raises(NotImplementedError):
-            asyncio.run(call)
+        translated = translate("http", options, "input")
+        add_netrc(translated, url)
+        return translated.client["default_headers"].get("Authorization", "")
 
-
-def test_etags_become_distinct_times_in_whole_seconds() -> None:
-    times = {ObjectState(5, f'"{number}"').stamp.mtime_ns for number in range(1000)}
-    assert len(times) == 1000
-    assert all(time % 10**9 == 0 for time in times)
-    assert min(times) >= 315_532_800 * 10**9
-    assert max(times) < 1_400_000_000 * 10**9
+    assert header("https://sky.example/a", {}).startswith("Basic ")
+    assert header("https://other.example/a", {}) == ""
+    own = {"client_kwargs": {"headers": {"Authorization": "Bearer a"}}}
+    assert header("https://sky.example/a", own) == "Bearer a"

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 from margin_cache.storage import s3_store
-from margin_cache.storage.object_store import ObjectState, ObjectStore, PreconditionFailed
+from margin_cache.storage.old_object_store import ObjectState, ObjectStore, PreconditionFailed
 from support.object_servers import BUCKET, S3
 from support.object_stores import CONTENT, call_store
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from margin_cache.errors import MarginCacheError, RetryableError
 from margin_cache.storage import store_client
-from margin_cache.storage.object_store import FileStamp, ObjectChanged, ObjectState
+from margin_cache.storage.old_object_store import FileStamp, ObjectChanged, ObjectState
 from margin_cache.storage.store_client import StoreClient
 from support.faulty_server import Behaviour
 from support.object_servers import free_port

@@ -4,7 +4,7 @@ from typing import Any
 
 import fsspec
 import pytest
-from margin_cache.storage.object_store import ObjectChanged
+from margin_cache.storage.old_object_store import ObjectChanged
 from support.object_stores import CONTENT, call_store
 
 

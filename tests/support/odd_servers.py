@@ -1,0 +1,90 @@
+"""A web server for tests whose answers are unusual, for files that exist and that do not."""
+
+import gzip
+import hashlib
+import re
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+PAGE = b"<!DOCTYPE html><html>nothing here</html>"
+
+MISSING = {
+    "404": (404, b"", {}),
+    "410": (410, b"", {}),
+    "403": (403, b"<Error/>", {}),
+    "401": (401, b"<Error/>", {}),
+    "page": (200, PAGE, {"Content-Type": "text/html; charset=utf-8"}),
+    "untyped page": (200, PAGE, {}),
+    "redirect to a page": (302, b"", {"Location": "/page.html"}),
+}
+"""How servers answer for files that do not exist."""
+
+PRESENT = ("as usual", "HEAD is refused", "HEAD is forbidden", "redirects", "compresses text")
+"""How servers answer for files that exist."""
+
+
+class _Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    root: Path
+    missing: str
+    present: str
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+    def do_GET(self) -> None:
+        self._answer()
+
+    def do_HEAD(self) -> None:
+        self._answer()
+
+    def _answer(self) -> None:
+        path = self.path.partition("?")[0]
+        if path == "/page.html":
+            return self._send(200, PAGE, {"Content-Type": "text/html"})
+        if self.present == "redirects" and not path.startswith("/moved/"):
+            return self._send(302, b"", {"Location": f"/moved{path}"})
+        file = self.root / path.removeprefix("/moved").lstrip("/")
+        if not file.is_file():
+            return self._send(*MISSING[self.missing])
+        if self.command == "HEAD" and self.present.startswith("HEAD"):
+            return self._send(405 if self.present == "HEAD is refused" else 403, b"", {})
+        content = file.read_bytes()
+        headers = {
+            "ETag": f'"{hashlib.sha256(content).hexdigest()[:16]}"',
+            "Content-Type": "application/octet-stream",
+        }
+        if self.present == "compresses text" and b"PAR1" not in content[:4]:
+            return self._send(200, gzip.compress(content), {**headers, "Content-Encoding": "gzip"})
+        asked = re.fullmatch(r"bytes=(\d+)-(\d+)", self.headers.get("Range", ""))
+        if asked:
+            first, last = int(asked[1]), min(int(asked[2]), len(content) - 1)
+            headers["Content-Range"] = f"bytes {first}-{last}/{len(content)}"
+            return self._send(206, content[first : last + 1], headers)
+        return self._send(200, content, headers)
+
+    def _send(self, status: int, content: bytes, headers: dict[str, str]) -> None:
+        self.send_response(status)
+        for name, value in {**headers, "Content-Length": str(len(content))}.items():
+            self.send_header(name, value)
+        self.end_headers()
+        if self.command != "HEAD":
+            self.wfile.write(content)
+
+
+@contextmanager
+def odd_server(root: Path, missing: str = "404", present: str = "as usual") -> Iterator[str]:
+    """Serve a directory; yield the URL."""
+    values = {"root": root, "missing": missing, "present": present}
+    server = ThreadingHTTPServer(("127.0.0.1", 0), type("Handler", (_Handler,), values))
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}"
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
