@@ -15,6 +15,9 @@ _URL = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)(?:::|://)")
 _ADDRESS = re.compile("endpoint|host|port|account_name|url", re.IGNORECASE)
 """Storage options that are part of the address of a store."""
 
+_SYNONYMS = {"s3a": "s3", "gcs": "gs", "az": "abfs", "abfss": "abfs", "adl": "abfs"}
+"""Protocols that are other names of one kind of store."""
+
 
 def is_url(location: str) -> bool:
     """Return whether a location is a URL, not a path."""
@@ -36,12 +39,14 @@ def check_url(key: str, url: str) -> None:
     """
     options = "output_storage_options" if "output" in key else "input_storage_options"
     bare = re.sub(r"(://)[^/]*@", r"\1", url.partition("?")[0].partition("#")[0])
+    is_azure = url.lower().startswith(("abfs://", "abfss://"))
     try:
         parts = urlsplit(url)
-        has_user = parts.username is not None or parts.password is not None
+        # In Azure's URLs, the container stands before the name of the account.
+        has_user = bool(parts.password) or not (is_azure or parts.username is None)
     except ValueError:
         raise MarginCacheError(f"{key}: {bare} is not a URL.") from None
-    if has_user or "@" in parts.netloc:
+    if has_user or parts.netloc.count("@") > is_azure:
         raise MarginCacheError(
             f"{key}: {bare} has a user or password, which would be written into the margin. Give "
             "credentials in the environment, in the files of the store's own tools, or as "
@@ -60,6 +65,16 @@ def check_url(key: str, url: str) -> None:
         raise MarginCacheError(f"{key}: {bare} has no server or bucket. Give the whole URL.")
     if ".." in parts.path.split("/"):
         raise MarginCacheError(f"{key}: {bare} has .. in its path. Give the URL without it.")
+
+
+def canonical_url(url: str) -> str:
+    """Return a URL that is equal for two URLs of one place: one name for each kind of store."""
+    protocol = protocol_of(url)
+    place, _, path = url.partition("://")[2].partition("/")
+    if protocol in ("http", "https"):
+        place = place.lower()
+    parts = [part for part in path.split("/") if part]
+    return "/".join([f"{_SYNONYMS.get(protocol, protocol)}://{place}", *parts])
 
 
 def join_url(url: str, path: str) -> str:

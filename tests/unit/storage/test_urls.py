@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 from margin_cache.errors import MarginCacheError
 from margin_cache.storage.urls import (
+    canonical_url,
     check_url,
     is_file_path,
     is_url,
@@ -39,7 +40,26 @@ def test_the_protocol_is_in_lower_case() -> None:
 
 
 @pytest.mark.parametrize(
-    "url", ["https://example.org/sky", "http://127.0.0.1:80/a%20b", "s3://bucket/x/Norder=1"]
+    ("url", "expected"),
+    [
+        ("s3a://Bucket//sky/", "s3://Bucket/sky"),
+        ("GCS://bucket", "gs://bucket"),
+        ("abfss://c@account.dfs.core.windows.net/a", "abfs://c@account.dfs.core.windows.net/a"),
+        ("HTTPS://Example.org/Sky", "https://example.org/Sky"),
+    ],
+)
+def test_urls_of_one_place_are_equal(url: str, expected: str) -> None:
+    assert canonical_url(url) == expected == canonical_url(expected)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "https://example.org/sky",
+        "http://127.0.0.1:80/a%20b",
+        "s3://bucket/x/Norder=1",
+        "abfss://container@account.dfs.core.windows.net/sky",
+    ],
 )
 def test_plain_urls_are_accepted(url: str) -> None:
     check_url("key", url)
