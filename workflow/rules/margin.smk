@@ -1,7 +1,7 @@
 # A margin: map jobs write shards, reduce jobs the files of the margin, the last job its metadata.
 rule map_partitions:
     input:
-        partitions=session.partitions_of_job,
+        newest_partition=session.newest_partition,
     output:
         shard=paths.SHARD,
     log:

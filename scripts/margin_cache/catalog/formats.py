@@ -72,6 +72,10 @@ class CatalogFormat(Protocol):
 _FORMATS: dict[str, CatalogFormat] = {"hipscat": hipscat, "hats": hats}
 
 
+_MOST_NAMES = 10
+"""Catalogs in a directory that an error names."""
+
+
 def format_of(info: CatalogInfo) -> CatalogFormat:
     return _FORMATS[info.format]
 
@@ -113,6 +117,12 @@ def _read_catalog_info(path: str, where: str) -> CatalogInfo:
         return hats.read_info(path)
     if Path(path, CATALOG_INFO).exists():
         return hipscat.read_info(path)
+    catalogs = sorted(entry.name for entry in Path(path).iterdir() if is_catalog(entry))
+    if catalogs:
+        names = ", ".join(catalogs[:_MOST_NAMES]) + (", ..." if catalogs[_MOST_NAMES:] else "")
+        raise MarginCacheError(
+            f"{where}: is not a catalog, but contains catalogs. Give one: {names}"
+        )
     raise MarginCacheError(
         f"{where}: is neither a HiPSCat catalog, which has a {CATALOG_INFO}, nor a HATS "
         f"catalog, which has a {PROPERTIES[0]}"

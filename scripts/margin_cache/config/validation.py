@@ -74,6 +74,11 @@ _ATOM = r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+"
 _ADDRESS = re.compile(rf"{_ATOM}(?:\.{_ATOM})*@{_LABEL}(?:\.{_LABEL})*")
 _MAX_ADDRESS = 254
 
+_SIMILAR = 0.8
+"""How similar a misspelt key is to the right one; others are found by the words that they share."""
+
+_GENERAL_WORDS = {"dir", "path", "name", "size", "options", "create"}
+
 _PATHS = ("input_catalog_path", "output_path", "tmp_dir", "audit_catalog_path")
 
 _NEEDS_DISK = (
@@ -149,10 +154,23 @@ def check_keys(config: Mapping[str, Any], known: Iterable[str], where: str) -> N
             raise MarginCacheError(f"{where}{key}: {_UNUSED_KEYS[key]}.")
         if key in annotations_of(RunSettings):
             raise MarginCacheError(f"{where}{key}: is for the whole run. Move it out of margins.")
-        nearest, *_ = difflib.get_close_matches(str(key), known, n=1, cutoff=0.0)
+        nearest = _nearest(str(key).lower(), known)
         raise MarginCacheError(
-            f"{where}{key}: unknown key. Did you mean {nearest}? config/README.md lists all keys."
+            f"{where}{key}: unknown key. {f'Did you mean {nearest}? ' if nearest else ''}"
+            "config/README.md lists all keys."
         )
+
+
+def _nearest(key: str, known: Iterable[str]) -> str:
+    """Return the known key that is very similar, or shares most words; "" if none does."""
+
+    def likeness(name: str) -> tuple[bool, int, bool, float]:
+        similarity = difflib.SequenceMatcher(None, key, name).ratio()
+        words = set(name.split("_")) & set(key.split("_")) - _GENERAL_WORDS
+        return similarity >= _SIMILAR, len(words), not name.startswith("audit_"), similarity
+
+    nearest = max(known, key=likeness)
+    return nearest if any(likeness(nearest)[:2]) else ""
 
 
 def check_values(values: Mapping[str, Any], model: type, where: str) -> dict[str, Any]:

@@ -62,13 +62,13 @@ def read_positions(
             nulls = _whole(part, [info.index_column])[info.index_column].null_count
             raise MarginCacheError(
                 f"{part.path}: {info.index_column} is null in {_share(nulls, part)}. Fill in the "
-                "index, or remove these rows."
+                "index, or remove these rows. If there should be none, the file may be damaged."
             )
         if not _are_positions(*coordinates(info, table)).all():
             raise MarginCacheError(
                 f"{part.path}: {info.ra_column} or {info.dec_column} is null, NaN or impossible in "
-                f"{_share(_count_without_position(part, info), part)}. Correct them, or "
-                "remove them from the catalog."
+                f"{_share(_count_without_position(part, info), part)}. Correct or remove "
+                "these rows. If there should be none, the file may be damaged: copy it again."
             )
         if info.index_column is not None:
             _check_index(info, pixel, part, table[info.index_column].to_numpy())
@@ -159,7 +159,7 @@ def _check_index(
         outside = int(np.count_nonzero((column < low) | (column > high)))
         raise MarginCacheError(
             f"{part.path}: {info.index_column} is outside the partition's pixel in "
-            f"{_share(outside, part)}. The catalog is damaged, or its index is of another kind."
+            f"{_share(outside, part)}. The file is damaged, or the index is of another kind."
         )
 
 
@@ -210,7 +210,8 @@ def _elsewhere(
     return MarginCacheError(
         f"{part.path}: {info.ra_column} and {info.dec_column} are more than "
         f"{INDEX_TOLERANCE:g} arcsec from {position} in {_share(count, part)}. Check that "
-        f"these are the right columns, in degrees and in the frame of the {frame} (ICRS)."
+        f"these are the right columns, in degrees and in the frame of the {frame} (ICRS). If they "
+        "are right in other files, this one may be damaged: copy it again."
     )
 
 

@@ -11,6 +11,7 @@ from functools import cache, cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
+from margin_cache.catalog.partitions import partition_files
 from margin_cache.config.command_line import (
     check_catalog_given,
     check_command,
@@ -139,18 +140,18 @@ class Session:
             self._start_as_module()
         return self.margins[wildcards.plan_dir]
 
-    def partitions_of_job(self, wildcards: Any) -> list[str]:
-        """Return the partition files that a map job reads, unless Snakemake must not know of them.
+    def newest_partition(self, wildcards: Any) -> list[str]:
+        """Return the file of a map job's partitions that was changed last, or none.
 
-        Those are files whose paths have braces, which Snakemake takes for wildcards, and all files
-        of a job if one is dated in the future, by a file server whose clock is wrong: the shard
-        would always seem to be too old. The state of the files is in the job's name.
+        One is enough, since the state of all files is in the job's name; Snakemake would print the
+        paths of all if the job fails. None if the path has braces, which Snakemake takes for
+        wildcards, or if the file is dated in the future, by a file server whose clock is wrong: the
+        shard would always seem to be too old.
         """
         plan = self.margin_of(wildcards).plan
-        job = plan.map_job_of(wildcards.job)
-        if plan.newest_of(job) > time.time_ns():
-            return []
-        return [file for file in plan.files_of(job) if not set("{}") & set(file)]
+        pixel, state = plan.newest_of(plan.map_job_of(wildcards.job))
+        file = str(partition_files(plan.parameters.catalog, pixel)[0])
+        return [] if state.time > time.time_ns() or set("{}") & set(file) else [file]
 
     def shards_of_job(self, wildcards: Any) -> list[str]:
         """Return the shards that a reduce job reads."""

@@ -98,6 +98,18 @@ def test_other_paths_than_catalogs_are_refused(tmp_path: Path) -> None:
         assert str(caught.value).startswith(f"input_catalog_path: {path}: ")
 
 
+def test_a_directory_of_catalogs_names_them(tmp_path: Path) -> None:
+    make_hats(tmp_path / "ztf")
+    make_hipscat(tmp_path / "gaia")
+    (tmp_path / "else").mkdir()
+    with pytest.raises(MarginCacheError, match=r"contains catalogs\. Give one: gaia, ztf$"):
+        read_catalog_info(str(tmp_path))
+    for number in range(12):
+        make_hats(tmp_path / f"a{number:02d}")
+    with pytest.raises(MarginCacheError, match=r"a00, .*, a09, \.\.\.$"):
+        read_catalog_info(str(tmp_path))
+
+
 def test_a_broken_link_is_named_as_such(tmp_path: Path) -> None:
     for name, target in (("loop", "loop"), ("broken", "gone")):
         (tmp_path / name).symlink_to(target)

@@ -221,12 +221,21 @@ def test_key_without_a_value_is_refused(key):
         ("input_catalog", "input_catalog_path"),
         ("Overwrite", "overwrite"),
         ("margin", "margins"),
+        ("threshold", "margin_threshold"),
+        ("input_path", "input_catalog_path"),
+        ("output_dir", "output_path"),
+        ("tmpdir", "tmp_dir"),
+        ("seed", "audit_seed"),
     ],
 )
 def test_unknown_key_is_refused_with_the_nearest(key, nearest):
     message = refusal({key: 5})
     assert message.startswith(f"{key}: ")
     assert f"Did you mean {nearest}? " in message
+
+
+def test_nothing_is_suggested_for_a_key_that_resembles_none():
+    assert refusal({"workers": 5}) == "workers: unknown key. config/README.md lists all keys."
 
 
 def test_unknown_key_of_a_margin_is_refused_with_the_nearest():

@@ -326,7 +326,8 @@ def test_without_an_index_coordinates_may_not_contradict_the_partition(catalog: 
     assert str(caught.value) == (
         f"{wrong.path}: ra and dec are more than 5 arcsec from the partition's pixel in 2 of "
         "1000 rows. Check that these are the right columns, in degrees and in the frame "
-        "of the partitions (ICRS)."
+        "of the partitions (ICRS). If they are right in other files, this one may be damaged: copy "
+        "it again."
     )
 
 

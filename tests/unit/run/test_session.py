@@ -45,13 +45,17 @@ def written() -> set[str]:
     return {path.name for path in Path().iterdir()} - {".snakemake"}
 
 
-def test_map_jobs_read_each_partition_once(new_session: Open, catalog: Path) -> None:
+def test_snakemake_sees_the_newest_partition_of_a_job(new_session: Open, catalog: Path) -> None:
     session = new_session()
     ((plan_dir, margin),) = session.margins.items()
     names = margin.plan.map_names
     assert len(names) > 1
-    read = [file for name in names for file in session.partitions_of_job(job(plan_dir, name))]
-    assert sorted(read) == sorted(map(str, catalog.rglob("Npix=*.parquet")))
+    for number, name in enumerate(names):
+        files = margin.plan.files_of(number)
+        assert len(files) > 1
+        (seen,) = session.newest_partition(job(plan_dir, name))
+        assert seen in files
+        assert all(Path(seen).stat().st_mtime >= Path(file).stat().st_mtime for file in files)
     assert written() == set()
 
 
@@ -60,7 +64,7 @@ def test_snakemake_does_not_see_a_partition_of_the_future(new_session: Open, cat
     os.utime(first, (time.time() + 1000,) * 2)
     session = new_session(partitions_per_job=1)
     ((plan_dir, margin),) = session.margins.items()
-    read = [session.partitions_of_job(job(plan_dir, name)) for name in margin.plan.map_names]
+    read = [session.newest_partition(job(plan_dir, name)) for name in margin.plan.map_names]
     assert read.count([]) == 1
 
 
@@ -68,7 +72,7 @@ def test_snakemake_does_not_see_paths_with_braces(tmp_path: Path, new_session: O
     catalog = small_catalog(tmp_path / "a{b}" / "sky", rows=100, max_rows=100)
     session = new_session(input_catalog_path=str(catalog))
     ((plan_dir, margin),) = session.margins.items()
-    assert session.partitions_of_job(job(plan_dir, margin.plan.map_names[0])) == []
+    assert session.newest_partition(job(plan_dir, margin.plan.map_names[0])) == []
 
 
 def test_a_reduce_job_reads_the_shards_that_it_needs(new_session: Open) -> None:
