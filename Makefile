@@ -68,7 +68,7 @@ faults: venv ## inject thousands of faults, and print what became of them (half 
 	    $(BIN)/python -m pytest -n $(CORES) --dist worksteal tests/faults $(ARGS)
 
 reference: venv ## write config/config.yaml and config/README.md's tables
-	PYTHONPATH=scripts $(BIN)/python -m margin_cache.config.reference
+	PYTHONPATH=scripts $(BIN)/python docs/write_reference.py
 
 lint: venv ## check the style of the Python files and of the workflow
 	$(BIN)/ruff check

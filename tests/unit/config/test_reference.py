@@ -4,8 +4,8 @@ from dataclasses import fields
 from pathlib import Path
 
 import pytest
+import write_reference as reference
 import yaml
-from margin_cache.config import reference
 from margin_cache.config.model import MarginSettings, RunSettings, SmtpSettings
 from margin_cache.config.validation import mail_settings, settings_of_margins
 

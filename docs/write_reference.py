@@ -10,8 +10,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from pydantic import TypeAdapter
-
 from margin_cache.config.model import (
     MarginSettings,
     RunSettings,
@@ -20,8 +18,9 @@ from margin_cache.config.model import (
     annotations_of,
     key_of,
 )
+from pydantic import TypeAdapter
 
-ROOT = Path(__file__).resolve().parents[3]
+ROOT = Path(__file__).resolve().parents[1]
 CONFIG = ROOT / "config/config.yaml"
 README = ROOT / "config/README.md"
 
