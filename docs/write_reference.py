@@ -25,6 +25,8 @@ CONFIG = ROOT / "config/config.yaml"
 README = ROOT / "config/README.md"
 
 _MODELS: tuple[type, ...] = (MarginSettings, SmtpSettings, RunSettings)
+for _model in _MODELS:
+    _model.__pydantic_config__["use_attribute_docstrings"] = True  # which takes time
 _WIDTH = 100
 _CONFIG_HEADER = """\
 # The margin of the demo sky. config/README.md tells which values each key takes.

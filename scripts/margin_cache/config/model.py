@@ -71,7 +71,10 @@ class Limits:
         return schema
 
 
-_PYDANTIC_CONFIG = {"use_attribute_docstrings": True}
+_PYDANTIC_CONFIG = {
+    "allow_inf_nan": False,
+    "coerce_numbers_to_str": True,  # Snakemake reads the name 2024 of a command as a number
+}
 _PARQUET_OPTIONS = "a mapping of options of PyArrow's Parquet writer"
 _DRIVER_OPTIONS = "a mapping of options of the URL's driver in fsspec"
 
@@ -278,7 +281,9 @@ class RunSettings:
     """Address that gets one mail when a run is done or has failed. Separate several addresses by
     commas, or give a list. Empty: no mail."""
 
-    smtp: Annotated[SmtpSettings, Key(Table.MAIL, takes="a mapping")] = SmtpSettings()
+    smtp: Annotated[dict[str, Any], Key(Table.MAIL, takes="a mapping")] = field(
+        default_factory=dict
+    )
     """The mail server, by its own keys."""
 
     progress_bar: Annotated[bool, Key(Table.HOW)] = True
@@ -286,7 +291,7 @@ class RunSettings:
     each job; without a terminal, at most one line a minute. Warnings and errors are shown in any
     case, and Snakemake's log has all lines."""
 
-    margins: Annotated[tuple[MarginSettings, ...], Key(Table.WHAT, takes="a list of mappings")] = ()
+    margins: Annotated[tuple[dict[str, Any], ...], Key(Table.WHAT, takes="a list of mappings")] = ()
     """Several margins in one run: each mapping overrides the keys of a margin for one of them."""
 
 

@@ -1,21 +1,16 @@
 """Checks a configuration. Each error is one line that begins with the key.
 
-Types and limits are those of the pydantic model in ``model``; other rules are in this module.
+Types and limits are those of the pydantic models in ``model``; other rules are in this module.
 """
 
 import difflib
 import json
+import os
 import re
 from collections.abc import Iterable, Mapping
-from contextlib import suppress
 from dataclasses import replace
-from functools import cache
-from itertools import chain, repeat
-from pathlib import Path
-from types import UnionType
-from typing import Annotated, Any, Union, get_args, get_origin
+from typing import Any, TypeVar
 
-import yaml
 from pydantic import TypeAdapter, ValidationError
 
 from margin_cache.config.model import (
@@ -59,7 +54,7 @@ _UNUSED_KEYS = {
 """Arguments of hats-import and hipscat-import that are not keys here, and what to use instead."""
 
 _PLAIN = (
-    *("int_type", "greater_than_equal", "less_than_equal"),
+    *("int_type", "int_parsing", "int_from_float", "greater_than_equal", "less_than_equal"),
     *("string_too_short", "string_too_long"),
 )
 """Errors whose text by pydantic is better than the general description of a key."""
@@ -69,10 +64,7 @@ _SECRETS = {
     **dict.fromkeys(("password", "passwd", "pass"), SMTP_PASSWORD),
 }
 
-_LABEL = r"[A-Za-z0-9](?:[A-Za-z0-9-]*[A-Za-z0-9])?"
-_ATOM = r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+"
-_ADDRESS = re.compile(rf"{_ATOM}(?:\.{_ATOM})*@{_LABEL}(?:\.{_LABEL})*")
-_MAX_ADDRESS = 254
+_ADDRESS = re.compile(r"[\w.!#$%&'*+/=?^`{|}~-]+@[\w.-]+", re.ASCII)
 
 _SIMILAR = 0.8
 """How similar a misspelt key is to the right one; others are found by the words that they share."""
@@ -90,45 +82,44 @@ _NEEDS_DISK = (
 )
 """Keys of files that hats makes of a margin on disk."""
 
+Model = TypeVar("Model")
+
 
 def settings_of_margins(config: Mapping[str, Any]) -> list[MarginSettings]:
     """Check a whole configuration, as Snakemake holds it; return the settings of its margins."""
     mail_settings(config)
-    wants_progress_bar(config)
-    margin_keys = annotations_of(MarginSettings)
-    check_keys(config, [*margin_keys, *annotations_of(RunSettings)], "")
-    common = check_values(_part(config, margin_keys), MarginSettings, "")
-    margins = check_values(_part(config, ["margins"]), RunSettings, "").get("margins", ())
+    margin_keys, run_keys = annotations_of(MarginSettings), annotations_of(RunSettings)
+    check_keys(config, [*margin_keys, *run_keys], "")
+    common = {key: config[key] for key in config if key in margin_keys}
+    margins = run_settings(config).margins
     if not margins:
         return [_margin_settings(common, "")]
-    all_settings = []
-    for number, margin in enumerate(margins):
-        where = f"margins[{number}]: "
-        values = {**common, **check_values(margin, MarginSettings, where)}
-        all_settings.append(_margin_settings(values, where))
-    return all_settings
+    read(common, MarginSettings)
+    return [
+        _margin_settings({**common, **margin}, f"margins[{number}]: ")
+        for number, margin in enumerate(margins)
+    ]
 
 
-def wants_progress_bar(config: Mapping[str, Any]) -> bool:
-    """Check and return ``progress_bar``."""
-    values = check_values(_part(config, ["progress_bar"]), RunSettings, "")
-    return bool(RunSettings(**values).progress_bar)
+def run_settings(config: Mapping[str, Any]) -> RunSettings:
+    """Check and return the keys of the whole run."""
+    keys = annotations_of(RunSettings)
+    return read({key: config[key] for key in config if key in keys}, RunSettings)
 
 
 def mail_settings(config: Mapping[str, Any]) -> MailSettings | None:
     """Check the keys about the mail; return None if no mail is wanted."""
-    values = check_values(_part(config, ["completion_email_address", "smtp"]), RunSettings, "")
-    server = values.get("smtp", {})
-    for key in server:
+    run = run_settings(config)
+    for key in run.smtp:
         if variable := _SECRETS.get(str(key).lower()):
             raise MarginCacheError(
                 f"smtp.{key}: is not read from the configuration. Set {variable} in the "
                 "environment."
             )
-    smtp = SmtpSettings(**check_values(server, SmtpSettings, "smtp."))
+    smtp = read(run.smtp, SmtpSettings, "smtp.")
     if smtp.sender:
         _check_address("smtp.sender", smtp.sender)
-    addresses = values.get("completion_email_address", "")
+    addresses = run.completion_email_address
     text = addresses if isinstance(addresses, str) else ",".join(addresses)
     if not text.strip(" "):
         return None
@@ -173,98 +164,42 @@ def _nearest(key: str, known: Iterable[str]) -> str:
     return nearest if any(likeness(nearest)[:2]) else ""
 
 
-def check_values(values: Mapping[str, Any], model: type, where: str) -> dict[str, Any]:
-    """Check the values of some keys of a model; return each as its type.
-
-    Args:
-        values: the keys with their values. Of ``smtp`` and ``margins``, which have keys of their
-            own, only the type is checked.
-        model: the model.
-        where: beginning of an error message.
-    """
+def read(values: Mapping[str, Any], model: type[Model], where: str = "") -> Model:
+    """Return a model with the values of some keys; ``where`` begins the message of an error."""
     annotations = annotations_of(model)
     check_keys(values, annotations, where)
-    checked = {}
     for key, value in values.items():
-        value = _converted(value, annotations[key])
         if value is None:
             raise MarginCacheError(f"{where}{key}: has no value. Give one or remove the key.")
-        if isinstance(value, str) and "\0" in value:
-            raise MarginCacheError(f"{where}{key}: {_as_json(value)} contains a NUL character")
-        try:
-            checked[key] = _adapter(model, key).validate_python(value, strict=True)
-        except ValidationError as error:
-            raise MarginCacheError(f"{where}{key}{_fault(annotations[key], error)}") from None
-    return checked
+    try:
+        return TypeAdapter(model).validate_python(values)
+    except ValidationError as error:
+        raise MarginCacheError(f"{where}{_fault(annotations, error)}") from None
 
 
-@cache
-def _adapter(model: type, key: str) -> TypeAdapter[Any]:
-    with_own_keys = {"smtp": dict[Any, Any], "margins": tuple[dict[Any, Any], ...]}
-    type_ = with_own_keys.get(key, annotations_of(model)[key])
-    return TypeAdapter(type_, config={"allow_inf_nan": False})
-
-
-def _converted(value: Any, annotation: Any) -> Any:
-    """Return a value as the type of its key, if Snakemake read it as text or number.
-
-    Snakemake reads a value after ``--config`` as a number, True, False or text, also inside
-    brackets. A value that cannot be converted is returned as it is.
-    """
-    types = _types_of(annotation)
-    arrays = [type_ for type_ in types if get_origin(type_) is tuple]
-    if str in types and not (arrays and isinstance(value, list)):
-        return str(value) if type(value) in (int, float) else value
-    if isinstance(value, str):
-        with suppress(yaml.YAMLError, ValueError):
-            value = yaml.safe_load(value)
-    if int in types and isinstance(value, float) and value.is_integer():
-        return int(value)
-    if isinstance(value, Mapping):
-        return dict(value)
-    if isinstance(value, list) and arrays:
-        first, *others = get_args(arrays[0])
-        items = repeat(first) if others == [...] else chain([first, *others], repeat(Any))
-        return tuple(map(_converted, value, items))
-    return value
-
-
-def _types_of(annotation: Any) -> list[Any]:
-    """Return the types that an annotation allows, without their limits."""
-    if get_origin(annotation) is Annotated:
-        return _types_of(get_args(annotation)[0])
-    if get_origin(annotation) in (Union, UnionType):
-        return [type_ for part in get_args(annotation) for type_ in _types_of(part)]
-    return [annotation]
-
-
-def _fault(annotation: Any, error: ValidationError) -> str:
-    """Return the rest of an error line after the key: index, value and the rule it breaks."""
+def _fault(annotations: Mapping[str, Any], error: ValidationError) -> str:
+    """Return the first error: key, index, value and the rule that the value breaks."""
     first = error.errors(include_url=False)[0]
-    # The value of a missing item is the array that is too short.
-    path = first["loc"][:-1] if first["type"] == "missing" else first["loc"]
+    key, *path = first["loc"]
+    if first["type"] == "missing":  # the value is the array that is too short
+        path.pop()
     index = "".join(f"[{part}]" for part in path if isinstance(part, int))
-    takes = key_of(annotation).takes
+    takes = key_of(annotations[str(key)]).takes
     is_one_of_several_types = any(isinstance(part, str) for part in path)
     if takes and (is_one_of_several_types or first["type"] not in _PLAIN):
         rule = f"be {takes}"
     else:
         rule = first["msg"].partition(" should ")[2]
-    return f"{index}: {_as_json(first['input'])} should {rule}"
-
-
-def _as_json(value: Any) -> str:
-    return json.dumps(value, ensure_ascii=False, default=str)
-
-
-def _part(config: Mapping[str, Any], keys: Iterable[str]) -> dict[str, Any]:
-    return {key: config[key] for key in keys if key in config}
+    return (
+        f"{key}{index}: {json.dumps(first['input'], ensure_ascii=False, default=str)} should {rule}"
+    )
 
 
 def _margin_settings(values: Mapping[str, Any], where: str) -> MarginSettings:
-    """Return the settings of a margin, whose values have their types, after further checks."""
+    """Return the settings of a margin after checks of several keys together."""
+    settings = read(values, MarginSettings, where)
     try:
-        settings = _with_homes(MarginSettings(**values))
+        settings = _with_homes(settings)
         _check_urls(settings)
         for order, pixel in settings.debug_filter_pixel_list:
             if pixel >= 12 * 4**order:
@@ -273,15 +208,10 @@ def _margin_settings(values: Mapping[str, Any], where: str) -> MarginSettings:
                     f"last one is {12 * 4**order - 1}."
                 )
         choose_margin_order(settings.margin_order, settings.margin_threshold)
-        if not settings.tmp_dir.isprintable():
+        if not settings.tmp_dir.isprintable() or set("{}") & set(settings.tmp_dir):
             raise MarginCacheError(
-                f"tmp_dir: {settings.tmp_dir!r} has characters that cannot be printed or are not "
-                "UTF-8. Use another directory."
-            )
-        if set("{}") & set(settings.tmp_dir):
-            raise MarginCacheError(
-                f"tmp_dir: {settings.tmp_dir} has braces, which mark wildcards of Snakemake. Use "
-                "another directory."
+                f"tmp_dir: {settings.tmp_dir!r} has braces, which mark wildcards of Snakemake, or "
+                "characters that cannot be printed. Use another directory."
             )
     except MarginCacheError as error:
         raise MarginCacheError(f"{where}{error}") from None
@@ -313,22 +243,13 @@ def _check_urls(settings: MarginSettings) -> None:
 
 def _with_homes(settings: MarginSettings) -> MarginSettings:
     """Return settings with ``~`` expanded in paths, as Snakemake does in the paths of rules."""
-    paths: dict[str, Any] = {}
-    for key in _PATHS:
-        path = getattr(settings, key)
-        if path.startswith("~"):
-            try:
-                paths[key] = str(Path(path).expanduser())
-            except RuntimeError:
-                raise MarginCacheError(
-                    f"{key}: {path} is in the home directory of an unknown user. Give the full "
-                    "path."
-                ) from None
-    return replace(settings, **paths)
+    # Unlike Path.expanduser, this leaves an unknown user's home as it is, which is not found then.
+    expand = os.path.expanduser
+    return replace(settings, **{key: expand(getattr(settings, key)) for key in _PATHS})
 
 
 def _check_address(key: str, address: str) -> None:
-    if not _ADDRESS.fullmatch(address) or len(address) > _MAX_ADDRESS:
+    if not _ADDRESS.fullmatch(address):
         several = "" if key.startswith("smtp") else ". Separate several addresses by commas."
         raise MarginCacheError(
             f"{key}: {json.dumps(address)} is not an address like name@example.org{several}"

@@ -18,11 +18,7 @@ from margin_cache.config.command_line import (
     check_working_directory,
 )
 from margin_cache.config.model import MailSettings
-from margin_cache.config.validation import (
-    mail_settings,
-    settings_of_margins,
-    wants_progress_bar,
-)
+from margin_cache.config.validation import mail_settings, run_settings, settings_of_margins
 from margin_cache.errors import MarginCacheError
 from margin_cache.margin.disk_space import check_disk_space, disk_space, forecast_margin
 from margin_cache.margin.existing_output import check_output, has_leftovers, is_complete
@@ -102,7 +98,7 @@ class Session:
         self._in_dag: set[str] = set()
 
     def _read_run_settings(self, config: Mapping[str, Any]) -> None:
-        self.wants_progress_bar = wants_progress_bar(config)
+        self.wants_progress_bar = run_settings(config).progress_bar
         self.mail = mail_settings(config)
         if self.is_module:
             return

@@ -59,7 +59,7 @@ def test_defaults_of_a_margin_are_those_that_users_know():
 def test_defaults_of_the_run_are_those_that_users_know():
     assert RunSettings() == RunSettings(
         completion_email_address="",
-        smtp=SmtpSettings(),
+        smtp={},
         progress_bar=True,
         margins=(),
     )
