@@ -1,13 +1,13 @@
 """Sends a mail by SMTP, in limited time. A failure costs one line of warning and no run."""
 
 import ipaddress
-import re
 import smtplib
 import socket
 import ssl
 import sys
 import threading
 from collections.abc import Callable, MutableMapping
+from concurrent.futures import Future
 from contextlib import suppress
 from email.message import EmailMessage
 from email.utils import formatdate, make_msgid
@@ -19,7 +19,8 @@ from margin_cache.notification.messages import printable
 DEADLINE = 30.0
 """Time limit for writing and sending a mail [s]."""
 
-_QUIT_TIMEOUT = 2.0  # to close the connection after the server has accepted the mail [s]
+_QUIT_SECONDS = 2.0
+"""Time for closing the connection once the server has the mail."""
 
 
 class Login(NamedTuple):
@@ -41,9 +42,7 @@ def take_login(environment: MutableMapping[str, str]) -> Login:
 
 
 def notify(
-    settings: MailSettings | None,
-    write: Callable[[], EmailMessage | None],
-    login: Login = NO_LOGIN,
+    settings: MailSettings, write: Callable[[], EmailMessage], login: Login = NO_LOGIN
 ) -> None:
     """Send a mail within ``DEADLINE`` seconds, or print one line of warning; raise nothing.
 
@@ -51,87 +50,70 @@ def notify(
     daemon thread sends the mail and is abandoned when its time is up.
 
     Args:
-        settings: recipients and server; None to send nothing.
-        write: returns the mail without addresses, or None to send nothing.
+        settings: recipients and server.
+        write: returns the mail without addresses.
         login: user and password.
     """
-    if settings is None:
-        return
-    outcomes: list[BaseException | None] = []  # the first one counts
+    accepted: Future[None] = Future()
 
     def work() -> None:
         try:
-            if (message := write()) is not None:
-                _deliver(settings, message, login, outcomes.append)
-            outcomes.append(None)
+            _deliver(settings, write(), login, accepted)
         except BaseException as error:
-            outcomes.append(error)
+            if not accepted.done():
+                accepted.set_exception(error)
 
-    problem: BaseException | None = TimeoutError()
     try:
         thread = threading.Thread(target=work, name="mail", daemon=True)
         thread.start()
-        thread.join(DEADLINE)
-    except (Exception, KeyboardInterrupt) as error:
-        problem = error
-    if problem := outcomes[0] if outcomes else problem:
-        with suppress(Exception):
-            print(f"warning: {_warning(settings, problem, login)}", file=sys.stderr, flush=True)
+        accepted.result(DEADLINE)
+        thread.join(_QUIT_SECONDS)
+    except BaseException as error:
+        with suppress(OSError, ValueError):  # stderr is closed
+            print(f"warning: {_warning(settings, error, login)}", file=sys.stderr, flush=True)
 
 
 def _deliver(
-    settings: MailSettings,
-    message: EmailMessage,
-    login: Login,
-    report: Callable[[Exception | None], None],
+    settings: MailSettings, message: EmailMessage, login: Login, accepted: Future[None]
 ) -> None:
-    """Send a mail; report refused recipients before the connection is closed, which may fail."""
-    domain = socket.getfqdn()
-    if not re.fullmatch(r"[A-Za-z0-9-]+(\.[A-Za-z0-9-]+)*", domain):
-        domain = "localhost"
-    message["From"] = settings.sender or f"margin-cache@{domain}"
+    """Send a mail; report before the connection is closed, for which a server may take long."""
+    message["From"] = settings.sender or f"margin-cache@{socket.getfqdn()}"
     message["To"] = ", ".join(settings.recipients)
     message["Date"] = formatdate(localtime=True)
     message["Message-ID"] = make_msgid(domain=message["From"].rpartition("@")[2])
     message["Auto-Submitted"] = "auto-generated"
     context = ssl.create_default_context()
-    greeting = domain if "." in domain else "[127.0.0.1]"  # some servers refuse a short name
-    server = (settings.host, settings.port, greeting)
     with (
-        smtplib.SMTP_SSL(*server, timeout=DEADLINE, context=context)
+        smtplib.SMTP_SSL(settings.host, settings.port, timeout=DEADLINE, context=context)
         if settings.security == "ssl"
-        else smtplib.SMTP(*server, timeout=DEADLINE)
+        else smtplib.SMTP(settings.host, settings.port, timeout=DEADLINE)
     ) as smtp:
         assert smtp.sock is not None
         if settings.security == "starttls":
             smtp.starttls(context=context)
         peer = ipaddress.ip_address(smtp.sock.getpeername()[0])
         _log_in(smtp, login, is_private=settings.security != "none" or peer.is_loopback)
-        refused = smtp.send_message(message)
-        report(smtplib.SMTPRecipientsRefused(refused) if refused else None)
-        smtp.sock.settimeout(_QUIT_TIMEOUT)
+        if refused := smtp.send_message(message):
+            raise smtplib.SMTPRecipientsRefused(refused)
+        accepted.set_result(None)
 
 
 def _log_in(smtp: smtplib.SMTP, login: Login, is_private: bool) -> None:
     """Log in if there is a login, but send it over private connections only."""
-    user, password = login
-    if not user and not password:
+    if not any(login):
         return
-    if not user or not password:
-        present, missing = (SMTP_USER, SMTP_PASSWORD) if user else (SMTP_PASSWORD, SMTP_USER)
-        raise smtplib.SMTPException(f"{present} is set, but {missing} is not")
+    if not all(login):
+        raise smtplib.SMTPException(f"only one of {SMTP_USER} and {SMTP_PASSWORD} is set")
     if not is_private:
         raise smtplib.SMTPException(
             f"the password would be sent unencrypted. Set smtp.security, or unset {SMTP_PASSWORD}"
         )
     try:
-        smtp.login(user, password)
+        smtp.login(*login)
     except smtplib.SMTPResponseException as error:
         raise smtplib.SMTPException(f"the login was refused ({error.smtp_code})") from None
-    except ValueError:
-        raise smtplib.SMTPException(
-            "the user or the password has characters that SMTP cannot send"
-        ) from None
+    except UnicodeError:
+        raise smtplib.SMTPException("the login has characters that SMTP cannot send") from None
 
 
 def _warning(settings: MailSettings, error: BaseException, login: Login) -> str:
