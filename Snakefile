@@ -44,10 +44,10 @@ rule all:
 if not IS_MODULE:
 
     onstart:
-        session.start()
+        on_start()
 
     onsuccess:
-        session.succeeded(log)
+        on_success(log)
 
     onerror:
-        session.failed(log)
+        on_error(log)

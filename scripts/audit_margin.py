@@ -29,7 +29,7 @@ def main(arguments: argparse.Namespace) -> int:
     if report.is_clean:
         print(line)
         return 0
-    print(f"error: {line}", file=sys.stderr, flush=True)
+    print(f"error: {line}", file=sys.stderr)
     return EXIT_ERROR
 
 

@@ -14,7 +14,7 @@ def main(arguments: argparse.Namespace) -> int:
 
     margin = load_margin(arguments.margin)
     figures = write_report(margin)
-    print(f"{margin.files.report_page}: {len(figures)} figures", file=sys.stderr, flush=True)
+    print(f"{margin.files.report_page}: {len(figures)} figures", file=sys.stderr)
     return 0
 
 

@@ -25,7 +25,7 @@ def finish_audit(directory: Path) -> bool:
     write_audit(report, output_dir)
     label = "audit" if report.is_clean else "error"
     line = f"{label}: {request.margin}: {summary(report)}; see {output_dir}"
-    print(line, file=sys.stderr, flush=True)
+    print(line, file=sys.stderr)
     return report.is_clean
 
 
@@ -35,7 +35,7 @@ def main(arguments: argparse.Namespace) -> int:
         try:
             clean += finish_audit(directory)
         except MarginCacheError as error:
-            print(f"error: {error}", file=sys.stderr, flush=True)
+            print(f"error: {error}", file=sys.stderr)
     return 0 if clean == len(arguments.audits) else EXIT_ERROR
 
 

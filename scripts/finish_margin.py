@@ -17,7 +17,7 @@ def main(arguments: argparse.Namespace) -> int:
     check_visible(margin.files.output_dir.parent)
     done = finish_margin(margin)
     line = f"{done['output_dir']}: {done['rows']} rows in {done['files']} files"
-    print(line, file=sys.stderr, flush=True)
+    print(line, file=sys.stderr)
     return 0
 
 

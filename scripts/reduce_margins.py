@@ -17,11 +17,11 @@ def main(arguments: argparse.Namespace) -> int:
     plan = load_plan(arguments.plan)
     job = plan.reduce_job_of(arguments.job)
     check_visible(arguments.staging_dir)
-    print(f"reducing {plan.covered_by_reduce_job(arguments.job)}", file=sys.stderr, flush=True)
+    print(f"reducing {plan.covered_by_reduce_job(arguments.job)}", file=sys.stderr)
     files = PlanFiles(arguments.plan.parent)
     written = reduce_margins(plan, job, files, arguments.staging_dir)
     rows = sum(rows for rows, _, _ in written.values())
-    print(f"wrote {rows} rows to {len(written)} files", file=sys.stderr, flush=True)
+    print(f"wrote {rows} rows to {len(written)} files", file=sys.stderr)
     return 0
 
 

@@ -103,7 +103,7 @@ def run(
 def _end(line: str, code: int) -> NoReturn:
     """End a script that has failed with a line; on stdout if its log is on a full disk."""
     try:
-        print(line, file=sys.stderr, flush=True)
+        print(line, file=sys.stderr)
     except OSError:
         print(line, flush=True)
     sys.exit(code)

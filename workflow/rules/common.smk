@@ -3,6 +3,7 @@ sys.path.insert(0, str(BASE / "scripts"))
 
 try:
     from margin_cache.margin import paths
+    from margin_cache.run import on_error, on_start, on_success
     from margin_cache.run.audits import Audits
     from margin_cache.run.reports import Reports
     from margin_cache.run.session import open_session

@@ -22,12 +22,13 @@ _TIME = re.compile(r"due to time limit", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
-class FailedJob:
-    """A failed job.
+class Job:
+    """A job of a run.
 
     Attributes:
+        rule: name of its rule, with the prefix that a module gives it.
         logs: its log files: that of its script first, then that of SLURM.
-        message: what the executor says about the failure; may be empty.
+        message: what the executor says about its failure; may be empty.
         memory_mb: requested memory in MB; 0 if unknown.
         minutes: requested run time in minutes; 0 if unknown.
     """
@@ -38,6 +39,7 @@ class FailedJob:
     message: str = ""
     memory_mb: float = 0
     minutes: float = 0
+    output: tuple[str, ...] = ()
 
 
 def refusal(message: str) -> str:
@@ -52,7 +54,7 @@ def state(message: str) -> str:
     return match[1] if match else ""
 
 
-def cause(job: FailedJob) -> str:
+def cause(job: Job) -> str:
     """Return one line, ``error: ...``, that says why a job failed; empty if nothing is known."""
     rule, message = job.rule, job.message
     logs = [last_lines(log) for log in dict.fromkeys(job.logs)]
@@ -96,7 +98,7 @@ def cause(job: FailedJob) -> str:
     return f"error: {rule}: the job failed: {reason[:_MAX_LENGTH]}" if reason else ""
 
 
-def causes(jobs: Iterable[FailedJob]) -> list[str]:
+def causes(jobs: Iterable[Job]) -> list[str]:
     """Return each known cause once, with the number of its jobs if there are several."""
     counts = Counter(filter(None, map(cause, jobs)))
     return [f"{line} ({count} jobs)" if count > 1 else line for line, count in counts.items()]

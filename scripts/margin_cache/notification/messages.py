@@ -11,7 +11,7 @@ from pathlib import Path
 from textwrap import indent
 
 from margin_cache.margin.disk_space import Place
-from margin_cache.notification.failures import FailedJob, cause, causes, last_lines
+from margin_cache.notification.failures import Job, cause, causes, last_lines
 from margin_cache.planning.forecast import Forecast
 from margin_cache.storage.files import size_text
 from margin_cache.storage.urls import is_url
@@ -106,7 +106,7 @@ def nothing_to_do(margin: MarginStatus) -> str:
 
 
 def failure_summary(
-    logs: Iterable[str], failed: Sequence[FailedJob] = (), stopped_by: Sequence[str] = ()
+    logs: Iterable[str], failed: Sequence[Job] = (), stopped_by: Sequence[str] = ()
 ) -> str:
     """Return the last lines of a run that has failed or was stopped by signals."""
     text = "\n".join(Path(log).read_text(encoding="utf-8", errors="replace") for log in logs)
@@ -166,7 +166,7 @@ def success_message(margins: Sequence[MarginStatus], details: str) -> EmailMessa
 
 def failure_message(
     margins: Sequence[MarginStatus],
-    failed: Sequence[FailedJob],
+    failed: Sequence[Job],
     command: str,
     details: str,
     stopped_by: Sequence[str] = (),
@@ -245,7 +245,7 @@ def _describe_margin(margin: MarginStatus) -> str:
     return _section(f"Margin {margin.name}{state}", lines)
 
 
-def _describe_job(job: FailedJob) -> str:
+def _describe_job(job: Job) -> str:
     lines = [f"{name}: {value}" for name, value in job.wildcards.items()]
     if job.message:
         lines.append(f"message: {' '.join(job.message.split())}")

@@ -70,7 +70,7 @@ def notify(
         thread.join(_QUIT_SECONDS)
     except BaseException as error:
         with suppress(OSError, ValueError):  # stderr is closed
-            print(f"warning: {_warning(settings, error, login)}", file=sys.stderr, flush=True)
+            print(f"warning: {_warning(settings, error, login)}", file=sys.stderr)
 
 
 def _deliver(

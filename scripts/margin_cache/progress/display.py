@@ -5,6 +5,7 @@ Both live in the terminal that others print to. Call ``clear`` before other text
 """
 
 import os
+import shutil
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -124,7 +125,7 @@ class _Bar:
     unit: str
     progress: StageProgress
 
-    def text(self, form: str, now: float, columns: int | None = None, plain: bool = False) -> str:
+    def text(self, form: str, now: float, columns: int | None = None) -> str:
         progress = self.progress
         elapsed = progress.elapsed(now)
         left = progress.seconds_left(now)
@@ -134,7 +135,7 @@ class _Bar:
             progress.total.count,
             elapsed,
             ncols=columns,
-            ascii=plain,
+            ascii=False,
             prefix=self.name,
             bar_format=form,
             unit=self.unit,
@@ -162,7 +163,6 @@ class Bars(Display):
         self._lines = 0  # that are drawn
         self._cleared = 0  # how many have cleared the bars and not drawn them again
         self._drawn_at = 0.0
-        self._plain = not _has_blocks(stream)
         super().__init__(stream, works, clock)
         with self._lock:
             self.tick()
@@ -249,7 +249,7 @@ class Bars(Display):
                 break
         width = max(width, 1)
         return [
-            bar.text(form, now, length + width, self._plain)[:columns]
+            bar.text(form, now, length + width)[:columns]
             for bar, length in zip(bars, lengths, strict=True)
         ]
 
@@ -260,21 +260,8 @@ def terminal_size(stream: TextIO) -> tuple[int, int]:
         columns, lines = os.get_terminal_size(stream.fileno())
     except (OSError, ValueError):
         columns = lines = 0
-    return columns or _from_environment("COLUMNS", 80), lines or _from_environment("LINES", 24)
-
-
-def _from_environment(name: str, default: int) -> int:
-    value = os.environ.get(name, "")
-    return int(value) if value.isdecimal() and int(value) else default
-
-
-def _has_blocks(stream: TextIO) -> bool:
-    """Return whether a stream can encode the characters of smooth bars."""
-    try:
-        "█▏…".encode(stream.encoding or "utf-8")
-    except (LookupError, UnicodeEncodeError):
-        return False
-    return True
+    other = shutil.get_terminal_size()
+    return columns or other.columns, lines or other.lines
 
 
 def _speed(progress: StageProgress, elapsed: float) -> str:

@@ -5,8 +5,8 @@ and ``reports`` do the same for these targets. ``start`` prepares the first job,
 the jobs by Snakemake's log records, ``summary`` writes the last lines and the mail, ``slurm`` looks
 for jobs that can never start, and ``compat`` has what Snakemake does not document.
 
-Another workflow that uses this one as a module may call the three functions below in its own
-handlers, since Snakemake does not run those of a module.
+The three functions below are the handlers. Another workflow that uses this one as a module may call
+them in its own, since Snakemake does not run those of a module.
 """
 
 from collections.abc import Iterable
@@ -15,7 +15,7 @@ from collections.abc import Iterable
 
 
 def on_start() -> None:
-    """Do before the first job what `onstart` does: disk space, progress, the watch over SLURM."""
+    """Do what precedes the first job: locks, progress, the watch over SLURM's queue."""
     from margin_cache.run.session import sessions
 
     for session in sessions:
@@ -23,16 +23,18 @@ def on_start() -> None:
 
 
 def on_success(logs: Iterable[str]) -> None:
-    """Print what was made, and send the mail, as `onsuccess` does."""
+    """Print what was made, and send the mail."""
     from margin_cache.run.session import sessions
+    from margin_cache.run.summary import succeeded
 
     for session in sessions:
-        session.succeeded(logs)
+        succeeded(session, list(logs))
 
 
 def on_error(logs: Iterable[str]) -> None:
-    """Print what has failed, and send the mail, as `onerror` does."""
+    """Print what has failed, and send the mail."""
     from margin_cache.run.session import sessions
+    from margin_cache.run.summary import failed
 
     for session in sessions:
-        session.failed(logs)
+        failed(session, list(logs))

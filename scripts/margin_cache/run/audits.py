@@ -80,7 +80,6 @@ class Audits:
                 f"auditing {request.margin} against {request.primary}: {len(sizes)} partitions of "
                 f"{size_text(int(sizes.sum()))} in {len(request.sky_ranges)} jobs{sample}",
                 file=sys.stderr,
-                flush=True,
             )
             self._session.do_before_jobs(partial(_start, request, directory), margin)
 

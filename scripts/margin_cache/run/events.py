@@ -3,7 +3,7 @@
 import logging
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from logging.handlers import QueueHandler
 from typing import Any, TextIO
 
@@ -11,7 +11,7 @@ from snakemake.logging import logger
 from snakemake_interface_logger_plugins.common import LogEvent
 
 from margin_cache.margin.paths import is_of_this_run
-from margin_cache.notification.failures import FailedJob
+from margin_cache.notification.failures import Job
 from margin_cache.progress.display import Display, Key
 from margin_cache.progress.work import Amount, Stage
 from margin_cache.run.slurm import QueueWatch
@@ -20,29 +20,11 @@ _MISSING_OUTPUT = re.compile(r"MissingOutputException in rule \w+ .*\nJob (\d+) 
 """What Snakemake logs of a job that has ended without its files."""
 
 
-@dataclass(frozen=True)
-class Job:
-    """A job that Snakemake has announced.
-
-    Attributes:
-        rule: name of its rule, without the prefix that a module gives it.
-        resources: what it was given, as mem_mb and runtime.
-    """
-
-    rule: str
-    wildcards: Mapping[str, str]
-    output: tuple[str, ...]
-    logs: tuple[str, ...]
-    resources: Mapping[str, Any]
-
-    @property
-    def stage(self) -> Stage | None:
-        return next((stage for stage in Stage if self.rule.endswith(stage)), None)
-
-    @property
-    def key(self) -> Key | None:
-        directory = self.wildcards.get("plan_dir") or self.wildcards.get("audit_dir")
-        return (directory, self.stage) if directory and self.stage else None
+def key_of(job: Job) -> Key | None:
+    """Return the bar that a job belongs to."""
+    directory = job.wildcards.get("plan_dir") or job.wildcards.get("audit_dir")
+    stage = next((stage for stage in Stage if job.rule.endswith(stage)), None)
+    return (directory, stage) if directory and stage else None
 
 
 class JobEvents(logging.Handler):
@@ -56,7 +38,7 @@ class JobEvents(logging.Handler):
     def __init__(self) -> None:
         super().__init__()
         self.finished: list[Job] = []
-        self.failed: dict[int, FailedJob] = {}
+        self.failed: dict[int, Job] = {}
         self._jobs: dict[int, Job] = {}
         self._display: Display | None = None
         self._amounts: Mapping[tuple[Key, str], Amount] = {}
@@ -82,50 +64,46 @@ class JobEvents(logging.Handler):
     def _follow(self, record: Any) -> None:
         event = getattr(record, "event", None)
         if event == LogEvent.JOB_INFO:
-            job = Job(
+            resources = record.resources or {}
+            memory, minutes = (resources.get(name) for name in ("mem_mb", "runtime"))
+            job = self._jobs[record.jobid] = Job(
                 record.rule_name,
                 dict(record.wildcards or {}),
-                tuple(map(str, record.output or ())),
                 tuple(map(str, record.log or ())),
-                dict(record.resources or {}),
+                memory_mb=memory if isinstance(memory, int) else 0,
+                minutes=minutes if isinstance(minutes, int) else 0,
+                output=tuple(map(str, record.output or ())),
             )
-            self._jobs[record.jobid] = job
-            if self._display and job.key in self._keys:
-                self._display.started(job.key)
+            key = key_of(job)
+            if self._display and key in self._keys:
+                self._display.started(key)
         elif event == LogEvent.JOB_FINISHED:
             self.failed.pop(record.job_id, None)
             if finished := self._jobs.get(record.job_id):
                 self._finished(finished)
         elif event == LogEvent.JOB_ERROR:
-            self._failed(record)
+            self._failed(record.jobid, record.rule_msg, record.log)
         elif match := _MISSING_OUTPUT.match(record.getMessage()):
-            self._failed_job(int(match[1]), "MissingOutputException", ())
+            self._failed(int(match[1]), "MissingOutputException", ())
 
     def _finished(self, job: Job) -> None:
         self.finished.append(job)
-        amount = self._amounts.get((job.key, job.wildcards.get("job", ""))) if job.key else None
-        if self._display and job.key and amount is not None:
-            self._display.advance(job.key, amount)
+        key = key_of(job)
+        amount = self._amounts.get((key, job.wildcards.get("job", ""))) if key else None
+        if self._display and key and amount is not None:
+            self._display.advance(key, amount)
 
-    def _failed(self, record: Any) -> None:
-        # Some versions repeat failed jobs at the end of a run, with less to say.
-        known = self.failed.get(record.jobid)
-        reason = record.rule_msg or (known.message if known else "")
-        self._failed_job(record.jobid, reason, record.log or ())
-
-    def _failed_job(self, number: int, reason: str, logs: Iterable[str]) -> None:
-        job = self._jobs.get(number)
-        if job is None:
+    def _failed(self, number: int, message: str | None, logs: Iterable[str] | None) -> None:
+        if number not in self._jobs:
             return
-        all_logs = dict.fromkeys(map(str, [*job.logs, *logs]))
-        memory, minutes = (job.resources.get(name) for name in ("mem_mb", "runtime"))
-        self.failed[number] = FailedJob(
-            job.rule,
-            job.wildcards,
-            tuple(log for log in all_logs if is_of_this_run(log)),
-            reason,
-            memory if isinstance(memory, int) else 0,
-            minutes if isinstance(minutes, int) else 0,
+        job = self._jobs[number]
+        # Some versions repeat failed jobs at the end of a run, with less to say.
+        known = self.failed.get(number, job)
+        all_logs = dict.fromkeys([*job.logs, *map(str, logs)] if logs else known.logs)
+        self.failed[number] = replace(
+            job,
+            message=message or known.message,
+            logs=tuple(log for log in all_logs if is_of_this_run(log)),
         )
 
 

@@ -5,7 +5,7 @@ import re
 import shlex
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import cache, cached_property
 from pathlib import Path
@@ -38,7 +38,7 @@ from margin_cache.planning.resources import (
 )
 from margin_cache.process import one_line
 from margin_cache.progress.work import Amount, MarginWork
-from margin_cache.run import compat, summary
+from margin_cache.run import compat
 from margin_cache.run.events import RunningJobs
 from margin_cache.run.start import describe_plan, start_jobs, start_margins
 from margin_cache.run.summary import margin_status
@@ -280,14 +280,14 @@ class Session:
             return
         for plan_dir, margin in self.margins.items():
             if not self.is_pending(plan_dir):
-                print(nothing_to_do(margin_status(margin)), file=sys.stderr, flush=True)
+                print(nothing_to_do(margin_status(margin)), file=sys.stderr)
         pending = []
         for plan_dir, margin in self.margins.items():
             if self.is_pending(plan_dir):
                 self._missing_receipts(plan_dir)  # deletes what is damaged, which is made again
                 pending.append((margin, forecast_margin(margin)))
         if pending:
-            print(describe_plan(pending), file=sys.stderr, flush=True)
+            print(describe_plan(pending), file=sys.stderr)
             with self.errors_in_one_line():
                 check_disk_space(disk_space(pending))
 
@@ -353,14 +353,6 @@ class Session:
         is_dry_run = compat.is_dry_run(self._workflow)
         return self.is_main and not is_dry_run and not self.only_describes
 
-    def succeeded(self, logs: Iterable[str]) -> None:
-        """Print where the margins are, and send the mail."""
-        summary.succeeded(self, list(logs))
-
-    def failed(self, logs: Iterable[str]) -> None:
-        """Print what has failed and how to go on, and send the mail."""
-        summary.failed(self, list(logs))
-
 
 def resource_function(
     request: Callable[[Any, Any], Request], resource: str
@@ -393,5 +385,5 @@ def open_session(workflow: Any, config: Mapping[str, Any], base: Path, is_module
 
 def end_run(error: MarginCacheError | OSError) -> NoReturn:
     """End a run with one line. Snakemake releases its lock, if it has one."""
-    print(one_line(error), file=sys.stderr, flush=True)
+    print(one_line(error), file=sys.stderr)
     sys.exit(1)

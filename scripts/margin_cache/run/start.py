@@ -4,10 +4,8 @@ import os
 import platform
 import signal
 import sys
-import threading
 import time
 from collections.abc import Iterable
-from contextlib import suppress
 from types import FrameType
 from typing import TYPE_CHECKING
 
@@ -15,7 +13,6 @@ from snakemake.logging import logger
 
 from margin_cache.margin.disk_space import disk_space
 from margin_cache.margin.model import Margin, save_margin
-from margin_cache.margin.paths import PlanFiles
 from margin_cache.margin.start_run import start_margin
 from margin_cache.notification.messages import disk_space_lines, forecast_lines, margins_to_make
 from margin_cache.planning.forecast import Forecast
@@ -47,18 +44,13 @@ def start_margins(session: "Session") -> None:
     """
     for margin in map(session.margins.__getitem__, session.margins_in_dag()):
         start_margin(margin)
-        forget_failures(margin.files)
+        for mark in margin.files.plan_dir.glob(f"logs/*/*{FAILURE_MARK}"):
+            mark.unlink(missing_ok=True)  # of a job that has failed for good in an earlier run
     for margin in session.margins_read:
         save_margin(margin)
     for action in session.before_jobs:
         action()
     session.has_started = True
-
-
-def forget_failures(files: PlanFiles) -> None:
-    """Delete the marks of jobs that have failed for good in an earlier run."""
-    for mark in files.plan_dir.glob(f"logs/*/*{FAILURE_MARK}"):
-        mark.unlink(missing_ok=True)
 
 
 def start_jobs(session: "Session") -> RunningJobs:
@@ -94,16 +86,13 @@ def handle_signals(running: RunningJobs) -> None:
         is_first = not running.stopped_by
         if is_first:
             running.stop(signal.Signals(number).name)
-        print("stopping: waiting for the end of running jobs", file=sys.stderr, flush=True)
+        print("stopping: waiting for the end of running jobs", file=sys.stderr)
         if is_first:
             raise KeyboardInterrupt
 
-    if threading.current_thread() is not threading.main_thread():
-        return
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        with suppress(ValueError):
-            if signal.getsignal(number) != signal.SIG_IGN:
-                signal.signal(number, stop)
+        if signal.getsignal(number) != signal.SIG_IGN:
+            signal.signal(number, stop)
 
 
 def show_progress(session: "Session", events: JobEvents) -> ShownProgress | None:

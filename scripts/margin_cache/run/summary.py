@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from margin_cache.catalog.formats import format_of
 from margin_cache.margin.model import Margin
-from margin_cache.notification.failures import FailedJob
+from margin_cache.notification.failures import Job
 from margin_cache.notification.messages import (
     MarginStatus,
     failure_message,
@@ -85,13 +85,13 @@ def succeeded(session: "Session", logs: list[str]) -> None:
 
 def failed(session: "Session", logs: list[str]) -> None:
     """Print what has failed and how to go on."""
-    jobs: list[FailedJob] = []
+    jobs: list[Job] = []
     stopped_by: list[str] = []
     if session.jobs is not None:
         jobs = sorted(session.jobs.events.failed.values(), key=lambda job: (job.rule, job.logs))
         stopped_by = session.jobs.stopped_by
         if session.jobs.unschedulable:
-            jobs = [FailedJob("submitted to SLURM", message=session.jobs.unschedulable)]
+            jobs = [Job("submitted to SLURM", message=session.jobs.unschedulable)]
             stopped_by = []
     has_directory = any(word.startswith(("-d", "--directory")) for word in sys.orig_argv)
     command = resume_command(sys.orig_argv, None if has_directory else Path.cwd())

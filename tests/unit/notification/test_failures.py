@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import pytest
-from margin_cache.notification.failures import FailedJob, cause, causes, last_lines, refusal, state
+from margin_cache.notification.failures import Job, cause, causes, last_lines, refusal, state
 
 # Messages of the executor plugin.
 REFUSED = (
@@ -31,8 +31,8 @@ def write(log: str, *lines: str) -> None:
     Path(log).write_text("\n".join(lines) + "\n")
 
 
-def failed(message: str, logs: tuple[str, ...]) -> FailedJob:
-    return FailedJob("map", {}, logs, message, 450, 11)
+def failed(message: str, logs: tuple[str, ...]) -> Job:
+    return Job("map", {}, logs, message, 450, 11)
 
 
 def test_the_reason_of_a_refusal_is_found() -> None:
@@ -96,13 +96,13 @@ def test_the_error_of_the_script_comes_first(logs: tuple[str, str]) -> None:
 
 
 def test_the_cause_is_empty_if_nothing_is_known(tmp_path: Path) -> None:
-    job = FailedJob("map", logs=(str(tmp_path / "missing"),))
+    job = Job("map", logs=(str(tmp_path / "missing"),))
     assert cause(job) == ""
     assert causes([job]) == []
 
 
 def test_a_cause_of_several_jobs_is_named_once() -> None:
-    jobs = [FailedJob("map", message=message) for message in ("a", "b", "a", "a")]
+    jobs = [Job("map", message=message) for message in ("a", "b", "a", "a")]
     assert causes(jobs) == [
         "error: map: the job failed: a (3 jobs)",
         "error: map: the job failed: b",

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from margin_cache.margin.disk_space import Place
-from margin_cache.notification.failures import FailedJob
+from margin_cache.notification.failures import Job
 from margin_cache.notification.messages import (
     MarginStatus,
     disk_space_lines,
@@ -91,7 +91,7 @@ def test_subject_names_a_few_margins_only():
 def test_failure_tells_where_and_how_to_go_on(tmp_path):
     log = tmp_path / "job.log"
     log.write_bytes(b"".join(b"line %d\n" % number for number in range(100)) + b"\xff\x1b[31m\n")
-    job = FailedJob("map_partitions", {"work": "w", "job": "00000-ab"}, (str(log), "gone"))
+    job = Job("map_partitions", {"work": "w", "job": "00000-ab"}, (str(log), "gone"))
     message = failure_message([MARGIN, INCOMPLETE], [job], COMMAND, "Wall time: 0:01:00")
     assert message["Subject"] == "Margin cache failed: x_1arcs in map_partitions"
     lines = text(message).splitlines()
@@ -122,7 +122,7 @@ def test_failure_without_a_failed_job_is_a_run_that_was_stopped():
 def test_failure_stays_short_however_many_jobs_have_failed(tmp_path):
     log = tmp_path / "job.log"
     log.write_text("x" * 10_000_000 + "\n" + "y" * 10_000_000)
-    job = FailedJob("map_partitions", {"job": "1"}, (str(log),))
+    job = Job("map_partitions", {"job": "1"}, (str(log),))
     message = failure_message([MARGIN], [job] * 1000, COMMAND, "")
     assert len(text(message)) < 10_000
     assert "More failed jobs: 995." in text(message)
@@ -131,7 +131,7 @@ def test_failure_stays_short_however_many_jobs_have_failed(tmp_path):
 def test_failure_tells_each_log_once_and_what_the_executor_says(tmp_path):
     log = tmp_path / "empty.log"
     log.touch()
-    job = FailedJob("map", {}, (str(log), "slurm.log", str(log)), "SLURM status\nOUT_OF_MEMORY")
+    job = Job("map", {}, (str(log), "slurm.log", str(log)), "SLURM status\nOUT_OF_MEMORY")
     lines = text(failure_message([MARGIN], [job], COMMAND, "")).splitlines()
     assert "    message: SLURM status OUT_OF_MEMORY" in lines
     assert [line for line in lines if "end of" in line] == [
@@ -186,7 +186,7 @@ def test_a_stopped_run_ends_with_two_lines_at_most(tmp_path):
     jobs = []
     for log, line in zip(logs[1:], ("error: one", "error: killed")):
         log.write_text(f"{line}\n")
-        jobs.append(FailedJob("map", logs=(str(log),)))
+        jobs.append(Job("map", logs=(str(log),)))
     last = stopped("SIGINT")
     assert last.startswith("stopped by SIGINT. Completed work is kept; repeat the same command")
     signals = ["SIGINT", "SIGTERM"]
