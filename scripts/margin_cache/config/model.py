@@ -344,9 +344,6 @@ def choose_margin_order(margin_order: int, threshold: float, index_order: int = 
         margin_order: the requested order; -1 for the finest.
         threshold: margin threshold in arcsec.
         index_order: order of the catalog's spatial index, the finest that cells can have.
-
-    Raises:
-        MarginCacheError: the requested order is too fine.
     """
     by_threshold = finest_margin_order(threshold)
     finest = min(by_threshold, index_order)

@@ -47,12 +47,8 @@ def notify(
     """Send a mail within ``DEADLINE`` seconds, or print one line of warning; raise nothing.
 
     A socket timeout limits neither a DNS lookup nor a server that sends single bytes slowly, so a
-    daemon thread sends the mail and is abandoned when its time is up.
-
-    Args:
-        settings: recipients and server.
-        write: returns the mail without addresses.
-        login: user and password.
+    daemon thread sends the mail and is abandoned when its time is up. ``write`` returns the mail
+    without addresses.
     """
     accepted: Future[None] = Future()
 

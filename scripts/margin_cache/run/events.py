@@ -45,12 +45,7 @@ class JobEvents(logging.Handler):
         self._keys: set[Key] = set()
 
     def show(self, display: Display, amounts: Mapping[tuple[Key, str], Amount]) -> None:
-        """Show from now on what jobs do.
-
-        Args:
-            display: where it is shown.
-            amounts: what each job does, by its stage and its name.
-        """
+        """Show from now on what jobs do: their amounts of work, by stage and name of a job."""
         self._display, self._amounts = display, amounts
         self._keys = {key for key, _ in amounts}
 

@@ -7,7 +7,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from functools import cache, cached_property
+from functools import cache, cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -66,10 +66,6 @@ class Session:
             config: the configuration as Snakemake holds it.
             base: directory of the checkout that this Snakefile is part of.
             is_module: whether another workflow uses this one as a module.
-
-        Raises:
-            MarginCacheError: the configuration, a catalog or an output directory is unfit.
-            OSError: a file cannot be read.
         """
         self._workflow = workflow
         self._base = base
@@ -201,28 +197,18 @@ class Session:
 
     def request(self, rule: str, resource: str) -> Callable[[Any, Any, int], int]:
         """Return a function for `resources`: what a job of a rule asks for at an attempt."""
-        requests: dict[str, Callable[[Any, Any], Request]] = {
-            "map_partitions": self._map_request,
-            "reduce_margins": self._reduce_request,
-            "finish_margin": self._finish_request,
-        }
-        return resource_function(requests[rule], resource)
+        return resource_function(partial(self._request, rule), resource)
 
-    def _map_request(self, wildcards: Any, input: Any) -> Request:
-        plan = self.margin_of(wildcards).plan
-        job = plan.map_job_of(wildcards.job)
-        return map_request(plan, job, self.largest_row_group(wildcards.plan_dir))
-
-    def _reduce_request(self, wildcards: Any, input: Any) -> Request:
+    def _request(self, rule: str, wildcards: Any, input: Any) -> Request:
         margin = self.margin_of(wildcards)
-        size = sum(Path(shard).stat().st_size for shard in input)
-        job = margin.plan.reduce_job_of(wildcards.job)
-        return reduce_request(margin.plan, job, size, bool(margin.files.url))
-
-    def _finish_request(self, wildcards: Any, input: Any) -> Request:
-        margin = self.margin_of(wildcards)
+        plan, is_remote = margin.plan, bool(margin.files.url)
+        if rule == "reduce_margins":
+            size = sum(Path(shard).stat().st_size for shard in input)
+            return reduce_request(plan, plan.reduce_job_of(wildcards.job), size, is_remote)
         row_group = self.largest_row_group(wildcards.plan_dir)
-        return finish_request(margin.plan, row_group, bool(margin.files.url))
+        if rule == "map_partitions":
+            return map_request(plan, plan.map_job_of(wildcards.job), row_group)
+        return finish_request(plan, row_group, is_remote)
 
     @cache  # noqa: B019  # sessions last as long as the process
     def largest_row_group(self, plan_dir: str) -> RowGroupSize:

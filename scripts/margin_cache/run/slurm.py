@@ -40,20 +40,6 @@ _FORMAT = "--Format=JobID:32,Reason:64,STDOUT:4096"
 _TIMEOUT = 60  # for an answer of SLURM [s]
 
 
-def parse_queue(listed: str, logs: Path) -> dict[str, str]:
-    """Return the reasons why jobs wait, by their ids, of jobs that write logs below a directory.
-
-    Args:
-        listed: what squeue prints with ``_FORMAT``: a job a line.
-        logs: the directory, absolute.
-    """
-    return {
-        line[:32].strip(): line[32:96].strip()
-        for line in listed.splitlines()
-        if Path(line[96:].rstrip()).is_relative_to(logs)
-    }
-
-
 def queued_jobs(logs: Path) -> dict[str, str]:
     """Return the reasons why the user's jobs wait, by their ids, if they log below a directory.
 
@@ -62,24 +48,31 @@ def queued_jobs(logs: Path) -> dict[str, str]:
     Raises:
         OSError, subprocess.SubprocessError: SLURM does not answer.
     """
-    command = ["squeue", "--me", "--noheader", _FORMAT]
     answer = subprocess.run(
-        command, check=True, capture_output=True, encoding="utf-8", timeout=_TIMEOUT
+        ["squeue", "--me", "--noheader", _FORMAT],
+        check=True,
+        capture_output=True,
+        encoding="utf-8",
+        timeout=_TIMEOUT,
     )
-    return parse_queue(answer.stdout, logs)
+    return {
+        line[:32].strip(): line[32:96].strip()
+        for line in answer.stdout.splitlines()
+        if Path(line[96:].rstrip()).is_relative_to(logs)
+    }
 
 
 class QueueWatch:
     """Looks at SLURM's queue now and then, in a thread, and reports a job that can never start."""
 
-    def __init__(self, report: Callable[[str, str], None], logs: Path | None = None) -> None:
+    def __init__(self, report: Callable[[str, str], None], logs: Path = LOGS) -> None:
         """Begin to look, if there is a queue.
 
         Args:
             report: called once, with the id and SLURM's reason of the first such job.
             logs: the directory of the logs of the run's jobs.
         """
-        self._logs = (logs or LOGS).absolute()
+        self._logs = logs.absolute()
         self._report = report
         self._stopped = threading.Event()
         self._earlier = set(self._jobs())
@@ -87,11 +80,9 @@ class QueueWatch:
             threading.Thread(target=self._watch, name="queue", daemon=True).start()
 
     def _jobs(self) -> dict[str, str]:
-        """Return the jobs in the queue; none where SLURM is not asked or does not answer."""
-        if not self._logs.exists() or not shutil.which("squeue"):
-            return {}
+        """Return the jobs in the queue; none if there is no SLURM, or if it does not answer."""
         try:
-            return queued_jobs(self._logs)
+            return queued_jobs(self._logs) if self._logs.exists() else {}
         except (OSError, subprocess.SubprocessError):
             return {}
 
@@ -113,13 +104,9 @@ class QueueWatch:
         Snakemake cancels the jobs that it knows; some may be submitted while it is stopped.
         """
         jobs = [job for job in self._jobs() if job not in self._earlier]
-        if jobs:
-            cancel(jobs)
-
-
-def cancel(jobs: list[str]) -> None:
-    """Cancel jobs by their ids; a warning says so if SLURM does not answer."""
-    try:
-        subprocess.run(["scancel", *jobs], check=False, capture_output=True, timeout=_TIMEOUT)
-    except (OSError, subprocess.SubprocessError) as error:
-        print(f"warning: scancel {' '.join(jobs)}: {error}", flush=True)
+        if not jobs:
+            return
+        try:
+            subprocess.run(["scancel", *jobs], check=False, capture_output=True, timeout=_TIMEOUT)
+        except (OSError, subprocess.SubprocessError) as error:
+            print(f"warning: scancel {' '.join(jobs)}: {error}", flush=True)

@@ -37,11 +37,7 @@ def describe_plan(margins: Iterable[tuple[Margin, Forecast]]) -> str:
 
 
 def start_margins(session: "Session") -> None:
-    """Lock the margins that this run makes, and save what their jobs read.
-
-    Raises:
-        MarginCacheError: another run makes one, or what is in its output directory must stay.
-    """
+    """Lock the margins that this run makes, and save what their jobs read."""
     for margin in map(session.margins.__getitem__, session.margins_in_dag()):
         start_margin(margin)
         for mark in margin.files.plan_dir.glob(f"logs/*/*{FAILURE_MARK}"):

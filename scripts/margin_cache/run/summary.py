@@ -29,12 +29,7 @@ if TYPE_CHECKING:
 
 
 def margin_status(margin: Margin, is_pending: bool = True) -> MarginStatus:
-    """Return what is said about a margin.
-
-    Args:
-        margin: the margin.
-        is_pending: whether this run makes it; otherwise it was complete before.
-    """
+    """Return what is said about a margin; one that is not pending was complete before the run."""
     done, parameters, files = read_json(margin.done_file), margin.plan.parameters, margin.files
     info = parameters.catalog
     return MarginStatus(

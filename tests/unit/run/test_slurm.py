@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 from margin_cache.run import slurm
-from margin_cache.run.slurm import QueueWatch, cancel, parse_queue, queued_jobs
+from margin_cache.run.slurm import QueueWatch, queued_jobs
 
 
 def line(job: str, reason: str, log: Path | str) -> str:
@@ -35,26 +35,20 @@ def logs(tmp_path: Path) -> Path:
     return directory
 
 
-def test_only_jobs_that_log_below_the_directory_belong_to_the_run(logs: Path) -> None:
-    listed = "\n".join(
-        [
-            line("11", "PartitionTimeLimit", logs / "rule_a" / "11.log"),
-            line("12_3", "(launch failed requeued held)", logs / "a b.log"),
-            line("13", "Priority", "/elsewhere/.snakemake/slurm_logs/13.log"),
-            "",
-        ]
-    )
-    assert parse_queue(listed, logs) == {
+def test_only_jobs_that_log_below_the_directory_belong_to_the_run(
+    programs: Path, logs: Path
+) -> None:
+    listed = [
+        line("11", "PartitionTimeLimit", logs / "rule_a" / "11.log"),
+        line("12_3", "(launch failed requeued held)", logs / "a b.log"),
+        line("13", "Priority", "/elsewhere/.snakemake/slurm_logs/13.log"),
+    ]
+    (programs / "queue").write_text("\n".join([*listed, ""]))
+    put_program(programs, "squeue", f'echo "$*" > {programs}/asked\ncat {programs}/queue')
+    assert queued_jobs(logs) == {
         "11": "PartitionTimeLimit",
         "12_3": "(launch failed requeued held)",
     }
-
-
-def test_the_queue_is_asked_for_the_jobs_of_the_user(programs: Path, logs: Path) -> None:
-    put_program(
-        programs, "squeue", f'echo "$*" > {programs}/asked\necho "{line("7", "None", logs)}"'
-    )
-    assert queued_jobs(logs) == {"7": "None"}
     assert (programs / "asked").read_text().startswith("--me --noheader")
 
 
@@ -112,8 +106,15 @@ def test_a_queue_that_does_not_answer_ends_nothing(programs: Path, logs: Path) -
 
 
 def test_jobs_that_cannot_be_cancelled_are_a_warning(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    programs: Path,
+    logs: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
-    monkeypatch.setenv("PATH", "/nowhere")
-    cancel(["5"])
+    monkeypatch.setenv("PATH", str(programs))  # without scancel
+    put_program(programs, "squeue", "")
+    watch = QueueWatch(lambda job, reason: None, logs)
+    put_program(programs, "squeue", f"echo '{line('5', 'None', logs)}'")
+    watch.cancel_jobs()
+    watch.stop()
     assert capsys.readouterr().out.startswith("warning: scancel 5: ")
