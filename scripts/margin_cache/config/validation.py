@@ -66,7 +66,7 @@ _SECRETS = {
 
 _ADDRESS = re.compile(r"[\w.!#$%&'*+/=?^`{|}~-]+@[\w.-]+", re.ASCII)
 
-_SIMILAR = 0.75
+_SIMILAR = 0.8
 """How similar a misspelt key is to the right one; others are found by the words that they share."""
 
 _GENERAL_WORDS = {"dir", "path", "name", "size", "options", "create"}

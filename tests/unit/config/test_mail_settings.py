@@ -121,7 +121,7 @@ def test_what_is_no_address_is_refused(address):
         ({"smtp": {"port": float("inf")}}, ("smtp.port",)),
         ({"smtp": {"security": "tls"}}, ("smtp.security", '"tls"', "'none', 'starttls' or 'ssl'")),
         ({"smtp": {"security": False}}, ("smtp.security", "'none', 'starttls' or 'ssl'")),
-        ({"smtp": {"prot": 25}}, ("smtp.prot", "unknown key", "port")),
+        ({"smtp": {"prt": 25}}, ("smtp.prt", "unknown key", "port?")),
         ({"margins": [{"smtp": {}}]}, ("margins[0]: smtp", "out of margins")),
         (
             {"margins": [{}, {"completion_email_address": ""}]},
