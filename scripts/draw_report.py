@@ -10,11 +10,11 @@ from margin_cache.process import run
 def main(arguments: argparse.Namespace) -> int:
     # Imported here, so that an interrupt meanwhile is no traceback either.
     from margin_cache.margin.model import load_margin
-    from margin_cache.report.write import write_report
+    from margin_cache.report.page import write_report
 
     margin = load_margin(arguments.margin)
-    figures = write_report(margin)
-    print(f"{margin.files.report_page}: {len(figures)} figures", file=sys.stderr)
+    write_report(margin)
+    print(margin.files.report_page, file=sys.stderr)
     return 0
 
 

@@ -1,142 +1,140 @@
 """`snakemake report` draws a margin's report, and Snakemake's own report shows its figures."""
 
-import json
+import os
 import re
 import shutil
+import subprocess
 from pathlib import Path
 
 import pytest
 import yaml
 from margin_cache.margin.paths import FIGURES
-from support.demo_reports import make_demo_reports
 from support.margins import tree_digest
 from support.once import once
 from support.paths import ROOT
 from support.small_skies import small_catalog
 from support.workflow_runs import run_workflow
 
+BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser"))), None)
+
+# Writes the widths of all images into the document when they are loaded, and fails.
+LOOK = """<script>window.addEventListener("load", () => {
+    document.body.dataset.widths = [...document.images].map(image => image.naturalWidth).join();
+    unknown();
+});</script>"""
+
 NOTHING = "Nothing to be done"
+REPORT = Path("results/sky_600arcs_report")
+MARGIN = Path("results/sky_600arcs")
 
 
-@pytest.fixture(scope="module")
-def reported(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A directory in which `snakemake report` has made a margin and its report."""
-    directory = tmp_path_factory.mktemp("report")
+def make_report(directory: Path) -> None:
     catalog = small_catalog(directory / "sky", rows=600, max_rows=100)
     config = {"input_catalog_path": catalog, "margin_threshold": 600.0, "partitions_per_job": 4}
     run = run_workflow(directory / "run", "report", config=config, check=True)
-    assert "report: results/sky_600arcs_report/index.html" in run.stdout.splitlines()
-    return directory / "run"
+    assert f"report: {REPORT}/index.html" in run.stdout.splitlines()
 
 
-def report_files(directory: Path) -> set[str]:
-    return {path.name for path in (directory / "results/sky_600arcs_report").iterdir()}
+@pytest.fixture
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A directory in which `snakemake report` has made a margin and its report."""
+    return once(tmp_path_factory, "reported", make_report) / "run"
 
 
-def test_margin_and_report_are_made(reported: Path):
-    assert (reported / "results/sky_600arcs/partition_info.csv").exists()
+@pytest.fixture
+def reported(made: Path, tmp_path: Path) -> Path:
+    """A copy of that directory."""
+    return Path(shutil.copytree(made, tmp_path / "run"))
+
+
+def figures_of(directory: Path) -> dict[str, str]:
+    digests = tree_digest(directory / REPORT)
+    return {name: digest for name, digest in digests.items() if name.endswith(("png", "svg"))}
+
+
+def test_margin_and_report_are_made_once_and_snakemakes_own_report_shows_them(reported: Path):
+    assert (reported / MARGIN / "partition_info.csv").exists()
     pictures = {f"{name}.{kind}" for name in FIGURES for kind in ("png", "svg")}
-    assert report_files(reported) == {"index.html", "made_from.json", "report.log", *pictures}
-    page = (reported / "results/sky_600arcs_report/index.html").read_text(encoding="utf-8")
-    assert page.count('src="data:image/png;base64,') == len(FIGURES)
-    references = set(re.findall(r'(?:src|href)="([^"]*)"', page))
-    assert {link for link in references if not link.startswith("data:")} == pictures
-    # Each stage has its costs.
+    assert set(tree_digest(reported / REPORT)) == {
+        *("index.html", "made_from.json", "report.log", *pictures)
+    }
+    page = (reported / REPORT / "index.html").read_text(encoding="utf-8")
+    # The jobs have their costs: a table, and a figure since there are several.
     for stage in ("Mapping", "Reducing", "Finishing"):
-        assert re.search(rf"<tr><td>{stage}</td>\s<td class=\"number\">\d+</td>", page)
+        assert re.search(rf"<tr><td>{stage}</td>\s<td>\d+</td>", page)
+    assert page.count('src="data:image/png;base64,') == len(FIGURES) + 1
 
-
-def test_a_deleted_margin_is_made_again_even_if_its_report_exists(reported: Path, tmp_path: Path):
-    copy = tmp_path / "run"
-    shutil.copytree(reported, copy)
-    shutil.rmtree(copy / "results/sky_600arcs")
-    run_workflow(copy, "report", check=True)
-    assert (
-        tree_digest(copy / "results/sky_600arcs").keys()
-        == tree_digest(reported / "results/sky_600arcs").keys()
-    )
-
-
-def test_a_report_is_drawn_again_only_after_a_change_of_margin_or_audit(reported: Path):
-    before = tree_digest(reported / "results/sky_600arcs_report")
-    for target in ([], ["report"], ["all"]):
-        assert NOTHING in run_workflow(reported, *target, check=True).stdout
-    audit = reported / "results/sky_600arcs_audit/audit.json"
-    audit.parent.mkdir()
-    audit.write_text(json.dumps({"verdict": "3 rows are missing"}))
-    run = run_workflow(reported, "report", check=True)
-    assert "Drawing the report of sky_600arcs" in run.stdout
-    assert "3 rows are missing" in (reported / "results/sky_600arcs_report/index.html").read_text()
-    shutil.rmtree(audit.parent)
-    run_workflow(reported, "report", check=True)
-    assert NOTHING in run_workflow(reported, "report", check=True).stdout
-    after = tree_digest(reported / "results/sky_600arcs_report")
-    for changing in ("report.log", "made_from.json"):
-        before.pop(changing), after.pop(changing)
-    assert after == before
-
-
-def test_snakemakes_own_report_shows_the_figures_and_all_jobs(reported: Path):
     before = tree_digest(reported / "results")
-    run = run_workflow(reported, "--report", "report.html", check=True)
-    for name in FIGURES:
-        assert f"Adding {name}.png" in run.stdout
-    page = (reported / "report.html").read_text(encoding="utf-8")
-    for rule in ("map_partitions", "reduce_margins", "finish_margin", "draw_report"):
-        assert rule in page
+    for target in ([], ["report"]):
+        assert NOTHING in run_workflow(reported, *target, check=True).stdout
+    run_workflow(reported, "--report", "report.html", check=True)
+    report = (reported / "report.html").read_text(encoding="utf-8")
+    for text in ("map_partitions", "finish_margin", "Margin sky_600arcs", *FIGURES.values()):
+        assert text in report
     summary = run_workflow(reported, "--summary", check=True).stdout
     for word in ("map_partitions", "reduce_margins", "finish_margin", "orders.png"):
         assert word in summary
     pending = [line for line in summary.splitlines() if "update pending" in line]
     assert all("sky_600arcs_report" in line for line in pending)
+    assert NOTHING in run_workflow(reported, "-n", check=True).stdout
     assert tree_digest(reported / "results") == before
 
 
-def test_a_report_is_redrawn_after_its_page_was_deleted(reported: Path):
-    margin = tree_digest(reported / "results/sky_600arcs")
-    (reported / "results/sky_600arcs_report/index.html").unlink()
+def test_a_deleted_page_is_drawn_again_also_without_intermediate_files(reported: Path):
+    margin, figures = tree_digest(reported / MARGIN), figures_of(reported)
+    (reported / REPORT / "index.html").unlink()
+    shutil.rmtree(reported / "intermediate")
     dry = run_workflow(reported, "report", "-n", check=True)
     assert re.search(r"(?m)^draw_report +1$", dry.stdout)
     assert "finish_margin" not in dry.stdout
     run = run_workflow(reported, "report", check=True)
-    assert "report: results/sky_600arcs_report/index.html" in run.stdout.splitlines()
-    assert tree_digest(reported / "results/sky_600arcs") == margin
-    assert NOTHING in run_workflow(reported, "report", check=True).stdout
-
-
-def test_a_dry_run_or_summary_adds_no_job(reported: Path):
-    assert NOTHING in run_workflow(reported, "-n", check=True).stdout
-    run_workflow(reported, "--summary", check=True)
-    assert NOTHING in run_workflow(reported, check=True).stdout
-
-
-def test_delete_all_output_keeps_the_margin(reported: Path, tmp_path: Path):
-    copy = tmp_path / "run"
-    shutil.copytree(reported, copy)
-    before = tree_digest(copy / "results"), tree_digest(copy / "intermediate")
-    run_workflow(copy, "--delete-all-output", check=True)
-    assert (tree_digest(copy / "results"), tree_digest(copy / "intermediate")) == before
-
-
-def test_without_intermediate_files_costs_are_unknown(reported: Path, tmp_path: Path):
-    copy = tmp_path / "run"
-    shutil.copytree(reported, copy)
-    shutil.rmtree(copy / "intermediate")
-    shutil.rmtree(copy / "results/sky_600arcs_report")
-    empty = run_workflow(copy, "--report", "empty.html", check=True)
-    assert "Adding" not in empty.stdout
-    margin = tree_digest(copy / "results/sky_600arcs")
-    run_workflow(copy, "report", check=True)
-    assert tree_digest(copy / "results/sky_600arcs") == margin
-    page = (copy / "results/sky_600arcs_report/index.html").read_text(encoding="utf-8")
+    assert f"report: {REPORT}/index.html" in run.stdout.splitlines()
+    page = (reported / REPORT / "index.html").read_text(encoding="utf-8")
     assert "Unknown: the benchmark files were deleted." in page
-    assert "Adding orders.png" in run_workflow(copy, "--report", "full.html", check=True).stdout
+    assert (tree_digest(reported / MARGIN), figures_of(reported)) == (margin, figures)
+    # Snakemake's report of a directory that has no intermediate files.
+    assert "Adding orders.png" in run_workflow(reported, "--report", "a.html", check=True).stdout
+    # A report without its margin: the margin is made again, and then its report.
+    shutil.rmtree(reported / MARGIN)
+    dry = run_workflow(reported, "report", "-n", check=True)
+    assert re.search(r"(?m)^finish_margin +1$", dry.stdout)
+    assert re.search(r"(?m)^draw_report +1$", dry.stdout)
 
 
-def test_reports_of_several_margins_of_both_formats(tmp_path_factory: pytest.TempPathFactory):
-    results = once(tmp_path_factory, "demo_reports", make_demo_reports) / "results"
-    for name in ("hipparcos_600arcs_report", "hipparcos_hats_5arcs_report"):
-        assert (results / name / "partition.png").stat().st_size > 10_000
+def test_delete_all_output_keeps_the_margin(reported: Path):
+    before = tree_digest(reported / "results"), tree_digest(reported / "intermediate")
+    run_workflow(reported, "--delete-all-output", check=True)
+    assert (tree_digest(reported / "results"), tree_digest(reported / "intermediate")) == before
+
+
+def browse(page: Path, profile: Path) -> tuple[str, str]:
+    """The document that a browser makes of a page, and its console messages."""
+    if BROWSER is None:
+        if os.environ.get("CI") == "true":
+            pytest.fail("there is no chromium")
+        pytest.skip("there is no chromium")
+    options = ["--headless", "--no-sandbox", "--disable-gpu", "--enable-logging=stderr"]
+    finished = subprocess.run(
+        [BROWSER, *options, f"--user-data-dir={profile}", "--dump-dom", page.as_uri()],
+        capture_output=True,
+        encoding="utf-8",
+        errors="replace",
+        timeout=120,
+    )
+    messages = [line for line in finished.stderr.splitlines() if "CONSOLE" in line]
+    return finished.stdout, "\n".join(messages)
+
+
+def test_a_browser_shows_every_figure_of_a_page_that_was_mailed(made: Path, tmp_path: Path):
+    text = (made / REPORT / "index.html").read_text(encoding="utf-8")
+    mailed = tmp_path / "mailed.html"
+    mailed.write_text(text.replace("</body>", f"{LOOK}</body>"), encoding="utf-8")
+    document, messages = browse(mailed, tmp_path)
+    widths = re.search(r'data-widths="([\d,]*)"', document)[1].split(",")
+    assert len(widths) == len(FIGURES) + 1
+    assert min(map(int, widths)) > 1000
+    # The last message is of the script, and shows that others would be noticed.
+    assert "unknown is not defined" in messages and messages.count("CONSOLE") == 1
 
 
 def test_the_environment_of_the_report_has_the_same_versions():

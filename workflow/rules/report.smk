@@ -1,5 +1,8 @@
 # Reports of finished margins: `snakemake report` draws those that are missing or older than their
 # margin, and Snakemake's own report shows them.
+report: "../report/workflow.rst"
+
+
 rule report:
     input:
         pages=reports.pages,
@@ -9,12 +12,7 @@ rule draw_report:
     input:
         sources=reports.sources,
     output:
-        page=paths.REPORT_PAGE,
-        figures=report(
-            expand(paths.FIGURE, figure=paths.FIGURES, allow_missing=True),
-            caption="../report/figure.rst",
-            category="{report_dir}",
-        ),
+        **reports.files(report),
     log:
         paths.REPORT_LOG,
     # A job on a cluster finds older plans of the same settings too, which have the same report.

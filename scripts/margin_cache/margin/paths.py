@@ -34,8 +34,14 @@ REPORT_PAGE = "{report_dir}/index.html"
 FIGURE = "{report_dir}/{figure}.png"
 REPORT_LOG = "{report_dir}/report.log"
 
-FIGURES = ("orders", "margin_rows", "margin_share", "histograms", "costs", "partition")
-"""Names of the figures of a report."""
+FIGURES = {
+    "orders": "Orders of the partitions",
+    "margin_rows": "Margin rows of each pixel",
+    "margin_share": "Margin rows in percent of the partition's own rows",
+    "histograms": "Rows and sizes of the margin's files",
+    "partition": "A partition with its margin, and one of its borders",
+}
+"""Names and titles of the figures of a report."""
 
 PROVENANCE = PROVENANCE_INFO
 

@@ -10,10 +10,12 @@ from email.policy import SMTP
 from pathlib import Path
 from textwrap import indent
 
+from margin_cache.catalog.formats import format_of
 from margin_cache.margin.disk_space import Place
+from margin_cache.margin.model import Margin
 from margin_cache.notification.failures import Job, cause, causes, last_lines
 from margin_cache.planning.forecast import Forecast
-from margin_cache.storage.files import size_text
+from margin_cache.storage.files import read_json, size_text
 from margin_cache.storage.urls import is_url
 
 _MAX_NAMES = 3  # margins named in a subject
@@ -53,6 +55,34 @@ class MarginStatus:
     cell_order: int | None = None
     format: str = "hats"
     collection: str = ""
+
+
+def margin_status(margin: Margin, is_pending: bool = True) -> MarginStatus:
+    """Return what is said about a margin; one that is not pending was complete before the run."""
+    done, parameters, files = read_json(margin.done_file), margin.plan.parameters, margin.files
+    info = parameters.catalog
+    return MarginStatus(
+        name=margin.name,
+        location=files.location,
+        catalog=margin.settings.input_catalog_path,
+        threshold=parameters.threshold,
+        is_complete=done is not None or not is_pending,
+        was_complete=not is_pending,
+        rows=done["rows"] if done else None,
+        files=done["files"] if done else None,
+        cell_order=None if parameters.fine_filtering else parameters.margin_order,
+        format=info.format,
+        collection=_collection(margin),
+    )
+
+
+def _collection(margin: Margin) -> str:
+    """Return the directory or URL of the collection that lists a margin; empty if none does."""
+    info, files = margin.plan.parameters.catalog, margin.files
+    directory = format_of(info).collection_of(info, files.output_dir)
+    if directory is None:
+        return ""
+    return files.url.rpartition("/")[0] if files.url else str(directory)
 
 
 # --- the terminal --------------------------------------------------------------------------------
@@ -133,10 +163,10 @@ def _finished(margin: MarginStatus) -> list[str]:
     lines = [f"{margin.location}: {margin.rows} rows in {margin.files} files, {_extent(margin)}"]
     if margin.collection:
         lines.append(f"  listed in the collection {margin.collection}")
-    return [*lines, f"  to open it in Python: {_open_command(margin)}"]
+    return [*lines, f"  to open it in Python: {open_command(margin)}"]
 
 
-def _open_command(margin: MarginStatus) -> str:
+def open_command(margin: MarginStatus) -> str:
     """Return the Python call that opens a margin."""
     location = f'"{_absolute(margin.location)}"'
     if margin.format == "hipscat":
@@ -240,7 +270,7 @@ def _describe_margin(margin: MarginStatus) -> str:
     if margin.was_complete:
         lines.append("made by an earlier run")
     elif margin.is_complete:
-        lines.append(f"open it with {_open_command(margin)}")
+        lines.append(f"open it with {open_command(margin)}")
     state = "" if margin.is_complete else ", which is not finished"
     return _section(f"Margin {margin.name}{state}", lines)
 

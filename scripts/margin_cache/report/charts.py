@@ -1,31 +1,71 @@
-"""Histograms of a margin's files, and the costs of the stages."""
+"""Sky maps, histograms of a margin's files, and the costs of the stages."""
 
 from collections.abc import Sequence
 
 import numpy as np
+from matplotlib.colors import Normalize
 from matplotlib.ticker import MaxNLocator
+from numpy.typing import NDArray
 
-from margin_cache.report.data import ReportData, StageCosts
-from margin_cache.report.style import (
+from margin_cache.figures.sky import (
+    MAP_HEIGHT,
+    colour_bar,
+    draw_sky,
+    log_norm,
+    order_norm,
+)
+from margin_cache.figures.style import (
     MARGIN,
     PRIMARY,
     RenderedFigure,
     new_figure,
-    placeholder_figure,
     plain_ticks,
     render,
 )
+from margin_cache.margin.paths import FIGURES
+from margin_cache.report.data import ReportData, StageCosts
 
+_FRAMES = {"equatorial": "C", "galactic": "G"}
 _BINS = 24
 _LOG_RATIO = 5  # of the largest to the smallest value, from which on an axis is logarithmic
 _JITTER = 0.28  # of the points of a stage, so that they do not hide one another
 _COLOURS = (PRIMARY, MARGIN, "#4d4d4d")
 
 
+def draw_maps(data: ReportData) -> list[RenderedFigure]:
+    """Draw maps of the orders of partitions, of margin rows, and of their ratio to own rows."""
+    rows = np.where(data.margin_rows > 0, data.margin_rows, np.nan)
+    share = 100 * rows / np.where(data.primary_rows > 0, data.primary_rows, np.nan)
+    orders = np.where(data.is_negative, np.nan, data.orders)
+    return [
+        _draw_map(data, "orders", orders, order_norm(orders), "order", "outside the catalog"),
+        _draw_map(data, "margin_rows", rows, log_norm(rows), "rows", "no margin rows"),
+        _draw_map(
+            data,
+            "margin_share",
+            share,
+            log_norm(share),
+            "%",
+            "no margin rows, or no rows of its own",
+        ),
+    ]
+
+
+def _draw_map(
+    data: ReportData, name: str, values: NDArray[np.float64], norm: Normalize, unit: str, grey: str
+) -> RenderedFigure:
+    figure, panels = new_figure(MAP_HEIGHT, len(_FRAMES))
+    for axes, (title, frame) in zip(panels, _FRAMES.items(), strict=True):
+        mapping = draw_sky(axes, data.orders, data.pixels, values, norm, frame)
+        axes.set_title(title)
+    colour_bar(figure, mapping, panels, unit)
+    return render(figure, name, FIGURES[name], f"Grey: {grey}. East is left.")
+
+
 def draw_histograms(data: ReportData) -> RenderedFigure:
     """Draw histograms of the numbers of rows and the sizes of a margin's files."""
     has_file = data.margin_bytes > 0
-    figure, (rows, sizes) = new_figure(14, 4.6, 2)
+    figure, (rows, sizes) = new_figure(4, 2)
     for axes, values, label in (
         (rows, data.margin_rows[has_file].astype(float), "rows of a file"),
         (sizes, data.margin_bytes[has_file] / 1000, "size of a file (kB)"),
@@ -45,15 +85,14 @@ def draw_histograms(data: ReportData) -> RenderedFigure:
         axes.set_xlabel(label)
         axes.set_ylabel("files")
     caption = f"The {int(has_file.sum())} files of the margin."
-    return render(figure, "histograms", "Rows and sizes of the margin's files", caption)
+    return render(figure, "histograms", FIGURES["histograms"], caption)
 
 
-def draw_costs(costs: Sequence[StageCosts]) -> RenderedFigure:
-    """Draw time and memory of the jobs of each stage."""
-    title = "Time and memory of the jobs"
-    if not costs:
-        return placeholder_figure("costs", title, "Unknown: the benchmark files were deleted.")
-    figure, panels = new_figure(14, 1.6 + 0.9 * len(costs), 2)
+def draw_costs(costs: Sequence[StageCosts]) -> RenderedFigure | None:
+    """Draw time and memory of the jobs of each stage; None if no stage has several jobs."""
+    if all(len(stage.seconds) == 1 for stage in costs):
+        return None
+    figure, panels = new_figure(0.8 + 0.7 * len(costs), 2)
     rng = np.random.default_rng(1)
     for axes, label, values in (
         (panels[0], "seconds of a job", [stage.seconds for stage in costs]),
@@ -69,4 +108,4 @@ def draw_costs(costs: Sequence[StageCosts]) -> RenderedFigure:
         axes.set_xlim(left=0)
         axes.set_xlabel(label)
     caption = "Each point is a job, each line a median. The memory of very short jobs is unknown."
-    return render(figure, "costs", title, caption)
+    return render(figure, "costs", "Time and memory of the jobs", caption)

@@ -11,18 +11,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from margin_cache.catalog.partitions import partition_files
+from margin_cache.config.model import MarginSettings
 from margin_cache.errors import MarginCacheError
 from margin_cache.healpix.nested import Ints
 from margin_cache.margin.existing_output import read_provenance
-from margin_cache.margin.model import Margin
+from margin_cache.margin.model import Margin, settings_as_json
 from margin_cache.margin.paths import PROVENANCE, REPORT_LOG, PlanFiles
+from margin_cache.notification.messages import margin_status, open_command
 from margin_cache.storage.files import file_digest, read_json
 from margin_cache.storage.parquet_files import open_parquet
 
 _READERS = 16  # threads
-
-_NO_PARAMETERS = ("files", "packages", "smtp")
-"""Entries of a provenance that are not parameters."""
 
 _STAGES = {
     "Mapping": "map_partitions",
@@ -44,7 +43,11 @@ class ReportData:
         primary_rows: Rows of the partition; 0 for negative pixels.
         margin_rows: Rows of the margin.
         margin_bytes: Size of the margin's file; 0 without a file.
-        parameters: Parameters of the margin, by their keys in the configuration.
+        cell_order: Order of the cells of a coarse margin; None for an exact one.
+        date: Day on which the margin was made.
+        open_command: Python call that opens it.
+        changed: Parameters of the margin that differ from their defaults, by their keys.
+        defaults: The other parameters.
         versions: Versions of the packages that made it.
         audit: Single values of `audit.json`; None without an audit.
     """
@@ -57,7 +60,11 @@ class ReportData:
     primary_rows: Ints
     margin_rows: Ints
     margin_bytes: Ints
-    parameters: Mapping[str, Any]
+    cell_order: int | None
+    date: str
+    open_command: str
+    changed: Mapping[str, Any]
+    defaults: Mapping[str, Any]
     versions: Mapping[str, str]
     audit: Mapping[str, Any] | None
 
@@ -92,16 +99,23 @@ def read_report_data(margin: Margin) -> ReportData:
     with ThreadPoolExecutor(_READERS) as threads:
         partition_rows = np.array(list(threads.map(_count_rows, partitions)), dtype=np.int64)
         margin_rows = np.array(list(threads.map(_count_rows, files)), dtype=np.int64)
+    status = margin_status(margin)
+    defaults = {**settings_as_json(MarginSettings()), "output_artifact_name": margin.name}
+    parameters = {key: provenance[key] for key in defaults if key in provenance}
     return ReportData(
         name=margin.name,
-        threshold=plan.parameters.threshold,
+        threshold=status.threshold,
+        cell_order=status.cell_order,
+        date=read_json(output_dir / PROVENANCE)["generation_date"].replace(".", "-"),
+        open_command=open_command(status),
         orders=plan.destination_orders,
         pixels=plan.destination_pixels,
         is_negative=is_negative,
         primary_rows=np.where(is_negative, 0, partition_rows[partition_of_pixel]),
         margin_rows=margin_rows,
         margin_bytes=np.array([listed[n][0] if n in listed else 0 for n in names], dtype=np.int64),
-        parameters={k: value for k, value in provenance.items() if k not in _NO_PARAMETERS},
+        changed={key: value for key, value in parameters.items() if value != defaults[key]},
+        defaults={key: value for key, value in parameters.items() if value == defaults[key]},
         versions=provenance.get("packages", {}),
         audit=_read_audit(margin.files.audit_file),
     )

@@ -1,17 +1,49 @@
-"""The page of a report: one HTML file with the figures in it, which needs no other file."""
+"""The page of a report, one HTML file that needs no other file, and all files of a report."""
 
+import json
 from base64 import b64encode
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from margin_cache.report.data import ReportData, StageCosts
-from margin_cache.report.style import RenderedFigure
-from margin_cache.storage.files import size_text
+from margin_cache.figures.style import RenderedFigure, write_figure
+from margin_cache.margin.model import Margin
+from margin_cache.margin.output import use_output_listing
+from margin_cache.margin.remote_input import use_catalog_listing
+from margin_cache.report.charts import draw_costs, draw_histograms, draw_maps
+from margin_cache.report.data import (
+    ReportData,
+    StageCosts,
+    read_costs,
+    read_report_data,
+    sources_state,
+)
+from margin_cache.report.zoom import draw_partition
+from margin_cache.storage.files import size_text, write_json, write_text
 
 _MAX_LARGEST = 10  # files in the table of the largest ones
+
+
+def write_report(margin: Margin) -> None:
+    """Write the page and the figures of a finished margin.
+
+    Raises:
+        MarginCacheError: The margin is not finished, or a file cannot be read.
+    """
+    if margin.plan.parameters.catalog.url:
+        use_catalog_listing(margin.plan, margin.files)
+    if margin.files.url:
+        use_output_listing(margin.files)
+    state = sources_state(margin)
+    data = read_report_data(margin)
+    figures = [*draw_maps(data), draw_histograms(data), draw_partition(margin, data)]
+    for figure in figures:
+        write_figure(figure, margin.files.report_dir)
+    write_text(margin.files.report_page, page_text(data, figures, read_costs(margin.files)))
+    write_json(margin.files.report_state, state)
 
 
 def page_text(
@@ -24,8 +56,16 @@ def page_text(
     environment.filters["base64"] = lambda image: b64encode(image).decode()
     environment.filters["number"] = lambda value: f"{int(value):,}"
     environment.filters["size"] = lambda value: size_text(int(value))
+    environment.filters["value"] = lambda value: (
+        value if value and isinstance(value, str) else json.dumps(value)
+    )
     by_rows = np.argsort(-data.margin_rows, kind="stable")
     largest = by_rows[data.margin_rows[by_rows] > 0][:_MAX_LARGEST]
     return environment.get_template("page.html").render(
-        data=data, figures=figures, costs=costs, largest=largest.tolist()
+        data=data,
+        figures=figures,
+        costs=costs,
+        costs_figure=draw_costs(costs),
+        largest=largest.tolist(),
+        now=f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC",
     )

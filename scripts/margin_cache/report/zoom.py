@@ -1,19 +1,17 @@
-"""One partition with the rows of its margin."""
+"""One partition with the rows of its margin, and a zoom at its border."""
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import healpy
 import numpy as np
 import pyarrow.parquet as pq
+from matplotlib.patches import Patch, Rectangle
 from numpy.typing import NDArray
 
 from margin_cache.catalog.partitions import partition_files
-from margin_cache.healpix.nested import Ints, Pixel
-from margin_cache.margin.model import Margin
-from margin_cache.parquet.footers import column_ranges
-from margin_cache.report.data import ReportData
-from margin_cache.report.style import (
+from margin_cache.figures.style import (
     MARGIN,
     OTHER,
     PRIMARY,
@@ -22,6 +20,11 @@ from margin_cache.report.style import (
     placeholder_figure,
     render,
 )
+from margin_cache.healpix.nested import ARCSEC_PER_RADIAN, Ints, Pixel, resolution
+from margin_cache.margin.model import Margin
+from margin_cache.margin.paths import FIGURES
+from margin_cache.parquet.footers import column_ranges
+from margin_cache.report.data import ReportData
 from margin_cache.storage.local_listing import fetch_ranges
 from margin_cache.storage.parquet_files import open_parquet
 
@@ -29,94 +32,187 @@ _NAME = "partition"
 _MAX_POINTS = 20_000  # of a plot
 _MAX_OUTLINES = 400
 _MAX_FILES = 16  # of other partitions
-_POLAR_LATITUDE = 60  # deg
+_STEPS, _FINE_STEPS = 32, 4096  # of a side of an outline; in the zoom
+_ZOOM = 3  # thresholds from the centre of the zoom to its sides
+_GRID = 240  # points of a side of a window
+_AREA = "#fbe3d6"
+_UNITS = {"arcsec": 1.0, "arcmin": 60.0, "deg": 3600.0}
 
-Points = NDArray[np.float64]
-"""Right ascensions and declinations in degrees, shape (2, n)."""
+Floats = NDArray[np.float64]
+"""Unit vectors of shape (n, 3), or coordinates in a window of shape (2, n)."""
+
+
+@dataclass(frozen=True)
+class Window:
+    """A square of the sky, in Lambert's equal-area projection.
+
+    Attributes:
+        basis: unit vectors to the east, to the north, and to the centre.
+        half: half of a side, in arcsec.
+    """
+
+    basis: Floats
+    half: float
+
+    def project(self, vectors: Floats) -> Floats:
+        """Return the offsets from the centre to the east and north, in arcsec."""
+        east, north, centre = self.basis @ vectors.T
+        return np.array([east, north]) * np.sqrt(2 / (1 + centre)) * ARCSEC_PER_RADIAN
+
+    def unproject(self, offsets: Floats) -> Floats:
+        scaled = offsets / ARCSEC_PER_RADIAN
+        squares = np.minimum((scaled**2).sum(axis=0), 4)
+        east, north = scaled * np.sqrt(1 - squares / 4)
+        return np.transpose([east, north, 1 - squares / 2]) @ self.basis
+
+
+def window_at(centre: Floats, half: float) -> Window:
+    east = np.cross([0, 0, 1], centre)
+    east = east / np.linalg.norm(east) if east.any() else np.array([0.0, 1, 0])
+    return Window(np.array([east, np.cross(centre, east), centre]), half)
 
 
 def choose_partition(data: ReportData) -> int | None:
     """Return the number of the destination to draw, or None if no partition has margin rows.
 
-    Partitions near the poles come last, as right ascensions distort them. Of the others it is one
-    of the smallest, whose margin is relatively widest, and of these the one with most margin rows.
+    It is one of the smallest, whose margin is relatively widest, and of these the one with most
+    margin rows.
     """
-    latitudes = healpy.pix2ang(2**data.orders, data.pixels, nest=True, lonlat=True)[1]
     is_suitable = ~data.is_negative & (data.margin_rows > 0)
     if not is_suitable.any():
         return None
-    is_away_from_poles = np.abs(latitudes) < _POLAR_LATITUDE
-    return int(np.lexsort((data.margin_rows, data.orders, is_away_from_poles, is_suitable))[-1])
+    return int(np.lexsort((data.margin_rows, data.orders, is_suitable))[-1])
+
+
+def choose_border(pixel: Pixel, margin_rows: Floats, threshold: float) -> Window:
+    """Return a window at the border of a pixel, where its margin has most rows."""
+    order = next((n for n in range(29) if resolution(n) < _ZOOM * threshold), 29)
+    cells = healpy.vec2pix(2**order, *margin_rows.T, nest=True)
+    _, inverse, counts = np.unique(cells, return_inverse=True, return_counts=True)
+    place = margin_rows[np.argmax(counts[inverse])]
+    outline = _outline(pixel, _FINE_STEPS)
+    return window_at(outline[np.argmax(outline @ place)], _ZOOM * threshold)
 
 
 def draw_partition(margin: Margin, data: ReportData) -> RenderedFigure:
-    """Draw the partition of `choose_partition` and its margin."""
+    """Draw the partition of `choose_partition` and its margin, and a zoom at its border."""
     number = choose_partition(data)
     if number is None:
-        title = "A partition and its margin"
-        return placeholder_figure(_NAME, title, "No partition has margin rows.")
+        return placeholder_figure(_NAME, FIGURES[_NAME], "No partition has margin rows.")
     plan, info = margin.plan, margin.plan.parameters.catalog
     pixel = plan.destination(number)
     columns = [info.ra_column, info.dec_column]
-    own = np.hstack([_positions(file, columns) for file in partition_files(info, pixel)])
-    margin_points = _positions(margin.files.output_dir / plan.margin_path(number), columns)
-    outline = _outline(pixel)
-    reference = float(outline[0, 0])
 
-    def unwrap(points: Points) -> Points:
-        """Return points with right ascensions within 180 degrees of the reference."""
-        return np.array([(points[0] - reference + 180) % 360 - 180 + reference, points[1]])
+    def rows_of(partitions: Ints) -> Floats:
+        pixels = map(plan.destination, partitions)
+        files = [file for pixel in pixels for file in partition_files(info, pixel)]
+        return np.concatenate([np.empty((0, 3)), *(_vectors(file, columns) for file in files)])
 
-    outline = unwrap(outline)
-    size = np.ptp(outline, axis=1)
-    centre = (outline.min(axis=1) + outline.max(axis=1)) / 2
-    margin_width = data.threshold / 3600 / np.array([np.cos(np.deg2rad(centre[1])), 1])
-    half = np.maximum(0.5 * size + 1.6 * margin_width, 0.58 * size)
-    neighbours = _nearest(data, number)
-    figure, (axes,) = new_figure(9, 8)
-    for partition in neighbours[~data.is_negative[neighbours]][1 : _MAX_FILES + 1]:
-        for file in partition_files(info, plan.destination(partition)):
-            points = unwrap(_positions(file, columns))
-            is_visible = (np.abs(points.T - centre) < half).all(axis=1)
-            axes.plot(*_thinned(points[:, is_visible]), ".", color=OTHER, ms=4, zorder=1)
-    axes.plot([], [], ".", color=OTHER, ms=4, label="other rows")
-    axes.plot(*unwrap(_thinned(own)), ".", color=PRIMARY, ms=5, label="rows of the partition")
-    axes.plot(*unwrap(_thinned(margin_points)), "o", color=MARGIN, ms=5, label="rows of its margin")
-    for neighbour in neighbours[:_MAX_OUTLINES]:
-        edge = unwrap(_outline(plan.destination(neighbour)))
-        if np.abs(np.diff(edge[0])).max() < 180:
-            axes.plot(*edge, color="0.5", lw=1)
-    axes.plot(*outline, color=PRIMARY, lw=2.2)
-    axes.set_xlim(centre[0] + half[0], centre[0] - half[0])
-    axes.set_ylim(centre[1] - half[1], centre[1] + half[1])
-    axes.set_aspect(1 / np.cos(np.deg2rad(centre[1])))
-    axes.set_xlabel("right ascension (deg)")
-    axes.set_ylabel("declination (deg)")
-    axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1), ncols=3, frameon=False, markerscale=2)
-    title = (
-        f"Order {pixel.order}, pixel {pixel.number}, with its margin of {data.threshold:g} arcsec"
+    nearest = _nearest(data, number)
+    own = rows_of(nearest[:1])
+    margin_rows = _vectors(margin.files.output_dir / plan.margin_path(number), columns)
+    layers = {
+        "other rows": (rows_of(nearest[1:][~data.is_negative[nearest[1:]]][:_MAX_FILES]), OTHER, 4),
+        "rows of the partition": (own, PRIMARY, 5),
+        "rows of its margin": (margin_rows, MARGIN, 7),
+    }
+    corners = healpy.boundaries(2**pixel.order, pixel.number, nest=True).T
+    centre = corners.sum(axis=0) / np.linalg.norm(corners.sum(axis=0))
+    extent = np.abs(window_at(centre, 0).project(corners)).max()
+    whole = window_at(centre, max(1.15 * extent, extent + 1.6 * data.threshold))
+    zoom = choose_border(pixel, margin_rows, data.threshold)
+    figure, panels = new_figure(7.8, 2)
+    for axes, window, steps, outlines in (
+        (panels[0], whole, _STEPS, _MAX_OUTLINES),
+        (panels[1], zoom, _FINE_STEPS, _MAX_FILES),
+    ):
+        fill_area(axes, window, pixel, _outline(pixel, steps), data.threshold)
+        for other in nearest[:outlines]:
+            _draw_line(axes, window, _outline(plan.destination(other), steps), "0.5", 1)
+        _draw_line(axes, window, _outline(pixel, steps), PRIMARY, 2.2)
+        for label, (vectors, colour, size) in layers.items():
+            _draw_rows(axes, window, vectors, color=colour, ms=size, label=label)
+        _label_axes(axes, window)
+    panels[0].set_title(f"order {pixel.order}, pixel {pixel.number}")
+    panels[1].set_title("one of its borders (the black square)")
+    _draw_square(panels[0], whole, zoom)
+    handles = [*panels[0].get_legend_handles_labels()[0], Patch(color=_AREA, label="margin")]
+    figure.legend(handles=handles, loc="outside upper center", ncols=4, frameon=False)
+    caption = (
+        f"{len(own):,} rows, {len(margin_rows):,} in the margin of {data.threshold:g} arcsec. "
+        "Lines: boundaries of pixels."
     )
-    rows = f"{own.shape[1]} rows, {margin_points.shape[1]} in the margin."
-    return render(figure, _NAME, title, f"{rows} Lines: boundaries of pixels.")
+    return render(figure, _NAME, FIGURES[_NAME], caption)
 
 
-def _positions(path: Path, columns: list[str]) -> Points:
+def _vectors(path: Path, columns: list[str]) -> Floats:
     fetch_ranges(path, column_ranges(open_parquet(path), columns))
     table: Any = pq.ParquetFile(path).read(columns)
-    return np.array([table[column].to_numpy() for column in columns], dtype=np.float64)
+    positions = [table[column].to_numpy().astype(np.float64) for column in columns]
+    return healpy.ang2vec(*positions, lonlat=True).reshape(-1, 3)
 
 
-def _thinned(points: Points) -> Points:
-    """Return every n-th point, so that fewer than twice _MAX_POINTS are left."""
-    return points[:, :: max(1, points.shape[1] // _MAX_POINTS)]
-
-
-def _outline(pixel: Pixel) -> Points:
-    corners = healpy.boundaries(2**pixel.order, pixel.number, step=64, nest=True)
-    return np.array(healpy.vec2ang(np.hstack([corners, corners[:, :1]]).T, lonlat=True))
+def _outline(pixel: Pixel, steps: int) -> Floats:
+    outline = healpy.boundaries(2**pixel.order, pixel.number, step=steps, nest=True).T
+    return np.concatenate([outline, outline[:1]])
 
 
 def _nearest(data: ReportData, number: int) -> Ints:
     """Return all destinations, sorted by the distance of their centres; the given one is first."""
     centres = np.transpose(healpy.pix2vec(2**data.orders, data.pixels, nest=True))
     return np.argsort(-(centres @ centres[number]), kind="stable")
+
+
+def _unit(window: Window) -> tuple[str, float]:
+    """Return a unit in which the size of a window is a handy number, and its arcsec."""
+    return next((item for item in _UNITS.items() if window.half < 60 * item[1]), ("deg", 3600.0))
+
+
+def _draw_line(axes: Any, window: Window, outline: Floats, colour: str, width: float) -> None:
+    if (outline @ window.basis[2]).min() > -0.9:  # others would cross the whole picture
+        axes.plot(*window.project(outline) / _unit(window)[1], color=colour, lw=width)
+
+
+def _draw_rows(axes: Any, window: Window, vectors: Floats, **style: Any) -> None:
+    offsets = window.project(vectors)
+    offsets = offsets[:, (np.abs(offsets) < window.half).all(axis=0)] / _unit(window)[1]
+    step = max(1, offsets.shape[1] // _MAX_POINTS)
+    axes.plot(*offsets[:, ::step], "o", mec="none", **style)
+
+
+def fill_area(axes: Any, window: Window, pixel: Pixel, outline: Floats, threshold: float) -> None:
+    """Fill the area outside a pixel that is within the threshold of it."""
+    side = np.linspace(-window.half, window.half, _GRID)
+    grid = np.array(np.meshgrid(side, side)).reshape(2, -1)
+    points = window.project(outline)
+    starts, ends = points[:, :-1], points[:, 1:]
+    reach = window.half + 1.1 * threshold
+    is_near = (np.minimum(starts, ends) < reach).all(axis=0)
+    is_near &= (np.maximum(starts, ends) > -reach).all(axis=0)
+    distances: Any = np.full(_GRID**2, np.inf)
+    for start, end in zip(starts[:, is_near].T, ends[:, is_near].T, strict=True):
+        line = end - start
+        along = np.clip((grid.T - start) @ line / (line @ line), 0, 1)
+        distances = np.minimum(
+            distances, np.hypot(*(grid - start[:, None] - np.outer(line, along)))
+        )
+    inside = healpy.vec2pix(2**pixel.order, *window.unproject(grid).T, nest=True) == pixel.number
+    distances = np.where(inside, -distances, distances).reshape(_GRID, _GRID)
+    scaled = side / _unit(window)[1]
+    axes.contourf(scaled, scaled, distances, levels=[0, threshold], colors=[_AREA])
+
+
+def _draw_square(axes: Any, window: Window, zoom: Window) -> None:
+    """Mark the place of the zoom by a square, which is larger than the zoom if that is tiny."""
+    half = max(zoom.half, window.half / 40) / _unit(window)[1]
+    ((x,), (y,)) = window.project(zoom.basis[2:]) / _unit(window)[1]
+    axes.add_patch(Rectangle((x - half, y - half), 2 * half, 2 * half, fill=False, lw=2, zorder=3))
+
+
+def _label_axes(axes: Any, window: Window) -> None:
+    unit, size = _unit(window)
+    half = window.half / size
+    ra, dec = healpy.vec2ang(window.basis[2], lonlat=True)
+    axes.set(xlim=(half, -half), ylim=(-half, half), aspect="equal")
+    axes.set_xlabel(f"to the east of {ra[0]:.4f}° ({unit})")
+    axes.set_ylabel(f"to the north of {dec[0]:.4f}° ({unit})")

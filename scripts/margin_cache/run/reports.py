@@ -1,8 +1,10 @@
 """Reports of finished margins: what the rules of `snakemake report` ask for."""
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from margin_cache.margin.model import Margin
+from margin_cache.margin.paths import FIGURE, FIGURES, REPORT_PAGE
 from margin_cache.report.data import check_report_dirs, is_current
 
 if TYPE_CHECKING:
@@ -45,10 +47,28 @@ class Reports:
         return [str(page) for page in pages if page.exists()]
 
     def sources(self, wildcards: Any) -> list[str]:
-        """Return the files that a report is drawn from: its margin, and an audit if any."""
-        plan_dir, margin = self._find(wildcards)
-        audits = [str(margin.files.audit_file)] if margin.files.audit_file.exists() else []
-        return [self._session.target(plan_dir), *audits]
+        """Return the file that a report waits for: that of its finished margin."""
+        return [self._session.target(self._find(wildcards)[0])]
+
+    def files(self, report: Callable[..., Any]) -> dict[str, Any]:
+        """Return the page and the figures of a report; Snakemake's own report shows the figures.
+
+        Args:
+            report: Snakemake's flag for files that its report shows.
+        """
+        figures = {
+            name: report(
+                FIGURE.format(report_dir="{report_dir}", figure=name),
+                caption=f"../report/{name}.rst",
+                category=self.category,
+                labels={"figure": title},
+            )
+            for name, title in FIGURES.items()
+        }
+        return {"page": REPORT_PAGE, **figures}
+
+    def category(self, wildcards: Any) -> str:
+        return f"Margin {self.margin_name(wildcards)}"
 
     def margin_name(self, wildcards: Any) -> str:
         return self._find(wildcards)[1].name

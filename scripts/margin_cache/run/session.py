@@ -26,7 +26,7 @@ from margin_cache.margin.model import Margin, load_margins
 from margin_cache.margin.paths import PROVENANCE
 from margin_cache.margin.prepare import prepare_margins
 from margin_cache.margin.receipts import missing_receipts
-from margin_cache.notification.messages import nothing_to_do, stopped
+from margin_cache.notification.messages import margin_status, nothing_to_do, stopped
 from margin_cache.notification.smtp import Login, take_login
 from margin_cache.planning.resources import (
     Request,
@@ -41,7 +41,6 @@ from margin_cache.progress.work import Amount, MarginWork
 from margin_cache.run import compat
 from margin_cache.run.events import RunningJobs
 from margin_cache.run.start import describe_plan, start_jobs, start_margins
-from margin_cache.run.summary import margin_status
 
 if TYPE_CHECKING:
     from margin_cache.run.audits import Audits

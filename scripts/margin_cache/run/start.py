@@ -14,14 +14,18 @@ from snakemake.logging import logger
 from margin_cache.margin.disk_space import disk_space
 from margin_cache.margin.model import Margin, save_margin
 from margin_cache.margin.start_run import start_margin
-from margin_cache.notification.messages import disk_space_lines, forecast_lines, margins_to_make
+from margin_cache.notification.messages import (
+    disk_space_lines,
+    forecast_lines,
+    margin_status,
+    margins_to_make,
+)
 from margin_cache.planning.forecast import Forecast
 from margin_cache.process import FAILURE_MARK
 from margin_cache.progress.display import Key, open_display
 from margin_cache.progress.work import Amount, MarginWork, Stage, amount, work_of
 from margin_cache.run.events import JobEvents, RunningJobs, ShownProgress, terminal_handlers
 from margin_cache.run.slurm import QueueWatch
-from margin_cache.run.summary import margin_status
 
 if TYPE_CHECKING:
     from margin_cache.run.session import Session

@@ -8,52 +8,22 @@ from email.message import EmailMessage
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from margin_cache.catalog.formats import format_of
-from margin_cache.margin.model import Margin
 from margin_cache.notification.failures import Job
 from margin_cache.notification.messages import (
     MarginStatus,
     failure_message,
     failure_summary,
     finished_margins,
+    margin_status,
     resume_command,
     run_details,
     success_message,
 )
 from margin_cache.notification.smtp import notify, take_login
 from margin_cache.run import compat
-from margin_cache.storage.files import read_json
 
 if TYPE_CHECKING:
     from margin_cache.run.session import Session
-
-
-def margin_status(margin: Margin, is_pending: bool = True) -> MarginStatus:
-    """Return what is said about a margin; one that is not pending was complete before the run."""
-    done, parameters, files = read_json(margin.done_file), margin.plan.parameters, margin.files
-    info = parameters.catalog
-    return MarginStatus(
-        name=margin.name,
-        location=files.location,
-        catalog=margin.settings.input_catalog_path,
-        threshold=parameters.threshold,
-        is_complete=done is not None or not is_pending,
-        was_complete=not is_pending,
-        rows=done["rows"] if done else None,
-        files=done["files"] if done else None,
-        cell_order=None if parameters.fine_filtering else parameters.margin_order,
-        format=info.format,
-        collection=_collection(margin),
-    )
-
-
-def _collection(margin: Margin) -> str:
-    """Return the directory or URL of the collection that lists a margin; empty if none does."""
-    info, files = margin.plan.parameters.catalog, margin.files
-    directory = format_of(info).collection_of(info, files.output_dir)
-    if directory is None:
-        return ""
-    return files.url.rpartition("/")[0] if files.url else str(directory)
 
 
 def _statuses(session: "Session") -> list[MarginStatus]:

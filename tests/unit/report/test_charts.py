@@ -1,10 +1,17 @@
-"""Histograms and costs are figure, also without data."""
+"""Maps, histograms and costs are drawn, also without data."""
 
 from dataclasses import replace
 
 import numpy as np
-from margin_cache.report.charts import draw_costs, draw_histograms
+from margin_cache.report.charts import draw_costs, draw_histograms, draw_maps
 from margin_cache.report.data import ReportData, StageCosts
+
+
+def test_a_margin_without_rows_has_maps(data: ReportData):
+    nothing = np.zeros_like(data.margin_rows)
+    maps = draw_maps(replace(data, margin_rows=nothing, margin_bytes=nothing))
+    assert [figure.name for figure in maps] == ["orders", "margin_rows", "margin_share"]
+    assert maps[0].png != maps[1].png
 
 
 def test_histograms_have_the_files_of_the_margin(data: ReportData):
@@ -21,15 +28,10 @@ def test_a_margin_without_files_has_histograms(data: ReportData):
     assert empty.caption == "The 0 files of the margin."
 
 
-def test_each_stage_has_its_costs():
-    jobs = np.array([1.0, 2.0, 4.0])
-    costs = [StageCosts(stage, jobs, jobs, 10 * jobs) for stage in ("Mapping", "Reducing")]
-    both, one = draw_costs(costs), draw_costs(costs[:1])
-    assert both.png != one.png
-    assert b"median" not in both.png and "median" in both.caption
-
-
-def test_unknown_costs_have_a_placeholder():
-    figure = draw_costs([])
-    assert figure.name == "costs"
-    assert figure.caption.startswith("Unknown")
+def test_costs_are_drawn_if_a_stage_has_several_jobs():
+    one, jobs = np.array([1.0]), np.array([1.0, 2.0, 4.0])
+    single = [StageCosts(stage, one, one, 10 * one) for stage in ("Mapping", "Reducing")]
+    assert draw_costs([]) is None
+    assert draw_costs(single) is None
+    several = draw_costs([StageCosts("Mapping", jobs, jobs, 10 * jobs), single[1]])
+    assert several.png.startswith(b"\x89PNG") and "median" in several.caption

@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 
@@ -49,9 +50,15 @@ def test_numbers_of_rows_equal_the_files(margin: Margin, data: ReportData):
 
 def test_parameters_and_versions_equal_the_provenance(margin: Margin, data: ReportData):
     assert data.name == margin.name
-    assert data.parameters["margin_threshold"] == data.threshold == 3600.0
-    assert not {"files", "packages"} & data.parameters.keys()
+    assert data.changed["margin_threshold"] == data.threshold == 3600.0
+    assert data.changed.keys() == {
+        *("input_catalog_path", "output_path", "tmp_dir", "margin_threshold")
+    }
+    assert data.defaults["fine_filtering"] is True and data.defaults["margin_order"] == -1
+    assert data.cell_order is None
     assert data.versions["pyarrow"] == version("pyarrow")
+    assert data.date == f"{datetime.now(UTC):%Y-%m-%d}"
+    assert data.open_command == f'hipscat.read_from_hipscat("{margin.files.output_dir}")'
     assert data.audit is None
 
 

@@ -1,14 +1,23 @@
-"""The partition that is figure has a visible margin."""
+"""The partition that is drawn has a visible margin, and so has its border."""
 
 from dataclasses import replace
 
+import healpy
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
 from margin_cache.catalog.partitions import partition_files
+from margin_cache.figures.style import new_figure
+from margin_cache.healpix.nested import Pixel
 from margin_cache.margin.model import Margin
 from margin_cache.report.data import ReportData
-from margin_cache.report.zoom import choose_partition, draw_partition
+from margin_cache.report.zoom import (
+    choose_border,
+    choose_partition,
+    draw_partition,
+    fill_area,
+    window_at,
+)
 
 
 def sky(**changes: list) -> ReportData:
@@ -27,7 +36,11 @@ def sky(**changes: list) -> ReportData:
         orders,
         pixels,
         margin_bytes=np.zeros(24),
-        parameters={},
+        cell_order=None,
+        date="",
+        open_command="",
+        changed={},
+        defaults={},
         versions={},
         audit=None,
         **values,
@@ -38,7 +51,6 @@ def sky(**changes: list) -> ReportData:
     ("changes", "number"),
     [
         ({"margin_rows": [(20, 99), (6, 7)]}, 6),  # the smaller one, though it has fewer rows
-        ({"margin_rows": [(6, 7), (3, 8)]}, 6),  # not the one at the pole
         ({"margin_rows": [(6, 7), (5, 6)], "is_negative": [(6, True)]}, 5),
     ],
 )
@@ -54,10 +66,42 @@ def test_without_margin_rows_there_is_a_placeholder(margin: Margin):
 
 def test_the_caption_has_the_numbers_of_rows(margin: Margin, data: ReportData):
     number = choose_partition(data)
-    order, pixel = margin.plan.destination(number)
     (file,) = partition_files(margin.plan.parameters.catalog, margin.plan.destination(number))
     near = margin.files.output_dir / margin.plan.margin_path(number)
     figure = draw_partition(margin, data)
     rows = pq.read_metadata(file).num_rows, pq.read_metadata(near).num_rows
-    assert figure.caption.startswith(f"{rows[0]} rows, {rows[1]} in the margin.")
-    assert figure.title == f"Order {order}, pixel {pixel}, with its margin of 3600 arcsec"
+    assert figure.caption.startswith(f"{rows[0]} rows, {rows[1]} in the margin of 3600 arcsec.")
+
+
+@pytest.mark.parametrize("centre", [(83.8, -5.4), (0.0, 90.0), (359.999, 0.0), (12.0, -90.0)])
+@pytest.mark.parametrize("half", [0.001, 30.0, 200_000.0])
+def test_a_window_is_a_map_of_the_sky_around_its_centre(centre: tuple[float, float], half: float):
+    window = window_at(healpy.ang2vec(*centre, lonlat=True), half)
+    offsets = np.random.default_rng(1).uniform(-half, half, (2, 50))
+    vectors = window.unproject(offsets)
+    assert np.linalg.norm(vectors, axis=1) == pytest.approx(1)
+    assert window.project(vectors) == pytest.approx(offsets, abs=1e-9 + 1e-9 * half)
+    if abs(centre[1]) < 60 and half < 100:
+        east, _ = healpy.vec2ang(window.unproject(np.array([[0.9 * half], [0.0]])), lonlat=True)
+        assert ((east - centre[0]) % 360)[0] * np.cos(np.deg2rad(centre[1])) == pytest.approx(
+            0.9 * half / 3600, rel=1e-3
+        )
+
+
+def test_the_zoom_shows_ten_arcsec_of_a_pixel_of_four_degrees():
+    """Its middle is at the border, where most margin rows are."""
+    pixel = Pixel(4, 1430)
+    border = healpy.boundaries(16, 1430, step=100, nest=True).T
+    crowd, alone = border[137], border[320]
+    shift = np.linspace(0, 5e-5, 4)[:, None] * np.array([0.0, 0, 1])
+    zoom = choose_border(pixel, np.concatenate([[alone], crowd + shift]), 10.0)
+    assert zoom.half == 30
+    assert np.linalg.norm(zoom.basis[2] - crowd) * 206265 < 20
+    _, (axes,) = new_figure(7)
+    fill_area(axes, zoom, pixel, border, 10.0)
+    (area,) = axes.collections
+    corners = np.concatenate([path.vertices for path in area.get_paths()])
+    width = 60.0
+    assert np.ptp(corners, axis=0).max() == pytest.approx(width, abs=1)
+    inside = healpy.vec2pix(16, *zoom.unproject(corners.T * 0.99).T, nest=True) == 1430
+    assert not inside.all()

@@ -1,4 +1,4 @@
-"""The style of all figures: readable at half their size, and without telling red from green."""
+"""The style of all figures: one width, one size of letters, no colours that only differ in hue."""
 
 import io
 from dataclasses import dataclass
@@ -17,16 +17,15 @@ from margin_cache.storage.files import atomic_path
 PRIMARY, MARGIN, OTHER = "#1f5fa8", "#d9541e", "0.72"
 """Colours of the rows of a partition, of its margin, and of other partitions."""
 
-NO_DATA = "0.86"
-"""Colour of pixels without data."""
-
-COLOUR_MAP = "viridis"
-
+_WIDTH = 14  # inches, of all figures, so that a page shows all letters in the same size
 _DPI = 160
 _STYLE: dict[str, Any] = {
     "font.size": 14,
-    "axes.titlesize": 16,
-    "axes.labelsize": 15,
+    "axes.titlesize": 14,
+    "axes.labelsize": 14,
+    "legend.fontsize": 14,
+    "xtick.labelsize": 14,
+    "ytick.labelsize": 14,
     "axes.spines.top": False,
     "axes.spines.right": False,
     "svg.hashsalt": "margin-cache",  # or the names inside would differ between two drawings
@@ -44,11 +43,11 @@ class RenderedFigure:
     svg: bytes
 
 
-def new_figure(width: float, height: float, columns: int = 1) -> tuple[Figure, list[Any]]:
-    """Return a figure of a size in inches, and its axes side by side."""
+def new_figure(height: float, columns: int = 1) -> tuple[Figure, list[Any]]:
+    """Return a figure of a height in inches, and its axes side by side."""
     plt.rcParams.update(_STYLE)
     figure, axes = plt.subplots(
-        1, columns, figsize=(width, height), layout="constrained", squeeze=False
+        1, columns, figsize=(_WIDTH, height), layout="constrained", squeeze=False
     )
     return figure, list(axes[0])
 
@@ -62,7 +61,7 @@ def plain_ticks(axis: Any) -> None:
 
 def placeholder_figure(name: str, title: str, reason: str) -> RenderedFigure:
     """Return a figure with the reason why there is no data."""
-    figure, (axes,) = new_figure(9, 2)
+    figure, (axes,) = new_figure(1)
     axes.text(0.5, 0.5, reason, ha="center", va="center", transform=axes.transAxes)
     axes.axis("off")
     return render(figure, name, title, reason)

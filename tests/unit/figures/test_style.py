@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from margin_cache.report.style import (
+from margin_cache.figures.style import (
     new_figure,
     placeholder_figure,
     plain_ticks,
@@ -21,7 +21,7 @@ def test_both_files_are_written(tmp_path: Path):
 
 
 def test_ticks_are_numbers_instead_of_powers():
-    figure, (axes,) = new_figure(6, 3)
+    figure, (axes,) = new_figure(3)
     axes.plot([1, 3000], [1, 1])
     axes.set_xscale("log")
     plain_ticks(axes.xaxis)

@@ -1,19 +1,18 @@
 """Maps show each pixel at its position on the sky."""
 
-from dataclasses import replace
-
 import healpy
 import numpy as np
 import pytest
-from margin_cache.report.data import ReportData
-from margin_cache.report.sky import draw_maps, projected
+from margin_cache.figures.sky import FAULTLESS, NO_DATA, draw_faults, projected
+from margin_cache.figures.style import new_figure
+from matplotlib.colors import to_rgba
 
 GALACTIC_CENTRE = 266.405, -28.936  # right ascension and declination [deg]
 
 
 @pytest.mark.parametrize("frame", ["C", "G"])
 @pytest.mark.parametrize("pixel", [5, 1000, 1700, 3000])
-def test_a_pixel_is_figure_at_its_position(frame: str, pixel: int):
+def test_a_pixel_is_drawn_at_its_position(frame: str, pixel: int):
     projection = healpy.projector.MollweideProj(coord=frame, xsize=400)
     image = projected(projection, np.full(3072, 4), np.arange(3072), np.arange(3072.0))
     middle = healpy.pix2ang(16, pixel, nest=True, lonlat=True)
@@ -40,21 +39,22 @@ def test_pixels_of_several_orders_tile_the_map():
     assert shares == pytest.approx(1 / 12 / 4.0**orders, rel=0.05)
 
 
-def test_there_is_a_map_of_orders_rows_and_share(data: ReportData):
-    maps = draw_maps(data)
-    assert [figure.name for figure in maps] == ["orders", "margin_rows", "margin_share"]
-    for figure in maps:
-        assert figure.png.startswith(b"\x89PNG")
-        assert b"<svg" in figure.svg[:1000]
-        assert figure.title and figure.caption
-    assert len({figure.png for figure in maps}) == 3
+def test_the_sky_between_the_pixels_has_no_value():
+    projection = healpy.projector.MollweideProj(coord="C", xsize=300)
+    image = projected(projection, np.array([0, 0, 1]), np.array([2, 5, 44]), np.arange(3.0))
+    on_sky = image[~np.isneginf(image)]
+    assert set(on_sky[np.isfinite(on_sky)]) == {0, 1, 2}
+    assert np.isnan(on_sky).mean() == pytest.approx(1 - 2.25 / 12, abs=0.01)
 
 
-def test_a_margin_without_rows_has_maps(data: ReportData):
-    nothing = np.zeros_like(data.margin_rows)
-    assert len(draw_maps(replace(data, margin_rows=nothing, margin_bytes=nothing))) == 3
-
-
-def test_a_map_has_the_same_bytes_each_time(data: ReportData):
-    first, second = draw_maps(data)[0], draw_maps(data)[0]
-    assert (first.png, first.svg) == (second.png, second.svg)
+def test_each_kind_of_pixel_has_its_colour_and_tiny_ones_a_dot():
+    """Pixels with and without faults differ from sky that nobody has looked at."""
+    _, (axes,) = new_figure(4)
+    orders, pixels = np.array([0, 0, 9]), np.array([0, 1, 5 << 18])
+    mapping = draw_faults(axes, orders, pixels, np.array([3.0, 0, 40]))
+    image = axes.images[0].get_array().reshape(-1, 4)
+    for colour in (FAULTLESS, NO_DATA):
+        assert (np.abs(image - to_rgba(colour)) < 0.01).all(axis=1).mean() > 0.03
+    (dots,) = axes.collections
+    assert len(dots.get_offsets()) == 1
+    assert dots.get_facecolors()[0] == pytest.approx(mapping.to_rgba(40.0))
