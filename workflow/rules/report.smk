@@ -1,6 +1,6 @@
 # Reports of finished margins: `snakemake report` draws those that are missing or older than their
 # margin, and Snakemake's own report shows them.
-report: "../report/workflow.rst"
+report: "../report/margins.rst"
 
 
 rule report:
