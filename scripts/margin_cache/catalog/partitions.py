@@ -27,6 +27,11 @@ _IGNORED_SUFFIX = re.compile(
 
 _MAX_INT64 = 2**63 - 1
 
+_READERS = 16
+
+_LEAST_END_BYTES, _ENDS_BYTES = 64 << 10, 64 << 20
+"""Bytes at the ends of files that are compared: least of each file, and of all files together."""
+
 
 def partition_files(info: CatalogInfo, pixel: Pixel) -> list[Path]:
     """Return the file of a partition; if it is a directory, its files by name."""
@@ -58,6 +63,43 @@ def _digest_of_parts(files: list[Path], states: list[os.stat_result]) -> int:
     for file, state in zip(files, states, strict=True):
         digest.update(os.fsencode(f"{file.name}/{state.st_size}/{state.st_mtime_ns}/"))
     return int.from_bytes(digest.digest(), "little", signed=True)
+
+
+def content_digest(info: CatalogInfo, partitions: Partitions) -> str:
+    """Return a digest of the sizes and the ends of partition files, which copies of them share.
+
+    The ends have at least a part of the footers, with sizes and statistics of the columns, and all
+    of the files of a small catalog. It is "" for a remote catalog, and if a partition has another
+    state than here.
+    """
+    if info.url:
+        return ""
+    most = max(_LEAST_END_BYTES, _ENDS_BYTES // len(partitions))
+    step = max(1, len(partitions) // 256)
+    parts = [
+        partitions.take(slice(start, start + step)) for start in range(0, len(partitions), step)
+    ]
+    try:
+        with ThreadPoolExecutor(_READERS) as threads:
+            digests = list(threads.map(partial(_digest_of_ends, info, most), parts))
+    except OSError:
+        return ""
+    return "" if b"" in digests else hashlib.blake2b(b"".join(digests), digest_size=16).hexdigest()
+
+
+def _digest_of_ends(info: CatalogInfo, most: int, partitions: Partitions) -> bytes:
+    """Return a digest of at most some bytes of each file; empty if one has another state."""
+    digest = hashlib.blake2b(digest_size=16)
+    for pixel, state in partitions:
+        files = partition_files(info, pixel)
+        for file in files:
+            with file.open("rb") as opened:
+                size = os.fstat(opened.fileno()).st_size
+                opened.seek(max(size - most, 0))
+                digest.update(os.fsencode(f"{file.name}/{size}/") + opened.read())
+        if _state_of(info, files) != state:
+            return b""
+    return digest.digest()
 
 
 def unchanged_files(info: CatalogInfo, partition: Partition) -> list[Path]:
@@ -237,7 +279,7 @@ def check_whole(info: CatalogInfo, partitions: Partitions) -> None:
     # many partitions, because starting one takes longer than a read from a local disk.
     step = max(1, len(pixels) // 256)
     parts = (pixels[start : start + step] for start in range(0, len(pixels), step))
-    with ThreadPoolExecutor(16) as threads:
+    with ThreadPoolExecutor(_READERS) as threads:
         for problem in threads.map(partial(_first_problem, info), parts):
             if problem:
                 raise MarginCacheError(problem)

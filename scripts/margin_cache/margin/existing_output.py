@@ -5,14 +5,14 @@ from pathlib import Path
 from typing import Any
 
 from margin_cache.catalog.formats import format_of, is_margin
-from margin_cache.catalog.partitions import partition_files
+from margin_cache.catalog.partitions import content_digest, partition_files
 from margin_cache.catalog.spec import HatsKey, HipscatKey
 from margin_cache.config.model import MarginSettings
 from margin_cache.errors import MarginCacheError
 from margin_cache.margin.model import Margin, settings_as_json
 from margin_cache.margin.output_lock import is_own_lock, is_resumed, names_while_made
 from margin_cache.margin.paths import PROVENANCE, MarginFiles, is_being_made
-from margin_cache.planning.model import is_current
+from margin_cache.planning.model import Plan, is_current
 from margin_cache.storage.files import (
     device_and_inode,
     file_digest,
@@ -20,8 +20,10 @@ from margin_cache.storage.files import (
     is_locked,
     is_temporary,
     read_json,
+    write_json,
 )
 from margin_cache.storage.local_listing import is_object_version
+from margin_cache.storage.urls import is_url
 
 TOOL_NAME = "snakemake-margin-cache"
 
@@ -30,6 +32,10 @@ RUN_ID = "run_id"
 
 CATALOG_PATH = "input_catalog_absolute_path"
 """Key of a provenance: location of the primary. The path in the configuration may be relative."""
+
+CATALOG_CONTENT = "input_content"
+"""Key of a provenance: digest of the primary's files that a copy of them has too, and the time (ns)
+of the last change of any of them."""
 
 _WITHOUT_INFLUENCE = (
     "output_path",
@@ -55,14 +61,31 @@ def is_complete(margin: Margin) -> bool:
     return (
         provenance is not None
         and run_id in ("", provenance.get(RUN_ID))
-        and provenance["content_id"] == margin.plan.content_id
-        and provenance["input_fingerprint"] == margin.plan.input_fingerprint
+        and margin.plan.has_content(provenance["content_id"])
+        and _is_of_same_catalog(provenance, margin)
         and is_current(provenance["library"], margin.plan.library)
         and all(
             _is_unchanged(margin.files, path, size, digest, provenance)
             for path, (size, digest) in provenance["files"].items()
         )
     )
+
+
+def _is_of_same_catalog(provenance: Mapping[str, Any], margin: Margin) -> bool:
+    """Return whether a margin was made from the catalog as it is now, perhaps in another place.
+
+    Copying may change the times of all files to the present. A catalog in another place with such
+    files is compared by content.
+    """
+    plan = margin.plan
+    info = plan.parameters.catalog
+    if provenance["input_fingerprint"] == plan.input_fingerprint:
+        return True
+    if margin.files.url or provenance.get(CATALOG_PATH) == info.absolute_location:
+        return False
+    digest, newest = provenance.get(CATALOG_CONTENT) or ("", 0)
+    are_all_newer = bool(plan.partitions.times.min() > newest)
+    return bool(digest) and are_all_newer and digest == content_digest(info, plan.partitions)
 
 
 def _is_unchanged(
@@ -80,8 +103,8 @@ def _is_unchanged(
 def has_leftovers(margin: Margin) -> bool:
     """Return whether a complete margin needs its finishing job once more, and no other job.
 
-    That job registers the margin in its collection and deletes what a killed run has left. False
-    while another run is active here, because that run does both itself.
+    That job registers the margin in its collection, records where the catalog is now, and deletes
+    what a killed run has left. False while another run is active here, because that run does it.
     """
     files, info = margin.files, margin.plan.parameters.catalog
     if is_locked(files.plan_lock) or is_being_made(files.output_dir):
@@ -92,7 +115,35 @@ def has_leftovers(margin: Margin) -> bool:
         or (margin.settings.delete_intermediate_parquet_files and files.shards_dir.exists())
         or (bool(files.url) and is_own_lock(margin))
         or not format_of(info).is_registered(info, files.output_dir)
+        or _is_of_other_state(read_json(files.output_dir / PROVENANCE), margin)
     )
+
+
+def record_catalog(margin: Margin) -> None:
+    """Record in a complete margin where its catalog is now, and the state of that.
+
+    From then on, a change of the catalog is noticed by the time of the changed file.
+    """
+    path = margin.files.output_dir / PROVENANCE
+    record = read_json(path)
+    if _is_of_other_state(record, margin):
+        record["tool_args"]["runtime_args"] |= catalog_record(margin.plan)
+        write_json(path, record)
+
+
+def _is_of_other_state(record: Mapping[str, Any], margin: Margin) -> bool:
+    arguments = record["tool_args"]["runtime_args"]
+    return bool(arguments["input_fingerprint"] != margin.plan.input_fingerprint)
+
+
+def catalog_record(plan: Plan) -> dict[str, Any]:
+    """Return what a provenance records of the place and the state of a catalog."""
+    info = plan.parameters.catalog
+    return {
+        CATALOG_PATH: info.absolute_location,
+        "input_fingerprint": plan.input_fingerprint,
+        CATALOG_CONTENT: [content_digest(info, plan.partitions), int(plan.partitions.times.max())],
+    }
 
 
 def rows_of(margin: Margin) -> int:
@@ -179,7 +230,7 @@ def check_output(margin: Margin) -> None:
             f"{'made by an older version of' if is_ours else 'not made by'} this workflow. Choose "
             "another output_path or output_artifact_name, or set overwrite: true."
         )
-    if provenance is not None and provenance["content_id"] != margin.plan.content_id:
+    if provenance is not None and not margin.plan.has_content(provenance["content_id"]):
         raise MarginCacheError(
             f"output_path: {output_dir} exists and was made "
             f"{_difference(provenance, margin.settings)}. Choose another output_artifact_name, or "
@@ -234,16 +285,17 @@ def _empty_directories(directory: Path) -> list[str]:
 
 
 def _check_catalog_path(provenance: Mapping[str, Any] | None, margin: Margin) -> None:
-    """Check that an existing margin is not of another catalog with the same relative path.
+    """Check that an existing margin is not of another catalog of the same name and partitions.
 
-    A catalog that was moved together with its margin has the state that the margin was made from.
+    Of a catalog that was moved, the old place is empty; one that was copied has the same content.
     """
     here = margin.plan.parameters.catalog.absolute_location
     there = here if provenance is None else provenance.get(CATALOG_PATH, here)
     if (
         provenance is not None
         and there != here
-        and provenance["input_fingerprint"] != margin.plan.input_fingerprint
+        and (is_url(there) or Path(there).exists())
+        and not _is_of_same_catalog(provenance, margin)
     ):
         raise MarginCacheError(
             f"output_path: {margin.files.output_dir} exists and was made from {there}, not from "

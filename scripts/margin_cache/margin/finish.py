@@ -26,13 +26,14 @@ from margin_cache.errors import MarginCacheError
 from margin_cache.healpix.nested import as_pixels
 from margin_cache.margin.cleanup import clean_up
 from margin_cache.margin.existing_output import (
-    CATALOG_PATH,
     RUN_ID,
     TOOL_NAME,
+    catalog_record,
     check_nothing_foreign,
     check_output,
     existing_files,
     is_complete,
+    record_catalog,
     rows_of,
 )
 from margin_cache.margin.model import Margin, settings_as_json
@@ -78,6 +79,8 @@ def finish_margin(margin: Margin) -> dict[str, Any]:
                 check_unchanged(info, plan.partitions, plan.schema)
                 check_output(margin)
                 _put_together(margin, *_receipt_files(margin), is_output_as_before, output)
+            else:
+                record_catalog(margin)
         output.register(info)
         output.release_lock(margin)
         clean_up(margin, paths.staging_lock)
@@ -350,8 +353,7 @@ def _provenance(
                 },
                 "library": plan.library,
                 "content_id": plan.content_id,
-                CATALOG_PATH: plan.parameters.catalog.absolute_location,
-                "input_fingerprint": plan.input_fingerprint,
+                **catalog_record(plan),
                 "files": files,
                 **({"objects": etags} if margin.files.url else {}),
                 **({RUN_ID: run_id} if run_id else {}),

@@ -88,14 +88,23 @@ class MarginParameters:
         return self.catalog.index_shift + 2 * (self.catalog.index_order - self.margin_order)
 
 
-def content_id(parameters: MarginParameters, schema: pa.Schema, partitions: Partitions) -> str:
+def content_id(
+    parameters: MarginParameters,
+    schema: pa.Schema,
+    partitions: Partitions,
+    *,
+    with_location: bool = False,
+) -> str:
     """Return the digest of what determines rows and files, without the partitions' state.
 
-    Margins on disk have it in their provenance, so it must stay the same.
+    Margins on disk have it in their provenance, so it must stay the same. Older ones have one
+    ``with_location`` of the catalog.
     """
     shaping = asdict(replace(parameters, partitions_per_job="auto", job_size_mb=0))
     del shaping["run_id"]
     shaping["further_files"] = shaping.pop("optional_files")
+    if not with_location:
+        del shaping["catalog"]["path"], shaping["catalog"]["url"]
     return _digest(
         json.dumps(shaping, sort_keys=True).encode()
         + schema.serialize().to_pybytes()
@@ -169,6 +178,12 @@ class Plan:
     @cached_property
     def content_id(self) -> str:
         return content_id(self.parameters, self.schema, self.partitions)
+
+    def has_content(self, recorded: str) -> bool:
+        """Return whether a content id, perhaps of an older version, is that of this plan."""
+        return recorded == self.content_id or recorded == content_id(
+            self.parameters, self.schema, self.partitions, with_location=True
+        )
 
     @cached_property
     def plan_id(self) -> str:

@@ -3,16 +3,20 @@
 import json
 import os
 import shutil
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from margin_cache.errors import MarginCacheError
+from margin_cache.margin.cleanup import clean_up
 from margin_cache.margin.existing_output import (
     check_output,
     existing_files,
+    has_leftovers,
     is_complete,
 )
+from margin_cache.margin.finish import finish_margin
 from margin_cache.margin.model import Margin
 
 
@@ -193,6 +197,72 @@ def test_overwrite_never_replaces_the_input(finished: Margin, catalog: Path) -> 
     os.link(partition, finished.files.output_dir / "link.parquet")
     with pytest.raises(MarginCacheError, match="a part of the input catalog"):
         check_output(overwriting(finished))
+
+
+def copy_of(margin: Margin, prepare: Callable[..., Margin], catalog: Path, to: str) -> Margin:
+    """The margin of a copy of the catalog whose files have other times; both are copied."""
+    for path in (catalog, margin.files.output_dir.parent):
+        shutil.copytree(path, Path(to) / path.name, copy_function=shutil.copyfile)
+    for number, file in enumerate(sorted(Path(to).rglob("*.parquet"))):
+        os.utime(file, (2 * 10**9 + number,) * 2)
+    output_path = Path(to) / margin.files.output_dir.parent.name
+    return prepare(input_catalog_path=Path(to) / catalog.name, output_path=str(output_path))
+
+
+def test_a_margin_that_was_moved_with_its_catalog_is_complete(
+    finished: Margin, prepare: Callable[..., Margin], catalog: Path, tmp_path: Path
+) -> None:
+    clean_up(finished, finished.files.staging_lock)
+    moved = catalog.rename(tmp_path / "moved")
+    assert is_complete(prepare(input_catalog_path=moved))
+    assert not has_leftovers(prepare(input_catalog_path=moved))
+    file = min(moved.rglob("Npix=*"))
+    os.utime(file, (2 * 10**9,) * 2)
+    assert not is_complete(prepare(input_catalog_path=moved))
+    # Its old place is empty, so it is the same catalog.
+    check_output(prepare(input_catalog_path=moved))
+    shutil.copytree(moved, catalog)
+    with pytest.raises(MarginCacheError, match=f"was made from {catalog}, not from {moved}"):
+        check_output(prepare(input_catalog_path=moved))
+
+
+def test_a_margin_that_was_copied_with_its_catalog_is_complete(
+    finished: Margin, prepare: Callable[..., Margin], catalog: Path
+) -> None:
+    """After the state of the copy was recorded, changes are noticed by the times of files."""
+    copied = copy_of(finished, prepare, catalog, "copied")
+    assert copied.plan.input_fingerprint != finished.plan.input_fingerprint
+    files = {file: file.read_bytes() for file in copied.files.output_dir.rglob("*.parquet")}
+    assert is_complete(copied) and has_leftovers(copied)
+    check_output(copied)
+    summary = finish_margin(copied)
+    assert summary["files"] == len(files)
+    assert is_complete(copied) and not has_leftovers(copied)
+    assert all(file.read_bytes() == content for file, content in files.items())
+    file = min(Path("copied", catalog.name).rglob("Npix=*"))
+    os.utime(file, (2 * 10**9 + 99,) * 2)
+    changed = prepare(
+        input_catalog_path=file.parents[2], output_path=str(copied.files.output_dir.parent)
+    )
+    assert not is_complete(changed)
+    check_output(changed)
+
+
+def test_a_change_of_a_copied_catalog_is_noticed(
+    finished: Margin, prepare: Callable[..., Margin], catalog: Path
+) -> None:
+    copied = copy_of(finished, prepare, catalog, "copied")
+    file = min(Path("copied", catalog.name).rglob("Npix=*"))
+    state, content = file.stat(), bytearray(file.read_bytes())
+    content[len(content) // 3] ^= 1
+    file.write_bytes(content)
+    os.utime(file, ns=(state.st_atime_ns, state.st_mtime_ns))
+    assert not is_complete(copied)
+    with pytest.raises(MarginCacheError, match=f"was made from {catalog}, not from .*copied"):
+        check_output(copied)
+    # In the place of the original, a changed time is a change.
+    shutil.copytree("copied/sky", catalog, dirs_exist_ok=True)
+    assert not is_complete(prepare())
 
 
 def test_a_margin_of_another_catalog_with_the_same_relative_path_is_not_replaced(
