@@ -37,13 +37,3 @@ def say_other_codec(path: Path, codec: int) -> None:
     footer = content[start:]
     assert footer.count(before) >= pq.ParquetFile(path).metadata.num_columns
     path.write_bytes(content[:start] + footer.replace(before, after))
-
-
-def declare_interval(path: Path, column: str) -> None:
-    """Have the footer of a file call a column, not nested, of 12 bytes an INTERVAL."""
-    content = path.read_bytes()
-    start = len(content) - 8 - int.from_bytes(content[-8:-4], "little")
-    name = bytes([0x18, len(column)]) + column.encode()
-    # Behind the name, before the end of the structure: a converted type, number 21.
-    footer = content[start:-8].replace(name + b"\0", name + b"\x25\x2a\0", 1)
-    path.write_bytes(content[:start] + footer + len(footer).to_bytes(4, "little") + b"PAR1")

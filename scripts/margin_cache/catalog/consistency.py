@@ -17,7 +17,6 @@ from margin_cache.catalog.model import CatalogInfo, Partitions
 from margin_cache.catalog.partitions import partition_files
 from margin_cache.catalog.spec import DIR, METADATA, NORDER, NPIX, PARTITION_INFO
 from margin_cache.errors import MarginCacheError
-from margin_cache.storage.files import check_ordinary
 from margin_cache.storage.parquet_files import open_parquet, unreadable
 
 MOST_BYTES = 128 * 10**6
@@ -58,7 +57,6 @@ def check_consistency(info: CatalogInfo, partitions: Partitions) -> None:
 
 def read_metadata(path: Path) -> pq.FileMetaData | None:
     """Return the content of ``_metadata``; None if it is missing or too large."""
-    check_ordinary(path)
     try:
         if path.stat().st_size > MOST_BYTES:
             return None

@@ -25,7 +25,7 @@ from margin_cache.catalog.spec import (
 from margin_cache.errors import MarginCacheError
 from margin_cache.healpix.nested import MAX_ORDER, Ints, Pixel
 from margin_cache.storage.directories import directory_size
-from margin_cache.storage.files import atomic_path, check_ordinary, exclusive_lock, rewrite_text
+from margin_cache.storage.files import atomic_path, exclusive_lock, rewrite_text
 
 _HATS_VERSION = {HatsKey.RELEASE_DATE: "2025-08-22", HatsKey.VERSION: "v1.0"}
 """Version of the specification that margins are written in."""
@@ -60,7 +60,6 @@ def read_properties(path: Path) -> dict[str, str]:
     # Imported here, because map and reduce jobs start faster without it.
     import javaproperties
 
-    check_ordinary(path)
     try:
         values = javaproperties.loads(path.read_text(encoding="utf-8-sig"))
     except (OSError, ValueError) as error:

@@ -21,7 +21,7 @@ from margin_cache.catalog.spec import (
 )
 from margin_cache.errors import MarginCacheError
 from margin_cache.healpix.nested import Ints, Pixel
-from margin_cache.storage.files import check_ordinary, read_json, write_json
+from margin_cache.storage.files import read_json, write_json
 
 PIXEL_COLUMNS = {NORDER: pa.uint8(), DIR: pa.uint64(), NPIX: pa.uint64()}
 """Columns that name the pixel of a row, with the types that hipscat writes."""
@@ -32,7 +32,6 @@ _SOURCE_COLUMNS = {f"margin_{name}": arrow_type for name, arrow_type in PIXEL_CO
 
 def read_info(path: str) -> CatalogInfo:
     where = f"input_catalog_path: {path}"
-    check_ordinary(Path(path, CATALOG_INFO))
     try:
         info = json.loads(Path(path, CATALOG_INFO).read_text(encoding="utf-8-sig"))
         catalog_type, name = info[HipscatKey.TYPE], info[HipscatKey.NAME]

@@ -15,7 +15,6 @@ from margin_cache.catalog.model import CatalogInfo, Partition, Partitions, State
 from margin_cache.catalog.spec import DIR, NORDER, NPIX, PARTITION_INFO, pixel_path
 from margin_cache.errors import MarginCacheError
 from margin_cache.healpix.nested import MAX_ORDER, Pixel, as_pixels, pixel_ranges
-from margin_cache.storage.files import check_ordinary, is_ordinary
 
 _MAGIC, _MAGIC_OF_ENCRYPTED = b"PAR1", b"PARE"
 
@@ -48,9 +47,6 @@ def partition_state(info: CatalogInfo, pixel: Pixel) -> State:
 
 def _state_of(info: CatalogInfo, files: list[Path]) -> State:
     states = [file.stat() for file in files]
-    for file, state in zip(files, states, strict=True):
-        if not is_ordinary(state):
-            check_ordinary(file)
     return State(
         sum(state.st_size for state in states),
         max((state.st_mtime_ns for state in states), default=0),
@@ -187,8 +183,6 @@ def _scan_partitions(info: CatalogInfo) -> Iterator[tuple[Pixel, State]]:
                         yield pixel, partition_state(info, pixel)
                     else:
                         state = entry.stat()
-                        if not is_ordinary(state):
-                            check_ordinary(Path(entry.path))
                         yield pixel, State(state.st_size, state.st_mtime_ns, 0)
                 except OSError as error:
                     raise _unlisted(Path(error.filename or entry.path), error) from None
@@ -233,7 +227,6 @@ def _unlisted(path: Path, error: OSError) -> MarginCacheError:
 def listed_partitions(info: CatalogInfo) -> set[Pixel] | None:
     """Return the partitions in partition_info.csv; None if there is no such file."""
     where, path = f"input_catalog_path: {info.path}", Path(info.path, PARTITION_INFO)
-    check_ordinary(path)
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
             return {Pixel(int(row[NORDER]), int(row[NPIX])) for row in csv.DictReader(file)}

@@ -1,11 +1,11 @@
 """The margin in an output directory: whether it is complete, and whether it may be replaced."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from margin_cache.catalog.formats import format_of, is_margin
-from margin_cache.catalog.partitions import content_digest, partition_files
+from margin_cache.catalog.partitions import content_digest
 from margin_cache.catalog.spec import HatsKey, HipscatKey
 from margin_cache.config.model import MarginSettings
 from margin_cache.errors import MarginCacheError
@@ -14,7 +14,6 @@ from margin_cache.margin.output_lock import is_own_lock, is_resumed, names_while
 from margin_cache.margin.paths import PROVENANCE, MarginFiles, is_being_made
 from margin_cache.planning.model import Plan, is_current
 from margin_cache.storage.files import (
-    device_and_inode,
     file_digest,
     has_size,
     is_locked,
@@ -173,71 +172,50 @@ def _arguments_of_this_tool(path: Path) -> Mapping[str, Any]:
 def existing_files(margin: Margin) -> dict[str, list[Any]]:
     """Return size and digest of the files that the margin in the output directory was made with.
 
-    Empty if the margin was not made by this workflow. If its provenance is lost, the copy among the
-    intermediate files is used, provided that all files have the size and digest in it.
+    Empty if the margin was not made by this workflow.
     """
-    output_dir = margin.files.output_dir
-    provenance = read_provenance(output_dir / PROVENANCE)
-    if provenance is not None:
-        return provenance["files"]
-    if margin.files.url:
-        return {}
-    provenance = read_provenance(margin.files.provenance_copy)
-    if provenance is None:
-        return {}
-    listed = provenance["files"]
-    for path in _files_below(output_dir):
-        if path == PROVENANCE:
-            continue
-        file = output_dir / path
-        if path not in listed or [file.stat().st_size, file_digest(file)] != listed[path]:
-            return {}
-    return listed
-
-
-def _files_below(directory: Path) -> list[str]:
-    """Return the relative paths of all files and links."""
-    return sorted(
-        path.relative_to(directory).as_posix()
-        for path in directory.rglob("*")
-        if path.is_symlink() or not path.is_dir()
-    )
+    provenance = read_provenance(margin.files.output_dir / PROVENANCE)
+    return {} if provenance is None else provenance["files"]
 
 
 def check_output(margin: Margin) -> None:
     """Check that the content of a margin's output directory may be replaced.
 
     Raises:
-        MarginCacheError: it is not a margin, or it is the input; or, without ``overwrite``, it was
-            made with other parameters or by another tool, or has files that are not the margin's.
+        MarginCacheError: it is not a margin; or, without ``overwrite``, it was made with other
+            parameters or by another tool, or has files that are not the margin's.
     """
     output_dir = margin.files.output_dir
     if not output_dir.exists() or not any(output_dir.iterdir()):
         return
     if is_resumed(margin):
         # The older margin was checked by the interrupted run, which has removed its metadata.
-        check_nothing_foreign(margin, output_dir, existing_files(margin))
+        _check_nothing_foreign(margin)
         return
+    is_ours = bool(_arguments_of_this_tool(output_dir / PROVENANCE))
     if margin.settings.overwrite:
-        _check_overwrite(margin)
+        if not is_ours and not is_margin(output_dir):
+            raise MarginCacheError(
+                f"output_path: {output_dir} exists and its metadata do not describe a margin, so "
+                "overwrite does not replace it. Choose another output_path or "
+                "output_artifact_name."
+            )
         return
     provenance = read_provenance(output_dir / PROVENANCE)
-    listed = existing_files(margin)
-    if provenance is None and not listed:
-        is_ours = bool(_arguments_of_this_tool(output_dir / PROVENANCE))
+    if provenance is None:
         raise MarginCacheError(
             f"output_path: {output_dir} exists and was "
             f"{'made by an older version of' if is_ours else 'not made by'} this workflow. Choose "
             "another output_path or output_artifact_name, or set overwrite: true."
         )
-    if provenance is not None and not margin.plan.has_content(provenance["content_id"]):
+    if not margin.plan.has_content(provenance["content_id"]):
         raise MarginCacheError(
             f"output_path: {output_dir} exists and was made "
             f"{_difference(provenance, margin.settings)}. Choose another output_artifact_name, or "
             "set overwrite: true."
         )
     _check_catalog_path(provenance, margin)
-    check_nothing_foreign(margin, output_dir, listed)
+    _check_nothing_foreign(margin)
 
 
 def restore_backup(files: MarginFiles) -> None:
@@ -247,53 +225,37 @@ def restore_backup(files: MarginFiles) -> None:
         backups[0].rename(files.output_dir)
 
 
-def check_nothing_foreign(margin: Margin, directory: Path, listed: Iterable[str]) -> None:
-    """Check that a margin that is replaced contains nothing else, not even an empty directory.
-
-    Args:
-        margin: the margin.
-        directory: its present directory.
-        listed: paths of the files that it was made with.
-
-    Raises:
-        MarginCacheError: it contains something else, and ``overwrite`` is false.
-    """
+def _check_nothing_foreign(margin: Margin) -> None:
+    """Check, without ``overwrite``, that a margin that is replaced has no files of others."""
     if margin.settings.overwrite:
         return
-    own, present = {PROVENANCE, *listed}, _files_below(directory)
+    directory, own = margin.files.output_dir, {PROVENANCE, *existing_files(margin)}
+    present = [
+        path.relative_to(directory).as_posix()
+        for path in sorted(directory.rglob("*"))
+        if path.is_symlink() or not path.is_dir()
+    ]
     if margin.files.url:
         own.update(names_while_made(margin))
         # Temporary files of the local listing are no objects: a killed process has left them.
         present = [path for path in present if not is_temporary(Path(path).name)]
-    parents = {str(parent) for path in own for parent in Path(path).parents}
     foreign = [path for path in present if path not in own]
-    foreign += [path for path in _empty_directories(directory) if path not in parents]
     if foreign:
         raise MarginCacheError(
-            f"output_path: {margin.files.output_dir / foreign[0]} does not belong to the margin "
-            f"that would be replaced (such files: {len(foreign)}). Move it, or set overwrite: true "
-            "to delete it."
+            f"output_path: {directory / foreign[0]} does not belong to the margin that would be "
+            f"replaced (such files: {len(foreign)}). Move it, or set overwrite: true to delete it."
         )
 
 
-def _empty_directories(directory: Path) -> list[str]:
-    return sorted(
-        path.relative_to(directory).as_posix()
-        for path in directory.rglob("*")
-        if path.is_dir() and not path.is_symlink() and not any(path.iterdir())
-    )
-
-
-def _check_catalog_path(provenance: Mapping[str, Any] | None, margin: Margin) -> None:
+def _check_catalog_path(provenance: Mapping[str, Any], margin: Margin) -> None:
     """Check that an existing margin is not of another catalog of the same name and partitions.
 
     Of a catalog that was moved, the old place is empty; one that was copied has the same content.
     """
     here = margin.plan.parameters.catalog.absolute_location
-    there = here if provenance is None else provenance.get(CATALOG_PATH, here)
+    there = provenance.get(CATALOG_PATH, here)
     if (
-        provenance is not None
-        and there != here
+        there != here
         and (is_url(there) or Path(there).exists())
         and not _is_of_same_catalog(provenance, margin)
     ):
@@ -301,32 +263,6 @@ def _check_catalog_path(provenance: Mapping[str, Any] | None, margin: Margin) ->
             f"output_path: {margin.files.output_dir} exists and was made from {there}, not from "
             f"{here}. Choose another output_artifact_name, or set overwrite: true."
         )
-
-
-def _check_overwrite(margin: Margin) -> None:
-    """Check that ``overwrite`` replaces a margin, and no part of the input."""
-    output_dir = margin.files.output_dir
-    is_ours = bool(_arguments_of_this_tool(output_dir / PROVENANCE)) or existing_files(margin)
-    if not is_ours and not is_margin(output_dir):
-        raise MarginCacheError(
-            f"output_path: {output_dir} exists and its metadata do not describe a margin, so "
-            "overwrite does not replace it. Choose another output_path or output_artifact_name."
-        )
-    info = margin.plan.parameters.catalog
-    if info.url or margin.files.url:
-        return  # a local file and an object are never the same
-    primary = {device_and_inode(path) for path in (Path(info.path), info.parquet_dir)} - {None}
-    primary |= {
-        device_and_inode(file)
-        for pixel, _ in margin.plan.partitions
-        for file in partition_files(info, pixel)
-    }
-    for path in (output_dir, *output_dir.rglob("*")):
-        if device_and_inode(path) in primary:
-            raise MarginCacheError(
-                f"output_path: {path} is, by a mount or a link, a part of the input catalog "
-                f"{info.path}. Choose another output_path or output_artifact_name."
-            )
 
 
 def _difference(provenance: Mapping[str, Any], settings: MarginSettings) -> str:

@@ -6,7 +6,7 @@ older margin stays in place.
 
 import platform
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -29,7 +29,6 @@ from margin_cache.margin.existing_output import (
     RUN_ID,
     TOOL_NAME,
     catalog_record,
-    check_nothing_foreign,
     check_output,
     existing_files,
     is_complete,
@@ -41,11 +40,7 @@ from margin_cache.margin.output import Output, open_output
 from margin_cache.margin.paths import PROVENANCE
 from margin_cache.margin.receipts import Receipt, find_file, read_receipt
 from margin_cache.parquet.footers import MOST_FOOTER_BYTES, join_footers, joined_size
-from margin_cache.storage.directories import (
-    delete_directory,
-    replace_directory,
-    unchanged_directory,
-)
+from margin_cache.storage.directories import delete_directory, replace_directory
 from margin_cache.storage.files import (
     atomic_path,
     exclusive_lock,
@@ -74,13 +69,13 @@ def finish_margin(margin: Margin) -> dict[str, Any]:
     info = plan.parameters.catalog
     # A second copy of the job waits, and then finds the margin complete.
     with exclusive_lock(paths.plan), open_output(margin) as output:
-        with unchanged_directory(paths.output_dir) as is_output_as_before:
-            if not is_complete(margin) or _is_reduced_anew(margin):
-                check_unchanged(info, plan.partitions, plan.schema)
-                check_output(margin)
-                _put_together(margin, *_receipt_files(margin), is_output_as_before, output)
-            else:
-                record_catalog(margin)
+        before = _state(paths.output_dir)
+        if not is_complete(margin) or _is_reduced_anew(margin):
+            check_unchanged(info, plan.partitions, plan.schema)
+            check_output(margin)
+            _put_together(margin, before, output)
+        else:
+            record_catalog(margin)
         output.register(info)
         output.release_lock(margin)
         clean_up(margin, paths.staging_lock)
@@ -102,67 +97,58 @@ def _is_reduced_anew(margin: Margin) -> bool:
     return bool(sizes) and all(has_size(staging_dir / path, size) for path, size in sizes.items())
 
 
-def _put_together(
-    margin: Margin,
-    files: Mapping[str, tuple[int, int, str]],
-    etags: Mapping[str, str],
-    is_output_as_before: Callable[[], bool],
-    output: Output,
-) -> None:
+def _state(directory: Path) -> tuple[int, int] | None:
+    """Return what changes when a directory is replaced, or a file in it added or removed."""
+    try:
+        state = directory.stat()
+    except FileNotFoundError:
+        return None
+    return state.st_ino, state.st_ctime_ns
+
+
+def _put_together(margin: Margin, before: tuple[int, int] | None, output: Output) -> None:
     """Gather the files of a margin, write its metadata, and move it to its output directory.
 
     Args:
         margin: the margin.
-        files: rows, size and digest of its Parquet files, by their paths.
-        etags: the ETags of those that are objects.
-        is_output_as_before: returns False if another process has replaced the output directory.
+        before: the state of the output directory before it was checked.
         output: the output location.
 
     Raises:
         MarginCacheError: a file is missing or differs, or another process has made the margin.
     """
     paths = margin.files
-    finishing_dir = paths.finishing_dir(unique_id())
-    try:
-        _gather(margin, files, etags, finishing_dir)
-        with unchanged_directory(finishing_dir) as is_as_gathered:
-            output.check_lock(margin)
-            etags = _write_metadata(margin, files, etags, finishing_dir, output)
-            if not (is_as_gathered() and is_output_as_before()):
-                # This job has outlived its run, and another run has made the margin meanwhile.
-                raise MarginCacheError(
-                    f"{paths.output_dir}: was made by another run meanwhile. Start the run again "
-                    "to finish what is left."
-                )
-        listed = existing_files(margin)
-        output.publish(finishing_dir, etags)
-        replace_directory(
-            finishing_dir,
-            paths.output_dir,
-            paths.backup_dir,
-            lambda old: check_nothing_foreign(margin, old, listed),
-        )
-    finally:
-        delete_directory(finishing_dir)
-
-
-def _receipt_files(margin: Margin) -> tuple[dict[str, tuple[int, int, str]], dict[str, str]]:
-    """Return rows, size and digest of each file in the receipts, and the ETags of objects."""
     files: dict[str, tuple[int, int, str]] = {}
     etags: dict[str, str] = {}
     for job in margin.plan.reduce_names:
         receipt = _receipt(margin, job)
         files.update(receipt.files)
         etags.update(receipt.etags)
-    return files, etags
+    finishing_dir = paths.finishing_dir(unique_id())
+    try:
+        _gather(margin, files, etags, finishing_dir)
+        output.check_lock(margin)
+        etags = _write_metadata(margin, files, etags, finishing_dir, output)
+        # If this job has outlived its run, another run may have made the margin meanwhile, and
+        # deleted what was gathered here.
+        is_gathered = not files or (finishing_dir / next(iter(files))).exists()
+        if not is_gathered or _state(paths.output_dir) != before:
+            raise MarginCacheError(
+                f"{paths.output_dir}: was changed meanwhile, perhaps by another run. Start the run "
+                "again to finish what is left."
+            )
+        output.publish(finishing_dir, etags)
+        replace_directory(finishing_dir, paths.output_dir, paths.backup_dir)
+    finally:
+        delete_directory(finishing_dir)
 
 
 def _receipt(margin: Margin, job: str) -> Receipt:
-    receipt = read_receipt(margin.files.receipt(job))
+    path = margin.files.receipt(job)
+    receipt = read_receipt(path)
     if receipt is None:
         raise MarginCacheError(
-            f"{margin.files.receipt(job)}: is missing or damaged. Start the run again; it makes "
-            "the file again."
+            f"{path}: is missing or damaged. Start the run again; it makes the file again."
         )
     return receipt
 
@@ -176,7 +162,7 @@ def _gather(
     """Put the files of the receipts, and no others, into a new directory.
 
     Hard links are used, so a job that has outlived its run, and writes into the staging directory
-    from now on, changes nothing.
+    from now on, changes nothing. Files that such a job has written before are forgotten.
     """
     staging_dir, existing = margin.files.staging_dir, existing_files(margin)
     finishing_dir.mkdir(parents=True)
@@ -192,25 +178,18 @@ def _gather(
         # The local listing of a bucket has no content.
         if path not in etags and file_digest(finishing_dir / path) != digest:
             stale.append(path)
-    if stale:
-        _forget(margin, stale)
-        count = f" ({len(stale)} files)" if len(stale) > 1 else ""
-        raise MarginCacheError(
-            f"{staging_dir / stale[0]}: was made from another state of the catalog, or changed "
-            f"since{count}. Start the run again; it makes what is missing."
-        )
-
-
-def _forget(margin: Margin, stale: list[str]) -> None:
-    """Delete the receipts with some files, and these files in the staging directory.
-
-    They were written by a job that has outlived its run and began before a partition was changed.
-    """
+    if not stale:
+        return
     for job in margin.plan.reduce_names:
         if not _receipt(margin, job).files.keys().isdisjoint(stale):
             margin.files.receipt(job).unlink()
     for path in stale:
-        (margin.files.staging_dir / path).unlink(missing_ok=True)
+        (staging_dir / path).unlink(missing_ok=True)
+    count = f" ({len(stale)} files)" if len(stale) > 1 else ""
+    raise MarginCacheError(
+        f"{staging_dir / stale[0]}: was made from another state of the catalog, or changed "
+        f"since{count}. Start the run again; it makes what is missing."
+    )
 
 
 def _write_metadata(
@@ -234,7 +213,6 @@ def _write_metadata(
         pq.write_metadata(
             catalog_format.margin_schema(plan.schema, schema_source(info, plan.partitions)),
             temporary,
-            write_time_adjusted_to_utc=plan.parameters.primary_options.utc_times,
         )
     names = [f"{info.dataset}/{COMMON_METADATA}".lstrip("/"), PARTITION_INFO]
     if plan.parameters.create_metadata and _write_footers(margin, dataset):
@@ -279,7 +257,6 @@ def _write_metadata(
         write_json(finishing_dir / PROVENANCE, provenance)
         own_size = (finishing_dir / PROVENANCE).stat().st_size
         summary = replace(summary, size=own_size + sum(size for size, _ in all_files.values()))
-    write_json(margin.files.provenance_copy, provenance)
     return etags
 
 
@@ -312,16 +289,12 @@ def _write_footers(margin: Margin, dataset: Path) -> bool:
         return False
     with atomic_path(dataset / METADATA) as temporary:
         if not join_footers(dataset / COMMON_METADATA, kept, temporary):
-            _append_footers(kept, temporary)
+            # PyArrow needs far more memory, but joins those of several versions of itself.
+            first, *others = map(pq.read_metadata, kept)
+            for other in others:
+                first.append_row_groups(other)
+            first.write_metadata_file(temporary)
     return True
-
-
-def _append_footers(kept: list[Path], path: Path) -> None:
-    """Join footers with PyArrow, which needs far more memory but reads those of all versions."""
-    first, *others = map(pq.read_metadata, kept)
-    for other in others:
-        first.append_row_groups(other)
-    first.write_metadata_file(path)
 
 
 def _provenance(

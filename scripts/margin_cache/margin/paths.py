@@ -89,11 +89,6 @@ class PlanFiles:
     def receipts_dir(self) -> Path:
         return self.receipt("").parent
 
-    @property
-    def provenance_copy(self) -> Path:
-        """The provenance of the margin that was last moved to its output directory."""
-        return self.plan_dir / "provenance.json"
-
     def benchmarks_dir(self, rule: str) -> Path:
         return self.plan_dir / "benchmarks" / rule
 

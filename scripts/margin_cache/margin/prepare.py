@@ -1,7 +1,7 @@
 """Checks the catalogs and directories of margins and plans the jobs, in the main process."""
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
@@ -10,11 +10,10 @@ import numpy as np
 
 from margin_cache.catalog.columns import read_schema, schema_source
 from margin_cache.catalog.consistency import check_consistency
-from margin_cache.catalog.formats import check_hats_keys, format_of, is_catalog
+from margin_cache.catalog.formats import check_hats_keys, format_of
 from margin_cache.catalog.model import INDEX_TOLERANCE, CatalogInfo
 from margin_cache.catalog.optional_files import OPTIONAL_FILES
 from margin_cache.catalog.partitions import check_whole, read_partitions, restrict
-from margin_cache.catalog.spec import DIR, NORDER
 from margin_cache.config.model import (
     MarginSettings,
     Table,
@@ -39,11 +38,7 @@ from margin_cache.planning.model import (
     load_plan,
     plan_id,
 )
-from margin_cache.storage.directories import is_mount
-from margin_cache.storage.files import device_and_inode, unique_id
-
-_CATALOG_DIRS = (f"{NORDER}=*", f"{NORDER}=*/{DIR}=*")
-"""Directories below a catalog's, without those of partitions."""
+from margin_cache.storage.files import unique_id
 
 _PACKAGES = ("snakemake", "hpgeom")
 """Packages of the provenance whose versions the finishing job does not know."""
@@ -72,113 +67,53 @@ def prepare_margins(
 
 def _check_directories(margins: list[NamedMargin]) -> None:
     """Check that output and intermediate directories overlap with no catalog and no other one."""
-    primaries = {Path(margin.info.path).resolve() for margin in margins}
-    outputs = {_resolved("output_path", _output_dir(m.settings, m.name)) for m in margins}
-    owners: dict[Path, str] = {}
+    # Directories that are taken, and what they are.
+    owners = {Path(margin.info.path).resolve(): "the input catalog" for margin in margins}
     for _, settings, name, directory in margins:
-        output_dir = _output_dir(settings, name)
+        output_dir = Path(listing_dir_of(settings) or settings.output_path) / name
         if output_dir.is_symlink():
             raise MarginCacheError(
                 f"output_path: {output_dir} is a link. Give the directory itself."
             )
-        for key, path in (
-            ("output_path", _resolved("output_path", output_dir)),
-            ("tmp_dir", _resolved("tmp_dir", directory)),
-        ):
-            if key == "output_path":
-                _check_beside(path, primaries, "the input catalog")
-                _check_beside(path, outputs, "the output directory of another margin")
-            for primary in primaries:
-                if relation := _relation(path, primary):
-                    raise MarginCacheError(
-                        f"{key}: {path} {relation} the input catalog {primary}. Choose another "
-                        f"{key}."
-                    )
-            if key == "output_path" and owners.get(path) == f"the margin of {name}":
-                raise MarginCacheError(
-                    f"output_artifact_name: two margins have the name {name} in "
-                    f"{settings.output_path}. Give each its own name or output_path."
-                )
-            for other, owner in owners.items():
-                if relation := _relation(path, other):
-                    raise MarginCacheError(
-                        f"{key}: {path} {relation} {owner}, {other}. Choose another {key}."
-                    )
-            owners[path] = f"the {'margin' if key == 'output_path' else 'tmp_dir'} of {name}"
-            _check_replaceable(key, path)
-            for margin in margins:
-                _check_mounts(key, path, margin.info)
-            _check_writable(key, path.parent)
-
-
-def _output_dir(settings: MarginSettings, name: str) -> Path:
-    return Path(listing_dir_of(settings) or settings.output_path) / name
-
-
-def _check_replaceable(key: str, path: Path) -> None:
-    """Check that a directory can be created, moved away and filled."""
-    if path.exists() and not path.is_dir():
-        raise MarginCacheError(f"{key}: {path} is a file, not a directory. Choose another {key}.")
-    if key == "tmp_dir" and is_catalog(path):
-        raise MarginCacheError(
-            f"tmp_dir: {path} is a catalog. Choose another tmp_dir or output_artifact_name."
-        )
-    if key == "output_path" and is_mount(path):
-        raise MarginCacheError(
-            f"output_path: {path} is a mount point, which cannot be replaced. Give a directory in "
-            "it, or choose another output_artifact_name."
-        )
-
-
-def _check_mounts(key: str, path: Path, info: CatalogInfo) -> None:
-    """Check that a directory is not inside a catalog by a mount."""
-    parts = (part for pattern in _CATALOG_DIRS for part in info.parquet_dir.glob(pattern))
-    inside = set(map(device_and_inode, (Path(info.path), info.parquet_dir, *parts))) - {None}
-    if any(device_and_inode(directory) in inside for directory in (path, *path.parents)):
-        raise MarginCacheError(
-            f"{key}: {path} lies, by a mount or a link, inside the input catalog {info.path}. "
-            f"Choose another {key}."
-        )
-
-
-def _check_beside(output_dir: Path, others: set[Path], owner: str) -> None:
-    """Check that a margin's report or audit would not be written into another directory."""
-    for page in ("report", "audit"):
-        path = output_dir.with_name(f"{output_dir.name}_{page}")
-        if path in others:
+        path = output_dir.resolve()
+        if owners.get(path) == f"the margin of {name}":
             raise MarginCacheError(
-                f"output_path: {path} is {owner}, but the {page} of the margin {output_dir.name} "
-                "would be written there. Choose another output_path or output_artifact_name."
+                f"output_artifact_name: two margins have the name {name} in "
+                f"{settings.output_path}. Give each its own name or output_path."
             )
+        _check_directory("output_path", path, owners)
+        if path.is_mount():
+            raise MarginCacheError(
+                f"output_path: {path} is a mount point, which cannot be replaced. Give a directory "
+                "in it, or choose another output_artifact_name."
+            )
+        owners[path] = f"the margin of {name}"
+        path = directory.resolve()
+        _check_directory("tmp_dir", path, owners)
+        owners[path] = f"the tmp_dir of {name}"
 
 
-def _resolved(key: str, path: Path) -> Path:
-    try:
-        return path.resolve()
-    except (OSError, RuntimeError):  # RuntimeError for a loop of links, until Python 3.12
-        raise MarginCacheError(
-            f"{key}: {path} has a link that leads nowhere. Choose another {key}."
-        ) from None
-
-
-def _relation(path: Path, other: Path) -> str:
-    """Describe how two directories overlap; "" if they do not."""
-    if path == other:
-        return "is"
-    if other in path.parents:
-        return "lies inside"
-    return "contains" if path in other.parents else ""
-
-
-def _check_writable(key: str, path: Path) -> None:
-    existing = path
-    while not existing.exists() and existing != existing.parent:
-        existing = existing.parent
-    if not existing.is_dir():
-        raise MarginCacheError(f"{key}: {existing} is a file, not a directory. Choose another.")
+def _check_directory(key: str, path: Path, owners: Mapping[Path, str]) -> None:
+    """Check that a directory overlaps with no other one, and can be made and filled."""
+    for other, owner in owners.items():
+        if path == other:
+            relation = "is"
+        elif other in path.parents:
+            relation = "lies inside"
+        elif path in other.parents:
+            relation = "contains"
+        else:
+            continue
+        raise MarginCacheError(f"{key}: {path} {relation} {owner}, {other}. Choose another {key}.")
+    nearest = next(parent for parent in path.parents if parent.exists())
+    for existing in (path, nearest):
+        if existing.exists() and not existing.is_dir():
+            raise MarginCacheError(
+                f"{key}: {existing} is a file, not a directory. Choose another {key}."
+            )
     # Nothing is written while planning. Errors that this misses are found when the run starts.
-    if not os.access(existing, os.W_OK | os.X_OK):
-        raise MarginCacheError(f"{key}: {existing} is not writable. Choose another {key}.")
+    if not os.access(nearest, os.W_OK | os.X_OK):
+        raise MarginCacheError(f"{key}: {nearest} is not writable. Choose another {key}.")
 
 
 def _margin_order(info: CatalogInfo, settings: MarginSettings, highest: int) -> int:

@@ -84,12 +84,7 @@ def reduce_margins(
             collected.append(metadata)
             written[relative] = (metadata.num_rows, content.size, content_digest(content))
     with atomic_path(footers) as temporary:
-        pq.write_metadata(
-            schema,
-            temporary,
-            metadata_collector=collected,
-            write_time_adjusted_to_utc=plan.parameters.primary_options.utc_times,
-        )
+        pq.write_metadata(schema, temporary, metadata_collector=collected)
     record = {
         "job": job_of(receipt),
         "footers": footers.stat().st_size,

@@ -69,18 +69,9 @@ def writer_options(parameters: MarginParameters, schema: pa.Schema) -> dict[str,
         "use_dictionary": [path for path, column in columns.items() if column.dictionary],
         "column_encoding": encodings or None,
         "write_statistics": [path for path, column in columns.items() if column.statistics],
-        "data_page_version": primary.data_page_version,
         "data_page_size": primary.page_bytes,
         "dictionary_pagesize_limit": primary.page_bytes,
         "write_page_index": primary.page_index,
-        "write_page_checksum": primary.page_checksums,
-        "write_time_adjusted_to_utc": primary.utc_times,
-        "sorting_columns": [
-            pq.SortingColumn(paths.index(path), descending, nulls_first)
-            for path, descending, nulls_first in primary.sorting_columns
-            if path in paths
-        ]
-        or None,
     }
     return _overridden(options, parameters.write_table_kwargs, paths)
 

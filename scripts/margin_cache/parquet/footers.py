@@ -9,29 +9,21 @@ import numpy as np
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from margin_cache.errors import MarginCacheError
+from margin_cache.storage.local_listing import TAIL_BYTES
 from margin_cache.storage.local_listing import ByteRange as Range
-from margin_cache.storage.parquet_files import (
-    compact_integer,
-    compact_list_head,
-    footer_of,
-    footer_parts,
-)
 
 MOST_FOOTER_BYTES = (1 << 31) - 1
 """The largest footer that Parquet readers accept."""
-
-_NOT_WRITTEN = ("INTERVAL", "ENUM", "BSON")
-"""Types that PyArrow reads as bytes, and cannot write."""
-
-_TIME = re.compile(r"Time\(isAdjustedToUTC=(true|false)")
 
 _WIDTHS = {"INT32": 4, "INT64": 8, "INT96": 12, "FLOAT": 4, "DOUBLE": 8, "BYTE_ARRAY": 16}
 """Least bytes of a value in memory, by physical type."""
 
 _MAGIC = b"PAR1"
-_ROWS_HEAD, _ROW_GROUPS_HEAD = b"\x16", b"\x19"
-"""Heads of the fields with the number of rows and with the row groups."""
+_NO_ROW_GROUPS = b"\x16\x00\x19\x0c"
+_HEAD = re.compile(
+    rb"\x16([\x80-\xff]*[\x00-\x7f])\x19(?:([\x00-\xef])|\xfc([\x80-\xff]*[\x00-\x7f]))", re.DOTALL
+)
+"""The number of rows and the size of the list of row groups, in Thrift's compact protocol."""
 
 
 def row_groups(metadata: pq.FileMetaData) -> list[pq.RowGroupMetaData]:
@@ -45,34 +37,6 @@ def column_chunks(metadata: pq.FileMetaData) -> Iterator[pq.ColumnChunkMetaData]
 
 
 # --- types ----------------------------------------------------------------------------------
-
-
-def check_types(columns: pq.ParquetSchema, path: Path) -> None:
-    """Reject Parquet types that Arrow has no types for, and that PyArrow cannot write."""
-    for column in columns:
-        if column.converted_type in _NOT_WRITTEN:
-            raise MarginCacheError(
-                f"{path}: the column {column.path} has the Parquet type {column.converted_type}, "
-                "which PyArrow does not write. Write the catalog with another type."
-            )
-
-
-def has_utc_times(columns: pq.ParquetSchema, path: Path) -> bool:
-    """Return whether times of day are declared to be in UTC, as PyArrow did for a long time.
-
-    Raises:
-        MarginCacheError: only some of them are; PyArrow cannot write both kinds into one file.
-    """
-    names: dict[str, str] = {}
-    for column in columns:
-        if is_utc := _TIME.match(str(column.logical_type)):
-            names.setdefault(is_utc[1], column.path)
-    if len(names) > 1:
-        raise MarginCacheError(
-            f"{path}: the column {names['true']} has times of day in UTC, but {names['false']} has "
-            "not, and PyArrow does not write both into one file. Write the catalog with one kind."
-        )
-    return "true" in names
 
 
 def int96_columns(file: pq.ParquetFile) -> list[str]:
@@ -191,26 +155,45 @@ def join_footers(common: Path, footers: Sequence[Path], target: Path) -> bool:
         target: the file to write.
 
     Returns:
-        Whether it was written. It is not if a footer differs in more than its row groups, or has
-        another layout, for example one by another version of PyArrow.
+        Whether it was written. It is not if a footer differs in more than its row groups, for
+        example because another version of PyArrow has written it.
     """
-    try:
-        expected = footer_parts(footer_of(common))
-        rows = groups = 0
-        for path in footers:
-            parts = footer_parts(footer_of(path))
-            if parts.before != expected.before or not parts.after.endswith(expected.after):
-                return False
-            rows, groups = rows + parts.rows, groups + parts.groups
-    except ValueError:
-        return False
-    head = expected.before + _ROWS_HEAD + compact_integer(rows)
-    head += _ROW_GROUPS_HEAD + compact_list_head(groups)
+    before, _, after = _footer_of(common).partition(_NO_ROW_GROUPS)
+    rows = groups = 0
+    starts = []
+    for path in footers:
+        footer = _footer_of(path)
+        head = _HEAD.match(footer, len(before))
+        if not (head and footer.startswith(before) and footer.endswith(after)):
+            return False
+        rows += _decoded(head[1]) >> 1
+        groups += head[2][0] >> 4 if head[2] else _decoded(head[3])
+        starts.append(head.end())
     with target.open("wb") as file:
-        file.write(_MAGIC + head)
-        for path in footers:
-            file.write(footer_parts(footer_of(path)).after.removesuffix(expected.after))
-        file.write(expected.after)
+        file.write(_MAGIC + before + b"\x16" + _encoded(2 * rows) + b"\x19")
+        # Sizes below 15 are in the byte of the type.
+        file.write(bytes([groups << 4 | 12]) if groups < 15 else b"\xfc" + _encoded(groups))
+        for path, start in zip(footers, starts, strict=True):
+            file.write(_footer_of(path)[start:].removesuffix(after))
+        file.write(after)
         length = file.tell() - len(_MAGIC)
         file.write(length.to_bytes(4, "little") + _MAGIC)
     return True
+
+
+def _footer_of(path: Path) -> bytes:
+    """Return the footer of a Parquet file that has nothing else."""
+    return path.read_bytes()[len(_MAGIC) : -TAIL_BYTES]
+
+
+def _decoded(number: bytes) -> int:
+    """Decode an unsigned integer (ULEB128)."""
+    return sum((byte & 127) << 7 * place for place, byte in enumerate(number))
+
+
+def _encoded(number: int) -> bytes:
+    encoded = bytearray()
+    while number > 127:
+        encoded.append(number & 127 | 128)
+        number >>= 7
+    return bytes([*encoded, number])

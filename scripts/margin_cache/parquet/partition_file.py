@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from margin_cache.catalog.columns import cast_column, check_columns, check_schema
 from margin_cache.catalog.model import CatalogInfo, Partition
 from margin_cache.catalog.partitions import unchanged_files
-from margin_cache.parquet.footers import ColumnSize, check_types, column_sizes, row_ranges
+from margin_cache.parquet.footers import ColumnSize, column_sizes, row_ranges
 from margin_cache.storage.parquet_files import READ_BYTES, open_parquet, unreadable
 
 if TYPE_CHECKING:
@@ -120,7 +120,6 @@ def open_files(
             check_columns(info, part.schema, path)
             check_schema(part.schema, schema, path)
             part = replace(part, catalog_schema=schema)
-        check_types(file.schema, path)
         if remote:
             # The local copy is deleted as soon as nobody reads it any more.
             weakref.finalize(part, remote.close)

@@ -5,13 +5,11 @@ their encodings, and get the values of hats; all others get PyArrow's defaults, 
 other catalogs are written.
 """
 
-import sys
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from io import BytesIO
 from itertools import cycle
-from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -19,20 +17,8 @@ import pyarrow.parquet as pq
 
 from margin_cache.catalog.model import CatalogInfo, Partitions
 from margin_cache.catalog.partitions import partition_files
-from margin_cache.errors import MarginCacheError
-from margin_cache.parquet.footers import (
-    check_types,
-    column_chunks,
-    has_utc_times,
-    row_groups,
-)
-from margin_cache.storage.local_listing import fetch_ranges
-from margin_cache.storage.parquet_files import (
-    MAX_HEADER_BYTES,
-    PageHeader,
-    open_parquet,
-    read_page_header,
-)
+from margin_cache.parquet.footers import column_chunks, row_groups
+from margin_cache.storage.parquet_files import open_parquet
 
 PYARROW_GROUP_ROWS = 1 << 20
 """Most rows of a row group that PyArrow writes by default."""
@@ -47,8 +33,9 @@ ROWS_WANTED, MOST_FILES = 100_000, 16
 """Files are sampled until they have this many rows, or are this many: one unusual partition must
 not decide."""
 
-_LZ4_OF_HADOOP = "UNKNOWN"
-"""PyArrow's name of this codec, the only one that it reads and does not write."""
+_CODECS = {"UNCOMPRESSED": "none", "UNKNOWN": "lz4"}
+"""Codecs that PyArrow's writer calls otherwise. "UNKNOWN" is the deprecated LZ4 of Hadoop, which
+PyArrow does not write: LZ4_RAW is its successor."""
 
 _WIDTHS = {"FLOAT": 4, "DOUBLE": 8}
 """Bytes of a floating-point value."""
@@ -87,22 +74,15 @@ class PrimaryOptions:
         compression_level: None for PyArrow's default.
         row_group_rows: most rows of a row group.
         page_bytes: size of data pages and of dictionaries; None for PyArrow's default.
-        utc_times: whether times of day are declared to be in UTC.
         columns: options of leaf columns by path, as PyArrow writes it.
-        sorting_columns: columns that the rows are declared to be sorted by, the spatial index
-            first: path, whether descending, whether nulls come first.
     """
 
     compression: str = "snappy"
     compression_level: int | None = None
     row_group_rows: int = PYARROW_GROUP_ROWS
     page_bytes: int | None = None
-    data_page_version: str = "1.0"
     page_index: bool = False
-    page_checksums: bool = False
-    utc_times: bool = False
     columns: dict[str, ColumnOptions] = field(default_factory=dict)
-    sorting_columns: list[list[Any]] = field(default_factory=list)
 
 
 def options_from_json(values: Mapping[str, Any]) -> PrimaryOptions:
@@ -116,40 +96,26 @@ def read_primary_options(info: CatalogInfo, partitions: Partitions) -> PrimaryOp
     files = list(_first_files(info, partitions))
     if not files:
         return PrimaryOptions()
-    first_path, first = files[0]
-    footers = [file.metadata for _, file in files]
-    chunks = _chunks_by_path(files)
-    is_indexed = any(chunk.has_offset_index for chunk in column_chunks(first.metadata))
-    codecs = Counter(chunk.compression for chunk in column_chunks(first.metadata))
-    codec = codecs.most_common(1)[0][0]
-    columns = {path: _column_options(of_column) for path, of_column in chunks.items()}
+    first_chunks = list(column_chunks(files[0].metadata))
+    codec = Counter(chunk.compression for chunk in first_chunks).most_common(1)[0][0]
+    is_indexed = any(chunk.has_offset_index for chunk in first_chunks)
+    columns = {path: _column_options(chunks) for path, chunks in _chunks_by_path(files).items()}
     is_from_hats = (
         codec == "ZSTD"
         and is_indexed
         and any(column.encoding == "BYTE_STREAM_SPLIT" for column in columns.values())
     )
-    page = _first_page(first_path, first)
     return PrimaryOptions(
-        compression=_margin_codec(codec, first_path),
+        compression=_CODECS.get(codec, codec.lower()),
         compression_level=HATS_LEVEL if is_from_hats else None,
         row_group_rows=_group_rows(
-            footers, HATS_GROUP_ROWS if is_from_hats else PYARROW_GROUP_ROWS
+            [file.metadata for file in files],
+            HATS_GROUP_ROWS if is_from_hats else PYARROW_GROUP_ROWS,
         ),
         page_bytes=HATS_PAGE_BYTES if is_from_hats else None,
-        data_page_version="2.0" if page.is_second_version else "1.0",
         page_index=is_indexed,
-        page_checksums=page.has_checksum,
-        utc_times=has_utc_times(first.schema, first_path),
         columns=columns,
-        sorting_columns=_sorting_columns(info, partitions, first, list(chunks)),
     )
-
-
-def _first_page(path: Path, file: pq.ParquetFile) -> PageHeader:
-    chunk = file.metadata.row_group(0).column(0)
-    start = chunk.data_page_offset
-    fetch_ranges(path, [(start, start + min(MAX_HEADER_BYTES, chunk.total_compressed_size))])
-    return read_page_header(path, start)
 
 
 def leaf_columns(schema: pa.Schema) -> list[tuple[str, str]]:
@@ -162,29 +128,23 @@ def leaf_columns(schema: pa.Schema) -> list[tuple[str, str]]:
     return [(column.path, column.physical_type) for column in pq.read_metadata(file).schema]
 
 
-def _first_files(
-    info: CatalogInfo, partitions: Partitions
-) -> Iterator[tuple[Path, pq.ParquetFile]]:
-    """Yield files that have rows until the sample is large enough; check the types of all."""
+def _first_files(info: CatalogInfo, partitions: Partitions) -> Iterator[pq.ParquetFile]:
+    """Yield files that have rows until the sample is large enough."""
     rows = count = 0
     for pixel, _ in partitions:
-        for path in partition_files(info, pixel):
-            file = open_parquet(path)
-            check_types(file.schema, path)
+        for file in map(open_parquet, partition_files(info, pixel)):
             if not file.metadata.num_rows:
                 continue
-            yield path, file
+            yield file
             rows, count = rows + file.metadata.num_rows, count + 1
             if rows >= ROWS_WANTED or count == MOST_FILES:
                 return
 
 
-def _chunks_by_path(
-    files: list[tuple[Path, pq.ParquetFile]],
-) -> dict[str, list[pq.ColumnChunkMetaData]]:
+def _chunks_by_path(files: list[pq.ParquetFile]) -> dict[str, list[pq.ColumnChunkMetaData]]:
     """Return the column chunks of files by path, as PyArrow writes it."""
     chunks: dict[str, list[pq.ColumnChunkMetaData]] = defaultdict(list)
-    for _, file in files:
+    for file in files:
         paths = [path for path, _ in leaf_columns(file.schema_arrow)]
         if len(paths) == file.metadata.num_columns:
             for path, chunk in zip(cycle(paths), column_chunks(file.metadata), strict=False):
@@ -237,42 +197,3 @@ def _group_rows(footers: list[pq.FileMetaData], default: int) -> int:
     largest = max(map(max, sizes))
     is_even = all(set(groups[:-1]) == {largest} for groups in sizes)
     return largest if is_even else 1 << (largest - 1).bit_length()
-
-
-def _sorting_columns(
-    info: CatalogInfo, partitions: Partitions, file: pq.ParquetFile, paths: list[str]
-) -> list[list[Any]]:
-    """Return the declared sorting columns that are true of a margin too.
-
-    Rows of a margin are sorted by the spatial index. Rows of equal index keep the order of their
-    file, but may be from several files if partitions are directories or finer than the index.
-    """
-    declared = [
-        [paths[column.column_index], column.descending, column.nulls_first]
-        for column in file.metadata.row_group(0).sorting_columns
-        if column.column_index < len(paths)
-    ]
-    if not declared or declared[0][:2] != [info.index_column, False]:
-        return []
-    is_of_one_file = info.npix_suffix != "/" and partitions.orders.max() <= info.index_order
-    return declared if is_of_one_file else declared[:1]
-
-
-def _margin_codec(compression: str, file: Path) -> str:
-    """Return the codec of a margin, by the name that PyArrow's writer takes."""
-    if compression == "UNCOMPRESSED":
-        return "none"
-    if compression == _LZ4_OF_HADOOP:
-        print(
-            f"{file}: is compressed with the deprecated LZ4 of Hadoop. The margin is compressed "
-            "with LZ4_RAW, its successor.",
-            file=sys.stderr,
-        )
-        return "lz4"
-    codec = compression.lower()
-    if codec == "lzo" or not pa.Codec.is_available(codec):
-        raise MarginCacheError(
-            f"{file}: is compressed with {compression}, which PyArrow does not read. Write the "
-            "catalog again with another codec."
-        )
-    return codec

@@ -17,12 +17,11 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from margin_cache.catalog.columns import cast_column
-from margin_cache.errors import MarginCacheError
 from margin_cache.parquet.footers import groups_of, int96_columns, row_groups
 from margin_cache.parquet.partition_file import PartitionFile
 from margin_cache.parquet.polars_rows import PolarsFailed, is_supported, read_rows
 from margin_cache.parquet.positions import read_batches
-from margin_cache.storage.parquet_files import read_page_header, unreadable
+from margin_cache.storage.parquet_files import is_second_version, unreadable
 
 COLUMNS_BYTES = 8 * 10**6
 """Most bytes in the file of columns that PyArrow reads together."""
@@ -88,29 +87,7 @@ def select_rows(
     except pa.ArrowException as error:
         # Some damage is noticed only when values are taken or cast.
         raise unreadable(part.path, error) from None
-    for name in int96_columns(part.file):
-        if name in taken:
-            _check_int96(part, schema.field(name), rows)
     return pa.Table.from_arrays([taken[name] for name in schema.names], schema=schema)
-
-
-def _check_int96(part: PartitionFile, field: pa.Field, rows: NDArray[np.int64]) -> None:
-    """Check that timestamps of the deprecated type INT96 fit nanoseconds.
-
-    PyArrow reads them as nanoseconds, and silently changes values that do not fit.
-    """
-    try:
-        file = part.reopened(coerce_int96_timestamp_unit="s")
-        seconds = pa.schema([file.schema_arrow.field(field.name)])
-        _select_columns(part, file, seconds, rows)[field.name].cast(field.type)
-    except pa.ArrowInvalid:
-        raise MarginCacheError(
-            f"{part.path}: the column {field.name} has timestamps of type INT96 outside the years "
-            "1678 to 2261, which nanoseconds cannot hold. Write the catalog again with timestamps "
-            "in microseconds."
-        ) from None
-    except OSError as error:
-        raise unreadable(part.path, error) from None
 
 
 def _without(schema: pa.Schema, taken: dict[str, pa.ChunkedArray]) -> pa.Schema:
@@ -153,7 +130,7 @@ def _has_uncompressed_levels(part: PartitionFile, row: int) -> bool:
     # are on disk.
     group = groups_of(part.file.metadata, np.array([row]))[0]
     first = part.file.metadata.row_group(group).column(0).data_page_offset
-    return read_page_header(part.path, first).is_second_version
+    return is_second_version(part.path, first)
 
 
 def _select_by_polars(

@@ -34,6 +34,14 @@ _LIBRARY = Path(__file__).resolve().parent.parent
 _AUDIT = "audit"
 """Package of the library that has no influence on margins."""
 
+_FORMER_OPTIONS = {
+    "data_page_version": "1.0",
+    "page_checksums": False,
+    "sorting_columns": [],
+    "utc_times": False,
+}
+"""Options of primaries that margins have no longer."""
+
 _ARCHIVE_ERRORS = (
     *(ValueError, TypeError, LookupError, EOFError, BadZipFile, zlib.error, LZMAError),
     RuntimeError,  # of a member that seems to be encrypted, or compressed in an unknown way
@@ -103,6 +111,7 @@ def content_id(
     shaping = asdict(replace(parameters, partitions_per_job="auto", job_size_mb=0))
     del shaping["run_id"]
     shaping["further_files"] = shaping.pop("optional_files")
+    shaping["primary_options"] |= _FORMER_OPTIONS
     if not with_location:
         del shaping["catalog"]["path"], shaping["catalog"]["url"]
     return _digest(

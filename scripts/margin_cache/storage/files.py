@@ -171,35 +171,11 @@ def write_json(path: Path, value: Any) -> None:
 
 def read_json(path: Path) -> Any:
     """Return the content of a JSON file, or None if it is missing or not JSON."""
-    check_ordinary(path)
     try:
         with with_file_name(path):
             return json.loads(path.read_text(encoding="utf-8-sig"))
     except (FileNotFoundError, NotADirectoryError, ValueError):
         return None
-
-
-def check_ordinary(path: Path) -> None:
-    """Reject a pipe, socket or device: reading one may never end."""
-    with suppress(OSError):
-        if not is_ordinary(path.stat()):
-            raise MarginCacheError(
-                f"{path}: is a pipe, socket or device. Replace it by the file that belongs there."
-            )
-
-
-def is_ordinary(state: os.stat_result) -> bool:
-    """Return whether a path is a file or a directory."""
-    return stat.S_ISREG(state.st_mode) or stat.S_ISDIR(state.st_mode)
-
-
-def device_and_inode(path: Path) -> tuple[int, int] | None:
-    """Return what identifies a file or directory; None if it does not exist."""
-    try:
-        state = path.stat()
-    except OSError:
-        return None
-    return state.st_dev, state.st_ino
 
 
 def has_size(path: Path, size: int) -> bool:

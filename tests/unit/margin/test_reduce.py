@@ -11,7 +11,6 @@ import pyarrow.parquet as pq
 import pytest
 from margin_cache.catalog import hipscat
 from margin_cache.errors import MarginCacheError
-from margin_cache.margin.finish import finish_margin
 from margin_cache.margin.map import map_partitions
 from margin_cache.margin.model import Margin
 from margin_cache.margin.reduce import reduce_margins
@@ -191,22 +190,6 @@ def test_categories_that_do_not_fit_one_dictionary_are_kept(
         assert (np.diff(rows["_hipscat_index"].to_numpy().astype(object)) >= 0).all()
         divided += file.num_row_groups > 1
     assert divided
-
-
-def test_times_of_day_in_utc_stay_so(catalog: Path, prepare: Callable[..., Margin]) -> None:
-    def edit(rows: pa.Table, number: int) -> pa.Table:
-        return rows.append_column("time", rows["id"].cast(pa.time64("us")))
-
-    rewrite_partitions(catalog, edit, write_time_adjusted_to_utc=True)
-    margin = prepare(margin_threshold=300.0)
-    run_map_jobs(margin)
-    run_reduce_jobs(margin)
-    finish_margin(margin)
-    for path in margin.files.output_dir.rglob("*"):
-        if path.suffix == ".parquet" or path.name.endswith("metadata"):
-            schema = pq.ParquetFile(path).schema
-            (column,) = (c for c in map(schema.column, range(len(schema))) if c.path == "time")
-            assert "isAdjustedToUTC=true" in str(column.logical_type)
 
 
 @pytest.mark.parametrize(

@@ -63,7 +63,7 @@ def described(footer: pq.FileMetaData) -> list[dict[str, Any]]:
     "options",
     [
         {"use_dictionary": False},
-        {"use_dictionary": False, "compression": "brotli", "data_page_version": "2.0"},
+        {"use_dictionary": False, "compression": "brotli"},
         {"use_dictionary": ["string", "int8"], "write_statistics": ["int8", "float64"]},
         {"use_byte_stream_split": ["int8", "float16"], "use_dictionary": False},
         None,
@@ -109,13 +109,6 @@ def test_columns_that_the_primary_lacks_get_the_defaults() -> None:
     options = writer_options(PARAMETERS, pa.schema({"margin_Npix": pa.int64()}))
     assert options["use_dictionary"] == options["write_statistics"] == ["margin_Npix"]
     assert options["column_encoding"] is None
-
-
-def test_sorting_columns_are_those_of_the_primary() -> None:
-    primary = PrimaryOptions(sorting_columns=[["y", False, True], ["gone", True, False]])
-    parameters = replace(PARAMETERS, primary_options=primary)
-    options = writer_options(parameters, pa.schema({"x": pa.int8(), "y": pa.int8()}))
-    assert options["sorting_columns"] == [pq.SortingColumn(1, False, True)]
 
 
 # --- write_table_kwargs ---------------------------------------------------------------------

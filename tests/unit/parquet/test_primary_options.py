@@ -52,8 +52,7 @@ def options_of(info: CatalogInfo, *tables: pa.Table, **options: Any) -> PrimaryO
 
 
 def test_files_of_hats_are_recognized(info: CatalogInfo) -> None:
-    sorting = pq.SortingColumn.from_ordering(TABLE.schema, [("_healpix_29", "ascending")])
-    wanted = hats_options(TABLE.schema, sorting_columns=sorting)
+    wanted = hats_options(TABLE.schema)
     found = options_of(info, TABLE, **wanted)
     assert found.compression == wanted["compression"]
     assert found.compression_level == wanted["compression_level"] == HATS_LEVEL
@@ -65,7 +64,6 @@ def test_files_of_hats_are_recognized(info: CatalogInfo) -> None:
         "column_encoding"
     ]
     assert [path for path, c in found.columns.items() if c.dictionary] == wanted["use_dictionary"]
-    assert found.sorting_columns == [["_healpix_29", False, False]]
 
 
 def test_the_defaults_of_pyarrow_are_recognized(info: CatalogInfo) -> None:
@@ -83,9 +81,7 @@ def test_the_defaults_of_pyarrow_are_recognized(info: CatalogInfo) -> None:
         ({"compression": "gzip"}, {"compression": "gzip"}),
         ({"compression": "none"}, {"compression": "none"}),
         ({"compression": "zstd"}, {"compression": "zstd", "compression_level": None}),
-        ({"data_page_version": "2.0"}, {"data_page_version": "2.0"}),
         ({"write_page_index": True}, {"page_index": True, "page_bytes": None}),
-        ({"write_page_checksum": True}, {"page_checksums": True}),
         ({"row_group_size": 90}, {"row_group_rows": 90}),
     ],
 )
@@ -161,30 +157,3 @@ def test_no_more_files_are_opened_than_needed(
     (*_, last) = sorted(Path(info.path).rglob("Npix=*.parquet"))
     last.write_bytes(b"")
     assert read_primary_options(info, partitions).compression == "snappy"
-
-
-@pytest.mark.parametrize(
-    ("ordering", "suffix", "index_order", "expected"),
-    [
-        (["_healpix_29"], ".parquet", 29, ["_healpix_29"]),
-        (["_healpix_29", "ra"], ".parquet", 29, ["_healpix_29", "ra"]),
-        (["_healpix_29", "ra"], ".parquet", 1, ["_healpix_29", "ra"]),
-        (["_healpix_29", "ra"], ".parquet", 0, ["_healpix_29"]),
-        (["_healpix_29", "ra"], "/", 29, ["_healpix_29"]),
-        (["ra", "_healpix_29"], ".parquet", 29, []),
-    ],
-)
-def test_sorting_columns_are_kept_if_true_of_a_margin(
-    ordering: list[str], suffix: str, index_order: int, expected: list[str], info: CatalogInfo
-) -> None:
-    sorting = pq.SortingColumn.from_ordering(
-        TABLE.schema, [(name, "ascending") for name in ordering]
-    )
-    info = replace(info, npix_suffix=suffix, index_order=index_order)
-    found = options_of(info, TABLE, sorting_columns=sorting)
-    assert [path for path, *_ in found.sorting_columns] == expected
-
-
-def test_a_descending_index_is_not_kept_as_sorting_column(info: CatalogInfo) -> None:
-    sorting = [pq.SortingColumn(0, descending=True)]
-    assert options_of(info, TABLE, sorting_columns=sorting).sorting_columns == []

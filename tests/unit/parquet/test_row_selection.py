@@ -2,7 +2,6 @@
 
 import re
 import sys
-from datetime import datetime
 from itertools import pairwise
 from pathlib import Path
 from types import ModuleType
@@ -226,23 +225,6 @@ def test_a_replaced_file_is_read_as_it_was_opened(
     (tmp_path / "other.parquet").replace(path)
     found = select_rows(part, table.select([]), None, np.array([1, 998]), table.schema, 1)
     assert found.to_pylist() == [{"x": 1, "few": "a"}, {"x": 998, "few": "b"}]
-
-
-@pytest.mark.parametrize("nested", [False, True])
-def test_int96_timestamps_that_do_not_fit_are_refused(nested: bool, tmp_path: Path) -> None:
-    """PyArrow silently changes values beyond the range of nanoseconds."""
-    kind = pa.list_(pa.timestamp("us")) if nested else pa.timestamp("us")
-    times = [datetime(2020, 1, 1, 1, 2, 3, 456_789), None, datetime(1000, 1, 1), datetime.max]
-    table = pa.table({"t": pa.array([[time] if nested else time for time in times], kind)})
-    path = tmp_path / "table.parquet"
-    pq.write_table(table, path, use_deprecated_int96_timestamps=True)
-    schema = pq.ParquetFile(path).schema_arrow
-    found = select_rows(open_file(path), table.select([]), None, np.array([0, 0, 1]), schema, 1)
-    assert found.cast(table.schema).equals(table.take(pa.array([0, 0, 1])))
-    for row in (2, 3):
-        said = f"{path}: the column t has timestamps of type INT96 outside the years 1678 to 2261"
-        with pytest.raises(MarginCacheError, match=said):
-            select_rows(open_file(path), table.select([]), None, np.array([0, row]), schema, 1)
 
 
 def test_a_short_column_is_an_error_of_the_file(

@@ -29,7 +29,7 @@ from support.typed_tables import typed_table
 
 def test_plan_is_read_as_it_was_written(tmp_path: Path) -> None:
     columns = {"ra": ColumnOptions(False, "BYTE_STREAM_SPLIT"), "dec": ColumnOptions()}
-    options = PrimaryOptions(columns=columns, sorting_columns=[["ra", False, True]])
+    options = PrimaryOptions(columns=columns)
     plan = make_plan(replace(PARAMETERS, primary_options=options), partitions_of(1))
     path = tmp_path / "deep" / plan.plan_id / "plan.npz"
     save_plan(plan, path)
