@@ -1,6 +1,6 @@
-"""Snakemake, imported once, and forked for each run.
+"""Snakemake and the workflow's library, imported once, and forked for each run.
 
-Snakemake with its plugins takes seconds to import, which hundreds of runs would each wait for.
+They take seconds to import, which hundreds of runs would each wait for.
 Reads a run a line: its arguments, directory, environment, the file for its output and that for its
 exit code, as JSON; and writes its process's id.
 """
@@ -13,10 +13,13 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-# What Snakemake and the Snakefile import; nothing of the workflow's own.
-import hpgeom  # noqa: F401
+ROOT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT / "scripts"))
+
+# What Snakemake and the Snakefile import; nothing that starts threads, which a fork would lose.
+import margin_cache.run.audits
+import margin_cache.run.reports  # noqa: F401
 import pandas  # noqa: F401
-import pydantic  # noqa: F401
 import smart_open  # noqa: F401
 import snakemake.cli
 import yte  # noqa: F401
@@ -35,6 +38,9 @@ def become(run: dict[str, Any]) -> None:
     os.environ.update(run["environment"])
     sys.argv = run["arguments"]
     sys.orig_argv = [sys.executable, *sys.argv]
+    if f"{ROOT}/" not in sys.argv[sys.argv.index("-s") + 1]:  # it may bring its own library
+        for name in [name for name in sys.modules if name.startswith("margin_cache")]:
+            del sys.modules[name]
     # As Python does at its start.
     for directory in filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep)):
         sys.path.insert(1, directory)

@@ -45,15 +45,21 @@ def expected_pairs(margin: Margin, threshold: float) -> Pairs:
     for own, (pixel, _) in enumerate(plan.partitions):
         path = plan.parameters.catalog.partition_path(pixel)
         rows = pq.read_table(path, partitioning=None)
-        ra, dec = rows["ra"].to_numpy(), rows["dec"].to_numpy()
+        ra, dec, ids = (rows[name].to_numpy() for name in ("ra", "dec", "id"))
+        vectors = healpy.ang2vec(ra, dec, lonlat=True)
         for destination, other in enumerate(pixels):
             if plan.destination_partitions[destination] == own:
                 continue
-            count = rows.num_rows
-            distances = oracle.exact_distances(ra, dec, *np.repeat(other[:, None], count, 1))
-            inside = healpy.ang2pix(2 ** int(other[0]), ra, dec, nest=True, lonlat=True) == other[1]
-            near = np.flatnonzero((distances <= threshold) | inside)
-            found |= {(rows["id"][int(row)].as_py(), destination) for row in near}
+            side, pixel = 2 ** int(other[0]), int(other[1])
+            # The oracle takes its time: not for rows that are farther than the pixel's corners.
+            radius = healpy.max_pixrad(side) + np.radians((threshold + 1) / 3600)
+            centre = np.array(healpy.pix2vec(side, pixel, nest=True))
+            row = np.flatnonzero(vectors @ centre >= np.cos(min(radius, np.pi)))
+            at = np.repeat(other[:, None], len(row), 1)
+            distances = oracle.exact_distances(ra[row], dec[row], *at)
+            inside = healpy.ang2pix(side, ra[row], dec[row], nest=True, lonlat=True) == pixel
+            near = row[(distances <= threshold) | inside]
+            found |= {(ids[int(one)], destination) for one in near}
     return found
 
 
