@@ -13,9 +13,6 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(ROOT / "scripts"))
-
 # What Snakemake and the Snakefile import; nothing that starts threads, which a fork would lose.
 import margin_cache.run.audits
 import margin_cache.run.reports  # noqa: F401
@@ -23,6 +20,8 @@ import pandas  # noqa: F401
 import smart_open  # noqa: F401
 import snakemake.cli
 import yte  # noqa: F401
+
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def become(run: dict[str, Any]) -> None:

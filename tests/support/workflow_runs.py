@@ -72,7 +72,7 @@ def snakemake_server() -> subprocess.Popen[str]:
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         encoding="utf-8",
-        env=environment(),
+        env=environment() | {"PYTHONPATH": str(ROOT / "scripts")},
         preexec_fn=default_signals,
     )
 

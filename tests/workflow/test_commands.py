@@ -89,7 +89,7 @@ def command_in(directory: Path) -> list[str]:
     return list(map(str, words))
 
 
-@pytest.mark.parametrize("closed", [">&-", ">&- 2>&-"])
+@pytest.mark.parametrize("closed", [pytest.param(">&-", marks=pytest.mark.long), ">&- 2>&-"])
 def test_a_margin_is_made_when_stdout_or_stderr_is_closed(
     closed: str, tmp_path: Path, catalog: Path
 ):
@@ -100,7 +100,9 @@ def test_a_margin_is_made_when_stdout_or_stderr_is_closed(
     assert margin_digests(tmp_path)
 
 
-@pytest.mark.parametrize("stdout", ["a pipe that nobody reads", "/dev/full"])
+@pytest.mark.parametrize(
+    "stdout", ["a pipe that nobody reads", pytest.param("/dev/full", marks=pytest.mark.long)]
+)
 def test_a_margin_is_made_when_stdout_cannot_be_written_to(
     stdout: str, tmp_path: Path, catalog: Path
 ):

@@ -17,6 +17,7 @@ from support.typed_tables import light_curve_table
 from support.workflow_runs import (
     SNAKEMAKE,
     environment,
+    fork_snakemake,
     run_workflow,
     start_snakemake,
     write_config,
@@ -67,10 +68,10 @@ def copy_of_the_workflow(directory: Path) -> Path:
     return clone
 
 
-def run_in(directory: Path, *arguments: str) -> str:
-    """Start Snakemake as a user does, in the directory and without with_file_name a Snakefile."""
-    command = [SNAKEMAKE, "--directory", directory, "--cores", "2", *arguments]
-    finished = start_snakemake([str(part) for part in command])
+def run_in(directory: Path, snakefile: Path, *arguments: str) -> str:
+    """Run a Snakefile in a directory; return the output."""
+    command = [SNAKEMAKE, "-s", snakefile, "--directory", directory, "--cores", "2", *arguments]
+    finished = fork_snakemake([str(part) for part in command])
     assert finished.returncode == 0, finished.stdout
     return finished.stdout
 
@@ -92,9 +93,9 @@ def test_a_deployment_by_snakedeploy_makes_the_same_margin(
     file = place / "config" / "config.yaml"
     values = yaml.safe_load(file.read_text(encoding="utf-8"))
     file.write_text(yaml.safe_dump(values | CONFIG | {"input_catalog_path": str(catalog)}))
-    run_in(place, "-s", str(snakefile))
+    run_in(place, snakefile)
     assert files_of(place) == expected
-    again = run_in(place, "-s", str(snakefile))
+    again = run_in(place, snakefile)
     assert "Nothing to be done" in again
 
 
@@ -111,7 +112,7 @@ def test_a_module_of_another_workflow_makes_the_same_margin(
         f'configfile: "mine.yaml"\n\n{module.replace("path/to/Snakefile", str(path))}\n'
         "rule everything:\n    default_target: True\n    input:\n        rules.margin_all.input\n"
     )
-    run_in(tmp_path, "-s", str(tmp_path / "Snakefile"))
+    run_in(tmp_path, tmp_path / "Snakefile")
     assert files_of(tmp_path) == expected
 
 
@@ -161,8 +162,7 @@ def guest(directory: Path, catalog: Path, start: str = "pass", end: str = "pass"
     (directory / "Snakefile").write_text(text)
     values = CONFIG | {"input_catalog_path": str(catalog)} | config
     (directory / "mine.yaml").write_text(yaml.safe_dump(values))
-    files = ("-s", str(directory / "Snakefile"), "--configfile", str(directory / "mine.yaml"))
-    return run_in(directory, *files)
+    return run_in(directory, directory / "Snakefile", "--configfile", str(directory / "mine.yaml"))
 
 
 def test_a_module_changes_nothing_of_the_workflow_that_uses_it(
@@ -191,7 +191,7 @@ def test_a_linked_snakefile_finds_its_scripts(
 ) -> None:
     (tmp_path / "Snakefile").symlink_to(ROOT / "Snakefile")
     write_config(tmp_path, CONFIG | {"input_catalog_path": str(catalog)})
-    printed = run_in(tmp_path)
+    printed = run_in(tmp_path, tmp_path / "Snakefile")
     assert "making margin margin" in printed
     assert files_of(tmp_path) == expected
 

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from support.faulty_margins import make_in
 from support.killed_runs import resume, run_of
 from support.margins import NAME, configuration, margin_digests, remains
 from support.small_skies import small_catalog
@@ -13,7 +14,7 @@ from support.workflow_runs import run_workflow
 
 @pytest.fixture(scope="module")
 def config(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    catalog = small_catalog(tmp_path_factory.mktemp("sky") / "sky", rows=2000, max_rows=100)
+    catalog = small_catalog(tmp_path_factory.mktemp("sky") / "sky", rows=600, max_rows=100)
     return configuration(catalog, partitions_per_job=10)
 
 
@@ -30,8 +31,9 @@ def a_partition(directory: Path) -> Path:
 
 
 def test_forceall_rebuilds_a_margin(tmp_path: Path, config: dict[str, Any]):
-    everything = jobs(run_workflow(tmp_path, config=config, check=True).stdout)
+    everything = jobs(run_workflow(tmp_path, "-n", config=config, check=True).stdout)
     assert everything["map_partitions"] > 2 and everything["reduce_margins"] > 2
+    make_in(tmp_path, config)
     before = margin_digests(tmp_path)
     planned = run_workflow(tmp_path, "-n", "--forceall", check=True).stdout
     assert jobs(planned) == everything
@@ -47,7 +49,7 @@ def test_forceall_rebuilds_a_margin(tmp_path: Path, config: dict[str, Any]):
 
 
 def test_a_killed_forceall_run_keeps_the_old_margin(tmp_path: Path, config: dict[str, Any]):
-    run_workflow(tmp_path, config=config, check=True)
+    make_in(tmp_path, config)
     before = margin_digests(tmp_path)
     inode = (tmp_path / "results" / NAME / "partition_info.csv").stat().st_ino
     with run_of(tmp_path, config, "-F") as run:
@@ -66,7 +68,8 @@ def test_a_killed_forceall_run_keeps_the_old_margin(tmp_path: Path, config: dict
 
 
 def test_without_resume_each_run_makes_the_margin_anew(tmp_path: Path, config: dict[str, Any]):
-    everything = jobs(run_workflow(tmp_path, config=config, check=True).stdout)
+    everything = jobs(run_workflow(tmp_path, "-n", config=config, check=True).stdout)
+    make_in(tmp_path, config)
     before = margin_digests(tmp_path)
     anew = config | {"resume": False}
     for _ in range(2):

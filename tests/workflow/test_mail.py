@@ -126,7 +126,7 @@ def test_a_failed_run_sends_one_mail_whose_command_resumes_it(tmp_path):
     mend = with_missing_position(catalog)
     directory = tmp_path / "a run"
     with mail_server() as (inbox, smtp):
-        failed = run_workflow(directory, config=config_of(catalog, smtp), fresh=True)
+        failed = run_workflow(directory, config=config_of(catalog, smtp))
         assert failed.returncode == 1
         assert not warnings_in(failed.stdout)
         (received,) = inbox.mails

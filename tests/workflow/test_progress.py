@@ -144,10 +144,9 @@ def test_without_a_terminal_errors_are_shown_and_bars_are_not(
 
 
 def test_many_jobs_leave_few_lines(tmp_path: Path, catalog: Path):
-    config = configuration(catalog, partitions_per_job=1)
-    run = run_workflow(tmp_path / "run", config=config, check=True)
+    run = run_workflow(tmp_path / "run", config=configuration(catalog), check=True)
     jobs = re.findall(r"^(?:map_partitions|reduce_margins) +(\d+)$", run.stdout, re.MULTILINE)
-    assert sum(map(int, jobs)) > 25
+    assert sum(map(int, jobs)) > 10
     after = run.stdout.partition("Job stats:")[2].splitlines()
     assert len(after) < 20, run.stdout
     assert "jobid" not in run.stdout

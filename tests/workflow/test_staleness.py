@@ -314,19 +314,23 @@ def test_a_damaged_file_of_the_margin_is_rebuilt(
     directory, margin = tmp_path / "run", tmp_path / "run/results" / NAME
     whole = tree_digest(margin)
     parquet = next(name for name in whole if "Npix=" in name)
-    for name in (parquet, "partition_info.csv", "provenance_info.json"):
-        for damage in ("deleted", "truncated"):
-            content = (margin / name).read_bytes()
-            (margin / name).unlink()
-            if damage == "truncated":
-                (margin / name).write_bytes(content[: len(content) // 2])
-            jobs = jobs_of(run_workflow(directory, check=True).stdout)
-            assert tree_digest(margin).keys() == whole.keys(), name
-            assert margin_digests(directory) == {
-                other: digest for other, digest in whole.items() if "provenance" not in other
-            }, name
-            assert jobs["Finishing"]
-            assert bool(jobs["Mapping"]) == bool(jobs["Reducing"]) == (name == parquet), name
+    for name, damage in (
+        (parquet, "deleted"),
+        (parquet, "truncated"),
+        ("partition_info.csv", "deleted"),
+        ("provenance_info.json", "truncated"),
+    ):
+        content = (margin / name).read_bytes()
+        (margin / name).unlink()
+        if damage == "truncated":
+            (margin / name).write_bytes(content[: len(content) // 2])
+        jobs = jobs_of(run_workflow(directory, check=True).stdout)
+        assert tree_digest(margin).keys() == whole.keys(), name
+        assert margin_digests(directory) == {
+            other: digest for other, digest in whole.items() if "provenance" not in other
+        }, name
+        assert jobs["Finishing"]
+        assert bool(jobs["Mapping"]) == bool(jobs["Reducing"]) == (name == parquet), name
     assert NOTHING in run_workflow(directory, "-n", check=True).stdout
     assert remains(directory) == []
 

@@ -182,8 +182,8 @@ def test_scalar_and_array_pixels_agree() -> None:
 def test_points_within_a_threshold_have_at_most_that_distance(order: int) -> None:
     """Also where a rounding error decides between a threshold and a distance, to whatever point."""
     rng = np.random.default_rng(24)
-    orders = np.full(500, order)
-    pixel = rng.integers(0, 12 * 4**order, 500)
+    orders = np.full(200, order)
+    pixel = rng.integers(0, 12 * 4**order, 200)
     start = edge_points(rng, orders, pixel)
     lon, lat = displaced(rng, start, log_uniform_distances(rng, orders))
     distance = distance_to_pixel(lon, lat, orders, pixel)
@@ -194,7 +194,7 @@ def test_points_within_a_threshold_have_at_most_that_distance(order: int) -> Non
         for near in (distance[point], to_node[point]):
             for threshold in (np.nextafter(near, 0), near, np.nextafter(near, np.inf)):
                 assert is_within(*at, float(threshold)) == [distance[point] <= threshold]
-    assert np.count_nonzero(distance < to_node) > 50
+    assert np.count_nonzero(distance < to_node) > 20
 
 
 def test_no_points() -> None:
