@@ -1,6 +1,6 @@
 """Receipts of reduce jobs, and which jobs of a margin are done."""
 
-from collections.abc import Container, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -115,28 +115,18 @@ def find_file(
     return None
 
 
-def done_jobs(
-    margin: Margin, mapping: Container[str] = (), reducing: Container[str] = ()
-) -> tuple[Bools, Bools]:
+def done_jobs(margin: Margin) -> tuple[Bools, Bools]:
     """Return whether each map job, and each reduce job, is done.
 
     A map job without a shard is done if no reduce job needs it: shards are deleted at the end.
-
-    Args:
-        margin: the margin.
-        mapping: names of map jobs that the run does in any case.
-        reducing: names of reduce jobs that the run does in any case.
     """
     plan, files = margin.plan, margin.files
-    is_reduced = np.array(
-        [name not in reducing and files.receipt(name).exists() for name in plan.reduce_names],
-        dtype=bool,
-    )
+    is_reduced = np.array([files.receipt(name).exists() for name in plan.reduce_names], dtype=bool)
     is_needed = np.zeros(len(plan.map_names), dtype=bool)
     is_needed[plan.needs[np.repeat(~is_reduced, np.diff(plan.need_bounds))]] = True
     is_mapped = np.array(
         [
-            name not in mapping and (not needed or files.shard(name).exists())
+            not needed or files.shard(name).exists()
             for name, needed in zip(plan.map_names, is_needed.tolist(), strict=True)
         ],
         dtype=bool,

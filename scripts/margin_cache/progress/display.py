@@ -53,9 +53,7 @@ class Display:
         self._clock = clock
         self._opened = clock()
         self._stages = {
-            (key, stage): StageProgress(amounts.total, amounts.done, amounts.done)
-            for key, work in works.items()
-            for stage, amounts in work.stages.items()
+            (key, stage): work.progress(stage) for key, work in works.items() for stage in work.jobs
         }
         # A signal handler may close a display while the same thread draws it.
         self._lock = threading.RLock()
@@ -232,8 +230,8 @@ class Bars(Display):
         width = min(max(len(work.name) for work in self._works.values()), most)
         bars = []
         for key, work in self._works.items():
-            stage = next((s for s in work.stages if not self._stages[key, s].is_complete), None)
-            stage = stage or list(work.stages)[-1]
+            stage = next((s for s in work.jobs if not self._stages[key, s].is_complete), None)
+            stage = stage or list(work.jobs)[-1]
             name = work.name if len(work.name) <= most else f"…{work.name[1 - most :]}"
             label = f"{name:{width}} {stage.name.lower():10}"
             bars.append(_Bar(label, UNITS[stage], self._stages[key, stage]))

@@ -1,9 +1,9 @@
 """The work of a run, counted by stage: partitions, destination pixels and bytes."""
 
-from collections.abc import Container, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from enum import StrEnum
-from itertools import pairwise
+from itertools import compress, pairwise
 
 import numpy as np
 
@@ -38,23 +38,6 @@ class Amount:
 
     def __add__(self, other: "Amount") -> "Amount":
         return Amount(self.count + other.count, self.size + other.size)
-
-
-@dataclass(frozen=True)
-class StageWork:
-    """The whole work of a stage, and the part that was done before the run."""
-
-    total: Amount
-    done: Amount
-
-
-@dataclass(frozen=True)
-class MarginWork:
-    """The work of a margin, or of an audit."""
-
-    name: str
-    partitions: int
-    stages: dict[Stage, StageWork]
 
 
 @dataclass
@@ -112,40 +95,46 @@ def together(stages: Sequence[StageProgress]) -> StageProgress:
     )
 
 
-def amount(margin: Margin, stage: Stage, job: str = "") -> Amount:
-    """Return the work of one job of a stage, by its name; the job that finishes has no name."""
-    plan = margin.plan
-    if stage is Stage.MAPPING:
-        number = plan.map_job_of(job)
-        sizes = plan.partitions.sizes[plan.map_bounds[number] : plan.map_bounds[number + 1]]
-        return Amount(len(sizes), int(sizes.sum()))
-    if stage is Stage.REDUCING:
-        number = plan.reduce_job_of(job)
-        return Amount(int(plan.reduce_bounds[number + 1] - plan.reduce_bounds[number]))
-    return Amount(len(plan.destination_orders))
+@dataclass(frozen=True)
+class MarginWork:
+    """The work of a margin, or of an audit.
+
+    Attributes:
+        jobs: what each job does, by its stage and its name; the job that finishes has no name.
+        done: the names of the jobs that were done before the run, by their stages.
+    """
+
+    name: str
+    partitions: int
+    jobs: dict[Stage, dict[str, Amount]]
+    done: dict[Stage, set[str]] = field(default_factory=dict)
+
+    def progress(self, stage: Stage) -> StageProgress:
+        """Return how far a stage is when the run starts."""
+        jobs, names = self.jobs[stage], self.done.get(stage, ())
+        done = sum((amount for name, amount in jobs.items() if name in names), Amount())
+        return StageProgress(sum(jobs.values(), Amount()), done, done)
 
 
-def work_of(margin: Margin, mapping: Container[str], reducing: Container[str]) -> MarginWork:
-    """Return the work of a margin, with the names of the map and reduce jobs that a run will do."""
+def work_of(margin: Margin, is_anew: bool) -> MarginWork:
+    """Return the work of a margin, whose jobs are all to be done if it is made anew."""
     plan = margin.plan
-    is_mapped, is_reduced = done_jobs(margin, mapping, reducing)
-    partitions, sizes = np.diff(plan.map_bounds), plan.partitions.sizes
-    bytes_of_jobs = np.add.reduceat(sizes, plan.map_bounds[:-1])
-    pixels = np.diff(plan.reduce_bounds)
-    return MarginWork(
+    sizes = np.add.reduceat(plan.partitions.sizes, plan.map_bounds[:-1]).tolist()
+    mapping = map(Amount, np.diff(plan.map_bounds).tolist(), sizes)
+    reducing = map(Amount, np.diff(plan.reduce_bounds).tolist())
+    work = MarginWork(
         margin.name,
-        len(sizes),
+        len(plan.partitions.sizes),
         {
-            Stage.MAPPING: StageWork(
-                Amount(len(sizes), int(sizes.sum())),
-                Amount(int(partitions[is_mapped].sum()), int(bytes_of_jobs[is_mapped].sum())),
-            ),
-            Stage.REDUCING: StageWork(
-                Amount(int(pixels.sum())), Amount(int(pixels[is_reduced].sum()))
-            ),
-            Stage.FINISHING: StageWork(amount(margin, Stage.FINISHING), Amount()),
+            Stage.MAPPING: dict(zip(plan.map_names, mapping, strict=True)),
+            Stage.REDUCING: dict(zip(plan.reduce_names, reducing, strict=True)),
+            Stage.FINISHING: {"": Amount(len(plan.destination_orders))},
         },
     )
+    if not is_anew:
+        for stage, is_done in zip(work.jobs, done_jobs(margin), strict=False):
+            work.done[stage] = set(compress(work.jobs[stage], is_done.tolist()))
+    return work
 
 
 def audit_amounts(margin: Margin, fraction: float) -> list[Amount]:

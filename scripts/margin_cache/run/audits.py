@@ -21,7 +21,7 @@ from margin_cache.margin.model import Margin
 from margin_cache.planning.jobs import audit_jobs
 from margin_cache.planning.model import describe_job
 from margin_cache.planning.resources import Request, audit_pixels_request, audit_request
-from margin_cache.progress.work import Amount, MarginWork, Stage, StageWork, audit_amounts
+from margin_cache.progress.work import MarginWork, Stage, audit_amounts
 from margin_cache.storage.files import size_text
 
 if TYPE_CHECKING:
@@ -117,21 +117,19 @@ class Audits:
     def _audit_request(self, wildcards: Any, input: Any) -> Request:
         return audit_request(sum(Path(file).stat().st_size for file in input))
 
-    def works(self) -> dict[str, tuple[MarginWork, dict[str, Amount]]]:
-        """Return the amounts of work of each audit of this run: in total, and of each job."""
+    def works(self) -> dict[str, MarginWork]:
+        """Return the work of each audit of this run."""
         works = {}
         for directory, (request, margin) in self.requests().items() if self.wanted else ():
             names = [sky_range.name for sky_range in request.sky_ranges]
-            amounts = dict(zip(names, audit_amounts(margin, request.fraction), strict=True))
-            done = [
-                part
-                for name, part in amounts.items()
-                if Path(paths.AUDIT_FINDINGS.format(audit_dir=directory, job=name)).exists()
-            ]
-            total = sum(amounts.values(), Amount())
-            work = StageWork(total, sum(done, Amount()))
-            name = Path(request.output_dir).name
-            works[directory] = MarginWork(name, total.count, {Stage.AUDITING: work}), amounts
+            jobs = dict(zip(names, audit_amounts(margin, request.fraction), strict=True))
+            findings = partial(paths.AUDIT_FINDINGS.format, audit_dir=directory)
+            works[directory] = MarginWork(
+                Path(request.output_dir).name,
+                sum(amount.count for amount in jobs.values()),
+                {Stage.AUDITING: jobs},
+                {Stage.AUDITING: {name for name in names if Path(findings(job=name)).exists()}},
+            )
         return works
 
 

@@ -13,7 +13,7 @@ from snakemake_interface_logger_plugins.common import LogEvent
 from margin_cache.margin.paths import is_of_this_run
 from margin_cache.notification.failures import Job
 from margin_cache.progress.display import Display, Key
-from margin_cache.progress.work import Amount, Stage
+from margin_cache.progress.work import MarginWork, Stage
 from margin_cache.run.slurm import QueueWatch
 
 _MISSING_OUTPUT = re.compile(r"MissingOutputException in rule \w+ .*\nJob (\d+) ")
@@ -41,13 +41,11 @@ class JobEvents(logging.Handler):
         self.failed: dict[int, Job] = {}
         self._jobs: dict[int, Job] = {}
         self._display: Display | None = None
-        self._amounts: Mapping[tuple[Key, str], Amount] = {}
-        self._keys: set[Key] = set()
+        self._works: Mapping[str, MarginWork] = {}
 
-    def show(self, display: Display, amounts: Mapping[tuple[Key, str], Amount]) -> None:
-        """Show from now on what jobs do: their amounts of work, by stage and name of a job."""
-        self._display, self._amounts = display, amounts
-        self._keys = {key for key, _ in amounts}
+    def show(self, display: Display, works: Mapping[str, MarginWork]) -> None:
+        """Show from now on what jobs do, by the directories of margins and audits."""
+        self._display, self._works = display, works
 
     def emit(self, record: logging.LogRecord) -> None:
         # An exception here would end the run.
@@ -70,7 +68,7 @@ class JobEvents(logging.Handler):
                 output=tuple(map(str, record.output or ())),
             )
             key = key_of(job)
-            if self._display and key in self._keys:
+            if self._display and key and key[0] in self._works:
                 self._display.started(key)
         elif event == LogEvent.JOB_FINISHED:
             self.failed.pop(record.job_id, None)
@@ -84,9 +82,9 @@ class JobEvents(logging.Handler):
     def _finished(self, job: Job) -> None:
         self.finished.append(job)
         key = key_of(job)
-        amount = self._amounts.get((key, job.wildcards.get("job", ""))) if key else None
-        if self._display and key and amount is not None:
-            self._display.advance(key, amount)
+        if self._display and key and key[0] in self._works:
+            jobs = self._works[key[0]].jobs[key[1]]
+            self._display.advance(key, jobs[job.wildcards.get("job", "")])
 
     def _failed(self, number: int, message: str | None, logs: Iterable[str] | None) -> None:
         if number not in self._jobs:

@@ -37,7 +37,7 @@ from margin_cache.planning.resources import (
     reduce_request,
 )
 from margin_cache.process import one_line
-from margin_cache.progress.work import Amount, MarginWork
+from margin_cache.progress.work import MarginWork
 from margin_cache.run import compat
 from margin_cache.run.events import RunningJobs
 from margin_cache.run.start import describe_plan, start_jobs, start_margins
@@ -321,7 +321,7 @@ class Session:
         self.margins_read.append(margin)
         self._start_as_module()
 
-    def audit_works(self) -> dict[str, tuple[MarginWork, dict[str, Amount]]]:
+    def audit_works(self) -> dict[str, MarginWork]:
         return self.audits.works() if self.audits is not None else {}
 
     @contextmanager

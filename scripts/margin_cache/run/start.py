@@ -22,8 +22,8 @@ from margin_cache.notification.messages import (
 )
 from margin_cache.planning.forecast import Forecast
 from margin_cache.process import FAILURE_MARK
-from margin_cache.progress.display import Key, open_display
-from margin_cache.progress.work import Amount, MarginWork, Stage, amount, work_of
+from margin_cache.progress.display import open_display
+from margin_cache.progress.work import work_of
 from margin_cache.run.events import JobEvents, RunningJobs, ShownProgress, terminal_handlers
 from margin_cache.run.slurm import QueueWatch
 
@@ -98,21 +98,12 @@ def handle_signals(running: RunningJobs) -> None:
 def show_progress(session: "Session", events: JobEvents) -> ShownProgress | None:
     """Draw bars, or print lines now and then; None if there is nothing to count or to write to."""
     terminals = terminal_handlers()
-    works: dict[str, MarginWork] = {}
-    amounts: dict[tuple[Key, str], Amount] = {}
-    for plan_dir in session.margins_in_dag():
-        margin = session.margins[plan_dir]
-        mapping, reducing = margin.plan.map_names, margin.plan.reduce_names
-        is_anew = session.makes_all
-        works[plan_dir] = work_of(margin, mapping if is_anew else (), reducing if is_anew else ())
-        for stage, jobs in ((Stage.MAPPING, mapping), (Stage.REDUCING, reducing)):
-            amounts |= {((plan_dir, stage), job): amount(margin, stage, job) for job in jobs}
-        amounts[(plan_dir, Stage.FINISHING), ""] = amount(margin, Stage.FINISHING)
-    for directory, (work, of_jobs) in session.audit_works().items():
-        works[directory] = work
-        amounts |= {((directory, Stage.AUDITING), job): part for job, part in of_jobs.items()}
+    works = {
+        plan_dir: work_of(session.margins[plan_dir], session.makes_all)
+        for plan_dir in session.margins_in_dag()
+    } | session.audit_works()
     if not works or not terminals:
         return None
     display = open_display(terminals[0].stream, works, time.monotonic() - session.started_at)
-    events.show(display, amounts)
+    events.show(display, works)
     return ShownProgress(display, terminals)

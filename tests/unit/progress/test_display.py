@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 from margin_cache.progress.display import Bars, Lines, open_display, terminal_size
-from margin_cache.progress.work import Amount, MarginWork, Stage, StageWork
+from margin_cache.progress.work import Amount, MarginWork, Stage
 from support.terminals import Screen, pseudo_terminal
 
 HOUR = 3600.0
@@ -27,10 +27,14 @@ def work(name: str, done: int = 0) -> MarginWork:
         name,
         84,
         {
-            Stage.MAPPING: StageWork(Amount(84, 8400), Amount(done, 100 * done)),
-            Stage.REDUCING: StageWork(Amount(90), Amount()),
-            Stage.FINISHING: StageWork(Amount(90), Amount()),
+            Stage.MAPPING: {
+                "earlier": Amount(done, 100 * done),
+                "now": Amount(84 - done, 100 * (84 - done)),
+            },
+            Stage.REDUCING: {"now": Amount(90)},
+            Stage.FINISHING: {"": Amount(90)},
         },
+        {Stage.MAPPING: {"earlier"}},
     )
 
 

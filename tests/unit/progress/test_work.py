@@ -11,7 +11,6 @@ from margin_cache.progress.work import (
     MarginWork,
     Stage,
     StageProgress,
-    amount,
     audit_amounts,
     together,
     work_of,
@@ -34,42 +33,43 @@ def touch(*paths: Path) -> None:
 
 
 def total(work: MarginWork) -> dict[Stage, Amount]:
-    return {stage: amounts.total for stage, amounts in work.stages.items()}
+    return {stage: work.progress(stage).total for stage in work.jobs}
+
+
+def done(work: MarginWork) -> dict[Stage, Amount]:
+    return {stage: work.progress(stage).done for stage in work.jobs}
 
 
 def test_jobs_add_up_to_the_whole(margin):
     plan = margin.plan
-    work = work_of(margin, plan.map_names, plan.reduce_names)
+    touch(*map(margin.files.receipt, plan.reduce_names))
+    work = work_of(margin, is_anew=True)
     assert work.name == margin.name
     assert work.partitions == len(plan.partitions.orders)
-    names = {Stage.MAPPING: plan.map_names, Stage.REDUCING: plan.reduce_names}
-    assert all(len(each) > 2 for each in names.values())
-    for stage, jobs in names.items():
-        assert sum((amount(margin, stage, job) for job in jobs), Amount()) == total(work)[stage]
-    assert amount(margin, Stage.FINISHING) == total(work)[Stage.FINISHING]
+    assert list(work.jobs[Stage.MAPPING]) == list(plan.map_names)
+    assert list(work.jobs[Stage.REDUCING]) == list(plan.reduce_names)
+    assert min(len(plan.map_names), len(plan.reduce_names)) > 2
     assert total(work) == {
         Stage.MAPPING: Amount(len(plan.partitions.orders), int(plan.partitions.sizes.sum())),
         Stage.REDUCING: Amount(len(plan.destination_orders)),
         Stage.FINISHING: Amount(len(plan.destination_orders)),
     }
-    assert all(amounts.done == Amount() for amounts in work.stages.values())
+    assert set(done(work).values()) == {Amount()}
 
 
 def test_what_an_earlier_run_has_done_is_counted(margin):
     names = margin.plan.map_names
     touch(*map(margin.files.shard, names[:2]))
-    work = work_of(margin, names[2:], margin.plan.reduce_names)
-    expected = amount(margin, Stage.MAPPING, names[0]) + amount(margin, Stage.MAPPING, names[1])
-    assert work.stages[Stage.MAPPING].done == expected
-    assert work.stages[Stage.REDUCING].done == Amount()
+    work = work_of(margin, is_anew=False)
+    jobs = work.jobs[Stage.MAPPING]
+    assert done(work)[Stage.MAPPING] == jobs[names[0]] + jobs[names[1]]
+    assert done(work)[Stage.REDUCING] == Amount()
 
 
 def test_a_finished_margin_that_is_finished_again_has_all_but_that_done(margin):
     touch(*map(margin.files.receipt, margin.plan.reduce_names))
-    stages = work_of(margin, (), ()).stages
-    assert stages[Stage.MAPPING].done == stages[Stage.MAPPING].total
-    assert stages[Stage.REDUCING].done == stages[Stage.REDUCING].total
-    assert stages[Stage.FINISHING].done == Amount()
+    work = work_of(margin, is_anew=False)
+    assert done(work) == total(work) | {Stage.FINISHING: Amount()}
 
 
 def progress(started: float | None, ended: float | None = None) -> StageProgress:

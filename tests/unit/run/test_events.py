@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from margin_cache.progress.display import Key
-from margin_cache.progress.work import Amount, Stage
+from margin_cache.progress.work import Amount, MarginWork, Stage
 from margin_cache.run.events import JobEvents, RunningJobs, ShownProgress, terminal_handlers
 from snakemake.logging import logger
 from snakemake_interface_logger_plugins.common import LogEvent
@@ -72,7 +72,8 @@ def display() -> FakeDisplay:
 @pytest.fixture
 def events(display: FakeDisplay) -> JobEvents:
     events = JobEvents()
-    events.show(display, {(KEY, "00001-o0p1-ab"): Amount(3, 500)})
+    jobs = {Stage.MAPPING: {"00001-o0p1-ab": Amount(3, 500)}}
+    events.show(display, {"plans/ab": MarginWork("margin", 3, jobs)})
     return events
 
 
