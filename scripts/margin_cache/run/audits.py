@@ -123,12 +123,16 @@ class Audits:
         for directory, (request, margin) in self.requests().items() if self.wanted else ():
             names = [sky_range.name for sky_range in request.sky_ranges]
             jobs = dict(zip(names, audit_amounts(margin, request.fraction), strict=True))
-            findings = partial(paths.AUDIT_FINDINGS.format, audit_dir=directory)
+            done = {
+                name
+                for name in names
+                if Path(paths.AUDIT_FINDINGS.format(audit_dir=directory, job=name)).exists()
+            }
             works[directory] = MarginWork(
                 Path(request.output_dir).name,
                 sum(amount.count for amount in jobs.values()),
                 {Stage.AUDITING: jobs},
-                {Stage.AUDITING: {name for name in names if Path(findings(job=name)).exists()}},
+                {Stage.AUDITING: done},
             )
         return works
 
