@@ -10,7 +10,10 @@ import numpy as np
 import psutil
 import pyarrow as pa
 import pytest
+from margin_cache.catalog.hats import read_properties
 from margin_cache.errors import MarginCacheError, RetryableError
+from margin_cache.margin.finish import finish_margin
+from margin_cache.notification.messages import margin_status
 from margin_cache.storage import store_client
 from support import skies
 from support.faulty_margins import make_in
@@ -18,10 +21,17 @@ from support.faulty_server import Behaviour, faulty_server
 from support.killed_runs import Run, resume
 from support.margins import margin_digests, remains, tree_digest
 from support.object_servers import S3, Nginx, nginx
-from support.remote_catalogs import NAME, made_in, only_parquet, size_of, sky_in
+from support.remote_catalogs import (
+    NAME,
+    made_in,
+    only_parquet,
+    own_listings,
+    size_of,
+    sky_in,
+)
 from support.sites import error_line
 from support.small_skies import small_catalog
-from support.workflow_runs import run_workflow
+from support.workflow_runs import run_workflow, without_snakemake
 from support.write_hats import write_collection, write_hats
 
 SECRET = "s3cret-9f27c1"
@@ -76,6 +86,25 @@ def test_a_catalog_on_a_web_server_gives_the_same_margin_as_on_disk(
     assert remote == made_in(monkeypatch, tmp_path / "local", catalogs / name)
     assert len(remote) > 10
     assert share <= 1.02
+
+
+def test_margins_of_a_remote_primary_are_listed_in_a_local_collection(
+    catalogs: Path, web: Nginx, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first that is listed becomes the default, though it is finished last."""
+    write_collection(tmp_path, "mine", f"{web.url}/collection/primary")
+    margins = [{"margin_threshold": 60.0}, {"margin_threshold": 30.0}]
+    config = {"input_catalog_path": "mine", "output_path": "mine", "margins": margins}
+    with own_listings(monkeypatch, tmp_path):
+        for margin in [*without_snakemake(config)][::-1]:
+            finish_margin(margin)
+            assert margin_status(margin).collection == "mine"
+            assert margin_status(margin).is_default == (margin.name == "primary_60arcs")
+    values = read_properties(tmp_path / "mine/collection.properties")
+    assert values["all_margins"] == "primary_30arcs primary_60arcs"
+    assert values["default_margin"] == "primary_60arcs"
+    local = made_in(monkeypatch, tmp_path / "local", catalogs / "collection")
+    assert local == only_parquet(tree_digest(tmp_path / "mine/primary_60arcs"))
 
 
 @pytest.mark.parametrize("name", ["hipscat", "without_list", "directories", "collection"])

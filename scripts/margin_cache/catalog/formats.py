@@ -12,7 +12,7 @@ from margin_cache.catalog.model import CatalogInfo, MarginSummary
 from margin_cache.catalog.spec import CATALOG_INFO, COLLECTION_PROPERTIES, PROPERTIES
 from margin_cache.errors import MarginCacheError
 from margin_cache.healpix.nested import Ints, Pixel
-from margin_cache.storage.urls import join_url
+from margin_cache.storage.urls import is_url, join_url
 
 
 class CatalogFormat(Protocol):
@@ -62,9 +62,19 @@ class CatalogFormat(Protocol):
     def is_registered(self, info: CatalogInfo, output_dir: Path) -> bool:
         """Return whether a margin is listed in its collection, or is in none."""
 
-    def register(self, info: CatalogInfo, output_dir: Path, size: int | None = None) -> None:
+    def is_default(self, info: CatalogInfo, output_dir: Path) -> bool:
+        """Return whether a margin is the default one of its collection."""
+
+    def register(
+        self,
+        info: CatalogInfo,
+        output_dir: Path,
+        may_be_default: bool = True,
+        size: int | None = None,
+    ) -> None:
         """List a margin in its collection, if it is in one.
 
+        ``may_be_default``: whether it becomes the default margin if the collection has none.
         ``size``: bytes of all files of the collection except its properties; counted if None.
         """
 
@@ -109,6 +119,8 @@ def _read_catalog_info(path: str, where: str) -> CatalogInfo:
         raise MarginCacheError(f"{where}: {problem}. Give the directory of a catalog.")
     if Path(path, COLLECTION_PROPERTIES).exists():
         path = hats.primary_of(path)
+        if is_url(path):
+            raise MarginCacheError(f"{where}: its primary table is remote. Give its URL: {path}")
         if not Path(path).is_dir():
             raise MarginCacheError(
                 f"{where}: {COLLECTION_PROPERTIES} names the primary table {path}, which is missing"

@@ -26,6 +26,7 @@ from margin_cache.errors import MarginCacheError
 from margin_cache.healpix.nested import MAX_ORDER, Ints, Pixel
 from margin_cache.storage.directories import directory_size
 from margin_cache.storage.files import atomic_path, exclusive_lock, rewrite_text
+from margin_cache.storage.urls import canonical_url, is_url
 
 _HATS_VERSION = {HatsKey.RELEASE_DATE: "2025-08-22", HatsKey.VERSION: "v1.0"}
 """Version of the specification that margins are written in."""
@@ -68,12 +69,18 @@ def read_properties(path: Path) -> dict[str, str]:
 
 
 def primary_of(collection: str) -> str:
-    """Return the directory of the primary table of a collection."""
+    """Return the directory or the URL of the primary table of a collection."""
     path = Path(collection, COLLECTION_PROPERTIES)
     try:
-        return str(Path(collection, read_properties(path)[HatsKey.PRIMARY]))
+        return _location_of(read_properties(path)[HatsKey.PRIMARY], collection)
     except KeyError:
         raise MarginCacheError(f"{path}: lacks {HatsKey.PRIMARY}") from None
+
+
+def _location_of(member: str, collection: str) -> str:
+    """Return where a member of a collection is: its path may be absolute, or a URL."""
+    path = member.removeprefix("file://")
+    return path if is_url(path) else str(Path(collection, path))
 
 
 def read_info(path: str) -> CatalogInfo:
@@ -242,8 +249,12 @@ def collection_of(info: CatalogInfo, output_dir: Path) -> Path | None:
     collection = output_dir.parent
     if not (collection / COLLECTION_PROPERTIES).exists():
         return None
-    primary = Path(primary_of(str(collection)))
-    return collection if primary.resolve() == Path(info.path).resolve() else None
+    primary = primary_of(str(collection))
+    if is_url(primary):
+        is_of_catalog = bool(info.url) and canonical_url(primary) == canonical_url(info.url)
+    else:
+        is_of_catalog = Path(primary).resolve() == Path(info.path).resolve()
+    return collection if is_of_catalog else None
 
 
 def is_registered(info: CatalogInfo, output_dir: Path) -> bool:
@@ -251,18 +262,34 @@ def is_registered(info: CatalogInfo, output_dir: Path) -> bool:
     collection = collection_of(info, output_dir)
     if collection is None:
         return True
-    return output_dir.name in _margins(read_properties(collection / COLLECTION_PROPERTIES))
+    return _is_listed(output_dir, _margins(read_properties(collection / COLLECTION_PROPERTIES)))
+
+
+def is_default(info: CatalogInfo, output_dir: Path) -> bool:
+    """Return whether a margin is the default one of its collection."""
+    collection = collection_of(info, output_dir)
+    if collection is None:
+        return False
+    default = read_properties(collection / COLLECTION_PROPERTIES).get(HatsKey.DEFAULT_MARGIN)
+    return _is_listed(output_dir, [default or ""])
+
+
+def _is_listed(output_dir: Path, margins: Iterable[str]) -> bool:
+    locations = {_location_of(margin, str(output_dir.parent)) for margin in margins}
+    return bool({str(output_dir), str(output_dir.resolve())} & locations)
 
 
 def _margins(values: Mapping[str, str]) -> list[str]:
     return values.get(HatsKey.MARGINS, "").replace(",", " ").replace(";", " ").split()
 
 
-def register(info: CatalogInfo, output_dir: Path, size: int | None = None) -> None:
+def register(
+    info: CatalogInfo, output_dir: Path, may_be_default: bool = True, size: int | None = None
+) -> None:
     """Add a margin to the collection of its primary, if it is in that directory.
 
-    The first margin becomes the default. If the size of the collection is stated, it is updated:
-    ``size`` (counted if None) and the properties. All other lines stay as they are.
+    It becomes the default if there is none and it ``may_be_default``. If the size of the collection
+    is stated, it is updated: ``size`` (counted if None) and the properties. All other lines stay.
     """
     collection = collection_of(info, output_dir)
     if collection is None:
@@ -273,9 +300,9 @@ def register(info: CatalogInfo, output_dir: Path, size: int | None = None) -> No
         values = read_properties(path)
         margins = _margins(values)
         changed = {}
-        if output_dir.name not in margins:
+        if not _is_listed(output_dir, margins):
             changed[HatsKey.MARGINS] = " ".join(dict.fromkeys([*margins, output_dir.name]))
-            if not values.get(HatsKey.DEFAULT_MARGIN):
+            if may_be_default and not values.get(HatsKey.DEFAULT_MARGIN):
                 changed[HatsKey.DEFAULT_MARGIN] = output_dir.name
         # Read as bytes, because reading as text would change "\r\n" to "\n".
         before = path.read_bytes().decode("utf-8")

@@ -202,5 +202,11 @@ def is_registered(info: CatalogInfo, output_dir: Path) -> bool:
     return True
 
 
-def register(info: CatalogInfo, output_dir: Path, size: int | None = None) -> None:
+def is_default(info: CatalogInfo, output_dir: Path) -> bool:
+    return False
+
+
+def register(
+    info: CatalogInfo, output_dir: Path, may_be_default: bool = True, size: int | None = None
+) -> None:
     pass

@@ -76,7 +76,7 @@ def finish_margin(margin: Margin) -> dict[str, Any]:
             _put_together(margin, before, output)
         else:
             record_catalog(margin)
-        output.register(info)
+        output.register(info, margin.may_be_default)
         output.release_lock(margin)
         clean_up(margin, paths.staging_lock)
         files = sum(f"{NPIX}=" in path for path in existing_files(margin))

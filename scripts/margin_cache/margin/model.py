@@ -1,10 +1,11 @@
 """A margin with its name, settings and plan, and how jobs load it from files."""
 
 import json
+import os
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -12,7 +13,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from margin_cache.catalog.formats import read_catalog_info
+from margin_cache.catalog.hats import primary_of
 from margin_cache.catalog.model import CatalogInfo
+from margin_cache.catalog.spec import COLLECTION_PROPERTIES
 from margin_cache.config.model import MarginSettings, Table, guaranteed_threshold, key_of
 from margin_cache.errors import MarginCacheError
 from margin_cache.margin.paths import (
@@ -26,7 +29,7 @@ from margin_cache.margin.shared_filesystem import not_visible, wait_until
 from margin_cache.margin.storage_options import OptionsSource, save_source
 from margin_cache.planning.model import Plan, load_plan, save_plan
 from margin_cache.storage.files import read_json, write_json
-from margin_cache.storage.urls import local_path
+from margin_cache.storage.urls import check_url, is_url, local_path
 
 _SETTINGS_OF_AUDITS = frozenset(
     key.name for key in fields(MarginSettings) if key_of(key.type).table == Table.AUDIT
@@ -54,6 +57,7 @@ class Margin:
         options_source: where jobs find the storage options of a remote catalog.
         output_source: where jobs find the storage options of an output bucket.
         listing_dir: directory of the local listing of `output_path`, "" if that is a local path.
+        may_be_default: whether it becomes the default margin of its collection if there is none.
     """
 
     settings: MarginSettings
@@ -66,6 +70,7 @@ class Margin:
     options_source: OptionsSource | None = None
     output_source: OptionsSource | None = None
     listing_dir: str = ""
+    may_be_default: bool = True
 
     @cached_property
     def files(self) -> MarginFiles:
@@ -99,6 +104,7 @@ def save_margin(margin: Margin) -> None:
         "format_version": margin.format_version,
         "versions": dict(margin.versions),
         "listing_dir": margin.listing_dir,
+        "may_be_default": margin.may_be_default,
     }
     if read_json(margin.files.margin_file) != record:
         write_json(margin.files.margin_file, record)
@@ -117,13 +123,21 @@ def load_margin(path: Path) -> Margin:
         settings = MarginSettings(**{**values, "debug_filter_pixel_list": pixels})
         name, version, versions = (record[key] for key in ("name", "format_version", "versions"))
         listing_dir = str(record.get("listing_dir", ""))
+        may_be_default = bool(record["may_be_default"])
     except (TypeError, KeyError):
         raise MarginCacheError(
             f"{path}: is missing or damaged. Start the run again; it replaces the file."
         ) from None
     plan = load_plan(PlanFiles(path.parent).plan)
     return Margin(
-        settings, name, path.parent.parent, plan, version, versions, listing_dir=listing_dir
+        settings,
+        name,
+        path.parent.parent,
+        plan,
+        version,
+        versions,
+        listing_dir=listing_dir,
+        may_be_default=may_be_default,
     )
 
 
@@ -136,7 +150,7 @@ def load_margins(all_settings: Iterable[MarginSettings]) -> list[Margin]:
         MarginCacheError: there is no plan of some settings, or this machine does not see the
             catalog or the plan.
     """
-    all_settings = list(all_settings)
+    all_settings = with_primary_tables(all_settings)
     for settings in all_settings:
         catalog = Path(local_path(settings.input_catalog_path, settings.input_storage_options)[0])
         if not wait_until(catalog.exists, catalog.parent):
@@ -172,6 +186,23 @@ def settings_as_json(settings: MarginSettings) -> dict[str, Any]:
     left_out = {"input_storage_options", "output_storage_options", *_SETTINGS_OF_AUDITS}
     values = {key: value for key, value in asdict(settings).items() if key not in left_out}
     return json.loads(json.dumps(values))
+
+
+def with_primary_tables(all_settings: Iterable[MarginSettings]) -> list[MarginSettings]:
+    """Replace local collections whose primary tables are remote by the URLs of these."""
+    return list(map(_with_primary_table, all_settings))
+
+
+def _with_primary_table(settings: MarginSettings) -> MarginSettings:
+    path = settings.input_catalog_path
+    # Other errors are reported when the catalog is read.
+    if is_url(path) or not os.access(Path(path, COLLECTION_PROPERTIES), os.R_OK):
+        return settings
+    primary = primary_of(path)
+    if not is_url(primary):
+        return settings
+    check_url("input_catalog_path", primary)
+    return replace(settings, input_catalog_path=primary)
 
 
 def name_margins(all_settings: Iterable[MarginSettings]) -> list[NamedMargin]:

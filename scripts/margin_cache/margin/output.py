@@ -71,9 +71,9 @@ class Output:
             written: paths of the objects that are written.
         """
 
-    def register(self, info: CatalogInfo) -> None:
+    def register(self, info: CatalogInfo, may_be_default: bool = True) -> None:
         """Add the margin to the collection around it, if that has its primary catalog."""
-        format_of(info).register(info, self._dir)
+        format_of(info).register(info, self._dir, may_be_default)
 
     def release_lock(self, margin: Margin) -> None:
         """Remove the lock, unless a run of another directory has it."""
@@ -158,7 +158,7 @@ class RemoteOutput(Output):
             link.symlink_to(Path(info.path).absolute())
         return state.etag
 
-    def register(self, info: CatalogInfo) -> None:
+    def register(self, info: CatalogInfo, may_be_default: bool = True) -> None:
         path = self._dir.parent / COLLECTION_PROPERTIES
         for _ in range(_ATTEMPTS):
             etag = self.refresh_collection(info)
@@ -169,7 +169,7 @@ class RemoteOutput(Output):
             size = sum(
                 state.size for name, state in states.items() if name != COLLECTION_PROPERTIES
             )
-            format_of(info).register(info, self._dir, size)
+            format_of(info).register(info, self._dir, may_be_default, size)
             after = path.read_bytes()
             if after == before:
                 return

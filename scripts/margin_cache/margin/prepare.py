@@ -23,7 +23,7 @@ from margin_cache.config.model import (
 )
 from margin_cache.errors import MarginCacheError
 from margin_cache.healpix.nested import finest_margin_order
-from margin_cache.margin.model import Margin, NamedMargin, name_margins
+from margin_cache.margin.model import Margin, NamedMargin, name_margins, with_primary_tables
 from margin_cache.margin.output import check_output_urls, listing_dir_of, refresh_output_listings
 from margin_cache.margin.paths import margin_files
 from margin_cache.margin.remote_input import refresh_catalog_listings
@@ -52,17 +52,32 @@ def prepare_margins(
     Raises:
         MarginCacheError: a catalog or a directory is unfit, or two margins have the same name.
     """
-    all_settings, config_files = list(all_settings), list(config_files)
+    all_settings, config_files = with_primary_tables(all_settings), list(config_files)
     sources = find_sources(all_settings, config_files)
     refresh_catalog_listings(all_settings)
     margins = name_margins(all_settings)
     _check_directories(margins)
     check_output_urls(margins)
     refresh_output_listings(margins)
-    return [
-        replace(_prepare(margin), options_source=source, output_source=output_source)
-        for margin, (source, output_source) in zip(margins, sources, strict=True)
-    ]
+    return _with_defaults(
+        [
+            replace(_prepare(margin), options_source=source, output_source=output_source)
+            for margin, (source, output_source) in zip(margins, sources, strict=True)
+        ]
+    )
+
+
+def _with_defaults(margins: Iterable[Margin]) -> list[Margin]:
+    """Let only the first margin of each collection become its default margin."""
+    collections: set[Path] = set()
+    checked = []
+    for margin in margins:
+        info, output_dir = margin.plan.parameters.catalog, margin.files.output_dir
+        collection = format_of(info).collection_of(info, output_dir)
+        checked.append(replace(margin, may_be_default=collection not in collections))
+        if collection is not None:
+            collections.add(collection)
+    return checked
 
 
 def _check_directories(margins: list[NamedMargin]) -> None:

@@ -42,6 +42,7 @@ class MarginStatus:
         cell_order: order of the cells of a coarse margin; None for an exact one.
         format: ``hats`` or ``hipscat``.
         collection: directory or URL of the HATS collection that lists it; empty for none.
+        is_default: whether it is the default margin of that collection.
     """
 
     name: str
@@ -55,6 +56,7 @@ class MarginStatus:
     cell_order: int | None = None
     format: str = "hats"
     collection: str = ""
+    is_default: bool = False
 
 
 def margin_status(margin: Margin, is_pending: bool = True) -> MarginStatus:
@@ -73,6 +75,7 @@ def margin_status(margin: Margin, is_pending: bool = True) -> MarginStatus:
         cell_order=None if parameters.fine_filtering else parameters.margin_order,
         format=info.format,
         collection=_collection(margin),
+        is_default=format_of(info).is_default(info, files.output_dir),
     )
 
 
@@ -162,8 +165,13 @@ def stopped(signal: str) -> str:
 def _finished(margin: MarginStatus) -> list[str]:
     lines = [f"{margin.location}: {margin.rows} rows in {margin.files} files, {_extent(margin)}"]
     if margin.collection:
-        lines.append(f"  listed in the collection {margin.collection}")
+        lines.append(f"  {_listed(margin, margin.collection)}")
     return [*lines, f"  to open it in Python: {open_command(margin)}"]
+
+
+def _listed(margin: MarginStatus, collection: str) -> str:
+    role = ", as its default margin" if margin.is_default else ""
+    return f"listed in the collection {collection}{role}"
 
 
 def open_command(margin: MarginStatus) -> str:
@@ -266,7 +274,7 @@ def _describe_margin(margin: MarginStatus) -> str:
     if margin.rows is not None:
         lines += [f"rows: {margin.rows}", f"files: {margin.files}"]
     if margin.collection:
-        lines.append(f"listed in the collection {_absolute(margin.collection)}")
+        lines.append(_listed(margin, _absolute(margin.collection)))
     if margin.was_complete:
         lines.append("made by an earlier run")
     elif margin.is_complete:

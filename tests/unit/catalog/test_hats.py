@@ -266,6 +266,41 @@ def test_a_margin_is_listed_once_and_the_first_is_the_default(
     assert (values["all_margins"], values["default_margin"]) == ("one two", "one")
 
 
+def test_only_a_margin_that_may_be_becomes_the_default(collection: Collection) -> None:
+    hats.register(collection.info, collection.path / "two", may_be_default=False)
+    assert hats.read_properties(collection.file)["all_margins"] == "two"
+    assert not hats.is_default(collection.info, collection.path / "two")
+    collection.register("one")
+    assert hats.is_default(collection.info, collection.path / "one")
+    assert not hats.is_default(collection.info, collection.path / "two")
+
+
+@pytest.mark.parametrize("prefix", ["", "file://"])
+def test_members_of_a_collection_may_have_absolute_paths(
+    prefix: str, collection: Collection
+) -> None:
+    text = (
+        f"hats_primary_table_url={prefix}{collection.path}/sky\n"
+        f"all_margins={prefix}{collection.path}/one s3://bucket/two\n"
+        f"default_margin={prefix}{collection.path}/one\n"
+    )
+    collection.write(text)
+    assert hats.primary_of(str(collection.path)) == f"{collection.path}/sky"
+    assert hats.is_default(collection.info, collection.path / "one")
+    assert collection.register("one") == text
+    assert not hats.is_registered(collection.info, collection.path / "two")
+
+
+def test_a_margin_of_a_remote_primary_is_listed_in_a_local_collection(
+    collection: Collection,
+) -> None:
+    for url, is_listed in (("s3://bucket/sky", True), ("s3://bucket/other", False), ("", False)):
+        collection.write("hats_primary_table_url=S3A://bucket/sky/\n")
+        info = replace(collection.info, path=".snakemake/remote/1", url=url)
+        hats.register(info, collection.path / "one")
+        assert ("all_margins=one\n" in collection.file.read_text()) == is_listed
+
+
 @pytest.mark.parametrize("separator", [" ", ",", ", ", ";", "  "])
 def test_margins_of_others_stay_listed_however_they_are_separated(
     separator: str, collection: Collection

@@ -18,8 +18,9 @@ from margin_cache.margin.prepare import prepare_margins
 from margin_cache.planning.model import load_plan
 from support.changed_catalogs import rewrite_partitions, say_other_codec
 from support.margins import configuration
-from support.small_skies import small_catalog
+from support.small_skies import pixels_at, sky_of, small_catalog
 from support.stages import run_map_jobs, run_reduce_jobs
+from support.write_hats import write_collection, write_hats
 
 
 def test_parameters_are_those_of_the_settings_and_of_the_primary(
@@ -167,6 +168,29 @@ def test_a_plan_file_that_is_damaged_is_made_again(
         load_plan(margin.files.plan)
     assert prepare().plan.plan_id == margin.plan.plan_id
     assert load_plan(margin.files.plan).plan_id == margin.plan.plan_id
+
+
+def test_the_first_margin_of_a_collection_may_become_its_default(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    write_collection(tmp_path, "collection", "sky")
+    sky = sky_of(pixels_at(((10.0, 20.0, 0), (200.0, -20.0, 0))), 40, 3000.0, 3)
+    write_hats(tmp_path / "collection", "sky", sky.table, sky.partitions)
+    outputs = ("out", "collection", "collection", "out")
+    config = {
+        "input_catalog_path": "collection",
+        "margins": [
+            {"margin_threshold": threshold, "output_path": output}
+            for threshold, output in zip((5.0, 10.0, 1.0, 2.0), outputs, strict=True)
+        ],
+    }
+    margins = prepare_margins(settings_of_margins(config))
+    assert [margin.may_be_default for margin in margins] == [True, True, False, True]
+    for margin in margins:
+        save_margin(margin)
+    loaded = load_margins(settings_of_margins(config))
+    assert [margin.may_be_default for margin in loaded] == [True, True, False, True]
 
 
 def test_another_version_of_the_library_makes_another_plan(

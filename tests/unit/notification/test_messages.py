@@ -158,10 +158,11 @@ def test_terminal_says_where_a_margin_is_and_how_to_open_it():
     assert finished_margins([INCOMPLETE]) == ""
 
 
-def test_a_margin_is_opened_by_the_collection_that_lists_it():
-    margin = replace(MARGIN, collection="/out")
+@pytest.mark.parametrize("is_default", [True, False])
+def test_a_margin_is_opened_by_the_collection_that_lists_it(is_default):
+    margin = replace(MARGIN, collection="/out", is_default=is_default)
     lines = [
-        "listed in the collection /out",
+        "listed in the collection /out" + (", as its default margin" if is_default else ""),
         'lsdb.open_catalog("/out", margin_cache="gaia_10arcs")',
     ]
     assert finished_margins([margin]).splitlines()[1:] == [
