@@ -155,7 +155,7 @@ def test_a_margin_of_another_tool_is_audited_in_our_output_path(site: Path, tmp_
     config = {"input_catalog_path": site / "sky", "audit_catalog_path": "results/sky_5arcs"}
     run = run_workflow(tmp_path, "audit", config=config, check=True)
     assert "results/sky_5arcs: nothing wrong" in run.stdout
-    assert (tmp_path / "results/sky_5arcs_audit/extra.png").exists()
+    assert (tmp_path / "results/sky_5arcs_audit/beyond.png").exists()
 
 
 def test_the_configured_margin_is_audited_by_a_sample(hats_site: Path, tmp_path: Path) -> None:

@@ -1,23 +1,34 @@
 """The audit of a margin, pixel by pixel, and of its metadata."""
 
 from collections import defaultdict
-from pathlib import Path
+from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from margin_cache.audit.catalogs import columns_of_pixels, open_catalog
-from margin_cache.audit.compare import compare_rows, row_digests
+from margin_cache.audit.catalogs import (
+    AuditedCatalog,
+    open_pair,
+)
+from margin_cache.audit.columns import (
+    ALL_PIXEL_COLUMNS,
+    SOURCE_COLUMNS,
+    PrimaryColumns,
+    name_pixel,
+)
+from margin_cache.audit.compare import compare_rows
+from margin_cache.audit.digests import row_digests
 from margin_cache.audit.findings import AuditReport, PixelFindings, RangeFindings
-from margin_cache.audit.metadata import description_defects, metadata_defects, schema_defects
-from margin_cache.audit.nearby_rows import NearbyRows, RowCache, no_rows, row_positions
+from margin_cache.audit.metadata import description_defects, metadata_defects
+from margin_cache.audit.nearby_rows import NearbyRows, RowCache, no_rows
 from margin_cache.audit.pixels import (
     Pixel,
     SkyRange,
     is_in_sample,
     nearby_partitions,
     overlapping_pixels,
+    restrict,
     sort_nested,
     uncovered_sky,
 )
@@ -59,30 +70,32 @@ class _Audit:
     """A margin and its primary while they are compared."""
 
     def __init__(self, request: AuditRequest) -> None:
-        primary, margin = open_catalog(Path(request.primary)), open_catalog(Path(request.margin))
-        self.request, self.primary, self.margin = request, primary, margin
-        threshold = margin.threshold if request.threshold is None else request.threshold
-        if not threshold:
+        self.request = request
+        primary, self.margin = open_pair(request.primary, request.margin)
+        self.threshold = request.threshold or self.margin.threshold or 0.0
+        if not self.threshold:
             raise MarginCacheError(
                 f"{request.margin}: no threshold in its metadata. Set audit_threshold."
             )
-        self.threshold = threshold
-        finest = max((order for order, _ in primary.pixels), default=0)
-        if request.cell_order is not None and request.cell_order < finest:
-            raise MarginCacheError(
-                f"{request.margin}: cells of order {request.cell_order} are larger than partitions "
-                f"of order {finest}. Set margin_order to at least {finest}."
-            )
-        self.schema = primary.schema(primary.pixels[0])
-        not_compared = columns_of_pixels(self.schema)
-        not_compared.add(primary.index_column_of(primary.pixels[0]))
-        self.columns = [name for name in self.schema.names if name not in not_compared]
-        self.listed, self.partitions = set(margin.pixels), set(primary.pixels)
-        self.overlapping = overlapping_pixels(margin.pixels, primary.pixels)
+        self.cell_order = _cell_order(request, self.margin)
+        only_pixels = request.only_pixels
+        chosen = self.margin.only_pixels if only_pixels is None else only_pixels
+        self.primary = replace(primary, pixels=restrict(primary.pixels, chosen))
+        self.is_partial = only_pixels is None and len(self.primary.pixels) < len(primary.pixels)
+        self.index_column = primary.index_column_of(primary.pixels[0])
+        self.columns = PrimaryColumns(primary, self.index_column)
+        self.listed, self.partitions = set(self.margin.pixels), set(self.primary.pixels)
+        self.overlapping = overlapping_pixels(self.margin.pixels, self.primary.pixels)
         self.listed_near: dict[Pixel, list[Pixel]] = defaultdict(list)
         """Pixels that the margin lists, by the partitions near them."""
         self.margin_rows = RowCache(self.read_margin)
-        self.nearby_rows = NearbyRows(primary, threshold, self.columns, self.margin_indexes)
+        self.nearby_rows = NearbyRows(
+            self.primary,
+            self.threshold,
+            self.index_column,
+            self.columns.compared,
+            self.margin_indexes,
+        )
 
     def check_sky_range(self, sky_range: SkyRange) -> RangeFindings:
         known = (self.partitions | self.listed) - set(self.overlapping)
@@ -107,36 +120,43 @@ class _Audit:
         rows, schema, reason = no_rows(), [], ""
         if pixel in self.listed:
             try:
-                schema = schema_defects(self.schema, self.margin.schema(pixel))
+                schema = self.columns.defects(self.margin.schema(pixel))
                 rows = self.margin_rows.rows(pixel)
             except MarginCacheError as error:
                 reason = str(error)
-        primary = self.nearby_rows.rows(pixel, partitions)
-        if schema:  # digests of other columns or types cannot be compared
-            primary, rows = primary.assign(digest=np.uint64(0)), rows.assign(digest=np.uint64(0))
+        primary = pd.concat(
+            [
+                self.nearby_rows.rows(pixel, partitions),
+                self.nearby_rows.distant_rows(rows, partitions),
+            ]
+        )
+        if not rows["is_compared"].all():
+            primary = primary.assign(digest=np.uint64(0))
         return PixelFindings(
             pixel=pixel,
             is_partition=pixel in self.partitions,
             is_listed=pixel in self.listed,
             rows=len(rows),
-            row_defects=compare_rows(
-                primary, rows, *pixel, self.threshold, self.request.cell_order
-            ),
-            is_unsorted=not rows["index"].is_monotonic_increasing,
+            row_defects=compare_rows(primary, rows, *pixel, self.threshold, self.cell_order),
+            is_unsorted=self.index_column is not None and not rows["index"].is_monotonic_increasing,
             schema=schema,
             error=reason,
         )
 
     def read_margin(self, pixel: Pixel) -> pd.DataFrame:
         """Read the rows of a pixel's margin, as `compare_rows` expects them."""
-        table = self.margin.read(pixel)
-        index_column = self.margin.index_column_of(pixel)
-        missing = {*self.primary.position_columns} - set(table.column_names)
-        if missing:
-            raise MarginCacheError(f"{self.margin.path(pixel)}: no column {min(missing)}")
-        columns = [name for name in self.columns if name in table.column_names]
-        rows = row_positions(table, index_column, self.primary.position_columns)
-        return rows.assign(digest=row_digests(table, columns))
+        margin = replace(self.margin, position_columns=self.primary.position_columns)
+        rows = margin.positions(pixel, self.index_column)
+        schema = margin.schema(pixel)
+        if not self.columns.are_comparable(schema):
+            return rows.assign(is_compared=False)
+        names = self.columns.names_in_margin(schema)
+        digests = margin.digests(pixel, names, np.ones(len(rows), bool))
+        if margin.is_hipscat:
+            table = margin.read(pixel, [name for name in ALL_PIXEL_COLUMNS if name in schema.names])
+            digests = row_digests(table, SOURCE_COLUMNS, digests=digests)
+            digests[~name_pixel(table, pixel)] += np.uint64(1)
+        return rows.assign(digest=digests, is_compared=True)
 
     def margin_indexes(self, partition: Pixel) -> npt.NDArray[np.uint64]:
         """Return the spatial indexes that the margin has for pixels near a partition."""
@@ -174,14 +194,29 @@ class _Audit:
                 rows[pixel] = self.margin.count(pixel)
             except MarginCacheError as error:
                 metadata.append(str(error))
-        metadata += description_defects(self.primary, self.margin, self.schema)
+        if self.is_partial:
+            metadata.append(
+                f"the margin was made of {len(self.partitions)} partitions only "
+                "(debug_filter_pixel_list in its provenance_info.json), and compared with these"
+            )
+        metadata += description_defects(self.primary, self.margin, self.columns)
         metadata += metadata_defects(self.margin, rows, self.threshold)
         return AuditReport(
             threshold=self.threshold,
-            cell_order=request.cell_order,
+            cell_order=self.cell_order,
             pixels=results,
             metadata=metadata,
             candidates=findings.candidates,
             fraction=request.fraction,
             seed=request.seed,
         )
+
+
+def _cell_order(request: AuditRequest, margin: AuditedCatalog) -> int | None:
+    """Return the order of the cells of a coarse margin; None for an exact margin."""
+    is_coarse = request.is_coarse
+    if is_coarse is None:
+        is_coarse = margin.is_coarse or request.cell_order is not None
+    if not is_coarse:
+        return None
+    return margin.cell_order if request.cell_order is None else request.cell_order

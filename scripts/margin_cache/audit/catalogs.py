@@ -1,31 +1,38 @@
-"""Catalogs, opened by the readers of their formats: hipscat for HiPSCat, hats for HATS."""
+"""Catalogs on disk or at URLs, opened by the readers of their formats: hipscat, or hats."""
 
+import hashlib
+import json
+import math
 import os
-from collections.abc import Sequence
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
+import healpy
 import numpy as np
 import numpy.typing as npt
+import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
+from upath import UPath
 
-from margin_cache.audit.pixels import Pixel
+from margin_cache.audit.digests import Digests, row_digests
+from margin_cache.audit.pixels import FINEST_ORDER, Pixel
 from margin_cache.errors import MarginCacheError
+
+Options = Mapping[str, Any] | None
+"""Options of a store for fsspec."""
 
 INDEX_COLUMNS = ("_hipscat_index", "_healpix_29")
 
-PIXEL_COLUMNS = {"Norder", "Dir", "Npix"}
-"""Columns that together name the pixel of a row; in a margin, of the row's own or its new pixel."""
-
-SOURCE_COLUMNS = {f"margin_{name}" for name in PIXEL_COLUMNS}
-"""Columns of a HiPSCat margin that name the pixel that a row comes from."""
+BATCH_BYTES = 250_000_000  # columns of a row group that are read at a time, uncompressed
 
 
 @dataclass(frozen=True)
 class AuditedCatalog:
-    """A primary or a margin on disk.
+    """A primary or a margin.
 
     Attributes:
         root: Directory that contains the directories `Norder=*`.
@@ -35,23 +42,31 @@ class AuditedCatalog:
         rows: Number of rows by the metadata.
         index_column: Spatial index, if the metadata name it.
         position_columns: Right ascension and declination, in degrees.
+        is_hipscat: Whether its format is HiPSCat; otherwise it is HATS.
+        is_coarse: Whether the margin may have all rows of cells, by its metadata.
+        cell_order: Order of these cells.
+        only_pixels: Pixels to which the margin is restricted; empty if it is not.
     """
 
-    root: Path
+    root: UPath
     pixels: list[Pixel]
     suffix: str
     threshold: float | None
     rows: int | None
     index_column: str | None
     position_columns: tuple[str, str]
+    is_hipscat: bool = False
+    is_coarse: bool = False
+    cell_order: int = FINEST_ORDER
+    only_pixels: tuple[Pixel, ...] = ()
 
-    def path(self, pixel: Pixel) -> Path:
+    def path(self, pixel: Pixel) -> UPath:
         """Return the file of a pixel, or its directory of files."""
         order, number = pixel
-        directory = self.root / f"Norder={order}/Dir={number // 10000 * 10000}"
-        return directory / f"Npix={number}{self.suffix}"
+        directory = self.root / f"Norder={order}" / f"Dir={number // 10000 * 10000}"
+        return directory / f"Npix={number}{self.suffix.rstrip('/')}"
 
-    def files(self, pixel: Pixel) -> list[Path]:
+    def files(self, pixel: Pixel) -> list[UPath]:
         """Return the files of a pixel. Without a directory it is one file, which may be missing.
 
         Raises:
@@ -60,7 +75,12 @@ class AuditedCatalog:
         path = self.path(pixel)
         if self.suffix != "/":
             return [path]
-        files = sorted(file for file in path.glob("*") if file.is_file() and file.name[0] != ".")
+        try:
+            files = sorted(
+                file for file in path.iterdir() if file.name[0] != "." and file.is_file()
+            )
+        except OSError:
+            files = []
         if not files:
             raise MarginCacheError(f"{path}: no files found")
         return files
@@ -71,20 +91,21 @@ class AuditedCatalog:
         Raises:
             MarginCacheError: A file is missing or cannot be read.
         """
-        return self.read(pixel, []).schema.remove_metadata()
+        with open_parquet(self.files(pixel)[0]) as file:
+            return file.schema_arrow.remove_metadata()
 
-    def index_column_of(self, pixel: Pixel) -> str:
-        """Return the name of the spatial index in a pixel's files.
+    def index_column_of(self, pixel: Pixel) -> str | None:
+        """Return the name of the spatial index in a pixel's files; None if there is none.
 
         Raises:
-            MarginCacheError: There is none, or a file cannot be read.
+            MarginCacheError: It lacks the column that the metadata name, or cannot be read.
         """
-        names = INDEX_COLUMNS if self.index_column is None else (self.index_column,)
-        schema = self.schema(pixel)
-        for name in names:
-            if name in schema.names:
-                return name
-        raise MarginCacheError(f"{self.path(pixel)}: no column {' or '.join(names)}")
+        names = self.schema(pixel).names
+        if self.index_column is None:
+            return next((name for name in INDEX_COLUMNS if name in names), None)
+        if self.index_column not in names:
+            raise MarginCacheError(f"{self.path(pixel)}: no column {self.index_column}")
+        return self.index_column
 
     def count(self, pixel: Pixel) -> int:
         """Return the number of rows of a pixel, from the footers of its files.
@@ -92,115 +113,285 @@ class AuditedCatalog:
         Raises:
             MarginCacheError: A file is missing or cannot be read.
         """
-        return sum(_count(path) for path in self.files(pixel))
+        number = 0
+        for path in self.files(pixel):
+            with open_parquet(path) as file:
+                number += file.metadata.num_rows
+        return number
 
-    def read(self, pixel: Pixel, columns: Sequence[str] | None = None) -> pa.Table:
-        """Read the rows of a pixel. An empty list of columns gives a table without rows.
+    def read(self, pixel: Pixel, columns: Sequence[str]) -> pa.Table:
+        """Read columns of all rows of a pixel.
 
         Raises:
             MarginCacheError: A file is missing or cannot be read, or has no such column.
         """
-        return pa.concat_tables([_read(path, columns) for path in self.files(pixel)])
+        tables = []
+        for path in self.files(pixel):
+            with open_parquet(path) as file:
+                missing = sorted(set(columns) - set(file.schema_arrow.names))
+                if missing:
+                    raise MarginCacheError(f"{path}: no column {', '.join(missing)}")
+                tables.append(file.read(columns=columns).replace_schema_metadata(None))
+        return pa.concat_tables(tables)
 
-    def read_selected(
+    def positions(self, pixel: Pixel, index_column: str | None) -> pd.DataFrame:
+        """Read `index`, `ra` and `dec` of all rows of a pixel, with a `digest` of 0.
+
+        Without a spatial index, it is computed from the position.
+
+        Raises:
+            MarginCacheError: A file is missing or cannot be read, has no such column, or lacks
+                values of the index.
+        """
+        names = self.position_columns if index_column is None else (index_column,)
+        table = self.read(pixel, list(dict.fromkeys((*names, *self.position_columns))))
+        ra, dec = (table[name].to_numpy().astype(np.float64) for name in self.position_columns)
+        if index_column is None:
+            index = np.zeros(len(ra), np.uint64)
+            is_valid = are_positions(ra, dec)
+            index[is_valid] = healpy.ang2pix(
+                1 << FINEST_ORDER, ra[is_valid], dec[is_valid], nest=True, lonlat=True
+            )
+        elif table[index_column].null_count:
+            raise MarginCacheError(f"{self.path(pixel)}: {index_column} is null in some rows")
+        else:
+            index = table[index_column].to_numpy().astype(np.uint64)
+        return pd.DataFrame({"index": index, "ra": ra, "dec": dec, "digest": np.uint64(0)})
+
+    def digests(
         self, pixel: Pixel, columns: Sequence[str], is_selected: npt.NDArray[np.bool_]
-    ) -> pa.Table:
-        """Read some rows of a pixel, and of its files only the row groups that contain them.
+    ) -> Digests:
+        """Return the digests of some rows of a pixel, from only the row groups that contain them.
 
         Args:
             pixel: Order and nested number.
             columns: Names of the columns.
-            is_selected: One value for each row of the pixel, in the order of `read`.
+            is_selected: One value for each row of the pixel, in the order of `positions`.
 
         Raises:
-            MarginCacheError: A file cannot be read, or has changed.
+            MarginCacheError: A file cannot be read, or has no such column.
         """
-        tables, start = [], 0
+        parts, start = [np.empty(0, np.uint64)], 0
         for path in self.files(pixel):
-            try:
-                with pq.ParquetFile(path) as file:
-                    tables.append(file.schema_arrow.empty_table().select(columns))
-                    for number in range(file.num_row_groups):
-                        end = start + file.metadata.row_group(number).num_rows
-                        if is_selected[start:end].any():
-                            table = file.read_row_group(number, columns=columns)
-                            tables.append(table.filter(pa.array(is_selected[start:end])))
-                        start = end
-            except (OSError, ValueError, KeyError) as error:
-                raise _unreadable(path, error) from error
-        return pa.concat_tables(tables)
+            with open_parquet(path) as file:
+                for number in range(file.num_row_groups):
+                    end = start + file.metadata.row_group(number).num_rows
+                    rows = np.flatnonzero(is_selected[start:end])
+                    if rows.size:
+                        parts.append(_digests_of_group(file, number, columns, rows))
+                    start = end
+        return np.concatenate(parts)
 
 
-def open_catalog(path: Path) -> AuditedCatalog:
+def are_positions(ra: npt.NDArray[np.float64], dec: npt.NDArray[np.float64]) -> Any:
+    """Return a mask of possible positions, in degrees."""
+    return np.isfinite(ra) & (np.abs(dec) <= 90)
+
+
+def open_location(location: str, options: Options = None) -> UPath:
+    """Return a path or URL as an object like a path, with the options of its store."""
+    return UPath(location, **(options or {}))
+
+
+def open_catalog(location: str, options: Options = None) -> AuditedCatalog:
     """Open a catalog with the reader of its format.
+
+    Args:
+        location: Path or URL.
+        options: Options of the store for fsspec, if it is a URL.
 
     Raises:
         MarginCacheError: The reader does not open it.
     """
-    is_hipscat = (path / "catalog_info.json").exists()
+    path = open_location(location, options)
+    is_hipscat = bool(_read_json(path / "catalog_info.json"))
+    # Both readers compile functions while they are imported, which takes much longer.
+    os.environ.setdefault("NUMBA_DISABLE_JIT", "1")
     try:
-        catalog = _open_with_hipscat(path) if is_hipscat else _open_with_hats(path)
+        with warnings.catch_warnings(action="ignore"):
+            catalog = (_open_with_hipscat if is_hipscat else _open_with_hats)(path)
         pixels = [(int(pixel.order), int(pixel.pixel)) for pixel in catalog.get_healpix_pixels()]
     except Exception as error:  # the readers raise errors of any type
         kind = "HiPSCat" if is_hipscat else "HATS"
-        raise MarginCacheError(f"{path}: cannot be opened as a {kind} catalog: {error}") from error
+        raise MarginCacheError(
+            f"{location}: cannot be opened as a {kind} catalog: {error}"
+        ) from error
     info = catalog.catalog_info
+    threshold = getattr(info, "margin_threshold", None)
+    base = path if is_hipscat else UPath(catalog.catalog_path)
+    is_coarse, cell_order, only_pixels = _margin_kind(base, is_hipscat, threshold)
     return AuditedCatalog(
-        root=path if is_hipscat else Path(catalog.catalog_path) / "dataset",
+        root=base if is_hipscat else base / "dataset",
         pixels=sorted(pixels),
         suffix=getattr(info, "npix_suffix", None) or ".parquet",
-        threshold=getattr(info, "margin_threshold", None),
+        threshold=threshold,
         rows=info.total_rows,
         index_column=getattr(info, "healpix_column", None),
         position_columns=(info.ra_column or "ra", info.dec_column or "dec"),
+        is_hipscat=is_hipscat,
+        is_coarse=is_coarse,
+        cell_order=cell_order,
+        only_pixels=only_pixels,
     )
 
 
-def columns_of_pixels(primary: pa.Schema) -> set[str]:
-    """Return the names of columns that may differ between the primary and the margin.
+def open_pair(
+    primary: str, margin: str, options: tuple[Options, Options] = (None, None)
+) -> tuple[AuditedCatalog, AuditedCatalog]:
+    """Open a primary and a margin, which must be of one format.
 
-    They name pixels, not properties of the row. PIXEL_COLUMNS count only if the primary has all
-    three: a column `Npix` alone is data.
+    Args:
+        primary: Path or URL.
+        margin: Path or URL.
+        options: Options of their stores.
+
+    Raises:
+        MarginCacheError: They differ in their formats, or cannot be opened.
     """
-    return SOURCE_COLUMNS | (PIXEL_COLUMNS if set(primary.names) >= PIXEL_COLUMNS else set())
+    first, second = open_catalog(primary, options[0]), open_catalog(margin, options[1])
+    if first.is_hipscat != second.is_hipscat:
+        names = {True: "HiPSCat", False: "HATS"}
+        raise MarginCacheError(
+            f"{margin}: is a {names[second.is_hipscat]} margin, but {primary} is a "
+            f"{names[first.is_hipscat]} catalog, whose rows have another index. Give the catalog "
+            "in the format of the margin."
+        )
+    if not first.pixels:
+        raise MarginCacheError(f"{primary}: has no partitions")
+    return first, second
+
+
+@contextmanager
+def open_parquet(path: UPath) -> Iterator[pq.ParquetFile]:
+    """Open a Parquet file; errors while it is open name it.
+
+    Raises:
+        MarginCacheError: It is missing, damaged, or cannot be reached.
+    """
+    try:
+        if is_local(path):
+            with pq.ParquetFile(str(path)) as file:
+                yield file
+        else:
+            # Only the ranges of the columns are read.
+            with (
+                path.fs.open(path.path, "rb", cache_type="none") as stream,
+                pq.ParquetFile(stream, pre_buffer=True) as file,
+            ):
+                yield file
+    except (OSError, ValueError, pa.ArrowException) as error:
+        raise MarginCacheError(f"{path}: cannot be read: {error}") from error
+
+
+def is_local(path: UPath) -> bool:
+    return path.protocol in ("", "file")
+
+
+def catalog_state(location: str, options: Options = None) -> str:
+    """Return a digest of the names, sizes and versions of all files at a URL.
+
+    Where a server does not list its files, as those of http, it is a digest of the metadata.
+    """
+    path = open_location(location, options)
+    if path.protocol in ("http", "https"):
+        names = ("catalog_info.json", "hats.properties", "properties", "provenance_info.json")
+        values = [_read_bytes(path / name) for name in (*names, "partition_info.csv")]
+        state = b"/".join(hashlib.blake2b(value or b"").digest() for value in values)
+    else:
+        files = path.fs.find(path.path, detail=True)
+        keys = ("size", "ETag", "etag", "md5Hash", "mtime", "last_modified", "LastModified")
+        state = repr(
+            [(name, [str(files[name].get(key)) for key in keys]) for name in sorted(files)]
+        ).encode()
+    return hashlib.blake2b(state, digest_size=16).hexdigest()
+
+
+def _margin_kind(
+    path: UPath, is_hipscat: bool, threshold: float | None
+) -> tuple[bool, int, tuple[Pixel, ...]]:
+    """Return whether a margin is coarse, the order of its cells, and the only pixels it is of.
+
+    hats-import and ACID write coarse margins and record neither this nor the order, which they
+    derive from the threshold; hipscat-import and this workflow record how a margin was made.
+    """
+    if threshold is None:
+        return False, FINEST_ORDER, ()
+    arguments = _read_json(path / "provenance_info.json")
+    for key in ("tool_args", "runtime_args"):
+        value = arguments.get(key)
+        arguments = value if isinstance(value, dict) else {}
+    order = arguments.get("margin_order_used", arguments.get("margin_order"))
+    if not isinstance(order, int) or not 0 <= order <= FINEST_ORDER:
+        order = finest_cell_order(threshold)
+    pixels = arguments.get("debug_filter_pixel_list") or []
+    return (
+        not arguments.get("fine_filtering", is_hipscat),
+        order,
+        tuple((int(pixel[0]), int(pixel[1])) for pixel in pixels),
+    )
+
+
+def finest_cell_order(threshold: float) -> int:
+    """Return the order of the smallest cells that other programs use for a threshold in arcsec.
+
+    The root of their area, divided by 1.6, is at least the threshold.
+    """
+    sides = math.sqrt(math.pi / 3) / (1.6 * math.radians(threshold / 3600))
+    return max(0, min(FINEST_ORDER, math.floor(math.log2(sides))))
 
 
 # Each of the readers takes two seconds to import.
 
 
-def _open_with_hipscat(path: Path) -> Any:
-    os.environ.setdefault("NUMBA_DISABLE_JIT", "1")  # compiling it takes much longer
+def _open_with_hipscat(path: UPath) -> Any:
     from hipscat.loaders.read_from_hipscat import read_from_hipscat
 
-    return read_from_hipscat(str(path))
+    return read_from_hipscat(str(path), storage_options=dict(path.storage_options))
 
 
-def _open_with_hats(path: Path) -> Any:
+def _open_with_hats(path: UPath) -> Any:
     from hats.loaders.read_hats import read_hats
 
-    catalog = read_hats(path)
+    catalog = read_hats(path, read_moc=False)
     return getattr(catalog, "main_catalog", catalog)  # of a collection, its primary
 
 
-def _count(path: Path) -> int:
+def _digests_of_group(
+    file: pq.ParquetFile, number: int, columns: Sequence[str], rows: npt.NDArray[np.int64]
+) -> Digests:
+    """Return the digests of rows of a row group, of which BATCH_BYTES are read at a time."""
+    group = file.metadata.row_group(number)
+    sizes = dict.fromkeys(columns, 0)
+    for leaf in range(group.num_columns):
+        name = group.column(leaf).path_in_schema.partition(".")[0]
+        if name in sizes:
+            sizes[name] += group.column(leaf).total_uncompressed_size
+    batches: list[list[str]] = []
+    free = 0
+    for name, size in sizes.items():
+        if not batches or size > free:
+            batches.append([])
+            free = BATCH_BYTES
+        batches[-1].append(name)
+        free -= size
+    digests = np.zeros(len(rows), np.uint64)
+    for batch in batches:
+        table = file.read_row_group(number, columns=batch)
+        digests = row_digests(table, batch, rows, digests)
+    return digests
+
+
+def _read_json(path: UPath) -> dict[str, Any]:
+    """Return the object in a JSON file; {} if there is none, or something else."""
     try:
-        return int(pq.read_metadata(path).num_rows)
-    except (OSError, ValueError) as error:
-        raise _unreadable(path, error) from error
+        values = json.loads(_read_bytes(path) or b"")
+    except ValueError:
+        return {}
+    return values if isinstance(values, dict) else {}
 
 
-def _read(path: Path, columns: Sequence[str] | None) -> pa.Table:
+def _read_bytes(path: UPath) -> bytes | None:
     try:
-        with pq.ParquetFile(path) as file:
-            if columns is not None and not columns:
-                return file.schema_arrow.empty_table()
-            missing = sorted(set(columns or ()) - set(file.schema_arrow.names))
-            if missing:
-                raise MarginCacheError(f"{path}: no column {', '.join(missing)}")
-            return file.read(columns=columns)
-    except (OSError, ValueError) as error:
-        raise _unreadable(path, error) from error
-
-
-def _unreadable(path: Path, error: Exception) -> MarginCacheError:
-    return MarginCacheError(f"{path}: cannot be read: {error}")
+        return bytes(path.read_bytes())
+    except OSError:
+        return None

@@ -86,9 +86,10 @@ class AuditReport:
         defects = [findings.row_defects for findings in self.pixels]
         return {
             "missing": sum(len(rows.missing) for rows in defects),
-            "extra": sum(len(rows.extra) for rows in defects),
-            "duplicate": sum(len(rows.duplicate) for rows in defects),
             "changed": sum(len(rows.changed) for rows in defects),
+            "foreign": sum(len(rows.foreign) for rows in defects),
+            "duplicate": sum(len(rows.duplicate) for rows in defects),
+            "beyond": sum(len(rows.beyond) for rows in defects),
             "unsorted": sum(findings.is_unsorted for findings in self.pixels),
             "schema": sum(bool(findings.schema) for findings in self.pixels),
             "unreadable": sum(bool(findings.error) for findings in self.pixels),
@@ -147,7 +148,7 @@ def load_findings(paths: Iterable[Path]) -> RangeFindings:
 
 def _pixel_findings(pixel: list[int], row_defects: dict[str, Any], **values: Any) -> PixelFindings:
     order, number = pixel
-    extra = [(index, beyond) for index, beyond in row_defects.pop("extra")]
+    beyond = [(index, arcsec) for index, arcsec in row_defects.pop("beyond")]
     return PixelFindings(
-        (order, number), row_defects=RowDefects(extra=extra, **row_defects), **values
+        (order, number), row_defects=RowDefects(beyond=beyond, **row_defects), **values
     )

@@ -3,14 +3,14 @@
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from pathlib import Path
 
 import pandas as pd
-import pyarrow as pa
-import pyarrow.parquet as pq
+from upath import UPath
 
-from margin_cache.audit.catalogs import INDEX_COLUMNS, AuditedCatalog, columns_of_pixels
+from margin_cache.audit.catalogs import AuditedCatalog, open_parquet
+from margin_cache.audit.columns import PrimaryColumns
 from margin_cache.audit.pixels import Pixel
+from margin_cache.errors import MarginCacheError
 
 MAX_EXAMPLES = 3  # in a line
 
@@ -33,14 +33,13 @@ def metadata_defects(
         defects.append(f"total_rows is {margin.rows}, but the files have {total} rows")
     if margin.threshold is not None and margin.threshold != threshold:
         defects.append(f"margin_threshold is {margin.threshold:g}, not {threshold:g} arcsec")
-    listed = {margin.path(pixel) for pixel in margin.pixels}
-    unlisted = set(margin.root.glob("Norder=*/Dir=*/Npix=*")) - listed
+    unlisted = set(_partitions_on_disk(margin)) - set(map(margin.path, margin.pixels))
     defects += _examples("files that the margin does not list", unlisted)
     return defects + _partition_info_defects(margin, rows) + _footer_defects(margin, rows)
 
 
 def description_defects(
-    primary: AuditedCatalog, margin: AuditedCatalog, schema: pa.Schema
+    primary: AuditedCatalog, margin: AuditedCatalog, columns: PrimaryColumns
 ) -> list[str]:
     """Return a line for each error in what the margin's metadata say of its columns."""
     defects = []
@@ -58,30 +57,19 @@ def description_defects(
     path = margin.root / "_common_metadata"
     if path.exists():
         try:
-            lines = schema_defects(schema, pq.read_schema(path))
-        except (OSError, ValueError) as error:
-            lines = [f"cannot be read: {error}"]
-        defects += [f"{path}: {line}" for line in lines]
+            with open_parquet(path) as file:
+                lines = columns.defects(file.schema_arrow)
+            defects += [f"{path}: {line}" for line in lines]
+        except MarginCacheError as error:
+            defects.append(str(error))
     return defects
 
 
-def schema_defects(primary: pa.Schema, margin: pa.Schema) -> list[str]:
-    """Return a line for each column in which a file of the margin differs from the primary.
-
-    Columns that name pixels, and the spatial index of the other format, may be present or not.
-    """
-    optional = columns_of_pixels(primary) | set(INDEX_COLUMNS)
-    expected = {field.name: field.type for field in primary if field.name not in optional}
-    actual = {field.name: field.type for field in margin if field.name not in optional}
-    return [
-        *(f"no column {name}" for name in expected if name not in actual),
-        *(f"column {name} is not in the primary" for name in actual if name not in expected),
-        *(
-            f"column {name} is {actual[name]}, not {kind}"
-            for name, kind in expected.items()
-            if name in actual and actual[name] != kind
-        ),
-    ]
+def _partitions_on_disk(margin: AuditedCatalog) -> list[UPath]:
+    """Return the files or directories of partitions; none where a server does not list them."""
+    if margin.root.protocol in ("http", "https"):
+        return []
+    return list(margin.root.glob("Norder=*/Dir=*/Npix=*"))
 
 
 def _partition_info_defects(margin: AuditedCatalog, rows: Mapping[Pixel, int]) -> list[str]:
@@ -90,7 +78,8 @@ def _partition_info_defects(margin: AuditedCatalog, rows: Mapping[Pixel, int]) -
     if path is None:
         return []
     try:
-        table = pd.read_csv(path)
+        with path.open() as file:
+            table = pd.read_csv(file)
         pixels = list(zip(table["Norder"].tolist(), table["Npix"].tolist(), strict=True))
     except (OSError, ValueError, KeyError) as error:
         return [f"{path}: cannot be read: {error}"]
@@ -106,7 +95,8 @@ def _footer_defects(margin: AuditedCatalog, rows: Mapping[Pixel, int]) -> list[s
     if not path.exists():
         return []
     try:
-        footer = pq.read_metadata(path)
+        with open_parquet(path) as file:
+            footer = file.metadata
         numbers: Counter[Pixel] = Counter()
         for number in range(footer.num_row_groups):
             group = footer.row_group(number)
@@ -114,7 +104,9 @@ def _footer_defects(margin: AuditedCatalog, rows: Mapping[Pixel, int]) -> list[s
             if match is None:
                 raise ValueError(f"{group.column(0).file_path!r} is not the path of a pixel")
             numbers[int(match[1]), int(match[2])] += group.num_rows
-    except (OSError, ValueError, KeyError) as error:
+    except MarginCacheError as error:
+        return [str(error)]
+    except ValueError as error:
         return [f"{path}: cannot be read: {error}"]
     # A file without rows may have no row group, and so be absent from the footers.
     filled = {pixel for pixel in margin.pixels if rows.get(pixel, 1)}
@@ -122,7 +114,7 @@ def _footer_defects(margin: AuditedCatalog, rows: Mapping[Pixel, int]) -> list[s
     return _pixel_defects(path, pixels, filled) + _row_number_defects(path, numbers, rows)
 
 
-def _pixel_defects(path: Path, pixels: set[Pixel], listed: set[Pixel]) -> list[str]:
+def _pixel_defects(path: UPath, pixels: set[Pixel], listed: set[Pixel]) -> list[str]:
     return [
         *_examples(f"pixels only in {path}", pixels - listed),
         *_examples(f"pixels missing from {path}", listed - pixels),
@@ -130,7 +122,7 @@ def _pixel_defects(path: Path, pixels: set[Pixel], listed: set[Pixel]) -> list[s
 
 
 def _row_number_defects(
-    path: Path, numbers: Mapping[Pixel, int], rows: Mapping[Pixel, int]
+    path: UPath, numbers: Mapping[Pixel, int], rows: Mapping[Pixel, int]
 ) -> list[str]:
     wrong = [
         f"{pixel}: {number} instead of {rows[pixel]}"

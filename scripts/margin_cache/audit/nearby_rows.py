@@ -2,16 +2,20 @@
 
 from collections import OrderedDict
 from collections.abc import Callable
+from functools import partial
 
+import healpy
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 import pyarrow as pa
 
-from margin_cache.audit.catalogs import AuditedCatalog
-from margin_cache.audit.compare import row_digests
+from margin_cache.audit.catalogs import AuditedCatalog, are_positions
+from margin_cache.audit.columns import values_of_pixel
+from margin_cache.audit.digests import Digests, row_digests
 from margin_cache.audit.distance import near_boundary
-from margin_cache.audit.pixels import Pixel
+from margin_cache.audit.pixels import FINEST_ORDER, Pixel, first_descendant
+from margin_cache.errors import MarginCacheError
 
 MAX_CACHED_ROWS = 5_000_000  # of each cache; some 200 MB
 
@@ -43,6 +47,7 @@ class NearbyRows:
         self,
         primary: AuditedCatalog,
         threshold: float,
+        index_column: str | None,
         columns: list[str],
         margin_indexes: Callable[[Pixel], npt.NDArray[np.uint64]],
     ) -> None:
@@ -51,15 +56,18 @@ class NearbyRows:
         Args:
             primary: The primary.
             threshold: Arcsec.
+            index_column: Spatial index; None if it is computed.
             columns: Columns whose values are compared.
             margin_indexes: Returns the spatial indexes that the margin has for pixels near a
                 partition.
         """
         self._primary = primary
         self._threshold = threshold
+        self._index_column = index_column
         self._columns = columns
         self._margin_indexes = margin_indexes
         self._cache = RowCache(self._read)
+        self._positions = RowCache(partial(_positions, primary, index_column))
 
     def rows(self, pixel: Pixel, partitions: list[Pixel]) -> pd.DataFrame:
         """Return the rows of partitions near a pixel, as `compare_rows` expects them.
@@ -72,30 +80,75 @@ class NearbyRows:
         ]
         return pd.concat(tables) if tables else no_rows().assign(own=False)
 
+    def distant_rows(self, rows: pd.DataFrame, partitions: list[Pixel]) -> pd.DataFrame:
+        """Return the primary's rows with the indexes of `rows`, of all partitions but `partitions`.
+
+        They are looked up in the partitions in which `rows` lie by their positions.
+
+        Raises:
+            MarginCacheError: A partition cannot be read.
+        """
+        tables = [no_rows().assign(own=np.empty(0, bool))]
+        for partition in self._partitions_at(rows) - set(partitions):
+            positions = self._positions.rows(partition)
+            is_known = positions["index"].isin(rows["index"]).to_numpy()
+            if is_known.any():
+                digests = self._digests(partition, is_known)
+                tables.append(positions[is_known].assign(digest=digests, own=False))
+        return pd.concat(tables)
+
+    def _partitions_at(self, rows: pd.DataFrame) -> set[Pixel]:
+        """Return the partitions that contain the positions of rows."""
+        ra, dec = rows["ra"].to_numpy(), rows["dec"].to_numpy()
+        is_valid = are_positions(ra, dec)
+        points = healpy.ang2pix(
+            1 << FINEST_ORDER, ra[is_valid], dec[is_valid], nest=True, lonlat=True
+        )
+        pixels = np.array(self._primary.pixels).reshape(-1, 2)
+        starts = np.array([first_descendant(pixel) for pixel in self._primary.pixels], np.int64)
+        order = np.argsort(starts)
+        last = np.searchsorted(starts[order], points, side="right") - 1
+        chosen = order[np.unique(last[last >= 0])]
+        return {(int(o), int(number)) for o, number in pixels[chosen]}
+
     def _read(self, partition: Pixel) -> pd.DataFrame:
-        primary = self._primary
-        index_column = primary.index_column_of(partition)
-        table = primary.read(partition, [index_column, *primary.position_columns])
-        rows = row_positions(table, index_column, primary.position_columns)
+        rows = _positions(self._primary, self._index_column, partition)
         is_in_margin = rows["index"].isin(self._margin_indexes(partition)).to_numpy()
         ra, dec = rows["ra"].to_numpy(), rows["dec"].to_numpy()
         is_near = near_boundary(ra, dec, *partition, self._threshold)
-        if is_in_margin.any() and self._columns:
-            values = primary.read_selected(partition, self._columns, is_in_margin)
-            rows.loc[is_in_margin, "digest"] = row_digests(values, self._columns)
+        if is_in_margin.any():
+            rows.loc[is_in_margin, "digest"] = self._digests(partition, is_in_margin)
         return rows[is_in_margin | is_near].copy()
 
+    def _digests(self, partition: Pixel, is_selected: npt.NDArray[np.bool_]) -> Digests:
+        """Return digests of rows; in HiPSCat also of the partition, which the margin names."""
+        digests = self._primary.digests(partition, self._columns, is_selected)
+        if not self._primary.is_hipscat:
+            return digests
+        values = values_of_pixel(partition)
+        table = pa.table({name: np.full(len(digests), value) for name, value in values.items()})
+        return row_digests(table, list(values), digests=digests)
 
-def row_positions(
-    table: pa.Table, index_column: str, position_columns: tuple[str, str]
-) -> pd.DataFrame:
-    """Return `index`, `ra` and `dec` of rows, with a `digest` of 0."""
-    ra, dec = (table[name].to_numpy().astype(np.float64) for name in position_columns)
-    index = table[index_column].to_numpy().astype(np.uint64)
-    return pd.DataFrame({"index": index, "ra": ra, "dec": dec, "digest": np.uint64(0)})
+
+def _positions(catalog: AuditedCatalog, index_column: str | None, pixel: Pixel) -> pd.DataFrame:
+    """Read the positions of a partition, all of which must be possible.
+
+    Raises:
+        MarginCacheError: One is not, or a file cannot be read.
+    """
+    rows = catalog.positions(pixel, index_column)
+    is_valid = are_positions(rows["ra"].to_numpy(), rows["dec"].to_numpy())
+    if not is_valid.all():
+        raise MarginCacheError(
+            f"{catalog.path(pixel)}: {' or '.join(catalog.position_columns)} is null, NaN or "
+            f"impossible in {np.count_nonzero(~is_valid)} of {len(rows)} rows. Correct them, or "
+            "remove them from the catalog."
+        )
+    return rows
 
 
 def no_rows() -> pd.DataFrame:
-    """Return a table without rows, with the types of `row_positions`."""
+    """Return a table without rows, with the types of `AuditedCatalog.positions`."""
     types = {"index": np.uint64, "ra": np.float64, "dec": np.float64, "digest": np.uint64}
-    return pd.DataFrame({name: np.empty(0, kind) for name, kind in types.items()})
+    rows = pd.DataFrame({name: np.empty(0, kind) for name, kind in types.items()})
+    return rows.assign(is_compared=True)

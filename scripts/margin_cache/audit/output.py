@@ -1,7 +1,6 @@
 """The files that an audit writes, and its summary in one line."""
 
 import csv
-import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -24,7 +23,7 @@ def write_audit(report: AuditReport, directory: Path) -> None:
         writer = csv.DictWriter(file, lines[0])
         writer.writeheader()
         writer.writerows(lines)
-    for kind in ("missing", "extra"):
+    for kind in ("missing", "beyond"):
         rows = {(line["order"], line["pixel"]): line[kind] for line in lines}
         with atomic_path(directory / f"{kind}.png") as path:
             draw_sky_map(rows, f"{kind} rows of each pixel", path)
@@ -81,9 +80,10 @@ def _csv_line(findings: PixelFindings) -> dict[str, Any]:
         "is_listed": int(findings.is_listed),
         "rows": findings.rows,
         "missing": len(rows.missing),
-        "extra": len(rows.extra),
-        "duplicate": len(rows.duplicate),
         "changed": len(rows.changed),
+        "foreign": len(rows.foreign),
+        "duplicate": len(rows.duplicate),
+        "beyond": len(rows.beyond),
         "undecided": rows.undecided,
         "unsorted": int(findings.is_unsorted),
         "schema": "; ".join(findings.schema),
@@ -98,12 +98,10 @@ def _defects(findings: PixelFindings) -> dict[str, Any]:
         "order": order,
         "pixel": number,
         "missing": rows.missing,
-        "extra": [
-            {"index": index, "beyond": None if math.isnan(beyond) else round(beyond, 6)}
-            for index, beyond in rows.extra
-        ],
-        "duplicate": rows.duplicate,
         "changed": rows.changed,
+        "foreign": rows.foreign,
+        "duplicate": rows.duplicate,
+        "beyond": [{"index": index, "beyond": round(arcsec, 6)} for index, arcsec in rows.beyond],
         "unsorted": findings.is_unsorted,
         "schema": findings.schema,
         "error": findings.error,

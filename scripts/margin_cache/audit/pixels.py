@@ -92,6 +92,18 @@ def overlapping_pixels(pixels: Collection[Pixel], partitions: Collection[Pixel])
     )
 
 
+def restrict(pixels: Collection[Pixel], only: Collection[Pixel]) -> list[Pixel]:
+    """Return those of `pixels` that overlap a pixel of `only`; all if there is none."""
+    return [
+        pixel
+        for pixel in pixels
+        if not only
+        or pixel in only
+        or pixel in _ancestors(only)
+        or not _ancestors([pixel]).isdisjoint(only)
+    ]
+
+
 def _ancestors(pixels: Collection[Pixel]) -> set[Pixel]:
     return {(order - up, n >> 2 * up) for order, n in pixels for up in range(1, order + 1)}
 

@@ -7,12 +7,12 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from margin_cache.audit.pixels import SKY_END, SkyRange
+from margin_cache.audit.pixels import SKY_END, Pixel, SkyRange
 from margin_cache.errors import MarginCacheError
 from margin_cache.storage.files import write_text
 from margin_cache.storage.urls import is_url
 
-OUTPUT_FILES = ("audit.csv", "missing.png", "extra.png", "audit.json")
+OUTPUT_FILES = ("audit.csv", "missing.png", "beyond.png", "audit.json")
 
 
 @dataclass(frozen=True)
@@ -22,11 +22,13 @@ class AuditRequest:
     Attributes:
         output_dir: Directory of the results.
         threshold: Arcsec; None for the threshold in the margin's metadata.
-        cell_order: Order of the cells of a coarse margin; None for an exact margin.
+        cell_order: Order of the cells of a coarse margin; None if its metadata decide.
         fraction: Fraction of the pixels that are checked.
         seed: Seed of this sample.
         state: State of both catalogs when the audit began (`catalogs_state`).
         sky_ranges: What each job checks; together they are the whole sky.
+        is_coarse: Whether the margin may have all rows of cells; None if its metadata decide.
+        only_pixels: Pixels that the primary is restricted to; None if the margin's metadata decide.
     """
 
     primary: str
@@ -38,6 +40,8 @@ class AuditRequest:
     seed: int = 0
     state: str = ""
     sky_ranges: tuple[SkyRange, ...] = (SkyRange("all", 0, SKY_END),)
+    is_coarse: bool | None = None
+    only_pixels: tuple[Pixel, ...] | None = None
 
     def __post_init__(self) -> None:
         ends = [0, *(sky_range.end for sky_range in self.sky_ranges)]
@@ -71,7 +75,10 @@ def load_request(path: Path) -> AuditRequest:
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
         ranges = tuple(SkyRange(**sky_range) for sky_range in values["sky_ranges"])
-        return AuditRequest(**{**values, "sky_ranges": ranges})
+        only_pixels = values["only_pixels"]
+        if only_pixels is not None:
+            only_pixels = tuple((order, number) for order, number in only_pixels)
+        return AuditRequest(**{**values, "sky_ranges": ranges, "only_pixels": only_pixels})
     except (OSError, ValueError, TypeError, KeyError) as error:
         raise MarginCacheError(
             f"{path}: cannot be read ({error}). Delete it, and start the audit again."

@@ -1,4 +1,3 @@
-import json
 from collections import Counter, defaultdict
 from collections.abc import Callable
 from pathlib import Path
@@ -60,13 +59,9 @@ def files_of(margin: Path) -> list[Path]:
 
 
 def request_for(
-    primary: Path,
-    margin: Path,
-    threshold: float | None = None,
-    cell_order: int | None = None,
-    **more: Any,
+    primary: Path, margin: Path, threshold: float | None = None, **more: Any
 ) -> AuditRequest:
-    return AuditRequest(str(primary), str(margin), "out", threshold, cell_order, **more)
+    return AuditRequest(str(primary), str(margin), "out", threshold, **more)
 
 
 def audit(*arguments: Any, **more: Any) -> AuditReport:
@@ -118,15 +113,18 @@ def test_changed_rows_and_unsorted_files_are_found(site: Path, margin: Path) -> 
     assert counts(site, margin) == {"changed": 1, "unsorted": 1}
 
 
-def test_a_row_in_a_wrong_file_is_missing_and_extra(site: Path, margin: Path) -> None:
+def test_a_row_in_a_wrong_file_is_missing_and_beyond(site: Path, margin: Path) -> None:
     files = files_of(margin)
-    source, target = files[0], files[-1]
+    source = files[0]
     moved = pq.ParquetFile(source).read().slice(0, 1)
     edit(source, lambda rows: rows.slice(1))
-    edit(target, lambda rows: pa.concat_tables([moved, rows]).sort_by(index_of(rows)))
+    for target in files[1:]:
+        edit(target, lambda rows: pa.concat_tables([moved, rows]).sort_by(index_of(rows)))
     found = counts(site, margin)
     found.pop("metadata")  # numbers of rows in _metadata
-    assert found == {"missing": 1, "extra": 1}
+    owns = found.pop("duplicate")  # the file of the partition that the row comes from
+    assert owns == 1
+    assert found == {"missing": 1, "beyond": len(files) - 2}
 
 
 def touches_pole(pixel: tuple[int, int], is_north: bool) -> bool:
@@ -161,14 +159,16 @@ def test_each_wrong_row_is_named_by_pixel_and_index(site: Path, margin: Path) ->
         expected["missing"] += [(pixel, index[file][n]) for n in (0, taken[file])]
         expected["duplicate"].append((pixel, index[file][1]))
         expected["changed"].append((pixel, index[file][2]))
-        expected["extra"].append((pixel, index[source][place]))
+        at_position = [tables[source][column][place].as_py() for column in ("ra", "dec")]
+        is_own = healpy.ang2pix(1 << pixel[0], *at_position, nest=True, lonlat=True) == pixel[1]
+        expected["duplicate" if is_own else "beyond"].append((pixel, index[source][place]))
     report = audit(site / "sky", margin)
     found = [(result.pixel, result.row_defects) for result in report.pixels]
     for kind in ("missing", "duplicate", "changed"):
         rows_found = [(pixel, row) for pixel, rows in found for row in getattr(rows, kind)]
         assert sorted(rows_found) == sorted(expected[kind]), kind
-    extra = [(pixel, row) for pixel, rows in found for row, _ in rows.extra]
-    assert sorted(extra) == sorted(expected["extra"])
+    beyond = [(pixel, row) for pixel, rows in found for row, _ in rows.beyond]
+    assert sorted(beyond) == sorted(expected["beyond"])
     assert report.counts["unsorted"] == report.counts["unreadable"] == 0
     touched = {pixel for pixel, _ in expected["changed"]}
     assert any(touches_pole(pixel, True) for pixel in touched)
@@ -190,14 +190,14 @@ def test_a_smaller_threshold_is_found(site: Path, margin: Path) -> None:
     assert report.metadata == ["margin_threshold is 600, not 2000 arcsec"]
 
 
-def missing_and_extra(report: AuditReport) -> tuple[RowsOfPixels, RowsOfPixels]:
+def missing_and_beyond(report: AuditReport) -> tuple[RowsOfPixels, RowsOfPixels]:
     missing = Counter(
         (result.pixel, row) for result in report.pixels for row in result.row_defects.missing
     )
-    extra = Counter(
-        (result.pixel, row) for result in report.pixels for row, _ in result.row_defects.extra
+    beyond = Counter(
+        (result.pixel, row) for result in report.pixels for row, _ in result.row_defects.beyond
     )
-    return missing, extra
+    return missing, beyond
 
 
 @pytest.fixture(params=WRITERS)
@@ -227,11 +227,11 @@ def test_a_filter_that_is_too_small_misses_rows(
     truth, made = true_rows(bare / "sky"), rows_of_margin(bare / "results/margin")
     assert truth - made
     report = audit(bare / "sky", bare / "results/margin")
-    assert missing_and_extra(report) == (truth - made, Counter())
+    assert missing_and_beyond(report) == (truth - made, Counter())
     assert set(report.counts.values()) == {0, (truth - made).total()}
 
 
-def test_a_filter_that_is_too_large_adds_extra_rows(
+def test_a_filter_that_is_too_large_adds_rows_beyond_the_threshold(
     bare: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def larger(*pairs: Any) -> Any:
@@ -242,8 +242,8 @@ def test_a_filter_that_is_too_large_adds_extra_rows(
     truth, made = true_rows(bare / "sky"), rows_of_margin(bare / "results/margin")
     assert made - truth
     report = audit(bare / "sky", bare / "results/margin")
-    assert missing_and_extra(report) == (Counter(), made - truth)
-    beyond = [far for result in report.pixels for _, far in result.row_defects.extra]
+    assert missing_and_beyond(report) == (Counter(), made - truth)
+    beyond = [far for result in report.pixels for _, far in result.row_defects.beyond]
     assert all(0 < far <= 12 for far in beyond)
 
 
@@ -272,7 +272,7 @@ def test_rows_of_forgotten_neighbours_are_missing(
     truth, made = true_rows(bare / "sky"), rows_of_margin(bare / "results/margin")
     assert truth - made
     report = audit(bare / "sky", bare / "results/margin")
-    assert missing_and_extra(report) == (truth - made, Counter())
+    assert missing_and_beyond(report) == (truth - made, Counter())
     beside = (truth - made).total() if forgotten == "all negative pixels" else 0
     assert report.missing_outside == beside
 
@@ -280,15 +280,13 @@ def test_rows_of_forgotten_neighbours_are_missing(
 def test_a_coarse_margin_is_judged_by_its_cells(bare: Path) -> None:
     make_margin(bare, fine_filtering=False)
     margin = bare / "results/margin"
-    order = json.loads((margin / "provenance_info.json").read_text())
-    (order,) = find_values(order, "margin_order_used")
-    assert audit(bare / "sky", margin, None, order).is_clean
-    assert audit(bare / "sky", margin).counts["extra"] > 100
+    assert audit(bare / "sky", margin).is_clean
+    assert audit(bare / "sky", margin, is_coarse=False).counts["beyond"] > 100
+    assert audit(bare / "sky", margin, cell_order=9).counts["beyond"] > 100
+    assert audit(bare / "sky", margin, cell_order=0).is_clean
     file = files_of(margin)[0]
     edit(file, lambda rows: rows.slice(0, 0))
-    assert audit(bare / "sky", margin, None, order).counts["missing"] > 0
-    with pytest.raises(MarginCacheError, match="cells of order 0 are larger than partitions"):
-        audit(bare / "sky", margin, None, 0)
+    assert audit(bare / "sky", margin).counts["missing"] > 0
 
 
 def test_a_file_that_is_not_listed_is_found(site: Path, margin: Path) -> None:
@@ -312,7 +310,9 @@ def test_a_pixel_that_overlaps_a_partition_is_found(site: Path, margin: Path) ->
     assert not [line for line in report.metadata if "total_rows" in line or "does not list" in line]
 
 
-def test_rows_of_a_listed_pixel_far_from_all_partitions_are_extra(site: Path, margin: Path) -> None:
+def test_rows_of_a_listed_pixel_far_from_all_partitions_are_beyond(
+    site: Path, margin: Path
+) -> None:
     sound = audit(site / "sky", margin)
     hole = next(result for result in sound.pixels if result.is_listed and not result.is_partition)
     order, number = hole.pixel
@@ -321,7 +321,7 @@ def test_rows_of_a_listed_pixel_far_from_all_partitions_are_extra(site: Path, ma
     move_file(margin, hole.pixel, inner)
     report = audit(site / "sky", margin)
     (result,) = [result for result in report.pixels if result.pixel == inner]
-    assert len(result.row_defects.extra) == result.rows == hole.rows > 0
+    assert len(result.row_defects.beyond) == result.rows == hole.rows > 0
     assert report.counts["missing"] >= hole.rows
 
 
@@ -334,8 +334,8 @@ def test_a_listed_pixel_is_judged_where_no_partition_is_near(name: str, tmp_path
         WRITERS[name](tmp_path, part, table, partitions)
     report = audit(tmp_path / "sky", tmp_path / "margin", 600.0)
     (result,) = [result for result in report.pixels if result.pixel == (2, 100)]
-    assert len(result.row_defects.extra) == result.rows == 5
-    assert report.counts["extra"] == 5 and report.counts["missing"] == 0
+    assert len(result.row_defects.foreign) == result.rows == 5
+    assert report.counts["foreign"] == 5 and report.counts["missing"] == 0
 
 
 def move_file(margin: Path, pixel: tuple[int, int], to: tuple[int, int]) -> None:
@@ -353,17 +353,6 @@ def move_file(margin: Path, pixel: tuple[int, int], to: tuple[int, int]) -> None
     if "Dir" in table:
         table.loc[line, "Dir"] = directory
     table.to_csv(path, index=False)
-
-
-def find_values(values: Any, key: str) -> list[Any]:
-    """All values of a key, however deep."""
-    if not isinstance(values, dict):
-        return []
-    return [
-        found
-        for name, value in values.items()
-        for found in ([value] if name == key else find_values(value, key))
-    ]
 
 
 def test_columns_of_other_types_are_found_and_values_are_not_compared(

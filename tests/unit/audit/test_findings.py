@@ -1,4 +1,3 @@
-import math
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,13 +12,13 @@ from margin_cache.audit.findings import (
 )
 from margin_cache.errors import MarginCacheError
 
-CLEAN = PixelFindings((1, 4), True, True, 9, RowDefects([], [], [], []), False, [])
+CLEAN = PixelFindings((1, 4), True, True, 9, RowDefects([], [], [], [], []), False, [])
 FAULTY = PixelFindings(
     (1, 5),
     False,
     False,
     2,
-    RowDefects([2**63 + 1], [(7, 0.1)], [1], [2], 3),
+    RowDefects([2**63 + 1], [2], [5], [1], [(7, 0.1)], 3),
     True,
     ["no a"],
     "gone",
@@ -31,14 +30,7 @@ def test_findings_are_saved_loaded_and_combined(tmp_path: Path) -> None:
     save_findings(RangeFindings(2, [CLEAN]), tmp_path / "2.json")
     paths = [tmp_path / "1.json", tmp_path / "2.json"]
     assert load_findings(paths) == RangeFindings(7, [CLEAN, FAULTY, CLEAN])
-    assert load_findings(paths).pixels[1].row_defects.extra == [(7, 0.1)]
-
-
-def test_unknown_distances_are_loaded_as_nan(tmp_path: Path) -> None:
-    unknown = replace(CLEAN, row_defects=RowDefects([], [(3, math.nan)], [], []))
-    save_findings(RangeFindings(1, [unknown]), tmp_path / "1.json")
-    ((index, beyond),) = load_findings([tmp_path / "1.json"]).pixels[0].row_defects.extra
-    assert index == 3 and math.isnan(beyond)
+    assert load_findings(paths).pixels[1].row_defects.beyond == [(7, 0.1)]
 
 
 @pytest.mark.parametrize("text", ["", "{}", '{"candidates": 1, "pixels": [{"pixel": [1, 2]}]}'])
@@ -55,11 +47,11 @@ def test_a_damaged_file_is_an_error(text: str, tmp_path: Path) -> None:
         ({"is_unsorted": True}, False),
         ({"schema": ["no column a"]}, False),
         ({"error": "gone"}, False),
-        ({"row_defects": RowDefects([1], [], [], [])}, False),
-        ({"row_defects": RowDefects([], [(1, 2.0)], [], [])}, False),
-        ({"row_defects": RowDefects([], [], [1], [])}, False),
-        ({"row_defects": RowDefects([], [], [], [1])}, False),
-        ({"row_defects": RowDefects([], [], [], [], 4)}, True),
+        ({"row_defects": RowDefects([1], [], [], [], [])}, False),
+        ({"row_defects": RowDefects([], [], [], [], [(1, 2.0)])}, False),
+        ({"row_defects": RowDefects([], [], [1], [], [])}, False),
+        ({"row_defects": RowDefects([], [], [], [1], [])}, False),
+        ({"row_defects": RowDefects([], [], [], [], [], 4)}, True),
     ],
 )
 def test_any_defect_makes_the_margin_faulty(change: dict[str, object], is_clean: bool) -> None:

@@ -5,7 +5,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from margin_cache.audit.catalogs import AuditedCatalog
-from margin_cache.audit.metadata import description_defects, metadata_defects, schema_defects
+from margin_cache.audit.columns import PrimaryColumns
+from margin_cache.audit.metadata import description_defects, metadata_defects
+from upath import UPath
 
 ROWS = {(1, 4): 2, (1, 5): 3}
 
@@ -13,7 +15,9 @@ ROWS = {(1, 4): 2, (1, 5): 3}
 @pytest.fixture
 def margin(tmp_path: Path) -> AuditedCatalog:
     """A margin of two files, with right metadata."""
-    catalog = AuditedCatalog(tmp_path, sorted(ROWS), ".parquet", 10.0, 5, None, ("ra", "dec"))
+    catalog = AuditedCatalog(
+        UPath(tmp_path), sorted(ROWS), ".parquet", 10.0, 5, None, ("ra", "dec")
+    )
     footers: list[pq.FileMetaData] = []
     for pixel, count in ROWS.items():
         path = catalog.path(pixel)
@@ -41,18 +45,21 @@ def test_footers_name_files_of_any_suffix(margin: AuditedCatalog, suffix: str) -
 
 def test_the_described_columns_are_compared_with_the_primary(margin: AuditedCatalog) -> None:
     primary = replace(margin, index_column="_healpix_29")
-    schema = pa.schema({"a": "int64"})
-    assert description_defects(primary, margin, schema) == []
+    (margin.root / "primary/Norder=1/Dir=0").mkdir(parents=True)
+    pq.write_table(pa.table({"a": [1]}), margin.root / "primary/Norder=1/Dir=0/Npix=4.parquet")
+    there = replace(margin, root=margin.root / "primary", pixels=[(1, 4)])
+    columns = PrimaryColumns(there, None)
+    assert description_defects(primary, margin, columns) == []
     other = replace(margin, index_column="_healpix_13", position_columns=("dec", "ra"))
     pq.write_metadata(pa.schema({"a": "int32"}), margin.root / "_common_metadata")
-    assert description_defects(primary, other, schema) == [
+    assert description_defects(primary, other, columns) == [
         "the coordinates are dec and ra in the margin's metadata, but ra and dec in the primary's",
         "the spatial index is _healpix_13 in the margin's metadata, but _healpix_29 in the "
         "primary's",
         f"{margin.root / '_common_metadata'}: column a is int32, not int64",
     ]
     (margin.root / "_common_metadata").write_bytes(b"")
-    (defect,) = description_defects(primary, margin, schema)
+    (defect,) = description_defects(primary, margin, columns)
     assert defect.startswith(f"{margin.root / '_common_metadata'}: cannot be read")
 
 
@@ -89,20 +96,3 @@ def test_an_unreadable_file_is_a_defect(margin: AuditedCatalog, name: str) -> No
     (margin.root / name).write_bytes(b"")
     (defect,) = metadata_defects(margin, ROWS, 10.0)
     assert defect.startswith(f"{margin.root / name}: cannot be read")
-
-
-def test_columns_are_compared_except_those_that_name_pixels() -> None:
-    place = {"Norder": "uint8", "Dir": "uint64", "Npix": "uint64"}
-    primary = pa.schema({"a": "int64", "b": "string", **place, "_hipscat_index": "uint64"})
-    margin = pa.schema({"b": "int8", "c": "string", "margin_Npix": "uint64"})
-    assert schema_defects(primary, primary) == []
-    assert schema_defects(primary, margin) == [
-        "no column a",
-        "column c is not in the primary",
-        "column b is int8, not string",
-    ]
-
-
-def test_a_column_npix_alone_is_data() -> None:
-    primary = pa.schema({"a": "int64", "Npix": "int32"})
-    assert schema_defects(primary, pa.schema({"a": "int64"})) == ["no column Npix"]

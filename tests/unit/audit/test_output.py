@@ -14,8 +14,8 @@ from margin_cache.audit.output import (
     write_audit,
 )
 
-NOTHING = RowDefects([], [], [], [], 0)
-FAULTS = RowDefects([4, 4], [(7, 0.25), (8, float("nan"))], [1], [2], 3)
+NOTHING = RowDefects([], [], [], [], [])
+FAULTS = RowDefects([4, 4], [2], [8], [1], [(7, 0.25)], 3)
 CLEAN = PixelFindings((1, 4), True, True, 9, NOTHING, False, [])
 FAULTY = PixelFindings((1, 5), False, False, 0, FAULTS, True, ["no column a"], "gone")
 
@@ -23,7 +23,7 @@ FAULTY = PixelFindings((1, 5), False, False, 0, FAULTS, True, ["no column a"], "
 def test_the_files_name_the_wrong_rows(tmp_path: Path) -> None:
     write_audit(AuditReport(10.0, None, [CLEAN, FAULTY], ["a line"], 2), tmp_path / "out")
     assert {path.name for path in (tmp_path / "out").iterdir()} == {
-        *("audit.csv", "audit.json", "extra.png", "missing.png")
+        *("audit.csv", "audit.json", "beyond.png", "missing.png")
     }
     content = json.loads((tmp_path / "out/audit.json").read_text())
     assert content["verdict"] == "faulty"
@@ -33,19 +33,19 @@ def test_the_files_name_the_wrong_rows(tmp_path: Path) -> None:
     (pixel,) = content["pixels"]
     assert (pixel["order"], pixel["pixel"]) == (1, 5)
     assert pixel["missing"] == [4, 4]
-    assert pixel["extra"] == [{"index": 7, "beyond": 0.25}, {"index": 8, "beyond": None}]
+    assert pixel["beyond"] == [{"index": 7, "beyond": 0.25}]
+    assert pixel["foreign"] == [8]
     table = pd.read_csv(tmp_path / "out/audit.csv")
-    assert table[["missing", "extra", "duplicate", "changed", "undecided"]].to_numpy().tolist() == [
-        [0, 0, 0, 0, 0],
-        [2, 2, 1, 1, 3],
-    ]
+    kinds = ["missing", "changed", "foreign", "duplicate", "beyond", "undecided"]
+    assert table[kinds].to_numpy().tolist() == [[0] * 6, [2, 1, 1, 1, 1, 3]]
     assert table["is_partition"].tolist() == [1, 0]
 
 
 def test_the_summary_is_one_line() -> None:
     assert summary(AuditReport(10.0, None, [CLEAN], [], 1)) == "nothing wrong"
     assert summary(AuditReport(10.0, None, [CLEAN, FAULTY], [], 2)) == (
-        "2 missing, 2 extra, 1 duplicate, 1 changed, 1 unsorted, 1 schema, 1 unreadable; "
+        "2 missing, 1 changed, 1 foreign, 1 duplicate, 1 beyond, 1 unsorted, 1 schema, "
+        "1 unreadable; "
         "2 of the missing rows belong to pixels outside the partitions; "
         "3 rows are too near to the threshold to be judged"
     )

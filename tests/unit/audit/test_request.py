@@ -113,7 +113,7 @@ def test_an_output_directory_is_new_or_has_files_of_an_audit(tmp_path: Path) -> 
     directory = tmp_path / "out"
     check_output_dir(directory)
     directory.mkdir()
-    for name in ("audit.csv", "audit.json", "missing.png", ".extra.png.1234.tmp"):
+    for name in ("audit.csv", "audit.json", "missing.png", ".beyond.png.1234.tmp"):
         (directory / name).touch()
     check_output_dir(directory)
     (directory / "catalog_info.json").touch()

@@ -1,0 +1,173 @@
+"""Digests of the values of rows, of columns of any Arrow type.
+
+Equal values have equal digests: NaN and NaN, 0 and -0, and values whose types differ only in their
+layout or width (`plain_type`), as those of `string` and `large_string`.
+"""
+
+from collections.abc import Sequence
+from contextlib import suppress
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+
+Digests = npt.NDArray[np.uint64]
+
+# Odd constants of splitmix64 (Steele et al. 2014, OOPSLA, "Fast splittable pseudorandom number
+# generators"), whose arithmetic is modulo 2**64.
+STEP = np.uint64(0x9E3779B97F4A7C15)
+FACTORS = np.uint64(0xBF58476D1CE4E5B9), np.uint64(0x94D049BB133111EB)
+NULL = np.uint64(0x6A09E667F3BCC909)
+
+
+def row_digests(
+    table: pa.Table,
+    columns: Sequence[str],
+    rows: npt.NDArray[np.int64] | None = None,
+    digests: Digests | None = None,
+) -> Digests:
+    """Return a number for the values of each row, which does not depend on other rows.
+
+    Args:
+        table: Rows.
+        columns: Names of columns, whose order matters.
+        rows: Positions of the rows that are wanted; None for all.
+        digests: Digests of these rows in preceding columns.
+    """
+    if digests is None:
+        digests = np.zeros(len(table) if rows is None else len(rows), np.uint64)
+    for name in columns:
+        digests = _mix(digests + STEP) + _column_digests(table[name], rows)
+    return digests
+
+
+def _column_digests(column: pa.ChunkedArray, rows: npt.NDArray[np.int64] | None) -> Digests:
+    if rows is not None and len(rows) < len(column):
+        with suppress(pa.ArrowNotImplementedError):  # for string_view
+            column, rows = column.take(pa.array(rows)), None
+    chunks = [_digests(chunk) for chunk in column.chunks]
+    digests = np.concatenate([np.empty(0, np.uint64), *chunks])
+    return digests if rows is None else digests[rows]
+
+
+def plain_type(kind: pa.DataType) -> pa.DataType:
+    """Return the type that stands for all types of the same values, of any layout and width."""
+    if isinstance(kind, pa.BaseExtensionType):
+        return plain_type(kind.storage_type)
+    if pa.types.is_dictionary(kind):
+        return plain_type(kind.value_type)
+    if pa.types.is_struct(kind):
+        return pa.struct([pa.field(field.name, plain_type(field.type)) for field in kind])
+    if pa.types.is_map(kind):
+        return pa.map_(plain_type(kind.key_type), plain_type(kind.item_type))
+    if _is_list(kind):
+        return pa.large_list(plain_type(kind.value_type))
+    if pa.types.is_signed_integer(kind):
+        return pa.int64()
+    if pa.types.is_unsigned_integer(kind):
+        return pa.uint64()
+    if pa.types.is_floating(kind):
+        return pa.float64()
+    if pa.types.is_decimal(kind):
+        return pa.decimal256(76, kind.scale)
+    if pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind):
+        return pa.large_string()
+    if _is_binary(kind):
+        return pa.large_binary()
+    return kind
+
+
+def _digests(values: pa.Array) -> Digests:
+    kind = values.type
+    if isinstance(kind, pa.BaseExtensionType):
+        return _digests(values.storage)
+    if pa.types.is_null(kind):
+        return np.full(len(values), NULL)
+    if pa.types.is_dictionary(kind):
+        indices = values.indices.fill_null(0).to_numpy(zero_copy_only=False)
+        digests = np.append(_digests(values.dictionary), NULL)  # all are null if it is empty
+        digests = digests[indices]
+    elif pa.types.is_struct(kind):
+        digests = np.zeros(len(values), np.uint64)
+        for field in values.flatten():
+            digests = _mix(digests + STEP) + _digests(field)
+    elif pa.types.is_map(kind):
+        entry = pa.struct([kind.key_field, kind.item_field])
+        digests = _list_digests(values.cast(pa.list_(entry)))
+    elif _is_list(kind):
+        digests = _list_digests(values)
+    else:
+        digests = _mix(_plain_digests(values))
+    return np.where(values.is_null().to_numpy(zero_copy_only=False), NULL, digests)
+
+
+def _list_digests(values: pa.Array) -> Digests:
+    """Return digests of lists: sums over their items, each mixed with its position."""
+    lengths = pc.list_value_length(values).fill_null(0).to_numpy().astype(np.int64)
+    ends = np.cumsum(lengths)
+    items = _digests(values.flatten())
+    positions = np.arange(len(items)) - np.repeat(ends - lengths, lengths)
+    sums = np.append(np.uint64(0), np.cumsum(_mix(items + positions.astype(np.uint64) * STEP)))
+    return _mix(sums[ends] - sums[ends - lengths] + lengths.astype(np.uint64) * STEP)
+
+
+def _plain_digests(values: pa.Array) -> Digests:
+    """Return digests of values that are not nested; those of nulls do not matter."""
+    kind = values.type
+    if pa.types.is_floating(kind):
+        numbers = values.cast(pa.float64()).fill_null(0).to_numpy(zero_copy_only=False)
+        numbers = np.where(np.isnan(numbers), np.nan, numbers + 0.0)  # -0 + 0 is 0
+        return np.asarray(numbers).view(np.uint64)
+    if pa.types.is_decimal(kind):
+        words = np.frombuffer(_buffer(values.cast(plain_type(kind))), np.uint64).reshape(-1, 4)
+        digests = np.zeros(len(words), np.uint64)
+        for word in words.T:
+            digests = _mix(digests + STEP) + word
+        return digests
+    if pa.types.is_temporal(kind):
+        values = values.view(pa.int32() if kind.bit_width == 32 else pa.int64())
+    if pa.types.is_boolean(kind) or pa.types.is_integer(values.type):
+        numbers = values.cast(pa.uint8() if pa.types.is_boolean(kind) else plain_type(values.type))
+        return np.asarray(numbers.fill_null(0).to_numpy(zero_copy_only=False)).astype(np.uint64)
+    texts = values.cast(pa.large_binary()).fill_null(b"").to_numpy(zero_copy_only=False)
+    return np.asarray(pd.util.hash_array(texts), np.uint64)
+
+
+def _buffer(values: pa.Array) -> bytes:
+    """Return the values of a type of fixed width as they are in memory."""
+    width = values.type.bit_width // 8
+    start = values.offset * width
+    return values.buffers()[1].to_pybytes()[start : start + len(values) * width]
+
+
+def _mix(numbers: Digests) -> Digests:
+    numbers = (numbers ^ (numbers >> np.uint64(30))) * FACTORS[0]
+    numbers = (numbers ^ (numbers >> np.uint64(27))) * FACTORS[1]
+    return numbers ^ (numbers >> np.uint64(31))
+
+
+def _is_list(kind: pa.DataType) -> bool:
+    return any(
+        is_kind(kind)
+        for is_kind in (
+            pa.types.is_list,
+            pa.types.is_large_list,
+            pa.types.is_fixed_size_list,
+            pa.types.is_list_view,
+            pa.types.is_large_list_view,
+        )
+    )
+
+
+def _is_binary(kind: pa.DataType) -> bool:
+    return any(
+        is_kind(kind)
+        for is_kind in (
+            pa.types.is_binary,
+            pa.types.is_large_binary,
+            pa.types.is_fixed_size_binary,
+            pa.types.is_binary_view,
+        )
+    )

@@ -1,0 +1,57 @@
+import numpy as np
+import pyarrow as pa
+import pytest
+from margin_cache.audit.digests import row_digests
+
+NOT_UTF_8 = pa.py_buffer(b"\xe9ab")
+ENDS = pa.py_buffer(np.array([0, 1, 2, 3], np.int32))
+
+COLUMNS = {
+    "integer": ([1, 2, 3], 7, pa.int64()),
+    "unsigned": ([1, 2, 2**64 - 1], 7, pa.uint64()),
+    "float": ([1.5, float("nan"), 3.0], 7.0, pa.float32()),
+    "truth": ([True, False, False], True, pa.bool_()),
+    "text": (["a", "b", ""], "c", pa.string()),
+    "list": ([[1.0], [], [2.0, 3.0]], [1.5], pa.list_(pa.float64())),
+}
+
+
+@pytest.mark.parametrize("name", COLUMNS)
+def test_a_changed_value_changes_the_digest_of_its_row_only(name: str) -> None:
+    values, other, kind = COLUMNS[name]
+    before = row_digests(pa.table({name: pa.array(values, kind)}), [name])
+    assert len(set(before)) == len(set(map(repr, values)))
+    for new in (other, None):
+        changed = [*values[:1], new, *values[2:]]
+        after = row_digests(pa.table({name: pa.array(changed, kind)}), [name])
+        assert list(before != after) == [False, True, False]
+
+
+@pytest.mark.parametrize(
+    "column",
+    [
+        pa.array([2**30, 1, 0], pa.int32()).cast(pa.date32()),
+        *(pa.array([2**60, 1, 0], pa.timestamp(unit)) for unit in ("s", "ms", "us")),
+        pa.array([2**60, 1, 0], pa.duration("ms")),
+        pa.array([[2**60], [1], []], pa.list_(pa.timestamp("us"))),
+        pa.array([{"a": 2**60}, {"a": 1}, None], pa.struct({"a": pa.timestamp("s")})),
+        pa.Array.from_buffers(pa.string(), 3, [None, ENDS, NOT_UTF_8]),
+    ],
+    ids=lambda column: str(column.type),
+)
+def test_values_that_python_cannot_represent_are_distinguished(column: pa.Array) -> None:
+    """Dates after the year 9999, and text that is not UTF-8."""
+    assert len(set(row_digests(pa.table({"a": column}), ["a"]))) == 3
+
+
+def test_zero_is_not_null_and_columns_are_not_interchangeable() -> None:
+    table = pa.table({"a": [0, None, 1], "b": [1, 1, 0]}, pa.schema({"a": "int32", "b": "int32"}))
+    assert len(set(row_digests(table, ["a", "b"]))) == 3
+    swapped = table.rename_columns(["b", "a"])
+    assert row_digests(table, ["a", "b"])[0] != row_digests(swapped, ["a", "b"])[0]
+
+
+def test_a_digest_does_not_depend_on_other_rows() -> None:
+    table = pa.table({"a": pa.array([1, None, 3], pa.int16()), "b": ["x", "y", None]})
+    whole, part = row_digests(table, ["a", "b"]), row_digests(table.slice(2), ["a", "b"])
+    assert np.array_equal(whole[2:], part)
