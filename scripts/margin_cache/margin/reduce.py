@@ -44,6 +44,9 @@ from margin_cache.storage.files import (
 _BLOCK_BYTES = 8 << 20
 """Rows of several destinations are sorted together up to this size: one by one takes far longer."""
 
+_PARTS = 16
+"""Parts of a column that is too large to be sorted at once."""
+
 
 def reduce_margins(
     plan: Plan, job: int, files: PlanFiles, staging_dir: Path
@@ -149,7 +152,8 @@ def _margins(
             continue
         keys = rows[DESTINATION].to_numpy()
         order = np.lexsort((spatial_index(plan.parameters.catalog, rows), keys))
-        rows = _margin_columns(plan, rows.take(pa.array(order)), schema)
+        columns = [_take(column, order) for column in rows.columns]
+        rows = _margin_columns(plan, pa.Table.from_arrays(columns, schema=rows.schema), schema)
         cuts = np.concatenate([[0], np.cumsum(np.diff(bounds[:, start : end + 1]).sum(axis=0))])
         for number, (low, high) in enumerate(pairwise(cuts.tolist())):
             if low < high:
@@ -165,6 +169,31 @@ def _blocks(sizes: NDArray[np.float64]) -> Iterator[tuple[int, int]]:
             start, total = number, 0.0
         total += size
     yield start, len(sizes)
+
+
+def _take(column: pa.ChunkedArray, order: NDArray[np.int64]) -> pa.ChunkedArray:
+    """Return the values of a column in an order, in several chunks if one cannot hold them.
+
+    PyArrow joins all chunks first, which fails beyond 2 GB of text, bytes or list elements. How the
+    values are divided depends on the values alone, because the pages of the margin's file do.
+    """
+    try:
+        return column.take(pa.array(order))
+    except pa.ArrowInvalid:
+        if len(order) < 2:
+            raise
+    ends = np.cumsum([len(chunk) for chunk in column.chunks])
+    taken: list[pa.Array] = []
+    for part in np.array_split(order, min(_PARTS, len(order))):
+        rows = np.sort(part)
+        cuts = np.searchsorted(rows, [0, *ends])
+        chunks = [
+            chunk.take(pa.array(rows[low:high] - (end - len(chunk))))
+            for chunk, end, (low, high) in zip(column.chunks, ends, pairwise(cuts), strict=True)
+        ]
+        of_part = pa.chunked_array(chunks, column.type)
+        taken += _take(of_part, np.searchsorted(rows, part)).chunks
+    return pa.chunked_array(taken, column.type)
 
 
 def _margin_columns(plan: Plan, rows: pa.Table, schema: pa.Schema) -> pa.Table:

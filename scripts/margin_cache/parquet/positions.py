@@ -22,8 +22,8 @@ from margin_cache.healpix.nested import Pixel
 from margin_cache.parquet.partition_file import PartitionFile
 from margin_cache.storage.parquet_files import unreadable
 
-BATCH_ROWS = 1 << 16
-"""Rows that are decoded together."""
+BATCH_ROWS, BATCH_BYTES = 1 << 16, 128 << 20
+"""Rows that are decoded together, and their approximate most bytes in memory."""
 
 _MOST_LONGITUDE = 720.0
 """Right ascensions may be negative or exceed a whole turn; more than two turns are an error."""
@@ -78,14 +78,17 @@ def read_positions(
 
 
 def read_batches(
-    path: Path, file: pq.ParquetFile, groups: Sequence[int], columns: list[str]
+    path: Path,
+    file: pq.ParquetFile,
+    groups: Sequence[int],
+    columns: list[str],
+    row_bytes: float = 1.0,
 ) -> Iterator[pa.RecordBatch]:
-    """Yield columns of row groups, batch by batch."""
+    """Yield columns of row groups, batch by batch: fewer rows if they have many bytes."""
     left = sum(file.metadata.row_group(group).num_rows for group in groups)
     try:
-        for batch in file.iter_batches(
-            BATCH_ROWS, row_groups=groups, columns=columns, use_threads=False
-        ):
+        rows = max(1, min(BATCH_ROWS, int(BATCH_BYTES / max(row_bytes, 1.0))))
+        for batch in file.iter_batches(rows, row_groups=groups, columns=columns, use_threads=False):
             # PyArrow does not report a column with fewer values than others in a damaged file.
             if any(len(column) != batch.num_rows for column in batch.columns):
                 raise EOFError("one of its columns ends before its last row")

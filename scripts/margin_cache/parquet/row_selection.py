@@ -199,6 +199,7 @@ def _select_columns(
 ) -> dict[str, pa.ChunkedArray]:
     """Read rows of columns."""
     taken: list[pa.RecordBatch] = []
+    row_bytes = sum(part.sizes[name].row for name in schema.names)
     start = 0
     for number, group in enumerate(row_groups(file.metadata)):
         end = start + group.num_rows
@@ -206,7 +207,7 @@ def _select_columns(
         selected = rows[low:high] - start
         start = end
         if high > low:
-            batches = read_batches(part.path, file, [number], schema.names)
+            batches = read_batches(part.path, file, [number], schema.names, row_bytes)
             taken += _take_rows(part.path, batches, schema, selected)
     if sum(map(len, taken)) < len(rows):
         raise unreadable(part.path, EOFError("it ends before the last of its rows"))

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from margin_cache.catalog.partitions import partition_files
 from margin_cache.errors import MarginCacheError
 from margin_cache.healpix.nested import Ints
+from margin_cache.parquet.footers import column_sizes
 from margin_cache.planning.model import Plan
 from margin_cache.planning.resources import (
     RowGroupSize,
@@ -33,9 +34,17 @@ _ROW_BYTES, _COLUMNS = 100.0, 20
 
 @dataclass(frozen=True)
 class FileSizes:
-    """Averages of the files of a catalog: bytes of a row and of a footer, number of columns."""
+    """Averages of the files of a catalog.
+
+    Attributes:
+        row: bytes of a row in its file.
+        memory: bytes of a row without compression.
+        footer: bytes of a footer.
+        columns: number of columns.
+    """
 
     row: float
+    memory: float
     footer: float
     columns: int
 
@@ -72,10 +81,14 @@ def file_sizes(plan: Plan) -> FileSizes:
     """Return averages of a catalog's files, from the footers of some."""
     partitions, info = plan.partitions, plan.parameters.catalog
     rows = size = footers = files = columns = 0
+    memory = 0.0
     for number in np.unique(np.linspace(0, len(partitions) - 1, _FOOTERS).astype(int)).tolist():
         try:
             for file in partition_files(info, partitions[number].pixel):
-                footer = open_parquet(file).metadata
+                opened = open_parquet(file)
+                footer = opened.metadata
+                of_row = column_sizes(opened, opened.schema_arrow.names).values()
+                memory += footer.num_rows * sum(column.row for column in of_row)
                 rows += footer.num_rows
                 size += file.stat().st_size
                 footers += footer.serialized_size
@@ -84,9 +97,9 @@ def file_sizes(plan: Plan) -> FileSizes:
         except (MarginCacheError, OSError, ValueError):
             continue
     if not rows:
-        return FileSizes(_ROW_BYTES, _COLUMNS * _ROW_BYTES, _COLUMNS)
+        return FileSizes(_ROW_BYTES, 2 * _ROW_BYTES, _COLUMNS * _ROW_BYTES, _COLUMNS)
     fixed = footers + files * columns * _COLUMN_BYTES
-    return FileSizes(max(size - fixed, size / 10) / rows, footers / files, columns)
+    return FileSizes(max(size - fixed, size / 10) / rows, memory / rows, footers / files, columns)
 
 
 def forecast(
@@ -111,7 +124,7 @@ def forecast(
     fixed = sizes.footer + sizes.columns * _COLUMN_BYTES
     rows = np.maximum(partitions.sizes - fixed, 0.1 * partitions.sizes) / sizes.row
     margin_rows = rows * margin_shares(plan, partitions.orders)
-    shards = _sums(margin_rows * sizes.row * group.expansion, plan.map_bounds)
+    shards = _sums(margin_rows * sizes.memory, plan.map_bounds)
     # One file for each negative pixel, and for each partition that probably gets a margin row.
     expected_files = np.where(owners < 0, 1.0, 1 - np.exp(-margin_rows[owners]))
     per_pixel = np.where(owners < 0, 0.0, margin_rows[owners] * sizes.row) + expected_files * fixed

@@ -15,7 +15,7 @@ from margin_cache.catalog.partitions import partition_files
 from margin_cache.errors import MarginCacheError
 from margin_cache.healpix.nested import resolution
 from margin_cache.parquet.polars_rows import most_bytes_together
-from margin_cache.parquet.positions import BATCH_ROWS
+from margin_cache.parquet.positions import BATCH_BYTES, BATCH_ROWS
 from margin_cache.planning.model import Plan
 from margin_cache.storage.parquet_files import open_parquet
 
@@ -98,14 +98,15 @@ class RowGroupSize:
 
 
 def largest_row_group(plan: Plan) -> RowGroupSize:
-    """Return the largest row group of the largest partition, from its footer."""
+    """Return the row group of the largest partition that is largest without compression."""
     partitions = plan.partitions
     largest = int(np.argmax(partitions.sizes))
     try:
         files = partition_files(plan.parameters.catalog, partitions[largest].pixel)
         footer = open_parquet(max(files, key=lambda file: file.stat().st_size)).metadata
         groups = [footer.row_group(number) for number in range(footer.num_row_groups)]
-        size, group = max(((_stored(group), group) for group in groups), key=lambda sized: sized[0])
+        group = max(groups, key=lambda group: group.total_byte_size)
+        size = _stored(group)
     except (MarginCacheError, OSError, ValueError):
         # The job that reads it reports the problem.
         size_mb = int(partitions.sizes[largest]) / _MB
@@ -143,7 +144,9 @@ def map_request(plan: Plan, job: int, group: RowGroupSize) -> Request:
     stored = min(float(sizes.max()), group.size_mb)
     decoded = stored * group.expansion
     read = min(float(sizes.max()), group.read_mb)
-    batch = read * group.expansion * min(1.0, BATCH_ROWS / max(group.rows, 1))
+    batch = min(
+        read * group.expansion * min(1.0, BATCH_ROWS / max(group.rows, 1)), BATCH_BYTES / _MB
+    )
     selected = decoded * float(shares.max())
     memory = (
         _POLARS_MB

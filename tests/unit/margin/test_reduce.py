@@ -13,7 +13,7 @@ from margin_cache.catalog import hipscat
 from margin_cache.errors import MarginCacheError
 from margin_cache.margin.map import map_partitions
 from margin_cache.margin.model import Margin
-from margin_cache.margin.reduce import reduce_margins
+from margin_cache.margin.reduce import _take, reduce_margins
 from margin_cache.storage.files import file_digest
 from support.changed_catalogs import rewrite_partitions
 from support.full_disks import files_end_at
@@ -77,6 +77,32 @@ def test_receipts_of_an_older_state_are_deleted(mapped: Margin) -> None:
     reduce_margins(mapped.plan, 0, mapped.files, mapped.files.staging_dir)
     assert not older.exists()
     assert mapped.files.receipt(mapped.plan.reduce_names[0]).exists()
+
+
+class TooLarge:
+    """A column of more bytes than PyArrow joins."""
+
+    def __init__(self, column: pa.ChunkedArray) -> None:
+        self.column, self.chunks, self.type = column, column.chunks, column.type
+
+    def take(self, order: pa.Array) -> pa.ChunkedArray:
+        raise pa.ArrowInvalid("offset overflow while concatenating arrays")
+
+
+@pytest.mark.parametrize("sizes", [(1, 1), (3, 0, 2), (70, 1, 0, 129), (0, 40)])
+def test_rows_of_a_column_that_pyarrow_does_not_join_are_sorted_in_parts(
+    sizes: tuple[int, ...],
+) -> None:
+    words = iter(range(sum(sizes)))
+    chunks = [pa.array([f"word {next(words)}" for _ in range(size)], "string") for size in sizes]
+    column = pa.chunked_array(chunks)
+    order = np.random.default_rng(3).permutation(len(column))
+    taken = _take(TooLarge(column), order)
+    assert taken.equals(column.take(pa.array(order)))
+    assert taken.num_chunks == min(16, len(column))
+    assert _take(column, order).num_chunks == 1
+    with pytest.raises(pa.ArrowInvalid, match="offset overflow"):
+        _take(TooLarge(column), order[:1])
 
 
 def test_a_truncated_shard_is_named(mapped: Margin) -> None:

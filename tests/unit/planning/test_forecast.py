@@ -4,16 +4,19 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from margin_cache.catalog.formats import read_catalog_info
 from margin_cache.catalog.partitions import read_partitions
 from margin_cache.planning.forecast import FileSizes, file_sizes, forecast
 from margin_cache.planning.model import Plan
-from margin_cache.planning.resources import RowGroupSize, map_request
+from margin_cache.planning.resources import RowGroupSize, largest_row_group, map_request
+from support.changed_catalogs import rewrite_partitions
 from support.paths import ROOT
 from support.plans import PARAMETERS, make_plan, partitions_of
+from support.small_skies import small_catalog
 
-SIZES = FileSizes(row=50.0, footer=1000.0, columns=10)
+SIZES = FileSizes(row=50.0, memory=100.0, footer=1000.0, columns=10)
 GROUP = RowGroupSize(columns=10, rows=10**5, size_mb=5.0, read_mb=2.0, expansion=2.0)
 
 
@@ -89,6 +92,29 @@ def test_the_forecast_of_the_demo_sky_is_close(name: str):
     sizes = file_sizes(plan)
     assert sizes.columns > 5 and sizes.footer > 1000
     assert forecast(plan, sizes, GROUP, *jobs(plan)).rows == pytest.approx(3350, rel=0.1)
+
+
+def test_shards_and_memory_go_by_sizes_without_compression(tmp_path: Path):
+    """The largest partition, and its largest row group, are those that compress worst."""
+    catalog = small_catalog(tmp_path / "sky", rows=600, max_rows=100)
+    rng = np.random.default_rng(4)
+
+    def with_images(table: pa.Table, number: int) -> pa.Table:
+        images = [row.to_bytes(4, "big") + bytes(9996) for row in range(table.num_rows)]
+        images[:20] = [rng.bytes(1000 if number == 0 else 10) for _ in images[:20]]
+        return table.append_column("image", pa.array(images))
+
+    options = {"compression": "zstd", "use_dictionary": False, "row_group_size": 20}
+    rewrite_partitions(catalog, with_images, **options)
+    plan = plan_of(catalog)
+    sizes, group = file_sizes(plan), largest_row_group(plan)
+    assert 4000 < sizes.memory < 10_000
+    assert sizes.row < 1000
+    wide = replace(plan, parameters=replace(plan.parameters, threshold=20_000.0))
+    expected = forecast(wide, sizes, group, *jobs(plan))
+    assert expected.rows > 100
+    assert expected.intermediate > expected.rows * 4000
+    assert group.size_mb * group.expansion == pytest.approx(0.2, rel=0.1)
 
 
 def test_damaged_footers_do_not_prevent_a_forecast(tmp_path: Path):
