@@ -28,11 +28,7 @@ from margin_cache.healpix.nested import Ints, pixel_ranges
 from margin_cache.margin.paths import PlanFiles
 from margin_cache.margin.shard import new_shard, write_rows
 from margin_cache.parquet.partition_file import PartitionFile, open_files
-from margin_cache.parquet.positions import (
-    FilePositions,
-    check_coordinates,
-    read_positions,
-)
+from margin_cache.parquet.positions import FilePositions, check_coordinates, read_positions
 from margin_cache.parquet.row_selection import row_batches, select_rows
 from margin_cache.planning.model import Plan
 from margin_cache.planning.resources import SHARD_BUFFER_BYTES
@@ -62,24 +58,18 @@ class MapResult:
 
 
 @dataclass(frozen=True)
-class _Candidates:
-    """Rows of a file, once for each destination whose margin they may be in.
+class _Candidates(FilePositions):
+    """Rows of a file, ascending, once for each destination whose margin they may be in.
 
     Attributes:
-        partition: index of the partition in the plan.
-        file: the file.
-        rows_read: number of rows of the file that were searched.
-        rows: indices of the rows in the file, ascending, shape (n,).
         destinations: indices of destinations, shape (n,).
-        positions: spatial index and coordinates, n rows.
+        partition: index of the partition in the plan.
+        rows_read: number of rows of the file that were searched.
     """
 
-    partition: int
-    file: PartitionFile
-    rows_read: int
-    rows: NDArray[np.int64]
     destinations: NDArray[np.int64]
-    positions: pa.Table
+    partition: int
+    rows_read: int
 
 
 def map_partitions(plan: Plan, job: int, shard: Path, threads: int = 1) -> MapResult:
@@ -121,9 +111,6 @@ def _unchanged_partitions(plan: Plan, job: int) -> Iterator[None]:
     """Check, after a block that reads the partitions of a map job, that none was changed meanwhile.
 
     A change is reported instead of other errors, since it can be their cause.
-
-    Raises:
-        MarginCacheError: a partition has another state than at planning.
     """
     failed: MarginCacheError | None = None
     try:
@@ -182,7 +169,7 @@ def _candidates_in(
         )
         positions = table.take(pa.array(near))
         batches.append(
-            _Candidates(partition, file, table.num_rows, near + start, around, positions)
+            _Candidates(pixel, file, near + start, positions, around, partition, table.num_rows)
         )
         start += table.num_rows
         pairs += len(near)
@@ -209,11 +196,7 @@ def _joined(batches: list[_Candidates]) -> _Candidates:
 def _rows_in_margins(
     plan: Plan, candidates: Iterator[_Candidates], threads: int
 ) -> Iterator[_Candidates]:
-    """Yield the candidates that pass the exact filter, or all without ``fine_filtering``.
-
-    Raises:
-        MarginCacheError: coordinates contradict the spatial index.
-    """
+    """Yield the candidates that pass the exact filter, or all without ``fine_filtering``."""
     window: list[_Candidates] = []
     pairs = on_disk = 0
     for batch in candidates:
@@ -229,13 +212,7 @@ def _rows_in_margins(
 
 def _checked(plan: Plan, window: list[_Candidates], threads: int) -> Iterator[_Candidates]:
     """Check the coordinates of candidates, and yield those that are in margins."""
-    positions = [
-        FilePositions(plan.partitions[batch.partition].pixel, batch.file, batch.positions)
-        for batch in window
-    ]
-    check_coordinates(plan.parameters.catalog, positions)
-    # Keep no reference to a file that was read: it is closed then, and its downloads deleted.
-    del positions
+    check_coordinates(plan.parameters.catalog, window)
     if plan.parameters.fine_filtering:
         yield from _within_threshold(plan, window, threads)
     else:
@@ -299,11 +276,7 @@ def _prefetch(coming: Iterable[_Candidates]) -> None:
 def _shard_rows(
     selected: _Candidates, info: CatalogInfo, schema: pa.Schema, threads: int
 ) -> Iterator[pa.Table]:
-    """Yield selected rows with all columns of a shard.
-
-    Raises:
-        MarginCacheError: the file is damaged, or has nulls in a column that is not nullable.
-    """
+    """Yield selected rows with all columns of a shard."""
     columns = pa.schema(list(schema)[2:])
     not_nullable = [field.name for field in columns if not field.nullable]
     source = pa.scalar(selected.partition, pa.uint32())

@@ -36,21 +36,25 @@ farther from the position of its index than the tolerance."""
 
 @dataclass(frozen=True)
 class FilePositions:
-    """Some rows of a file, with the columns that ``read_positions`` yields."""
+    """Some rows of a file.
+
+    Attributes:
+        pixel: pixel of the partition.
+        file: the file.
+        rows: indices of the rows in the file, perhaps repeated, shape (n,).
+        positions: their columns that ``read_positions`` yields.
+    """
 
     pixel: Pixel
-    part: PartitionFile
+    file: PartitionFile
+    rows: NDArray[np.int64]
     positions: pa.Table
 
 
 def read_positions(
     info: CatalogInfo, pixel: Pixel, part: PartitionFile, threads: int
 ) -> Iterator[pa.Table]:
-    """Yield the spatial index and the coordinates of a file's rows, batch by batch.
-
-    Raises:
-        MarginCacheError: rows have no coordinates, or an index outside the pixel of the partition.
-    """
+    """Yield the spatial index and the coordinates of a file's rows, checked, batch by batch."""
     columns = [info.ra_column, info.dec_column]
     if info.index_column is not None:
         columns.insert(0, info.index_column)
@@ -58,22 +62,25 @@ def read_positions(
         # By name, because the batch also has nested columns whose paths are equal to the names.
         # Without the nullability of the file's schema, which may differ between partitions.
         table = part.in_catalog_types({name: batch[name] for name in columns})
-        if info.index_column is not None and table[info.index_column].null_count:
-            nulls = _whole(part, [info.index_column])[info.index_column].null_count
+        if info.index_column is not None and (nulls := table[info.index_column].null_count):
             raise MarginCacheError(
                 f"{part.path}: {info.index_column} is null in {_share(nulls, part)}. Fill in the "
                 "index, or remove these rows. If there should be none, the file may be damaged."
             )
-        if not _are_positions(*coordinates(info, table)).all():
+        lon, lat = coordinates(info, table)
+        possible = (np.abs(lon) <= _MOST_LONGITUDE) & (np.abs(lat) <= 90)
+        if not possible.all():
             raise MarginCacheError(
                 f"{part.path}: {info.ra_column} or {info.dec_column} is null, NaN or impossible in "
-                f"{_share(_count_without_position(part, info), part)}. Correct or remove "
-                "these rows. If there should be none, the file may be damaged: copy it again."
+                f"{_share(np.count_nonzero(~possible), part)}. Correct or remove these rows. "
+                "If there should be none, the file may be damaged: copy it again."
             )
         if info.index_column is not None:
             _check_index(info, pixel, part, table[info.index_column].to_numpy())
         else:
-            _check_pixel(info, pixel, part, table)
+            beyond = _are_beyond(lon, lat, pixel.order, np.full(len(lon), pixel.number))
+            if count := np.count_nonzero(beyond):
+                raise _elsewhere(info, part, count, "the partition's pixel", "partitions")
         yield table
 
 
@@ -123,26 +130,8 @@ def _batches_of(part: PartitionFile, columns: list[str], threads: int) -> Iterat
             )
 
 
-def _whole(part: PartitionFile, columns: list[str]) -> pa.Table:
-    """Read columns of a whole file, to count the wrong rows for a message."""
-    try:
-        return part.file.read(columns=columns, use_threads=False)
-    except (pa.ArrowException, OSError) as error:
-        raise unreadable(part.path, error) from None
-
-
-def _are_positions(lon: NDArray[np.float64], lat: NDArray[np.float64]) -> NDArray[np.bool_]:
-    """Return a mask of the possible coordinates, in degrees; NaN is not possible."""
-    return (np.abs(lon) <= _MOST_LONGITUDE) & (np.abs(lat) <= 90)
-
-
-def _count_without_position(part: PartitionFile, info: CatalogInfo) -> int:
-    table = _whole(part, [info.ra_column, info.dec_column])
-    return int(np.count_nonzero(~_are_positions(*coordinates(info, table))))
-
-
-def _share(count: int, part: PartitionFile) -> str:
-    return f"{count} of {part.file.metadata.num_rows} rows"
+def _share(count: int | np.integer, part: PartitionFile) -> str:
+    return f"at least {count} of {part.file.metadata.num_rows} rows"
 
 
 def _check_index(
@@ -158,8 +147,7 @@ def _check_index(
     shift = info.index_shift + 2 * (info.index_order - pixel.order)
     low, high = pixel.number << shift, ((pixel.number + 1) << shift) - 1
     if int(index.min()) < low or int(index.max()) > high:
-        column = _whole(part, [info.index_column])[info.index_column].to_numpy()
-        outside = int(np.count_nonzero((column < low) | (column > high)))
+        outside = np.count_nonzero((index < low) | (index > high))
         raise MarginCacheError(
             f"{part.path}: {info.index_column} is outside the partition's pixel in "
             f"{_share(outside, part)}. The file is damaged, or the index is of another kind."
@@ -175,40 +163,25 @@ def check_coordinates(info: CatalogInfo, files: Sequence[FilePositions]) -> None
         return
     by_order: dict[int, list[FilePositions]] = {}
     for file in files:
-        by_order.setdefault(_cell_order(info, file.pixel.order), []).append(file)
+        order = min(max(file.pixel.order, _CELL_ORDER), info.index_order)
+        by_order.setdefault(order, []).append(file)
     for order, files_of_order in by_order.items():
-        rows = pa.concat_tables([file.positions for file in files_of_order])
-        if _are_elsewhere(info, order, rows).any():
-            for file in files_of_order:
-                _check_file(info, order, file)
-
-
-def _check_file(info: CatalogInfo, order: int, file: FilePositions) -> None:
-    if not _are_elsewhere(info, order, file.positions).any():
-        return
-    table = _whole(file.part, file.positions.schema.names).drop_null()
-    table = table.filter(pa.array(_are_positions(*coordinates(info, table))))
-    count = int(np.count_nonzero(_are_elsewhere(info, order, table)))
-    position = f"the position of {info.index_column}"
-    raise _elsewhere(info, file.part, count, position, "index")
-
-
-def _check_pixel(info: CatalogInfo, pixel: Pixel, part: PartitionFile, positions: pa.Table) -> None:
-    """Check that rows are in the pixel of their partition, in a catalog without spatial index."""
-
-    def are_elsewhere(table: pa.Table) -> NDArray[np.bool_]:
-        lon, lat = coordinates(info, table)
-        return _are_beyond(lon, lat, pixel.order, np.full(len(lon), pixel.number))
-
-    if are_elsewhere(positions).any():
-        table = _whole(part, positions.schema.names).drop_null()
-        table = table.filter(pa.array(_are_positions(*coordinates(info, table))))
-        count = int(np.count_nonzero(are_elsewhere(table)))
-        raise _elsewhere(info, part, count, "the partition's pixel", "partitions")
+        table = pa.concat_tables([file.positions for file in files_of_order])
+        index = spatial_index(info, table)
+        shift = info.index_shift + 2 * (info.index_order - order)
+        cells = (index >> index.dtype.type(shift)).astype(np.int64)
+        beyond = _are_beyond(*coordinates(info, table), order, cells)
+        if not beyond.any():
+            continue
+        ends = np.cumsum([len(file.rows) for file in files_of_order])
+        for file, of_file in zip(files_of_order, np.split(beyond, ends[:-1]), strict=True):
+            if count := len(np.unique(file.rows[of_file])):
+                place = f"the position of {info.index_column}"
+                raise _elsewhere(info, file.file, count, place, "index")
 
 
 def _elsewhere(
-    info: CatalogInfo, part: PartitionFile, count: int, position: str, frame: str
+    info: CatalogInfo, part: PartitionFile, count: int | np.integer, position: str, frame: str
 ) -> MarginCacheError:
     return MarginCacheError(
         f"{part.path}: {info.ra_column} and {info.dec_column} are more than "
@@ -216,19 +189,6 @@ def _elsewhere(
         f"these are the right columns, in degrees and in the frame of the {frame} (ICRS). If they "
         "are right in other files, this one may be damaged: copy it again."
     )
-
-
-def _cell_order(info: CatalogInfo, order: int) -> int:
-    """Return the order of the cells in which rows of a partition are compared with their index."""
-    return min(max(order, _CELL_ORDER), info.index_order)
-
-
-def _are_elsewhere(info: CatalogInfo, order: int, table: pa.Table) -> NDArray[np.bool_]:
-    """Return a mask of the rows that are too far from the cell of their spatial index."""
-    index = spatial_index(info, table)
-    shift = info.index_shift + 2 * (info.index_order - order)
-    cells = (index >> index.dtype.type(shift)).astype(np.int64)
-    return _are_beyond(*coordinates(info, table), order, cells)
 
 
 def _are_beyond(

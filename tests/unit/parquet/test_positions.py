@@ -67,7 +67,8 @@ class Catalog:
         (part,) = self.files()
         names = [self.info.index_column] if self.info.index_column else []
         table = part.file.read(columns=[*names, "ra", "dec"])[-100:]
-        return FilePositions(PIXEL, part, table)
+        rows = np.arange(len(self.table) - len(table), len(self.table))
+        return FilePositions(PIXEL, part, rows, table)
 
     def refused(self) -> str:
         """What is said of rows that are wrong, after the name of the file."""
@@ -172,14 +173,15 @@ def test_an_error_in_a_reading_thread_is_raised(catalog: Catalog) -> None:
 
 @pytest.mark.parametrize("name", ["ra", "dec"])
 @pytest.mark.parametrize("value", [None, np.nan, np.inf, -np.inf, 1e300, 721.0])
-def test_rows_without_a_position_are_counted_in_the_whole_file(
+def test_rows_without_a_position_are_counted(
     name: str, value: float | None, catalog: Catalog
 ) -> None:
     if name == "dec" and value == 1e300:
         value = 90.001
     catalog.table = with_values(catalog.table, name, {3: value, 999: value})
     pq.write_table(catalog.table, catalog.path, row_group_size=300)
-    assert catalog.refused().startswith("ra or dec is null, NaN or impossible in 2 of 1000 rows")
+    said = "ra or dec is null, NaN or impossible in at least 2 of 1000 rows"
+    assert catalog.refused().startswith(said)
 
 
 @pytest.mark.parametrize("catalog", [HATS], indirect=True)
@@ -209,14 +211,14 @@ def test_rows_of_another_pixel_are_counted(beyond: str, catalog: Catalog) -> Non
     table = with_values(catalog.table, "_hipscat_index", {7: outside, 8: outside, 9: outside})
     other = Catalog(catalog.info, table)
     assert other.refused().startswith(
-        "_hipscat_index is outside the partition's pixel in 3 of 1000"
+        "_hipscat_index is outside the partition's pixel in at least 3 of 1000"
     )
 
 
 @pytest.mark.parametrize("catalog", [HIPSCAT], indirect=True)
 def test_rows_without_an_index_are_counted(catalog: Catalog) -> None:
     catalog.table = with_values(catalog.table, "_hipscat_index", {7: None, 500: None})
-    assert catalog.refused().startswith("_hipscat_index is null in 2 of 1000 rows")
+    assert catalog.refused().startswith("_hipscat_index is null in at least 2 of 1000 rows")
 
 
 def test_an_index_coarser_than_the_partition_is_not_checked(tmp_path: Path) -> None:
@@ -258,11 +260,11 @@ def test_coordinates_that_contradict_the_index_are_counted(
     with pytest.raises(MarginCacheError) as caught:
         wrong.check_coordinates()
     count = re.fullmatch(
-        re.escape(str(wrong.path)) + r": ra and dec are more than 5 arcsec from the position of "
-        r"_hipscat_index in (\d+) of \d+ rows\. Check that these are the right columns, .*",
+        re.escape(str(wrong.path)) + r": ra and dec are more than 5 arcsec from the position "
+        r"of _hipscat_index in at least (\d+) of \d+ rows\. Check that these are the right .*",
         str(caught.value),
     )
-    assert count and 900 < int(count[1]) < ROWS
+    assert count and 90 < int(count[1]) <= 100
 
 
 @pytest.mark.parametrize("catalog", [HIPSCAT], indirect=True)
@@ -290,7 +292,7 @@ def test_coordinates_are_compared_in_cells_no_finer_than_the_index(tmp_path: Pat
     catalog.check_coordinates()
     catalog = Catalog(info, with_values(catalog.table, "_hipscat_index", {0: 82}))
     with pytest.raises(
-        MarginCacheError, match=r"ra and dec are more than 5 arcsec from .* in 1 of 1 rows"
+        MarginCacheError, match=r"ra and dec are more than 5 arcsec from .* in at least 1 of 1 rows"
     ):
         catalog.check_coordinates()
 
@@ -310,7 +312,7 @@ def test_among_files_checked_together_the_wrong_one_is_named(
     wrong = Catalog(info, catalog.table.set_column(0, "ra", ra))
     others.insert(place, replace(wrong.last(), pixel=Pixel(order, 0)))
     with pytest.raises(
-        MarginCacheError, match=f"^{wrong.path}: ra and dec are .* 1000 of 1000 rows"
+        MarginCacheError, match=f"^{wrong.path}: ra and dec are .* at least 100 of 1000 rows"
     ):
         positions.check_coordinates(catalog.info, others)
 
@@ -324,8 +326,8 @@ def test_without_an_index_coordinates_may_not_contradict_the_partition(catalog: 
     with pytest.raises(MarginCacheError) as caught:
         wrong.read()
     assert str(caught.value) == (
-        f"{wrong.path}: ra and dec are more than 5 arcsec from the partition's pixel in 2 of "
-        "1000 rows. Check that these are the right columns, in degrees and in the frame "
+        f"{wrong.path}: ra and dec are more than 5 arcsec from the partition's pixel in at "
+        "least 2 of 1000 rows. Check that these are the right columns, in degrees and in the frame "
         "of the partitions (ICRS). If they are right in other files, this one may be damaged: copy "
         "it again."
     )
@@ -394,15 +396,3 @@ def test_positions_have_only_their_columns(tmp_path: Path) -> None:
     (taken,) = positions.read_positions(info, Pixel(0, 0), part, 1)
     assert taken.schema.names == ["coord.ra", "dec"]
     assert select_rows(part, taken, None, np.arange(10), table.schema, 1).equals(table)
-
-
-def test_a_file_with_damage_found_while_counting_bad_rows_is_named(tmp_path: Path) -> None:
-    path = tmp_path / "table.parquet"
-    pq.write_table(pa.table({"x": np.random.default_rng(1).random(ROWS)}), path, row_group_size=500)
-    part = open_file(path)
-    chunk = part.file.metadata.row_group(1).column(0)
-    with path.open("r+b") as file:
-        file.seek(chunk.dictionary_page_offset)
-        file.write(b"\xff" * chunk.total_compressed_size)
-    with pytest.raises(MarginCacheError, match=re.escape(f"{path}: cannot be read")):
-        positions._whole(part, ["x"])
