@@ -11,7 +11,7 @@ def main(arguments: argparse.Namespace) -> int:
     # Imported here, so that an interrupt meanwhile is no traceback either.
     from margin_cache.margin.finish import finish_margin
     from margin_cache.margin.model import load_margin
-    from margin_cache.margin.shared_filesystem import check_visible
+    from margin_cache.margin.paths import check_visible
 
     margin = load_margin(arguments.margin)
     check_visible(margin.files.output_dir.parent)

@@ -11,7 +11,7 @@ def main(arguments: argparse.Namespace) -> int:
     # Imported here, so that an interrupt meanwhile is no traceback either.
     import pyarrow as pa
     from margin_cache.margin.map import map_partitions
-    from margin_cache.margin.shared_filesystem import check_visible
+    from margin_cache.margin.paths import check_visible
     from margin_cache.planning.model import load_plan
 
     # Columns are decoded in threads of this job's own.

@@ -9,9 +9,8 @@ from margin_cache.process import run
 
 def main(arguments: argparse.Namespace) -> int:
     # Imported here, so that an interrupt meanwhile is no traceback either.
-    from margin_cache.margin.paths import PlanFiles
+    from margin_cache.margin.paths import PlanFiles, check_visible
     from margin_cache.margin.reduce import reduce_margins
-    from margin_cache.margin.shared_filesystem import check_visible
     from margin_cache.planning.model import load_plan
 
     plan = load_plan(arguments.plan)

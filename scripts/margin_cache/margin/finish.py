@@ -24,12 +24,12 @@ from margin_cache.catalog.optional_files import OF_ROWS, WITHOUT_ROWS, make_opti
 from margin_cache.catalog.spec import COMMON_METADATA, METADATA, NPIX, PARTITION_INFO
 from margin_cache.errors import MarginCacheError
 from margin_cache.healpix.nested import as_pixels
-from margin_cache.margin.cleanup import clean_up
 from margin_cache.margin.existing_output import (
     RUN_ID,
     TOOL_NAME,
     catalog_record,
     check_output,
+    clean_up,
     existing_files,
     is_complete,
     record_catalog,

@@ -23,9 +23,10 @@ from margin_cache.margin.paths import (
     PlanFiles,
     intermediate_dir,
     margin_files,
+    not_visible,
     plan_dirs,
+    wait_until,
 )
-from margin_cache.margin.shared_filesystem import not_visible, wait_until
 from margin_cache.margin.storage_options import OptionsSource, save_source
 from margin_cache.planning.model import Plan, load_plan, save_plan
 from margin_cache.storage.files import read_json, write_json

@@ -1,4 +1,4 @@
-"""Where all files of a margin are.
+"""Where all files of a margin are, and whether this machine sees them.
 
 All files of a plan are in ``tmp_dir/NAME/PLAN_ID``, or in ``tmp_dir/NAME-DIGEST/PLAN_ID`` with a
 digest of the output path if a run makes several margins of one name. The margin is built in a
@@ -7,11 +7,16 @@ hidden directory beside its output directory, and moved there when it is complet
 
 import hashlib
 import os
+import platform
 import re
+import time
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from margin_cache.catalog.spec import PROVENANCE_INFO
+from margin_cache.errors import RetryableError
 from margin_cache.storage.files import is_locked
 from margin_cache.storage.urls import join_url
 
@@ -44,6 +49,9 @@ FIGURES = {
 """Names and titles of the figures of a report."""
 
 PROVENANCE = PROVENANCE_INFO
+
+PATIENCE = 10.0
+"""Time in which a file server shows what another machine has written (seconds)."""
 
 
 @dataclass(frozen=True)
@@ -280,3 +288,47 @@ def margin_files(
             directory / plan_id, Path(listing_dir) / name, join_url(output_path, name)
         )
     return MarginFiles(directory / plan_id, Path(output_path) / name)
+
+
+def wait_until(is_visible: Callable[[], bool], directory: Path) -> bool:
+    """Return whether a file becomes visible within ``PATIENCE``.
+
+    Its directory is listed again and again, which makes a network file system ask its server.
+    """
+    end = time.monotonic() + PATIENCE
+    while not is_visible():
+        if time.monotonic() >= end:
+            return False
+        time.sleep(min(1.0, PATIENCE / 5))
+        with suppress(OSError):
+            next(directory.iterdir(), None)
+    return True
+
+
+def not_visible(key: str, path: Path) -> RetryableError:
+    """Return the error for a path, of a key of the configuration, that this machine does not see.
+
+    Another node may see it.
+    """
+    node = os.environ.get("SLURMD_NODENAME", platform.node())
+    return RetryableError(
+        f"{key}: {path.absolute()} is not visible on {node}, which runs a job. Use a file system "
+        "that all nodes see."
+    )
+
+
+def check_visible(directory: Path, partition: str = "") -> None:
+    """Check that the machine that runs a job sees the files of its run, as all nodes must.
+
+    Without this check a job would make directories of its own, and other jobs would miss its files.
+
+    Args:
+        directory: a directory that the main process has made beside the margin.
+        partition: a partition file that the job reads; "" if it reads none.
+    """
+    if not wait_until(directory.exists, directory.parent):
+        raise not_visible("output_path", directory.parent)
+    if partition:
+        path = Path(partition)
+        if not wait_until(path.exists, path.parent):
+            raise not_visible("input_catalog_path", path)

@@ -128,9 +128,7 @@ def read_rows(
         raise PolarsFailed("Polars may not have recovered from a panic")
     try:
         for names in _column_groups(part, index and index[0], schema.names, len(rows)):
-            _check_same_file(part)
             table = _collect(polars, part, index, rows, names)
-            _check_same_file(part)
             for name in names:
                 columns[name] = _cast(table[name], schema.field(name).type)
     except (polars.exceptions.PolarsError, pa.ArrowException, OSError, MemoryError) as error:
@@ -200,12 +198,6 @@ def _new_name(names: list[str]) -> str:
     while name in names:
         name += "_"
     return name
-
-
-def _check_same_file(part: PartitionFile) -> None:
-    """Check that the path still leads to the open file, because Polars opens the path again."""
-    if not os.path.samestat(os.fstat(part.source.fileno()), part.path.stat()):
-        raise PolarsFailed("the file was replaced")
 
 
 def _column_groups(

@@ -8,14 +8,11 @@ exists is valid, whatever has changed since.
 import hashlib
 import io
 import json
-import zlib
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from itertools import pairwise
-from lzma import LZMAError
 from pathlib import Path
 from typing import Any
-from zipfile import BadZipFile
 
 import numpy as np
 import pyarrow as pa
@@ -42,11 +39,8 @@ _FORMER_OPTIONS = {
 }
 """Options of primaries that margins have no longer."""
 
-_ARCHIVE_ERRORS = (
-    *(ValueError, TypeError, LookupError, EOFError, BadZipFile, zlib.error, LZMAError),
-    RuntimeError,  # of a member that seems to be encrypted, or compressed in an unknown way
-)
-"""Raised for damaged archives of arrays."""
+_DIGEST_BYTES = 16
+"""Size of the digest at the start of a plan's file."""
 
 
 @dataclass(frozen=True)
@@ -245,45 +239,41 @@ class Plan:
         return f"{dataset}/{name}" if dataset else name
 
     def map_job_of(self, name: str) -> int:
-        """Return the number of the map job with a name.
-
-        Raises:
-            ValueError: the partitions have another state than when the job was named.
-        """
+        """Return the number of the map job with a name, for partitions in their present state."""
         return _job_of(name, self.map_names)
 
     def reduce_job_of(self, name: str) -> int:
-        """Return the number of the reduce job with a name.
-
-        Raises:
-            ValueError: the partitions have another state than when the job was named.
-        """
         return _job_of(name, self.reduce_names)
 
     def covered_by_map_job(self, name: str) -> str:
         """Return `20 partitions, 4/254 to 1/21` for the name of a map job."""
-        job = self.map_job_of(name)
-        part = slice(self.map_bounds[job], self.map_bounds[job + 1])
-        return describe(self.partitions.orders[part], self.partitions.pixels[part], "partition")
+        part = self.partitions.take(self.map_slice(self.map_job_of(name)))
+        return describe(part.orders, part.pixels, "partition")
 
     def covered_by_reduce_job(self, name: str) -> str:
         """Return `20 pixels, 4/254 to 1/21` for the name of a reduce job."""
-        job = self.reduce_job_of(name)
-        part = slice(self.reduce_bounds[job], self.reduce_bounds[job + 1])
+        part = self.reduce_slice(self.reduce_job_of(name))
         return describe(self.destination_orders[part], self.destination_pixels[part], "pixel")
+
+    def map_slice(self, job: int) -> slice:
+        """Return which partitions a map job reads."""
+        return slice(self.map_bounds[job], self.map_bounds[job + 1])
+
+    def reduce_slice(self, job: int) -> slice:
+        """Return which destinations a reduce job writes."""
+        return slice(self.reduce_bounds[job], self.reduce_bounds[job + 1])
 
     def files_of(self, job: int) -> list[str]:
         """Return the paths of the partition files that a map job reads."""
-        part = slice(self.map_bounds[job], self.map_bounds[job + 1])
         return [
             str(file)
-            for pixel, _ in self.partitions.take(part)
+            for pixel, _ in self.partitions.take(self.map_slice(job))
             for file in partition_files(self.parameters.catalog, pixel)
         ]
 
     def newest_of(self, job: int) -> Partition:
         """Return the partition that was changed last of those that a map job reads."""
-        times = self.partitions.times[self.map_bounds[job] : self.map_bounds[job + 1]]
+        times = self.partitions.times[self.map_slice(job)]
         return self.partitions[int(self.map_bounds[job] + np.argmax(times))]
 
     def needs_of(self, job: int) -> Ints:
@@ -333,21 +323,19 @@ def save_plan(plan: Plan, path: Path) -> None:
     arrays = {
         name: value for name, value in vars(plan).items() if isinstance(value, np.ndarray)
     } | vars(plan.partitions)
+    # In Parquet's format, because Arrow's own loses names inside maps.
+    schema, content = io.BytesIO(), io.BytesIO()
+    pq.write_metadata(plan.schema, schema)
+    np.savez(
+        content,
+        library=np.array(plan.library),
+        parameters=np.array(json.dumps(asdict(plan.parameters))),
+        schema=np.frombuffer(schema.getbuffer(), dtype=np.uint8),
+        **arrays,
+    )
     with atomic_path(path) as temporary, temporary.open("wb") as file:
-        np.savez(
-            file,
-            library=np.array(plan.library),
-            parameters=np.array(json.dumps(asdict(plan.parameters))),
-            schema=np.frombuffer(_as_parquet(plan.schema), dtype=np.uint8),
-            **arrays,
-        )
-
-
-def _as_parquet(schema: pa.Schema) -> bytes:
-    """Return a schema in Parquet's format; Arrow's own format loses names inside maps."""
-    file = io.BytesIO()
-    pq.write_metadata(schema, file)
-    return file.getvalue()
+        file.write(hashlib.blake2b(content.getbuffer(), digest_size=_DIGEST_BYTES).digest())
+        file.write(content.getbuffer())
 
 
 def load_plan(path: Path) -> Plan:
@@ -357,29 +345,26 @@ def load_plan(path: Path) -> Plan:
         FileNotFoundError: there is no such file.
         MarginCacheError: it is damaged, or belongs to another plan.
     """
-    try:
-        plan = _load_plan(path)
-        if plan.plan_id != path.parent.name:
-            raise ValueError("another plan")
-        return plan
-    except (*_ARCHIVE_ERRORS, pa.ArrowException):
-        raise MarginCacheError(
-            f"{path}: is damaged, or belongs to another plan. Start the run again; it "
-            "replaces the file."
-        ) from None
-
-
-def _load_plan(path: Path) -> Plan:
-    with with_file_name(path), path.open("rb") as opened, np.load(opened) as file:
-        values = dict(file)
-    parameters = json.loads(str(values.pop("parameters")))
-    parameters["catalog"] = CatalogInfo(**parameters["catalog"])
-    parameters["catalog"].name_by_url()
-    parameters["primary_options"] = options_from_json(parameters["primary_options"])
-    return Plan(
-        library=str(values.pop("library")),
-        parameters=MarginParameters(**parameters),
-        schema=pq.read_schema(pa.BufferReader(values.pop("schema"))),
-        partitions=Partitions(**{name: values.pop(name) for name in Partitions.__annotations__}),
-        **values,
+    with with_file_name(path):
+        content = path.read_bytes()
+    digest, content = content[:_DIGEST_BYTES], content[_DIGEST_BYTES:]
+    if digest == hashlib.blake2b(content, digest_size=_DIGEST_BYTES).digest():
+        values = dict(np.load(io.BytesIO(content)))
+        parameters = json.loads(str(values.pop("parameters")))
+        parameters["catalog"] = CatalogInfo(**parameters["catalog"])
+        parameters["catalog"].name_by_url()
+        parameters["primary_options"] = options_from_json(parameters["primary_options"])
+        partitions = {name: values.pop(name) for name in Partitions.__annotations__}
+        plan = Plan(
+            library=str(values.pop("library")),
+            parameters=MarginParameters(**parameters),
+            schema=pq.read_schema(pa.BufferReader(values.pop("schema"))),
+            partitions=Partitions(**partitions),
+            **values,
+        )
+        if plan.plan_id == path.parent.name:
+            return plan
+    raise MarginCacheError(
+        f"{path}: is damaged, or belongs to another plan. Start the run again; it replaces the "
+        "file."
     )

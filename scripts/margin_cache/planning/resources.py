@@ -137,7 +137,7 @@ def map_request(plan: Plan, job: int, group: RowGroupSize) -> Request:
     It holds of a row group the spatial index, some columns as they are stored, some pages of each
     of them, and a batch of rows; and all columns of the rows that are in margins.
     """
-    part = slice(plan.map_bounds[job], plan.map_bounds[job + 1])
+    part = plan.map_slice(job)
     sizes = plan.partitions.sizes[part] / _MB
     shares = margin_shares(plan, plan.partitions.orders[part])
     written = float((sizes * shares).sum()) * group.expansion
@@ -187,7 +187,7 @@ def reduce_request(plan: Plan, job: int, shard_bytes: int, is_sent: bool = False
     It maps the shards into memory, and touches twice the share of them that its own destinations
     have in the margins of the partitions behind them.
     """
-    part = slice(plan.reduce_bounds[job], plan.reduce_bounds[job + 1])
+    part = plan.reduce_slice(job)
     own_partitions = plan.destination_partitions[part]
     sizes = plan.partitions.sizes
     own = np.where(own_partitions < 0, sizes.mean(), sizes[own_partitions])
@@ -195,7 +195,7 @@ def reduce_request(plan: Plan, job: int, shard_bytes: int, is_sent: bool = False
     written = sum(
         float((sizes[behind] * margin_shares(plan, plan.partitions.orders[behind])).sum())
         for need in plan.needs_of(job)
-        for behind in [slice(plan.map_bounds[need], plan.map_bounds[need + 1])]
+        for behind in [plan.map_slice(need)]
     )
     read = shard_bytes / _MB * min(1.0, 2 * selected / max(written, 1e-9))
     minutes = read / _WRITE_MB_PER_MINUTE + len(own) / _FILES_PER_MINUTE

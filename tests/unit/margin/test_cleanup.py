@@ -5,8 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from margin_cache.margin.cleanup import clean_up
-from margin_cache.margin.existing_output import has_leftovers
+from margin_cache.margin.existing_output import clean_up, has_leftovers
 from margin_cache.margin.finish import finish_margin
 from margin_cache.margin.model import Margin
 from margin_cache.margin.start_run import start_margin

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 from margin_cache.errors import MarginCacheError
-from margin_cache.margin.cleanup import clean_up
 from margin_cache.margin.existing_output import (
     check_output,
+    clean_up,
     has_leftovers,
     is_complete,
 )

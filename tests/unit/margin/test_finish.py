@@ -13,8 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 from margin_cache.errors import MarginCacheError
 from margin_cache.margin import finish
-from margin_cache.margin.cleanup import clean_up
-from margin_cache.margin.existing_output import has_leftovers, is_complete
+from margin_cache.margin.existing_output import clean_up, has_leftovers, is_complete
 from margin_cache.margin.finish import finish_margin
 from margin_cache.margin.model import Margin
 from margin_cache.margin.receipts import missing_receipts

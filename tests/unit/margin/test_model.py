@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from margin_cache.catalog.formats import read_catalog_info
 from margin_cache.errors import MarginCacheError
-from margin_cache.margin import shared_filesystem
+from margin_cache.margin import paths
 from margin_cache.margin.model import (
     Margin,
     load_margin,
@@ -40,7 +40,7 @@ def test_a_saved_margin_is_not_written_again(prepare: Callable[..., Margin]) -> 
 
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(shared_filesystem, "PATIENCE", 0.0)
+    monkeypatch.setattr(paths, "PATIENCE", 0.0)
 
 
 def test_settings_without_a_plan_are_refused(

@@ -6,19 +6,19 @@ from pathlib import Path
 
 import pytest
 from margin_cache.errors import RetryableError
-from margin_cache.margin import shared_filesystem
+from margin_cache.margin import paths
 from margin_cache.margin.model import Margin
-from margin_cache.margin.shared_filesystem import check_visible, not_visible, wait_until
+from margin_cache.margin.paths import check_visible, not_visible, wait_until
 
 
 @pytest.fixture(autouse=True)
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(shared_filesystem, "PATIENCE", 0.2)
+    monkeypatch.setattr(paths, "PATIENCE", 0.2)
 
 
 def test_a_file_may_come_late(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert not wait_until((tmp_path / "never").exists, tmp_path / "nowhere")
-    monkeypatch.setattr(shared_filesystem, "PATIENCE", 60)
+    monkeypatch.setattr(paths, "PATIENCE", 60)
     late = tmp_path / "late"
     timer = threading.Timer(0.2, late.touch)
     timer.start()

@@ -10,8 +10,7 @@ from pathlib import Path
 
 import pytest
 from margin_cache.errors import MarginCacheError
-from margin_cache.margin.cleanup import clean_up
-from margin_cache.margin.existing_output import is_complete
+from margin_cache.margin.existing_output import clean_up, is_complete
 from margin_cache.margin.finish import finish_margin
 from margin_cache.margin.model import Margin, load_margin
 from margin_cache.margin.start_run import start_margin

@@ -62,18 +62,13 @@ def test_a_plan_in_the_directory_of_another_plan_is_refused(tmp_path: Path) -> N
         load_plan(path)
 
 
-@pytest.mark.parametrize(
-    ("place", "value"), [(8, 1), (8, 0x20), (8, 0x40), (10, 1), (10, 14), (10, 99)]
-)
-def test_a_plan_with_a_damaged_archive_directory_is_named(
-    place: int, value: int, tmp_path: Path
-) -> None:
-    """Bytes of the archive's list of members: flags, as of encryption, and the compression."""
+@pytest.mark.parametrize("place", [0, 100, -100])
+def test_a_plan_with_a_damaged_byte_is_named(place: int, tmp_path: Path) -> None:
     plan = make_plan(PARAMETERS, partitions_of(1))
     path = tmp_path / plan.plan_id / "plan.npz"
     save_plan(plan, path)
     content = bytearray(path.read_bytes())
-    content[content.index(b"PK\1\2") + place] = value
+    content[place] ^= 1
     path.write_bytes(content)
     with pytest.raises(
         MarginCacheError, match=r"plan\.npz: is damaged, or belongs to another plan. Start"
