@@ -24,8 +24,7 @@ from margin_cache.catalog.spec import (
 )
 from margin_cache.errors import MarginCacheError
 from margin_cache.healpix.nested import MAX_ORDER, Ints, Pixel
-from margin_cache.storage.directories import directory_size
-from margin_cache.storage.files import atomic_path, exclusive_lock, rewrite_text
+from margin_cache.storage.files import atomic_path, directory_size, exclusive_lock, rewrite_text
 from margin_cache.storage.urls import canonical_url, is_url
 
 _HATS_VERSION = {HatsKey.RELEASE_DATE: "2025-08-22", HatsKey.VERSION: "v1.0"}

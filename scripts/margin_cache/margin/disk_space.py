@@ -65,11 +65,7 @@ def _existing(path: Path) -> Path:
 
 
 def check_disk_space(places: Iterable[Place]) -> None:
-    """Check that file systems have room for half of the forecast, which may be too high.
-
-    Raises:
-        MarginCacheError: a file system has too little room.
-    """
+    """Check that file systems have room for half of the forecast, which may be too high."""
     for place in places:
         if place.needed > _DOUBT * place.free:
             raise MarginCacheError(

@@ -3,7 +3,6 @@
 Also deletes what interrupted runs have left of it.
 """
 
-import os
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -25,9 +24,8 @@ from margin_cache.margin.paths import (
     staging_lock,
 )
 from margin_cache.planning.model import Plan, is_current
-from margin_cache.storage.directories import delete_directory
 from margin_cache.storage.files import (
-    acquire_lock,
+    delete_directory,
     file_digest,
     has_size,
     is_locked,
@@ -195,9 +193,8 @@ def existing_files(margin: Margin) -> dict[str, list[Any]]:
 def check_output(margin: Margin) -> None:
     """Check that the content of a margin's output directory may be replaced.
 
-    Raises:
-        MarginCacheError: it is not a margin; or, without ``overwrite``, it was made with other
-            parameters or by another tool, or has files that are not the margin's.
+    It must be a margin. Without ``overwrite``, it must be of this catalog and have these parameters
+    and no files of others.
     """
     output_dir = margin.files.output_dir
     if not output_dir.exists() or not any(output_dir.iterdir()):
@@ -298,7 +295,10 @@ def clean_up(margin: Margin, own_lock: Path | None = None) -> None:
     of an active run stay, and so do the directories beside the margin: the run may be replacing it.
     """
     files = margin.files
-    _delete_beside(files, own_lock)
+    beside = files.left_behind()
+    if not any(is_locked(lock) for lock in map(staging_lock, beside) if lock != own_lock):
+        for directory in beside:
+            delete_directory(directory)
     if not margin.settings.delete_intermediate_parquet_files:
         return
     for other in map(PlanFiles, plan_dirs(files.intermediate_dir)):
@@ -325,27 +325,3 @@ def _has_same_output(other: PlanFiles, margin: Margin) -> bool:
     except (TypeError, KeyError, AttributeError):
         return True
     return output_dir.resolve() == margin.files.output_dir.resolve()
-
-
-def _delete_beside(files: MarginFiles, own_lock: Path | None) -> None:
-    """Delete the directories that runs make beside a margin, unless a run has locked one of them.
-
-    Each is locked meanwhile, so that no run starts in it.
-    """
-    directories = files.left_behind()
-    descriptors: list[int] = []
-    try:
-        for lock in map(staging_lock, directories):
-            if lock.exists() and lock != own_lock:
-                try:
-                    descriptor = acquire_lock(lock, "")
-                except PermissionError:  # another user's
-                    return
-                if descriptor is None:
-                    return
-                descriptors.append(descriptor)
-        for directory in directories:
-            delete_directory(directory)
-    finally:
-        for descriptor in descriptors:
-            os.close(descriptor)

@@ -40,13 +40,14 @@ from margin_cache.margin.output import Output, open_output
 from margin_cache.margin.paths import PROVENANCE
 from margin_cache.margin.receipts import Receipt, find_file, read_receipt
 from margin_cache.parquet.footers import MOST_FOOTER_BYTES, join_footers, joined_size
-from margin_cache.storage.directories import delete_directory, replace_directory
 from margin_cache.storage.files import (
     atomic_path,
+    delete_directory,
     exclusive_lock,
     file_digest,
     has_size,
     link_or_copy,
+    replace_directory,
     unique_id,
     write_json,
     write_text,
@@ -109,13 +110,7 @@ def _state(directory: Path) -> tuple[int, int] | None:
 def _put_together(margin: Margin, before: tuple[int, int] | None, output: Output) -> None:
     """Gather the files of a margin, write its metadata, and move it to its output directory.
 
-    Args:
-        margin: the margin.
-        before: the state of the output directory before it was checked.
-        output: the output location.
-
-    Raises:
-        MarginCacheError: a file is missing or differs, or another process has made the margin.
+    ``before`` is the state of that directory before it was checked.
     """
     paths = margin.files
     files: dict[str, tuple[int, int, str]] = {}

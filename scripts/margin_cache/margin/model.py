@@ -112,11 +112,7 @@ def save_margin(margin: Margin) -> None:
 
 
 def load_margin(path: Path) -> Margin:
-    """Load a margin from its ``margin.json``.
-
-    Raises:
-        MarginCacheError: the file, or the plan, is missing or damaged.
-    """
+    """Load a margin from its ``margin.json``."""
     record = read_json(path)
     try:
         values = record["settings"]
@@ -146,10 +142,6 @@ def load_margins(all_settings: Iterable[MarginSettings]) -> list[Margin]:
     """Load the margins that the main process has prepared, without listing the catalogs.
 
     Older plans may have the same settings as the current one; all are returned.
-
-    Raises:
-        MarginCacheError: there is no plan of some settings, or this machine does not see the
-            catalog or the plan.
     """
     all_settings = with_primary_tables(all_settings)
     for settings in all_settings:
@@ -210,9 +202,6 @@ def name_margins(all_settings: Iterable[MarginSettings]) -> list[NamedMargin]:
     """Read the descriptions of the catalogs, and return the margins of a run with their names.
 
     Margins of one name get different directories of intermediate files, by their output paths.
-
-    Raises:
-        MarginCacheError: a catalog is missing or damaged, or its name cannot be a directory's.
     """
     margins = []
     for settings in all_settings:
@@ -235,11 +224,7 @@ def name_margins(all_settings: Iterable[MarginSettings]) -> list[NamedMargin]:
 
 
 def margin_name(info: CatalogInfo, settings: MarginSettings) -> str:
-    """Return ``output_artifact_name``, or the catalog's name with the threshold.
-
-    Raises:
-        MarginCacheError: the catalog's name cannot be the name of a directory.
-    """
+    """Return ``output_artifact_name``, or the catalog's name with the threshold."""
     if settings.output_artifact_name:
         return settings.output_artifact_name
     guaranteed = guaranteed_threshold(settings)

@@ -181,8 +181,7 @@ class MarginFiles(PlanFiles):
     def finishing_dir(self, process_id: str) -> Path:
         """Return where a process puts the margin together, from the files of the staging directory.
 
-        Args:
-            process_id: unique, from ``unique_id``.
+        The process id is a ``unique_id``.
         """
         return self._beside(f"finishing-{process_id}")
 
@@ -221,10 +220,7 @@ def is_being_made(output_dir: Path) -> bool:
 def intermediate_dir(tmp_dir: str, name: str, output_path: str | None = None) -> Path:
     """Return the directory of the intermediate files of a margin.
 
-    Args:
-        tmp_dir: directory of the intermediate files of all margins; "" for "intermediate".
-        name: name of the margin.
-        output_path: parent of the margin's directory if the run makes several margins of this name.
+    ``output_path`` is given if the run makes several margins of this name.
     """
     directory = Path(tmp_dir or "intermediate") / name
     if output_path is None:
@@ -278,10 +274,10 @@ def margin_files(
 
     Args:
         directory: directory of its intermediate files.
-        output_path: parent of the margin's directory, or a URL.
+        output_path: parent of the margin's directory, or a URL with a local listing.
         name: name of the margin.
         plan_id: id of its plan.
-        listing_dir: directory of the local listing of `output_path`, "" if that is a local path.
+        listing_dir: directory of that listing.
     """
     if listing_dir:
         return MarginFiles(

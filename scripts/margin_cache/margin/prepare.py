@@ -132,11 +132,7 @@ def _check_directory(key: str, path: Path, owners: Mapping[Path, str]) -> None:
 
 
 def _margin_order(info: CatalogInfo, settings: MarginSettings, highest: int) -> int:
-    """Return the order of the coarse filter's cells in a margin.
-
-    Raises:
-        MarginCacheError: without ``fine_filtering``, the order is not above ``highest``.
-    """
+    """Return the order of the coarse filter's cells in a margin."""
     threshold = settings.margin_threshold
     if not settings.fine_filtering and info.index_order <= highest:
         raise MarginCacheError(

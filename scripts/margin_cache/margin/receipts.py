@@ -96,13 +96,7 @@ def find_file(
 ) -> Path | None:
     """Return where a file of a receipt is, in the staging or in the output directory, or None.
 
-    Args:
-        margin: the margin.
-        path: the file's path in the margin.
-        size: its size in bytes.
-        digest: digest of its content.
-        etag: for a bucket, the ETag of the object.
-        existing: the result of ``existing_files``.
+    ``existing`` is the result of ``existing_files``; only objects of buckets have an ETag.
     """
     staging_dir, output_dir = margin.files.staging_dir, margin.files.output_dir
     if margin.files.url:

@@ -124,12 +124,7 @@ def _margins(
     Rows are sorted by the spatial index, and rows of equal index by partition and row. They have
     the columns of the margin's files, but no dictionaries.
 
-    Args:
-        plan: the plan.
-        batches: batches of shards, each sorted by destination, in the order of their partitions.
-        first: the first destination.
-        stop: one past the last destination.
-        schema: schema of the margin's files.
+    The batches are of shards, each sorted by destination, in the order of their partitions.
     """
     # Bounds of the destinations in each batch, shape (batches, destinations + 1).
     bounds = np.array(
@@ -216,9 +211,6 @@ def _as_pixels(values: NDArray[np.int64], field: pa.Field, info: CatalogInfo) ->
     """Return pixel numbers with the type of a column, without its dictionary.
 
     PyArrow has no cast from numbers to a dictionary of text.
-
-    Raises:
-        MarginCacheError: the type is too small.
     """
     try:
         return pa.array(values).cast(without_dictionaries(field.type))

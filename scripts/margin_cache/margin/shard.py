@@ -51,10 +51,7 @@ def write_rows(
 ) -> None:
     """Write rows to a shard, sorted by destination; rows of one destination keep their order.
 
-    Args:
-        writer: the shard.
-        tables: the rows, at least one.
-        bounds: reduce job j has the destinations ``bounds[j]:bounds[j + 1]``.
+    Reduce job j has the destinations ``bounds[j]:bounds[j + 1]``.
     """
     table = pa.concat_tables(tables)
     order = np.argsort(table[DESTINATION].to_numpy(), kind="stable")

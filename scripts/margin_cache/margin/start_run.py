@@ -49,12 +49,7 @@ def start_margin(margin: Margin) -> None:
 
 
 def lock_margin(margin: Margin) -> None:
-    """Lock a margin's plan directory and staging directory until this process ends.
-
-    Raises:
-        MarginCacheError: another run has locked one of them, or another staging directory for the
-            same output directory.
-    """
+    """Lock a margin's plan directory and staging directory until this process ends."""
     files = margin.files
     for path in (files.plan_lock, files.staging_lock):
         for other in files.other_staging_locks():

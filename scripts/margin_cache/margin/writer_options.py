@@ -112,11 +112,7 @@ def _overridden(
 
 
 def check_write_options(parameters: MarginParameters, schema: pa.Schema) -> None:
-    """Check ``write_table_kwargs``, by writing a file without rows.
-
-    Raises:
-        MarginCacheError: an option is not allowed, or PyArrow refuses its value.
-    """
+    """Check ``write_table_kwargs``, by writing a file without rows."""
     options = parameters.write_table_kwargs
     if not options:
         return

@@ -36,9 +36,6 @@ def column_chunks(metadata: pq.FileMetaData) -> Iterator[pq.ColumnChunkMetaData]
         yield from map(group.column, range(group.num_columns))
 
 
-# --- types ----------------------------------------------------------------------------------
-
-
 def int96_columns(file: pq.ParquetFile) -> list[str]:
     """Return the columns that have timestamps of the deprecated type INT96, also inside others."""
     paths = [column.path for column in file.schema if column.physical_type == "INT96"]
@@ -48,9 +45,6 @@ def int96_columns(file: pq.ParquetFile) -> list[str]:
         for name in (file.schema_arrow.names if paths else ())
         if any(f"{path}.".startswith(f"{name}.") for path in paths)
     ]
-
-
-# --- sizes ----------------------------------------------------------------------------------
 
 
 @dataclass
@@ -99,9 +93,6 @@ def _top_column(path: str, names: Container[str]) -> str:
     return path
 
 
-# --- ranges ---------------------------------------------------------------------------------
-
-
 def row_ranges(file: pq.ParquetFile, rows: NDArray[np.int64]) -> list[Range]:
     """Return the byte ranges of all row groups that hold any of the rows, given by number."""
     return _ranges(file.metadata, groups_of(file.metadata, rows), range(file.metadata.num_columns))
@@ -131,9 +122,6 @@ def _ranges(
                 start = chunk.dictionary_page_offset
             ranges.append((start, start + chunk.total_compressed_size))
     return ranges
-
-
-# --- joining --------------------------------------------------------------------------------
 
 
 def joined_size(footers: Sequence[Path]) -> int:

@@ -48,11 +48,7 @@ class PartitionFile:
         return column_sizes(self.file, self.schema.names)
 
     def in_catalog_types(self, columns: dict[str, pa.Array]) -> pa.Table:
-        """Return columns of the file with the types of the catalog.
-
-        Raises:
-            MarginCacheError: a value does not fit.
-        """
+        """Return columns of the file with the types of the catalog."""
         if self.catalog_schema is not None:
             columns = {
                 name: cast_column(column, self.catalog_schema.field(name), self.path)
@@ -85,11 +81,7 @@ class PartitionFile:
             self.remote.prefetch(row_ranges(self.file, rows))
 
     def fetch_rows(self, rows: NDArray[np.int64]) -> None:
-        """Download the row groups with these rows, given by ascending numbers.
-
-        Raises:
-            MarginCacheError: it cannot be fetched.
-        """
+        """Download the row groups with these rows, given by ascending numbers."""
         if self.remote and len(rows):
             self.remote.fetch(row_ranges(self.file, rows))
 
@@ -100,12 +92,7 @@ def open_files(
     schema: pa.Schema,
     reader: "RemoteReader | None" = None,
 ) -> Iterator[PartitionFile]:
-    """Yield the files of a partition, which has its planned state.
-
-    Raises:
-        MarginCacheError: the partition is damaged, has other columns than the catalog, or has
-            changed since the margin was planned.
-    """
+    """Yield the files of a partition, which has its planned state."""
     for path in unchanged_files(info, partition):
         remote = reader.open(path) if reader else None
         path = remote.path if remote else path

@@ -150,12 +150,7 @@ def _collect(
     rows: NDArray[np.int64],
     names: list[str],
 ) -> pa.Table:
-    """Read rows of some columns.
-
-    Raises:
-        PolarsFailed: Polars finds other rows, for example because it decodes a damaged index
-            differently.
-    """
+    """Read rows of some columns."""
     number = _new_name(part.schema.names)
     conditions = []
     values = np.unique(index[1]) if index is not None else np.array([])

@@ -110,14 +110,14 @@ def forecast(
     is_reduced: NDArray[np.bool_],
     is_sent: bool = False,
 ) -> Forecast:
-    """Return the forecast of a margin.
+    """Return the forecast of a margin, of which some jobs are done.
 
     Args:
         plan: its plan.
         sizes: averages of the files of its catalog.
         group: the largest row group of the catalog.
-        is_mapped: whether each map job has nothing to do.
-        is_reduced: whether each reduce job has nothing to do.
+        is_mapped: whether each map job is done.
+        is_reduced: whether each reduce job is done.
         is_sent: whether the margin is written to a URL.
     """
     partitions, owners = plan.partitions, plan.destination_partitions

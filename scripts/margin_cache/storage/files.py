@@ -1,4 +1,7 @@
-"""Atomic writes, digests and locks of files: a reader sees a complete file or none."""
+"""Atomic writes, digests and locks of files, and whole directories.
+
+A reader sees a complete file or directory, or none.
+"""
 
 import errno
 import fcntl
@@ -23,6 +26,9 @@ _MAX_OPEN = 128
 
 _TEMPORARY = re.compile(r"\..+\.[0-9a-f]{12}\.tmp", re.DOTALL)
 """Names of temporary files. Other hidden files are somebody else's."""
+
+_DELETED = ".deleted"
+"""Suffix of directories that are being deleted."""
 
 _UNITS = ("B", "kB", "MB", "GB", "TB", "PB")
 
@@ -64,9 +70,6 @@ def atomic_files() -> Iterator[Callable[[Path, pa.Buffer], None]]:
 
     All files are renamed when the block ends without an error. Flushing many small files together
     takes hardly longer than flushing one.
-
-    Raises:
-        OSError: a file cannot be written; the error names it.
     """
     opened: list[tuple[Path, Path, int]] = []
     directories: set[Path] = set()
@@ -209,9 +212,6 @@ def link_or_copy(source: Path, target: Path) -> None:
     """Make `target` a hard link to `source`, or a copy where hard links are impossible.
 
     A symbolic link is followed: the new file is never one.
-
-    Raises:
-        FileExistsError: `target` exists.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
     try:
@@ -285,3 +285,50 @@ def _open_lock(path: Path) -> int:
         return os.open(path, os.O_RDWR)
     except PermissionError:  # another user's file; NFS cannot try its lock
         return os.open(path, os.O_RDONLY)
+
+
+def directory_size(directory: Path) -> int:
+    """Return the size in bytes of all files below a directory, without hidden ones."""
+    size = 0
+    # Files may be removed during the count.
+    with suppress(FileNotFoundError), os.scandir(directory) as entries:
+        for entry in entries:
+            if entry.name.startswith("."):
+                continue
+            with suppress(FileNotFoundError):
+                is_directory = entry.is_dir()
+                size += directory_size(Path(entry.path)) if is_directory else entry.stat().st_size
+    return size
+
+
+def replace_directory(new: Path, target: Path, backup: Path) -> None:
+    """Move a new directory to `target`, and delete the old one there if there is one.
+
+    The old one is at `backup` meanwhile, and restored if the new one cannot be moved.
+    """
+    if not new.exists():
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(new))
+    if target.exists():
+        delete_directory(backup)
+        target.rename(backup)
+    try:
+        new.rename(target)
+    except OSError:
+        if backup.exists() and not target.exists():
+            backup.rename(target)
+        raise
+    delete_directory(backup)
+
+
+def delete_directory(path: Path) -> None:
+    """Delete a directory as far as permitted; it need not exist.
+
+    It is renamed first, so that an interrupted deletion does not leave an incomplete directory
+    under its name. `path` may also be the name that an interrupted deletion has left.
+    """
+    if not path.name.endswith(_DELETED):
+        complete, path = path, path.with_name(f"{path.name}{_DELETED}")
+        shutil.rmtree(path, ignore_errors=True)
+        with suppress(OSError):  # it does not exist, or is another user's
+            complete.rename(path)
+    shutil.rmtree(path, ignore_errors=True)

@@ -14,7 +14,7 @@ from margin_cache.margin.existing_output import clean_up, is_complete
 from margin_cache.margin.finish import finish_margin
 from margin_cache.margin.model import Margin, load_margin
 from margin_cache.margin.start_run import start_margin
-from margin_cache.storage.directories import delete_directory
+from margin_cache.storage.files import delete_directory
 from support.full_disks import files_end_at
 from support.paths import ROOT
 from support.stages import release_locks, run_map_jobs, run_reduce_jobs

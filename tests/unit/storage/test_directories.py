@@ -4,8 +4,8 @@ import errno
 from pathlib import Path
 
 import pytest
-from margin_cache.storage import directories
-from margin_cache.storage.directories import delete_directory, replace_directory
+from margin_cache.storage import files
+from margin_cache.storage.files import delete_directory, replace_directory
 
 
 def names_in(directory: Path) -> list[str]:
@@ -81,7 +81,7 @@ def test_interrupted_deletion_leaves_another_name(
     (path / "file").touch()
     if interrupted:
         with monkeypatch.context() as patch:
-            patch.setattr(directories.shutil, "rmtree", lambda path, ignore_errors: None)
+            patch.setattr(files.shutil, "rmtree", lambda path, ignore_errors: None)
             delete_directory(path)
         (left,) = tmp_path.iterdir()
         assert left.name == "directory.deleted"
