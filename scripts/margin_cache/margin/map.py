@@ -212,20 +212,18 @@ def _rows_in_margins(
 
 def _checked(plan: Plan, window: list[_Candidates], threads: int) -> Iterator[_Candidates]:
     """Check the coordinates of candidates, and yield those that are in margins."""
-    check_coordinates(plan.parameters.catalog, window)
-    if plan.parameters.fine_filtering:
-        yield from _within_threshold(plan, window, threads)
-    else:
+    info = plan.parameters.catalog
+    check_coordinates(info, window)
+    if not plan.parameters.fine_filtering:
         yield from window
-
-
-def _within_threshold(plan: Plan, window: list[_Candidates], threads: int) -> Iterator[_Candidates]:
-    lon, lat = coordinates(
-        plan.parameters.catalog, pa.concat_tables([batch.positions for batch in window])
-    )
+        return
+    lon, lat = coordinates(info, pa.concat_tables([batch.positions for batch in window]))
     destinations = np.concatenate([batch.destinations for batch in window])
     orders, pixels = plan.destination_orders[destinations], plan.destination_pixels[destinations]
-    within = _are_within(lon, lat, orders, pixels, plan.parameters.threshold, threads)
+    parts = [np.array_split(values, threads) for values in (lon, lat, orders, pixels)]
+    with ThreadPoolExecutor(threads) as pool:
+        masks = pool.map(is_within, *parts, repeat(plan.parameters.threshold))
+        within = np.concatenate(list(masks))
     # A row whose index says that it is beside a pixel may lie inside, far from the boundary.
     beyond = np.flatnonzero(~within)
     within[beyond] = are_inside(lon[beyond], lat[beyond], orders[beyond], pixels[beyond])
@@ -242,25 +240,9 @@ def _within_threshold(plan: Plan, window: list[_Candidates], threads: int) -> It
     # A file is closed, and its downloads are deleted, when nothing refers to it any more.
     window.clear()
     while selected:
-        if plan.parameters.catalog.url:
+        if info.url:
             _prefetch(selected)
         yield selected.popleft()
-
-
-def _are_within(
-    lon: NDArray[np.float64],
-    lat: NDArray[np.float64],
-    orders: Ints,
-    pixels: Ints,
-    threshold: float,
-    threads: int,
-) -> NDArray[np.bool_]:
-    """Return which pairs of point and pixel are within a threshold, computed in threads."""
-    if threads == 1:
-        return is_within(lon, lat, orders, pixels, threshold)
-    parts = [np.array_split(values, threads) for values in (lon, lat, orders, pixels)]
-    with ThreadPoolExecutor(threads) as pool:
-        return np.concatenate(list(pool.map(is_within, *parts, repeat(threshold))))
 
 
 def _prefetch(coming: Iterable[_Candidates]) -> None:

@@ -1,7 +1,7 @@
 """Opens the files of partitions, so that all reads see one state of a file."""
 
 import weakref
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -17,6 +17,9 @@ from margin_cache.catalog.model import CatalogInfo, Partition
 from margin_cache.catalog.partitions import unchanged_files
 from margin_cache.parquet.footers import ColumnSize, column_sizes, row_ranges
 from margin_cache.storage.parquet_files import READ_BYTES, open_parquet, unreadable
+
+_RESULT_BYTES = 16 << 20
+"""Most bytes in memory of the selected values of columns that are read together."""
 
 if TYPE_CHECKING:
     from margin_cache.parquet.remote_reader import RemoteFile, RemoteReader
@@ -111,3 +114,20 @@ def open_files(
             # The local copy is deleted as soon as nobody reads it any more.
             weakref.finalize(part, remote.close)
         yield part
+
+
+def column_groups(
+    part: PartitionFile, names: Iterable[str], limit: int, rows: int = 0
+) -> Iterator[list[str]]:
+    """Divide columns into groups with few bytes in the file and of the selected rows in memory."""
+    together: list[str] = []
+    in_file, in_memory = 0, 0.0
+    for name in names:
+        stored, selected = part.sizes[name].stored, rows * part.sizes[name].row
+        if together and (in_file + stored > limit or in_memory + selected > _RESULT_BYTES):
+            yield together
+            together, in_file, in_memory = [], 0, 0.0
+        together.append(name)
+        in_file, in_memory = in_file + stored, in_memory + selected
+    if together:
+        yield together

@@ -18,13 +18,10 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from margin_cache.parquet.partition_file import PartitionFile
+from margin_cache.parquet.partition_file import PartitionFile, column_groups
 
 _LEAST_BYTES, _MOST_BYTES = 32 << 20, 256 << 20
 """Limits of ``most_bytes_together``."""
-
-_RESULT_BYTES = 16 << 20
-"""Most bytes in memory of the selected values of columns that are read together."""
 
 _MOST_EQUAL = 2
 """If no more of the selected rows than this, on average, have the same index, rows are selected by
@@ -127,7 +124,8 @@ def read_rows(
     if _panics:
         raise PolarsFailed("Polars may not have recovered from a panic")
     try:
-        for names in _column_groups(part, index and index[0], schema.names, len(rows)):
+        limit = most_bytes_together(part.sizes[index[0]].stored if index is not None else 0)
+        for names in column_groups(part, schema.names, limit, len(rows)):
             table = _collect(polars, part, index, rows, names)
             for name in names:
                 columns[name] = _cast(table[name], schema.field(name).type)
@@ -193,25 +191,6 @@ def _new_name(names: list[str]) -> str:
     while name in names:
         name += "_"
     return name
-
-
-def _column_groups(
-    part: PartitionFile, index: str | None, names: list[str], rows: int
-) -> Iterator[list[str]]:
-    """Divide columns into groups that are small in the file and in the result."""
-    sizes = part.sizes
-    limit = most_bytes_together(sizes[index].stored if index is not None else 0)
-    together: list[str] = []
-    in_file, in_result = 0, 0.0
-    for name in names:
-        stored, result = sizes[name].stored, rows * sizes[name].row
-        if together and (in_file + stored > limit or in_result + result > _RESULT_BYTES):
-            yield together
-            together, in_file, in_result = [], 0, 0.0
-        together.append(name)
-        in_file, in_result = in_file + stored, in_result + result
-    if together:
-        yield together
 
 
 @cache

@@ -18,13 +18,14 @@ from numpy.typing import NDArray
 
 from margin_cache.catalog.columns import cast_column
 from margin_cache.parquet.footers import groups_of, int96_columns, row_groups
-from margin_cache.parquet.partition_file import PartitionFile
+from margin_cache.parquet.partition_file import PartitionFile, column_groups
 from margin_cache.parquet.polars_rows import PolarsFailed, is_supported, read_rows
 from margin_cache.parquet.positions import read_batches
 from margin_cache.storage.parquet_files import is_second_version, unreadable
 
 COLUMNS_BYTES = 8 * 10**6
-"""Most bytes in the file of columns that PyArrow reads together."""
+"""Most bytes in the file of columns that PyArrow reads together: of all of them, a page and a batch
+are in memory."""
 
 ROWS_BYTES = 32 * 10**6
 """Approximate most bytes in memory of rows that are read together."""
@@ -162,28 +163,14 @@ def _select_by_polars(
     return {name: column.take(again) for name, column in taken.items()}
 
 
-def _column_groups(part: PartitionFile, schema: pa.Schema) -> list[pa.Schema]:
-    """Divide columns into groups that are small in the file.
-
-    Of all columns that are read together, a page and a batch are in memory.
-    """
-    groups: list[list[pa.Field]] = []
-    left = 0
-    for field in schema:
-        size = part.sizes[field.name].stored
-        if not groups or size > left:
-            groups.append([])
-            left = COLUMNS_BYTES
-        groups[-1].append(field)
-        left -= size
-    return [pa.schema(fields) for fields in groups]
-
-
 def _select_groups(
     part: PartitionFile, schema: pa.Schema, rows: NDArray[np.int64], threads: int
 ) -> Iterator[dict[str, pa.ChunkedArray]]:
     """Read rows of columns, one group of columns after another, or in parallel threads."""
-    groups = _column_groups(part, schema)
+    groups = [
+        pa.schema([schema.field(name) for name in names])
+        for names in column_groups(part, schema.names, COLUMNS_BYTES)
+    ]
     if threads == 1:
         for columns in groups:
             yield _select_columns(part, part.file, columns, rows)

@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from margin_cache.parquet import polars_rows
+from margin_cache.parquet import partition_file, polars_rows
 from margin_cache.parquet.polars_rows import PolarsFailed, is_supported, read_rows
 from support.partition_files import open_file
 from support.paths import ROOT
@@ -188,7 +188,9 @@ def test_a_panic_is_a_silent_failure_and_polars_is_not_tried_again(
 
 def parts(path: Path, rows: int) -> list[list[str]]:
     names = ["a", "b", "c", "d", "e"]
-    return list(polars_rows._column_groups(open_file(path), "index", names, rows))
+    part = open_file(path)
+    limit = polars_rows.most_bytes_together(part.sizes["index"].stored)
+    return list(partition_file.column_groups(part, names, limit, rows))
 
 
 def test_groups_of_columns_are_small_in_the_file_and_in_memory(
@@ -198,7 +200,7 @@ def test_groups_of_columns_are_small_in_the_file_and_in_memory(
     path = tmp_path / "table.parquet"
     written(path, table_of(**dict(zip("abcde", random, strict=True))), compression="none")
     assert parts(path, 10) == [["a", "b", "c", "d", "e"]]
-    monkeypatch.setattr(polars_rows, "_RESULT_BYTES", 2.5 * 10 * 10)
+    monkeypatch.setattr(partition_file, "_RESULT_BYTES", 2.5 * 10 * 10)
     assert parts(path, 10) == [["a", "b"], ["c", "d"], ["e"]]
     assert parts(path, 100) == [["a"], ["b"], ["c"], ["d"], ["e"]]
     monkeypatch.undo()

@@ -13,6 +13,7 @@ import pytest
 from margin_cache.catalog.columns import schema_without_dictionaries
 from margin_cache.errors import MarginCacheError
 from margin_cache.parquet import polars_rows, positions, row_selection
+from margin_cache.parquet.partition_file import column_groups
 from margin_cache.parquet.row_selection import row_batches, select_rows
 from support.partition_files import open_file
 from support.typed_tables import typed_table
@@ -70,10 +71,7 @@ def test_rows_are_those_of_the_file(
                 assert found[name].to_pylist() == expected[name].to_pylist(), name
 
 
-def test_columns_read_together_are_small_or_single(
-    path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(row_selection, "COLUMNS_BYTES", 8000)
+def test_columns_read_together_are_small_or_single(path: Path) -> None:
     file = pq.ParquetFile(path)
     metadata = file.metadata.row_group(0)
     assert metadata.num_rows > ROWS / 2, "the larger one"
@@ -87,8 +85,7 @@ def test_columns_read_together_are_small_or_single(
         )
         sizes[top] = sizes.get(top, 0) + column.total_compressed_size
     names = file.schema_arrow.names
-    parts = row_selection._column_groups(open_file(path), file.schema_arrow)
-    groups = [part.names for part in parts]
+    groups = list(column_groups(open_file(path), names, 8000))
     assert [name for group in groups for name in group] == names
     assert len(groups) > 3
     for group in groups:
