@@ -48,6 +48,9 @@ CATALOG_CONTENT = "input_content"
 """Key of a provenance: digest of the primary's files that a copy of them has too, and the time (ns)
 of the last change of any of them."""
 
+_REQUIRED = {"content_id", "input_fingerprint", "library", "files"}
+"""Keys of a provenance that older versions did not have."""
+
 _WITHOUT_INFLUENCE = (
     "output_path",
     "output_artifact_name",
@@ -165,20 +168,14 @@ def rows_of(margin: Margin) -> int:
 
 def read_provenance(path: Path) -> Mapping[str, Any] | None:
     """Return the arguments that a margin of this workflow was made with, else None."""
-    arguments = _arguments_of_this_tool(path)
-    if {"content_id", "input_fingerprint", "library", "files"} <= arguments.keys():
-        return arguments
-    return None
-
-
-def _arguments_of_this_tool(path: Path) -> Mapping[str, Any]:
-    """Return the arguments in a provenance of any version of this workflow, else nothing."""
     try:
         tool = read_json(path)["tool_args"]
-        arguments = tool["runtime_args"] if tool["tool_name"] == TOOL_NAME else {}
+        arguments = tool["runtime_args"]
+        if tool["tool_name"] == TOOL_NAME and arguments.keys() >= _REQUIRED:
+            return arguments
     except (TypeError, KeyError, AttributeError):
-        return {}
-    return arguments if isinstance(arguments, Mapping) else {}
+        pass
+    return None
 
 
 def existing_files(margin: Margin) -> dict[str, list[Any]]:
@@ -203,21 +200,20 @@ def check_output(margin: Margin) -> None:
         # The older margin was checked by the interrupted run, which has removed its metadata.
         _check_nothing_foreign(margin)
         return
-    is_ours = bool(_arguments_of_this_tool(output_dir / PROVENANCE))
+    provenance = read_provenance(output_dir / PROVENANCE)
     if margin.settings.overwrite:
-        if not is_ours and not is_margin(output_dir):
+        if provenance is None and not is_margin(output_dir):
             raise MarginCacheError(
                 f"output_path: {output_dir} exists and its metadata do not describe a margin, so "
                 "overwrite does not replace it. Choose another output_path or "
                 "output_artifact_name."
             )
         return
-    provenance = read_provenance(output_dir / PROVENANCE)
     if provenance is None:
         raise MarginCacheError(
-            f"output_path: {output_dir} exists and was "
-            f"{'made by an older version of' if is_ours else 'not made by'} this workflow. Choose "
-            "another output_path or output_artifact_name, or set overwrite: true."
+            f"output_path: {output_dir} exists and was not made by this workflow, or by an older "
+            "version of it. Choose another output_path or output_artifact_name, or set overwrite: "
+            "true."
         )
     if not margin.plan.has_content(provenance["content_id"]):
         raise MarginCacheError(

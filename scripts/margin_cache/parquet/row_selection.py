@@ -17,11 +17,11 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from margin_cache.catalog.columns import cast_column
-from margin_cache.parquet.footers import groups_of, int96_columns, row_groups
+from margin_cache.parquet.footers import int96_columns, row_groups
 from margin_cache.parquet.partition_file import PartitionFile, column_groups
 from margin_cache.parquet.polars_rows import PolarsFailed, is_supported, read_rows
 from margin_cache.parquet.positions import read_batches
-from margin_cache.storage.parquet_files import is_second_version, unreadable
+from margin_cache.storage.parquet_files import unreadable
 
 COLUMNS_BYTES = 8 * 10**6
 """Most bytes in the file of columns that PyArrow reads together: of all of them, a page and a batch
@@ -106,7 +106,6 @@ def _are_few(part: PartitionFile, rows: NDArray[np.int64]) -> bool:
         and footer.num_rows * footer.num_columns >= _LEAST_VALUES
         and footer.num_rows >= _FEW_ROWS * len(rows)
         and all(group.num_rows <= _MOST_ROWS for group in row_groups(footer))
-        and not _has_uncompressed_levels(part, int(rows[0]))
         and _is_worth_its_import(footer.num_rows * footer.num_columns)
     )
 
@@ -120,18 +119,6 @@ def _is_worth_its_import(values: int) -> bool:
         return True
     _passed_over.append(values)
     return sum(_passed_over) > _IMPORT_VALUES
-
-
-def _has_uncompressed_levels(part: PartitionFile, row: int) -> bool:
-    """Return whether definition levels are uncompressed (data page V2).
-
-    Polars accepts damaged levels that PyArrow rejects.
-    """
-    # All pages of a file have one version, but only row groups with selected rows of a remote file
-    # are on disk.
-    group = groups_of(part.file.metadata, np.array([row]))[0]
-    first = part.file.metadata.row_group(group).column(0).data_page_offset
-    return is_second_version(part.path, first)
 
 
 def _select_by_polars(

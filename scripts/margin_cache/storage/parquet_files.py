@@ -82,10 +82,3 @@ def _kills_the_process(path: Path, source: pa.NativeFile, file: pq.ParquetFile) 
         return False
     command = [sys.executable, "-c", _ASK_ALL_COLUMNS, str(path)]
     return subprocess.run(command, capture_output=True, check=False).returncode < 0
-
-
-def is_second_version(path: Path, offset: int) -> bool:
-    """Return whether the data page at an offset is of version 2."""
-    with path.open("rb") as file:
-        file.seek(offset)
-        return file.read(2) == _DATA_PAGE_V2

@@ -123,8 +123,6 @@ def test_polars_reads_few_of_many_rows(tmp_path: Path, monkeypatch: pytest.Monke
     large_groups = tmp_path / "large_groups.parquet"
     pq.write_table(table, large_groups)
     monkeypatch.setattr(row_selection, "_MOST_ROWS", 30_000)
-    bare_levels = tmp_path / "bare_levels.parquet"
-    pq.write_table(table, bare_levels, row_group_size=30_000, data_page_version="2.0")
     asked: list[list[int]] = []
 
     def and_note(*arguments: object) -> object:
@@ -133,7 +131,7 @@ def test_polars_reads_few_of_many_rows(tmp_path: Path, monkeypatch: pytest.Monke
 
     monkeypatch.setattr(row_selection, "read_rows", and_note)
     cases = ((path, 10_000, 1), (path, 10_001, 0), (small, 1, 0), (narrow, 1, 0))
-    for file, count, times in (*cases, (large_groups, 1, 0), (bare_levels, 1, 0)):
+    for file, count, times in (*cases, (large_groups, 1, 0)):
         asked.clear()
         rows = np.arange(count)
         read = table.select(["index"])[:count]

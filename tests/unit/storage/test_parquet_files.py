@@ -10,7 +10,6 @@ import pytest
 from margin_cache.errors import MarginCacheError
 from margin_cache.storage import parquet_files
 from margin_cache.storage.parquet_files import (
-    is_second_version,
     open_parquet,
     unreadable,
 )
@@ -97,11 +96,3 @@ def test_a_suspicious_footer_is_tried_in_a_second_process(
 ) -> None:
     monkeypatch.setattr(parquet_files, "_UNKNOWN_CODEC", re.compile(b""))
     assert open_parquet(path).metadata.num_rows == 3
-
-
-@pytest.mark.parametrize("version", ["1.0", "2.0"])
-@pytest.mark.parametrize("checksum", [False, True])
-def test_the_version_of_data_pages_is_found(version: str, checksum: bool, path: Path) -> None:
-    pq.write_table(TABLE, path, data_page_version=version, write_page_checksum=checksum)
-    offset = pq.read_metadata(path).row_group(0).column(1).data_page_offset
-    assert is_second_version(path, offset) == (version == "2.0")
