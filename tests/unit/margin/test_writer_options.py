@@ -98,13 +98,6 @@ def test_an_encoding_that_a_type_cannot_have_is_not_used(encoding: str) -> None:
     } == possible
 
 
-def test_a_name_with_a_dot_does_not_change_a_nested_column() -> None:
-    table = pa.table({"a.b": ["x", "y"], "a": [{"b": 1}, {"b": 2}]})
-    column = ColumnOptions(dictionary=False, encoding="DELTA_BINARY_PACKED")
-    footer = written(PrimaryOptions(columns={"a.b": column}), table)
-    assert footer.num_rows == 2
-
-
 def test_columns_that_the_primary_lacks_get_the_defaults() -> None:
     options = writer_options(PARAMETERS, pa.schema({"margin_Npix": pa.int64()}))
     assert options["use_dictionary"] == options["write_statistics"] == ["margin_Npix"]
