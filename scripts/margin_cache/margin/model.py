@@ -22,7 +22,6 @@ from margin_cache.margin.paths import (
     MarginFiles,
     PlanFiles,
     intermediate_dir,
-    margin_files,
     not_visible,
     plan_dirs,
     wait_until,
@@ -30,7 +29,7 @@ from margin_cache.margin.paths import (
 from margin_cache.margin.storage_options import OptionsSource, save_source
 from margin_cache.planning.model import Plan, load_plan, save_plan
 from margin_cache.storage.files import read_json, write_json
-from margin_cache.storage.urls import check_url, is_url, local_path
+from margin_cache.storage.urls import check_url, is_url, join_url, local_path
 
 _SETTINGS_OF_AUDITS = frozenset(
     key.name for key in fields(MarginSettings) if key_of(key.type).table == Table.AUDIT
@@ -75,13 +74,11 @@ class Margin:
 
     @cached_property
     def files(self) -> MarginFiles:
-        return margin_files(
-            self.intermediate_dir,
-            self.settings.output_path,
-            self.name,
-            self.plan.plan_id,
-            self.listing_dir,
-        )
+        plan_dir = self.intermediate_dir / self.plan.plan_id
+        if self.listing_dir:
+            url = join_url(self.settings.output_path, self.name)
+            return MarginFiles(plan_dir, Path(self.listing_dir) / self.name, url)
+        return MarginFiles(plan_dir, Path(self.settings.output_path) / self.name)
 
     @property
     def done_file(self) -> Path:

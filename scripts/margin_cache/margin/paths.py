@@ -18,7 +18,6 @@ from pathlib import Path
 from margin_cache.catalog.spec import PROVENANCE_INFO
 from margin_cache.errors import RetryableError
 from margin_cache.storage.files import is_locked
-from margin_cache.storage.urls import join_url
 
 PLAN = "{plan_dir}/plan.npz"
 SHARD = "{plan_dir}/shards/{job}.arrow"
@@ -265,25 +264,6 @@ def is_of_this_run(log: str) -> bool:
 
 def staging_lock(staging_dir: Path) -> Path:
     return staging_dir / ".run.lock"
-
-
-def margin_files(
-    directory: Path, output_path: str, name: str, plan_id: str, listing_dir: str = ""
-) -> MarginFiles:
-    """Return the files of a margin.
-
-    Args:
-        directory: directory of its intermediate files.
-        output_path: parent of the margin's directory, or a URL with a local listing.
-        name: name of the margin.
-        plan_id: id of its plan.
-        listing_dir: directory of that listing.
-    """
-    if listing_dir:
-        return MarginFiles(
-            directory / plan_id, Path(listing_dir) / name, join_url(output_path, name)
-        )
-    return MarginFiles(directory / plan_id, Path(output_path) / name)
 
 
 def wait_until(is_visible: Callable[[], bool], directory: Path) -> bool:

@@ -25,7 +25,7 @@ from margin_cache.errors import MarginCacheError
 from margin_cache.healpix.nested import finest_margin_order
 from margin_cache.margin.model import Margin, NamedMargin, name_margins, with_primary_tables
 from margin_cache.margin.output import check_output_urls, listing_dir_of, refresh_output_listings
-from margin_cache.margin.paths import margin_files
+from margin_cache.margin.paths import PlanFiles
 from margin_cache.margin.remote_input import refresh_catalog_listings
 from margin_cache.margin.storage_options import find_sources
 from margin_cache.margin.writer_options import check_write_options
@@ -186,10 +186,8 @@ def _prepare(margin: NamedMargin) -> Margin:
     check_write_options(parameters, margin_schema)
     library = library_version()
     own_id = plan_id(library, parameters, content_id(parameters, schema, partitions))
-    listing_dir = listing_dir_of(settings)
-    files = margin_files(directory, settings.output_path, name, own_id, listing_dir)
     try:
-        saved = load_plan(files.plan)
+        saved = load_plan(PlanFiles(directory / own_id).plan)
         changed = partitions.changed_from(saved.partitions)
         # Jobs keep their partitions though sizes may have changed, or all would be done again.
         plan = replace(saved, partitions=partitions)
@@ -208,5 +206,5 @@ def _prepare(margin: NamedMargin) -> Margin:
         catalog_format.format_version(),
         versions,
         bool(changed.any()),
-        listing_dir=listing_dir,
+        listing_dir=listing_dir_of(settings),
     )

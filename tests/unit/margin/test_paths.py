@@ -7,12 +7,12 @@ from pathlib import Path
 import pytest
 from margin_cache.margin import paths
 from margin_cache.margin.paths import (
+    MarginFiles,
     PlanFiles,
     audit_dir,
     audit_request,
     intermediate_dir,
     is_of_this_run,
-    margin_files,
     staging_lock,
 )
 
@@ -29,7 +29,7 @@ def test_files_of_a_plan_are_below_its_directory() -> None:
 
 
 def test_a_margin_is_built_beside_its_output_directory() -> None:
-    files = margin_files(Path("/scratch/me/gaia_10arcs"), "/data", "gaia_10arcs", "1234")
+    files = MarginFiles(Path("/scratch/me/gaia_10arcs/1234"), Path("/data/gaia_10arcs"))
     assert files.plan_dir == Path("/scratch/me/gaia_10arcs/1234")
     assert files.intermediate_dir == Path("/scratch/me/gaia_10arcs")
     assert files.margin_file == Path("/scratch/me/gaia_10arcs/1234/margin.json")
@@ -56,7 +56,7 @@ def test_intermediate_directories_of_one_name_depend_on_the_output_path(
 
 def test_leftovers_are_of_this_name_and_of_any_plan(tmp_path: Path) -> None:
     ids = "0123456789abcdef", "fedcba9876543210"
-    files, older = (margin_files(Path(), str(tmp_path), "gaia", plan_id) for plan_id in ids)
+    files, older = (MarginFiles(Path(plan_id), tmp_path / "gaia") for plan_id in ids)
     assert files.left_behind() == []
     half = older.backup_dir.with_name(f"{older.backup_dir.name}.deleted")
     finishing = older.finishing_dir("0123456789ab")
@@ -65,11 +65,11 @@ def test_leftovers_are_of_this_name_and_of_any_plan(tmp_path: Path) -> None:
         path.mkdir()
     # Of margins whose names begin or end with this one's, also such that look like a plan's id.
     for name in ("ztf", "gaia.wide", "my.gaia", f"gaia.{ids[1]}"):
-        margin_files(Path(), str(tmp_path), name, ids[0]).staging_dir.mkdir()
+        MarginFiles(Path(ids[0]), tmp_path / name).staging_dir.mkdir()
     (tmp_path / "gaia").mkdir()
     assert set(files.left_behind()) == found
     assert files.other_staging_locks() == [staging_lock(older.staging_dir)]
-    assert margin_files(Path(), str(tmp_path / "none"), "gaia", ids[0]).left_behind() == []
+    assert MarginFiles(Path(ids[0]), tmp_path / "none" / "gaia").left_behind() == []
 
 
 @pytest.mark.parametrize("name", ["SHARD", "RECEIPT", "FOOTERS", "DONE", "MAP_LOG", "REDUCE_LOG"])
@@ -94,7 +94,7 @@ def test_logs_of_earlier_runs_are_not_of_this_run(tmp_path: Path) -> None:
 
 
 def test_an_audit_is_beside_the_margin() -> None:
-    files = margin_files(Path("/scratch/me/gaia_10arcs"), "/data", "gaia_10arcs", "1234")
+    files = MarginFiles(Path("/scratch/me/gaia_10arcs/1234"), Path("/data/gaia_10arcs"))
     assert files.audit_file == Path("/data/gaia_10arcs_audit/audit.json")
     assert audit_dir(Path("/data"), "gaia_10arcs") == files.audit_file.parent
     assert audit_request("/scratch/x_audit/12") == Path("/scratch/x_audit/12/request.json")
