@@ -59,9 +59,7 @@ def disk_space(margins: Iterable[tuple[Margin, Forecast]]) -> list[Place]:
 def _existing(path: Path) -> Path:
     """Return the nearest directory around a path that exists, or the path itself."""
     path = path.absolute()
-    while not path.exists() and path != path.parent:
-        path = path.parent
-    return path
+    return next(place for place in (path, *path.parents) if place.exists())
 
 
 def check_disk_space(places: Iterable[Place]) -> None:
