@@ -112,15 +112,11 @@ def _unchanged_partitions(plan: Plan, job: int) -> Iterator[None]:
 
     A change is reported instead of other errors, since it can be their cause.
     """
-    failed: MarginCacheError | None = None
     try:
         yield
-    except MarginCacheError as error:
-        failed = error
-    for partition in range(plan.map_bounds[job], plan.map_bounds[job + 1]):
-        unchanged_files(plan.parameters.catalog, plan.partitions[partition])
-    if failed:
-        raise failed
+    finally:
+        for partition in plan.partitions.take(plan.map_slice(job)):
+            unchanged_files(plan.parameters.catalog, partition)
 
 
 @contextmanager
