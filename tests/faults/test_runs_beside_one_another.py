@@ -60,7 +60,7 @@ def test_a_second_command_harms_neither_the_first_nor_itself(
         second = first if place == "one directory" else root / "second"
         first.mkdir(parents=True)
         second.mkdir(exist_ok=True)
-        config = configuration(catalog, partitions_per_job=1, output_path=first / "results")
+        config = configuration(catalog, partitions_per_job=4, output_path=first / "results")
         if "tmp_dir" in place:
             config["tmp_dir"] = root / "tmp"
         arguments, changes = COMMANDS[command]

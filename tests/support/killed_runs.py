@@ -3,7 +3,7 @@
 import random
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -67,6 +67,25 @@ class Run:
         while self.runs() and not condition():
             assert time.monotonic() - self.start < TIME_LIMIT
             time.sleep(0.02)
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Suspend a job meanwhile, so that the run cannot end."""
+        stopped: list[psutil.Process] = []
+
+        def suspend_one() -> bool:
+            for process in self.workers():
+                with suppress(psutil.NoSuchProcess):
+                    process.suspend()
+                    if process.status() == psutil.STATUS_STOPPED:
+                        stopped.append(process)
+                        return True
+            return False
+
+        self.wait_for(suspend_one)
+        yield
+        for process in stopped:
+            process.resume()
 
     def kill_group(self) -> None:
         self.descendants()

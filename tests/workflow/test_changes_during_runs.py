@@ -18,7 +18,7 @@ NOTHING = "Nothing to be done"
 def test_columns_that_change_between_two_reduce_jobs_end_the_run_with_one_line(tmp_path: Path):
     catalog = small_catalog(tmp_path / "sky", rows=1500, max_rows=100)
     common = catalog / "_common_metadata"
-    with run_of(tmp_path, configuration(catalog, partitions_per_job=2)) as run:
+    with run_of(tmp_path, configuration(catalog, partitions_per_job=6)) as run:
         run.wait_for(lambda: list(tmp_path.glob("intermediate/*/*/receipts/*.json")))
         schema = pq.read_schema(common).append(pa.field("new", pa.int8()))
         pq.write_metadata(schema, tmp_path / "changed")

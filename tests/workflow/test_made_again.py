@@ -15,7 +15,7 @@ from support.workflow_runs import run_workflow
 @pytest.fixture(scope="module")
 def config(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     catalog = small_catalog(tmp_path_factory.mktemp("sky") / "sky", rows=600, max_rows=100)
-    return configuration(catalog, partitions_per_job=10)
+    return configuration(catalog, partitions_per_job=5)
 
 
 def jobs(output: str) -> dict[str, int]:

@@ -35,7 +35,7 @@ def catalog(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def config(catalog: Path) -> dict[str, Any]:
-    return configuration(catalog, partitions_per_job=10)
+    return configuration(catalog, partitions_per_job=20)
 
 
 @pytest.fixture(scope="module")

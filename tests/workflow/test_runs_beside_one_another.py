@@ -36,12 +36,13 @@ def test_commands_that_run_no_jobs_write_nothing(
 
 def test_a_dry_run_does_not_disturb_a_run_at_work(tmp_path: Path, catalog: Path) -> None:
     """With other settings, as one tries them while the first is on."""
-    with run_of(tmp_path, configuration(catalog, partitions_per_job=1)) as run:
+    with run_of(tmp_path, configuration(catalog, partitions_per_job=10)) as run:
         run.wait_for(lambda: list(tmp_path.glob("intermediate/*/*/shards/*.arrow")))
-        for changes in ("partitions_per_job=2", f"output_path={tmp_path / 'elsewhere'}"):
-            dry = run_workflow(tmp_path, "-n", "--config", changes)
-            assert dry.returncode == 0, dry.stdout
-        assert run.runs()
+        with run.held():
+            for changes in ("partitions_per_job=2", f"output_path={tmp_path / 'elsewhere'}"):
+                dry = run_workflow(tmp_path, "-n", "--config", changes)
+                assert dry.returncode == 0, dry.stdout
+            assert run.runs()
         run.main.wait()
     assert run.main.returncode == 0, (tmp_path / "killed.log").read_text()
     assert (tmp_path / "results" / NAME / "provenance_info.json").exists()
@@ -53,7 +54,7 @@ def test_a_second_run_for_the_same_margin_is_refused_and_names_the_first(
 ) -> None:
     """From another working directory, with other parameters, or with another output directory."""
     first, second = tmp_path / "first", tmp_path / "second"
-    config = configuration(catalog, partitions_per_job=1)
+    config = configuration(catalog, partitions_per_job=10)
     config |= {"tmp_dir": tmp_path / "tmp", "output_path": tmp_path / "results"}
     first.mkdir()
     with run_of(first, config) as run:
@@ -62,8 +63,9 @@ def test_a_second_run_for_the_same_margin_is_refused_and_names_the_first(
             other = config | {"output_path": tmp_path / "others"}
         else:
             other = config | {"tmp_dir": tmp_path / "own", "margin_threshold": 61}
-        refused = run_workflow(second, config=other)
-        assert run.runs()
+        with run.held():
+            refused = run_workflow(second, config=other)
+            assert run.runs()
         assert refused.returncode == 1
         error = refused.stdout.splitlines()[-1]
         assert error.startswith(f"error: {shared}: ")
@@ -80,7 +82,7 @@ def test_a_second_run_for_the_same_margin_is_refused_and_names_the_first(
 
 def test_margins_whose_names_begin_alike_are_made_in_one_run(tmp_path: Path, catalog: Path) -> None:
     names = ["gaia", "gaia.wide", "gaia.wide.more"]
-    config = configuration(catalog, partitions_per_job=6)
+    config = configuration(catalog, partitions_per_job=25)
     config["margins"] = [{"output_artifact_name": name} for name in names]
     run_workflow(tmp_path, config=config, check=True)
     digests = [margin_digests(tmp_path, name) for name in names]

@@ -94,7 +94,7 @@ def expected(catalog: Path, tmp_path_factory: pytest.TempPathFactory) -> Digests
         pytest.param(2, {"partitions_per_job": 1}, marks=pytest.mark.long),
         (1, {"partitions_per_job": 7}),
         pytest.param(1, {"partitions_per_job": "auto"}, marks=pytest.mark.long),
-        (2, {"partitions_per_job": "auto", "job_size_mb": 0.05}),
+        (2, {"partitions_per_job": "auto", "job_size_mb": 0.1}),
     ],
     ids=["1", "7", "auto", "small auto"],
 )
