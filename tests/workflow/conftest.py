@@ -1,8 +1,10 @@
 """Directories with a small catalog, also with its finished margin."""
 
 import shutil
+from pathlib import Path
 
 import pytest
+from support.once import once
 from support.sites import Site
 from support.small_skies import small_catalog
 
@@ -16,10 +18,12 @@ def pristine(tmp_path_factory):
 @pytest.fixture(scope="session")
 def finished(tmp_path_factory, pristine):
     """Where the margin of the pristine catalog was made: directories small, output and run."""
-    root = tmp_path_factory.mktemp("finished")
-    shutil.copytree(pristine, root / "small")
-    assert Site(root).run().returncode == 0
-    return root
+
+    def make(directory: Path) -> None:
+        shutil.copytree(pristine, directory / "small")
+        assert Site(directory).run().returncode == 0
+
+    return once(tmp_path_factory, "finished", make)
 
 
 @pytest.fixture
