@@ -138,16 +138,14 @@ def nothing_to_do(margin: MarginStatus) -> str:
     )
 
 
-def failure_summary(
-    logs: Iterable[str], failed: Sequence[Job] = (), stopped_by: Sequence[str] = ()
-) -> str:
-    """Return the last lines of a run that has failed or was stopped by signals."""
+def failure_summary(logs: Iterable[str], failed: Sequence[Job] = (), stopped_by: str = "") -> str:
+    """Return the last lines of a run that has failed or was stopped by a signal."""
     text = "\n".join(Path(log).read_text(encoding="utf-8", errors="replace") for log in logs)
     logged = [line.rstrip() for line in text.splitlines() if line.startswith("error: ")]
     of_jobs = {line for line in map(cause, failed) if line}
     if stopped_by:
         errors = [line for line in dict.fromkeys(logged) if line in of_jobs]
-        return "\n".join([*errors[:1], stopped(stopped_by[0])])
+        return "\n".join([*errors[:1], stopped(stopped_by)])
     errors = causes(failed)
     errors += [line for line in dict.fromkeys(logged) if line not in of_jobs]
     if len(errors) > _MAX_CAUSES:
@@ -207,14 +205,14 @@ def failure_message(
     failed: Sequence[Job],
     command: str,
     details: str,
-    stopped_by: Sequence[str] = (),
+    stopped_by: str = "",
 ) -> EmailMessage:
     """Return the mail about a run that has failed or was stopped, without its addresses."""
     incomplete = [margin for margin in margins if not margin.is_complete]
     rules = ", ".join(dict.fromkeys(job.rule for job in failed))
     end = f"The run has failed. {_ADVICE}"
     if stopped_by:
-        end = f"The run was stopped by {stopped_by[0]}. {_ADVICE_IF_STOPPED}"
+        end = f"The run was stopped by {stopped_by}. {_ADVICE_IF_STOPPED}"
     parts = [end, indent(command, _INDENT)]
     parts += map(_describe_job, failed[:_MAX_JOBS])
     if not failed:

@@ -2,8 +2,8 @@
 
 import logging
 import re
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
 from logging.handlers import QueueHandler
 from typing import Any, TextIO
 
@@ -114,12 +114,12 @@ def terminal_handlers() -> list[logging.StreamHandler[TextIO]]:
     ]
 
 
-class _AroundOtherLines(logging.Handler):
-    """Clears the display before Snakemake prints a warning or an error; or redraws it after."""
+class _OnWarning(logging.Handler):
+    """Does something whenever Snakemake prints a warning or an error."""
 
-    def __init__(self, display: Display, is_before: bool) -> None:
+    def __init__(self, act: Callable[[], None]) -> None:
         super().__init__(logging.WARNING)
-        self._act = display.clear if is_before else display.redraw
+        self._act = act
 
     def emit(self, record: logging.LogRecord) -> None:
         try:
@@ -128,31 +128,24 @@ class _AroundOtherLines(logging.Handler):
             self.handleError(record)
 
 
-@dataclass
 class ShownProgress:
     """A display that replaces Snakemake's lines about each job on the terminal."""
 
-    display: Display
-    terminals: list[logging.StreamHandler[TextIO]]
-    levels: list[int] = field(init=False)
-    handlers: tuple[logging.Handler, logging.Handler] = field(init=False)
-
-    def __post_init__(self) -> None:
-        self.levels = [handler.level for handler in self.terminals]
-        for handler in self.terminals:
+    def __init__(self, display: Display, terminals: list[logging.StreamHandler[TextIO]]) -> None:
+        self._display = display
+        self._levels = {handler: handler.level for handler in terminals}
+        for handler in terminals:
             handler.setLevel(logging.WARNING)
-        before = _AroundOtherLines(self.display, is_before=True)
-        after = _AroundOtherLines(self.display, is_before=False)
-        self.handlers = before, after
+        self._handlers = before, after = _OnWarning(display.clear), _OnWarning(display.redraw)
         logger.handlers.insert(0, before)
         logger.addHandler(after)
 
     def close(self) -> None:
         """Leave the display as it is, and let Snakemake print its lines again."""
-        self.display.close()
-        for handler in self.handlers:
+        self._display.close()
+        for handler in self._handlers:
             logger.removeHandler(handler)
-        for terminal, level in zip(self.terminals, self.levels, strict=True):
+        for terminal, level in self._levels.items():
             terminal.setLevel(level)
 
 
@@ -161,19 +154,19 @@ class RunningJobs:
     """What follows the jobs of a run until its end.
 
     Attributes:
-        stopped_by: names of the signals that have stopped the run.
+        stopped_by: name of the signal that has stopped the run, if any.
         unschedulable: why SLURM would never start a job; empty if it started all.
     """
 
     events: JobEvents
-    stopped_by: list[str]
     progress: ShownProgress | None = None
     queue: QueueWatch | None = None
+    stopped_by: str = ""
     unschedulable: str = ""
 
     def stop(self, signal: str) -> None:
         """Note that a signal ends the run, and silence Snakemake's pages about killed jobs."""
-        self.stopped_by.append(signal)
+        self.stopped_by = signal
         self._end_progress()
         # In older versions, a queue is what stands before the terminal.
         queues = [part for part in logger.handlers if isinstance(part, QueueHandler)]

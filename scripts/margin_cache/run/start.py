@@ -55,7 +55,7 @@ def start_margins(session: "Session") -> None:
 
 def start_jobs(session: "Session") -> RunningJobs:
     """Follow the jobs of a run by Snakemake's log records, and show how far they are."""
-    running = RunningJobs(JobEvents(), [])
+    running = RunningJobs(JobEvents())
     logger.addHandler(running.events)
     if not session.is_module:
         handle_signals(running)

@@ -51,13 +51,13 @@ def succeeded(session: "Session", logs: list[str]) -> None:
 def failed(session: "Session", logs: list[str]) -> None:
     """Print what has failed and how to go on."""
     jobs: list[Job] = []
-    stopped_by: list[str] = []
+    stopped_by = ""
     if session.jobs is not None:
         jobs = sorted(session.jobs.events.failed.values(), key=lambda job: (job.rule, job.logs))
         stopped_by = session.jobs.stopped_by
         if session.jobs.unschedulable:
             jobs = [Job("submitted to SLURM", message=session.jobs.unschedulable)]
-            stopped_by = []
+            stopped_by = ""
     has_directory = any(word.startswith(("-d", "--directory")) for word in sys.orig_argv)
     command = resume_command(sys.orig_argv, None if has_directory else Path.cwd())
     lines = [failure_summary(logs, jobs, stopped_by)]

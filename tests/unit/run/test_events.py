@@ -156,7 +156,7 @@ def test_lines_about_jobs_give_way_to_progress_and_errors_do_not(
 def test_what_snakemake_says_after_a_signal_is_not_printed(
     terminal: logging.StreamHandler[Any], display: FakeDisplay
 ) -> None:
-    running = RunningJobs(JobEvents(), [], ShownProgress(display, terminal_handlers()))
+    running = RunningJobs(JobEvents(), ShownProgress(display, terminal_handlers()))
     running.stop("SIGINT")
     logger.error("Error in rule")
     running.close()
