@@ -3,7 +3,7 @@
 import logging
 import re
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from logging.handlers import QueueHandler
 from typing import Any, TextIO
 
@@ -158,7 +158,7 @@ class RunningJobs:
         unschedulable: why SLURM would never start a job; empty if it started all.
     """
 
-    events: JobEvents
+    events: JobEvents = field(default_factory=JobEvents)
     progress: ShownProgress | None = None
     queue: QueueWatch | None = None
     stopped_by: str = ""

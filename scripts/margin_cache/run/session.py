@@ -86,7 +86,7 @@ class Session:
                 if not _is_audited(margin):
                     check_output(margin)
         self.audits: Audits | None = None
-        self.jobs: RunningJobs | None = None
+        self.jobs = RunningJobs()
         self.has_started = False
         self.before_jobs: list[Callable[[], None]] = []
         self.margins_read: list[Margin] = []
@@ -281,12 +281,12 @@ class Session:
 
         Ends the process with one line if another run makes the margin.
         """
-        if self.jobs is not None:
+        if self.jobs.queue is not None:
             return
         try:
             if not self.has_started:
                 start_margins(self)
-            self.jobs = start_jobs(self)
+            start_jobs(self)
         except (MarginCacheError, OSError) as error:
             end_run(error)
         except KeyboardInterrupt:

@@ -53,9 +53,9 @@ def start_margins(session: "Session") -> None:
     session.has_started = True
 
 
-def start_jobs(session: "Session") -> RunningJobs:
+def start_jobs(session: "Session") -> None:
     """Follow the jobs of a run by Snakemake's log records, and show how far they are."""
-    running = RunningJobs(JobEvents())
+    running = session.jobs
     logger.addHandler(running.events)
     if not session.is_module:
         handle_signals(running)
@@ -73,7 +73,6 @@ def start_jobs(session: "Session") -> RunningJobs:
         os.kill(os.getpid(), signal.SIGTERM)
 
     running.queue = QueueWatch(end_run)
-    return running
 
 
 def handle_signals(running: RunningJobs) -> None:

@@ -38,31 +38,25 @@ def succeeded(session: "Session", logs: list[str]) -> None:
     statuses = _statuses(session)
     made = [status for status in statuses if not status.was_complete]
     lines = finished_margins(made).splitlines()
-    if session.jobs is not None:
-        for job in session.jobs.events.finished:
-            if job.rule.endswith("draw_report"):
-                lines.append(f"report: {job.output[0]}")
-            elif job.rule.endswith("audit"):
-                text = Path(job.logs[0]).read_text(encoding="utf-8")
-                lines += [line for line in text.splitlines() if line.startswith("audit: ")]
+    for job in session.jobs.events.finished:
+        if job.rule.endswith("draw_report"):
+            lines.append(f"report: {job.output[0]}")
+        elif job.rule.endswith("audit"):
+            text = Path(job.logs[0]).read_text(encoding="utf-8")
+            lines += [line for line in text.splitlines() if line.startswith("audit: ")]
     _end(session, lines, lambda: success_message(statuses, _details(session, logs)))
 
 
 def failed(session: "Session", logs: list[str]) -> None:
     """Print what has failed and how to go on."""
-    jobs: list[Job] = []
-    stopped_by = ""
-    if session.jobs is not None:
-        jobs = sorted(session.jobs.events.failed.values(), key=lambda job: (job.rule, job.logs))
-        stopped_by = session.jobs.stopped_by
-        if session.jobs.unschedulable:
-            jobs = [Job("submitted to SLURM", message=session.jobs.unschedulable)]
-            stopped_by = ""
+    running = session.jobs
+    jobs = sorted(running.events.failed.values(), key=lambda job: (job.rule, job.logs))
+    stopped_by = running.stopped_by
+    if running.unschedulable:
+        jobs, stopped_by = [Job("submitted to SLURM", message=running.unschedulable)], ""
     has_directory = any(word.startswith(("-d", "--directory")) for word in sys.orig_argv)
     command = resume_command(sys.orig_argv, None if has_directory else Path.cwd())
-    lines = [failure_summary(logs, jobs, stopped_by)]
-    if session.jobs is not None and session.jobs.unschedulable:
-        lines = [session.jobs.unschedulable]
+    lines = [running.unschedulable or failure_summary(logs, jobs, stopped_by)]
     _end(
         session,
         lines,
@@ -73,8 +67,7 @@ def failed(session: "Session", logs: list[str]) -> None:
 
 
 def _end(session: "Session", lines: list[str], message: Callable[[], EmailMessage]) -> None:
-    if session.jobs is not None:
-        session.jobs.close()
+    session.jobs.close()
     try:
         print(*lines, sep="\n", flush=True)
     except OSError:
@@ -82,7 +75,7 @@ def _end(session: "Session", lines: list[str], message: Callable[[], EmailMessag
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     if session.mail is not None:
         notify(session.mail, message, session.login or take_login(os.environ))
-    if session.jobs is not None and session.jobs.queue is not None:
+    if session.jobs.queue is not None:
         session.jobs.queue.cancel_jobs()
     if not session.is_module:
         compat.end_timers()
