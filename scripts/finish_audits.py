@@ -8,38 +8,46 @@ from margin_cache.errors import MarginCacheError
 from margin_cache.process import EXIT_ERROR, run
 
 
-def finish_audit(directory: Path) -> bool:
-    """Finish an audit; return whether the margin is clean."""
+def finish_audit(directory: Path, is_strict: bool) -> bool:
+    """Finish an audit; return whether the margin has passed it."""
     # Imported here, so that an interrupt meanwhile is no traceback either.
     from margin_cache.audit.audit import conclude
     from margin_cache.audit.findings import load_findings
-    from margin_cache.audit.output import summary, write_audit
+    from margin_cache.audit.output import write_audit
     from margin_cache.audit.request import check_output_dir, check_unchanged, load_request
+    from margin_cache.audit.verdict import AUDIT_JSON, describe, is_passed
 
     request = load_request(directory / "request.json")
     output_dir = Path(request.output_dir)
     check_output_dir(output_dir)
+    (output_dir / AUDIT_JSON).unlink(missing_ok=True)  # an error leaves no verdict of an older run
     check_unchanged(request)
     files = (directory / f"findings/{sky_range.name}.json" for sky_range in request.sky_ranges)
     report = conclude(request, load_findings(files))
-    write_audit(report, output_dir)
-    label = "audit" if report.is_clean else "error"
-    line = f"{label}: {request.margin}: {summary(report)}; see {output_dir}"
-    print(line, file=sys.stderr)
-    return report.is_clean
+    check_unchanged(request)
+    audit = write_audit(report, request, output_dir)
+    print(describe(audit, output_dir), file=sys.stderr)
+    return is_passed(audit, is_strict)
 
 
 def main(arguments: argparse.Namespace) -> int:
-    clean = 0
+    finished, passed = 0, 0
     for directory in arguments.audits:
         try:
-            clean += finish_audit(directory)
+            passed += finish_audit(directory, arguments.strict)
+            finished += 1
         except MarginCacheError as error:
             print(f"error: {error}", file=sys.stderr)
-    return 0 if clean == len(arguments.audits) else EXIT_ERROR
+    needed = passed if arguments.fail else finished
+    if finished == len(arguments.audits) > needed:
+        failed = len(arguments.audits) - passed
+        print(f"error: margins that have not passed their audit: {failed}", file=sys.stderr)
+    return 0 if needed == len(arguments.audits) else EXIT_ERROR
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("audits", type=Path, nargs="+", help="intermediate directories of audits")
+    parser.add_argument("--fail", action="store_true", help="exit with 1 if a margin is unsafe")
+    parser.add_argument("--strict", action="store_true", help="with --fail: if one is not clean")
     run(main, parser, is_lean=False)

@@ -1,22 +1,17 @@
-"""`snakemake audit` checks margins on disk, and fails if one of them has a defect."""
+"""`snakemake audit` checks margins on disk, and fails if one of them is unsafe."""
 
 import json
-import shutil
 from pathlib import Path
 from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
 from margin_cache.audit.findings import load_findings
-from support.audited_sites import WRITERS, make_site
-from support.margins import configuration
+from margin_cache.audit.verdict import KINDS, read_audit, read_audit_of
+from support.audited_sites import make_site
 from support.once import once
-from support.workflow_runs import run_workflow
-
-
-@pytest.fixture(params=WRITERS)
-def site(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return site_called(request.param, tmp_path_factory)
+from support.paths import ROOT
+from support.workflow_runs import SNAKEMAKE, fork_snakemake, run_workflow
 
 
 @pytest.fixture
@@ -54,140 +49,129 @@ def findings_of(directory: Path) -> dict[Path, int]:
     return {file: file.stat().st_mtime_ns for file in files}
 
 
-def errors_of(output: str) -> list[str]:
-    return [line for line in output.splitlines() if line.startswith("error: ")]
+def table_of(output: str) -> dict[str, list[int]]:
+    """The numbers of rows and pixels by kind, from the tables on the terminal."""
+    lines = [line.split() for line in output.splitlines() if line.startswith("  ")]
+    return {
+        name: [int(number) for number in (rows, pixels) if number != "-"]
+        for name, rows, pixels, *_ in (line for line in lines if len(line) > 3)
+        if name in KINDS
+    }
 
 
-def test_an_audit_reports_defects_and_repeats_no_job(hats_site: Path, tmp_path: Path) -> None:
+def test_a_fault_is_a_result_and_no_job_is_repeated(hats_site: Path, tmp_path: Path) -> None:
     margin = copy_margin(hats_site, tmp_path / "anyones")
+    # A run with the target `all` would refuse this one, which has nothing to do with the audit.
+    copy_margin(hats_site, tmp_path / "results/sky_5arcs")
     config = {
         "input_catalog_path": hats_site / "sky",
         "audit_catalog_path": margin,
         "partitions_per_job": 8,
     }
     run = run_workflow(tmp_path, "audit", config=config, check=True)
-    found = tmp_path / "results/anyones_audit"
-    assert f"audit: {margin}: nothing wrong; see " in run.stdout
+    (found,) = (tmp_path / "results").glob("anyones-*_audit")
+    assert f"audit: {margin.relative_to(tmp_path)} is clean\n" in run.stdout
+    assert "sky_5arcs" not in run.stdout
     assert content_of(found)["verdict"] == "clean"
-    assert not (tmp_path / "results/sky_5arcs").exists()
+    assert read_audit_of(found, margin) == content_of(found)
     files = findings_of(tmp_path)
     assert len(files) > 1
     whole = load_findings(files)
     assert whole.candidates == len(whole.pixels) == len({result.pixel for result in whole.pixels})
-    run = run_workflow(tmp_path, "audit", config=config, check=True)
-    assert f"audit: {margin}: nothing wrong; see " in run.stdout
-    assert findings_of(tmp_path) == files
 
-    remove_rows(margin, 2)
-    for _ in range(2):  # the error is reported each time
-        run = run_workflow(tmp_path, "audit", config=config)
-        assert run.returncode != 0
-        assert errors_of(run.stdout)[-1].startswith(f"error: {margin}: 2 missing")
-        content = content_of(found)
-        assert content["verdict"] == "faulty"
-        assert sum(len(pixel["missing"]) for pixel in content["pixels"]) == 2
-        assert len(findings_of(tmp_path)) == 2 * len(files)
-
-
-def test_an_interrupted_audit_is_continued(hats_site: Path, tmp_path: Path) -> None:
-    margin = copy_margin(hats_site, tmp_path / "margin")
-    config = {
-        "input_catalog_path": hats_site / "sky",
-        "audit_catalog_path": margin,
-        "partitions_per_job": 8,
-    }
-    run_workflow(tmp_path, "audit", "--until", "audit_pixels", config=config, check=True)
-    kept, *lost = sorted(findings_of(tmp_path))
-    before = findings_of(tmp_path)[kept]
+    # As after a run that was killed.
+    kept, *lost = sorted(files)
     for file in lost:
         file.unlink()
     (lost[0].parent / f".{lost[0].name}.1234.tmp").write_text("half")
-    run = run_workflow(tmp_path, "audit", config=config, check=True)
-    assert "nothing wrong" in run.stdout
-    assert findings_of(tmp_path).keys() == {kept, *lost}
-    assert findings_of(tmp_path)[kept] == before
+    (found / "audit.json").unlink()
+    run_workflow(tmp_path, "audit", config=config, check=True)
+    assert findings_of(tmp_path).keys() == files.keys()
+    assert findings_of(tmp_path)[kept] == files[kept]
+    assert content_of(found)["verdict"] == "clean"
+
+    remove_rows(margin, 2)
+    for _ in range(2):  # the verdict is told each time
+        run = run_workflow(tmp_path, "audit", config=config)
+        assert run.returncode == 1
+        assert "anyones is UNSAFE" in run.stdout
+        assert table_of(run.stdout)["missing"] == [2, 1]
+        for word in ("error", "Exception", "same command"):
+            assert word not in run.stdout
+        content = content_of(found)
+        assert content["verdict"] == "unsafe"
+        assert sum(len(pixel["missing"]) for pixel in content["faulty_pixels"]) == 2
+        assert len(findings_of(tmp_path)) == 2 * len(files)
 
 
 def test_a_change_during_an_audit_is_an_error(hats_site: Path, tmp_path: Path) -> None:
-    margin = copy_margin(hats_site, tmp_path / "margin")
+    margin = copy_margin(hats_site, tmp_path / "results/margin")
     config = {"input_catalog_path": hats_site / "sky", "audit_catalog_path": margin}
-    run_workflow(tmp_path, "audit", "--until", "audit_pixels", config=config, check=True)
+    run_workflow(tmp_path, "audit", config=config, check=True)
     (request,) = tmp_path.glob("intermediate/margin_audit/*/request.json")
     values = json.loads(request.read_text())
-    request.write_text(json.dumps({**values, "state": "of another time"}))
+    request.write_text(json.dumps({**values, "states": ["of another time", ""]}))
     run = run_workflow(tmp_path, "audit")
     assert run.returncode != 0
-    assert "changed during the audit. Start the audit again." in errors_of(run.stdout)[-1]
+    assert "changed during the audit. Start the audit again." in run.stdout
+    assert "is clean" not in run.stdout
+    assert read_audit(tmp_path / "results/margin_audit") is None
 
 
 def test_several_margins_are_audited_in_one_run(
     hats_site: Path, tmp_path_factory: pytest.TempPathFactory, tmp_path: Path
 ) -> None:
+    """Two of one name: the default of a collection, and what this configuration would make."""
     hipscat_site = site_called("hipscat", tmp_path_factory)
-    bad = copy_margin(hats_site, tmp_path / "bad")
-    good = copy_margin(hipscat_site, tmp_path / "results/good", "provenance_info.json")
-    remove_rows(bad, 3)
+    collection = tmp_path / "collection"
+    listed = copy_margin(hats_site, collection / "margin")
+    (collection / "sky").symlink_to(hats_site / "sky")
+    (collection / "collection.properties").write_text(
+        "obs_collection=c\nhats_primary_table_url=sky\nall_margins=margin\ndefault_margin=margin\n"
+    )
+    copy_margin(hipscat_site, tmp_path / "results/margin", "provenance_info.json")
+    reverse_rows(listed)
     entries = [
         {
             "input_catalog_path": str(hipscat_site / "sky"),
-            "output_artifact_name": "good",
-            "audit_catalog_path": str(good),
+            "output_artifact_name": "margin",
+            "audit_fraction": 0.5,
+            "audit_seed": 1,
         },
-        {
-            "input_catalog_path": str(hats_site / "sky"),
-            "output_artifact_name": "other",
-            "audit_catalog_path": str(bad),
-        },
+        {"input_catalog_path": str(collection), "audit_catalog_path": str(collection)},
     ]
-    run = run_workflow(tmp_path, "audit", config={"margins": entries})
-    assert run.returncode != 0
-    assert errors_of(run.stdout)[-1].startswith(f"error: {bad}: 3 missing")
-    assert f"{good}: nothing wrong" in run.stdout
-    assert content_of(tmp_path / "results/good_audit")["verdict"] == "clean"
-    assert content_of(tmp_path / "results/bad_audit")["counts"]["missing"] == 3
-    entries[1]["audit_catalog_path"] = str(good)
-    run = run_workflow(tmp_path, "audit", config={"margins": entries})
-    assert "error: output_path: two audits would be written into results/good_audit" in run.stdout
+    run = run_workflow(tmp_path, "audit", config={"margins": entries}, check=True)
+    assert "audit: results/margin is clean, as far as a sample can tell" in run.stdout
+    assert "(rule of three)" in run.stdout
+    assert "audit: collection/margin is safe, with warnings" in run.stdout
+    assert table_of(run.stdout) == {"unsorted": [1]}
+    (other,) = (tmp_path / "results").glob("margin-*_audit")
+    contents = [content_of(tmp_path / "results/margin_audit"), content_of(other)]
+    assert [content["verdict"] for content in contents] == ["clean", "safe"]
+    assert 0 < contents[0]["pixels"]["checked"] < contents[0]["pixels"]["all"]
+    assert (tmp_path / "results/margin_audit/beyond.png").exists()
+
+    config = {"margins": entries, "audit_strict": True}
+    assert run_workflow(tmp_path, "audit", config=config).returncode == 1
 
 
-def test_a_margin_of_another_tool_is_audited_in_our_output_path(site: Path, tmp_path: Path) -> None:
-    copy_margin(site, tmp_path / "results/sky_5arcs", "provenance_info.json")
-    config = {"input_catalog_path": site / "sky", "audit_catalog_path": "results/sky_5arcs"}
-    run = run_workflow(tmp_path, "audit", config=config, check=True)
-    assert "results/sky_5arcs: nothing wrong" in run.stdout
-    assert (tmp_path / "results/sky_5arcs_audit/beyond.png").exists()
+def reverse_rows(margin: Path) -> None:
+    file = max(margin.rglob("Npix=*.parquet"), key=lambda path: path.stat().st_size)
+    table = pq.ParquetFile(file).read()
+    pq.write_table(table.take(list(range(len(table)))[::-1]), file)
 
 
-def test_the_configured_margin_is_audited_by_a_sample(hats_site: Path, tmp_path: Path) -> None:
-    copy = tmp_path / "copy"
-    shutil.copytree(hats_site, copy)
-    config = configuration(Path("sky"), margin_threshold=600.0, audit_fraction=0.5, audit_seed=1)
-    run = run_workflow(copy, "audit", config=config, check=True)
-    (line,) = [line for line in run.stdout.splitlines() if line.startswith("audit: ")]
-    assert "margin: nothing wrong; in a sample of " in line
-    assert "(rule of three); see " in line
-    sample = content_of(copy / "results/margin_audit")["sample"]
-    assert 0 < sample["pixels"] < sample["of"]
-
-
-@pytest.mark.parametrize(
-    ("path", "line"),
-    [
-        (
-            "",
-            "error: audit_catalog_path: results/sky_5arcs is not a directory; make it first, or",
-        ),
-        ([1], "error: audit_catalog_path: "),
-        ("nowhere", "error: audit_catalog_path: nowhere is not a directory; give the margin"),
-        ("nothing", "nothing: cannot be opened as a HATS catalog"),
-    ],
-)
-def test_an_audit_of_no_margin_is_refused_in_one_line(
-    hats_site: Path, tmp_path: Path, path: object, line: str
-) -> None:
-    (tmp_path / "nothing").mkdir()
-    config = {"input_catalog_path": hats_site / "sky", "audit_catalog_path": path}
-    run = run_workflow(tmp_path, "audit", config=config)
-    assert run.returncode != 0
-    assert line in run.stdout
-    assert "Traceback" not in run.stdout
+def test_a_module_fails_if_a_margin_is_unsafe(hats_site: Path, tmp_path: Path) -> None:
+    margin = copy_margin(hats_site, tmp_path / "margin")
+    config = {"input_catalog_path": str(hats_site / "sky"), "audit_catalog_path": str(margin)}
+    (tmp_path / "Snakefile").write_text(
+        f"module margin:\n    snakefile: {str(ROOT / 'Snakefile')!r}\n    config: {config!r}\n\n"
+        "use rule * from margin as margin_*\n"
+    )
+    remove_rows(margin, 2)
+    command = [SNAKEMAKE, "--directory", tmp_path, "-s", tmp_path / "Snakefile", "--cores", "2"]
+    run = fork_snakemake([*map(str, command), "margin_audit"])
+    assert run.returncode == 1
+    assert "error: margins that have not passed their audit: 1" in run.stdout
+    (found,) = (tmp_path / "results").glob("margin-*_audit")
+    assert content_of(found)["verdict"] == "unsafe"

@@ -44,8 +44,9 @@ rule audit:
         runtime=audits.request("audit", "runtime"),
     params:
         directories=audits.directories,
+        options=audits.exit_options,
         script=session.script("finish_audits.py"),
     message:
         "Combining the findings"
     shell:
-        "{params.script} {params.directories:q} 2> {log:q}"
+        "{params.script} {params.directories:q} {params.options} 2> {log:q}"

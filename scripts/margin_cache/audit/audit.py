@@ -185,30 +185,35 @@ class _Audit:
         rows = {
             result.pixel: result.rows for result in results if result.is_listed and not result.error
         }
-        metadata = [
-            f"pixel {pixel} is listed, but overlaps partitions of the primary"
-            for pixel in self.overlapping
-        ]
+        unreadable = []
         for pixel in sort_nested(self.listed - checked):
             try:
                 rows[pixel] = self.margin.count(pixel)
             except MarginCacheError as error:
-                metadata.append(str(error))
+                unreadable.append(str(error))
+        contradictions = [
+            *(
+                f"pixel {pixel} is listed, but overlaps partitions of the primary"
+                for pixel in self.overlapping
+            ),
+            *metadata_defects(self.margin, rows),
+        ]
+        description = description_defects(self.primary, self.margin, self.columns, self.threshold)
         if self.is_partial:
-            metadata.append(
+            description.append(
                 f"the margin was made of {len(self.partitions)} partitions only "
                 "(debug_filter_pixel_list in its provenance_info.json), and compared with these"
             )
-        metadata += description_defects(self.primary, self.margin, self.columns)
-        metadata += metadata_defects(self.margin, rows, self.threshold)
         return AuditReport(
             threshold=self.threshold,
             cell_order=self.cell_order,
             pixels=results,
-            metadata=metadata,
+            metadata=[*description, *contradictions],
             candidates=findings.candidates,
             fraction=request.fraction,
             seed=request.seed,
+            unreadable=unreadable,
+            contradictions=len(contradictions),
         )
 
 

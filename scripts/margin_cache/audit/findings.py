@@ -1,13 +1,14 @@
 """The results of an audit: of a pixel, of a range of the sky, and of the whole margin."""
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from margin_cache.audit.compare import RowDefects
 from margin_cache.audit.pixels import Pixel
+from margin_cache.audit.verdict import CLEAN, KINDS, SAFE, UNSAFE
 from margin_cache.errors import MarginCacheError
 from margin_cache.storage.files import write_text
 
@@ -40,6 +41,25 @@ class PixelFindings:
     def is_clean(self) -> bool:
         return self.row_defects.is_clean and not (self.is_unsorted or self.schema or self.error)
 
+    @property
+    def rows_by_kind(self) -> Mapping[str, Sequence[Any]]:
+        """The wrong rows: their spatial indexes; and how far they are beyond the threshold."""
+        rows = self.row_defects
+        return {
+            "missing": rows.missing,
+            "changed": rows.changed,
+            "foreign": rows.foreign,
+            "duplicate": rows.duplicate,
+            "beyond": rows.beyond,
+        }
+
+
+class Count(NamedTuple):
+    """How many rows have a defect, None if rows are not counted; and how many pixels."""
+
+    rows: int | None
+    pixels: int
+
 
 @dataclass(frozen=True)
 class RangeFindings:
@@ -64,6 +84,8 @@ class AuditReport:
         pixels: Findings in the pixels that were checked.
         metadata: A line for each error in the metadata.
         candidates: Number of pixels that can have rows.
+        unreadable: A line for each file outside of the sample that cannot be read.
+        contradictions: Number of lines of `metadata` about pixels or numbers of rows.
         fraction: Fraction of the pixels that were to be checked.
         seed: Seed of this sample.
     """
@@ -75,25 +97,48 @@ class AuditReport:
     candidates: int
     fraction: float = 1.0
     seed: int = 0
+    unreadable: Sequence[str] = ()
+    contradictions: int = 0
+
+    @property
+    def verdict(self) -> str:
+        found = [kind for kind, number in self.counts.items() if number]
+        if any(KINDS[kind].is_unsafe for kind in found) or self.has_unchecked_contradictions:
+            return UNSAFE
+        return SAFE if found else CLEAN
 
     @property
     def is_clean(self) -> bool:
-        return not self.metadata and all(findings.is_clean for findings in self.pixels)
+        return self.verdict == CLEAN
+
+    @property
+    def has_unchecked_contradictions(self) -> bool:
+        """Whether metadata and files differ, and rows may be missing outside of the sample."""
+        return bool(self.contradictions) and len(self.pixels) < self.candidates
 
     @property
     def counts(self) -> dict[str, int]:
-        """The number of rows or pixels with each kind of defect."""
-        defects = [findings.row_defects for findings in self.pixels]
+        """The number of rows with each kind of defect; of pixels if rows are not counted."""
         return {
-            "missing": sum(len(rows.missing) for rows in defects),
-            "changed": sum(len(rows.changed) for rows in defects),
-            "foreign": sum(len(rows.foreign) for rows in defects),
-            "duplicate": sum(len(rows.duplicate) for rows in defects),
-            "beyond": sum(len(rows.beyond) for rows in defects),
-            "unsorted": sum(findings.is_unsorted for findings in self.pixels),
-            "schema": sum(bool(findings.schema) for findings in self.pixels),
-            "unreadable": sum(bool(findings.error) for findings in self.pixels),
-            "metadata": len(self.metadata),
+            kind: count.pixels if count.rows is None else count.rows
+            for kind, count in self.kinds.items()
+        }
+
+    @property
+    def kinds(self) -> dict[str, Count]:
+        """The number of rows and pixels with each kind of defect; of lines about metadata."""
+        rows = [findings.rows_by_kind for findings in self.pixels]
+        of_files: dict[str, Sequence[object]] = {
+            "unreadable": [*(p.error for p in self.pixels), *self.unreadable],
+            "columns": [findings.schema for findings in self.pixels],
+            "unsorted": [findings.is_unsorted for findings in self.pixels],
+            "metadata": self.metadata,
+        }
+        return {
+            kind: Count(None, sum(map(bool, of_files[kind])))
+            if kind in of_files
+            else Count(sum(len(of[kind]) for of in rows), sum(bool(of[kind]) for of in rows))
+            for kind in KINDS
         }
 
     @property
@@ -111,10 +156,10 @@ class AuditReport:
         )
 
     @property
-    def max_faulty_share(self) -> float:
-        """The upper limit of the share of faulty pixels, with 95 % confidence, by a clean sample.
+    def max_unsafe_share(self) -> float:
+        """The upper limit of the share of unsafe pixels, with 95 % confidence, by a safe sample.
 
-        This is the rule of three: if the share were larger than 3 / n, a sample of n would be clean
+        This is the rule of three: if the share were larger than 3 / n, a sample of n would be safe
         with a probability of less than exp(-3), 5 % (Hanley and Lippman-Hand 1983, JAMA 249, 1743).
         If all pixels were checked, it is 0.
         """

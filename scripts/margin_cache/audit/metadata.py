@@ -17,32 +17,29 @@ MAX_EXAMPLES = 3  # in a line
 _PIXEL_PATH = re.compile(r"Norder=(\d+)/Dir=\d+/Npix=(\d+)")
 
 
-def metadata_defects(
-    margin: AuditedCatalog, rows: Mapping[Pixel, int], threshold: float
-) -> list[str]:
-    """Return a line for each error in the margin's metadata.
+def metadata_defects(margin: AuditedCatalog, rows: Mapping[Pixel, int]) -> list[str]:
+    """Return a line for each contradiction between the margin's metadata and its files.
 
     Args:
         margin: The margin.
         rows: Number of rows of each listed pixel whose files could be read.
-        threshold: Arcsec, for which the margin is checked.
     """
     total = sum(rows.values())
     defects = []
     if margin.rows is not None and margin.rows != total:
         defects.append(f"total_rows is {margin.rows}, but the files have {total} rows")
-    if margin.threshold is not None and margin.threshold != threshold:
-        defects.append(f"margin_threshold is {margin.threshold:g}, not {threshold:g} arcsec")
     unlisted = set(_partitions_on_disk(margin)) - set(map(margin.path, margin.pixels))
     defects += _examples("files that the margin does not list", unlisted)
     return defects + _partition_info_defects(margin, rows) + _footer_defects(margin, rows)
 
 
 def description_defects(
-    primary: AuditedCatalog, margin: AuditedCatalog, columns: PrimaryColumns
+    primary: AuditedCatalog, margin: AuditedCatalog, columns: PrimaryColumns, threshold: float
 ) -> list[str]:
-    """Return a line for each error in what the margin's metadata say of its columns."""
+    """Return a line for each error in what the margin's metadata say of its rows and columns."""
     defects = []
+    if margin.threshold is not None and margin.threshold != threshold:
+        defects.append(f"margin_threshold is {margin.threshold:g}, not {threshold:g} arcsec")
     if margin.position_columns != primary.position_columns:
         defects.append(
             f"the coordinates are {' and '.join(margin.position_columns)} in the margin's "

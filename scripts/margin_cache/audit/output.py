@@ -1,7 +1,9 @@
-"""The files that an audit writes, and its summary in one line."""
+"""The files that an audit writes."""
 
 import csv
 from collections.abc import Mapping
+from datetime import UTC, datetime
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -9,15 +11,21 @@ import healpy
 import numpy as np
 import numpy.typing as npt
 
+from margin_cache import __version__
 from margin_cache.audit.findings import AuditReport, PixelFindings
 from margin_cache.audit.pixels import Pixel
+from margin_cache.audit.request import AuditRequest, request_id
+from margin_cache.audit.verdict import AUDIT_JSON, KINDS, UNSAFE
 from margin_cache.storage.files import atomic_path, write_json
+
+_PACKAGES = ("hats", "hipscat", "healpy", "numpy", "pandas", "pyarrow")
 
 MAP_ORDER = 7  # of the sky maps; rows of smaller pixels are added up, as a point shows more sky
 
 
-def write_audit(report: AuditReport, directory: Path) -> None:
-    """Write `audit.csv`, the sky maps and, last, `audit.json`, which names all wrong rows."""
+def write_audit(report: AuditReport, request: AuditRequest, directory: Path) -> dict[str, Any]:
+    """Write `audit.csv`, the sky maps and, last, `audit.json`; return the content of the last."""
+    (directory / AUDIT_JSON).unlink(missing_ok=True)
     lines = [_csv_line(findings) for findings in report.pixels]
     with atomic_path(directory / "audit.csv") as path, path.open("w", newline="") as file:
         writer = csv.DictWriter(file, lines[0])
@@ -27,83 +35,72 @@ def write_audit(report: AuditReport, directory: Path) -> None:
         rows = {(line["order"], line["pixel"]): line[kind] for line in lines}
         with atomic_path(directory / f"{kind}.png") as path:
             draw_sky_map(rows, f"{kind} rows of each pixel", path)
-    content = {
-        "verdict": "clean" if report.is_clean else "faulty",
+    content = _content(report, request)
+    write_json(directory / AUDIT_JSON, content)
+    return content
+
+
+def _content(report: AuditReport, request: AuditRequest) -> dict[str, Any]:
+    primary_state, margin_state = request.states
+    errors = [findings.error for findings in report.pixels if findings.error]
+    faulty = [_defects(findings) for findings in report.pixels if not findings.is_clean]
+    is_doubtful = report.has_unchecked_contradictions
+    return {
+        "verdict": report.verdict,
+        "margin": {"path": str(Path(request.margin).resolve()), "state": margin_state},
+        "catalog": {"path": str(Path(request.primary).resolve()), "state": primary_state},
         "threshold": report.threshold,
         "cell_order": report.cell_order,
-        "counts": report.counts,
-        "undecided": report.undecided,
-        "missing_outside_partitions": report.missing_outside,
+        "time": datetime.now(UTC).isoformat(timespec="seconds"),
+        "versions": {"margin_cache": __version__, **{name: version(name) for name in _PACKAGES}},
+        "request": request_id(request),
+        "pixels": {"checked": len(report.pixels), "all": report.candidates},
         "sample": {
             "fraction": report.fraction,
             "seed": report.seed,
-            "pixels": len(report.pixels),
-            "of": report.candidates,
-            "faulty_share_below": report.max_faulty_share if report.is_clean else None,
+            "unsafe_share_below": None if report.verdict == UNSAFE else report.max_unsafe_share,
         },
+        "kinds": {
+            kind: {
+                **count._asdict(),
+                "unsafe": KINDS[kind].is_unsafe or (kind == "metadata" and is_doubtful),
+            }
+            for kind, count in report.kinds.items()
+        },
+        "undecided": report.undecided,
+        "missing_outside_partitions": report.missing_outside,
         "metadata": report.metadata,
-        "pixels": [_defects(findings) for findings in report.pixels if not findings.is_clean],
+        "unreadable": [*errors, *report.unreadable],
+        "faulty_pixels": faulty,
     }
-    write_json(directory / "audit.json", content)
-
-
-def summary(report: AuditReport) -> str:
-    """Return the result of an audit in one line."""
-    defects = ", ".join(f"{number} {kind}" for kind, number in report.counts.items() if number)
-    parts = [defects or "nothing wrong"]
-    if report.fraction < 1:
-        parts.append(
-            f"in a sample of {len(report.pixels)} of {report.candidates} pixels (seed "
-            f"{report.seed})"
-        )
-    if report.max_faulty_share and report.is_clean:
-        parts.append(
-            f"with 95 % confidence, less than {report.max_faulty_share:.2g} of the pixels are "
-            "faulty (rule of three)"
-        )
-    if report.missing_outside:
-        parts.append(
-            f"{report.missing_outside} of the missing rows belong to pixels outside the partitions"
-        )
-    if report.undecided:
-        parts.append(f"{report.undecided} rows are too near to the threshold to be judged")
-    return "; ".join(parts)
 
 
 def _csv_line(findings: PixelFindings) -> dict[str, Any]:
     order, number = findings.pixel
-    rows = findings.row_defects
     return {
         "order": order,
         "pixel": number,
         "is_partition": int(findings.is_partition),
         "is_listed": int(findings.is_listed),
         "rows": findings.rows,
-        "missing": len(rows.missing),
-        "changed": len(rows.changed),
-        "foreign": len(rows.foreign),
-        "duplicate": len(rows.duplicate),
-        "beyond": len(rows.beyond),
-        "undecided": rows.undecided,
+        **{kind: len(rows) for kind, rows in findings.rows_by_kind.items()},
+        "undecided": findings.row_defects.undecided,
         "unsorted": int(findings.is_unsorted),
-        "schema": "; ".join(findings.schema),
+        "columns": "; ".join(findings.schema),
         "error": findings.error,
     }
 
 
 def _defects(findings: PixelFindings) -> dict[str, Any]:
     order, number = findings.pixel
-    rows = findings.row_defects
+    rows = findings.rows_by_kind
     return {
         "order": order,
         "pixel": number,
-        "missing": rows.missing,
-        "changed": rows.changed,
-        "foreign": rows.foreign,
-        "duplicate": rows.duplicate,
-        "beyond": [{"index": index, "beyond": round(arcsec, 6)} for index, arcsec in rows.beyond],
+        **rows,
+        "beyond": [{"index": index, "arcsec": round(far, 6)} for index, far in rows["beyond"]],
         "unsorted": findings.is_unsorted,
-        "schema": findings.schema,
+        "columns": findings.schema,
         "error": findings.error,
     }
 

@@ -2,17 +2,17 @@
 
 import hashlib
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from margin_cache.audit.pixels import SKY_END, Pixel, SkyRange
+from margin_cache.audit.verdict import AUDIT_JSON, read_audit, state_of
 from margin_cache.errors import MarginCacheError
 from margin_cache.storage.files import write_text
 from margin_cache.storage.urls import is_url
 
-OUTPUT_FILES = ("audit.csv", "missing.png", "beyond.png", "audit.json")
+OUTPUT_FILES = ("audit.csv", "missing.png", "beyond.png", AUDIT_JSON)
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,7 @@ class AuditRequest:
         cell_order: Order of the cells of a coarse margin; None if its metadata decide.
         fraction: Fraction of the pixels that are checked.
         seed: Seed of this sample.
-        state: State of both catalogs when the audit began (`catalogs_state`).
+        states: State of the primary and of the margin when the audit began.
         sky_ranges: What each job checks; together they are the whole sky.
         is_coarse: Whether the margin may have all rows of cells; None if its metadata decide.
         only_pixels: Pixels that the primary is restricted to; None if the margin's metadata decide.
@@ -38,7 +38,7 @@ class AuditRequest:
     cell_order: int | None = None
     fraction: float = 1.0
     seed: int = 0
-    state: str = ""
+    states: tuple[str, str] = ("", "")
     sky_ranges: tuple[SkyRange, ...] = (SkyRange("all", 0, SKY_END),)
     is_coarse: bool | None = None
     only_pixels: tuple[Pixel, ...] | None = None
@@ -75,54 +75,24 @@ def load_request(path: Path) -> AuditRequest:
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
         ranges = tuple(SkyRange(**sky_range) for sky_range in values["sky_ranges"])
-        only_pixels = values["only_pixels"]
+        states, only_pixels = tuple(values["states"]), values["only_pixels"]
         if only_pixels is not None:
             only_pixels = tuple((order, number) for order, number in only_pixels)
-        return AuditRequest(**{**values, "sky_ranges": ranges, "only_pixels": only_pixels})
+        changed = {"states": states, "sky_ranges": ranges, "only_pixels": only_pixels}
+        return AuditRequest(**{**values, **changed})
     except (OSError, ValueError, TypeError, KeyError) as error:
         raise MarginCacheError(
             f"{path}: cannot be read ({error}). Delete it, and start the audit again."
         ) from None
 
 
-def catalogs_state(primary: str, margin: str) -> str:
-    """Return a digest of the names, sizes and times of all files of a primary and a margin.
+def catalogs_states(primary: str, margin: str) -> tuple[str, str]:
+    """Return the states of a primary and a margin.
 
     Raises:
         MarginCacheError: A directory cannot be read.
     """
-    return directory_state(Path(primary)) + directory_state(Path(margin))
-
-
-def directory_state(directory: Path) -> str:
-    """Return a digest of the names, sizes and times of all files below a directory.
-
-    Raises:
-        MarginCacheError: It cannot be read.
-    """
-    digest = hashlib.blake2b(digest_size=16)
-    pending, visited = [directory], set()
-    try:
-        while pending:
-            path = pending.pop()
-            status = path.stat()
-            if (status.st_dev, status.st_ino) in visited:  # links can lead in circles
-                continue
-            visited.add((status.st_dev, status.st_ino))
-            with os.scandir(path) as entries:
-                for entry in sorted(entries, key=lambda entry: entry.name):
-                    if entry.is_dir():
-                        pending.append(Path(entry.path))
-                        continue
-                    status = entry.stat(follow_symlinks=Path(entry.path).exists())
-                    line = f"{entry.path}/{status.st_size}/{status.st_mtime_ns}\n"
-                    digest.update(os.fsencode(line))
-    except OSError as error:
-        raise MarginCacheError(
-            f"{error.filename or directory}: cannot be read ({error.strerror or error}). "
-            "Give the directory of a catalog."
-        ) from None
-    return digest.hexdigest()
+    return state_of(Path(primary)), state_of(Path(margin))
 
 
 def check_unchanged(request: AuditRequest) -> None:
@@ -131,7 +101,7 @@ def check_unchanged(request: AuditRequest) -> None:
     Raises:
         MarginCacheError: One of them has changed.
     """
-    if request.state != catalogs_state(request.primary, request.margin):
+    if request.states != catalogs_states(request.primary, request.margin):
         raise MarginCacheError(
             f"{request.margin}: the margin or its primary changed during the audit. "
             "Start the audit again."
@@ -158,6 +128,14 @@ def check_output_dir(directory: Path) -> None:
             f"{directory}: contains {others[0]}, which is not a file of an audit. Move it, or "
             "choose another output directory."
         )
+
+
+def remove_other_verdict(request: AuditRequest) -> None:
+    """Remove the verdict of an audit with other options, or of other states of the catalogs."""
+    directory = Path(request.output_dir)
+    audit = read_audit(directory)
+    if audit is None or audit["request"] != request_id(request):
+        (directory / AUDIT_JSON).unlink(missing_ok=True)
 
 
 def check_local(paths: Mapping[str, str]) -> None:

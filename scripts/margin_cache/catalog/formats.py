@@ -157,6 +157,42 @@ def is_catalog(path: Path) -> bool:
     return any((path / name).exists() for name in names)
 
 
+def find_margin(key: str, location: str, catalog: str) -> str:
+    """Return the directory, or the URL, of the margin that a user means.
+
+    Args:
+        key: key of the configuration, for messages.
+        location: directory of a margin, or of a collection with a default margin; or the name of a
+            margin of the collection ``catalog``.
+        catalog: the path of a catalog or a collection.
+
+    Raises:
+        MarginCacheError: it is not a margin. At a URL, that is not checked.
+    """
+    collection = Path(catalog)
+    if not Path(location).is_dir() and (collection / COLLECTION_PROPERTIES).exists():
+        location = hats.margin_of(collection, location) or location
+    if Path(location, COLLECTION_PROPERTIES).exists():
+        default = hats.margin_of(Path(location))
+        if default is None:
+            raise MarginCacheError(
+                f"{key}: {location} is a collection without a default margin. Give the directory "
+                "of one of its margins."
+            )
+        location = default
+    path = Path(location)
+    if is_url(location):
+        return location
+    if not path.is_dir():
+        raise MarginCacheError(f"{key}: {path} is not a directory. Give the margin to check.")
+    if not is_margin(path):
+        kind = "a catalog" if is_catalog(path) else "a directory"
+        raise MarginCacheError(
+            f"{key}: {path} is {kind}, but not a margin by its metadata. Give the margin to check."
+        )
+    return location
+
+
 def is_margin(path: Path) -> bool:
     """Return whether a directory is a margin, of either format, by its own description."""
     return any(catalog_format.is_margin(path) for catalog_format in _FORMATS.values())

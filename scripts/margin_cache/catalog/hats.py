@@ -82,6 +82,18 @@ def _location_of(member: str, collection: str) -> str:
     return path if is_url(path) else str(Path(collection, path))
 
 
+def margin_of(collection: Path, name: str = "") -> str | None:
+    """Return the directory or URL of a margin of a collection, by its name or the default one.
+
+    None if the collection has no default margin, or does not list the name.
+    """
+    values = read_properties(collection / COLLECTION_PROPERTIES)
+    name = name or values.get(HatsKey.DEFAULT_MARGIN, "")
+    members = _margins(values)
+    names = {Path(member).name: member for member in members} | {name: name for name in members}
+    return _location_of(names[name], str(collection)) if name in names else None
+
+
 def read_info(path: str) -> CatalogInfo:
     where = f"input_catalog_path: {path}"
     source = _info_file(path)

@@ -226,8 +226,10 @@ class MarginSettings:
 
     audit_catalog_path: Annotated[str, Key(Table.AUDIT)] = ""
     """Directory of the margin that `snakemake audit` checks against `input_catalog_path`, made by
-    any tool. Empty: the margin that this configuration makes. The result is written into
-    `output_path/NAME_audit`."""
+    any tool; or of a HATS collection, whose default margin is checked; or the name of a margin of
+    the collection `input_catalog_path`. Empty: the margin that this configuration makes. The result
+    is written into `output_path/NAME_audit`, or, if the margin is not in `output_path`, into
+    `output_path/NAME-DIGEST_audit` with a digest of its parent directory."""
 
     audit_threshold: Annotated[float, Limits(ge=0, le=36000), Key(Table.AUDIT)] = 0.0
     """Distance in arcsec within which the margin must have all rows. 0: the threshold in its own
@@ -285,6 +287,10 @@ class RunSettings:
         default_factory=dict
     )
     """The mail server, by its own keys."""
+
+    audit_strict: Annotated[bool, Key(Table.AUDIT)] = False
+    """Whether `snakemake audit` also fails, with exit code 1, for a margin that is safe but not
+    clean: with rows beyond the threshold, unsorted files or wrong metadata."""
 
     progress_bar: Annotated[bool, Key(Table.HOW)] = True
     """Whether bars show how many partitions and pixels are done, instead of Snakemake's lines about

@@ -195,6 +195,12 @@ def _with_primary_table(settings: MarginSettings) -> MarginSettings:
     return replace(settings, input_catalog_path=primary)
 
 
+def without_audit(settings: MarginSettings) -> MarginSettings:
+    """Return the settings of a margin with the defaults of the keys of audits."""
+    defaults = MarginSettings()
+    return replace(settings, **{key: getattr(defaults, key) for key in _SETTINGS_OF_AUDITS})
+
+
 def name_margins(all_settings: Iterable[MarginSettings]) -> list[NamedMargin]:
     """Read the descriptions of the catalogs, and return the margins of a run with their names.
 

@@ -160,7 +160,7 @@ class MarginFiles(PlanFiles):
     @property
     def audit_file(self) -> Path:
         """The findings of an audit of the margin."""
-        return audit_dir(self.pages_dir, self.output_dir.name) / "audit.json"
+        return audit_results_dir(self.pages_dir, self.output_dir) / "audit.json"
 
     @property
     def staging_dir(self) -> Path:
@@ -224,13 +224,27 @@ def intermediate_dir(tmp_dir: str, name: str, output_path: str | None = None) ->
     directory = Path(tmp_dir or "intermediate") / name
     if output_path is None:
         return directory
-    parent = os.fsencode(Path(output_path).absolute())
-    return directory.with_name(f"{name}-{hashlib.blake2b(parent, digest_size=4).hexdigest()}")
+    return directory.with_name(_with_digest_of(Path(output_path).absolute(), name))
+
+
+def _with_digest_of(parent: Path, name: str) -> str:
+    return f"{name}-{hashlib.blake2b(os.fsencode(parent), digest_size=4).hexdigest()}"
 
 
 def audit_dir(parent: Path, name: str) -> Path:
-    """Return the directory of the audit of a margin, for its results or its intermediate files."""
+    """Return the directory of the intermediate files of the audits of margins of a name."""
     return parent / f"{name}_audit"
+
+
+def audit_results_dir(parent: Path, margin: Path) -> Path:
+    """Return the directory of the results of an audit.
+
+    Margins of one name in different places have different ones.
+    """
+    margin, name = margin.resolve(), margin.resolve().name
+    if margin.parent == parent.resolve():
+        return parent / f"{name}_audit"
+    return parent / f"{_with_digest_of(margin.parent, name)}_audit"
 
 
 def audit_request(directory: str) -> Path:

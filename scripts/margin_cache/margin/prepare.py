@@ -56,7 +56,7 @@ def prepare_margins(
     sources = find_sources(all_settings, config_files)
     refresh_catalog_listings(all_settings)
     margins = name_margins(all_settings)
-    _check_directories(margins)
+    check_directories(margins)
     check_output_urls(margins)
     refresh_output_listings(margins)
     return _with_defaults(
@@ -80,32 +80,41 @@ def _with_defaults(margins: Iterable[Margin]) -> list[Margin]:
     return checked
 
 
-def _check_directories(margins: list[NamedMargin]) -> None:
-    """Check that output and intermediate directories overlap with no catalog and no other one."""
+def check_directories(margins: Iterable[NamedMargin]) -> None:
+    """Check that output and intermediate directories overlap with no catalog and no other one.
+
+    Settings that name a margin to audit may serve for that only: the output directory of the
+    margin that they describe is not checked.
+    """
+    margins = list(margins)
     # Directories that are taken, and what they are.
     owners = {Path(margin.info.path).resolve(): "the input catalog" for margin in margins}
     for _, settings, name, directory in margins:
-        output_dir = Path(listing_dir_of(settings) or settings.output_path) / name
-        if output_dir.is_symlink():
-            raise MarginCacheError(
-                f"output_path: {output_dir} is a link. Give the directory itself."
-            )
-        path = output_dir.resolve()
-        if owners.get(path) == f"the margin of {name}":
-            raise MarginCacheError(
-                f"output_artifact_name: two margins have the name {name} in "
-                f"{settings.output_path}. Give each its own name or output_path."
-            )
-        _check_directory("output_path", path, owners)
-        if path.is_mount():
-            raise MarginCacheError(
-                f"output_path: {path} is a mount point, which cannot be replaced. Give a directory "
-                "in it, or choose another output_artifact_name."
-            )
-        owners[path] = f"the margin of {name}"
+        if not settings.audit_catalog_path:
+            path = _check_output_dir(settings, name, owners)
+            owners[path] = f"the margin of {name}"
         path = directory.resolve()
         _check_directory("tmp_dir", path, owners)
         owners[path] = f"the tmp_dir of {name}"
+
+
+def _check_output_dir(settings: MarginSettings, name: str, owners: Mapping[Path, str]) -> Path:
+    output_dir = Path(listing_dir_of(settings) or settings.output_path) / name
+    if output_dir.is_symlink():
+        raise MarginCacheError(f"output_path: {output_dir} is a link. Give the directory itself.")
+    path = output_dir.resolve()
+    if owners.get(path) == f"the margin of {name}":
+        raise MarginCacheError(
+            f"output_artifact_name: two margins have the name {name} in {settings.output_path}. "
+            "Give each its own name or output_path."
+        )
+    _check_directory("output_path", path, owners)
+    if path.is_mount():
+        raise MarginCacheError(
+            f"output_path: {path} is a mount point, which cannot be replaced. Give a directory "
+            "in it, or choose another output_artifact_name."
+        )
+    return path
 
 
 def _check_directory(key: str, path: Path, owners: Mapping[Path, str]) -> None:

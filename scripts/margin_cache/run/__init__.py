@@ -9,6 +9,7 @@ The three functions below are the handlers. Another workflow that uses this one 
 them in its own, since Snakemake does not run those of a module.
 """
 
+import sys
 from collections.abc import Iterable
 
 # The functions import what they need: scripts use single modules of this package.
@@ -23,12 +24,16 @@ def on_start() -> None:
 
 
 def on_success(logs: Iterable[str]) -> None:
-    """Print what was made, and send the mail."""
+    """Print what was made and what audits have found, and send the mail.
+
+    Ends the process with exit code 1 if a margin has not passed its audit: no job has failed then.
+    """
     from margin_cache.run.session import sessions
     from margin_cache.run.summary import succeeded
 
-    for session in sessions:
-        succeeded(session, list(logs))
+    logs = list(logs)
+    if not all([succeeded(session, logs) for session in sessions]):
+        sys.exit(1)
 
 
 def on_error(logs: Iterable[str]) -> None:

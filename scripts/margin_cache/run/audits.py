@@ -9,12 +9,16 @@ from typing import TYPE_CHECKING, Any
 from margin_cache.audit.pixels import cut_sky
 from margin_cache.audit.request import (
     AuditRequest,
-    catalogs_state,
+    catalogs_states,
     check_local,
     check_output_dir,
+    remove_other_verdict,
     request_id,
     save_request,
 )
+from margin_cache.audit.verdict import describe, is_passed, read_audit
+from margin_cache.catalog.formats import find_margin, is_margin
+from margin_cache.config.model import MarginSettings
 from margin_cache.errors import MarginCacheError
 from margin_cache.margin import paths
 from margin_cache.margin.model import Margin
@@ -23,6 +27,7 @@ from margin_cache.planning.model import describe_job
 from margin_cache.planning.resources import Request, audit_pixels_request, audit_request
 from margin_cache.progress.work import MarginWork, Stage, audit_amounts
 from margin_cache.storage.files import size_text
+from margin_cache.storage.urls import is_url
 
 if TYPE_CHECKING:
     from margin_cache.run.session import Session
@@ -44,8 +49,8 @@ class Audits:
             MarginCacheError: a margin is not there, is at a URL, or two audits have one output.
         """
         requests: dict[str, tuple[AuditRequest, Margin]] = {}
-        for margin in self._session.margins.values():
-            request = _request(margin)
+        for settings, margin in self._session.audited:
+            request = _request(settings, margin)
             if request.output_dir in [other.output_dir for other, _ in requests.values()]:
                 raise MarginCacheError(
                     f"output_path: two audits would be written into {request.output_dir}; give "
@@ -77,8 +82,9 @@ class Audits:
             is_sample = request.fraction < 1
             sample = f", a sample of {request.fraction:g} of the pixels" if is_sample else ""
             print(
-                f"auditing {request.margin} against {request.primary}: {len(sizes)} partitions of "
-                f"{size_text(int(sizes.sum()))} in {len(request.sky_ranges)} jobs{sample}",
+                f"auditing {request.margin} against {request.primary}{sample}\n"
+                f"  {len(sizes)} partitions of {size_text(int(sizes.sum()))}; jobs: "
+                f"{len(request.sky_ranges)}",
                 file=sys.stderr,
             )
             self._session.do_before_jobs(partial(_start, request, directory), margin)
@@ -117,6 +123,23 @@ class Audits:
     def _audit_request(self, wildcards: Any, input: Any) -> Request:
         return audit_request(sum(Path(file).stat().st_size for file in input))
 
+    def verdicts(self) -> list[tuple[str, bool]]:
+        """Return the verdict of each finished audit of this run, and whether the margin passed."""
+        verdicts = []
+        for directory, (request, _) in self.requests().items() if self.wanted else ():
+            output_dir = Path(request.output_dir)
+            audit = read_audit(output_dir)
+            if audit and audit["request"] == Path(directory).name:
+                is_strict = self._session.audit_is_strict
+                verdicts.append((describe(audit, output_dir), is_passed(audit, is_strict)))
+        return verdicts
+
+    def exit_options(self, wildcards: Any) -> str:
+        """Return options of the last job: where nothing calls the handlers, it has to fail."""
+        if not self._session.is_module and not self._session.skips_handlers:
+            return ""
+        return "--fail --strict" if self._session.audit_is_strict else "--fail"
+
     def works(self) -> dict[str, MarginWork]:
         """Return the work of each audit of this run."""
         works = {}
@@ -139,29 +162,39 @@ class Audits:
 
 def _start(request: AuditRequest, directory: str) -> None:
     check_output_dir(Path(request.output_dir))
+    remove_other_verdict(request)
     save_request(request, paths.audit_request(directory))
 
 
-def _request(margin: Margin) -> AuditRequest:
-    settings, parameters = margin.settings, margin.plan.parameters
-    keys = ("input_catalog_path", "audit_catalog_path", "output_path")
-    check_local({key: getattr(settings, key) for key in keys})
-    audited = Path(settings.audit_catalog_path or margin.files.output_dir)
-    if not audited.is_dir():
-        hint = "make it first, or " if not settings.audit_catalog_path else ""
-        raise MarginCacheError(
-            f"audit_catalog_path: {audited} is not a directory; {hint}give the margin to check"
+def _request(settings: MarginSettings, margin: Margin) -> AuditRequest:
+    parameters = margin.plan.parameters
+    if settings.audit_catalog_path:
+        audited = find_margin(
+            "audit_catalog_path", settings.audit_catalog_path, settings.input_catalog_path
         )
-    name = audited.resolve().name
+    else:
+        audited = margin.files.location
+        if not (is_url(audited) or is_margin(Path(audited))):
+            raise MarginCacheError(
+                f"audit_catalog_path: the margin of this configuration, {audited}, does not "
+                "exist. Make it first, or give the margin to check."
+            )
+    check_local(
+        {
+            "input_catalog_path": settings.input_catalog_path,
+            "audit_catalog_path": audited,
+            "output_path": settings.output_path,
+        }
+    )
     return AuditRequest(
         primary=parameters.catalog.path,
-        margin=str(audited),
-        output_dir=str(paths.audit_dir(Path(settings.output_path), name)),
+        margin=audited,
+        output_dir=str(paths.audit_results_dir(Path(settings.output_path), Path(audited))),
         threshold=settings.audit_threshold or None,
         cell_order=None if settings.margin_order < 0 else settings.margin_order,
         is_coarse=None if settings.fine_filtering else True,
         fraction=settings.audit_fraction,
         seed=settings.audit_seed,
-        state=catalogs_state(parameters.catalog.path, str(audited)),
+        states=catalogs_states(parameters.catalog.path, audited),
         sky_ranges=cut_sky(*audit_jobs(margin.plan, settings.audit_fraction)),
     )

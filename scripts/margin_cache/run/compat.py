@@ -50,6 +50,12 @@ def config_files(workflow: Any) -> list[Path]:
     return [file for file in own if file not in given] + given
 
 
+def skips_handlers(workflow: Any) -> bool:
+    """Return whether `onsuccess` is not called (`--no-hooks`); known when jobs run."""
+    settings = getattr(workflow, "execution_settings", None)
+    return bool(getattr(settings, "no_hooks", "--no-hooks" in sys.argv))
+
+
 def uses_conda(workflow: Any) -> bool:
     """Return whether jobs run in the conda environments of their rules."""
     settings = getattr(workflow, "deployment_settings", None)

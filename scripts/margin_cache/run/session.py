@@ -17,14 +17,14 @@ from margin_cache.config.command_line import (
     check_command,
     check_working_directory,
 )
-from margin_cache.config.model import MailSettings
+from margin_cache.config.model import MailSettings, MarginSettings
 from margin_cache.config.validation import mail_settings, run_settings, settings_of_margins
 from margin_cache.errors import MarginCacheError
 from margin_cache.margin.disk_space import check_disk_space, disk_space, forecast_margin
 from margin_cache.margin.existing_output import check_output, has_leftovers, is_complete
-from margin_cache.margin.model import Margin, load_margins
+from margin_cache.margin.model import Margin, NamedMargin, load_margins, without_audit
 from margin_cache.margin.paths import PROVENANCE
-from margin_cache.margin.prepare import prepare_margins
+from margin_cache.margin.prepare import check_directories, prepare_margins
 from margin_cache.margin.receipts import missing_receipts
 from margin_cache.notification.messages import margin_status, nothing_to_do, stopped
 from margin_cache.notification.smtp import Login, take_login
@@ -73,27 +73,27 @@ class Session:
         self.is_module = is_module
         self.mail: MailSettings | None = None
         self.login: Login | None = None
+        self.audit_is_strict = False
         if self.is_main:
             self._read_run_settings(config)
-        self.margins = self._find_margins(config)
+        self.audited: list[tuple[MarginSettings, Margin]] = []
+        self.margins = self._find_margins(settings_of_margins(config))
         self._incomplete = [
             plan_dir
             for plan_dir, margin in self.margins.items()
             if not is_complete(margin) or has_leftovers(margin)
         ]
-        if self.is_main:
-            for margin in map(self.margins.__getitem__, self._incomplete):
-                if not _is_audited(margin):
-                    check_output(margin)
         self.audits: Audits | None = None
         self.jobs = RunningJobs()
         self.has_started = False
         self.before_jobs: list[Callable[[], None]] = []
         self.margins_read: list[Margin] = []
         self._in_dag: set[str] = set()
+        self._is_announced = False
 
     def _read_run_settings(self, config: Mapping[str, Any]) -> None:
-        self.wants_progress_bar = run_settings(config).progress_bar
+        run = run_settings(config)
+        self.wants_progress_bar, self.audit_is_strict = run.progress_bar, run.audit_strict
         self.mail = mail_settings(config)
         if self.is_module:
             return
@@ -104,12 +104,22 @@ class Session:
         self.login = take_login(os.environ)
         compat.skip_garbage()
 
-    def _find_margins(self, config: Mapping[str, Any]) -> dict[str, Margin]:
-        settings = settings_of_margins(config)
+    def _find_margins(self, all_settings: list[MarginSettings]) -> dict[str, Margin]:
+        different: list[MarginSettings] = []
+        numbers = []
+        for settings in all_settings:
+            # Audits of several margins of one catalog would all make the same margin.
+            known = list(map(without_audit, different))
+            if settings.audit_catalog_path and without_audit(settings) in known:
+                numbers.append(known.index(without_audit(settings)))
+            else:
+                numbers.append(len(different))
+                different.append(settings)
         if self.is_main:
-            margins = prepare_margins(settings, compat.config_files(self._workflow))
+            margins = prepare_margins(different, compat.config_files(self._workflow))
+            self.audited = list(zip(all_settings, map(margins.__getitem__, numbers), strict=True))
         else:
-            margins = load_margins(settings)
+            margins = load_margins(different)
         return {str(margin.files.plan_dir): margin for margin in margins}
 
     # What the rules ask for. Snakemake calls these with the wildcards of a job.
@@ -255,14 +265,21 @@ class Session:
         is_described = self.only_describes and self.margins[plan_dir].done_file.exists()
         return self.is_pending(plan_dir) or is_described
 
+    def margins_of_run(self) -> list[str]:
+        """Return the plan directories of the margins that this run is about."""
+        return list(self.margins) if self._is_announced else self.margins_in_dag()
+
     @cache  # noqa: B019
     def announce(self) -> None:
         """Print once which margins are made and what that takes, and which are complete.
 
-        Ends the process with one line if a disk is too small.
+        Ends the process with one line if an output directory is unfit, or a disk too small.
         """
         if not self.is_main or self.only_describes:
             return
+        self._is_announced = True
+        with self.errors_in_one_line():
+            self._check_outputs()
         for plan_dir, margin in self.margins.items():
             if not self.is_pending(plan_dir):
                 print(nothing_to_do(margin_status(margin)), file=sys.stderr)
@@ -275,6 +292,22 @@ class Session:
             print(describe_plan(pending), file=sys.stderr)
             with self.errors_in_one_line():
                 check_disk_space(disk_space(pending))
+
+    def _check_outputs(self) -> None:
+        if any(settings.audit_catalog_path for settings, _ in self.audited):
+            check_directories(
+                [
+                    NamedMargin(
+                        margin.plan.parameters.catalog,
+                        without_audit(margin.settings),
+                        margin.name,
+                        margin.intermediate_dir,
+                    )
+                    for margin in self.margins.values()
+                ]
+            )
+        for plan_dir in self._incomplete:
+            check_output(self.margins[plan_dir])
 
     def start(self) -> None:
         """Prepare and watch the jobs of this run, once, before the first of them.
@@ -321,6 +354,13 @@ class Session:
         self.margins_read.append(margin)
         self._start_as_module()
 
+    @property
+    def skips_handlers(self) -> bool:
+        return compat.skips_handlers(self._workflow)
+
+    def audit_verdicts(self) -> list[tuple[str, bool]]:
+        return self.audits.verdicts() if self.audits is not None else []
+
     def audit_works(self) -> dict[str, MarginWork]:
         return self.audits.works() if self.audits is not None else {}
 
@@ -348,12 +388,6 @@ def resource_function(
         return int(getattr(request(wildcards, input).at(attempt), resource))
 
     return value
-
-
-def _is_audited(margin: Margin) -> bool:
-    """Return whether an audit is about the directory in which a margin would be made."""
-    path = margin.settings.audit_catalog_path
-    return bool(path) and Path(path).resolve() == margin.files.output_dir.resolve()
 
 
 def open_session(workflow: Any, config: Mapping[str, Any], base: Path, is_module: bool) -> Session:

@@ -28,23 +28,27 @@ if TYPE_CHECKING:
 
 def _statuses(session: "Session") -> list[MarginStatus]:
     return [
-        margin_status(margin, session.is_pending(plan_dir))
-        for plan_dir, margin in session.margins.items()
+        margin_status(session.margins[plan_dir], session.is_pending(plan_dir))
+        for plan_dir in session.margins_of_run()
     ]
 
 
-def succeeded(session: "Session", logs: list[str]) -> None:
-    """Print where the margins are, what audits have found, and where reports are."""
-    statuses = _statuses(session)
+def succeeded(session: "Session", logs: list[str]) -> bool:
+    """Print where the margins are, what audits have found, and where reports are.
+
+    Returns:
+        whether all audited margins have passed.
+    """
+    statuses, verdicts = _statuses(session), session.audit_verdicts()
     made = [status for status in statuses if not status.was_complete]
     lines = finished_margins(made).splitlines()
     for job in session.jobs.events.finished:
         if job.rule.endswith("draw_report"):
             lines.append(f"report: {job.output[0]}")
-        elif job.rule.endswith("audit"):
-            text = Path(job.logs[0]).read_text(encoding="utf-8")
-            lines += [line for line in text.splitlines() if line.startswith("audit: ")]
-    _end(session, lines, lambda: success_message(statuses, _details(session, logs)))
+    audits = [text for text, _ in verdicts]
+    details = "\n\n".join([*audits, _details(session, logs)])
+    _end(session, [*lines, *audits], lambda: success_message(statuses, details))
+    return all(is_passed for _, is_passed in verdicts)
 
 
 def failed(session: "Session", logs: list[str]) -> None:
@@ -56,7 +60,8 @@ def failed(session: "Session", logs: list[str]) -> None:
         jobs, stopped_by = [Job("submitted to SLURM", message=running.unschedulable)], ""
     has_directory = any(word.startswith(("-d", "--directory")) for word in sys.orig_argv)
     command = resume_command(sys.orig_argv, None if has_directory else Path.cwd())
-    lines = [running.unschedulable or failure_summary(logs, jobs, stopped_by)]
+    lines = [text for text, _ in session.audit_verdicts()]
+    lines.append(running.unschedulable or failure_summary(logs, jobs, stopped_by))
     _end(
         session,
         lines,

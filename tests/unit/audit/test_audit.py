@@ -365,7 +365,7 @@ def test_columns_of_other_types_are_found_and_values_are_not_compared(
     report = audit(site / "sky", margin)
     schemas = sorted(line for result in report.pixels for line in result.schema)
     assert schemas == ["column mag is double, not float", "no column mag"]
-    assert {kind: number for kind, number in report.counts.items() if number} == {"schema": 2}
+    assert {kind: number for kind, number in report.counts.items() if number} == {"columns": 2}
 
 
 def test_a_margin_without_the_index_is_unreadable(site: Path, margin: Path) -> None:
@@ -407,7 +407,8 @@ def test_a_sample_has_the_defects_of_its_pixels_and_all_metadata(site: Path, mar
     others = [file for file in files_of(margin) if pixel_of(file) not in sample_of(sample)]
     others[0].write_bytes(b"PAR1")
     broken = audit(site / "sky", margin, fraction=0.5, seed=3)
-    assert any(str(others[0]) in line for line in broken.metadata)
+    assert any(str(others[0]) in line for line in broken.unreadable)
+    assert broken.verdict == "unsafe"
     with pytest.raises(MarginCacheError, match=r"audit_fraction: none of .* is in the sample"):
         audit(site / "sky", margin, fraction=1e-9)
 

@@ -18,7 +18,7 @@ FAULTY = PixelFindings(
     False,
     False,
     2,
-    RowDefects([2**63 + 1], [2], [5], [1], [(7, 0.1)], 3),
+    RowDefects([2**63 + 1], [2, 2], [5], [1], [(7, 0.1), (8, 2.0)], 3),
     True,
     ["no a"],
     "gone",
@@ -30,7 +30,7 @@ def test_findings_are_saved_loaded_and_combined(tmp_path: Path) -> None:
     save_findings(RangeFindings(2, [CLEAN]), tmp_path / "2.json")
     paths = [tmp_path / "1.json", tmp_path / "2.json"]
     assert load_findings(paths) == RangeFindings(7, [CLEAN, FAULTY, CLEAN])
-    assert load_findings(paths).pixels[1].row_defects.beyond == [(7, 0.1)]
+    assert load_findings(paths).pixels[1].row_defects.beyond == [(7, 0.1), (8, 2.0)]
 
 
 @pytest.mark.parametrize("text", ["", "{}", '{"candidates": 1, "pixels": [{"pixel": [1, 2]}]}'])
@@ -41,30 +41,57 @@ def test_a_damaged_file_is_an_error(text: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("change", "is_clean"),
+    ("change", "verdict"),
     [
-        ({}, True),
-        ({"is_unsorted": True}, False),
-        ({"schema": ["no column a"]}, False),
-        ({"error": "gone"}, False),
-        ({"row_defects": RowDefects([1], [], [], [], [])}, False),
-        ({"row_defects": RowDefects([], [], [], [], [(1, 2.0)])}, False),
-        ({"row_defects": RowDefects([], [], [1], [], [])}, False),
-        ({"row_defects": RowDefects([], [], [], [1], [])}, False),
-        ({"row_defects": RowDefects([], [], [], [], [], 4)}, True),
+        ({}, "clean"),
+        ({"is_unsorted": True}, "safe"),
+        ({"schema": ["no column a"]}, "unsafe"),
+        ({"error": "gone"}, "unsafe"),
+        ({"row_defects": RowDefects([1], [], [], [], [])}, "unsafe"),
+        ({"row_defects": RowDefects([], [1], [], [], [])}, "unsafe"),
+        ({"row_defects": RowDefects([], [], [1], [], [])}, "unsafe"),
+        ({"row_defects": RowDefects([], [], [], [1], [])}, "unsafe"),
+        ({"row_defects": RowDefects([], [], [], [], [(1, 2.0)])}, "safe"),
+        ({"row_defects": RowDefects([], [], [], [], [], 4)}, "clean"),
     ],
 )
-def test_any_defect_makes_the_margin_faulty(change: dict[str, object], is_clean: bool) -> None:
+def test_a_margin_is_unsafe_if_a_crossmatch_with_it_can_be_wrong(
+    change: dict[str, object], verdict: str
+) -> None:
     report = AuditReport(10.0, None, [CLEAN, replace(CLEAN, **change)], [], 2)
-    assert report.is_clean == is_clean
-    assert not replace(report, metadata=["a line"]).is_clean
+    assert report.verdict == verdict
+    assert report.is_clean == (verdict == "clean")
+    with_line = replace(report, metadata=["a line"], contradictions=1)
+    assert with_line.verdict == ("unsafe" if verdict == "unsafe" else "safe")
+    assert replace(report, unreadable=["outside of the sample"]).verdict == "unsafe"
 
 
-def test_a_clean_sample_limits_the_share_of_faulty_pixels() -> None:
+def test_a_sample_is_not_safe_if_files_outside_of_it_contradict_the_metadata() -> None:
+    sample = AuditReport(10.0, None, [CLEAN], ["a line"], 2, 0.5, contradictions=0)
+    assert sample.verdict == "safe"
+    assert replace(sample, contradictions=1).verdict == "unsafe"
+
+
+def test_defects_are_counted_by_rows_and_pixels() -> None:
+    report = AuditReport(10.0, None, [CLEAN, FAULTY, FAULTY], ["a", "b"], 3, unreadable=["x"])
+    found = {kind: tuple(count) for kind, count in report.kinds.items() if count.pixels}
+    assert found == {
+        **{"missing": (2, 2), "changed": (4, 2), "foreign": (2, 2), "duplicate": (2, 2)},
+        **{
+            "unreadable": (None, 3),
+            "columns": (None, 2),
+            "beyond": (4, 2),
+            "unsorted": (None, 2),
+            "metadata": (None, 2),
+        },
+    }
+
+
+def test_a_safe_sample_limits_the_share_of_unsafe_pixels() -> None:
     whole = AuditReport(10.0, None, [CLEAN] * 60, [], 60)
-    assert whole.max_faulty_share == 0
+    assert whole.max_unsafe_share == 0
     sample = replace(whole, candidates=6000)
-    assert sample.max_faulty_share == 0.05
-    # With this share of faulty pixels, at most one sample of twenty is clean.
-    assert (1 - sample.max_faulty_share) ** 60 < 0.05
-    assert replace(sample, pixels=[CLEAN]).max_faulty_share == 1
+    assert sample.max_unsafe_share == 0.05
+    # With this share of unsafe pixels, at most one sample of twenty is safe.
+    assert (1 - sample.max_unsafe_share) ** 60 < 0.05
+    assert replace(sample, pixels=[CLEAN]).max_unsafe_share == 1

@@ -30,7 +30,7 @@ def margin(tmp_path: Path) -> AuditedCatalog:
 
 
 def test_right_metadata_have_no_defects(margin: AuditedCatalog) -> None:
-    assert metadata_defects(margin, ROWS, 10.0) == []
+    assert metadata_defects(margin, ROWS) == []
 
 
 @pytest.mark.parametrize("suffix", [".pq", ".parquet.zst", "/part-0.parquet"])
@@ -40,7 +40,7 @@ def test_footers_name_files_of_any_suffix(margin: AuditedCatalog, suffix: str) -
         name = str(margin.path(pixel).relative_to(margin.root))
         footer.set_file_path(name.removesuffix(".parquet") + suffix)
     pq.write_metadata(pa.schema({"a": "int64"}), margin.root / "_metadata", footers)
-    assert metadata_defects(margin, ROWS, 10.0) == []
+    assert metadata_defects(margin, ROWS) == []
 
 
 def test_the_described_columns_are_compared_with_the_primary(margin: AuditedCatalog) -> None:
@@ -49,22 +49,25 @@ def test_the_described_columns_are_compared_with_the_primary(margin: AuditedCata
     pq.write_table(pa.table({"a": [1]}), margin.root / "primary/Norder=1/Dir=0/Npix=4.parquet")
     there = replace(margin, root=margin.root / "primary", pixels=[(1, 4)])
     columns = PrimaryColumns(there, None)
-    assert description_defects(primary, margin, columns) == []
+    assert description_defects(primary, margin, columns, 10.0) == []
+    assert description_defects(primary, margin, columns, 20.0) == [
+        "margin_threshold is 10, not 20 arcsec"
+    ]
     other = replace(margin, index_column="_healpix_13", position_columns=("dec", "ra"))
     pq.write_metadata(pa.schema({"a": "int32"}), margin.root / "_common_metadata")
-    assert description_defects(primary, other, columns) == [
+    assert description_defects(primary, other, columns, 10.0) == [
         "the coordinates are dec and ra in the margin's metadata, but ra and dec in the primary's",
         "the spatial index is _healpix_13 in the margin's metadata, but _healpix_29 in the "
         "primary's",
         f"{margin.root / '_common_metadata'}: column a is int32, not int64",
     ]
     (margin.root / "_common_metadata").write_bytes(b"")
-    (defect,) = description_defects(primary, margin, columns)
+    (defect,) = description_defects(primary, margin, columns, 10.0)
     assert defect.startswith(f"{margin.root / '_common_metadata'}: cannot be read")
 
 
 def test_wrong_numbers_of_rows_are_found_in_each_file(margin: AuditedCatalog) -> None:
-    defects = metadata_defects(margin, {**ROWS, (1, 5): 4}, 10.0)
+    defects = metadata_defects(margin, {**ROWS, (1, 5): 4})
     assert defects == [
         "total_rows is 5, but the files have 6 rows",
         *(
@@ -78,7 +81,7 @@ def test_wrong_numbers_of_rows_are_found_in_each_file(margin: AuditedCatalog) ->
 def test_the_lists_of_pixels_are_compared(margin: AuditedCatalog) -> None:
     path = margin.root / "partition_info.csv"
     path.write_text("Norder,Npix\n1,4\n1,6\n")
-    assert metadata_defects(margin, ROWS, 10.0) == [
+    assert metadata_defects(margin, ROWS) == [
         f"1 pixels only in {path}: (1, 6)",
         f"1 pixels missing from {path}: (1, 5)",
     ]
@@ -86,7 +89,7 @@ def test_the_lists_of_pixels_are_compared(margin: AuditedCatalog) -> None:
 
 def test_footers_of_files_that_are_not_listed_are_found(margin: AuditedCatalog) -> None:
     fewer = AuditedCatalog(margin.root, [(1, 4)], ".parquet", 10.0, 2, None, ("ra", "dec"))
-    defects = metadata_defects(fewer, {(1, 4): 2}, 10.0)
+    defects = metadata_defects(fewer, {(1, 4): 2})
     assert f"1 pixels only in {margin.root / '_metadata'}: (1, 5)" in defects
     assert f"1 files that the margin does not list: {margin.path((1, 5))}" in defects
 
@@ -94,5 +97,5 @@ def test_footers_of_files_that_are_not_listed_are_found(margin: AuditedCatalog) 
 @pytest.mark.parametrize("name", ["partition_info.csv", "_metadata"])
 def test_an_unreadable_file_is_a_defect(margin: AuditedCatalog, name: str) -> None:
     (margin.root / name).write_bytes(b"")
-    (defect,) = metadata_defects(margin, ROWS, 10.0)
+    (defect,) = metadata_defects(margin, ROWS)
     assert defect.startswith(f"{margin.root / name}: cannot be read")

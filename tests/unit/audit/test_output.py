@@ -1,74 +1,102 @@
 import json
+from dataclasses import replace
+from datetime import UTC, datetime
+from importlib.metadata import version
 from pathlib import Path
 
 import matplotlib.image
 import numpy as np
 import pandas as pd
+import pytest
+from margin_cache import __version__
+from margin_cache.audit import output
 from margin_cache.audit.compare import RowDefects
 from margin_cache.audit.findings import AuditReport, PixelFindings
 from margin_cache.audit.output import (
     MAP_ORDER,
     draw_sky_map,
     sky_map,
-    summary,
     write_audit,
 )
+from margin_cache.audit.request import AuditRequest, request_id
+from margin_cache.audit.verdict import read_audit
 
 NOTHING = RowDefects([], [], [], [], [])
 FAULTS = RowDefects([4, 4], [2], [8], [1], [(7, 0.25)], 3)
 CLEAN = PixelFindings((1, 4), True, True, 9, NOTHING, False, [])
+UNSORTED = replace(CLEAN, is_unsorted=True)
 FAULTY = PixelFindings((1, 5), False, False, 0, FAULTS, True, ["no column a"], "gone")
 
 
+REQUEST = AuditRequest("sky", "margin", "out", states=("1", "2"))
+
+
 def test_the_files_name_the_wrong_rows(tmp_path: Path) -> None:
-    write_audit(AuditReport(10.0, None, [CLEAN, FAULTY], ["a line"], 2), tmp_path / "out")
+    report = AuditReport(10.0, None, [CLEAN, FAULTY], ["a line"], 2, unreadable=["x"])
+    returned = write_audit(report, REQUEST, tmp_path / "out")
     assert {path.name for path in (tmp_path / "out").iterdir()} == {
         *("audit.csv", "audit.json", "beyond.png", "missing.png")
     }
     content = json.loads((tmp_path / "out/audit.json").read_text())
-    assert content["verdict"] == "faulty"
+    assert content == read_audit(tmp_path / "out")
+    assert content["kinds"] == json.loads(json.dumps(returned["kinds"]))
+    assert content["verdict"] == "unsafe"
+    assert content["kinds"]["missing"] == {"rows": 2, "pixels": 1, "unsafe": True}
+    assert content["kinds"]["foreign"] == {"rows": 1, "pixels": 1, "unsafe": True}
+    assert content["kinds"]["beyond"] == {"rows": 1, "pixels": 1, "unsafe": False}
     assert content["undecided"] == 3
     assert content["missing_outside_partitions"] == 2
     assert content["metadata"] == ["a line"]
-    (pixel,) = content["pixels"]
+    assert content["unreadable"] == ["gone", "x"]
+    (pixel,) = content["faulty_pixels"]
     assert (pixel["order"], pixel["pixel"]) == (1, 5)
     assert pixel["missing"] == [4, 4]
-    assert pixel["beyond"] == [{"index": 7, "beyond": 0.25}]
+    assert pixel["beyond"] == [{"index": 7, "arcsec": 0.25}]
     assert pixel["foreign"] == [8]
     table = pd.read_csv(tmp_path / "out/audit.csv")
-    kinds = ["missing", "changed", "foreign", "duplicate", "beyond", "undecided"]
-    assert table[kinds].to_numpy().tolist() == [[0] * 6, [2, 1, 1, 1, 1, 3]]
+    kinds = ["missing", "foreign", "beyond", "duplicate", "changed", "undecided"]
+    assert table[kinds].to_numpy().tolist() == [[0, 0, 0, 0, 0, 0], [2, 1, 1, 1, 1, 3]]
     assert table["is_partition"].tolist() == [1, 0]
 
 
-def test_the_summary_is_one_line() -> None:
-    assert summary(AuditReport(10.0, None, [CLEAN], [], 1)) == "nothing wrong"
-    assert summary(AuditReport(10.0, None, [CLEAN, FAULTY], [], 2)) == (
-        "2 missing, 1 changed, 1 foreign, 1 duplicate, 1 beyond, 1 unsorted, 1 schema, "
-        "1 unreadable; "
-        "2 of the missing rows belong to pixels outside the partitions; "
-        "3 rows are too near to the threshold to be judged"
-    )
+def test_the_file_says_what_was_audited_and_when(tmp_path: Path) -> None:
+    before = datetime.now(UTC).replace(microsecond=0)
+    content = write_audit(AuditReport(10.0, 12, [CLEAN], [], 1), REQUEST, tmp_path)
+    assert content["margin"] == {"path": str(Path("margin").absolute()), "state": "2"}
+    assert content["catalog"] == {"path": str(Path("sky").absolute()), "state": "1"}
+    assert (content["threshold"], content["cell_order"]) == (10.0, 12)
+    assert before <= datetime.fromisoformat(content["time"]) <= datetime.now(UTC)
+    assert content["versions"]["margin_cache"] == __version__
+    assert content["versions"]["hats"] == version("hats")
+    assert content["request"] == request_id(REQUEST)
+    assert content["pixels"] == {"checked": 1, "all": 1}
 
 
 def test_the_result_of_a_sample_has_its_confidence(tmp_path: Path) -> None:
     sample = AuditReport(10.0, None, [CLEAN] * 60, [], 600, 0.1, 7)
-    assert summary(sample) == (
-        "nothing wrong; in a sample of 60 of 600 pixels (seed 7); with 95 % confidence, less than "
-        "0.05 of the pixels are faulty (rule of three)"
-    )
-    faulty = AuditReport(10.0, None, [CLEAN, FAULTY], [], 600, 0.1, 7)
-    assert "in a sample of 2 of 600 pixels" in summary(faulty)
-    assert "confidence" not in summary(faulty)
+    safe = replace(sample, pixels=[UNSORTED] * 60)
+    unsafe = AuditReport(10.0, None, [CLEAN, FAULTY], [], 600, 0.1, 7)
     whole = AuditReport(10.0, None, [CLEAN], [], 1)
-    for report, share in ((sample, 0.05), (faulty, None), (whole, 0)):
-        write_audit(report, tmp_path)
-        sample_json = json.loads((tmp_path / "audit.json").read_text())["sample"]
-        assert sample_json["faulty_share_below"] == share
-        assert (
-            sample_json["pixels"] == len(report.pixels) and sample_json["of"] == report.candidates
-        )
-    assert sample_json == {"fraction": 1, "seed": 0, "pixels": 1, "of": 1, "faulty_share_below": 0}
+    for report, share in ((sample, 0.05), (safe, 0.05), (unsafe, None), (whole, 0)):
+        content = write_audit(report, REQUEST, tmp_path)
+        assert content["sample"]["unsafe_share_below"] == share
+        checked, candidates = len(report.pixels), report.candidates
+        assert content["pixels"] == {"checked": checked, "all": candidates}
+    assert content["sample"] == {"fraction": 1, "seed": 0, "unsafe_share_below": 0}
+
+
+def test_no_verdict_is_left_beside_files_of_another_audit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_audit(AuditReport(10.0, None, [CLEAN], [], 1), REQUEST, tmp_path)
+
+    def killed(*arguments: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(output, "draw_sky_map", killed)
+    with pytest.raises(KeyboardInterrupt):
+        write_audit(AuditReport(10.0, None, [FAULTY], [], 1), REQUEST, tmp_path)
+    assert read_audit(tmp_path) is None
 
 
 def test_a_map_has_the_rows_of_each_pixel() -> None:

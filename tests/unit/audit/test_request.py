@@ -1,4 +1,4 @@
-import os
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -7,18 +7,20 @@ from margin_cache.audit import request as request_module
 from margin_cache.audit.pixels import SKY_END, SkyRange, cut_sky
 from margin_cache.audit.request import (
     AuditRequest,
-    catalogs_state,
+    catalogs_states,
     check_local,
     check_output_dir,
     check_unchanged,
-    directory_state,
     load_request,
+    remove_other_verdict,
     request_id,
     save_request,
 )
 from margin_cache.errors import MarginCacheError
 
-REQUEST = AuditRequest("sky", "margin", "out", 5.0, 3, 0.5, 7, "ab", cut_sky(["a", "b"], [4, 9]))
+REQUEST = AuditRequest(
+    "sky", "margin", "out", 5.0, 3, 0.5, 7, ("a", "b"), cut_sky(["a", "b"], [4, 9])
+)
 
 
 @pytest.mark.parametrize(
@@ -36,44 +38,11 @@ def test_ranges_that_are_not_the_whole_sky_are_refused(ranges: list[SkyRange]) -
         replace(REQUEST, sky_ranges=tuple(ranges))
 
 
-def test_the_state_of_a_catalog_changes_with_its_files(tmp_path: Path) -> None:
-    deep = tmp_path / "Norder=1/Dir=0"
-    deep.mkdir(parents=True)
-    file = deep / "Npix=4.parquet"
-    file.write_text("ab")
-    os.utime(file, (1, 1))
-    states = [directory_state(tmp_path)]
-    assert directory_state(tmp_path) == states[0]
-    os.utime(file, (2, 2))
-    states.append(directory_state(tmp_path))
-    file.write_text("abc")
-    os.utime(file, (2, 2))
-    states.append(directory_state(tmp_path))
-    (tmp_path / "_metadata").touch()
-    states.append(directory_state(tmp_path))
-    file.rename(deep / "Npix=5.parquet")
-    states.append(directory_state(tmp_path))
-    assert len(set(states)) == len(states)
-
-
-def test_links_are_followed_even_in_circles_or_if_broken(tmp_path: Path) -> None:
-    (tmp_path / "sky").mkdir()
-    (tmp_path / "sky/again").symlink_to(tmp_path / "sky")
-    (tmp_path / "sky/nowhere").symlink_to(tmp_path / "none")
-    (tmp_path / "other").mkdir()
-    (tmp_path / "sky/other").symlink_to(tmp_path / "other")
-    before = directory_state(tmp_path / "sky")
-    (tmp_path / "other/file").touch()
-    assert directory_state(tmp_path / "sky") != before
-    with pytest.raises(MarginCacheError, match=r"none: cannot be read \(No such file"):
-        directory_state(tmp_path / "none")
-
-
 def test_a_catalog_that_changes_during_an_audit_is_an_error(tmp_path: Path) -> None:
     for name in ("sky", "margin"):
         (tmp_path / name).mkdir()
     sky, margin = str(tmp_path / "sky"), str(tmp_path / "margin")
-    request = replace(REQUEST, primary=sky, margin=margin, state=catalogs_state(sky, margin))
+    request = replace(REQUEST, primary=sky, margin=margin, states=catalogs_states(sky, margin))
     check_unchanged(request)
     for name in ("sky", "margin"):
         (tmp_path / name / "file").touch()
@@ -87,7 +56,7 @@ def test_another_request_has_another_id(monkeypatch: pytest.MonkeyPatch, tmp_pat
         replace(REQUEST, **{name: value})
         for name, value in {
             **{"primary": "x", "margin": "x", "output_dir": "x", "threshold": 6.0},
-            **{"cell_order": None, "fraction": 0.6, "seed": 8, "state": "cd"},
+            **{"cell_order": None, "fraction": 0.6, "seed": 8, "states": ("c", "b")},
             "sky_ranges": cut_sky(["a"], [0]),
         }.items()
     ]
@@ -122,6 +91,20 @@ def test_an_output_directory_is_new_or_has_files_of_an_audit(tmp_path: Path) -> 
     (tmp_path / "file").touch()
     with pytest.raises(MarginCacheError, match=r"/file: Not a directory\. Choose another"):
         check_output_dir(tmp_path / "file")
+
+
+def test_a_new_audit_removes_the_verdict_of_another_one(tmp_path: Path) -> None:
+    request = replace(REQUEST, output_dir=str(tmp_path))
+    verdict = tmp_path / "audit.json"
+    content = {"verdict": "clean", "request": request_id(request), "kinds": {}, "margin": {}}
+    verdict.write_text(json.dumps(content))
+    remove_other_verdict(request)
+    assert verdict.exists()
+    remove_other_verdict(replace(request, states=("a", "changed")))
+    assert not verdict.exists()
+    verdict.write_text('{"verdict": "of an older version"}')
+    remove_other_verdict(request)
+    assert not verdict.exists()
 
 
 def test_an_audit_of_a_url_is_refused() -> None:

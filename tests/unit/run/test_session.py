@@ -8,6 +8,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from margin_cache.errors import MarginCacheError
 from margin_cache.run.audits import Audits
 from margin_cache.run.reports import Reports
 from margin_cache.run.session import Session, open_session, resource_function
@@ -144,15 +145,84 @@ def test_an_error_is_one_line(
     assert line.startswith("error: input_catalog_path: ")
 
 
-def test_an_audit_of_nothing_is_refused_when_its_rule_asks(
-    new_session: Open, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize(
+    ("path", "line"),
+    [
+        ("", "the margin of this configuration, results/sky_5arcs, does not exist. Make it first"),
+        ("nowhere", "nowhere is not a directory. Give the margin to check."),
+        ("nothing", "nothing is a directory, but not a margin by its metadata"),
+        ("../sky", "../sky is a catalog, but not a margin by its metadata"),
+        ("collection", "collection is a collection without a default margin"),
+    ],
+)
+def test_an_audit_of_no_margin_is_refused_when_its_rule_asks(
+    new_session: Open, capsys: pytest.CaptureFixture[str], path: str, line: str
 ) -> None:
-    session = new_session()
-    audits = Audits(session)
+    Path("nothing").mkdir()
+    Path("collection").mkdir()
+    Path("collection/collection.properties").write_text("all_margins=a b\n")
+    audits = Audits(new_session(audit_catalog_path=path))
     with pytest.raises(SystemExit):
         audits.results(None)
-    assert capsys.readouterr().err.startswith("error: audit_catalog_path: ")
-    assert not audits.works()
+    assert capsys.readouterr().err.startswith(f"error: audit_catalog_path: {line}")
+    assert not audits.works() and not audits.verdicts()
+
+
+def make_margin(path: Path) -> None:
+    path.mkdir(parents=True)
+    (path / "properties").write_text("obs_collection=m\ndataproduct_type=margin\n")
+
+
+def test_margins_of_one_name_have_their_own_audits(new_session: Open, catalog: Path) -> None:
+    """By path, by a link, by name or by default in a collection."""
+    paths = ["results/m", "elsewhere/m", "collection/m"]
+    for path in (*paths, "../listed/far"):
+        make_margin(Path(path))
+    Path("link").symlink_to("elsewhere")
+    properties = "hats_primary_table_url=../../sky\nall_margins=m {}\ndefault_margin={}\n"
+    listed = Path("../listed/far").resolve()
+    for name, default in (("collection", "m"), ("other", listed)):
+        Path(name).mkdir(exist_ok=True)
+        Path(name, "collection.properties").write_text(properties.format(listed, default))
+
+    def audited(catalog: Path, path: str) -> tuple[str, str]:
+        session = new_session(input_catalog_path=str(catalog), audit_catalog_path=path)
+        ((request, _),) = Audits(session).requests().values()
+        return request.margin, request.output_dir
+
+    found = dict([audited(catalog, path) for path in (*paths, "collection")])
+    assert len(found) == len(set(found.values())) == 3
+    assert found["results/m"] == "results/m_audit"
+    assert audited(catalog, "link/m")[1] == found["elsewhere/m"]
+    collection = Path("collection")
+    assert audited(collection, "collection/m") == audited(collection, "collection")
+    assert audited(collection, "far") == audited(catalog, "other") == audited(catalog, str(listed))
+
+
+def test_an_audit_does_not_judge_the_margin_that_the_configuration_would_make(
+    new_session: Open, capsys: pytest.CaptureFixture[str]
+) -> None:
+    make_margin(Path("results/other"))
+    Path("results/sky_5arcs").symlink_to("other")
+    entries = [{"audit_catalog_path": "results/other"}, {"audit_catalog_path": "results/sky_5arcs"}]
+    session = new_session(margins=entries[:1])
+    assert len(Audits(session).results(None)) > 1
+    printed = capsys.readouterr().err
+    assert "sky_5arcs" not in printed
+    with pytest.raises(SystemExit):
+        session.targets(None)
+    assert "error: output_path: results/sky_5arcs is a link." in capsys.readouterr().err
+    Path("results/sky_5arcs").unlink()
+    make_margin(Path("results/sky_5arcs"))
+    audits = Audits(new_session(margins=entries))
+    assert [request.margin for request, _ in audits.requests().values()] == [
+        entry["audit_catalog_path"] for entry in entries
+    ]
+    with pytest.raises(SystemExit):
+        new_session().targets(None)
+    assert "results/sky_5arcs exists and was not made by this workflow" in capsys.readouterr().err
+    with pytest.raises(MarginCacheError, match=r"two audits would be written into results/other_"):
+        Audits(new_session(margins=[entries[0], {**entries[0], "audit_seed": 1}])).requests()
 
 
 def test_a_report_of_a_margin_that_is_made_waits_for_it(new_session: Open) -> None:

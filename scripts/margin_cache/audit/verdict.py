@@ -1,0 +1,169 @@
+"""The verdict of an audit, as `audit.json` has it: for the terminal and for reports."""
+
+import hashlib
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from margin_cache.errors import MarginCacheError
+from margin_cache.storage.files import read_json
+
+AUDIT_JSON = "audit.json"
+
+CLEAN, SAFE, UNSAFE = "clean", "safe", "unsafe"
+
+_MAX_EXAMPLES = 3  # lines about metadata, or about files, on the terminal
+
+
+class Kind(NamedTuple):
+    """A kind of defect.
+
+    Attributes:
+        is_unsafe: Whether a crossmatch with the margin can be wrong.
+        meaning: What is counted, in words.
+    """
+
+    is_unsafe: bool
+    meaning: str
+
+
+KINDS = {
+    "missing": Kind(True, "rows within the threshold that the margin lacks"),
+    "changed": Kind(True, "rows whose values or position differ from the catalog"),
+    "foreign": Kind(True, "rows that the catalog does not have"),
+    "duplicate": Kind(True, "rows that are there more often than in the catalog"),
+    "unreadable": Kind(True, "files that are missing or damaged"),
+    "columns": Kind(True, "files whose columns differ from the catalog"),
+    "beyond": Kind(False, "rows beyond the threshold: the margin is larger than needed"),
+    "unsorted": Kind(False, "files that are not sorted by the spatial index"),
+    "metadata": Kind(False, "statements of the metadata that are wrong"),
+}
+
+
+def read_audit(results: Path) -> Mapping[str, Any] | None:
+    """Read the results of an audit; None if there are none, or of another version."""
+    content = read_json(results / AUDIT_JSON)
+    if isinstance(content, dict) and {"verdict", "request", "kinds", "margin"} <= content.keys():
+        return content
+    return None
+
+
+def read_audit_of(results: Path, margin: Path) -> Mapping[str, Any] | None:
+    """Read the results of an audit of a margin; None if the margin has changed since."""
+    audit = read_audit(results)
+    try:
+        if audit and audit["margin"] == {"path": str(margin.resolve()), "state": state_of(margin)}:
+            return audit
+    except MarginCacheError:
+        pass  # the margin cannot be read, or is not there
+    return None
+
+
+def is_passed(audit: Mapping[str, Any], is_strict: bool) -> bool:
+    """Return whether a margin is safe or, if the audit is strict, clean."""
+    return audit["verdict"] in ([CLEAN] if is_strict else [CLEAN, SAFE])
+
+
+def describe(audit: Mapping[str, Any], results: Path) -> str:
+    """Return the lines that tell the result of an audit."""
+    pixels, sample = audit["pixels"], audit["sample"]
+    is_whole = pixels["checked"] == pixels["all"]
+    subject = _as_seen_from_here(audit["margin"]["path"])
+    verdict = {
+        CLEAN: f"{subject} is clean",
+        SAFE: f"{subject} is safe, with warnings",
+        UNSAFE: f"{subject} is UNSAFE: a crossmatch with it can be wrong",
+    }[audit["verdict"]]
+    if not is_whole and audit["verdict"] != UNSAFE:
+        verdict += ", as far as a sample can tell"
+    lines = [f"audit: {verdict}", *map("  ".__add__, _table(audit))]
+    order = audit["cell_order"]
+    kind = "" if order is None else f" (coarse margin, cells of order {order})"
+    lines.append(f"  threshold: {audit['threshold']:g} arcsec{kind}")
+    if is_whole:
+        lines.append(f"  checked: all {pixels['all']} pixels that can have margin rows")
+    else:
+        lines.append(
+            f"  checked: a sample of {pixels['checked']} of {pixels['all']} pixels (seed "
+            f"{sample['seed']})"
+        )
+    if audit["kinds"]["metadata"]["unsafe"]:
+        lines.append(
+            "  the metadata contradict the files: rows may be missing outside of the sample. Audit "
+            "all pixels"
+        )
+    if sample["unsafe_share_below"]:
+        lines.append(
+            f"  with 95 % confidence, less than {sample['unsafe_share_below']:.0%} of the pixels "
+            "are unsafe (rule of three)"
+        )
+    if audit["missing_outside_partitions"]:
+        lines.append(
+            f"  {audit['missing_outside_partitions']} of the missing rows belong to pixels outside "
+            "the partitions of the catalog"
+        )
+    if audit["undecided"]:
+        lines.append(f"  {audit['undecided']} rows are too near to the threshold to be judged")
+    lines += _examples("metadata", audit["metadata"]) + _examples("file", audit["unreadable"])
+    return "\n".join([*lines, f"  details: {results / AUDIT_JSON}"])
+
+
+def _table(audit: Mapping[str, Any]) -> list[str]:
+    rows = [
+        (name, "-" if count["rows"] is None else str(count["rows"]), str(count["pixels"]))
+        for name, count in audit["kinds"].items()
+        if count["pixels"]
+    ]
+    if not rows:
+        return []
+    lines = [("kind", "rows", "pixels"), *rows]
+    meanings = ["", *(KINDS[name].meaning for name, _, _ in rows)]
+    return [
+        f"{name:10} {count:>9} {pixels:>7}  {meaning}".rstrip()
+        for (name, count, pixels), meaning in zip(lines, meanings, strict=True)
+    ]
+
+
+def _examples(word: str, lines: list[str]) -> list[str]:
+    more = len(lines) - _MAX_EXAMPLES
+    shown = [f"  {word}: {line}" for line in lines[:_MAX_EXAMPLES]]
+    return [*shown, f"  {word}: {more} more in {AUDIT_JSON}"] if more > 0 else shown
+
+
+def _as_seen_from_here(path: str) -> str:
+    """Return a path relative to the working directory if it is inside."""
+    relative = os.path.relpath(path)
+    return path if relative.startswith("..") else relative
+
+
+def state_of(directory: Path) -> str:
+    """Return a digest of the names, sizes and times of change of all files below a directory.
+
+    Raises:
+        MarginCacheError: It cannot be read.
+    """
+    digest = hashlib.blake2b(digest_size=16)
+    pending, visited = [("", directory)], set()
+    try:
+        while pending:
+            place, path = pending.pop()
+            status = path.stat()
+            if (status.st_dev, status.st_ino) in visited:  # links can lead in circles
+                continue
+            visited.add((status.st_dev, status.st_ino))
+            with os.scandir(path) as entries:
+                for entry in sorted(entries, key=lambda entry: entry.name):
+                    name = f"{place}/{entry.name}"
+                    if entry.is_dir():
+                        pending.append((name, Path(entry.path)))
+                        continue
+                    status = entry.stat(follow_symlinks=Path(entry.path).exists())
+                    # Unlike the time of modification, that of the status cannot be set.
+                    digest.update(os.fsencode(f"{name}/{status.st_size}/{status.st_ctime_ns}\n"))
+    except OSError as error:
+        raise MarginCacheError(
+            f"{error.filename or directory}: cannot be read ({error.strerror or error}). "
+            "Give the directory of a catalog."
+        ) from None
+    return digest.hexdigest()
