@@ -18,7 +18,7 @@ from margin_cache.audit.request import AuditRequest, request_id
 from margin_cache.audit.verdict import AUDIT_JSON, KINDS, UNSAFE
 from margin_cache.storage.files import atomic_path, write_json
 
-_PACKAGES = "hats hipscat healpy numpy pandas pyarrow".split()
+_PACKAGES = ["hats", "hipscat", "healpy", "numpy", "pandas", "pyarrow"]
 
 MAP_ORDER = 7  # of the sky maps; rows of smaller pixels are added up, as a point shows more sky
 
