@@ -1,40 +1,36 @@
 """The files that an audit writes."""
 
 import csv
-from collections.abc import Mapping
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import healpy
 import numpy as np
-import numpy.typing as npt
+from matplotlib.patches import Patch
 
 from margin_cache import __version__
 from margin_cache.audit.findings import AuditReport, PixelFindings
-from margin_cache.audit.pixels import Pixel
+from margin_cache.audit.pixels import sort_nested
 from margin_cache.audit.request import AuditRequest, request_id
-from margin_cache.audit.verdict import AUDIT_JSON, KINDS, UNSAFE
+from margin_cache.audit.verdict import AUDIT_JSON, AUDIT_MAP, KINDS, UNSAFE
+from margin_cache.figures.sky import FAULTLESS, MAP_HEIGHT, NO_DATA, colour_bar, draw_faults
+from margin_cache.figures.style import new_figure, render_png
 from margin_cache.storage.files import atomic_path, write_json
 
 _PACKAGES = ["hats", "hipscat", "healpy", "numpy", "pandas", "pyarrow"]
 
-MAP_ORDER = 7  # of the sky maps; rows of smaller pixels are added up, as a point shows more sky
-
 
 def write_audit(report: AuditReport, request: AuditRequest, directory: Path) -> dict[str, Any]:
-    """Write `audit.csv`, the sky maps and, last, `audit.json`; return the content of the last."""
+    """Write `audit.csv`, a sky map and, last, `audit.json`; return the content of the last."""
     (directory / AUDIT_JSON).unlink(missing_ok=True)
     lines = [_csv_line(findings) for findings in report.pixels]
     with atomic_path(directory / "audit.csv") as path, path.open("w", newline="") as file:
         writer = csv.DictWriter(file, lines[0])
         writer.writeheader()
         writer.writerows(lines)
-    for kind in ("missing", "beyond"):
-        rows = {(line["order"], line["pixel"]): line[kind] for line in lines}
-        with atomic_path(directory / f"{kind}.png") as path:
-            draw_sky_map(rows, f"{kind} rows of each pixel", path)
+    with atomic_path(directory / AUDIT_MAP) as path:
+        path.write_bytes(draw_map(report, Path(request.margin).resolve().name))
     content = _content(report, request)
     write_json(directory / AUDIT_JSON, content)
     return content
@@ -105,30 +101,35 @@ def _defects(findings: PixelFindings) -> dict[str, Any]:
     }
 
 
-def sky_map(rows: Mapping[Pixel, int]) -> npt.NDArray[np.float64]:
-    """Return a nested healpy map of the numbers of rows of pixels; NaN where there is no pixel."""
-    order = min(MAP_ORDER, max((order for order, _ in rows), default=0))
-    values = np.full(12 << 2 * order, np.nan)
-    for (pixel_order, number), count in rows.items():
-        first = number << 2 * order >> 2 * pixel_order
-        end = (number + 1) << 2 * order >> 2 * pixel_order if pixel_order <= order else first + 1
-        values[first:end] = np.nan_to_num(values[first:end]) + count
-    return values
+def draw_map(report: AuditReport, name: str) -> bytes:
+    """Draw a PNG of where unsafe and other defects are, in equatorial coordinates."""
+    pixels = sort_nested([findings.pixel for findings in report.pixels])
+    orders, numbers = np.transpose(np.array(pixels, np.int64))
+    findings_of = {findings.pixel: findings for findings in report.pixels}
+    figure, panels = new_figure(MAP_HEIGHT + 0.6, 2)
+    for axes, is_unsafe in zip(panels, (True, False), strict=True):
+        kinds = [kind for kind in KINDS if KINDS[kind].is_unsafe == is_unsafe]
+        counts = np.array([_defects_of(findings_of[pixel], kinds) for pixel in pixels], float)
+        mapping = draw_faults(axes, orders, numbers, counts)
+        if counts.any():
+            colour_bar(figure, mapping, [axes], "defects")
+        found = [f"{report.counts[kind]} {kind}" for kind in kinds if report.counts[kind]]
+        title = "unsafe" if is_unsafe else "larger than needed, or untidy"
+        axes.set_title(f"{title}: {', '.join(found) or 'nothing'}")
+    checked = f"{len(report.pixels)} of {report.candidates} pixels checked"
+    figure.suptitle(f"{name}, {report.threshold:g} arcsec: {report.verdict}; {checked}")
+    colours = {"checked, nothing found": FAULTLESS, "not checked, or far from the catalog": NO_DATA}
+    patches = [Patch(color=colour, label=label) for label, colour in colours.items()]
+    figure.legend(handles=patches, loc="outside lower center", ncols=2, frameon=False)
+    return render_png(figure)
 
 
-def draw_sky_map(rows: Mapping[Pixel, int], title: str, path: Path) -> None:
-    """Draw the numbers of rows of pixels on the whole sky, in equatorial coordinates, as PNG."""
-    import matplotlib  # slow, and not every user of this module draws
-
-    matplotlib.use("Agg")
-    import matplotlib.pyplot as plt
-
-    values = sky_map(rows)
-    figure = plt.figure(figsize=(9, 5.5))
-    most = max(1.0, float(np.nanmax(values, initial=0)))
-    healpy.mollview(
-        values, fig=figure, nest=True, title=title, unit="rows", min=0, max=most, cmap="cividis"
-    )
-    healpy.graticule(color="grey")
-    plt.savefig(path, dpi=150, format="png")
-    plt.close(figure)
+def _defects_of(findings: PixelFindings, kinds: list[str]) -> int:
+    """Return the number of rows with defects of some kinds, and of defects of the file."""
+    of_file = {
+        "unreadable": findings.error,
+        "columns": findings.schema,
+        "unsorted": findings.is_unsorted,
+    }
+    rows = sum(len(rows) for kind, rows in findings.rows_by_kind.items() if kind in kinds)
+    return rows + sum(bool(defect) for kind, defect in of_file.items() if kind in kinds)

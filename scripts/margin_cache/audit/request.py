@@ -7,12 +7,12 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from margin_cache.audit.pixels import SKY_END, Pixel, SkyRange
-from margin_cache.audit.verdict import AUDIT_JSON, read_audit, state_of
+from margin_cache.audit.verdict import AUDIT_JSON, AUDIT_MAP, read_audit, state_of
 from margin_cache.errors import MarginCacheError
 from margin_cache.storage.files import write_text
 from margin_cache.storage.urls import is_url
 
-OUTPUT_FILES = ("audit.csv", "missing.png", "beyond.png", AUDIT_JSON)
+OUTPUT_FILES = ("audit.csv", AUDIT_MAP, AUDIT_JSON)
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from margin_cache.errors import MarginCacheError
 from margin_cache.storage.files import read_json
 
-AUDIT_JSON = "audit.json"
+AUDIT_JSON, AUDIT_MAP = "audit.json", "audit.png"
 
 CLEAN, SAFE, UNSAFE = "clean", "safe", "unsafe"
 
@@ -67,46 +67,53 @@ def is_passed(audit: Mapping[str, Any], is_strict: bool) -> bool:
 
 def describe(audit: Mapping[str, Any], results: Path) -> str:
     """Return the lines that tell the result of an audit."""
-    pixels, sample = audit["pixels"], audit["sample"]
-    is_whole = pixels["checked"] == pixels["all"]
-    subject = _as_seen_from_here(audit["margin"]["path"])
+    margin = _as_seen_from_here(audit["margin"]["path"])
+    lines = [*_table(audit), *explain(audit), f"details: {results / AUDIT_JSON}"]
+    return "\n".join([f"audit: {headline(audit, margin)}", *map("  ".__add__, lines)])
+
+
+def headline(audit: Mapping[str, Any], margin: str) -> str:
+    """Return the verdict about a margin in one line."""
     verdict = {
-        CLEAN: f"{subject} is clean",
-        SAFE: f"{subject} is safe, with warnings",
-        UNSAFE: f"{subject} is UNSAFE: a crossmatch with it can be wrong",
+        CLEAN: f"{margin} is clean",
+        SAFE: f"{margin} is safe, with warnings",
+        UNSAFE: f"{margin} is UNSAFE: a crossmatch with it can be wrong",
     }[audit["verdict"]]
-    if not is_whole and audit["verdict"] != UNSAFE:
-        verdict += ", as far as a sample can tell"
-    lines = [f"audit: {verdict}", *map("  ".__add__, _table(audit))]
-    order = audit["cell_order"]
+    is_sample = audit["pixels"]["checked"] < audit["pixels"]["all"]
+    doubt = ", as far as a sample can tell" if is_sample and audit["verdict"] != UNSAFE else ""
+    return verdict + doubt
+
+
+def explain(audit: Mapping[str, Any]) -> list[str]:
+    """Return lines about what was checked, and what the verdict does not say."""
+    pixels, sample, order = audit["pixels"], audit["sample"], audit["cell_order"]
     kind = "" if order is None else f" (coarse margin, cells of order {order})"
-    lines.append(f"  threshold: {audit['threshold']:g} arcsec{kind}")
-    if is_whole:
-        lines.append(f"  checked: all {pixels['all']} pixels that can have margin rows")
+    lines = [f"threshold: {audit['threshold']:g} arcsec{kind}"]
+    if pixels["checked"] == pixels["all"]:
+        lines.append(f"checked: all {pixels['all']} pixels that can have margin rows")
     else:
         lines.append(
-            f"  checked: a sample of {pixels['checked']} of {pixels['all']} pixels (seed "
+            f"checked: a sample of {pixels['checked']} of {pixels['all']} pixels (seed "
             f"{sample['seed']})"
         )
     if audit["kinds"]["metadata"]["unsafe"]:
         lines.append(
-            "  the metadata contradict the files: rows may be missing outside of the sample. Audit "
+            "the metadata contradict the files: rows may be missing outside of the sample. Audit "
             "all pixels"
         )
     if sample["unsafe_share_below"]:
         lines.append(
-            f"  with 95 % confidence, less than {sample['unsafe_share_below']:.0%} of the pixels "
+            f"with 95 % confidence, less than {sample['unsafe_share_below']:.0%} of the pixels "
             "are unsafe (rule of three)"
         )
     if audit["missing_outside_partitions"]:
         lines.append(
-            f"  {audit['missing_outside_partitions']} of the missing rows belong to pixels outside "
+            f"{audit['missing_outside_partitions']} of the missing rows belong to pixels outside "
             "the partitions of the catalog"
         )
     if audit["undecided"]:
-        lines.append(f"  {audit['undecided']} rows are too near to the threshold to be judged")
-    lines += _examples("metadata", audit["metadata"]) + _examples("file", audit["unreadable"])
-    return "\n".join([*lines, f"  details: {results / AUDIT_JSON}"])
+        lines.append(f"{audit['undecided']} rows are too near to the threshold to be judged")
+    return lines + _examples("metadata", audit["metadata"]) + _examples("file", audit["unreadable"])
 
 
 def _table(audit: Mapping[str, Any]) -> list[str]:
@@ -127,8 +134,8 @@ def _table(audit: Mapping[str, Any]) -> list[str]:
 
 def _examples(word: str, lines: list[str]) -> list[str]:
     more = len(lines) - _MAX_EXAMPLES
-    shown = [f"  {word}: {line}" for line in lines[:_MAX_EXAMPLES]]
-    return [*shown, f"  {word}: {more} more in {AUDIT_JSON}"] if more > 0 else shown
+    shown = [f"{word}: {line}" for line in lines[:_MAX_EXAMPLES]]
+    return [*shown, f"{word}: {more} more in {AUDIT_JSON}"] if more > 0 else shown
 
 
 def _as_seen_from_here(path: str) -> str:

@@ -76,7 +76,8 @@ def draw_faults(axes: Any, orders: Ints, pixels: Ints, faults: Floats) -> Scalar
     """
     projection = healpy.projector.MollweideProj(coord="C", xsize=_WIDTH)
     image = projected(projection, orders, pixels, faults)
-    mapping = ScalarMappable(log_norm(faults), colormaps["plasma_r"].with_extremes(bad=NO_DATA))
+    norm = LogNorm(1, max(10, np.max(faults, initial=0)))
+    mapping = ScalarMappable(norm, colormaps["YlOrRd"].with_extremes(bad=NO_DATA))
     colours = mapping.to_rgba(np.ma.masked_where(~(image > 0), image))
     colours[image == 0] = to_rgba(FAULTLESS)
     _show(axes, projection, image, colours)

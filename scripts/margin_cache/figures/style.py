@@ -22,6 +22,7 @@ _DPI = 160
 _STYLE: dict[str, Any] = {
     "font.size": 14,
     "axes.titlesize": 14,
+    "figure.titlesize": 14,
     "axes.labelsize": 14,
     "legend.fontsize": 14,
     "xtick.labelsize": 14,
@@ -69,13 +70,21 @@ def placeholder_figure(name: str, title: str, reason: str) -> RenderedFigure:
 
 def render(figure: Figure, name: str, title: str, caption: str) -> RenderedFigure:
     """Render a figure, to the same bytes each time, and close it."""
-    images = {}
-    for kind, metadata in (("png", {"Software": None}), ("svg", {"Date": None, "Creator": None})):
-        file = io.BytesIO()
-        figure.savefig(file, format=kind, dpi=_DPI, metadata=metadata, facecolor="white")
-        images[kind] = file.getvalue()
+    svg = _image(figure, "svg", {"Date": None, "Creator": None})
+    return RenderedFigure(name, title, caption, render_png(figure), svg)
+
+
+def render_png(figure: Figure) -> bytes:
+    """Render a figure as PNG, and close it."""
+    image = _image(figure, "png", {"Software": None})
     plt.close(figure)
-    return RenderedFigure(name, title, caption, **images)
+    return image
+
+
+def _image(figure: Figure, kind: str, metadata: dict[str, Any]) -> bytes:
+    file = io.BytesIO()
+    figure.savefig(file, format=kind, dpi=_DPI, metadata=metadata, facecolor="white")
+    return file.getvalue()
 
 
 def write_figure(figure: RenderedFigure, directory: Path) -> None:

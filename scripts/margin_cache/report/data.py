@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from margin_cache.audit.verdict import read_audit_of
 from margin_cache.catalog.partitions import partition_files
 from margin_cache.config.model import MarginSettings
 from margin_cache.errors import MarginCacheError
@@ -49,7 +50,7 @@ class ReportData:
         changed: Parameters of the margin that differ from their defaults, by their keys.
         defaults: The other parameters.
         versions: Versions of the packages that made it.
-        audit: Single values of `audit.json`; None without an audit.
+        audit: Content of `audit.json`; None without an audit of the margin as it is now.
     """
 
     name: str
@@ -117,7 +118,7 @@ def read_report_data(margin: Margin) -> ReportData:
         changed={key: value for key, value in parameters.items() if value != defaults[key]},
         defaults={key: value for key, value in parameters.items() if value == defaults[key]},
         versions=provenance.get("packages", {}),
-        audit=_read_audit(margin.files.audit_file),
+        audit=read_audit_of_margin(margin),
     )
 
 
@@ -125,11 +126,9 @@ def _count_rows(files: list[Path]) -> int:
     return sum(open_parquet(file).metadata.num_rows for file in files)
 
 
-def _read_audit(path: Path) -> Mapping[str, Any] | None:
-    audit = read_json(path)
-    if not isinstance(audit, dict):
-        return None
-    return {key: value for key, value in audit.items() if not isinstance(value, dict | list)}
+def read_audit_of_margin(margin: Margin) -> Mapping[str, Any] | None:
+    """Read the audit of a margin in its present state; None if there was none."""
+    return read_audit_of(margin.files.audit_file.parent, margin.files.output_dir)
 
 
 def read_costs(files: PlanFiles) -> list[StageCosts]:
@@ -160,8 +159,11 @@ def _number(text: str) -> float:
 
 def sources_state(margin: Margin) -> dict[str, str | None]:
     """Return digests of the files that a report is drawn from; None for a missing one."""
-    files = {"margin": margin.files.output_dir / PROVENANCE, "audit": margin.files.audit_file}
-    return {name: file_digest(path) if path.is_file() else None for name, path in files.items()}
+    provenance, audit = margin.files.output_dir / PROVENANCE, margin.files.audit_file
+    return {
+        "margin": file_digest(provenance) if provenance.is_file() else None,
+        "audit": file_digest(audit) if read_audit_of_margin(margin) else None,
+    }
 
 
 def is_current(margin: Margin) -> bool:

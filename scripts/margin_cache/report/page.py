@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+from margin_cache.audit.verdict import AUDIT_MAP, CLEAN, KINDS, explain, headline
 from margin_cache.figures.style import RenderedFigure, write_figure
 from margin_cache.margin.model import Margin
 from margin_cache.margin.output import use_output_listing
@@ -42,8 +43,17 @@ def write_report(margin: Margin) -> None:
     figures = [*draw_maps(data), draw_histograms(data), draw_partition(margin, data)]
     for figure in figures:
         write_figure(figure, margin.files.report_dir)
-    write_text(margin.files.report_page, page_text(data, figures, read_costs(margin.files)))
+    shown = [*_audit_map(margin, data), *figures]
+    write_text(margin.files.report_page, page_text(data, shown, read_costs(margin.files)))
     write_json(margin.files.report_state, state)
+
+
+def _audit_map(margin: Margin, data: ReportData) -> list[RenderedFigure]:
+    """Return the map of what an audit has found, if it has found anything."""
+    if data.audit is None or data.audit["verdict"] == CLEAN:
+        return []
+    png = margin.files.audit_file.with_name(AUDIT_MAP).read_bytes()
+    return [RenderedFigure("audit", "Where the audit found defects", "East is left.", png, b"")]
 
 
 def page_text(
@@ -59,6 +69,8 @@ def page_text(
     environment.filters["value"] = lambda value: (
         value if value and isinstance(value, str) else json.dumps(value)
     )
+    environment.filters["headline"] = lambda audit: headline(audit, "the margin").capitalize()
+    environment.filters["explain"] = explain
     by_rows = np.argsort(-data.margin_rows, kind="stable")
     largest = by_rows[data.margin_rows[by_rows] > 0][:_MAX_LARGEST]
     return environment.get_template("page.html").render(
@@ -67,5 +79,6 @@ def page_text(
         costs=costs,
         costs_figure=draw_costs(costs),
         largest=largest.tolist(),
+        kinds=KINDS,
         now=f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC",
     )

@@ -3,23 +3,18 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
-import matplotlib.image
-import numpy as np
 import pandas as pd
 import pytest
 from margin_cache import __version__
 from margin_cache.audit import output
 from margin_cache.audit.compare import RowDefects
 from margin_cache.audit.findings import AuditReport, PixelFindings
-from margin_cache.audit.output import (
-    MAP_ORDER,
-    draw_sky_map,
-    sky_map,
-    write_audit,
-)
+from margin_cache.audit.output import draw_map, write_audit
 from margin_cache.audit.request import AuditRequest, request_id
 from margin_cache.audit.verdict import read_audit
+from margin_cache.figures.sky import draw_faults
 
 NOTHING = RowDefects([], [], [], [], [])
 FAULTS = RowDefects([4, 4], [2], [8], [1], [(7, 0.25)], 3)
@@ -35,7 +30,7 @@ def test_the_files_name_the_wrong_rows(tmp_path: Path) -> None:
     report = AuditReport(10.0, None, [CLEAN, FAULTY], ["a line"], 2, unreadable=["x"])
     returned = write_audit(report, REQUEST, tmp_path / "out")
     assert {path.name for path in (tmp_path / "out").iterdir()} == {
-        *("audit.csv", "audit.json", "beyond.png", "missing.png")
+        *("audit.csv", "audit.json", "audit.png")
     }
     content = json.loads((tmp_path / "out/audit.json").read_text())
     assert content == read_audit(tmp_path / "out")
@@ -93,32 +88,32 @@ def test_no_verdict_is_left_beside_files_of_another_audit(
     def killed(*arguments: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(output, "draw_sky_map", killed)
+    monkeypatch.setattr(output, "draw_map", killed)
     with pytest.raises(KeyboardInterrupt):
         write_audit(AuditReport(10.0, None, [FAULTY], [], 1), REQUEST, tmp_path)
     assert read_audit(tmp_path) is None
 
 
-def test_a_map_has_the_rows_of_each_pixel() -> None:
-    values = sky_map({(0, 1): 3, (2, 5): 7, (2, 0): 0})
-    assert len(values) == 192
-    assert (values[16:32] == 3).all()
-    assert values[5] == 7
-    assert values[0] == 0
-    assert np.isnan(values).sum() == 192 - 18
+def test_the_map_counts_defects_by_pixel_and_says_what_it_shows(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    drawn = []
 
+    def draw(axes: Any, orders: Any, pixels: Any, counts: Any) -> Any:
+        drawn.append((orders.tolist(), pixels.tolist(), counts.tolist()))
+        return draw_faults(axes, orders, pixels, counts)
 
-def test_small_pixels_are_added_up() -> None:
-    values = sky_map({(MAP_ORDER + 1, 4): 1, (MAP_ORDER + 1, 7): 2})
-    assert np.nansum(values) == values[1] == 3
+    def look(figure: Any) -> tuple[Any, ...]:
+        titles = [axes.get_title() for axes in figure.axes if axes.get_title()]
+        return figure.get_suptitle(), *titles
 
-
-def test_the_picture_shows_where_rows_are(tmp_path: Path) -> None:
-    for name, rows in (("none", 0), ("some", 5)):
-        draw_sky_map(
-            {(1, number): rows * (number == 20) for number in range(48)}, "", tmp_path / name
-        )
-    none, some = (matplotlib.image.imread(tmp_path / name, "png") for name in ("none", "some"))
-    assert none.shape == some.shape
-    share = (none != some).any(axis=2).mean()
-    assert 0.001 < share < 0.1
+    monkeypatch.setattr(output, "draw_faults", draw)
+    monkeypatch.setattr(output, "render_png", look)
+    report = AuditReport(10.0, None, [FAULTY, UNSORTED], [], 3)
+    assert draw_map(report, "gaia_10arcs") == (
+        "gaia_10arcs, 10 arcsec: unsafe; 2 of 3 pixels checked",
+        "unsafe: 2 missing, 1 changed, 1 foreign, 1 duplicate, 1 unreadable, 1 columns",
+        "larger than needed, or untidy: 1 beyond, 2 unsorted",
+    )
+    pixels = [1, 1], [4, 5]
+    assert drawn == [(*pixels, [0, 7]), (*pixels, [1, 2])]

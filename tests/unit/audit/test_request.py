@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 from margin_cache.audit import request as request_module
-from margin_cache.audit.pixels import SKY_END, SkyRange, cut_sky
+from margin_cache.audit.pixels import SKY_END, Pixel, SkyRange, cut_sky
 from margin_cache.audit.request import (
     AuditRequest,
     catalogs_states,
@@ -82,7 +82,7 @@ def test_an_output_directory_is_new_or_has_files_of_an_audit(tmp_path: Path) -> 
     directory = tmp_path / "out"
     check_output_dir(directory)
     directory.mkdir()
-    for name in ("audit.csv", "audit.json", "missing.png", ".beyond.png.1234.tmp"):
+    for name in ("audit.csv", "audit.json", "audit.png", ".audit.png.1234.tmp"):
         (directory / name).touch()
     check_output_dir(directory)
     (directory / "catalog_info.json").touch()

@@ -1,6 +1,6 @@
 """The data of a report equal the files; a report is current until its margin or audit changes."""
 
-import json
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -62,18 +62,6 @@ def test_parameters_and_versions_equal_the_provenance(margin: Margin, data: Repo
     assert data.audit is None
 
 
-def test_single_values_of_an_audit_are_read(margin: Margin, tmp_path: Path):
-    moved = replace(margin, settings=replace(margin.settings, output_path=str(tmp_path)))
-    (tmp_path / margin.name).symlink_to(margin.files.output_dir)
-    assert read_report_data(moved).audit is None
-    moved.files.audit_file.parent.mkdir()
-    moved.files.audit_file.write_text(json.dumps({"verdict": "sound", "missing": 0, "pixels": [1]}))
-    assert read_report_data(moved).audit == {"verdict": "sound", "missing": 0}
-    for text in ("[1, 2]", "no JSON"):
-        moved.files.audit_file.write_text(text)
-        assert read_report_data(moved).audit is None
-
-
 def test_an_unfinished_margin_is_an_error(margin: Margin, tmp_path: Path):
     moved = replace(margin, settings=replace(margin.settings, output_path=str(tmp_path)))
     with pytest.raises(MarginCacheError, match="not a finished margin"):
@@ -113,24 +101,32 @@ def test_truncated_benchmark_files_are_ignored(tmp_path: Path):
     assert read_costs(files) == []
 
 
-def test_a_report_is_current_until_something_changes(margin: Margin, tmp_path: Path):
-    moved = replace(margin, settings=replace(margin.settings, output_path=str(tmp_path)))
-    files = moved.files
-    files.output_dir.mkdir()
+def test_a_report_is_current_until_something_changes(copied: Margin, audit: Callable[..., None]):
+    files = copied.files
     files.report_dir.mkdir()
-    (files.output_dir / PROVENANCE).write_text("{}")
-    assert not is_current(moved)
-    write_json(files.report_state, sources_state(moved))
-    assert not is_current(moved)
+    assert not is_current(copied)
+    write_json(files.report_state, sources_state(copied))
+    assert not is_current(copied)
     files.report_page.touch()
-    assert is_current(moved)
-    files.audit_file.parent.mkdir()
-    files.audit_file.write_text("{}")
-    assert not is_current(moved)
-    write_json(files.report_state, sources_state(moved))
-    assert is_current(moved)
-    (files.output_dir / PROVENANCE).write_text('{"other": 1}')
-    assert not is_current(moved)
+    assert is_current(copied)
+    audit(copied)
+    assert not is_current(copied)
+    write_json(files.report_state, sources_state(copied))
+    assert is_current(copied)
+    with (files.output_dir / PROVENANCE).open("a") as file:
+        file.write(" ")
+    assert not is_current(copied)
+
+
+def test_an_audit_counts_until_its_margin_changes(copied: Margin, audit: Callable[..., None]):
+    audit(copied)
+    assert read_report_data(copied).audit["verdict"] == "clean"
+    state = sources_state(copied)
+    next(copied.files.output_dir.rglob("Npix=*.parquet")).touch()
+    assert read_report_data(copied).audit is None
+    assert sources_state(copied) == {**state, "audit": None}
+    copied.files.audit_file.write_text("no JSON")
+    assert read_report_data(copied).audit is None
 
 
 def test_another_page_is_not_replaced(margin: Margin, tmp_path: Path):

@@ -1,14 +1,22 @@
 """The page of a report contains everything that it shows."""
 
+import re
+from collections.abc import Callable
 from dataclasses import replace
+from datetime import UTC, datetime
 from html.parser import HTMLParser
 
 import numpy as np
+import pyarrow.parquet as pq
+import pytest
 from margin_cache.figures.style import RenderedFigure
 from margin_cache.margin.model import Margin
 from margin_cache.margin.paths import FIGURES
-from margin_cache.report.data import ReportData, StageCosts, is_current
+from margin_cache.report import page
+from margin_cache.report.data import ReportData, StageCosts, is_current, read_report_data
 from margin_cache.report.page import page_text, write_report
+
+FIGURE = RenderedFigure("name", "A title", "A caption.", b"png", b"svg")
 
 
 class Page(HTMLParser):
@@ -34,60 +42,102 @@ class Page(HTMLParser):
         self.words.append(data)
 
 
+def remove_rows(margin: Margin, rows: int) -> None:
+    """Remove the first rows of a file."""
+    file = next(margin.files.output_dir.rglob("Npix=*.parquet"))
+    pq.write_table(pq.ParquetFile(file).read().slice(rows), file)
+
+
 def test_page_and_figures_are_written(margin: Margin):
     write_report(margin)
     assert {path.name for path in margin.files.report_dir.iterdir()} == {
         *("index.html", "made_from.json"),
         *(f"{name}.{kind}" for name in FIGURES for kind in ("png", "svg")),
     }
-    page = Page(margin.files.report_page.read_text(encoding="utf-8"))
-    assert len([link for link in page.references if link.startswith("data:image/png")]) == 5
+    shown = Page(margin.files.report_page.read_text(encoding="utf-8"))
+    assert len([link for link in shown.references if link.startswith("data:image/png")]) == 5
     for title in FIGURES.values():
-        assert title in page.text
-    assert "Time and memory of the stages Unknown: the benchmark files were deleted." in page.text
+        assert title in shown.text
+    assert "Time and memory of the stages Unknown: the benchmark files were deleted." in shown.text
     assert is_current(margin)
 
 
 def test_the_page_refers_to_no_other_file(data: ReportData):
-    figures = [RenderedFigure(name, name, "A caption.", b"png", b"svg") for name in ("a", "b")]
-    page = Page(page_text(data, figures, []))
-    assert page.open == []
-    assert page.references == ["data:,", *["data:image/png;base64,cG5n"] * 2]
+    shown = Page(page_text(data, [FIGURE] * 2, []))
+    assert shown.open == []
+    assert shown.references == ["data:,", *["data:image/png;base64,cG5n"] * 2]
 
 
 def test_the_page_has_numbers_parameters_and_versions(data: ReportData):
-    page = Page(page_text(data, [], []))
+    shown = Page(page_text(data, [], []))
     rows, files = int(data.margin_rows.sum()), int((data.margin_bytes > 0).sum())
-    assert f"of 3600 arcsec with {rows:,} rows in {files} files," in page.text
-    assert f"The catalog has {int(data.primary_rows.sum()):,} rows in" in page.text
-    assert f"made on {data.date}, this report on 2" in page.text
-    assert data.open_command in page.text
-    changed, _, others = page.text.partition("Other parameters, and versions")
+    assert f"of 3600 arcsec with {rows:,} rows in {files} files," in shown.text
+    assert f"The catalog has {int(data.primary_rows.sum()):,} rows in" in shown.text
+    assert f"made on {data.date}, this report on 2" in shown.text
+    assert data.open_command in shown.text
+    changed, _, others = shown.text.partition("Other parameters, and versions")
     assert "margin_threshold 3600.0" in changed and "margin_order" not in changed
     assert "margin_order -1 fine_filtering true debug_filter_pixel_list []" in others
     assert 'npix_parquet_name "" ' in others
     assert f"pyarrow {data.versions['pyarrow']}" in others
     most = int(np.argmax(data.margin_rows))
-    first = page.text.partition("rows of the partition ")[2]
+    first = shown.text.partition("rows of the partition ")[2]
     assert first.startswith(f"{data.orders[most]} {data.pixels[most]} {data.margin_rows[most]:,} ")
-    assert "coarse" not in page.text
+    assert "coarse" not in shown.text
     coarse = Page(page_text(replace(data, cell_order=9), [], []))
     assert "in the cells of order 9 that touch a pixel" in coarse.text
 
 
-def test_the_page_has_costs_and_an_audit_if_there_are_any(data: ReportData):
+def test_the_page_has_costs_if_there_are_any(data: ReportData):
     jobs = np.array([1.25, 2.5])
-    costs = [StageCosts("Mapping", jobs, 2 * jobs, 100 * jobs)]
-    audited = replace(data, audit={"verdict": "3 rows <missing>", "missing": 3})
-    page = Page(page_text(audited, [], costs))
-    assert "Time and memory of the jobs" in page.text
-    assert "Mapping 2 3.8 7.5 250" in page.text
-    assert "Audit verdict 3 rows <missing> missing 3" in page.text
+    shown = Page(page_text(data, [], [StageCosts("Mapping", jobs, 2 * jobs, 100 * jobs)]))
+    assert "Time and memory of the jobs" in shown.text
+    assert "Mapping 2 3.8 7.5 250" in shown.text
 
 
-def test_an_audit_without_verdict_is_shown_as_a_table(data: ReportData):
-    page = Page(page_text(replace(data, audit={"ok": True}), [], []))
-    assert "Audit ok true" in page.text
+def test_the_page_tells_what_an_audit_found_and_looked_at(
+    copied: Margin, audit: Callable[..., None]
+):
+    def text() -> str:
+        return Page(page_text(read_report_data(copied), [], [])).text.partition(" Audit ")[2]
+
+    assert text().startswith("Not audited in its present state. Parameters")
+    audit(copied)
+    now = f"{datetime.now(UTC):%Y-%m-%d}"
+    assert text().startswith(f"The margin is clean. The audit of {now}")
+    assert f"compared the margin as it is now with {copied.settings.input_catalog_path}." in text()
+    assert "threshold: 3600 arcsec checked: all 15 pixels that can have margin rows P" in text()
+
+    remove_rows(copied, 2)
+    assert text().startswith("Not audited in its present state. Parameters")
+    audit(copied)
+    assert text().startswith("The margin is unsafe: a crossmatch with it can be wrong. The audit")
+    assert (
+        "Kind rows pixels meaning "
+        "missing 2 1 unsafe: rows within the threshold that the margin lacks "
+        "metadata "
+    ) in text()
+    audit(copied, fraction=0.5)
+    assert re.search(r"checked: a sample of \d of 15 pixels \(seed 0\)", text())
+
+
+def test_the_map_of_an_audit_is_shown_if_it_found_something(
+    copied: Margin, audit: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+):
+    for name, figures in (  # which take their time
+        ("draw_maps", [FIGURE]),
+        ("draw_histograms", FIGURE),
+        ("draw_partition", FIGURE),
+    ):
+        monkeypatch.setattr(page, name, lambda *data, figures=figures: figures)
+    audit(copied)
+    write_report(copied)
+    title = "Where the audit found defects"
+    assert title not in copied.files.report_page.read_text()
+    remove_rows(copied, 1)
+    audit(copied)
+    write_report(copied)
+    assert title in copied.files.report_page.read_text()
 
 
 def test_names_are_escaped(data: ReportData):
