@@ -20,7 +20,7 @@ CHECK_PYTHON = $(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit( \
 export NUMBA_DISABLE_JIT := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo resume report picture recording test test-fast test-versions benchmark faults reference lint format lock clean
+.PHONY: help venv demo resume report pictures recording test test-fast test-versions benchmark faults reference lint format lock clean
 
 help: ## list these targets
 	@sed -n 's/^\([a-z][a-z-]*\):[^#]*## \(.*\)/\1|\2/p' Makefile | \
@@ -40,9 +40,8 @@ report: venv ## make the margin of the demo catalog, and its report
 	$(BIN)/snakemake --cores $(CORES) report $(ARGS) \
 	    --config input_catalog_path=demo/hipparcos margin_threshold=600
 
-picture: venv ## draw docs/margin.png, the picture in README.md
-	$(BIN)/snakemake --cores $(CORES) --config input_catalog_path=demo/hipparcos margin_threshold=1800
-	$(BIN)/python docs/draw_margin.py demo/hipparcos results/hipparcos_1800arcs 4 1430 docs/margin.png
+pictures: venv ## draw the pictures in README.md (needs chromium)
+	$(BIN)/python docs/draw_pictures.py
 
 recording: venv ## record docs/progress.cast, the bars of a run on a terminal
 	$(BIN)/python docs/record_progress.py docs/progress.cast $(BIN)/snakemake --cores $(CORES) \

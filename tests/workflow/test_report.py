@@ -13,7 +13,7 @@ from support.margins import tree_digest
 from support.once import once
 from support.paths import ROOT
 from support.small_skies import small_catalog
-from support.workflow_runs import run_workflow
+from support.workflow_runs import run_workflow, write_config
 
 BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser"))), None)
 
@@ -24,6 +24,7 @@ LOOK = """<script>window.addEventListener("load", () => {
 });</script>"""
 
 NOTHING = "Nothing to be done"
+DATA = ROOT / "tests/data/hipscat_import"
 REPORT = Path("results/sky_600arcs_report")
 MARGIN = Path("results/sky_600arcs")
 
@@ -105,6 +106,35 @@ def test_delete_all_output_keeps_the_margin(reported: Path):
     before = tree_digest(reported / "results"), tree_digest(reported / "intermediate")
     run_workflow(reported, "--delete-all-output", check=True)
     assert (tree_digest(reported / "results"), tree_digest(reported / "intermediate")) == before
+
+
+def test_a_margin_of_another_tool_is_checked_and_mended_as_its_report_tells(tmp_path: Path):
+    """The commands of README.md, and a report after each."""
+    shutil.copytree(DATA / "sky", tmp_path / "data/sky")
+    margin = Path(shutil.copytree(DATA / "margin", tmp_path / "data/sky_600arcs"))
+    write_config(
+        tmp_path,
+        {
+            "input_catalog_path": "data/sky",
+            "output_path": "data",
+            "margin_threshold": 600.0,
+            "audit_catalog_path": "data/sky_600arcs",
+        },
+    )
+    run = run_workflow(tmp_path, "audit")
+    assert run.returncode != 0
+    assert "audit: data/sky_600arcs is UNSAFE" in run.stdout
+
+    def audit_in_report() -> str:
+        page = tmp_path / "data/sky_600arcs_report/index.html"
+        return page.read_text().partition("<h2>Audit</h2>")[2].strip()
+
+    mended = run_workflow(tmp_path, "report", "--config", "overwrite=true", check=True)
+    assert f"{margin.relative_to(tmp_path)}: 495 rows in 15 files" in mended.stdout
+    assert audit_in_report().startswith("<p>Not audited in its present state")
+    run_workflow(tmp_path, "audit", check=True)
+    run_workflow(tmp_path, "report", check=True)
+    assert audit_in_report().startswith("<p><strong>The margin is clean.</strong>")
 
 
 def browse(page: Path, profile: Path) -> tuple[str, str]:

@@ -136,7 +136,8 @@ def draw_partition(margin: Margin, data: ReportData) -> RenderedFigure:
     panels[0].set_title(f"order {pixel.order}, pixel {pixel.number}")
     panels[1].set_title("one of its borders (the black square)")
     _draw_square(panels[0], whole, zoom)
-    handles = [*panels[0].get_legend_handles_labels()[0], Patch(color=_AREA, label="margin")]
+    area = Patch(color=_AREA, label=f"within {data.threshold:g} arcsec")
+    handles = [*panels[0].get_legend_handles_labels()[0], area]
     figure.legend(handles=handles, loc="outside upper center", ncols=4, frameon=False)
     caption = (
         f"{len(own):,} rows, {len(margin_rows):,} in the margin of {data.threshold:g} arcsec. "

@@ -1,6 +1,7 @@
 """The partition that is drawn has a visible margin, and so has its border."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import healpy
 import numpy as np
@@ -43,6 +44,7 @@ def sky(**changes: list) -> ReportData:
         defaults={},
         versions={},
         audit=None,
+        audit_dir=Path(),
         **values,
     )
 
