@@ -80,6 +80,8 @@ def draw_histograms(data: ReportData) -> RenderedFigure:
             if is_log:
                 axes.set_xscale("log")
                 plain_ticks(axes.xaxis)
+            elif axes is rows:
+                axes.xaxis.set_major_locator(MaxNLocator(integer=True))
             axes.legend(frameon=False)
             axes.yaxis.set_major_locator(MaxNLocator(integer=True))
         axes.set_xlabel(label)
