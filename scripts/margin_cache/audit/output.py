@@ -107,8 +107,9 @@ def draw_map(report: AuditReport, name: str) -> bytes:
     orders, numbers = np.transpose(np.array(pixels, np.int64))
     findings_of = {findings.pixel: findings for findings in report.pixels}
     figure, panels = new_figure(MAP_HEIGHT + 0.6, 2)
+    on_sky = [kind for kind in KINDS if kind != "metadata"]
     for axes, is_unsafe in zip(panels, (True, False), strict=True):
-        kinds = [kind for kind in KINDS if KINDS[kind].is_unsafe == is_unsafe]
+        kinds = [kind for kind in on_sky if KINDS[kind].is_unsafe == is_unsafe]
         counts = np.array([_defects_of(findings_of[pixel], kinds) for pixel in pixels], float)
         mapping = draw_faults(axes, orders, numbers, counts)
         if counts.any():

@@ -102,13 +102,13 @@ def test_the_page_tells_what_an_audit_found_and_looked_at(
         return Page(page_text(read_report_data(copied), [], [])).text.partition(" Audit ")[2]
 
     where = copied.files.audit_file.parent
-    unaudited = f"Not audited in its present state: there is no such audit in {where}. Parameters"
+    unaudited = f"Not audited in its present state: there is no such audit in {where}. Time"
     assert text().startswith(unaudited)
     audit(copied)
     now = f"{datetime.now(UTC):%Y-%m-%d}"
     assert text().startswith(f"The margin is clean. The audit of {now} ")
     assert f"compared the margin as it is now with {copied.settings.input_catalog_path}." in text()
-    assert "threshold: 3600 arcsec checked: all 15 pixels that can have margin rows P" in text()
+    assert "threshold: 3600 arcsec checked: all 15 pixels that can have margin rows T" in text()
 
     remove_rows(copied, 2)
     assert text().startswith(unaudited)
