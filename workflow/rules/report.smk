@@ -1,6 +1,8 @@
 # Reports of finished margins: `snakemake report` draws those that are missing or older than their
 # margin, and Snakemake's own report shows them.
-report: "../report/margins.rst"
+if not IS_MODULE:
+
+    report: "../report/margins.rst"
 
 
 rule report:
