@@ -84,6 +84,7 @@ def render_png(figure: Figure) -> bytes:
 def _image(figure: Figure, kind: str, metadata: dict[str, Any]) -> bytes:
     file = io.BytesIO()
     figure.savefig(file, format=kind, dpi=_DPI, metadata=metadata, facecolor="white")
+    figure.set_layout_engine("none")  # the next image has the same layout, and need not find it
     return file.getvalue()
 
 
