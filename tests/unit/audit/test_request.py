@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 from margin_cache.audit import request as request_module
-from margin_cache.audit.pixels import SKY_END, Pixel, SkyRange, cut_sky
+from margin_cache.audit.pixels import SKY_END, SkyRange, cut_sky
 from margin_cache.audit.request import (
     AuditRequest,
     catalogs_states,
