@@ -6,8 +6,9 @@ import math
 import os
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import healpy
@@ -107,6 +108,15 @@ class AuditedCatalog:
             raise MarginCacheError(f"{self.path(pixel)}: no column {self.index_column}")
         return self.index_column
 
+    @cached_property
+    def stated_schema(self) -> pa.Schema:
+        """The schema of `_common_metadata`; without columns if there is no such file."""
+        try:
+            with open_parquet(self.root / "_common_metadata") as file:
+                return file.schema_arrow
+        except MarginCacheError:
+            return pa.schema([])
+
     def count(self, pixel: Pixel) -> int:
         """Return the number of rows of a pixel, from the footers of its files.
 
@@ -132,7 +142,7 @@ class AuditedCatalog:
                 if missing:
                     raise MarginCacheError(f"{path}: no column {', '.join(missing)}")
                 tables.append(file.read(columns=columns).replace_schema_metadata(None))
-        return pa.concat_tables(tables)
+        return pa.concat_tables(tables, promote_options="permissive")
 
     def positions(self, pixel: Pixel, index_column: str | None) -> pd.DataFrame:
         """Read `index`, `ra` and `dec` of all rows of a pixel, with a `digest` of 0.
@@ -178,7 +188,9 @@ class AuditedCatalog:
                     end = start + file.metadata.row_group(number).num_rows
                     rows = np.flatnonzero(is_selected[start:end])
                     if rows.size:
-                        parts.append(_digests_of_group(file, number, columns, rows))
+                        parts.append(
+                            _digests_of_group(file, number, columns, rows, self.stated_schema)
+                        )
                     start = end
         return np.concatenate(parts)
 
@@ -357,7 +369,11 @@ def _open_with_hats(path: UPath) -> Any:
 
 
 def _digests_of_group(
-    file: pq.ParquetFile, number: int, columns: Sequence[str], rows: npt.NDArray[np.int64]
+    file: pq.ParquetFile,
+    number: int,
+    columns: Sequence[str],
+    rows: npt.NDArray[np.int64],
+    types: pa.Schema,
 ) -> Digests:
     """Return the digests of rows of a row group, of which BATCH_BYTES are read at a time."""
     group = file.metadata.row_group(number)
@@ -376,9 +392,19 @@ def _digests_of_group(
         free -= size
     digests = np.zeros(len(rows), np.uint64)
     for batch in batches:
-        table = file.read_row_group(number, columns=batch)
+        table = _in_types(file.read_row_group(number, columns=batch), types)
         digests = row_digests(table, batch, rows, digests)
     return digests
+
+
+def _in_types(table: pa.Table, types: pa.Schema) -> pa.Table:
+    """Cast columns to the types that the catalog states, as LSDB does, if their values fit."""
+    for number, field in enumerate(table.schema):
+        if field.name in types.names and field.type != types.field(field.name).type:
+            with suppress(pa.ArrowException):
+                column = table.column(number).cast(types.field(field.name).type)
+                table = table.set_column(number, field.name, column)
+    return table
 
 
 def _read_json(path: UPath) -> dict[str, Any]:

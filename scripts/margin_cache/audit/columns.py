@@ -1,15 +1,12 @@
 """The columns of a primary: which of them a margin must have, and whose values are compared."""
 
-from functools import cached_property
-
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from margin_cache.audit.catalogs import INDEX_COLUMNS, AuditedCatalog, open_parquet
+from margin_cache.audit.catalogs import INDEX_COLUMNS, AuditedCatalog
 from margin_cache.audit.digests import plain_type
 from margin_cache.audit.pixels import Pixel
-from margin_cache.errors import MarginCacheError
 
 PIXEL_COLUMNS = ("Norder", "Dir", "Npix")
 """Columns of HiPSCat files that name their pixel."""
@@ -85,33 +82,27 @@ class PrimaryColumns:
 
     def _has_type(self, name: str, kind: pa.DataType) -> bool:
         """Return whether the primary has a column with a type, in its schema or in a partition."""
-        if any(schema.field(name).type == kind for schema in self._stated if name in schema.names):
+        stated = (self.schema, self._primary.stated_schema)
+        if any(schema.field(name).type == kind for schema in stated if name in schema.names):
             return True
         return self._is_same_kind(name, kind) and any(
             self._primary.schema(pixel).field(name).type == kind for pixel in self._primary.pixels
         )
 
-    @cached_property
-    def _stated(self) -> list[pa.Schema]:
-        """Schemas of a partition and, if there is one, of the whole catalog."""
-        path = self._primary.root / "_common_metadata"
-        try:
-            with open_parquet(path) as file:
-                return [self.schema, file.schema_arrow]
-        except MarginCacheError:
-            return [self.schema]
-
 
 def _schema(primary: AuditedCatalog) -> pa.Schema:
-    """Return the columns of the partitions, with a type even if a partition has only nulls."""
-    schema = primary.schema(primary.pixels[0])
-    for pixel in primary.pixels[1:]:
-        nulls = [name for name in schema.names if pa.types.is_null(schema.field(name).type)]
-        if not nulls:
+    """Return the columns of the partitions, with the types that the catalog states.
+
+    Without such a statement, with a type even if a partition has only nulls.
+    """
+    schema, stated = primary.schema(primary.pixels[0]), primary.stated_schema
+    for pixel in (None, *primary.pixels[1:]):
+        other = stated if pixel is None else primary.schema(pixel)
+        for number, field in enumerate(schema):
+            if field.name in other.names and (pixel is None or pa.types.is_null(field.type)):
+                schema = schema.set(number, other.field(field.name))
+        if not any(pa.types.is_null(field.type) for field in schema):
             break
-        other = primary.schema(pixel)
-        for name in nulls:
-            schema = schema.set(schema.get_field_index(name), other.field(name))
     return schema
 
 

@@ -56,6 +56,31 @@ def test_selected_rows_are_read_from_several_files(
     assert np.array_equal(digests, row_digests(rows, ["b"])[selected])
 
 
+def test_values_are_compared_with_the_types_that_the_catalog_states(
+    parted: AuditedCatalog,
+) -> None:
+    """As LSDB reads files whose columns have other types, or are null throughout."""
+    structs = pa.array([{"x": 1, "y": "a"}, None])
+    stated = {
+        "n": pa.array([5, None], pa.int64()),
+        "t": pa.array([1000, None], pa.timestamp("us")),
+        "s": structs,
+        "z": pa.nulls(2, pa.string()),
+    }
+    table = pa.table(stated)
+    pq.write_metadata(table.schema, parted.root / "_common_metadata")
+    other = {
+        "z": pa.nulls(2),
+        "s": structs.cast(pa.struct([("y", pa.large_string()), ("x", pa.int8())])),
+        "t": stated["t"].cast(pa.timestamp("ns")),
+        "n": stated["n"].cast(pa.float64()),
+    }
+    for path in parted.files((1, 4)):
+        pq.write_table(pa.table(other), path)
+    digests = parted.digests((1, 4), table.column_names, np.ones(6, bool))
+    assert np.array_equal(digests, np.tile(row_digests(table, table.column_names), 3))
+
+
 def test_files_that_are_missing_or_damaged_are_named(parted: AuditedCatalog) -> None:
     (parted.path((1, 4)) / "part1.parquet").write_bytes(b"PAR1")
     for read in (
