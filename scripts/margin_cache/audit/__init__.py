@@ -8,5 +8,5 @@ The audit shares no geometry, catalog reader or plan with the code that makes ma
 - `nearby_rows` reads the rows of the primary near a pixel, and `compare` compares them with the
   margin's, by distances with an error that `distance` bounds;
 - `metadata` compares metadata and schemas with the files and the primary;
-- `findings` holds the results, and `output` writes and summarises them.
+- `findings` holds the results, `output` writes them, and `verdict` tells them.
 """

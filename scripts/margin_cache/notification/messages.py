@@ -193,11 +193,16 @@ def _extent(margin: MarginStatus) -> str:
 # --- the mail ------------------------------------------------------------------------------------
 
 
-def success_message(margins: Sequence[MarginStatus], details: str) -> EmailMessage:
-    """Return the mail about a successful run, without its addresses."""
+def success_message(
+    margins: Sequence[MarginStatus], details: str, audits: Sequence[str] = ()
+) -> EmailMessage:
+    """Return the mail about a successful run, without its addresses; ``audits`` are verdicts."""
     complete = [margin for margin in margins if margin.is_complete]
     subject = f"done: {_names(complete)}" if complete else "run done, no margin made"
-    return _message(subject, ["The run is done.", *map(_describe_margin, margins), details])
+    if audits:
+        subject = "; ".join(audit.splitlines()[0] for audit in audits[:_MAX_NAMES])
+    parts = ["The run is done.", *audits, *map(_describe_margin, margins), details]
+    return _message(subject, parts)
 
 
 def failure_message(

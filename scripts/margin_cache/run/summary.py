@@ -46,8 +46,8 @@ def succeeded(session: "Session", logs: list[str]) -> bool:
         if job.rule.endswith("draw_report"):
             lines.append(f"report: {job.output[0]}")
     audits = [text for text, _ in verdicts]
-    details = "\n\n".join([*audits, _details(session, logs)])
-    _end(session, [*lines, *audits], lambda: success_message(statuses, details))
+    details = _details(session, logs)
+    _end(session, [*lines, *audits], lambda: success_message(statuses, details, audits))
     return all(is_passed for _, is_passed in verdicts)
 
 

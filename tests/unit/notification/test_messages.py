@@ -55,6 +55,12 @@ def test_success_tells_what_was_made():
         assert line in text(message).splitlines()
 
 
+def test_the_verdict_of_an_audit_is_the_subject():
+    message = success_message([], "", ["audit: out/m is UNSAFE\n  missing  2"])
+    assert message["Subject"] == "Margin cache audit: out/m is UNSAFE"
+    assert "  missing  2" in text(message).splitlines()
+
+
 def test_a_coarse_margin_is_not_said_to_end_at_the_threshold():
     margin = replace(MARGIN, threshold=8245.1683, cell_order=4)
     expected = "all rows within 8245.17 arcsec and some beyond (cells of order 4)"
