@@ -8,12 +8,12 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from margin_cache.catalog.partitions import partition_files
 from margin_cache.errors import MarginCacheError
 from margin_cache.healpix.nested import resolution
+from margin_cache.parquet.footers import row_groups
 from margin_cache.parquet.polars_rows import most_bytes_together
 from margin_cache.parquet.positions import BATCH_BYTES, BATCH_ROWS
 from margin_cache.planning.model import Plan
@@ -104,14 +104,14 @@ def largest_row_group(plan: Plan) -> RowGroupSize:
     try:
         files = partition_files(plan.parameters.catalog, partitions[largest].pixel)
         footer = open_parquet(max(files, key=lambda file: file.stat().st_size)).metadata
-        groups = [footer.row_group(number) for number in range(footer.num_row_groups)]
-        group = max(groups, key=lambda group: group.total_byte_size)
-        size = _stored(group)
+        group = max(row_groups(footer), key=lambda group: group.total_byte_size)
     except (MarginCacheError, OSError, ValueError):
         # The job that reads it reports the problem.
         size_mb = int(partitions.sizes[largest]) / _MB
         return RowGroupSize(100, BATCH_ROWS, size_mb, size_mb, 2.0)
-    stored = {chunk.path_in_schema: chunk.total_compressed_size for chunk in _chunks(group)}
+    chunks = map(group.column, range(group.num_columns))
+    stored = {chunk.path_in_schema: chunk.total_compressed_size for chunk in chunks}
+    size = sum(stored.values())
     index = stored.get(plan.parameters.catalog.index_column or "", 0)
     together = index + max(most_bytes_together(index), *stored.values(), 0)
     return RowGroupSize(
@@ -121,14 +121,6 @@ def largest_row_group(plan: Plan) -> RowGroupSize:
         min(size, together) / _MB,
         max(1.0, group.total_byte_size / max(size, 1)),
     )
-
-
-def _chunks(group: pq.RowGroupMetaData) -> list[pq.ColumnChunkMetaData]:
-    return [group.column(number) for number in range(group.num_columns)]
-
-
-def _stored(group: pq.RowGroupMetaData) -> int:
-    return sum(chunk.total_compressed_size for chunk in _chunks(group))
 
 
 def map_request(plan: Plan, job: int, group: RowGroupSize) -> Request:
