@@ -247,13 +247,11 @@ class Plan:
 
     def covered_by_map_job(self, name: str) -> str:
         """Return `20 partitions, 4/254 to 1/21` for the name of a map job."""
-        part = self.partitions.take(self.map_slice(self.map_job_of(name)))
-        return describe(part.orders, part.pixels, "partition")
+        return _covered(name, self.map_slice(self.map_job_of(name)), "partition")
 
     def covered_by_reduce_job(self, name: str) -> str:
         """Return `20 pixels, 4/254 to 1/21` for the name of a reduce job."""
-        part = self.reduce_slice(self.reduce_job_of(name))
-        return describe(self.destination_orders[part], self.destination_pixels[part], "pixel")
+        return _covered(name, self.reduce_slice(self.reduce_job_of(name)), "pixel")
 
     def map_slice(self, job: int) -> slice:
         """Return which partitions a map job reads."""
@@ -281,18 +279,13 @@ class Plan:
         return self.needs[self.need_bounds[job] : self.need_bounds[job + 1]]
 
 
-def describe(orders: Ints, pixels: Ints, word: str) -> str:
-    """Return `20 partitions, 4/254 to 1/21` for pixels in nested order, at least one."""
-    ends = _ends(orders, pixels, "{}/{}")
-    return f"{len(orders)} {word}{'' if len(orders) == 1 else 's'}, {' to '.join(ends)}"
-
-
 def job_label(orders: Ints, pixels: Ints) -> str:
     """Return `o4p254-o1p21` for pixels in nested order, as a part of the name of a job.
 
     SLURM shows nothing else of what a job covers.
     """
-    return "-".join(_ends(orders, pixels, "o{}p{}"))
+    ends = sorted({0, len(orders) - 1})
+    return "-".join(f"o{orders[end]}p{pixels[end]}" for end in ends)
 
 
 def describe_job(name: str) -> str:
@@ -301,10 +294,9 @@ def describe_job(name: str) -> str:
     return " to ".join(end.removeprefix("o").replace("p", "/") for end in ends)
 
 
-def _ends(orders: Ints, pixels: Ints, pattern: str) -> list[str]:
-    """Return the first and the last pixel, or the only one."""
-    ends = sorted({0, len(orders) - 1})
-    return [pattern.format(int(orders[end]), int(pixels[end])) for end in ends]
+def _covered(name: str, part: slice, word: str) -> str:
+    count = part.stop - part.start
+    return f"{count} {word}{'' if count == 1 else 's'}, {describe_job(name)}"
 
 
 def _digest(data: bytes, size: int = 5) -> str:
