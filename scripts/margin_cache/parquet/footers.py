@@ -95,19 +95,15 @@ def _top_column(path: str, names: Container[str]) -> str:
 
 def row_ranges(file: pq.ParquetFile, rows: NDArray[np.int64]) -> list[Range]:
     """Return the byte ranges of all row groups that hold any of the rows, given by number."""
-    return _ranges(file.metadata, groups_of(file.metadata, rows), range(file.metadata.num_columns))
+    ends = np.cumsum([group.num_rows for group in row_groups(file.metadata)])
+    groups = np.unique(np.searchsorted(ends, rows, side="right")).tolist()
+    return _ranges(file.metadata, groups, range(file.metadata.num_columns))
 
 
 def column_ranges(file: pq.ParquetFile, columns: Collection[str]) -> list[Range]:
     """Return the byte ranges of columns, given by name; names that do not exist are ignored."""
     leaves = [leaf for leaf, column in enumerate(file.schema) if _top_column(column.path, columns)]
     return _ranges(file.metadata, range(file.num_row_groups), leaves)
-
-
-def groups_of(metadata: pq.FileMetaData, rows: NDArray[np.int64]) -> list[int]:
-    """Return the numbers of the row groups that hold any of the rows, given by number."""
-    sizes = [group.num_rows for group in row_groups(metadata)]
-    return np.unique(np.searchsorted(np.cumsum(sizes), rows, side="right")).tolist()
 
 
 def _ranges(
@@ -122,11 +118,6 @@ def _ranges(
                 start = chunk.dictionary_page_offset
             ranges.append((start, start + chunk.total_compressed_size))
     return ranges
-
-
-def joined_size(footers: Sequence[Path]) -> int:
-    """Return the approximate size of the joined footers; it is hardly ever larger."""
-    return sum(path.stat().st_size for path in footers)
 
 
 def join_footers(common: Path, footers: Sequence[Path], target: Path) -> bool:
