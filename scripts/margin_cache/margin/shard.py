@@ -9,6 +9,7 @@ first and last destination, and a checksum of its content.
 import os
 import zlib
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from itertools import pairwise
 from pathlib import Path
 
@@ -77,7 +78,6 @@ def read_rows(shard: Path, schema: pa.Schema, first: int, stop: int) -> Iterator
         MarginCacheError: the shard is missing, damaged, or has another schema.
     """
     try:
-        opened = _state(shard)
         reader = pa.ipc.open_file(pa.memory_map(str(shard)))
         if (
             not reader.schema.equals(schema)
@@ -104,28 +104,12 @@ def read_rows(shard: Path, schema: pa.Schema, first: int, stop: int) -> Iterator
             raise RetryableError(
                 f"{shard}: cannot be read ({os.strerror(error.errno)}). Start the run again."
             ) from None
-        raise MarginCacheError(f"{shard}: is damaged. {_mark_damaged(shard, opened)}") from None
-
-
-def _state(shard: Path) -> tuple[int, int, int]:
-    """Return values that change when another shard replaces this one."""
-    state = shard.stat()
-    return state.st_ino, state.st_size, state.st_mtime_ns
-
-
-def _mark_damaged(shard: Path, opened: tuple[int, int, int]) -> str:
-    """Mark a shard for deletion unless it was replaced since; return what the user has to do.
-
-    It is not deleted at once: Snakemake ends a run as soon as an input of another job is missing.
-    """
-    try:
-        if _state(shard) == opened:
+        # It is not deleted at once: Snakemake ends a run when an input of another job is missing.
+        with suppress(OSError):
             os.utime(shard, (_DAMAGED_TIME, _DAMAGED_TIME))
-    except FileNotFoundError:
-        pass
-    except OSError as error:
-        return f"Delete it and start the run again ({error.strerror})."
-    return "Start the run again; it makes the file again."
+        raise MarginCacheError(
+            f"{shard}: is damaged. Start the run again; it makes the file again."
+        ) from None
 
 
 def delete_damaged(shards_dir: Path) -> None:
