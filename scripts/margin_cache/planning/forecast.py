@@ -55,11 +55,9 @@ class Forecast:
 
     Attributes:
         destinations: number of pixels that can have margin rows, including negative pixels.
-        map_jobs: number of map jobs to do.
-        reduce_jobs: number of reduce jobs to do.
+        map_jobs, reduce_jobs: number of jobs to do.
         read: read by these map jobs.
-        rows: number of rows of the whole margin.
-        size: of the whole margin.
+        rows, size: of the whole margin.
         output: still to be written to the output directory.
         intermediate: still to be written to the intermediate directory.
     """

@@ -2,7 +2,6 @@
 
 import errno
 import re
-import subprocess
 import sys
 from pathlib import Path
 
@@ -80,5 +79,8 @@ def _kills_the_process(path: Path, source: pa.NativeFile, file: pq.ParquetFile) 
     is_signed = file.metadata.serialized_size != length
     if not is_signed and not _UNKNOWN_CODEC.search(source.read_at(length, end - length)):
         return False
+    # Slow to import, and hardly ever needed.
+    import subprocess
+
     command = [sys.executable, "-c", _ASK_ALL_COLUMNS, str(path)]
     return subprocess.run(command, capture_output=True, check=False).returncode < 0
