@@ -251,6 +251,71 @@ def test_values_are_those_of_the_primary(layout: str, layouts: Path) -> None:
     assert_values_kept(layouts / "margins" / f"{layout}_10arcs", catalog_of(layouts, layout))
 
 
+def in_odd_form(table: pa.Table, form: int) -> pa.Table:
+    """The rows of a partition, as other writers of its catalog may have written it."""
+    if form == 1:
+        wide = {"word": pa.large_string(), "words": pa.large_list(pa.large_string())}
+        types = {**wide, "n": pa.int8(), "ra": pa.float32(), "word8": pa.string()}
+    elif form == 2:
+        types = dict.fromkeys(("word", "words", "n", "pair", "word8"), pa.null())
+    elif form == 3:
+        return table.select(table.column_names[::-1])
+    elif form == 4:
+        pair = pa.struct([("b", pa.large_string()), ("a", pa.int16())])
+        types = {"n": pa.float64(), "pair": pair, "_healpix_29": pa.uint64()}
+        table = table.append_column("Npix", pa.repeat(4, table.num_rows))
+    else:
+        return table
+    for name, arrow_type in types.items():
+        if arrow_type == pa.null():
+            column = pa.nulls(table.num_rows)
+        else:
+            column = table[name].cast(arrow_type)
+        table = table.set_column(table.column_names.index(name), name, column)
+    return table
+
+
+def test_partitions_that_other_writers_have_written_give_the_same_margin(tmp_path: Path) -> None:
+    """The last digits of their positions are zeros, so that 32 bits hold them."""
+    table = layout_sky().table
+    table = table.take(pa.array(np.arange(0, table.num_rows, 5)))
+    ra, dec = (table[name].to_numpy().astype("f4").astype("f8") for name in ("ra", "dec"))
+    partitions = skies.adaptive_partitions(ra, dec, max_rows=300)
+    pixels = skies.nested_pixels(ra, dec)
+    spans = skies.pixel_spans(partitions)[0]
+    place = np.searchsorted(spans, pixels, side="right") - 1
+    rows = range(len(ra))
+    empty = place % 5 == 2  # partitions whose columns are null throughout
+    values = {
+        "word": pa.array([f"star {row}" for row in rows], mask=empty),
+        "words": pa.array([["x"] * (row % 3) for row in rows], mask=empty),
+        "n": pa.array([row % 100 for row in rows], pa.int64(), mask=empty),
+        "pair": pa.array([{"a": row % 9, "b": f"{row}"} for row in rows], mask=empty),
+        "word8": pa.array([f"w{row % 9}" for row in rows], mask=empty).dictionary_encode(),
+    }
+    table = pa.table({"id": np.arange(len(ra)), "ra": ra, "dec": dec, **values})
+    for name in ("usual", "odd"):
+        write_hats(tmp_path, name, table, partitions, metadata=False, pandas_metadata=False)
+    for file in partition_paths(tmp_path / "odd"):
+        order, pixel = (int(part.partition("=")[2]) for part in (file.parts[-3], file.stem))
+        number = partitions.tolist().index([order, pixel])
+        pq.write_table(in_odd_form(pq.ParquetFile(file).read(), number % 5), file)
+    common = tmp_path / "odd/dataset/_common_metadata"
+    schema = pq.read_schema(common)
+    margins = [{"input_catalog_path": name} for name in ("usual", "odd")]
+    make_in(tmp_path, {"margin_threshold": 60.0, "output_path": "made", "margins": margins})
+    usual, odd = (
+        {
+            file.parts[-3:]: pq.ParquetFile(file).read()
+            for file in partition_paths(tmp_path / "made" / f"{name}_60arcs")
+        }
+        for name in ("usual", "odd")
+    )
+    assert sum(table.num_rows for table in odd.values()) > 100
+    assert odd == usual
+    assert all(table.schema.equals(schema, check_metadata=True) for table in odd.values())
+
+
 def test_layouts_have_light_curves_that_are_null_or_empty(layouts: Path) -> None:
     margin = plain_rows(layouts / "margins" / "light_curves_10arcs")
     curves = margin["lightcurve"].to_pylist()
