@@ -9,6 +9,7 @@ import pandas as pd
 
 from margin_cache.audit.catalogs import (
     AuditedCatalog,
+    StoreOptions,
     open_pair,
 )
 from margin_cache.audit.columns import (
@@ -36,42 +37,51 @@ from margin_cache.audit.request import AuditRequest
 from margin_cache.errors import MarginCacheError
 
 
-def audit_margin(request: AuditRequest) -> AuditReport:
+def audit_margin(request: AuditRequest, options: StoreOptions = (None, None)) -> AuditReport:
     """Check a margin against its primary, in all partitions and in the sky around them.
+
+    Args:
+        request: What is checked.
+        options: Options for fsspec of the stores of the primary and of the margin.
 
     Raises:
         MarginCacheError: A catalog cannot be opened, the primary cannot be read, or the margin's
             metadata have no threshold.
     """
-    findings = [audit_sky_range(request, sky_range) for sky_range in request.sky_ranges]
+    findings = [audit_sky_range(request, sky_range, options) for sky_range in request.sky_ranges]
     results = [result for part in findings for result in part.pixels]
-    return conclude(request, RangeFindings(sum(part.candidates for part in findings), results))
+    candidates = sum(part.candidates for part in findings)
+    return conclude(request, RangeFindings(candidates, results), options)
 
 
-def audit_sky_range(request: AuditRequest, sky_range: SkyRange) -> RangeFindings:
+def audit_sky_range(
+    request: AuditRequest, sky_range: SkyRange, options: StoreOptions = (None, None)
+) -> RangeFindings:
     """Check the pixels of a range of the sky, or a sample of them.
 
     Raises:
         MarginCacheError: As `audit_margin`.
     """
-    return _Audit(request).check_sky_range(sky_range)
+    return _Audit(request, options).check_sky_range(sky_range)
 
 
-def conclude(request: AuditRequest, findings: RangeFindings) -> AuditReport:
+def conclude(
+    request: AuditRequest, findings: RangeFindings, options: StoreOptions = (None, None)
+) -> AuditReport:
     """Check the metadata, after all sky ranges were checked.
 
     Raises:
         MarginCacheError: As `audit_margin`; or the findings lack a range, or contain no pixel.
     """
-    return _Audit(request).conclude(findings)
+    return _Audit(request, options).conclude(findings)
 
 
 class _Audit:
     """A margin and its primary while they are compared."""
 
-    def __init__(self, request: AuditRequest) -> None:
+    def __init__(self, request: AuditRequest, options: StoreOptions) -> None:
         self.request = request
-        primary, self.margin = open_pair(request.primary, request.margin)
+        primary, self.margin = open_pair(request.primary, request.margin, options)
         self.threshold = request.threshold or self.margin.threshold or 0.0
         if not self.threshold:
             raise MarginCacheError(
@@ -88,6 +98,8 @@ class _Audit:
         self.overlapping = overlapping_pixels(self.margin.pixels, self.primary.pixels)
         self.listed_near: dict[Pixel, list[Pixel]] = defaultdict(list)
         """Pixels that the margin lists, by the partitions near them."""
+        # Rows are the same by the primary's columns, whatever the margin's metadata name.
+        self.compared_margin = replace(self.margin, position_columns=primary.position_columns)
         self.margin_rows = RowCache(self.read_margin)
         self.nearby_rows = NearbyRows(
             self.primary,
@@ -124,12 +136,8 @@ class _Audit:
                 rows = self.margin_rows.rows(pixel)
             except MarginCacheError as error:
                 reason = str(error)
-        primary = pd.concat(
-            [
-                self.nearby_rows.rows(pixel, partitions),
-                self.nearby_rows.distant_rows(rows, partitions),
-            ]
-        )
+        primary = self.nearby_rows.rows(pixel, partitions)
+        primary = pd.concat([primary, self.nearby_rows.distant_rows(rows, pixel, primary)])
         if not rows["is_compared"].all():
             primary = primary.assign(digest=np.uint64(0))
         return PixelFindings(
@@ -145,7 +153,7 @@ class _Audit:
 
     def read_margin(self, pixel: Pixel) -> pd.DataFrame:
         """Read the rows of a pixel's margin, as `compare_rows` expects them."""
-        margin = replace(self.margin, position_columns=self.primary.position_columns)
+        margin = self.compared_margin
         rows = margin.positions(pixel, self.index_column)
         schema = margin.schema(pixel)
         if not self.columns.are_comparable(schema):

@@ -9,6 +9,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import healpy
@@ -25,6 +27,9 @@ from margin_cache.errors import MarginCacheError
 
 Options = Mapping[str, Any] | None
 """Options of a store for fsspec."""
+
+StoreOptions = tuple[Options, Options]
+"""Of the primary and of the margin."""
 
 INDEX_COLUMNS = ("_hipscat_index", "_healpix_29")
 
@@ -248,7 +253,7 @@ def open_catalog(location: str, options: Options = None) -> AuditedCatalog:
 
 
 def open_pair(
-    primary: str, margin: str, options: tuple[Options, Options] = (None, None)
+    primary: str, margin: str, options: StoreOptions = (None, None)
 ) -> tuple[AuditedCatalog, AuditedCatalog]:
     """Open a primary and a margin, which must be of one format.
 
@@ -358,7 +363,17 @@ def finest_cell_order(threshold: float) -> int:
 def _open_with_hipscat(path: UPath) -> Any:
     from hipscat.loaders.read_from_hipscat import read_from_hipscat
 
-    return read_from_hipscat(str(path), storage_options=dict(path.storage_options))
+    if is_local(path):
+        return read_from_hipscat(str(path))
+    # Its reader wants a directory, which servers of http do not have.
+    with TemporaryDirectory() as directory:
+        for name in ("catalog_info.json", "partition_info.csv", "_metadata"):
+            content = _read_bytes(path / name)
+            if content is not None:
+                Path(directory, name).write_bytes(content)
+            if name == "partition_info.csv" and content is not None:
+                break  # _metadata can be large, and is read only in its place
+        return read_from_hipscat(directory)
 
 
 def _open_with_hats(path: UPath) -> Any:

@@ -64,10 +64,10 @@ def compare_rows(
     these as the primary.
 
     Args:
-        primary: Rows of the primary near the pixel, and those farther away whose index occurs in
-            the margin: `index`, `ra` and `dec` in degrees, `own` for rows of the pixel's own
-            partition, and `digest` of the values, which is needed only for rows whose index occurs
-            in the margin.
+        primary: Rows of the primary near the pixel, and those farther away whose index or position
+            occurs in the margin: `index`, `ra` and `dec` in degrees, `own` for rows of the pixel's
+            own partition, and `digest` of the values, which is needed only for rows whose index
+            occurs in the margin.
         margin: Rows of the pixel's margin: `index`, `ra`, `dec` and `digest`.
         order: Order of the pixel.
         pixel: Nested number of the pixel.
@@ -77,7 +77,8 @@ def compare_rows(
     """
     is_in_margin = primary["index"].isin(margin["index"]).to_numpy()
     ra, dec = primary["ra"].to_numpy(), primary["dec"].to_numpy()
-    is_relevant = is_in_margin | near_boundary(ra, dec, order, pixel, threshold)
+    is_at_row = (primary["ra"].isin(margin["ra"]) & primary["dec"].isin(margin["dec"])).to_numpy()
+    is_relevant = is_in_margin | is_at_row | near_boundary(ra, dec, order, pixel, threshold)
     primary, is_in_margin = primary[is_relevant], is_in_margin[is_relevant]
 
     # Rows with the same key get the same code; all arrays below are indexed by code.
@@ -167,7 +168,7 @@ def _changed_codes(
 def _moved_rows(keys: pd.DataFrame, lacking: Ints, unknown: Ints) -> tuple[Ints, Ints]:
     """Find unknown rows of the margin that are rows which it lacks, with another key.
 
-    A row keeps its index, or else its position.
+    A row keeps its position, or else its index.
 
     Args:
         keys: Index and position by code.
@@ -178,7 +179,7 @@ def _moved_rows(keys: pd.DataFrame, lacking: Ints, unknown: Ints) -> tuple[Ints,
         The numbers of rows that remain unknown, and of rows of the primary that were found.
     """
     found = np.zeros_like(lacking)
-    for same in (["index"], ["ra", "dec"]):
+    for same in (["ra", "dec"], ["index"]):
         group = keys.groupby(same, dropna=False, sort=False).ngroup().to_numpy()
         size = group.max(initial=-1) + 1
         number = np.minimum(*(np.bincount(group, part, size) for part in (unknown, lacking)))

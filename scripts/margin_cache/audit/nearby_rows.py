@@ -80,21 +80,31 @@ class NearbyRows:
         ]
         return pd.concat(tables) if tables else no_rows().assign(own=False)
 
-    def distant_rows(self, rows: pd.DataFrame, partitions: list[Pixel]) -> pd.DataFrame:
-        """Return the primary's rows with the indexes of `rows`, of all partitions but `partitions`.
+    def distant_rows(self, rows: pd.DataFrame, pixel: Pixel, nearby: pd.DataFrame) -> pd.DataFrame:
+        """Return rows of the primary that a margin has, but that are not among the nearby ones.
 
-        They are looked up in the partitions in which `rows` lie by their positions.
+        They are rows far from the pixel, or rows whose index the margin has changed. They are
+        looked up in the partitions in which the margin's rows lie by their positions.
+
+        Args:
+            rows: Rows of the margin.
+            pixel: The pixel.
+            nearby: The nearby rows of the primary.
 
         Raises:
             MarginCacheError: A partition cannot be read.
         """
         tables = [no_rows().assign(own=np.empty(0, bool))]
-        for partition in self._partitions_at(rows) - set(partitions):
+        rows = rows[~rows["index"].isin(nearby["index"])]
+        for partition in self._partitions_at(rows):
             positions = self._positions.rows(partition)
-            is_known = positions["index"].isin(rows["index"]).to_numpy()
+            has_index = positions["index"].isin(rows["index"])
+            has_position = positions["ra"].isin(rows["ra"]) & positions["dec"].isin(rows["dec"])
+            is_nearby = positions["index"].isin(nearby["index"])
+            is_known = ((has_index | has_position) & ~is_nearby).to_numpy()
             if is_known.any():
                 digests = self._digests(partition, is_known)
-                tables.append(positions[is_known].assign(digest=digests, own=False))
+                tables.append(positions[is_known].assign(digest=digests, own=partition == pixel))
         return pd.concat(tables)
 
     def _partitions_at(self, rows: pd.DataFrame) -> set[Pixel]:
