@@ -70,6 +70,9 @@ def main() -> int | None:
         with suppress(ChildProcessError):
             while os.waitpid(-1, os.WNOHANG)[0]:
                 pass
+    with suppress(ChildProcessError):
+        while os.wait():
+            pass
     return None
 
 

@@ -67,7 +67,7 @@ def run_workflow(
 @cache
 def snakemake_server() -> subprocess.Popen[str]:
     """The process that Snakemake's runs are forked from; it ends with this one."""
-    return subprocess.Popen(
+    server = subprocess.Popen(
         [sys.executable, Path(__file__).with_name("snakemake_server.py")],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
@@ -75,6 +75,14 @@ def snakemake_server() -> subprocess.Popen[str]:
         env=environment() | {"PYTHONPATH": str(ROOT / "scripts")},
         preexec_fn=default_signals,
     )
+
+    def end() -> None:
+        """Wait for it, so that `time make test` counts what its runs have taken."""
+        with suppress(subprocess.TimeoutExpired):
+            server.communicate(timeout=10)
+
+    atexit.register(end)
+    return server
 
 
 def environment() -> dict[str, str]:
