@@ -30,8 +30,11 @@ TESTS_OF_KILLS = 4
 
 @pytest.fixture(scope="module")
 def catalog(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("sky") / "sky"
-    return small_catalog(path, rows=20_000, max_rows=1000)
+    def make(directory: Path) -> None:
+        directory.mkdir()
+        small_catalog(directory / "sky", rows=20_000, max_rows=1000)
+
+    return once(tmp_path_factory, "resumed_sky", make) / "sky"
 
 
 @pytest.fixture(scope="module")

@@ -317,8 +317,7 @@ def test_a_damaged_file_of_the_margin_is_rebuilt(
     for name, damage in (
         (parquet, "deleted"),
         (parquet, "truncated"),
-        ("partition_info.csv", "deleted"),
-        ("provenance_info.json", "truncated"),
+        ("partition_info.csv", "truncated"),
     ):
         content = (margin / name).read_bytes()
         (margin / name).unlink()
