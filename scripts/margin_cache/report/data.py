@@ -51,7 +51,7 @@ class ReportData:
         defaults: The other parameters.
         versions: Versions of the packages that made it.
         audit: Content of `audit.json`; None without an audit of the margin as it is now.
-        audit_dir: Directory in which it would be.
+        audit_dir: Directory in which it would be; None for a margin in a store.
     """
 
     name: str
@@ -69,7 +69,7 @@ class ReportData:
     defaults: Mapping[str, Any]
     versions: Mapping[str, str]
     audit: Mapping[str, Any] | None
-    audit_dir: Path
+    audit_dir: Path | None
 
 
 @dataclass(frozen=True)
@@ -121,7 +121,7 @@ def read_report_data(margin: Margin) -> ReportData:
         defaults={key: value for key, value in parameters.items() if value == defaults[key]},
         versions=provenance.get("packages", {}),
         audit=read_audit_of_margin(margin),
-        audit_dir=margin.files.audit_file.parent,
+        audit_dir=None if margin.files.url else margin.files.audit_file.parent,
     )
 
 
