@@ -160,17 +160,23 @@ class AuditedCatalog:
         """
         names = self.position_columns if index_column is None else (index_column,)
         table = self.read(pixel, list(dict.fromkeys((*names, *self.position_columns))))
-        ra, dec = (table[name].to_numpy().astype(np.float64) for name in self.position_columns)
+        try:
+            ra, dec = (table[name].to_numpy().astype(np.float64) for name in self.position_columns)
+            index = np.empty(len(ra), np.uint64)
+            if index_column is not None and not table[index_column].null_count:
+                index = table[index_column].to_numpy().astype(np.uint64)
+        except (TypeError, ValueError, pa.ArrowException) as error:
+            raise MarginCacheError(
+                f"{self.path(pixel)}: the index or the positions are no numbers: {error}"
+            ) from None
         if index_column is None:
-            index = np.zeros(len(ra), np.uint64)
+            index[:] = 0
             is_valid = are_positions(ra, dec)
             index[is_valid] = healpy.ang2pix(
                 1 << FINEST_ORDER, ra[is_valid], dec[is_valid], nest=True, lonlat=True
             )
         elif table[index_column].null_count:
             raise MarginCacheError(f"{self.path(pixel)}: {index_column} is null in some rows")
-        else:
-            index = table[index_column].to_numpy().astype(np.uint64)
         return pd.DataFrame({"index": index, "ra": ra, "dec": dec, "digest": np.uint64(0)})
 
     def digests(
@@ -340,12 +346,19 @@ def _margin_kind(
     order = arguments.get("margin_order_used", arguments.get("margin_order"))
     if not isinstance(order, int) or not 0 <= order <= FINEST_ORDER:
         order = finest_cell_order(threshold)
-    pixels = arguments.get("debug_filter_pixel_list") or []
     return (
         not arguments.get("fine_filtering", is_hipscat),
         order,
-        tuple((int(pixel[0]), int(pixel[1])) for pixel in pixels),
+        _pixels(arguments.get("debug_filter_pixel_list")),
     )
+
+
+def _pixels(values: Any) -> tuple[Pixel, ...]:
+    """Return pixels from JSON; none if they are not pairs of integers."""
+    try:
+        return tuple((int(order), int(number)) for order, number in values or ())
+    except (TypeError, ValueError):
+        return ()
 
 
 def finest_cell_order(threshold: float) -> int:

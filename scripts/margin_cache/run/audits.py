@@ -193,6 +193,7 @@ def _request(settings: MarginSettings, margin: Margin) -> AuditRequest:
         threshold=settings.audit_threshold or None,
         cell_order=None if settings.margin_order < 0 else settings.margin_order,
         is_coarse=None if settings.fine_filtering else True,
+        only_pixels=settings.debug_filter_pixel_list or None,
         fraction=settings.audit_fraction,
         seed=settings.audit_seed,
         states=catalogs_states(parameters.catalog.path, audited),

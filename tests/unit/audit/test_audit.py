@@ -1,3 +1,4 @@
+import json
 from collections import Counter, defaultdict
 from collections.abc import Callable
 from pathlib import Path
@@ -374,6 +375,24 @@ def test_a_margin_without_the_index_is_unreadable(site: Path, margin: Path) -> N
     report = audit(site / "sky", margin)
     assert report.counts["unreadable"] == 1
     assert [result.error for result in report.pixels if "no column" in result.error]
+
+
+def test_keys_that_are_no_numbers_are_unreadable(site: Path, margin: Path) -> None:
+    first, second = files_of(margin)[:2]
+    for file, name in ((first, index_of(pq.ParquetFile(first).read())), (second, "dec")):
+        at = pq.ParquetFile(file).schema_arrow.names.index(name)
+        rows = pq.ParquetFile(file).read()
+        pq.write_table(rows.set_column(at, name, pa.array(["?"] * len(rows))), file)
+    report = audit(site / "sky", margin)
+    assert report.counts["unreadable"] == 2
+    assert all("no numbers" in result.error for result in report.pixels if result.error)
+
+
+def test_a_damaged_provenance_is_ignored(site: Path, margin: Path) -> None:
+    for arguments in (7, {"debug_filter_pixel_list": [3], "margin_order": "x"}):
+        values = {"tool_args": {"runtime_args": arguments}}
+        (margin / "provenance_info.json").write_text(json.dumps(values))
+        assert not {"missing", "foreign", "changed"} & counts(site, margin).keys()
 
 
 def test_the_sky_ranges_together_find_the_same_as_one(site: Path, margin: Path) -> None:
