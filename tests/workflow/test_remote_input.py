@@ -306,7 +306,10 @@ def test_a_killed_run_of_a_remote_catalog_resumes_to_the_same_bytes(
 @pytest.mark.parametrize(
     ("config", "words"),
     [
-        ({"output_path": "gs://sky/margins"}, ("output_path: gs://sky/margins", "not a URL of S3")),
+        (
+            {"output_path": "http://sky/margins"},
+            ("output_path: http://sky/margins", "is not a URL to which margins are written"),
+        ),
         (
             {"output_path": f"s3://user:{SECRET}@sky/margins"},
             ("output_path: s3://sky/margins", "has a user or password"),

@@ -56,28 +56,6 @@ class CatalogFormat(Protocol):
     def format_version(self) -> str:
         """Return the version of the format that margins are written in."""
 
-    def collection_of(self, info: CatalogInfo, output_dir: Path) -> Path | None:
-        """Return the collection of a margin and its primary table, if they are in one."""
-
-    def is_registered(self, info: CatalogInfo, output_dir: Path) -> bool:
-        """Return whether a margin is listed in its collection, or is in none."""
-
-    def is_default(self, info: CatalogInfo, output_dir: Path) -> bool:
-        """Return whether a margin is the default one of its collection."""
-
-    def register(
-        self,
-        info: CatalogInfo,
-        output_dir: Path,
-        may_be_default: bool = True,
-        size: int | None = None,
-    ) -> None:
-        """List a margin in its collection, if it is in one.
-
-        ``may_be_default``: whether it becomes the default margin if the collection has none.
-        ``size``: bytes of all files of the collection except its properties; counted if None.
-        """
-
 
 _FORMATS: dict[str, CatalogFormat] = {"hipscat": hipscat, "hats": hats}
 
@@ -169,11 +147,12 @@ def find_margin(key: str, location: str, catalog: str) -> str:
     Raises:
         MarginCacheError: it is not a margin. At a URL, that is not checked.
     """
-    collection = Path(catalog)
-    if not Path(location).is_dir() and (collection / COLLECTION_PROPERTIES).exists():
-        location = hats.margin_of(collection, location) or location
-    if Path(location, COLLECTION_PROPERTIES).exists():
-        default = hats.margin_of(Path(location))
+    collection = hats.read_collection(Path(catalog))
+    if not Path(location).is_dir() and collection is not None:
+        location = collection.margin(location) or location
+    collection = hats.read_collection(Path(location))
+    if collection is not None:
+        default = collection.margin()
         if default is None:
             raise MarginCacheError(
                 f"{key}: {location} is a collection without a default margin. Give the directory "

@@ -1,8 +1,9 @@
 """The HATS format: reading descriptions of catalogs, writing those of margins and collections."""
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -25,7 +26,7 @@ from margin_cache.catalog.spec import (
 from margin_cache.errors import MarginCacheError
 from margin_cache.healpix.nested import MAX_ORDER, Ints, Pixel
 from margin_cache.storage.files import atomic_path, directory_size, exclusive_lock, rewrite_text
-from margin_cache.storage.urls import canonical_url, is_url
+from margin_cache.storage.urls import canonical_url, is_url, join_url
 
 _HATS_VERSION = {HatsKey.RELEASE_DATE: "2025-08-22", HatsKey.VERSION: "v1.0"}
 """Version of the specification that margins are written in."""
@@ -57,41 +58,29 @@ _NOT_CONFIGURABLE = (
 
 def read_properties(path: Path) -> dict[str, str]:
     """Return the keys and values of a Java properties file."""
+    try:
+        return _parse_properties(path.read_text(encoding="utf-8"), str(path))
+    except (OSError, ValueError) as error:
+        raise MarginCacheError(f"{path}: cannot be read as properties: {error}") from None
+
+
+def _parse_properties(text: str, name: str) -> dict[str, str]:
     # Imported here, because map and reduce jobs start faster without it.
     import javaproperties
 
     try:
-        values = javaproperties.loads(path.read_text(encoding="utf-8-sig"))
-    except (OSError, ValueError) as error:
-        raise MarginCacheError(f"{path}: cannot be read as properties: {error}") from None
+        values = javaproperties.loads(text.removeprefix("\ufeff"))
+    except ValueError as error:
+        raise MarginCacheError(f"{name}: cannot be read as properties: {error}") from None
     return {key: value.strip() for key, value in values.items()}
 
 
 def primary_of(collection: str) -> str:
-    """Return the directory or the URL of the primary table of a collection."""
-    path = Path(collection, COLLECTION_PROPERTIES)
-    try:
-        return _location_of(read_properties(path)[HatsKey.PRIMARY], collection)
-    except KeyError:
-        raise MarginCacheError(f"{path}: lacks {HatsKey.PRIMARY}") from None
-
-
-def _location_of(member: str, collection: str) -> str:
-    """Return where a member of a collection is: its path may be absolute, or a URL."""
-    path = member.removeprefix("file://")
-    return path if is_url(path) else str(Path(collection, path))
-
-
-def margin_of(collection: Path, name: str = "") -> str | None:
-    """Return the directory or URL of a margin of a collection, by its name or the default one.
-
-    None if the collection has no default margin, or does not list the name.
-    """
-    values = read_properties(collection / COLLECTION_PROPERTIES)
-    name = name or values.get(HatsKey.DEFAULT_MARGIN, "")
-    members = _margins(values)
-    names = {Path(member).name: member for member in members} | {name: name for name in members}
-    return _location_of(names[name], str(collection)) if name in names else None
+    """Return the directory or the URL of the primary table of a collection on disk."""
+    found = read_collection(Path(collection))
+    if found is None:
+        raise MarginCacheError(f"{Path(collection, COLLECTION_PROPERTIES)}: no such file")
+    return found.primary
 
 
 def read_info(path: str) -> CatalogInfo:
@@ -255,76 +244,120 @@ def _write_properties(path: Path, values: Mapping[str, Any]) -> None:
         properties.store(file, initial_comments="HATS catalog", encoding="utf-8", timestamp=False)
 
 
-def collection_of(info: CatalogInfo, output_dir: Path) -> Path | None:
-    """Return the collection of a margin and its primary table, if they are in one."""
-    collection = output_dir.parent
-    if not (collection / COLLECTION_PROPERTIES).exists():
-        return None
-    primary = primary_of(str(collection))
-    if is_url(primary):
-        is_of_catalog = bool(info.url) and canonical_url(primary) == canonical_url(info.url)
-    else:
-        is_of_catalog = Path(primary).resolve() == Path(info.path).resolve()
-    return collection if is_of_catalog else None
+@dataclass(frozen=True)
+class Collection:
+    """The properties of a collection, whose members may have absolute paths or URLs.
 
-
-def is_registered(info: CatalogInfo, output_dir: Path) -> bool:
-    """Return whether the collection lists the margin; true if there is no collection."""
-    collection = collection_of(info, output_dir)
-    if collection is None:
-        return True
-    return _is_listed(output_dir, _margins(read_properties(collection / COLLECTION_PROPERTIES)))
-
-
-def is_default(info: CatalogInfo, output_dir: Path) -> bool:
-    """Return whether a margin is the default one of its collection."""
-    collection = collection_of(info, output_dir)
-    if collection is None:
-        return False
-    default = read_properties(collection / COLLECTION_PROPERTIES).get(HatsKey.DEFAULT_MARGIN)
-    return _is_listed(output_dir, [default or ""])
-
-
-def _is_listed(output_dir: Path, margins: Iterable[str]) -> bool:
-    locations = {_location_of(margin, str(output_dir.parent)) for margin in margins}
-    return bool({str(output_dir), str(output_dir.resolve())} & locations)
-
-
-def _margins(values: Mapping[str, str]) -> list[str]:
-    return values.get(HatsKey.MARGINS, "").replace(",", " ").replace(";", " ").split()
-
-
-def register(
-    info: CatalogInfo, output_dir: Path, may_be_default: bool = True, size: int | None = None
-) -> None:
-    """Add a margin to the collection of its primary, if it is in that directory.
-
-    It becomes the default if there is none and it ``may_be_default``. If the size of the collection
-    is stated, it is updated: ``size`` (counted if None) and the properties. All other lines stay.
+    Attributes:
+        location: its directory or URL.
+        text: the properties.
     """
-    collection = collection_of(info, output_dir)
-    if collection is None:
-        return
-    path = collection / COLLECTION_PROPERTIES
-    # Another process may be finishing a margin of the same collection.
-    with exclusive_lock(collection):
-        values = read_properties(path)
-        margins = _margins(values)
+
+    location: str
+    text: str
+
+    @property
+    def _values(self) -> dict[str, str]:
+        return _parse_properties(self.text, join_url(self.location, COLLECTION_PROPERTIES))
+
+    @property
+    def primary(self) -> str:
+        """The directory or the URL of the primary table."""
+        try:
+            return self._location_of(self._values[HatsKey.PRIMARY])
+        except KeyError:
+            raise MarginCacheError(
+                f"{join_url(self.location, COLLECTION_PROPERTIES)}: lacks {HatsKey.PRIMARY}"
+            ) from None
+
+    def is_of(self, info: CatalogInfo) -> bool:
+        """Return whether a catalog is the primary table."""
+        return _is_same(self.primary, info.location)
+
+    def lists(self, margin: str) -> bool:
+        """Return whether the collection has a margin, given by its directory or URL."""
+        return any(_is_same(self._location_of(name), margin) for name in self._margins)
+
+    def has_default(self, margin: str) -> bool:
+        """Return whether a margin is the default one."""
+        default = self._values.get(HatsKey.DEFAULT_MARGIN) or ""
+        return bool(default) and _is_same(self._location_of(default), margin)
+
+    @property
+    def _margins(self) -> list[str]:
+        return self._values.get(HatsKey.MARGINS, "").replace(",", " ").replace(";", " ").split()
+
+    def _location_of(self, member: str) -> str:
+        path = member.removeprefix("file://")
+        if is_url(path):
+            return path
+        is_remote = is_url(self.location)
+        return join_url(self.location, path) if is_remote else str(Path(self.location, path))
+
+    def margin(self, name: str = "") -> str | None:
+        """Return the directory or URL of a margin, by its name, or of the default one.
+
+        None if there is no default margin, or none of this name.
+        """
+        name = name or self._values.get(HatsKey.DEFAULT_MARGIN, "")
+        members = {Path(member).name: member for member in self._margins}
+        members |= {member: member for member in self._margins}
+        return self._location_of(members[name]) if name and name in members else None
+
+    def with_margin(self, margin: str, may_be_default: bool, size: Callable[[], int]) -> str:
+        """Return the properties with a margin.
+
+        It becomes the default if there is none and it ``may_be_default``. If the size of the
+        collection is stated, it is updated: ``size()``, and the properties. All other lines stay.
+        """
         changed = {}
-        if not _is_listed(output_dir, margins):
-            changed[HatsKey.MARGINS] = " ".join(dict.fromkeys([*margins, output_dir.name]))
-            if may_be_default and not values.get(HatsKey.DEFAULT_MARGIN):
-                changed[HatsKey.DEFAULT_MARGIN] = output_dir.name
-        # Read as bytes, because reading as text would change "\r\n" to "\n".
-        before = path.read_bytes().decode("utf-8")
-        after = _with_values(before, changed) if changed else before
-        if HatsKey.SIZE in values:
-            if size is None:
-                size = directory_size(collection) - path.stat().st_size
-            kilobytes = str((size + len(after.encode())) // 1024)
-            if kilobytes != values[HatsKey.SIZE]:
+        if not self.lists(margin):
+            name = margin.rpartition("/")[2]
+            changed[HatsKey.MARGINS] = " ".join(dict.fromkeys([*self._margins, name]))
+            if may_be_default and not self._values.get(HatsKey.DEFAULT_MARGIN):
+                changed[HatsKey.DEFAULT_MARGIN] = name
+        after = _with_values(self.text, changed) if changed else self.text
+        if HatsKey.SIZE in self._values:
+            kilobytes = str((size() + len(after.encode())) // 1024)
+            if kilobytes != self._values[HatsKey.SIZE]:
                 after = _with_values(after, {HatsKey.SIZE: kilobytes})
-        if after != before:
+        return after
+
+
+def read_collection(directory: Path) -> Collection | None:
+    """Return the collection in a directory, if there is one."""
+    path = directory / COLLECTION_PROPERTIES
+    try:
+        # Read as bytes, because reading as text would change "\r\n" to "\n".
+        return Collection(str(directory), path.read_bytes().decode("utf-8"))
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError) as error:
+        raise MarginCacheError(f"{path}: cannot be read as properties: {error}") from None
+
+
+def _is_same(place: str, other: str) -> bool:
+    if is_url(place) and is_url(other):
+        return canonical_url(place) == canonical_url(other)
+    if is_url(place) or is_url(other):
+        return False
+    return Path(place).resolve() == Path(other).resolve()
+
+
+def register(collection: Collection, margin: str, may_be_default: bool) -> None:
+    """Add a margin to a collection on disk."""
+    directory = Path(collection.location)
+    path = directory / COLLECTION_PROPERTIES
+
+    def size() -> int:
+        return directory_size(directory) - path.stat().st_size
+
+    # Another process may be finishing a margin of the same collection.
+    with exclusive_lock(directory):
+        if (current := read_collection(directory)) is None:
+            return
+        after = current.with_margin(margin, may_be_default, size)
+        if after != current.text:
             rewrite_text(path, after)
 
 

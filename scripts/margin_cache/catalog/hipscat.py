@@ -192,21 +192,3 @@ def format_version() -> str:
     from importlib.metadata import version
 
     return version("hipscat")
-
-
-def collection_of(info: CatalogInfo, output_dir: Path) -> Path | None:
-    return None
-
-
-def is_registered(info: CatalogInfo, output_dir: Path) -> bool:
-    return True
-
-
-def is_default(info: CatalogInfo, output_dir: Path) -> bool:
-    return False
-
-
-def register(
-    info: CatalogInfo, output_dir: Path, may_be_default: bool = True, size: int | None = None
-) -> None:
-    pass

@@ -100,9 +100,9 @@ class MarginSettings:
     Directories need none."""
 
     output_path: Annotated[str, Limits(min_length=1), Key(Table.WHAT)] = "results"
-    """Directory in which the directory of the margin is created, or a URL of S3 or of a store that
-    is compatible with S3. It may be the directory that contains the catalog, or the collection, but
-    not the catalog itself."""
+    """Directory in which the directory of the margin is created, or a URL of an object store that
+    begins with `s3://`, `gs://` or `az://`. It may be the directory that contains the catalog, or
+    the collection, but not the catalog itself."""
 
     output_storage_options: Annotated[dict[str, Any], Key(Table.WHAT, takes=_DRIVER_OPTIONS)] = (
         field(default_factory=dict, repr=False)

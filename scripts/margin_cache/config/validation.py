@@ -26,7 +26,10 @@ from margin_cache.config.model import (
     key_of,
 )
 from margin_cache.errors import MarginCacheError
-from margin_cache.storage.urls import check_url, is_url, protocol_of
+from margin_cache.storage.urls import canonical_url, check_url, is_url
+
+_WRITABLE = ("s3://", "gs://", "abfs://")
+"""Beginnings of the URLs of stores to which margins are written; see `canonical_url`."""
 
 _NO_DASK = "this workflow does not use dask. Use snakemake"
 _NO_BAR = "bars are drawn on a terminal, unless progress_bar is false. Remove the key"
@@ -228,10 +231,10 @@ def _check_urls(settings: MarginSettings) -> None:
     if not is_url(settings.output_path):
         return
     check_url("output_path", settings.output_path)
-    if protocol_of(settings.output_path) not in ("s3", "s3a"):
+    if not canonical_url(settings.output_path).startswith(_WRITABLE):
         raise MarginCacheError(
-            f"output_path: {settings.output_path} is not a URL of S3. Use a directory, or a URL "
-            "that begins with s3://."
+            f"output_path: {settings.output_path} is not a URL to which margins are written. Use a "
+            "directory, or a URL that begins with s3://, gs:// or az://."
         )
     for key in _NEEDS_DISK:
         if getattr(settings, key):

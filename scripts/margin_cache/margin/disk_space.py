@@ -36,18 +36,19 @@ class Place:
 def forecast_margin(margin: Margin) -> Forecast:
     """Return the forecast of a margin; some of its jobs may be done."""
     plan = margin.plan
-    jobs, is_sent = done_jobs(margin), bool(margin.files.url)
-    return forecast(plan, file_sizes(plan), largest_row_group(plan), *jobs, is_sent)
+    return forecast(plan, file_sizes(plan), largest_row_group(plan), *done_jobs(margin))
 
 
 def disk_space(margins: Iterable[tuple[Margin, Forecast]]) -> list[Place]:
     """Return the file systems that margins are made on, each once."""
     places: dict[int, Place] = {}
     for margin, expected in margins:
-        written = [("tmp_dir", margin.files.intermediate_dir, expected.intermediate)]
-        if not margin.files.url:
-            written.insert(0, ("output_path", margin.files.output_dir.parent, expected.output))
-        for key, path, needed in written:
+        # A margin at a URL is put together in tmp_dir.
+        output_key = "tmp_dir" if margin.files.url else "output_path"
+        for key, path, needed in (
+            (output_key, margin.files.output_dir.parent, expected.output),
+            ("tmp_dir", margin.files.intermediate_dir, expected.intermediate),
+        ):
             there = _existing(path)
             device = there.stat().st_dev
             place = places.get(device) or Place((), path, 0, shutil.disk_usage(there).free)

@@ -1,4 +1,4 @@
-"""The margin in an output directory: whether it is complete, and whether it may be replaced.
+"""The margin that is at an output: whether it is complete, and whether it may be replaced.
 
 Also deletes what interrupted runs have left of it.
 """
@@ -8,32 +8,29 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from margin_cache.catalog.formats import format_of, is_margin
 from margin_cache.catalog.partitions import content_digest
 from margin_cache.catalog.spec import HatsKey, HipscatKey
 from margin_cache.config.model import MarginSettings
 from margin_cache.errors import MarginCacheError
 from margin_cache.margin.model import Margin, settings_as_json
-from margin_cache.margin.output_lock import is_own_lock, is_resumed, names_while_made
+from margin_cache.margin.output import Output
 from margin_cache.margin.paths import (
     PROVENANCE,
     MarginFiles,
     PlanFiles,
     is_being_made,
+    margin_files,
     plan_dirs,
     staging_lock,
 )
 from margin_cache.planning.model import Plan, is_current
 from margin_cache.storage.files import (
     delete_directory,
-    file_digest,
-    has_size,
     is_locked,
     is_temporary,
     read_json,
     write_json,
 )
-from margin_cache.storage.local_listing import is_object_version
 from margin_cache.storage.urls import is_url
 
 TOOL_NAME = "snakemake-margin-cache"
@@ -41,12 +38,19 @@ TOOL_NAME = "snakemake-margin-cache"
 RUN_ID = "run_id"
 """Key of a provenance: the run that made the margin, if it was one with ``resume: false``."""
 
+UNFINISHED = "unfinished"
+"""Key of a provenance: the margin is being written to a URL, and some of its files are missing."""
+
 CATALOG_PATH = "input_catalog_absolute_path"
 """Key of a provenance: location of the primary. The path in the configuration may be relative."""
 
 CATALOG_CONTENT = "input_content"
 """Key of a provenance: digest of the primary's files that a copy of them has too, and the time (ns)
 of the last change of any of them."""
+
+_OTHER_CATALOG = (
+    "when the catalog had other partitions, columns, compression, encodings or row groups"
+)
 
 _REQUIRED = {"content_id", "input_fingerprint", "library", "files"}
 """Keys of a provenance that older versions did not have."""
@@ -65,23 +69,21 @@ _WITHOUT_INFLUENCE = (
 
 
 def is_complete(margin: Margin) -> bool:
-    """Return whether the margin in the output directory is whole, and of the catalog as it is now.
+    """Return whether the margin that is there is whole, and of the catalog as it is now.
 
     With ``resume: false``, only if this run has made it. Files are checked by size or ETag, without
     reading them.
     """
-    provenance = read_provenance(margin.files.output_dir / PROVENANCE)
+    provenance = read_provenance(margin.output)
     run_id = margin.plan.parameters.run_id
     return (
         provenance is not None
+        and UNFINISHED not in provenance
         and run_id in ("", provenance.get(RUN_ID))
         and margin.plan.has_content(provenance["content_id"])
         and _is_of_same_catalog(provenance, margin)
         and is_current(provenance["library"], margin.plan.library)
-        and all(
-            _is_unchanged(margin.files, path, size, digest, provenance)
-            for path, (size, digest) in provenance["files"].items()
-        )
+        and all(margin.output.has(path, listed) for path, listed in provenance["files"].items())
     )
 
 
@@ -102,35 +104,38 @@ def _is_of_same_catalog(provenance: Mapping[str, Any], margin: Margin) -> bool:
     return bool(digest) and are_all_newer and digest == content_digest(info, plan.partitions)
 
 
-def _is_unchanged(
-    files: MarginFiles, path: str, size: int, digest: str, provenance: Mapping[str, Any]
-) -> bool:
-    file = files.output_dir / path
-    if not files.url:
-        return has_size(file, size)
-    etag = provenance.get("objects", {}).get(path)
-    if etag is None:
-        return has_size(file, size) and file_digest(file) == digest
-    return is_object_version(file, size, etag)
-
-
 def has_leftovers(margin: Margin) -> bool:
     """Return whether a complete margin needs its finishing job once more, and no other job.
 
     That job registers the margin in its collection, records where the catalog is now, and deletes
     what a killed run has left. False while another run is active here, because that run does it.
     """
-    files, info = margin.files, margin.plan.parameters.catalog
+    files = margin.files
     if is_locked(files.plan_lock) or is_being_made(files.output_dir):
         return False
     return (
         bool(files.left_behind())
         or (files.receipts_dir.exists() and not margin.done_file.exists())
         or (margin.settings.delete_intermediate_parquet_files and files.shards_dir.exists())
-        or (bool(files.url) and is_own_lock(margin))
-        or not format_of(info).is_registered(info, files.output_dir)
-        or _is_of_other_state(read_json(files.output_dir / PROVENANCE), margin)
+        or margin.output.is_left_locked()
+        or not _is_registered(margin)
+        or _is_of_other_state(margin.output.read_json(PROVENANCE), margin)
     )
+
+
+def _is_registered(margin: Margin) -> bool:
+    """Return whether the collection around a margin, if there is one, lists it."""
+    collection = margin.output.collection(margin.plan.parameters.catalog)
+    return collection is None or collection.lists(margin.files.location)
+
+
+def listing(margin: Margin) -> dict[str, Any]:
+    """Return the location of the collection around a margin, and whether it is its default."""
+    collection = margin.output.collection(margin.plan.parameters.catalog)
+    if collection is None:
+        return {"collection": "", "is_default": False}
+    is_default = collection.has_default(margin.files.location)
+    return {"collection": collection.location, "is_default": is_default}
 
 
 def record_catalog(margin: Margin) -> None:
@@ -138,11 +143,10 @@ def record_catalog(margin: Margin) -> None:
 
     From then on, a change of the catalog is noticed by the time of the changed file.
     """
-    path = margin.files.output_dir / PROVENANCE
-    record = read_json(path)
+    record = margin.output.read_json(PROVENANCE)
     if _is_of_other_state(record, margin):
         record["tool_args"]["runtime_args"] |= catalog_record(margin.plan)
-        write_json(path, record)
+        write_json(margin.files.output_dir / PROVENANCE, record)
 
 
 def _is_of_other_state(record: Mapping[str, Any], margin: Margin) -> bool:
@@ -162,14 +166,24 @@ def catalog_record(plan: Plan) -> dict[str, Any]:
 
 def rows_of(margin: Margin) -> int:
     """Return the number of rows of a complete margin, from its description."""
-    record = read_json(margin.files.output_dir / PROVENANCE)
+    record = margin.output.read_json(PROVENANCE)
     return int(record.get(HipscatKey.ROWS, record.get(HatsKey.ROWS)))
 
 
-def read_provenance(path: Path) -> Mapping[str, Any] | None:
+def provenance_file(margin: Margin) -> Path:
+    """Return the provenance of a complete margin, for Snakemake; at a URL, update a copy of it."""
+    if not margin.files.url:
+        return margin.files.output_dir / PROVENANCE
+    record = margin.output.read_json(PROVENANCE)
+    if read_json(margin.files.provenance_copy) != record:
+        write_json(margin.files.provenance_copy, record)
+    return margin.files.provenance_copy
+
+
+def read_provenance(output: Output) -> Mapping[str, Any] | None:
     """Return the arguments that a margin of this workflow was made with, else None."""
     try:
-        tool = read_json(path)["tool_args"]
+        tool = output.read_json(PROVENANCE)["tool_args"]
         arguments = tool["runtime_args"]
         if tool["tool_name"] == TOOL_NAME and arguments.keys() >= _REQUIRED:
             return arguments
@@ -179,48 +193,47 @@ def read_provenance(path: Path) -> Mapping[str, Any] | None:
 
 
 def existing_files(margin: Margin) -> dict[str, list[Any]]:
-    """Return size and digest of the files that the margin in the output directory was made with.
+    """Return size and digest of the files that the margin that is there was made with.
 
     Empty if the margin was not made by this workflow.
     """
-    provenance = read_provenance(margin.files.output_dir / PROVENANCE)
+    provenance = read_provenance(margin.output)
     return {} if provenance is None else provenance["files"]
 
 
 def check_output(margin: Margin) -> None:
-    """Check that the content of a margin's output directory may be replaced.
+    """Check that what is at a margin's output may be replaced, and that no other run makes it.
 
     It must be a margin. Without ``overwrite``, it must be of this catalog and have these parameters
     and no files of others.
     """
-    output_dir = margin.files.output_dir
-    if not output_dir.exists() or not any(output_dir.iterdir()):
+    output, place = margin.output, margin.files.location
+    output.check_free()
+    if not output.paths():
         return
-    if is_resumed(margin):
-        # The older margin was checked by the interrupted run, which has removed its metadata.
-        _check_nothing_foreign(margin)
-        return
-    provenance = read_provenance(output_dir / PROVENANCE)
+    provenance = read_provenance(output)
     if margin.settings.overwrite:
-        if provenance is None and not is_margin(output_dir):
+        if provenance is None and not output.is_margin():
             raise MarginCacheError(
-                f"output_path: {output_dir} exists and its metadata do not describe a margin, so "
+                f"output_path: {place} exists and its metadata do not describe a margin, so "
                 "overwrite does not replace it. Choose another output_path or "
                 "output_artifact_name."
             )
         return
     if provenance is None:
         raise MarginCacheError(
-            f"output_path: {output_dir} exists and was not made by this workflow, or by an older "
+            f"output_path: {place} exists and was not made by this workflow, or by an older "
             "version of it. Choose another output_path or output_artifact_name, or set overwrite: "
             "true."
         )
     if not margin.plan.has_content(provenance["content_id"]):
-        raise MarginCacheError(
-            f"output_path: {output_dir} exists and was made "
-            f"{_difference(provenance, margin.settings)}. Choose another output_artifact_name, or "
-            "set overwrite: true."
-        )
+        difference = _difference(provenance, margin.settings)
+        # An unfinished margin of other partitions is of no use to anybody.
+        if difference or UNFINISHED not in provenance:
+            raise MarginCacheError(
+                f"output_path: {place} exists and was made {difference or _OTHER_CATALOG}. Choose "
+                "another output_artifact_name, or set overwrite: true."
+            )
     _check_catalog_path(provenance, margin)
     _check_nothing_foreign(margin)
 
@@ -236,21 +249,13 @@ def _check_nothing_foreign(margin: Margin) -> None:
     """Check, without ``overwrite``, that a margin that is replaced has no files of others."""
     if margin.settings.overwrite:
         return
-    directory, own = margin.files.output_dir, {PROVENANCE, *existing_files(margin)}
-    present = [
-        path.relative_to(directory).as_posix()
-        for path in sorted(directory.rglob("*"))
-        if path.is_symlink() or not path.is_dir()
-    ]
-    if margin.files.url:
-        own.update(names_while_made(margin))
-        # Temporary files of the local listing are no objects: a killed process has left them.
-        present = [path for path in present if not is_temporary(Path(path).name)]
-    foreign = [path for path in present if path not in own]
+    own = {PROVENANCE, *existing_files(margin)}
+    foreign = [path for path in margin.output.paths() if path not in own]
     if foreign:
         raise MarginCacheError(
-            f"output_path: {directory / foreign[0]} does not belong to the margin that would be "
-            f"replaced (such files: {len(foreign)}). Move it, or set overwrite: true to delete it."
+            f"output_path: {margin.files.location}/{foreign[0]} does not belong to the margin that "
+            f"would be replaced (such files: {len(foreign)}). Move it, or set overwrite: true to "
+            "delete it."
         )
 
 
@@ -267,21 +272,19 @@ def _check_catalog_path(provenance: Mapping[str, Any], margin: Margin) -> None:
         and not _is_of_same_catalog(provenance, margin)
     ):
         raise MarginCacheError(
-            f"output_path: {margin.files.output_dir} exists and was made from {there}, not from "
+            f"output_path: {margin.files.location} exists and was made from {there}, not from "
             f"{here}. Choose another output_artifact_name, or set overwrite: true."
         )
 
 
 def _difference(provenance: Mapping[str, Any], settings: MarginSettings) -> str:
-    """Describe how the parameters of an existing margin differ from the settings."""
+    """Describe how the parameters of an existing margin differ from the settings, if they do."""
     keys = [
         f"{key} {provenance.get(key)}, not {value}"
         for key, value in settings_as_json(settings).items()
         if key not in _WITHOUT_INFLUENCE and provenance.get(key) != value
     ]
-    if keys:
-        return f"with other parameters ({'; '.join(keys)})"
-    return "when the catalog had other partitions, columns, compression, encodings or row groups"
+    return f"with other parameters ({'; '.join(keys)})" if keys else ""
 
 
 def clean_up(margin: Margin, own_lock: Path | None = None) -> None:
@@ -316,8 +319,7 @@ def _has_same_output(other: PlanFiles, margin: Margin) -> bool:
     """Return whether another plan is for the same output directory, or damaged."""
     record = read_json(other.margin_file)
     try:
-        parent = Path(record.get("listing_dir") or record["settings"]["output_path"])
-        output_dir = parent / record["name"]
+        files = margin_files(other.plan_dir, record["settings"]["output_path"], record["name"])
     except (TypeError, KeyError, AttributeError):
         return True
-    return output_dir.resolve() == margin.files.output_dir.resolve()
+    return files.has_output_of(margin.files)

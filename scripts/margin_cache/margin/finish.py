@@ -1,15 +1,16 @@
-"""Finishing: the metadata of a margin, and its move to the output directory.
+"""Finishing: the metadata of a margin, and putting it where it belongs.
 
-Until the move the margin is in a hidden directory, so no reader finds an incomplete catalog, and an
+Until then the margin is in a hidden directory, so no reader finds an incomplete catalog, and an
 older margin stays in place.
 """
 
 import platform
 import sys
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -23,23 +24,26 @@ from margin_cache.catalog.model import MarginSummary
 from margin_cache.catalog.optional_files import OF_ROWS, WITHOUT_ROWS, make_optional_files
 from margin_cache.catalog.spec import COMMON_METADATA, METADATA, NPIX, PARTITION_INFO
 from margin_cache.errors import MarginCacheError
-from margin_cache.healpix.nested import as_pixels
+from margin_cache.healpix.nested import Ints, as_pixels
 from margin_cache.margin.existing_output import (
     RUN_ID,
     TOOL_NAME,
+    UNFINISHED,
     catalog_record,
     check_output,
     clean_up,
     existing_files,
     is_complete,
+    listing,
     record_catalog,
     rows_of,
 )
 from margin_cache.margin.model import Margin, settings_as_json
-from margin_cache.margin.output import Output, open_output
+from margin_cache.margin.output import SizeAndDigest
 from margin_cache.margin.paths import PROVENANCE
-from margin_cache.margin.receipts import Receipt, find_file, read_receipt
+from margin_cache.margin.receipts import Receipt, is_in_output, read_receipt
 from margin_cache.parquet.footers import MOST_FOOTER_BYTES, join_footers
+from margin_cache.planning.model import Plan
 from margin_cache.storage.files import (
     atomic_path,
     delete_directory,
@@ -47,7 +51,6 @@ from margin_cache.storage.files import (
     file_digest,
     has_size,
     link_or_copy,
-    replace_directory,
     unique_id,
     write_json,
     write_text,
@@ -55,10 +58,10 @@ from margin_cache.storage.files import (
 
 
 def finish_margin(margin: Margin) -> dict[str, Any]:
-    """Put a margin together from the files of the reduce jobs, and move it to its output directory.
+    """Put a margin together from the files of the reduce jobs, and put it where it belongs.
 
-    For a bucket, write the remaining objects instead. If the margin is complete, and the reduce
-    jobs have not written all its files anew, only register it in its collection and clean up.
+    If the margin is complete, and the reduce jobs have not written all its files anew, only
+    register it in its collection and clean up.
 
     Returns:
         The content of the done file: output directory, rows and number of Parquet files.
@@ -66,22 +69,25 @@ def finish_margin(margin: Margin) -> dict[str, Any]:
     Raises:
         MarginCacheError: a file of a receipt is missing, or the catalog's columns were changed.
     """
-    plan, paths = margin.plan, margin.files
+    plan, paths, output = margin.plan, margin.files, margin.output
     info = plan.parameters.catalog
-    # A second copy of the job waits, and then finds the margin complete.
-    with exclusive_lock(paths.plan), open_output(margin) as output:
-        before = _state(paths.output_dir)
+    # A second copy of the job waits, and then finds the margin complete. If that is at a URL, a job
+    # of another plan waits as well.
+    with exclusive_lock(paths.intermediate_dir if paths.url else paths.plan):
+        output.refresh()
+        before = output.state()
         if not is_complete(margin) or _is_reduced_anew(margin):
             check_unchanged(info, plan.partitions, plan.schema)
             check_output(margin)
-            _put_together(margin, before, output)
+            _put_together(margin, before)
         else:
             record_catalog(margin)
         output.register(info, margin.may_be_default)
-        output.release_lock(margin)
+        output.release()
         clean_up(margin, paths.staging_lock)
         files = sum(f"{NPIX}=" in path for path in existing_files(margin))
         summary = {"output_dir": paths.location, "rows": rows_of(margin), "files": files}
+        summary |= listing(margin)
         write_json(margin.done_file, summary)
     return summary
 
@@ -98,42 +104,34 @@ def _is_reduced_anew(margin: Margin) -> bool:
     return bool(sizes) and all(has_size(staging_dir / path, size) for path, size in sizes.items())
 
 
-def _state(directory: Path) -> tuple[int, int] | None:
-    """Return what changes when a directory is replaced, or a file in it added or removed."""
-    try:
-        state = directory.stat()
-    except FileNotFoundError:
-        return None
-    return state.st_ino, state.st_ctime_ns
+def _put_together(margin: Margin, before: object) -> None:
+    """Gather the files of a margin, write its metadata, and put it where it belongs.
 
-
-def _put_together(margin: Margin, before: tuple[int, int] | None, output: Output) -> None:
-    """Gather the files of a margin, write its metadata, and move it to its output directory.
-
-    ``before`` is the state of that directory before it was checked.
+    ``before`` is the state of the output before it was checked.
     """
-    paths = margin.files
+    paths, output, existing = margin.files, margin.output, existing_files(margin)
     files: dict[str, tuple[int, int, str]] = {}
-    etags: dict[str, str] = {}
     for job in margin.plan.reduce_names:
-        receipt = _receipt(margin, job)
-        files.update(receipt.files)
-        etags.update(receipt.etags)
+        files.update(_receipt(margin, job).files)
     finishing_dir = paths.finishing_dir(unique_id())
+
+    def draft(etags: Mapping[str, str], token: str) -> dict[str, Any]:
+        return _provenance(margin, {}, existing | tables, etags, {UNFINISHED: token})
+
     try:
-        _gather(margin, files, etags, finishing_dir)
-        output.check_lock(margin)
-        etags = _write_metadata(margin, files, etags, finishing_dir, output)
+        _gather(margin, files, finishing_dir)
+        tables = _write_tables(margin, files, finishing_dir)
+        etags = output.upload(finishing_dir, tables, draft)
+        _write_description(margin, files, tables, etags, finishing_dir)
         # If this job has outlived its run, another run may have made the margin meanwhile, and
         # deleted what was gathered here.
-        is_gathered = not files or (finishing_dir / next(iter(files))).exists()
-        if not is_gathered or _state(paths.output_dir) != before:
+        is_gathered = (finishing_dir / PARTITION_INFO).exists()
+        if not is_gathered or output.state() != before:
             raise MarginCacheError(
-                f"{paths.output_dir}: was changed meanwhile, perhaps by another run. Start the run "
+                f"{paths.location}: was changed meanwhile, perhaps by another run. Start the run "
                 "again to finish what is left."
             )
-        output.publish(finishing_dir, etags)
-        replace_directory(finishing_dir, paths.output_dir, paths.backup_dir)
+        output.publish(finishing_dir, paths.backup_dir)
     finally:
         delete_directory(finishing_dir)
 
@@ -151,27 +149,30 @@ def _receipt(margin: Margin, job: str) -> Receipt:
 def _gather(
     margin: Margin,
     files: Mapping[str, tuple[int, int, str]],
-    etags: Mapping[str, str],
     finishing_dir: Path,
 ) -> None:
     """Put the files of the receipts, and no others, into a new directory.
 
     Hard links are used, so a job that has outlived its run, and writes into the staging directory
-    from now on, changes nothing. Files that such a job has written before are forgotten.
+    from now on, changes nothing. Files that such a job has written before are forgotten. Files that
+    are objects already stay where they are.
     """
     staging_dir, existing = margin.files.staging_dir, existing_files(margin)
     finishing_dir.mkdir(parents=True)
     stale = []
     for path, (_, size, digest) in files.items():
-        file = find_file(margin, path, size, digest, etags.get(path), existing)
-        if file is None:
-            raise MarginCacheError(
-                f"{staging_dir / path}: is missing or truncated. Start the run again; it makes "
-                "the file again."
-            )
+        file = staging_dir / path
+        if not has_size(file, size):
+            if not is_in_output(margin, path, [size, digest], existing):
+                raise MarginCacheError(
+                    f"{file}: is missing or truncated. Start the run again; it makes the file "
+                    "again."
+                )
+            if margin.files.url:
+                continue
+            file = margin.files.output_dir / path
         link_or_copy(file, finishing_dir / path)
-        # The local listing of a bucket has no content.
-        if path not in etags and file_digest(finishing_dir / path) != digest:
+        if file_digest(finishing_dir / path) != digest:
             stale.append(path)
     if not stale:
         return
@@ -187,20 +188,15 @@ def _gather(
     )
 
 
-def _write_metadata(
-    margin: Margin,
-    files: Mapping[str, tuple[int, int, str]],
-    etags: Mapping[str, str],
-    finishing_dir: Path,
-    output: Output,
-) -> dict[str, str]:
-    """Write the metadata files of a margin into the directory of its Parquet files.
+def _write_tables(
+    margin: Margin, files: Mapping[str, tuple[int, int, str]], finishing_dir: Path
+) -> dict[str, SizeAndDigest]:
+    """Write what does not depend on the size of the margin into the directory of its files.
 
     Returns:
-        The ETags of all files that are objects now.
+        Size and digest of all files of the margin but its description.
     """
     plan = margin.plan
-    rows = sum(count for count, _, _ in files.values())
     info = plan.parameters.catalog
     catalog_format = format_of(info)
     dataset = finishing_dir / info.dataset
@@ -212,21 +208,39 @@ def _write_metadata(
     names = [f"{info.dataset}/{COMMON_METADATA}".lstrip("/"), PARTITION_INFO]
     if plan.parameters.create_metadata and _write_footers(margin, dataset):
         names.append(f"{info.dataset}/{METADATA}".lstrip("/"))
-    optional = [key for key in plan.parameters.optional_files if rows or key in WITHOUT_ROWS]
-    of_rows = [key for key in optional if key in OF_ROWS]
+    of_rows = [key for key in _optional_files(plan, bool(files)) if key in OF_ROWS]
     names += make_optional_files(finishing_dir, margin.name, of_rows)
+    pixels = as_pixels(*_pixels_with_rows(plan, files))
+    write_text(finishing_dir / PARTITION_INFO, catalog_format.partition_list(pixels))
+    return {path: [size, digest] for path, (_, size, digest) in sorted(files.items())} | {
+        name: _size_and_digest(finishing_dir / name) for name in names
+    }
+
+
+def _optional_files(plan: Plan, has_rows: bool) -> list[str]:
+    return [key for key in plan.parameters.optional_files if has_rows or key in WITHOUT_ROWS]
+
+
+def _pixels_with_rows(plan: Plan, files: Container[str]) -> tuple[Ints, Ints]:
     has_rows = np.array(
         [plan.margin_path(number) in files for number in range(len(plan.destination_orders))]
     )
-    orders, pixels = plan.destination_orders[has_rows], plan.destination_pixels[has_rows]
-    write_text(
-        finishing_dir / PARTITION_INFO,
-        catalog_format.partition_list(as_pixels(orders, pixels)),
-    )
-    listed = {path: [size, digest] for path, (_, size, digest) in sorted(files.items())} | {
-        name: _size_and_digest(finishing_dir / name) for name in names
-    }
-    etags = {**etags, **output.write({name: finishing_dir / name for name in names})}
+    return plan.destination_orders[has_rows], plan.destination_pixels[has_rows]
+
+
+def _write_description(
+    margin: Margin,
+    files: Mapping[str, tuple[int, int, str]],
+    tables: Mapping[str, SizeAndDigest],
+    etags: Mapping[str, str],
+    finishing_dir: Path,
+) -> None:
+    """Write the description of a margin, and its provenance, into the directory of its files."""
+    plan, listed = margin.plan, dict(tables)
+    info = plan.parameters.catalog
+    catalog_format = format_of(info)
+    rows = sum(count for count, _, _ in files.values())
+    orders, _ = _pixels_with_rows(plan, files)
     summary = MarginSummary(
         primary=info,
         output_dir=margin.files.output_dir,
@@ -238,7 +252,7 @@ def _write_metadata(
         npix_suffix=plan.parameters.npix_suffix,
         properties=plan.parameters.properties,
     )
-    if others := [key for key in optional if key not in OF_ROWS]:
+    if others := [key for key in _optional_files(plan, bool(files)) if key not in OF_ROWS]:
         # hats needs the description of the catalog for these files.
         catalog_format.write_description(finishing_dir, summary)
         for name in make_optional_files(finishing_dir, margin.name, others):
@@ -252,7 +266,6 @@ def _write_metadata(
         write_json(finishing_dir / PROVENANCE, provenance)
         own_size = (finishing_dir / PROVENANCE).stat().st_size
         summary = replace(summary, size=own_size + sum(size for size, _ in all_files.values()))
-    return etags
 
 
 def _size_and_digest(path: Path) -> list[Any]:
@@ -295,8 +308,9 @@ def _write_footers(margin: Margin, dataset: Path) -> bool:
 def _provenance(
     margin: Margin,
     description: Mapping[str, Any],
-    files: Mapping[str, list[Any]],
+    files: Mapping[str, SizeAndDigest],
     etags: Mapping[str, str],
+    further: Mapping[str, str] = MappingProxyType({}),
 ) -> dict[str, Any]:
     """Return description, parameters, versions of packages, and files of a margin."""
     plan = margin.plan
@@ -325,6 +339,7 @@ def _provenance(
                 "files": files,
                 **({"objects": etags} if margin.files.url else {}),
                 **({RUN_ID: run_id} if run_id else {}),
+                **further,
             },
         },
     }

@@ -18,18 +18,20 @@ from margin_cache.catalog.model import CatalogInfo
 from margin_cache.catalog.spec import COLLECTION_PROPERTIES
 from margin_cache.config.model import MarginSettings, Table, guaranteed_threshold, key_of
 from margin_cache.errors import MarginCacheError
+from margin_cache.margin.output import Output, open_output
 from margin_cache.margin.paths import (
     MarginFiles,
     PlanFiles,
     intermediate_dir,
+    margin_files,
     not_visible,
     plan_dirs,
     wait_until,
 )
-from margin_cache.margin.storage_options import OptionsSource, save_source
+from margin_cache.margin.storage_options import OptionsSource, load_options, save_source
 from margin_cache.planning.model import Plan, load_plan, save_plan
 from margin_cache.storage.files import read_json, write_json
-from margin_cache.storage.urls import check_url, is_url, join_url, local_path
+from margin_cache.storage.urls import check_url, is_url, local_path
 
 _SETTINGS_OF_AUDITS = frozenset(
     key.name for key in fields(MarginSettings) if key_of(key.type).table == Table.AUDIT
@@ -56,7 +58,6 @@ class Margin:
         is_plan_new: whether the plan differs from the plan on disk.
         options_source: where jobs find the storage options of a remote catalog.
         output_source: where jobs find the storage options of an output bucket.
-        listing_dir: directory of the local listing of `output_path`, "" if that is a local path.
         may_be_default: whether it becomes the default margin of its collection if there is none.
     """
 
@@ -69,16 +70,22 @@ class Margin:
     is_plan_new: bool = False
     options_source: OptionsSource | None = None
     output_source: OptionsSource | None = None
-    listing_dir: str = ""
     may_be_default: bool = True
 
     @cached_property
     def files(self) -> MarginFiles:
         plan_dir = self.intermediate_dir / self.plan.plan_id
-        if self.listing_dir:
-            url = join_url(self.settings.output_path, self.name)
-            return MarginFiles(plan_dir, Path(self.listing_dir) / self.name, url)
-        return MarginFiles(plan_dir, Path(self.settings.output_path) / self.name)
+        return margin_files(plan_dir, self.settings.output_path, self.name)
+
+    @cached_property
+    def output(self) -> Output:
+        """Where the margin is put, with what is there now."""
+        return open_output(self.files, self._output_options)
+
+    def _output_options(self) -> Mapping[str, Any]:
+        if self.output_source is not None:
+            return self.settings.output_storage_options
+        return load_options(self.files.output_storage_file)
 
     @property
     def done_file(self) -> Path:
@@ -101,7 +108,6 @@ def save_margin(margin: Margin) -> None:
         "settings": settings_as_json(margin.settings),
         "format_version": margin.format_version,
         "versions": dict(margin.versions),
-        "listing_dir": margin.listing_dir,
         "may_be_default": margin.may_be_default,
     }
     if read_json(margin.files.margin_file) != record:
@@ -116,7 +122,6 @@ def load_margin(path: Path) -> Margin:
         pixels = tuple(tuple(pixel) for pixel in values["debug_filter_pixel_list"])
         settings = MarginSettings(**{**values, "debug_filter_pixel_list": pixels})
         name, version, versions = (record[key] for key in ("name", "format_version", "versions"))
-        listing_dir = str(record.get("listing_dir", ""))
         may_be_default = bool(record["may_be_default"])
     except (TypeError, KeyError):
         raise MarginCacheError(
@@ -130,7 +135,6 @@ def load_margin(path: Path) -> Margin:
         plan,
         version,
         versions,
-        listing_dir=listing_dir,
         may_be_default=may_be_default,
     )
 

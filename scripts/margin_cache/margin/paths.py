@@ -2,7 +2,8 @@
 
 All files of a plan are in ``tmp_dir/NAME/PLAN_ID``, or in ``tmp_dir/NAME-DIGEST/PLAN_ID`` with a
 digest of the output path if a run makes several margins of one name. The margin is built in a
-hidden directory beside its output directory, and moved there when it is complete.
+hidden directory beside its output directory, and moved there when it is complete. A margin at a URL
+is built in tmp_dir/NAME.
 """
 
 import hashlib
@@ -18,6 +19,7 @@ from pathlib import Path
 from margin_cache.catalog.spec import PROVENANCE_INFO
 from margin_cache.errors import RetryableError
 from margin_cache.storage.files import is_locked
+from margin_cache.storage.urls import canonical_url, is_url, join_url
 
 PLAN = "{plan_dir}/plan.npz"
 SHARD = "{plan_dir}/shards/{job}.arrow"
@@ -84,6 +86,21 @@ class PlanFiles:
         return self.plan_dir / "output_storage.json"
 
     @property
+    def run_token(self) -> Path:
+        """The token of the run that has locked a margin at a URL, for its jobs."""
+        return self.plan_dir / "run_token.json"
+
+    @property
+    def provenance_copy(self) -> Path:
+        """The provenance of a margin at a URL, as a file that Snakemake can depend on."""
+        return self.plan_dir / "provenance.json"
+
+    @property
+    def uploads(self) -> Path:
+        """A line for each object of a margin at a URL that jobs have written."""
+        return self.plan_dir / "uploads.jsonl"
+
+    @property
     def downloads_dir(self) -> Path:
         """Parts of a remote catalog that jobs have downloaded."""
         return self.plan_dir / "fetched"
@@ -122,7 +139,8 @@ class MarginFiles(PlanFiles):
     """The files of a margin.
 
     Attributes:
-        output_dir: directory of the finished margin; for a bucket, its local listing.
+        output_dir: directory of the finished margin. If it is at a URL there is none, but the
+            hidden directories in which it is made are beside this path.
         url: URL of the margin, "" if it is on disk.
     """
 
@@ -133,6 +151,12 @@ class MarginFiles(PlanFiles):
     def location(self) -> str:
         """Where users find the margin."""
         return self.url or str(self.output_dir)
+
+    def has_output_of(self, other: "MarginFiles") -> bool:
+        """Return whether both margins are put into one place."""
+        if self.url or other.url:
+            return self.url == other.url
+        return self.output_dir.resolve() == other.output_dir.resolve()
 
     @property
     def pages_dir(self) -> Path:
@@ -198,6 +222,14 @@ class MarginFiles(PlanFiles):
 
     def _beside(self, use: str) -> Path:
         return self.output_dir.with_name(f".{self.output_dir.name}.{self.plan_dir.name}.{use}")
+
+
+def margin_files(plan_dir: Path, output_path: str, name: str) -> MarginFiles:
+    """Return the files of a margin, whose directory or URL is below ``output_path``."""
+    if is_url(output_path):
+        url = canonical_url(join_url(output_path, name))
+        return MarginFiles(plan_dir, plan_dir.parent / name, url)
+    return MarginFiles(plan_dir, Path(output_path) / name)
 
 
 def _made_beside(output_dir: Path) -> list[Path]:

@@ -24,7 +24,6 @@ from margin_cache.config.model import (
 from margin_cache.errors import MarginCacheError
 from margin_cache.healpix.nested import finest_margin_order
 from margin_cache.margin.model import Margin, NamedMargin, name_margins, with_primary_tables
-from margin_cache.margin.output import check_output_urls, listing_dir_of, refresh_output_listings
 from margin_cache.margin.paths import PlanFiles
 from margin_cache.margin.remote_input import refresh_catalog_listings
 from margin_cache.margin.storage_options import find_sources
@@ -39,6 +38,7 @@ from margin_cache.planning.model import (
     plan_id,
 )
 from margin_cache.storage.files import unique_id
+from margin_cache.storage.urls import canonical_url, is_url, join_url
 
 _PACKAGES = ("snakemake", "hpgeom")
 """Packages of the provenance whose versions the finishing job does not know."""
@@ -57,8 +57,7 @@ def prepare_margins(
     refresh_catalog_listings(all_settings)
     margins = name_margins(all_settings)
     check_directories(margins)
-    check_output_urls(margins)
-    refresh_output_listings(margins)
+    _check_urls(margins)
     return _with_defaults(
         [
             replace(_prepare(margin), options_source=source, output_source=output_source)
@@ -69,14 +68,14 @@ def prepare_margins(
 
 def _with_defaults(margins: Iterable[Margin]) -> list[Margin]:
     """Let only the first margin of each collection become its default margin."""
-    collections: set[Path] = set()
+    collections: set[str] = set()
     checked = []
     for margin in margins:
-        info, output_dir = margin.plan.parameters.catalog, margin.files.output_dir
-        collection = format_of(info).collection_of(info, output_dir)
-        checked.append(replace(margin, may_be_default=collection not in collections))
+        collection = margin.output.collection(margin.plan.parameters.catalog)
+        is_first = collection is None or collection.location not in collections
+        checked.append(margin if is_first else replace(margin, may_be_default=False))
         if collection is not None:
-            collections.add(collection)
+            collections.add(collection.location)
     return checked
 
 
@@ -90,23 +89,24 @@ def check_directories(margins: Iterable[NamedMargin]) -> None:
     # Directories that are taken, and what they are.
     owners = {Path(margin.info.path).resolve(): "the input catalog" for margin in margins}
     for _, settings, name, directory in margins:
-        if not settings.audit_catalog_path:
-            path = _check_output_dir(settings, name, owners)
+        if not settings.audit_catalog_path and not is_url(settings.output_path):
+            path = _check_output_dir(Path(settings.output_path), name, owners)
             owners[path] = f"the margin of {name}"
         path = directory.resolve()
         _check_directory("tmp_dir", path, owners)
         owners[path] = f"the tmp_dir of {name}"
 
 
-def _check_output_dir(settings: MarginSettings, name: str, owners: Mapping[Path, str]) -> Path:
-    output_dir = Path(listing_dir_of(settings) or settings.output_path) / name
-    if output_dir.is_symlink():
-        raise MarginCacheError(f"output_path: {output_dir} is a link. Give the directory itself.")
-    path = output_dir.resolve()
+def _check_output_dir(parent: Path, name: str, owners: Mapping[Path, str]) -> Path:
+    if (parent / name).is_symlink():
+        raise MarginCacheError(
+            f"output_path: {parent / name} is a link. Give the directory itself."
+        )
+    path = (parent / name).resolve()
     if owners.get(path) == f"the margin of {name}":
         raise MarginCacheError(
-            f"output_artifact_name: two margins have the name {name} in {settings.output_path}. "
-            "Give each its own name or output_path."
+            f"output_artifact_name: two margins have the name {name} in {parent}. Give each its "
+            "own name or output_path."
         )
     _check_directory("output_path", path, owners)
     if path.is_mount():
@@ -115,6 +115,22 @@ def _check_output_dir(settings: MarginSettings, name: str, owners: Mapping[Path,
             "in it, or choose another output_artifact_name."
         )
     return path
+
+
+def _check_urls(margins: list[NamedMargin]) -> None:
+    """Check that the URLs of margins do not overlap with those of catalogs or other margins."""
+    catalogs = {canonical_url(margin.info.url) for margin in margins if margin.info.url}
+    used = [(url, "the input catalog") for url in sorted(catalogs)]
+    for margin in margins:
+        if not is_url(margin.settings.output_path):
+            continue
+        url = canonical_url(join_url(margin.settings.output_path, margin.name))
+        for other, owner in used:
+            if f"{other}/".startswith(f"{url}/") or f"{url}/".startswith(f"{other}/"):
+                raise MarginCacheError(
+                    f"output_path: {url} overlaps with {owner} {other}. Choose another output_path."
+                )
+        used.append((url, "another margin"))
 
 
 def _check_directory(key: str, path: Path, owners: Mapping[Path, str]) -> None:
@@ -215,5 +231,4 @@ def _prepare(margin: NamedMargin) -> Margin:
         catalog_format.format_version(),
         versions,
         bool(changed.any()),
-        listing_dir=listing_dir_of(settings),
     )

@@ -13,7 +13,6 @@ from margin_cache.margin.model import Margin
 from margin_cache.margin.paths import job_of
 from margin_cache.margin.shard import delete_damaged
 from margin_cache.storage.files import has_size, is_locked, read_json
-from margin_cache.storage.local_listing import is_object_version
 
 Bools = NDArray[np.bool_]
 
@@ -25,13 +24,11 @@ class Receipt(NamedTuple):
         footers: size of its footers in bytes.
         footers_digest: digest of its footers.
         files: rows, bytes and digest of each file, by its path in the margin.
-        etags: for a bucket, the ETags of the objects by their paths.
     """
 
     footers: int
     footers_digest: str
     files: dict[str, tuple[int, int, str]]
-    etags: dict[str, str]
 
 
 def read_receipt(path: Path) -> Receipt | None:
@@ -44,8 +41,7 @@ def read_receipt(path: Path) -> Receipt | None:
             str(name): (int(rows), int(size), str(digest))
             for name, (rows, size, digest) in record["files"].items()
         }
-        etags = {str(name): str(etag) for name, etag in record.get("etags", {}).items()}
-        return Receipt(int(record["footers"]), str(record["footers_digest"]), files, etags)
+        return Receipt(int(record["footers"]), str(record["footers_digest"]), files)
     except (TypeError, KeyError, ValueError, AttributeError):
         return None
 
@@ -80,33 +76,25 @@ def _is_valid(margin: Margin, job: str, existing: Mapping[str, list[Any]]) -> bo
         receipt is not None
         and has_size(margin.files.footers(job), receipt.footers)
         and all(
-            find_file(margin, path, size, digest, receipt.etags.get(path), existing)
+            has_size(margin.files.staging_dir / path, size)
+            or is_in_output(margin, path, [size, digest], existing)
             for path, (_, size, digest) in receipt.files.items()
         )
     )
 
 
-def find_file(
-    margin: Margin,
-    path: str,
-    size: int,
-    digest: str,
-    etag: str | None,
-    existing: Mapping[str, list[Any]],
-) -> Path | None:
-    """Return where a file of a receipt is, in the staging or in the output directory, or None.
+def is_in_output(
+    margin: Margin, path: str, listed: list[Any], existing: Mapping[str, list[Any]]
+) -> bool:
+    """Return whether the output has a file of a receipt.
 
-    ``existing`` is the result of ``existing_files``; only objects of buckets have an ETag.
+    Args:
+        margin: the margin.
+        path: the file's path in the margin.
+        listed: its size and digest.
+        existing: the result of ``existing_files``.
     """
-    staging_dir, output_dir = margin.files.staging_dir, margin.files.output_dir
-    if margin.files.url:
-        exists = etag is not None and is_object_version(output_dir / path, size, etag)
-        return output_dir / path if exists else None
-    if has_size(staging_dir / path, size):
-        return staging_dir / path
-    if existing.get(path) == [size, digest] and has_size(output_dir / path, size):
-        return output_dir / path
-    return None
+    return existing.get(path) == listed and margin.output.has(path, listed)
 
 
 def done_jobs(margin: Margin) -> tuple[Bools, Bools]:

@@ -5,7 +5,7 @@ as one Parquet metadata file, from which ``_metadata`` is joined, and a receipt 
 digest of each file.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -94,26 +94,8 @@ def reduce_margins(
         "footers_digest": file_digest(footers),
         "files": written,
     }
-    if files.output_storage_file.exists():
-        record["etags"] = _send(files, staging_dir, written)
     write_json(receipt, record)
     return written
-
-
-def _send(files: PlanFiles, staging_dir: Path, paths: Iterable[str]) -> dict[str, str]:
-    """Move files from the staging directory to the bucket of their margin; return their ETags."""
-    # Slow to import, and of no use for margins on disk.
-    from margin_cache.margin.model import load_margin
-    from margin_cache.margin.output import remote_output
-
-    margin = load_margin(files.margin_file)
-    local = {path: staging_dir / path for path in paths}
-    with remote_output(margin.files) as output:
-        output.check_lock(margin)
-        etags = output.write(local)
-    for file in local.values():
-        file.unlink()
-    return etags
 
 
 def _margins(

@@ -4,12 +4,12 @@ import json
 import os
 import platform
 from pathlib import Path
+from typing import Any
 
 from margin_cache.errors import MarginCacheError
-from margin_cache.margin.existing_output import check_output, is_complete, restore_backup
+from margin_cache.margin.existing_output import check_output, restore_backup
 from margin_cache.margin.model import Margin, save_margin
-from margin_cache.margin.output import remote_output
-from margin_cache.margin.output_lock import describe_run, new_output_lock
+from margin_cache.margin.output import describe_run
 from margin_cache.margin.remote_input import delete_downloads
 from margin_cache.storage.files import acquire_lock, is_locked, read_json
 
@@ -26,20 +26,12 @@ def start_margin(margin: Margin) -> None:
     """
     try:
         lock_margin(margin)
-        if margin.files.url:
-            with remote_output(margin.files, margin.settings.output_storage_options) as output:
-                # Refresh before locking: with the lock, everything there looks like this run's.
-                output.refresh()
-                check_output(margin)
-                output.acquire_lock(new_output_lock(margin, _this_run(margin)))
-        else:
-            restore_backup(margin.files)
-            check_output(margin)
+        restore_backup(margin.files)
+        margin.output.refresh()
+        check_output(margin)
+        margin.output.acquire(_this_run(margin))
         save_margin(margin)
         delete_downloads(margin.files)
-        if margin.files.url and not is_complete(margin):
-            with remote_output(margin.files, margin.settings.output_storage_options) as output:
-                output.remove_metadata()
     except OSError as error:
         raise MarginCacheError(
             f"{error.filename or margin.files.plan_dir}: cannot be written "
@@ -62,24 +54,23 @@ def lock_margin(margin: Margin) -> None:
         _lock_descriptors.append(descriptor)
 
 
-def _this_run(margin: Margin) -> dict[str, str | int]:
+def _this_run(margin: Margin) -> dict[str, Any]:
     return {
         "process": os.getpid(),
         "host": platform.node(),
         "directory": str(Path.cwd()),
-        "output_dir": str(margin.files.output_dir.absolute()),
-        "url": margin.files.url,
+        "output": margin.files.url or str(margin.files.output_dir.resolve()),
     }
 
 
 def _in_use(margin: Margin, lock: Path) -> MarginCacheError:
     run, files = read_json(lock), margin.files
     other = describe_run(run)
-    made = Path(run["output_dir"]) if isinstance(run, dict) and "output_dir" in run else None
-    if lock == files.plan_lock and made and made.resolve() != files.output_dir.resolve():
+    made = run.get("output") if isinstance(run, dict) else None
+    if lock == files.plan_lock and made and made != _this_run(margin)["output"]:
         return MarginCacheError(
-            f"tmp_dir: {files.plan_dir} is in use by another run ({other}), which makes "
-            f"{run.get('url') or made}. Wait until that run has ended, or choose another tmp_dir."
+            f"tmp_dir: {files.plan_dir} is in use by another run ({other}), which makes {made}. "
+            "Wait until that run has ended, or choose another tmp_dir."
         )
     return MarginCacheError(
         f"output_path: {files.location} is being made by another run ({other}). Wait until that "

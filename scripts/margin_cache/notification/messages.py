@@ -10,8 +10,8 @@ from email.policy import SMTP
 from pathlib import Path
 from textwrap import indent
 
-from margin_cache.catalog.formats import format_of
 from margin_cache.margin.disk_space import Place
+from margin_cache.margin.existing_output import listing
 from margin_cache.margin.model import Margin
 from margin_cache.notification.failures import Job, cause, causes, last_lines
 from margin_cache.planning.forecast import Forecast
@@ -63,6 +63,8 @@ def margin_status(margin: Margin, is_pending: bool = True) -> MarginStatus:
     """Return what is said about a margin; one that is not pending was complete before the run."""
     done, parameters, files = read_json(margin.done_file), margin.plan.parameters, margin.files
     info = parameters.catalog
+    # The main process does not see what the finishing job has changed in a store.
+    listed = done or listing(margin)
     return MarginStatus(
         name=margin.name,
         location=files.location,
@@ -74,18 +76,9 @@ def margin_status(margin: Margin, is_pending: bool = True) -> MarginStatus:
         files=done["files"] if done else None,
         cell_order=None if parameters.fine_filtering else parameters.margin_order,
         format=info.format,
-        collection=_collection(margin),
-        is_default=format_of(info).is_default(info, files.output_dir),
+        collection=listed["collection"],
+        is_default=listed["is_default"],
     )
-
-
-def _collection(margin: Margin) -> str:
-    """Return the directory or URL of the collection that lists a margin; empty if none does."""
-    info, files = margin.plan.parameters.catalog, margin.files
-    directory = format_of(info).collection_of(info, files.output_dir)
-    if directory is None:
-        return ""
-    return files.url.rpartition("/")[0] if files.url else str(directory)
 
 
 # --- the terminal --------------------------------------------------------------------------------

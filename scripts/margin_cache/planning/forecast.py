@@ -106,7 +106,6 @@ def forecast(
     group: RowGroupSize,
     is_mapped: NDArray[np.bool_],
     is_reduced: NDArray[np.bool_],
-    is_sent: bool = False,
 ) -> Forecast:
     """Return the forecast of a margin, of which some jobs are done.
 
@@ -116,7 +115,6 @@ def forecast(
         group: the largest row group of the catalog.
         is_mapped: whether each map job is done.
         is_reduced: whether each reduce job is done.
-        is_sent: whether the margin is written to a URL.
     """
     partitions, owners = plan.partitions, plan.destination_partitions
     fixed = sizes.footer + sizes.columns * _COLUMN_BYTES
@@ -140,7 +138,7 @@ def forecast(
         size=round(float(written.sum()) + metadata),
         output=round(float(written[~is_reduced].sum()) + metadata),
         intermediate=round(float(shards[~is_mapped].sum() + footers[~is_reduced].sum())),
-        memory_mb=_memory(plan, group, shards, is_mapped, is_reduced, is_sent),
+        memory_mb=_memory(plan, group, shards, is_mapped, is_reduced),
     )
 
 
@@ -155,12 +153,11 @@ def _memory(
     shards: NDArray[np.float64],
     is_mapped: NDArray[np.bool_],
     is_reduced: NDArray[np.bool_],
-    is_sent: bool,
 ) -> int:
     """Return the memory in MB of the largest job that is to be done."""
     memory = [map_request(plan, job, group).mem_mb for job in np.flatnonzero(~is_mapped).tolist()]
     if not is_reduced.all():
         read = _sums(shards[plan.needs], plan.need_bounds)
         largest = int(np.argmax(np.where(is_reduced, -1.0, read)))
-        memory.append(reduce_request(plan, largest, int(read[largest]), is_sent).mem_mb)
+        memory.append(reduce_request(plan, largest, int(read[largest])).mem_mb)
     return max(memory, default=0)

@@ -173,7 +173,7 @@ def margin_shares(plan: Plan, orders: NDArray[np.integer]) -> NDArray[np.float64
     return 4 * ratios + math.pi * ratios**2
 
 
-def reduce_request(plan: Plan, job: int, shard_bytes: int, is_sent: bool = False) -> Request:
+def reduce_request(plan: Plan, job: int, shard_bytes: int) -> Request:
     """Return the request of a reduce job.
 
     It maps the shards into memory, and touches twice the share of them that its own destinations
@@ -191,11 +191,7 @@ def reduce_request(plan: Plan, job: int, shard_bytes: int, is_sent: bool = False
     )
     read = shard_bytes / _MB * min(1.0, 2 * selected / max(written, 1e-9))
     minutes = read / _WRITE_MB_PER_MINUTE + len(own) / _FILES_PER_MINUTE
-    memory = 1.5 * read
-    if is_sent:
-        memory += _SENDING_MB
-        minutes += read / _FETCHED_MB_PER_MINUTE
-    return _request(memory, read, minutes)
+    return _request(1.5 * read, read, minutes)
 
 
 def finish_request(plan: Plan, group: RowGroupSize, is_sent: bool = False) -> Request:
@@ -209,6 +205,9 @@ def finish_request(plan: Plan, group: RowGroupSize, is_sent: bool = False) -> Re
     minutes = files / _FILES_PER_MINUTE
     if is_sent:
         memory += _SENDING_MB
+        sizes = plan.partitions.sizes
+        written = float((sizes * margin_shares(plan, plan.partitions.orders)).sum()) / _MB
+        minutes += written / _FETCHED_MB_PER_MINUTE
     if plan.parameters.optional_files:
         # hats reads the footers of all files, decoded.
         memory, minutes = memory + _HATS_MB + footers, minutes + _HATS_MINUTES

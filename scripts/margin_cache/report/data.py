@@ -1,6 +1,7 @@
 """The data that a report shows, and whether a report was drawn from the present data."""
 
 import csv
+import json
 from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -19,7 +20,7 @@ from margin_cache.margin.existing_output import read_provenance
 from margin_cache.margin.model import Margin, settings_as_json
 from margin_cache.margin.paths import PROVENANCE, REPORT_LOG, PlanFiles
 from margin_cache.notification.messages import margin_status, open_command
-from margin_cache.storage.files import file_digest, read_json
+from margin_cache.storage.files import content_digest, file_digest, read_json
 from margin_cache.storage.parquet_files import open_parquet
 
 _READERS = 16  # threads
@@ -89,19 +90,24 @@ def read_report_data(margin: Margin) -> ReportData:
         MarginCacheError: The margin is not finished, or a file of it or of the catalog cannot be
             read.
     """
-    plan, output_dir = margin.plan, margin.files.output_dir
-    provenance = read_provenance(output_dir / PROVENANCE)
+    plan, output = margin.plan, margin.output
+    provenance = read_provenance(output)
     if provenance is None:
-        raise MarginCacheError(f"{output_dir}: not a finished margin. Make it before its report.")
+        raise MarginCacheError(
+            f"{margin.files.location}: not a finished margin. Make it before its report."
+        )
     listed = provenance["files"]
     names = [plan.margin_path(number) for number in range(len(plan.destination_orders))]
     partition_of_pixel = plan.destination_partitions
     is_negative = partition_of_pixel < 0
     partitions = [partition_files(plan.parameters.catalog, pixel) for pixel, _ in plan.partitions]
-    files = [[output_dir / name] if name in listed else [] for name in names]
+
+    def count_margin_rows(name: str) -> int:
+        return output.open_parquet(name).metadata.num_rows if name in listed else 0
+
     with ThreadPoolExecutor(_READERS) as threads:
         partition_rows = np.array(list(threads.map(_count_rows, partitions)), dtype=np.int64)
-        margin_rows = np.array(list(threads.map(_count_rows, files)), dtype=np.int64)
+        margin_rows = np.array(list(threads.map(count_margin_rows, names)), dtype=np.int64)
     status = margin_status(margin)
     defaults = {**settings_as_json(MarginSettings()), "output_artifact_name": margin.name}
     parameters = {key: provenance[key] for key in defaults if key in provenance}
@@ -109,7 +115,7 @@ def read_report_data(margin: Margin) -> ReportData:
         name=margin.name,
         threshold=status.threshold,
         cell_order=status.cell_order,
-        date=read_json(output_dir / PROVENANCE)["generation_date"].replace(".", "-"),
+        date=output.read_json(PROVENANCE)["generation_date"].replace(".", "-"),
         open_command=open_command(status),
         orders=plan.destination_orders,
         pixels=plan.destination_pixels,
@@ -162,9 +168,9 @@ def _number(text: str) -> float:
 
 def sources_state(margin: Margin) -> dict[str, str | None]:
     """Return digests of the files that a report is drawn from; None for a missing one."""
-    provenance, audit = margin.files.output_dir / PROVENANCE, margin.files.audit_file
+    provenance, audit = margin.output.read_json(PROVENANCE), margin.files.audit_file
     return {
-        "margin": file_digest(provenance) if provenance.is_file() else None,
+        "margin": content_digest(json.dumps(provenance).encode()) if provenance else None,
         "audit": file_digest(audit) if read_audit_of_margin(margin) else None,
     }
 

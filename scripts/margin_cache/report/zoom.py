@@ -110,7 +110,7 @@ def draw_partition(margin: Margin, data: ReportData) -> RenderedFigure:
 
     nearest = _nearest(data, number)
     own = rows_of(nearest[:1])
-    margin_rows = _vectors(margin.files.output_dir / plan.margin_path(number), columns)
+    margin_rows = _unit_vectors(margin.output.open_parquet(plan.margin_path(number)), columns)
     layers = {
         "other rows": (rows_of(nearest[1:][~data.is_negative[nearest[1:]]][:_MAX_FILES]), OTHER, 4),
         "rows of the partition": (own, PRIMARY, 5),
@@ -148,7 +148,11 @@ def draw_partition(margin: Margin, data: ReportData) -> RenderedFigure:
 
 def _vectors(path: Path, columns: list[str]) -> Floats:
     fetch_ranges(path, column_ranges(open_parquet(path), columns))
-    table: Any = pq.ParquetFile(path).read(columns)
+    return _unit_vectors(pq.ParquetFile(path), columns)
+
+
+def _unit_vectors(file: pq.ParquetFile, columns: list[str]) -> Floats:
+    table: Any = file.read(columns)
     positions = [table[column].to_numpy().astype(np.float64) for column in columns]
     return healpy.ang2vec(*positions, lonlat=True).reshape(-1, 3)
 

@@ -21,9 +21,13 @@ from margin_cache.config.model import MailSettings, MarginSettings
 from margin_cache.config.validation import mail_settings, run_settings, settings_of_margins
 from margin_cache.errors import MarginCacheError
 from margin_cache.margin.disk_space import check_disk_space, disk_space, forecast_margin
-from margin_cache.margin.existing_output import check_output, has_leftovers, is_complete
+from margin_cache.margin.existing_output import (
+    check_output,
+    has_leftovers,
+    is_complete,
+    provenance_file,
+)
 from margin_cache.margin.model import Margin, NamedMargin, load_margins, without_audit
-from margin_cache.margin.paths import PROVENANCE
 from margin_cache.margin.prepare import check_directories, prepare_margins
 from margin_cache.margin.receipts import missing_receipts
 from margin_cache.notification.messages import margin_status, nothing_to_do, stopped
@@ -81,7 +85,7 @@ class Session:
         self._incomplete = [
             plan_dir
             for plan_dir, margin in self.margins.items()
-            if not is_complete(margin) or has_leftovers(margin)
+            if not self.is_main or not is_complete(margin) or has_leftovers(margin)
         ]
         self.audits: Audits | None = None
         self.jobs = RunningJobs()
@@ -132,8 +136,7 @@ class Session:
     def target(self, plan_dir: str) -> str:
         """Return the file that a margin is done with: that of its last job, or the margin's own."""
         margin = self.margins[plan_dir]
-        is_made = self.has_jobs(plan_dir)
-        return str(margin.done_file if is_made else margin.files.output_dir / PROVENANCE)
+        return str(margin.done_file if self.has_jobs(plan_dir) else provenance_file(margin))
 
     def margin_of(self, wildcards: Any) -> Margin:
         if self.is_main:
@@ -210,14 +213,14 @@ class Session:
 
     def _request(self, rule: str, wildcards: Any, input: Any) -> Request:
         margin = self.margin_of(wildcards)
-        plan, is_remote = margin.plan, bool(margin.files.url)
+        plan = margin.plan
         if rule == "reduce_margins":
             size = sum(Path(shard).stat().st_size for shard in input)
-            return reduce_request(plan, plan.reduce_job_of(wildcards.job), size, is_remote)
+            return reduce_request(plan, plan.reduce_job_of(wildcards.job), size)
         row_group = self.largest_row_group(wildcards.plan_dir)
         if rule == "map_partitions":
             return map_request(plan, plan.map_job_of(wildcards.job), row_group)
-        return finish_request(plan, row_group, is_remote)
+        return finish_request(plan, row_group, bool(margin.files.url))
 
     @cache  # noqa: B019  # sessions last as long as the process
     def largest_row_group(self, plan_dir: str) -> RowGroupSize:

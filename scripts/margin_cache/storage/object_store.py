@@ -155,8 +155,12 @@ def parallel(
 ) -> list[Result]:
     """Call a function for each item, in threads; return the results in their order.
 
-    The first error is raised, and the calls that have not begun are left out.
+    The first error is raised, and the calls that have not begun are left out. A single call needs
+    no thread, which at the end of the interpreter could not be started.
     """
+    items = list(items)
+    if len(items) < 2:
+        return list(map(call, items))
     with ThreadPoolExecutor(requests) as threads:
         calls = [threads.submit(call, item) for item in items]
         try:

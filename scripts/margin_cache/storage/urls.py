@@ -96,11 +96,6 @@ def listing_dir(url: str, options: Mapping[str, Any]) -> Path:
     return Path(".snakemake", "remote", _digest(url, options))
 
 
-def output_listing_dir(url: str, options: Mapping[str, Any]) -> Path:
-    """Return the directory of the local listings of the margins below a URL."""
-    return Path(".snakemake", "remote", f"{_digest(url, options)}-margins")
-
-
 def _digest(url: str, options: Mapping[str, Any]) -> str:
     address = json.dumps([url.rstrip("/"), _address_options(options)], sort_keys=True, default=str)
     return hashlib.blake2b(address.encode(), digest_size=8).hexdigest()

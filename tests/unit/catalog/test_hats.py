@@ -12,6 +12,7 @@ from margin_cache.catalog import hats
 from margin_cache.catalog.model import CatalogInfo, MarginSummary
 from margin_cache.catalog.spec import COLLECTION_PROPERTIES
 from margin_cache.errors import MarginCacheError
+from margin_cache.margin.output import DirectoryOutput
 from support.catalog_infos import HATS
 
 PROPERTIES = {
@@ -229,6 +230,16 @@ def test_invalid_additional_properties_are_refused(given: dict[str, object], sai
 # --- collections ----------------------------------------------------------------------------
 
 
+def is_registered(info: CatalogInfo, output_dir: Path) -> bool:
+    found = DirectoryOutput(output_dir).collection(info)
+    return found is None or found.lists(str(output_dir))
+
+
+def is_default(info: CatalogInfo, output_dir: Path) -> bool:
+    found = DirectoryOutput(output_dir).collection(info)
+    return found is not None and found.has_default(str(output_dir))
+
+
 class Collection:
     """A collection on disk, with a primary table called sky."""
 
@@ -244,7 +255,7 @@ class Collection:
 
     def register(self, name: str) -> str:
         """List a margin; return the text of the properties."""
-        hats.register(self.info, self.path / name)
+        DirectoryOutput(self.path / name).register(self.info, True)
         return self.file.read_text(encoding="utf-8")
 
 
@@ -256,10 +267,10 @@ def collection(tmp_path: Path) -> Collection:
 def test_a_margin_is_listed_once_and_the_first_is_the_default(
     collection: Collection,
 ) -> None:
-    assert not hats.is_registered(collection.info, collection.path / "one")
+    assert not is_registered(collection.info, collection.path / "one")
     collection.register("one")
-    assert hats.is_registered(collection.info, collection.path / "one")
-    assert not hats.is_registered(collection.info, collection.path / "on")
+    assert is_registered(collection.info, collection.path / "one")
+    assert not is_registered(collection.info, collection.path / "on")
     collection.register("two")
     assert collection.register("one") == collection.register("two")
     values = hats.read_properties(collection.file)
@@ -267,12 +278,12 @@ def test_a_margin_is_listed_once_and_the_first_is_the_default(
 
 
 def test_only_a_margin_that_may_be_becomes_the_default(collection: Collection) -> None:
-    hats.register(collection.info, collection.path / "two", may_be_default=False)
+    DirectoryOutput(collection.path / "two").register(collection.info, False)
     assert hats.read_properties(collection.file)["all_margins"] == "two"
-    assert not hats.is_default(collection.info, collection.path / "two")
+    assert not is_default(collection.info, collection.path / "two")
     collection.register("one")
-    assert hats.is_default(collection.info, collection.path / "one")
-    assert not hats.is_default(collection.info, collection.path / "two")
+    assert is_default(collection.info, collection.path / "one")
+    assert not is_default(collection.info, collection.path / "two")
 
 
 @pytest.mark.parametrize("prefix", ["", "file://"])
@@ -286,9 +297,9 @@ def test_members_of_a_collection_may_have_absolute_paths(
     )
     collection.write(text)
     assert hats.primary_of(str(collection.path)) == f"{collection.path}/sky"
-    assert hats.is_default(collection.info, collection.path / "one")
+    assert is_default(collection.info, collection.path / "one")
     assert collection.register("one") == text
-    assert not hats.is_registered(collection.info, collection.path / "two")
+    assert not is_registered(collection.info, collection.path / "two")
 
 
 def test_a_margin_of_a_remote_primary_is_listed_in_a_local_collection(
@@ -297,7 +308,7 @@ def test_a_margin_of_a_remote_primary_is_listed_in_a_local_collection(
     for url, is_listed in (("s3://bucket/sky", True), ("s3://bucket/other", False), ("", False)):
         collection.write("hats_primary_table_url=S3A://bucket/sky/\n")
         info = replace(collection.info, path=".snakemake/remote/1", url=url)
-        hats.register(info, collection.path / "one")
+        DirectoryOutput(collection.path / "one").register(info, True)
         assert ("all_margins=one\n" in collection.file.read_text()) == is_listed
 
 
@@ -306,7 +317,7 @@ def test_margins_of_others_stay_listed_however_they_are_separated(
     separator: str, collection: Collection
 ) -> None:
     collection.write(f"hats_primary_table_url=sky\nall_margins=a{separator}b\ndefault_margin=b\n")
-    assert hats.is_registered(collection.info, collection.path / "a")
+    assert is_registered(collection.info, collection.path / "a")
     collection.register("c")
     values = hats.read_properties(collection.file)
     assert (values["all_margins"], values["default_margin"]) == ("a b c", "b")
@@ -356,7 +367,7 @@ def test_a_collection_file_keeps_its_mode_owner_and_link(
 
 def test_margins_in_a_continued_line_stay_listed(collection: Collection) -> None:
     collection.write("hats_primary_table_url=sky\nall_margins=a \\\n    b\n")
-    assert hats.is_registered(collection.info, collection.path / "b")
+    assert is_registered(collection.info, collection.path / "b")
     text = collection.register("c")
     assert text == "hats_primary_table_url=sky\nall_margins=a b c\ndefault_margin=c\n"
 
@@ -389,8 +400,8 @@ def test_a_margin_outside_or_of_another_catalog_is_not_listed(
     before = collection.file.read_bytes()
     other = replace(collection.info, path=str(collection.path / "other"))
     for info, place in ((collection.info, tmp_path / "margin"), (other, collection.path / "m")):
-        assert hats.is_registered(info, place)
-        hats.register(info, place)
+        assert is_registered(info, place)
+        DirectoryOutput(place).register(info, True)
     assert collection.file.read_bytes() == before
     assert not (tmp_path / "collection.properties").exists()
 
@@ -426,7 +437,7 @@ def test_a_stated_size_of_a_collection_is_updated(
 def test_ends_of_lines_of_a_collection_are_kept(collection: Collection) -> None:
     path = collection.path / COLLECTION_PROPERTIES
     path.write_bytes(b"#mine\r\nhats_primary_table_url=sky\r\nall_margins=a\r\nx : y\r\n")
-    hats.register(collection.info, collection.path / "b")
+    DirectoryOutput(collection.path / "b").register(collection.info, True)
     assert path.read_bytes() == (
         b"#mine\r\nhats_primary_table_url=sky\r\nall_margins=a b\r\nx : y\r\ndefault_margin=b\r\n"
     )

@@ -1,18 +1,19 @@
 """A small catalog, and a margin of it that is planned, for the tests of the stages."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from margin_cache.config.validation import settings_of_margins
+from margin_cache.margin import store_output
 from margin_cache.margin.finish import finish_margin
 from margin_cache.margin.model import Margin, save_margin
 from margin_cache.margin.prepare import prepare_margins
 from support.margins import configuration
-from support.object_servers import BUCKET, S3
+from support.memory_store import PLACE, Stores
 from support.small_skies import small_catalog
-from support.stages import run_map_jobs, run_reduce_jobs
+from support.stages import release_locks, run_map_jobs, run_reduce_jobs
 
 PreparedMargin = Callable[..., Margin]
 
@@ -38,17 +39,19 @@ def prepare(catalog: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> P
 
 
 @pytest.fixture
-def in_s3(
-    prepare: PreparedMargin, s3: S3, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> PreparedMargin:
-    """Prepares a margin that is written to S3, at a place of its own."""
-    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "any")
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "any")
-    place = {
-        "output_path": f"s3://{BUCKET}/{tmp_path.name}",
-        "output_storage_options": {"endpoint_url": s3.endpoint},
-    }
-    return lambda **changes: prepare(**place | changes)
+def stores(monkeypatch: pytest.MonkeyPatch) -> Iterator[Stores]:
+    """Object stores in memory, for margins at URLs."""
+    stores = Stores()
+    monkeypatch.setattr(store_output, "connect", stores.connect)
+    yield stores
+    store_output._acquired.clear()
+    release_locks()
+
+
+@pytest.fixture
+def in_store(prepare: PreparedMargin, stores: Stores) -> PreparedMargin:
+    """Prepares a margin that is written to a store."""
+    return lambda **changes: prepare(**{"output_path": PLACE, **changes})
 
 
 @pytest.fixture

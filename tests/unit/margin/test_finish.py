@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from margin_cache.errors import MarginCacheError
-from margin_cache.margin import finish
+from margin_cache.margin import finish, output
 from margin_cache.margin.existing_output import clean_up, has_leftovers, is_complete
 from margin_cache.margin.finish import finish_margin
 from margin_cache.margin.model import Margin
@@ -44,6 +44,8 @@ def test_a_finished_margin_is_complete_and_leaves_nothing(reduced: Margin, tmp_p
         "output_dir": str(reduced.files.output_dir),
         "rows": sum(pq.read_metadata(file).num_rows for file in files),
         "files": len(files),
+        "collection": "",
+        "is_default": False,
     }
 
 
@@ -201,14 +203,14 @@ def test_the_finishing_directory_is_protected_from_cleanup(
     """Or a run for the margin that is replaced, which it finds complete, would delete it."""
     start_margin(reduced)
     other = replace(reduced, plan=replace(reduced.plan, library="0.0"))
-    move = finish.replace_directory
+    move = output.replace_directory
 
     def with_another_run(new: Path, target: Path, *others: Any) -> None:
         clean_up(other)
         assert len(list(new.rglob("Npix=*"))) > 10
         move(new, target, *others)
 
-    monkeypatch.setattr(finish, "replace_directory", with_another_run)
+    monkeypatch.setattr(output, "replace_directory", with_another_run)
     files = finish_margin(reduced)["files"]
     release_locks()
     assert len(list(reduced.files.output_dir.rglob("Npix=*"))) == files > 10
@@ -219,15 +221,15 @@ def test_a_late_reduce_job_does_not_change_the_finishing_directory(
     reduced: Margin, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It writes what was right in another state of the catalog, when all has been checked."""
-    own = finish._write_metadata
+    own = finish._write_tables
     path = next(reduced.files.staging_dir.rglob("Npix=*"))
     content = path.read_bytes()
 
-    def with_late_job(*arguments: Any) -> None:
+    def with_late_job(*arguments: Any) -> Any:
         write_text(path, "another state")
-        own(*arguments)
+        return own(*arguments)
 
-    monkeypatch.setattr(finish, "_write_metadata", with_late_job)
+    monkeypatch.setattr(finish, "_write_tables", with_late_job)
     finish_margin(reduced)
     moved = reduced.files.output_dir / path.relative_to(reduced.files.staging_dir)
     assert moved.read_bytes() == content

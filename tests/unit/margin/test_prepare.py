@@ -10,10 +10,13 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 from margin_cache.catalog.formats import read_catalog_info
+from margin_cache.catalog.model import CatalogInfo
+from margin_cache.config.model import MarginSettings
 from margin_cache.config.validation import settings_of_margins
 from margin_cache.errors import MarginCacheError
 from margin_cache.margin import model as margins
-from margin_cache.margin.model import Margin, load_margins, save_margin
+from margin_cache.margin import prepare as preparing
+from margin_cache.margin.model import Margin, NamedMargin, load_margins, save_margin
 from margin_cache.margin.prepare import prepare_margins
 from margin_cache.planning.model import load_plan
 from support.changed_catalogs import rewrite_partitions, say_other_codec
@@ -279,3 +282,35 @@ def test_margins_of_one_name_with_their_own_tmp_dirs_keep_their_name(
     made = prepare_margins(settings_of_margins(configuration(str(catalog), margins=places)))
     directories = [margin.files.intermediate_dir for margin in made]
     assert directories == [Path("tmp-one/margin"), Path("tmp-two/margin")]
+
+
+@pytest.mark.parametrize(
+    ("output_path", "name", "owner"),
+    [
+        ("s3://a", "sky", "the input catalog"),
+        ("s3a://a/sky", "m", "the input catalog"),
+        ("S3://a//sky/dataset/", "m", "the input catalog"),
+        ("s3://b", "m", "another margin"),
+        ("s3a://b/m", "n", "another margin"),
+        ("s3://a", "sky_10arcs", ""),
+        ("s3://b", "m2", ""),
+        ("gs://b", "m", ""),
+        ("results", "sky", ""),
+    ],
+)
+def test_urls_of_margins_do_not_overlap_with_others(output_path: str, name: str, owner: str):
+    first, second = (
+        NamedMargin(
+            CatalogInfo("hats", "sky", "sky", None, "ra", "dec", None, 29, 0, url="s3://a/sky"),
+            MarginSettings(output_path=path),
+            margin_name,
+            Path("intermediate"),
+        )
+        for path, margin_name in (("s3://b", "m"), (output_path, name))
+    )
+    for both in ([first, second], [second, first]):
+        if not owner:
+            preparing._check_urls(both)
+            continue
+        with pytest.raises(MarginCacheError, match=f"overlaps with {owner} s3:"):
+            preparing._check_urls(both)

@@ -74,12 +74,6 @@ def test_memory_is_that_of_the_largest_job(plan):
     assert forecast(plan, SIZES, GROUP, *jobs(plan)).memory_mb >= max(asked)
 
 
-def test_jobs_that_send_their_files_take_more_memory(plan):
-    mapped = [np.ones_like(jobs(plan)[0]), jobs(plan)[1]]
-    kept, sent = (forecast(plan, SIZES, GROUP, *mapped, is_sent) for is_sent in (False, True))
-    assert sent.memory_mb > kept.memory_mb
-
-
 def plan_of(catalog: Path) -> Plan:
     info = read_catalog_info(str(catalog))
     return make_plan(replace(PARAMETERS, catalog=info, threshold=600.0), read_partitions(info))

@@ -145,7 +145,6 @@ def test_two_reports_in_one_directory_are_refused(margin: Margin):
         replace(
             margin,
             settings=replace(margin.settings, output_path=f"s3://bucket/{directory}"),
-            listing_dir=f"listings/{directory}",
         )
         for directory in ("a", "b")
     )
