@@ -25,6 +25,7 @@ class Passing:
             status without asking the server, a reset after its response, a body that is too short,
             and the whole file instead of a range.
         is_down: fail all requests with an error status.
+        refuses_conditions: answer conditional requests as a store that does not know them.
         latency: time before each response [s].
         requests: number of requests.
         failed: number of failed requests.
@@ -35,6 +36,7 @@ class Passing:
     url: str = ""
     fails_each: int = 0
     is_down: bool = False
+    refuses_conditions: bool = False
     latency: float = 0.0
     requests: int = 0
     failed: int = 0
@@ -60,6 +62,8 @@ class _Handler:
             passing.failed += 1
         if fault == "status" or passing.is_down:
             return web.Response(status=503)
+        if passing.refuses_conditions and {"If-None-Match", "If-Match"} & request.headers.keys():
+            return web.Response(status=501)
         headers = {k: v for k, v in request.headers.items() if k.lower() not in ("host",)}
         if fault == "whole":
             headers.pop("Range", None)

@@ -71,10 +71,11 @@ class MemoryStore(ObjectStore):
         if_absent: bool = False,
         if_match: ObjectState | None = None,
     ) -> ObjectState:
-        assert self.has_conditions or not (if_absent or if_match)
         content = content.read_bytes() if isinstance(content, Path) else content
-        self._stores.before("put", self.url_of(path))
         found = self.state(path)
+        self._stores.before("put", self.url_of(path))
+        if self.has_conditions:
+            found = self.state(path)
         if (if_absent and found) or (if_match is not None and found != if_match):
             raise PreconditionFailed(self.url_of(path))
         self._stores.objects[self.url_of(path)] = content

@@ -309,8 +309,6 @@ class StoreOutput:
     def _put_over(
         self, path: str, content: bytes | Path, replaced: ObjectState | None
     ) -> ObjectState:
-        if not self._store.has_conditions:
-            return self._store.put(path, content)
         return self._store.put(path, content, if_absent=replaced is None, if_match=replaced)
 
     # The collection around the margin.

@@ -62,7 +62,8 @@ class ObjectStore(ABC):
     Attributes:
         url: the URL.
         can_write: whether `put` and `delete` work.
-        has_conditions: whether `put` can depend on the state of the object.
+        has_conditions: whether `put` depends on the state of the object at the moment of writing.
+            If not, as in some stores that imitate S3, it looks at that state before.
     """
 
     can_write = False

@@ -129,6 +129,10 @@ class ObstoreStore(ObjectStore):
         if_absent: bool = False,
         if_match: ObjectState | None = None,
     ) -> ObjectState:
+        if (if_absent or if_match) and not self.has_conditions:
+            if self.state(path) != if_match:
+                raise PreconditionFailed(f"{self.url_of(path)}: was changed by others.")
+            if_absent, if_match = False, None
         size = content.stat().st_size if isinstance(content, Path) else len(content)
         store = self._store
         if size > _LARGE_BYTES:
@@ -148,6 +152,11 @@ class ObstoreStore(ObjectStore):
             raise PreconditionFailed(f"{self.url_of(path)}: was changed by others.") from None
         except FileNotFoundError:
             raise self._no_bucket() from None
+        except _Refused as error:
+            if mode == "overwrite" or "status 501" not in str(error):
+                raise
+            self.has_conditions = False
+            return self.put(path, content, if_absent=if_absent, if_match=if_match)
         return ObjectState(size, _bare(done["e_tag"]))
 
     def delete(self, paths: Iterable[str]) -> None:

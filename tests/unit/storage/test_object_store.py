@@ -141,6 +141,22 @@ def test_special_characters_in_names(name: str, served: Behaviour, tmp_path: Pat
             store.delete([name])
 
 
+def test_a_store_without_conditions_is_looked_at_before_writing(
+    bucket: ObjectStore, s3: S3
+) -> None:
+    with faulty_proxy(s3.endpoint) as proxy:
+        proxy.refuses_conditions = True
+        store = connect(bucket.url, {**s3.options, "endpoint_url": proxy.url})
+        first = store.put("object", b"first", if_absent=True)
+        assert not store.has_conditions
+        with pytest.raises(PreconditionFailed):
+            store.put("object", b"second", if_absent=True)
+        second = store.put("object", b"second", if_match=first)
+        with pytest.raises(PreconditionFailed):
+            store.put("object", b"third", if_match=first)
+    assert bucket.read("object") == (b"second", second)
+
+
 # --- failures -----------------------------------------------------------------------------------
 
 
