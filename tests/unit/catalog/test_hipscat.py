@@ -209,9 +209,3 @@ def test_partitions_are_listed_with_their_directories() -> None:
 
 def test_metadata_names_files_with_a_leading_slash() -> None:
     assert hipscat.footer_path(HIPSCAT, "Norder=1/x.parquet") == "/Norder=1/x.parquet"
-
-
-def test_hipscat_margins_need_no_registration(tmp_path: Path) -> None:
-    assert hipscat.is_registered(HIPSCAT, tmp_path / "margin")
-    hipscat.register(HIPSCAT, tmp_path / "margin")
-    assert list(tmp_path.iterdir()) == []
