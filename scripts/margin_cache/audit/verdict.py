@@ -108,8 +108,8 @@ def explain(audit: Mapping[str, Any]) -> list[str]:
         )
     if audit["missing_outside_partitions"]:
         lines.append(
-            f"{audit['missing_outside_partitions']} of the missing rows belong to pixels outside "
-            "the partitions of the catalog"
+            "missing in pixels outside the partitions of the catalog: "
+            f"{audit['missing_outside_partitions']} rows"
         )
     if audit["undecided"]:
         lines.append(f"{audit['undecided']} rows are too near to the threshold to be judged")

@@ -68,7 +68,7 @@ def test_defects_are_told_in_a_table() -> None:
         "needed\n"
         "  threshold: 5 arcsec (coarse margin, cells of order 12)\n"
         "  checked: all 84 pixels that can have margin rows\n"
-        "  2 of the missing rows belong to pixels outside the partitions of the catalog\n"
+        "  missing in pixels outside the partitions of the catalog: 2 rows\n"
         "  7 rows are too near to the threshold to be judged\n"
         "  metadata: total_rows is 5, but the files have 4 rows\n"
         "  file: file 0\n  file: file 1\n  file: file 2\n  file: 2 more in audit.json\n"
