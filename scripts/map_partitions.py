@@ -18,7 +18,8 @@ def main(arguments: argparse.Namespace) -> int:
     pa.set_cpu_count(1)
     plan = load_plan(arguments.plan)
     job = plan.map_job_of(arguments.job)
-    check_visible(arguments.staging_dir, plan.files_of(job)[0])
+    info = plan.parameters.catalog
+    check_visible(arguments.staging_dir, "" if info.url else info.files.name(plan.files_of(job)[0]))
     print(f"mapping {plan.covered_by_map_job(arguments.job)}", file=sys.stderr)
     result = map_partitions(plan, job, arguments.shard, arguments.threads)
     print(f"read {result.rows_read} rows, wrote {result.rows_written}", file=sys.stderr)

@@ -7,7 +7,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 from margin_cache.catalog.model import CatalogInfo, Partitions
-from margin_cache.catalog.partitions import read_partitions
+from margin_cache.catalog.partitions import partition_files, read_partitions
 from margin_cache.catalog.spec import pixel_path
 from margin_cache.healpix.nested import Pixel
 
@@ -44,6 +44,11 @@ def write_partition(
     path.parent.mkdir(parents=True, exist_ok=True)
     pq.write_table(table, path)
     return path
+
+
+def partition_paths(info: CatalogInfo, pixel: Pixel) -> list[Path]:
+    """The files of a partition on disk."""
+    return [Path(info.path, file) for file in partition_files(info, pixel)]
 
 
 def some_partitions(

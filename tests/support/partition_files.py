@@ -10,4 +10,4 @@ from margin_cache.parquet.partition_file import PartitionFile
 def open_file(path: Path) -> PartitionFile:
     """A file, open."""
     source = pa.OSFile(str(path))
-    return PartitionFile(path, source, pq.ParquetFile(source))
+    return PartitionFile(str(path), source, pq.ParquetFile(source))

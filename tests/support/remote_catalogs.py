@@ -1,7 +1,6 @@
 """Margins of remote catalogs, made in this process, and comparisons of them."""
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +8,6 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from margin_cache.storage import local_listing
 
 from support import skies
 from support.faulty_margins import make_in
@@ -22,21 +20,6 @@ from support.write_hats import write_collection, write_hats
 NAME = "margin"
 
 
-@contextmanager
-def own_listings(monkeypatch: pytest.MonkeyPatch, directory: Path) -> Iterator[None]:
-    """Work in a directory, with local listings whose connections end with the block."""
-    directory.mkdir(parents=True, exist_ok=True)
-    listings: list[Any] = []
-    with monkeypatch.context() as patch:
-        patch.chdir(directory)
-        patch.setattr(local_listing, "_listings", listings)
-        try:
-            yield
-        finally:
-            for listing in listings:
-                listing.store.close()
-
-
 def made_in(
     monkeypatch: pytest.MonkeyPatch, directory: Path, catalog: str | Path, **config: Any
 ) -> dict[str, str]:
@@ -47,7 +30,9 @@ def made_in(
         "margin_threshold": 60.0,
         **config,
     }
-    with own_listings(monkeypatch, directory):
+    directory.mkdir(parents=True, exist_ok=True)
+    with monkeypatch.context() as patch:
+        patch.chdir(directory)
         (digests,) = [tree_digest(m.files.staging_dir) for m in without_snakemake(config)]
     return only_parquet(digests)
 

@@ -3,6 +3,7 @@
 import shutil
 import threading
 from collections.abc import Iterator
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from margin_cache.catalog.hats import read_properties
 from margin_cache.errors import MarginCacheError, RetryableError
 from margin_cache.margin.finish import finish_margin
 from margin_cache.notification.messages import margin_status
-from margin_cache.storage import store_client
+from margin_cache.storage import obstore_store
 from support import skies
 from support.faulty_margins import make_in
 from support.faulty_server import Behaviour, faulty_server
@@ -72,7 +73,9 @@ def served(catalogs: Path) -> Iterator[Behaviour]:
 
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(store_client, "_FIRST_PAUSE", 0.002)
+    pause = timedelta(milliseconds=2)
+    backoff = {"init_backoff": pause, "max_backoff": pause, "base": 2}
+    monkeypatch.setitem(obstore_store.RETRIES, "backoff", backoff)
 
 
 @pytest.mark.parametrize("name", ["hipscat", *LAYOUTS, "collection"])
@@ -204,7 +207,7 @@ def made_locally(directory: Path, catalog: Path) -> None:
     make_in(directory / "local", configured(str(catalog)))
 
 
-def test_a_run_keeps_secrets_out_of_its_files_and_listings_sparse(
+def test_a_run_keeps_secrets_out_of_its_files(
     catalogs: Path, s3: S3, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Options come from a configuration file outside, others from the environment."""
@@ -256,10 +259,7 @@ def test_a_run_keeps_secrets_out_of_its_files_and_listings_sparse(
     )
     assert remains(tmp_path / "run") == []
     assert list((tmp_path / "run/intermediate").rglob("fetched")) == []
-    listed_files = [
-        file.stat() for file in (tmp_path / "run/.snakemake/remote").rglob("Npix=*.parquet")
-    ]
-    assert listed_files and sum(512 * state.st_blocks for state in listed_files) < 16 * 12_000
+    assert size_of(tmp_path / "run/.snakemake/remote") < 0.5 * size_of(catalogs / "hats")
 
 
 def test_the_next_run_notices_a_changed_object(catalogs: Path, tmp_path: Path) -> None:
@@ -269,9 +269,9 @@ def test_the_next_run_notices_a_changed_object(catalogs: Path, tmp_path: Path) -
         config = configured(f"{server.url}/small", overwrite=True)
         run_workflow(tmp_path / "run", config=config, check=True)
         before = margin_digests(tmp_path / "run")
-        server.requests.clear()
+        sent = server.bytes_sent
         run_workflow(tmp_path / "run", check=True)
-        assert {method for method, _ in server.requests} == {"HEAD"}
+        assert server.bytes_sent - sent < 0.02 * size_of(catalog)
         small_catalog(tmp_path / "other/small", seed=2)
         shutil.rmtree(catalog)
         shutil.copytree(tmp_path / "other/small", catalog)
@@ -327,7 +327,15 @@ def test_a_killed_run_of_a_remote_catalog_resumes_to_the_same_bytes(
             {"input_catalog_path": f"https://example.org/sky?token={SECRET}"},
             ("input_catalog_path: https://example.org/sky", "has a query or fragment"),
         ),
-        ({"input_catalog_path": "gs://bucket/sky"}, ("gs://bucket/sky", "the package gcsfs")),
+        (
+            {"input_catalog_path": "s3://sky/a", "input_storage_options": {"anonymous": True}},
+            ("input_storage_options: anonymous is not an option for s3://. Known are",),
+        ),
+        ({"input_catalog_path": "sftp://127.0.0.1/sky"}, ("needs the package paramiko",)),
+        (
+            {"input_catalog_path": "ftp://127.0.0.1:1/sky"},
+            ("ftp://127.0.0.1:1/sky: cannot connect",),
+        ),
         ({"input_catalog_path": "file:///sky"}, ("without file://",)),
     ],
 )

@@ -1,7 +1,6 @@
 """Schemas of a catalog, its shards and its margins; spatial index and coordinates of its rows."""
 
 from collections import Counter
-from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -11,7 +10,6 @@ from margin_cache.catalog.model import CatalogInfo, Partitions
 from margin_cache.catalog.partitions import partition_files
 from margin_cache.catalog.spec import COMMON_METADATA, DIR, NORDER, NPIX
 from margin_cache.errors import MarginCacheError
-from margin_cache.storage.parquet_files import open_parquet
 
 DESTINATION, SOURCE = "margin_cache:destination", "margin_cache:source"
 """Columns of a shard: indices of the pixel that a row is for, and of the partition it is from."""
@@ -61,31 +59,36 @@ def shard_schema(primary: pa.Schema) -> pa.Schema:
 def read_schema(info: CatalogInfo, partitions: Partitions) -> pa.Schema:
     """Return the Arrow schema of a catalog, checked by ``check_columns``, with its metadata."""
     source = schema_source(info, partitions)
-    schema = open_parquet(source).schema_arrow
-    check_columns(info, schema, source)
+    schema = info.files.open_parquet(source).schema_arrow
+    check_columns(info, schema, info.files.name(source))
     return schema
 
 
 def check_unchanged(info: CatalogInfo, partitions: Partitions, planned: pa.Schema) -> None:
-    """Check that the schema of a catalog is the one that a margin was planned with."""
+    """Check that the schema of a catalog is the one that a margin was planned with.
+
+    Remote files are read only in the state that they had then.
+    """
+    if info.url:
+        return
     source = schema_source(info, partitions)
-    if not open_parquet(source).schema_arrow.equals(planned, check_metadata=True):
+    if not info.files.open_parquet(source).schema_arrow.equals(planned, check_metadata=True):
         raise MarginCacheError(
-            f"{source}: the catalog's columns were changed after the run began. Start the run "
-            "again."
+            f"{info.files.name(source)}: the catalog's columns were changed after the run began. "
+            "Start the run again."
         )
 
 
-def schema_source(info: CatalogInfo, partitions: Partitions) -> Path:
+def schema_source(info: CatalogInfo, partitions: Partitions) -> str:
     """Return the file that has the schema of a catalog: _common_metadata, or a partition."""
-    common = info.parquet_dir / COMMON_METADATA
+    common = info.parquet_path(COMMON_METADATA)
     # A broken link is not ignored: the file was meant to exist.
-    if common.exists() or common.is_symlink():
+    if info.files.exists(common):
         return common
     return partition_files(info, partitions[0].pixel)[0]
 
 
-def check_columns(info: CatalogInfo, schema: pa.Schema, source: Path) -> None:
+def check_columns(info: CatalogInfo, schema: pa.Schema, source: str) -> None:
     """Check that a file has the spatial index and the coordinates, and each column once."""
     for name, times in Counter(schema.names).most_common(1):
         if times > 1:
@@ -121,7 +124,7 @@ def check_columns(info: CatalogInfo, schema: pa.Schema, source: Path) -> None:
             )
 
 
-def check_schema(schema: pa.Schema, expected: pa.Schema, path: Path) -> None:
+def check_schema(schema: pa.Schema, expected: pa.Schema, path: str) -> None:
     """Check that a partition has the columns of its catalog, with types that these can hold."""
     problem = _difference(schema, expected)
     if problem:
@@ -221,7 +224,7 @@ _OF_ONE_KIND = (
 
 
 def cast_column(
-    column: pa.Array | pa.ChunkedArray, field: pa.Field, path: Path
+    column: pa.Array | pa.ChunkedArray, field: pa.Field, path: str
 ) -> pa.Array | pa.ChunkedArray:
     """Cast a column of a file to a type of its catalog, without dictionaries and views or with.
 

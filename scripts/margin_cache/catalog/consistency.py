@@ -7,7 +7,7 @@ This takes too long for every run, so it is done when a margin is planned or a p
 import re
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
+from functools import partial
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -17,7 +17,8 @@ from margin_cache.catalog.model import CatalogInfo, Partitions
 from margin_cache.catalog.partitions import partition_files
 from margin_cache.catalog.spec import DIR, METADATA, NORDER, NPIX, PARTITION_INFO
 from margin_cache.errors import MarginCacheError
-from margin_cache.storage.parquet_files import open_parquet, unreadable
+from margin_cache.storage.catalog_files import CatalogFiles
+from margin_cache.storage.parquet_files import unreadable
 
 MOST_BYTES = 128 * 10**6
 """A larger ``_metadata`` is not read: one of this size takes a second and 900 MB to decode."""
@@ -35,16 +36,16 @@ def check_consistency(info: CatalogInfo, partitions: Partitions) -> None:
     The number of rows in the catalog's description is compared with ``_metadata``; without it, with
     the footers of all files, unless partition_info.csv has already shown that no file is missing.
     """
-    path = info.parquet_dir / METADATA
+    path = info.parquet_path(METADATA)
     stated = format_of(info).stated_rows(info)
-    metadata = read_metadata(path)
+    metadata = read_metadata(info.files, path)
     listed = None if metadata is None else listed_files(metadata)
     if metadata is not None and listed is not None:
-        _check_files(info, partitions, listed, path)
-        rows, which = metadata.num_rows, f"{path} lists"
-    elif stated is not None and not Path(info.path, PARTITION_INFO).exists():
+        _check_files(info, partitions, listed, info.files.name(path))
+        rows, which = metadata.num_rows, f"{info.files.name(path)} lists"
+    elif stated is not None and not info.files.exists(PARTITION_INFO):
         with ThreadPoolExecutor(_READERS) as threads:
-            rows = sum(threads.map(_rows_of, _files(info, partitions)))
+            rows = sum(threads.map(partial(_rows_of, info), _files(info, partitions)))
         which = "its files have"
     else:
         return
@@ -55,24 +56,24 @@ def check_consistency(info: CatalogInfo, partitions: Partitions) -> None:
         )
 
 
-def read_metadata(path: Path) -> pq.FileMetaData | None:
+def read_metadata(files: CatalogFiles, path: str) -> pq.FileMetaData | None:
     """Return the content of ``_metadata``; None if it is missing or too large."""
+    if not files.exists(path):
+        return None
     try:
-        if path.stat().st_size > MOST_BYTES:
+        if files.state(path).size > MOST_BYTES:
             return None
         # The default limits of the reader are for the files of single partitions.
         return pq.ParquetFile(
-            path,
+            files.open(path),
             pre_buffer=False,
             thrift_string_size_limit=_MOST_ELEMENTS,
             thrift_container_size_limit=_MOST_ELEMENTS,
         ).metadata
     except FileNotFoundError:
-        if not path.is_symlink():
-            return None
-        raise MarginCacheError(f"{path}: is a broken link. Remove it.") from None
+        raise MarginCacheError(f"{files.name(path)}: is a broken link. Remove it.") from None
     except (pa.ArrowException, OSError) as error:
-        raise unreadable(path, error) from None
+        raise unreadable(files.name(path), error) from None
 
 
 def listed_files(metadata: pq.FileMetaData) -> set[str] | None:
@@ -87,17 +88,17 @@ def listed_files(metadata: pq.FileMetaData) -> set[str] | None:
     return listed if listed and None not in matches else None
 
 
-def _files(info: CatalogInfo, partitions: Partitions) -> Iterable[Path]:
+def _files(info: CatalogInfo, partitions: Partitions) -> Iterable[str]:
     return (file for pixel, _ in partitions for file in partition_files(info, pixel))
 
 
-def _rows_of(file: Path) -> int:
-    return open_parquet(file).metadata.num_rows
+def _rows_of(info: CatalogInfo, file: str) -> int:
+    return info.files.open_parquet(file).metadata.num_rows
 
 
-def _check_files(info: CatalogInfo, partitions: Partitions, listed: set[str], source: Path) -> None:
-    start = len(str(info.parquet_dir)) + 1
-    existing = {str(file)[start:] for file in _files(info, partitions)}
+def _check_files(info: CatalogInfo, partitions: Partitions, listed: set[str], source: str) -> None:
+    start = len(info.parquet_path(""))
+    existing = {file[start:] for file in _files(info, partitions)}
     missing = sorted(listed - existing)
     if missing:
         raise MarginCacheError(
@@ -106,7 +107,7 @@ def _check_files(info: CatalogInfo, partitions: Partitions, listed: set[str], so
         )
     for name in sorted(existing - listed):
         # A file without rows may have no row groups, and _metadata lists row groups.
-        if _rows_of(info.parquet_dir / name):
+        if _rows_of(info, info.parquet_path(name)):
             raise MarginCacheError(
                 f"{source}: does not list {name}. Write {METADATA} again, or remove it."
             )

@@ -1,7 +1,6 @@
 """One interface to the two formats: finding, reading and writing descriptions of catalogs."""
 
 from collections.abc import Iterable, Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -12,14 +11,15 @@ from margin_cache.catalog.model import CatalogInfo, MarginSummary
 from margin_cache.catalog.spec import CATALOG_INFO, COLLECTION_PROPERTIES, PROPERTIES
 from margin_cache.errors import MarginCacheError
 from margin_cache.healpix.nested import Ints, Pixel
-from margin_cache.storage.urls import is_url, join_url
+from margin_cache.storage.catalog_files import CatalogFiles, files_at
+from margin_cache.storage.urls import is_url
 
 
 class CatalogFormat(Protocol):
     """The interface of the modules hats and hipscat."""
 
-    def read_info(self, path: str) -> CatalogInfo:
-        """Read the description of the catalog in a directory."""
+    def read_info(self, files: CatalogFiles) -> CatalogInfo:
+        """Read the description of a catalog."""
 
     def is_margin(self, path: Path) -> bool:
         """Return whether the description in a directory describes a margin."""
@@ -27,8 +27,8 @@ class CatalogFormat(Protocol):
     def stated_rows(self, info: CatalogInfo) -> tuple[str, int] | None:
         """Return the number of rows in the description, and its key and file for messages."""
 
-    def margin_schema(self, primary: pa.Schema, source: Path) -> pa.Schema:
-        """Return the schema of a margin. ``source`` is the file that has the primary's schema."""
+    def margin_schema(self, primary: pa.Schema, source: str) -> pa.Schema:
+        """Return the schema of a margin. ``source`` names what has the primary's schema."""
 
     def pixel_columns(
         self, pixels: tuple[Ints, Ints], sources: tuple[Ints, Ints]
@@ -68,46 +68,25 @@ def format_of(info: CatalogInfo) -> CatalogFormat:
     return _FORMATS[info.format]
 
 
-def read_catalog_info(path: str, url: str = "") -> CatalogInfo:
+def read_catalog_info(location: str) -> CatalogInfo:
     """Read the description of a catalog of either format.
 
     Args:
-        path: directory of the catalog; of a HATS collection, the primary table is read.
-        url: URL of a remote catalog, of which the directory is the local copy.
+        location: its directory, or its URL, which this process was connected to; of a HATS
+            collection, the primary table is read.
     """
-    where = f"input_catalog_path: {url or path}"
+    where = f"input_catalog_path: {location}"
     try:
-        info = _read_catalog_info(path, where)
+        files = files_at(location if is_url(location) else _local_table(location))
+        if any(files.exists(name) for name in PROPERTIES):
+            return hats.read_info(files)
+        if files.exists(CATALOG_INFO):
+            return hipscat.read_info(files)
+        catalogs = [] if is_url(location) else _catalogs_in(Path(location))
     except OSError as error:
         raise MarginCacheError(
-            f"{where}: cannot read {error.filename or path} ({error.strerror or error})"
+            f"{where}: cannot read {error.filename or location} ({error.strerror or error})"
         ) from None
-    below = Path(info.path).relative_to(path).as_posix() if url else ""
-    info = replace(info, url=join_url(url, below) if url else "")
-    info.name_by_url()
-    return info
-
-
-def _read_catalog_info(path: str, where: str) -> CatalogInfo:
-    if not Path(path).is_dir():
-        if Path(path).is_symlink():
-            problem = "is a link that does not lead to a directory"
-        else:
-            problem = "is a file" if Path(path).exists() else "there is no such directory"
-        raise MarginCacheError(f"{where}: {problem}. Give the directory of a catalog.")
-    if Path(path, COLLECTION_PROPERTIES).exists():
-        path = hats.primary_of(path)
-        if is_url(path):
-            raise MarginCacheError(f"{where}: its primary table is remote. Give its URL: {path}")
-        if not Path(path).is_dir():
-            raise MarginCacheError(
-                f"{where}: {COLLECTION_PROPERTIES} names the primary table {path}, which is missing"
-            )
-    if any(Path(path, name).exists() for name in PROPERTIES):
-        return hats.read_info(path)
-    if Path(path, CATALOG_INFO).exists():
-        return hipscat.read_info(path)
-    catalogs = sorted(entry.name for entry in Path(path).iterdir() if is_catalog(entry))
     if catalogs:
         names = ", ".join(catalogs[:_MOST_NAMES]) + (", ..." if catalogs[_MOST_NAMES:] else "")
         raise MarginCacheError(
@@ -117,6 +96,31 @@ def _read_catalog_info(path: str, where: str) -> CatalogInfo:
         f"{where}: is neither a HiPSCat catalog, which has a {CATALOG_INFO}, nor a HATS "
         f"catalog, which has a {PROPERTIES[0]}"
     )
+
+
+def _local_table(location: str) -> str:
+    """Return the directory of a catalog; of a collection, that of its primary table."""
+    where, path = f"input_catalog_path: {location}", Path(location)
+    if not path.is_dir():
+        if path.is_symlink():
+            problem = "is a link that does not lead to a directory"
+        else:
+            problem = "is a file" if path.exists() else "there is no such directory"
+        raise MarginCacheError(f"{where}: {problem}. Give the directory of a catalog.")
+    if not (path / COLLECTION_PROPERTIES).exists():
+        return location
+    table = hats.primary_of(location)
+    if is_url(table):
+        raise MarginCacheError(f"{where}: its primary table is remote. Give its URL: {table}")
+    if not Path(table).is_dir():
+        raise MarginCacheError(
+            f"{where}: {COLLECTION_PROPERTIES} names the primary table {table}, which is missing"
+        )
+    return table
+
+
+def _catalogs_in(directory: Path) -> list[str]:
+    return sorted(entry.name for entry in directory.iterdir() if is_catalog(entry))
 
 
 def check_hats_keys(info: CatalogInfo, keys: Iterable[str]) -> None:

@@ -25,6 +25,7 @@ from margin_cache.catalog.spec import (
 )
 from margin_cache.errors import MarginCacheError
 from margin_cache.healpix.nested import MAX_ORDER, Ints, Pixel
+from margin_cache.storage.catalog_files import CatalogFiles
 from margin_cache.storage.files import atomic_path, directory_size, exclusive_lock, rewrite_text
 from margin_cache.storage.urls import canonical_url, is_url, join_url
 
@@ -59,17 +60,18 @@ _NOT_CONFIGURABLE = (
 def read_properties(path: Path) -> dict[str, str]:
     """Return the keys and values of a Java properties file."""
     try:
-        return _parse_properties(path.read_text(encoding="utf-8"), str(path))
-    except (OSError, ValueError) as error:
+        return parse_properties(path.read_bytes(), str(path))
+    except OSError as error:
         raise MarginCacheError(f"{path}: cannot be read as properties: {error}") from None
 
 
-def _parse_properties(text: str, name: str) -> dict[str, str]:
+def parse_properties(content: bytes, name: str) -> dict[str, str]:
+    """Return the keys and values in the content of a Java properties file, named in errors."""
     # Imported here, because map and reduce jobs start faster without it.
     import javaproperties
 
     try:
-        values = javaproperties.loads(text.removeprefix("\ufeff"))
+        values = javaproperties.loads(content.decode("utf-8-sig"))
     except ValueError as error:
         raise MarginCacheError(f"{name}: cannot be read as properties: {error}") from None
     return {key: value.strip() for key, value in values.items()}
@@ -83,10 +85,9 @@ def primary_of(collection: str) -> str:
     return found.primary
 
 
-def read_info(path: str) -> CatalogInfo:
-    where = f"input_catalog_path: {path}"
-    source = _info_file(path)
-    values = read_properties(Path(path, source))
+def read_info(files: CatalogFiles) -> CatalogInfo:
+    where = f"input_catalog_path: {files.location}"
+    source, values = _read_info(files)
     for key in (HatsKey.NAME, HatsKey.TYPE):
         if not values.get(key):
             raise MarginCacheError(f"{where}: its {source} is damaged or lacks {key}")
@@ -104,7 +105,8 @@ def read_info(path: str) -> CatalogInfo:
         raise MarginCacheError(f"{where}: {HatsKey.INDEX_ORDER} in its {source} is {order}")
     return CatalogInfo(
         format="hats",
-        path=path,
+        path=files.location,
+        url=files.location if is_url(files.location) else "",
         name=values[HatsKey.NAME],
         epoch=None,
         ra_column=values[HatsKey.RA],
@@ -125,14 +127,16 @@ def is_margin(path: Path) -> bool:
     return False
 
 
-def _info_file(path: str) -> str:
-    return next(name for name in PROPERTIES if Path(path, name).exists())
+def _read_info(files: CatalogFiles) -> tuple[str, dict[str, str]]:
+    """Return the name and the values of the file that describes a catalog."""
+    source = next(name for name in PROPERTIES if files.exists(name))
+    return source, parse_properties(files.read(source), files.name(source))
 
 
 def stated_rows(info: CatalogInfo) -> tuple[str, int] | None:
     """Return the number of rows in the description, and its key and file for messages."""
-    source = _info_file(info.path)
-    rows = read_properties(Path(info.path, source)).get(HatsKey.ROWS)
+    source, values = _read_info(info.files)
+    rows = values.get(HatsKey.ROWS)
     if not rows:
         return None
     stated = f"{HatsKey.ROWS} in its {source}"
@@ -144,7 +148,7 @@ def stated_rows(info: CatalogInfo) -> tuple[str, int] | None:
     return stated, int(rows)
 
 
-def margin_schema(primary: pa.Schema, source: Path) -> pa.Schema:
+def margin_schema(primary: pa.Schema, source: str) -> pa.Schema:
     return primary
 
 
@@ -209,7 +213,7 @@ def write_description(directory: Path, summary: MarginSummary) -> tuple[dict[str
         HatsKey.RA: info.ra_column,
         HatsKey.DEC: info.dec_column,
         **index,
-        HatsKey.PRIMARY: info.location,
+        HatsKey.PRIMARY: info.path,
         HatsKey.THRESHOLD: str(summary.threshold),
         HatsKey.NPIX_SUFFIX: summary.npix_suffix,
         HatsKey.ORDER: str(summary.order),
@@ -258,7 +262,7 @@ class Collection:
 
     @property
     def _values(self) -> dict[str, str]:
-        return _parse_properties(self.text, join_url(self.location, COLLECTION_PROPERTIES))
+        return parse_properties(self.text.encode(), join_url(self.location, COLLECTION_PROPERTIES))
 
     @property
     def primary(self) -> str:
@@ -272,7 +276,7 @@ class Collection:
 
     def is_of(self, info: CatalogInfo) -> bool:
         """Return whether a catalog is the primary table."""
-        return _is_same(self.primary, info.location)
+        return _is_same(self.primary, info.path)
 
     def lists(self, margin: str) -> bool:
         """Return whether the collection has a margin, given by its directory or URL."""

@@ -21,7 +21,9 @@ from margin_cache.catalog.spec import (
 )
 from margin_cache.errors import MarginCacheError
 from margin_cache.healpix.nested import Ints, Pixel
+from margin_cache.storage.catalog_files import CatalogFiles
 from margin_cache.storage.files import read_json, write_json
+from margin_cache.storage.urls import is_url
 
 PIXEL_COLUMNS = {NORDER: pa.uint8(), DIR: pa.uint64(), NPIX: pa.uint64()}
 """Columns that name the pixel of a row, with the types that hipscat writes."""
@@ -30,10 +32,10 @@ _SOURCE_COLUMNS = {f"margin_{name}": arrow_type for name, arrow_type in PIXEL_CO
 """Columns of a margin that name the pixel that a row is from."""
 
 
-def read_info(path: str) -> CatalogInfo:
-    where = f"input_catalog_path: {path}"
+def read_info(files: CatalogFiles) -> CatalogInfo:
+    where = f"input_catalog_path: {files.location}"
     try:
-        info = json.loads(Path(path, CATALOG_INFO).read_text(encoding="utf-8-sig"))
+        info = json.loads(files.read(CATALOG_INFO).decode("utf-8-sig"))
         catalog_type, name = info[HipscatKey.TYPE], info[HipscatKey.NAME]
     except (ValueError, KeyError, TypeError, OSError):
         raise MarginCacheError(
@@ -50,7 +52,8 @@ def read_info(path: str) -> CatalogInfo:
             raise MarginCacheError(f"{where}: its {CATALOG_INFO} does not give {key} as text")
     return CatalogInfo(
         format="hipscat",
-        path=path,
+        path=files.location,
+        url=files.location if is_url(files.location) else "",
         name=name,
         epoch=info.get(HipscatKey.EPOCH),
         ra_column=info[HipscatKey.RA],
@@ -68,7 +71,8 @@ def is_margin(path: Path) -> bool:
 
 def stated_rows(info: CatalogInfo) -> tuple[str, int] | None:
     """Return the number of rows in the description, and its key and file for messages."""
-    rows = (read_json(Path(info.path, CATALOG_INFO)) or {}).get(HipscatKey.ROWS)
+    described = json.loads(info.files.read(CATALOG_INFO).decode("utf-8-sig"))
+    rows = described.get(HipscatKey.ROWS)
     if rows is None:
         return None
     stated = f"{HipscatKey.ROWS} in its {CATALOG_INFO}"
@@ -80,7 +84,7 @@ def stated_rows(info: CatalogInfo) -> tuple[str, int] | None:
     return stated, rows
 
 
-def margin_schema(primary: pa.Schema, source: Path) -> pa.Schema:
+def margin_schema(primary: pa.Schema, source: str) -> pa.Schema:
     """Append the columns that name the pixel that a row is from, also to the pandas metadata.
 
     Raises:
@@ -174,7 +178,7 @@ def write_description(directory: Path, summary: MarginSummary) -> tuple[dict[str
         HipscatKey.EPOCH: summary.primary.epoch,
         HipscatKey.RA: summary.primary.ra_column,
         HipscatKey.DEC: summary.primary.dec_column,
-        HipscatKey.PRIMARY: summary.primary.location,
+        HipscatKey.PRIMARY: summary.primary.path,
         HipscatKey.THRESHOLD: summary.threshold,
     }
     write_json(directory / CATALOG_INFO, description)

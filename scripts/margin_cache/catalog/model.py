@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple
 
@@ -9,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from margin_cache.catalog.spec import PARQUET_SUFFIX, pixel_path
-from margin_cache.errors import show_as
 from margin_cache.healpix.nested import Pixel, as_pixels
+from margin_cache.storage.catalog_files import CatalogFiles, files_at
 
 INDEX_TOLERANCE = 5.0
 """Largest accepted distance (arcsec) of a row's coordinates from the cell of its spatial index.
@@ -26,14 +27,15 @@ class CatalogInfo:
 
     Attributes:
         format: hipscat or hats.
-        path: directory of the catalog as configured; of a collection, of its primary table.
+        path: directory of the catalog as configured, or its URL; of a collection, those of its
+            primary table.
         ra_column, dec_column: columns of the coordinates in degrees.
         index_column: column of the spatial index; None if the catalog has none.
         index_order: order of the nested pixel in the spatial index.
         index_shift: number of bits to the right of that pixel.
         dataset: directory of the Parquet files inside ``path``; "" for ``path`` itself.
         npix_suffix: end of the names of partitions; "/" if each is a directory of files.
-        url: URL of a remote catalog, of which ``path`` is the local copy; else "".
+        url: the URL of a remote catalog; else "".
     """
 
     format: str
@@ -49,28 +51,25 @@ class CatalogInfo:
     npix_suffix: str = PARQUET_SUFFIX
     url: str = ""
 
-    def name_by_url(self) -> None:
-        """Make messages of this process show the URL of a remote catalog, not its local copy."""
-        if self.url:
-            show_as(self.path, self.url)
-            show_as(str(Path(self.path).absolute()), self.url)
-
-    @property
-    def location(self) -> str:
-        """The URL of the catalog, or its path as configured."""
-        return self.url or self.path
+    @cached_property
+    def files(self) -> CatalogFiles:
+        return files_at(self.path)
 
     @property
     def absolute_location(self) -> str:
         return self.url or str(Path(self.path).absolute())
 
-    @property
-    def parquet_dir(self) -> Path:
-        return Path(self.path, self.dataset)
+    def parquet_path(self, name: str) -> str:
+        """Return the path, in the catalog, of a file in the directory of the Parquet files."""
+        return f"{self.dataset}/{name}" if self.dataset else name
 
-    def partition_path(self, pixel: Pixel) -> Path:
-        """Return the file of a partition, or its directory if it has several files."""
-        return Path(self.path, self.dataset, pixel_path(pixel, self.npix_suffix))
+    def partition_path(self, pixel: Pixel) -> str:
+        """Return the path of a partition's file, or of its directory if it has several files."""
+        return self.parquet_path(pixel_path(pixel, self.npix_suffix)).rstrip("/")
+
+    def partition_name(self, pixel: Pixel) -> str:
+        """Return the path or the URL of a partition, for messages."""
+        return self.files.name(self.partition_path(pixel))
 
 
 @dataclass(frozen=True)
@@ -103,7 +102,7 @@ class State(NamedTuple):
 
     Attributes:
         size: bytes of all files.
-        time: time of the last change in ns.
+        time: time of the last change in ns; of an object, a digest of its ETag.
         parts: digest of names, sizes and times of the files of a directory; 0 for a single file.
     """
 

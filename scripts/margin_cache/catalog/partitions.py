@@ -7,7 +7,6 @@ import re
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from pathlib import Path
 
 import numpy as np
 
@@ -15,6 +14,7 @@ from margin_cache.catalog.model import CatalogInfo, Partition, Partitions, State
 from margin_cache.catalog.spec import DIR, NORDER, NPIX, PARTITION_INFO, pixel_path
 from margin_cache.errors import MarginCacheError
 from margin_cache.healpix.nested import MAX_ORDER, Pixel, as_pixels, pixel_ranges
+from margin_cache.storage.catalog_files import FileState
 
 _MAGIC, _MAGIC_OF_ENCRYPTED = b"PAR1", b"PARE"
 
@@ -32,12 +32,16 @@ _LEAST_END_BYTES, _ENDS_BYTES = 64 << 10, 64 << 20
 """Bytes at the ends of files that are compared: least of each file, and of all files together."""
 
 
-def partition_files(info: CatalogInfo, pixel: Pixel) -> list[Path]:
-    """Return the file of a partition; if it is a directory, its files by name."""
+def partition_files(info: CatalogInfo, pixel: Pixel) -> list[str]:
+    """Return the path, in the catalog, of a partition's file; of a directory, those of its files.
+
+    Raises:
+        OSError: the directory is missing.
+    """
     path = info.partition_path(pixel)
     if info.npix_suffix != "/":
         return [path]
-    return sorted(file for file in path.iterdir() if file.name[0] not in "._")
+    return sorted(f"{path}/{name}" for name in info.files.names(path) if name[0] not in "._")
 
 
 def partition_state(info: CatalogInfo, pixel: Pixel) -> State:
@@ -45,19 +49,20 @@ def partition_state(info: CatalogInfo, pixel: Pixel) -> State:
     return _state_of(info, partition_files(info, pixel))
 
 
-def _state_of(info: CatalogInfo, files: list[Path]) -> State:
-    states = [file.stat() for file in files]
+def _state_of(info: CatalogInfo, files: list[str]) -> State:
+    states = [info.files.state(file) for file in files]
     return State(
-        sum(state.st_size for state in states),
-        max((state.st_mtime_ns for state in states), default=0),
+        sum(state.size for state in states),
+        max((state.version for state in states), default=0),
         _digest_of_parts(files, states) if info.npix_suffix == "/" else 0,
     )
 
 
-def _digest_of_parts(files: list[Path], states: list[os.stat_result]) -> int:
+def _digest_of_parts(files: list[str], states: list[FileState]) -> int:
     digest = hashlib.blake2b(digest_size=8)
     for file, state in zip(files, states, strict=True):
-        digest.update(os.fsencode(f"{file.name}/{state.st_size}/{state.st_mtime_ns}/"))
+        name = file.rpartition("/")[2]
+        digest.update(os.fsencode(f"{name}/{state.size}/{state.version}/"))
     return int.from_bytes(digest.digest(), "little", signed=True)
 
 
@@ -89,16 +94,17 @@ def _digest_of_ends(info: CatalogInfo, most: int, partitions: Partitions) -> byt
     for pixel, state in partitions:
         files = partition_files(info, pixel)
         for file in files:
-            with file.open("rb") as opened:
+            with open(info.files.name(file), "rb") as opened:  # noqa: PTH123
                 size = os.fstat(opened.fileno()).st_size
                 opened.seek(max(size - most, 0))
-                digest.update(os.fsencode(f"{file.name}/{size}/") + opened.read())
+                name = file.rpartition("/")[2]
+                digest.update(os.fsencode(f"{name}/{size}/") + opened.read())
         if _state_of(info, files) != state:
             return b""
     return digest.digest()
 
 
-def unchanged_files(info: CatalogInfo, partition: Partition) -> list[Path]:
+def unchanged_files(info: CatalogInfo, partition: Partition) -> list[str]:
     """Return the files of a partition, and check that its state is still the planned one."""
     files = []
     try:
@@ -108,7 +114,7 @@ def unchanged_files(info: CatalogInfo, partition: Partition) -> list[Path]:
         is_unchanged = False
     if not is_unchanged:
         raise MarginCacheError(
-            f"{info.partition_path(partition.pixel)}: was changed after the run began. Start the "
+            f"{info.partition_name(partition.pixel)}: was changed after the run began. Start the "
             "run again."
         )
     return files
@@ -154,7 +160,7 @@ def _check_dates(info: CatalogInfo, states: Iterable[tuple[Pixel, State]]) -> No
     for pixel, state in states:
         if not -_MAX_INT64 <= state.time <= _MAX_INT64:
             raise MarginCacheError(
-                f"{info.partition_path(pixel)}: is dated before 1678 or after 2261. Change its "
+                f"{info.partition_name(pixel)}: is dated before 1678 or after 2261. Change its "
                 "date with touch."
             )
 
@@ -163,76 +169,77 @@ def _scan_partitions(info: CatalogInfo) -> Iterator[tuple[Pixel, State]]:
     """Yield pixel and state of each partition."""
     suffix = info.npix_suffix.rstrip("/")
     pattern = re.compile(f"{NPIX}=([0-9]+)" + re.escape(suffix))
-    for order, directory in _numbered(info.parquet_dir, NORDER):
-        for _, group in _numbered(directory, DIR):
-            for entry in _entries(group):
-                match = pattern.fullmatch(entry.name)
+    for order, directory in _numbered(info, info.dataset, NORDER):
+        for _, group in _numbered(info, directory, DIR):
+            for name in _names(info, group):
+                path = f"{group}/{name}"
+                match = pattern.fullmatch(name)
                 if not match:
-                    _check_name(entry, f"{NPIX}=N{suffix}")
+                    _check_name(info, path, f"{NPIX}=N{suffix}")
                     continue
                 pixel = Pixel(order, int(match[1]))
                 if order > MAX_ORDER or pixel.number >= 12 * 4**order:
-                    raise MarginCacheError(f"{entry.path}: this pixel does not exist. Remove it.")
-                own = pixel_path(pixel, suffix)
-                if f"{directory.name}/{group.name}/{entry.name}" != own:
                     raise MarginCacheError(
-                        f"{entry.path}: is in the wrong directory. Move it to {own}, or remove it."
+                        f"{info.files.name(path)}: this pixel does not exist. Remove it."
+                    )
+                own = pixel_path(pixel, suffix)
+                if path != info.parquet_path(own):
+                    raise MarginCacheError(
+                        f"{info.files.name(path)}: is in the wrong directory. Move it to {own}, or "
+                        "remove it."
                     )
                 try:
-                    if info.npix_suffix == "/":
-                        yield pixel, partition_state(info, pixel)
-                    else:
-                        state = entry.stat()
-                        yield pixel, State(state.st_size, state.st_mtime_ns, 0)
+                    yield pixel, partition_state(info, pixel)
                 except OSError as error:
-                    raise _unlisted(Path(error.filename or entry.path), error) from None
+                    raise _unlisted(error.filename or info.files.name(path), error) from None
 
 
-def _numbered(directory: Path, word: str) -> Iterator[tuple[int, Path]]:
+def _numbered(info: CatalogInfo, directory: str, word: str) -> Iterator[tuple[int, str]]:
     """Yield number and path of the directories with names like ``Norder=7``."""
-    for entry in _entries(directory):
-        if match := re.fullmatch(rf"{word}=([0-9]+)", entry.name):
-            yield int(match[1]), Path(entry.path)
+    for name in _names(info, directory):
+        path = f"{directory}/{name}" if directory else name
+        if match := re.fullmatch(rf"{word}=([0-9]+)", name):
+            yield int(match[1]), path
         else:
-            _check_name(entry, f"{word}=N")
+            _check_name(info, path, f"{word}=N")
 
 
-def _check_name(entry: os.DirEntry[str], expected: str) -> None:
+def _check_name(info: CatalogInfo, path: str, expected: str) -> None:
     """Reject a name that resembles a partition's: the rows of this file would be left out."""
-    is_similar = entry.name.startswith((f"{NORDER}=", f"{DIR}=", f"{NPIX}="))
-    if is_similar and not _IGNORED_SUFFIX.fullmatch(entry.name):
-        path = entry.path if entry.path.isprintable() else repr(entry.path)
+    name = path.rpartition("/")[2]
+    is_similar = name.startswith((f"{NORDER}=", f"{DIR}=", f"{NPIX}="))
+    if is_similar and not _IGNORED_SUFFIX.fullmatch(name):
+        shown = info.files.name(path)
         raise MarginCacheError(
-            f"{path}: may be a partition, but is not named {expected}, as in this catalog. Rename "
-            "it, or move it out of the catalog."
+            f"{shown if shown.isprintable() else repr(shown)}: may be a partition, but is not "
+            f"named {expected}, as in this catalog. Rename it, or move it out of the catalog."
         )
 
 
-def _entries(directory: Path) -> list[os.DirEntry[str]]:
+def _names(info: CatalogInfo, directory: str) -> list[str]:
     """List a directory; a directory that cannot be listed must not be left out."""
     try:
-        with os.scandir(directory) as entries:
-            return list(entries)
+        return info.files.names(directory)
     except OSError as error:
-        raise _unlisted(directory, error) from None
+        raise _unlisted(info.files.name(directory), error) from None
 
 
-def _unlisted(path: Path, error: OSError) -> MarginCacheError:
+def _unlisted(name: str, error: OSError) -> MarginCacheError:
     return MarginCacheError(
-        f"{path}: cannot look for partitions here ({error.strerror or error}). Give access, "
+        f"{name}: cannot look for partitions here ({error.strerror or error}). Give access, "
         "restore it, or remove it."
     )
 
 
 def listed_partitions(info: CatalogInfo) -> set[Pixel] | None:
     """Return the partitions in partition_info.csv; None if there is no such file."""
-    where, path = f"input_catalog_path: {info.path}", Path(info.path, PARTITION_INFO)
+    where = f"input_catalog_path: {info.path}"
+    if not info.files.exists(PARTITION_INFO):
+        return None
     try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            return {Pixel(int(row[NORDER]), int(row[NPIX])) for row in csv.DictReader(file)}
+        lines = info.files.read(PARTITION_INFO).decode("utf-8-sig").splitlines()
+        return {Pixel(int(row[NORDER]), int(row[NPIX])) for row in csv.DictReader(lines)}
     except OSError as error:
-        if isinstance(error, FileNotFoundError) and not path.is_symlink():
-            return None
         raise MarginCacheError(
             f"{where}: {PARTITION_INFO} cannot be read ({error.strerror or error}). Give access, "
             "or remove it."
@@ -283,8 +290,8 @@ def _first_problem(info: CatalogInfo, pixels: list[Pixel]) -> str | None:
     for pixel in pixels:
         files = partition_files(info, pixel)
         if not files:
-            return f"{info.partition_path(pixel)}: contains no file"
-        for path in files:
+            return f"{info.partition_name(pixel)}: contains no file"
+        for path in map(info.files.name, files):
             try:
                 descriptor = os.open(path, os.O_RDONLY)
                 try:

@@ -1,17 +1,15 @@
-"""Refreshes the local listing of a remote catalog; see `storage.local_listing`.
+"""Lists the files of a remote catalog, once a run.
 
-Only the main process does this, once a run: by listing the store, or, if that is impossible, by one
-request for each file that partition_info.csv or `_metadata` names.
+The store is listed, or, if that is impossible, asked for each file that partition_info.csv or
+`_metadata` names.
 """
 
-import atexit
 from collections.abc import Iterable, Mapping
-from pathlib import Path
 from typing import Any
 
 from margin_cache.catalog import consistency
 from margin_cache.catalog.formats import read_catalog_info
-from margin_cache.catalog.hats import primary_of, read_properties
+from margin_cache.catalog.hats import parse_properties
 from margin_cache.catalog.model import CatalogInfo
 from margin_cache.catalog.partitions import listed_partitions
 from margin_cache.catalog.spec import (
@@ -27,15 +25,31 @@ from margin_cache.catalog.spec import (
     pixel_path,
 )
 from margin_cache.errors import MarginCacheError
-from margin_cache.storage.local_listing import LocalListing, register_listing
-from margin_cache.storage.old_object_store import ObjectState, connect
-from margin_cache.storage.urls import is_url, join_url, listing_dir
+from margin_cache.storage.object_store import (
+    ObjectState,
+    ObjectStore,
+    PermissionDenied,
+    connect,
+    parallel,
+)
+from margin_cache.storage.remote_files import RemoteFiles, connect_files
+from margin_cache.storage.urls import is_file_path, is_url, join_url
 
-_INFO_FILES = (*PROPERTIES, CATALOG_INFO, PARTITION_INFO)
+_DESCRIPTIONS = (*PROPERTIES, CATALOG_INFO)
+_OPTIONAL = (
+    PARTITION_INFO,
+    *(
+        f"{directory}{name}"
+        for directory in ("", f"{DATASET}/")
+        for name in (COMMON_METADATA, METADATA)
+    ),
+)
+
+_PARQUET_MAGIC = b"PAR1"
 
 
-def refresh_listing(url: str, options: Mapping[str, Any]) -> LocalListing:
-    """Refresh and register the local listing of a remote catalog.
+def connect_catalog(url: str, options: Mapping[str, Any]) -> RemoteFiles:
+    """List the files of a remote catalog, and let `files_at` of this process return them.
 
     Args:
         url: the catalog, or a HATS collection, of which the primary table is listed.
@@ -44,105 +58,108 @@ def refresh_listing(url: str, options: Mapping[str, Any]) -> LocalListing:
     Raises:
         MarginCacheError: there is no catalog, or it cannot be read.
     """
-    listing = LocalListing(listing_dir(url, options), url, connect(url, options))
-    try:
-        _refresh(listing)
-    except BaseException:
-        listing.store.close()
-        raise
-    atexit.register(listing.store.close)
-    register_listing(listing)
-    return listing
-
-
-def _refresh(listing: LocalListing) -> None:
-    table = _primary_table(listing)
-    objects = listing.store.run(listing.store.list_objects(join_url(listing.url, table)))
-    names = [_join(table, name) for name in _INFO_FILES]
-    for directory in ("", DATASET):
-        names += [_join(table, _join(directory, name)) for name in (COMMON_METADATA, METADATA)]
-    if objects is not None:
-        objects = {_join(table, path): state for path, state in objects.items()}
+    table = _primary_table(connect(url, options))
+    store = connect(table, options)
+    objects = store.list()
+    names = (*_DESCRIPTIONS, *_OPTIONAL)
+    if objects is None:
+        small = _states(store, names)
+    else:
         small = {name: objects[name] for name in names if name in objects}
-    else:
-        small = _states(listing, names)
-    _download_small(listing, small)
-    if table:
-        small |= _states(listing, [COLLECTION_PROPERTIES])
-    if not any(_join(table, name) in small for name in (*PROPERTIES, CATALOG_INFO)):
-        listing.remove_others(small)
+    files = RemoteFiles(table, {}, lambda: store)
+    files.listing = small
+    files.listing = {name: state for name, state in small.items() if _is_valid(files, name)}
+    if not any(name in files.listing for name in _DESCRIPTIONS):
         raise MarginCacheError(
-            f"input_catalog_path: {join_url(listing.url, table)}: has no {CATALOG_INFO} (HiPSCat) "
-            f"and no {PROPERTIES[0]} (HATS). Give the URL of a catalog."
+            f"input_catalog_path: {table}: has no {CATALOG_INFO} (HiPSCat) and no {PROPERTIES[0]} "
+            "(HATS). Give the URL of a catalog."
         )
-    info = read_catalog_info(str(listing.root), listing.url)
-    start = info.parquet_dir.relative_to(listing.root).as_posix()
-    if objects is not None:
-        partitions = {
-            path: state
-            for path, state in objects.items()
-            if path.startswith(_join(start, f"{NORDER}=")) and not path.endswith("/")
-        }
+    connect_files(files, url)
+    info = read_catalog_info(table)
+    start = info.parquet_path(f"{NORDER}=")
+    if objects is None:
+        partitions = store.states(info.parquet_path(name) for name in sorted(_named_files(info)))
     else:
-        partitions = _states(listing, sorted(_join(start, file) for file in _named_files(info)))
-    listing.add(partitions)
-    listing.remove_others([*small, *partitions])
+        partitions = {path: state for path, state in objects.items() if path.startswith(start)}
+    files.listing |= partitions
+    files.clean_cache()
+    return files
 
 
-def _primary_table(listing: LocalListing) -> str:
-    """Return the path of the primary table in a collection; "" if the URL is no collection.
+def _primary_table(store: ObjectStore) -> str:
+    """Return the URL of the primary table in a collection; of another catalog, its own URL."""
+    try:
+        is_there = store.state(COLLECTION_PROPERTIES) is not None
+    except PermissionDenied:
+        is_there = False  # some stores answer so for files that do not exist
+    found = store.read(COLLECTION_PROPERTIES) if is_there else None
+    if found is None:
+        return store.url
+    name = store.url_of(COLLECTION_PROPERTIES)
+    table = parse_properties(found[0], name).get(HatsKey.PRIMARY, "")
+    if is_url(table):
+        return table
+    if not is_file_path(table):
+        raise MarginCacheError(
+            f"input_catalog_path: {name} names the primary table {table!r}, which is outside the "
+            "collection. Give the URL of the table itself."
+        )
+    return join_url(store.url, table)
 
-    Raises:
-        MarginCacheError: the table is outside the collection.
+
+def _states(store: ObjectStore, names: Iterable[str]) -> dict[str, ObjectState]:
+    """Request the states of optional files; return those that exist.
+
+    Some stores refuse what does not exist. If they refuse all, the permission is missing.
     """
-    states = _states(listing, [COLLECTION_PROPERTIES])
-    if not states:
-        return ""
-    _download_small(listing, states)
-    table = Path(primary_of(str(listing.root)))
-    name = read_properties(listing.root / COLLECTION_PROPERTIES)[HatsKey.PRIMARY]
-    if is_url(name) or not table.is_relative_to(listing.root) or ".." in table.parts:
-        raise MarginCacheError(
-            f"input_catalog_path: {listing.url}: {COLLECTION_PROPERTIES} names the primary table "
-            f"{name}, which is outside the collection. Give the URL of the table itself."
-        )
-    return table.relative_to(listing.root).as_posix()
+    denied: list[PermissionDenied] = []
+
+    def state(name: str) -> ObjectState | None:
+        try:
+            return store.state(name)
+        except PermissionDenied as error:
+            denied.append(error)
+            return None
+
+    names = list(names)
+    states = parallel(state, names, len(names))
+    found = {name: state for name, state in zip(names, states, strict=True) if state is not None}
+    if denied and not found:
+        raise denied[0]
+    return found
 
 
-def _join(directory: str, path: str) -> str:
-    return f"{directory}/{path}" if directory not in ("", ".") else path
-
-
-def _states(listing: LocalListing, paths: Iterable[str]) -> dict[str, ObjectState]:
-    """Request the states of objects one by one; return those that exist."""
-    paths = list(paths)
-    urls = [join_url(listing.url, path) for path in paths]
-    states = listing.store.run(listing.store.states(urls))
-    return {path: state for path, state in zip(paths, states, strict=True) if state is not None}
-
-
-def _download_small(listing: LocalListing, states: Mapping[str, ObjectState]) -> None:
-    """Download the files that describe a catalog; a very large `_metadata` is only listed."""
-    large = {path: state for path, state in states.items() if state.size > consistency.MOST_BYTES}
-    listing.download({path: state for path, state in states.items() if path not in large})
-    listing.add(large)
+def _is_valid(files: RemoteFiles, name: str) -> bool:
+    """Return whether a file is what its name says, and no page that some servers send instead."""
+    if files.listing[name].size > consistency.MOST_BYTES:
+        return True  # it is not read
+    content = files.read_if_exists(name)
+    if content is None:
+        return False
+    return not name.endswith(METADATA) or content.startswith(_PARQUET_MAGIC)
 
 
 def _named_files(info: CatalogInfo) -> set[str]:
     """Return the partition files that the catalog's own files name.
 
     Raises:
-        MarginCacheError: they name none.
+        MarginCacheError: they name none, or one outside the catalog.
     """
     listed = listed_partitions(info)
     if listed is not None and info.npix_suffix != "/":
         return {pixel_path(pixel, info.npix_suffix) for pixel in listed}
-    metadata = consistency.read_metadata(info.parquet_dir / METADATA)
-    files = None if metadata is None else consistency.listed_files(metadata)
-    if files is None:
+    metadata = consistency.read_metadata(info.files, info.parquet_path(METADATA))
+    named = None if metadata is None else consistency.listed_files(metadata)
+    if named is None:
         needed = f"{PARTITION_INFO} or {METADATA}" if listed is None else METADATA
         raise MarginCacheError(
-            f"input_catalog_path: {info.location}: the server does not list files, and no readable "
+            f"input_catalog_path: {info.path}: the server does not list files, and no readable "
             f"{needed} names them. Use a store that lists files, or a local copy."
         )
-    return set(files)
+    for path in named:
+        if not is_file_path(path):
+            raise MarginCacheError(
+                f"{info.path}: the catalog lists the file {path}, which is not inside the catalog. "
+                f"Correct {METADATA}."
+            )
+    return named

@@ -18,7 +18,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from margin_cache import __version__
-from margin_cache.catalog.columns import check_unchanged, schema_source
+from margin_cache.catalog.columns import check_unchanged
 from margin_cache.catalog.formats import format_of
 from margin_cache.catalog.model import MarginSummary
 from margin_cache.catalog.optional_files import OF_ROWS, WITHOUT_ROWS, make_optional_files
@@ -202,7 +202,7 @@ def _write_tables(
     dataset = finishing_dir / info.dataset
     with atomic_path(dataset / COMMON_METADATA) as temporary:
         pq.write_metadata(
-            catalog_format.margin_schema(plan.schema, schema_source(info, plan.partitions)),
+            catalog_format.margin_schema(plan.schema, info.path),
             temporary,
         )
     names = [f"{info.dataset}/{COMMON_METADATA}".lstrip("/"), PARTITION_INFO]

@@ -20,6 +20,7 @@ from margin_cache.config.model import MarginSettings, Table, guaranteed_threshol
 from margin_cache.errors import MarginCacheError
 from margin_cache.margin.output import Output, open_output
 from margin_cache.margin.paths import (
+    TMP_DIR,
     MarginFiles,
     PlanFiles,
     intermediate_dir,
@@ -31,7 +32,7 @@ from margin_cache.margin.paths import (
 from margin_cache.margin.storage_options import OptionsSource, load_options, save_source
 from margin_cache.planning.model import Plan, load_plan, save_plan
 from margin_cache.storage.files import read_json, write_json
-from margin_cache.storage.urls import check_url, is_url, local_path
+from margin_cache.storage.urls import check_url, is_url
 
 _SETTINGS_OF_AUDITS = frozenset(
     key.name for key in fields(MarginSettings) if key_of(key.type).table == Table.AUDIT
@@ -96,6 +97,11 @@ class Margin:
 def save_margin(margin: Margin) -> None:
     """Write what jobs need to load a margin, unless it is on disk already."""
     if margin.is_plan_new:
+        info = margin.plan.parameters.catalog
+        if info.url:
+            from margin_cache.storage.remote_files import connected, save_listing
+
+            save_listing(connected(info.url), margin.files.listing)
         save_plan(margin.plan, margin.files.plan)
     if margin.options_source is not None:
         save_source(margin.options_source, margin.files.storage_file)
@@ -146,14 +152,17 @@ def load_margins(all_settings: Iterable[MarginSettings]) -> list[Margin]:
     """
     all_settings = with_primary_tables(all_settings)
     for settings in all_settings:
-        catalog = Path(local_path(settings.input_catalog_path, settings.input_storage_options)[0])
-        if not wait_until(catalog.exists, catalog.parent):
+        catalog = Path(settings.input_catalog_path)
+        is_visible = is_url(settings.input_catalog_path) or wait_until(
+            catalog.exists, catalog.parent
+        )
+        if not is_visible:
             raise not_visible("input_catalog_path", catalog)
-    return [margin for named in name_margins(all_settings) for margin in _load(named)]
+    return [margin for settings in all_settings for margin in _load(settings)]
 
 
-def _load(named: NamedMargin) -> list[Margin]:
-    settings, directory = named.settings, named.intermediate_dir
+def _load(settings: MarginSettings) -> list[Margin]:
+    directory = Path(settings.tmp_dir or TMP_DIR)
     if not wait_until(lambda: bool(_margin_files_of(settings, directory)), directory):
         if not directory.exists():
             raise not_visible("tmp_dir", directory)
@@ -164,10 +173,12 @@ def _load(named: NamedMargin) -> list[Margin]:
     return list(map(load_margin, _margin_files_of(settings, directory)))
 
 
-def _margin_files_of(settings: MarginSettings, directory: Path) -> list[Path]:
-    """Return the ``margin.json`` of all plans with some settings in a directory."""
+def _margin_files_of(settings: MarginSettings, tmp_dir: Path) -> list[Path]:
+    """Return the ``margin.json`` of all plans with some settings."""
+    directories = sorted(tmp_dir.iterdir()) if tmp_dir.is_dir() else []
     return [
         path
+        for directory in directories
         for plan_dir in plan_dirs(directory)
         for path in [PlanFiles(plan_dir).margin_file]
         if isinstance(record := read_json(path), dict)
@@ -212,9 +223,7 @@ def name_margins(all_settings: Iterable[MarginSettings]) -> list[NamedMargin]:
     """
     margins = []
     for settings in all_settings:
-        info = read_catalog_info(
-            *local_path(settings.input_catalog_path, settings.input_storage_options)
-        )
+        info = read_catalog_info(settings.input_catalog_path)
         name = margin_name(info, settings)
         margins.append(NamedMargin(info, settings, name, intermediate_dir(settings.tmp_dir, name)))
     counts = Counter(margin.intermediate_dir.absolute() for margin in margins)

@@ -53,6 +53,8 @@ PROVENANCE = PROVENANCE_INFO
 
 PATIENCE = 10.0
 """Time in which a file server shows what another machine has written (seconds)."""
+TMP_DIR = "intermediate"
+"""Directory of the intermediate files of all margins, unless tmp_dir is set."""
 
 
 @dataclass(frozen=True)
@@ -99,6 +101,11 @@ class PlanFiles:
     def uploads(self) -> Path:
         """A line for each object of a margin at a URL that jobs have written."""
         return self.plan_dir / "uploads.jsonl"
+
+    @property
+    def listing(self) -> Path:
+        """The files of a remote catalog, and the states in which jobs read them."""
+        return self.plan_dir / "listing.json"
 
     @property
     def downloads_dir(self) -> Path:
@@ -253,7 +260,7 @@ def intermediate_dir(tmp_dir: str, name: str, output_path: str | None = None) ->
 
     ``output_path`` is given if the run makes several margins of this name.
     """
-    directory = Path(tmp_dir or "intermediate") / name
+    directory = Path(tmp_dir or TMP_DIR) / name
     if output_path is None:
         return directory
     return directory.with_name(_with_digest_of(Path(output_path).absolute(), name))

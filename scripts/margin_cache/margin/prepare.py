@@ -25,7 +25,6 @@ from margin_cache.errors import MarginCacheError
 from margin_cache.healpix.nested import finest_margin_order
 from margin_cache.margin.model import Margin, NamedMargin, name_margins, with_primary_tables
 from margin_cache.margin.paths import PlanFiles
-from margin_cache.margin.remote_input import refresh_catalog_listings
 from margin_cache.margin.storage_options import find_sources
 from margin_cache.margin.writer_options import check_write_options
 from margin_cache.parquet.primary_options import MOST_FILES, read_primary_options
@@ -54,7 +53,12 @@ def prepare_margins(
     """
     all_settings, config_files = with_primary_tables(all_settings), list(config_files)
     sources = find_sources(all_settings, config_files)
-    refresh_catalog_listings(all_settings)
+    remote = [settings for settings in all_settings if is_url(settings.input_catalog_path)]
+    if remote:
+        # Slow to import, and not needed for local catalogs.
+        from margin_cache.margin.remote_input import connect_catalogs
+
+        connect_catalogs(remote)
     margins = name_margins(all_settings)
     check_directories(margins)
     _check_urls(margins)
@@ -87,7 +91,11 @@ def check_directories(margins: Iterable[NamedMargin]) -> None:
     """
     margins = list(margins)
     # Directories that are taken, and what they are.
-    owners = {Path(margin.info.path).resolve(): "the input catalog" for margin in margins}
+    owners = {
+        Path(margin.info.path).resolve(): "the input catalog"
+        for margin in margins
+        if not margin.info.url
+    }
     for _, settings, name, directory in margins:
         if not settings.audit_catalog_path and not is_url(settings.output_path):
             path = _check_output_dir(Path(settings.output_path), name, owners)
@@ -191,7 +199,8 @@ def _prepare(margin: NamedMargin) -> Margin:
     # Before their footers are read, because the error for a truncated file is clearer.
     check_whole(info, partitions.take(np.arange(min(MOST_FILES, len(partitions)))))
     schema = read_schema(info, partitions)
-    margin_schema = catalog_format.margin_schema(schema, schema_source(info, partitions))
+    source = info.files.name(schema_source(info, partitions))
+    margin_schema = catalog_format.margin_schema(schema, source)
     parameters = MarginParameters(
         catalog=info,
         threshold=guaranteed_threshold(settings),

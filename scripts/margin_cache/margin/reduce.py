@@ -19,7 +19,6 @@ from margin_cache.catalog.columns import (
     DESTINATION,
     SOURCE,
     check_unchanged,
-    schema_source,
     schema_without_dictionaries,
     shard_schema,
     spatial_index,
@@ -63,7 +62,7 @@ def reduce_margins(
     check_unchanged(info, plan.partitions, plan.schema)
     name = plan.reduce_names[job]
     receipt, footers = files.receipt(name), files.footers(name)
-    schema = format_of(info).margin_schema(plan.schema, schema_source(info, plan.partitions))
+    schema = format_of(info).margin_schema(plan.schema, info.path)
     options = writer_options(plan.parameters, schema)
     first, stop = plan.reduce_bounds[job : job + 2].tolist()
     shards = [files.shard(plan.map_names[need]) for need in plan.needs_of(job)]
@@ -198,7 +197,7 @@ def _as_pixels(values: NDArray[np.int64], field: pa.Field, info: CatalogInfo) ->
         return pa.array(values).cast(without_dictionaries(field.type))
     except pa.ArrowInvalid:
         raise MarginCacheError(
-            f"input_catalog_path: {info.location}: column {field.name} ({field.type}) is too small "
+            f"input_catalog_path: {info.path}: column {field.name} ({field.type}) is too small "
             f"for pixel {values.max()}, which has margin rows. Write the catalog with a wider type."
         ) from None
 

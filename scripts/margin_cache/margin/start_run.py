@@ -10,7 +10,6 @@ from margin_cache.errors import MarginCacheError
 from margin_cache.margin.existing_output import check_output, restore_backup
 from margin_cache.margin.model import Margin, save_margin
 from margin_cache.margin.output import describe_run
-from margin_cache.margin.remote_input import delete_downloads
 from margin_cache.storage.files import acquire_lock, is_locked, read_json
 
 _lock_descriptors: list[int] = []
@@ -31,7 +30,10 @@ def start_margin(margin: Margin) -> None:
         check_output(margin)
         margin.output.acquire(_this_run(margin))
         save_margin(margin)
-        delete_downloads(margin.files)
+        if margin.plan.parameters.catalog.url:
+            from margin_cache.margin.remote_input import delete_downloads
+
+            delete_downloads(margin.files)
     except OSError as error:
         raise MarginCacheError(
             f"{error.filename or margin.files.plan_dir}: cannot be written "

@@ -9,8 +9,10 @@ import numpy as np
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from margin_cache.storage.local_listing import TAIL_BYTES
-from margin_cache.storage.local_listing import ByteRange as Range
+from margin_cache.storage.parquet_files import TAIL_BYTES
+
+Range = tuple[int, int]
+"""The first byte, and the byte after the last."""
 
 MOST_FOOTER_BYTES = (1 << 31) - 1
 """The largest footer that Parquet readers accept."""

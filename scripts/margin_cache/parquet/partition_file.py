@@ -30,17 +30,23 @@ class PartitionFile:
     """An open file of a partition.
 
     Attributes:
+        path: its path or URL, for messages.
         source: the open file, so that all reads see one state of it.
         file: the same, as Parquet.
         remote: fetches parts of the file if the catalog is remote.
         catalog_schema: the schema of its catalog, if its own differs.
     """
 
-    path: Path
+    path: str
     source: pa.OSFile
     file: pq.ParquetFile
     remote: "RemoteFile | None" = None
     catalog_schema: pa.Schema | None = None
+
+    @property
+    def local_path(self) -> Path:
+        """The file on disk; of a remote file, the one with the ranges that were fetched."""
+        return self.remote.path if self.remote else Path(self.path)
 
     @cached_property
     def schema(self) -> pa.Schema:
@@ -95,12 +101,18 @@ def open_files(
     schema: pa.Schema,
     reader: "RemoteReader | None" = None,
 ) -> Iterator[PartitionFile]:
-    """Yield the files of a partition, which has its planned state."""
-    for path in unchanged_files(info, partition):
-        remote = reader.open(path) if reader else None
-        path = remote.path if remote else path
+    """Yield the files of a partition, which has its planned state.
+
+    Raises:
+        MarginCacheError: the partition is damaged, has other columns than the catalog, or has
+            changed since the margin was planned.
+    """
+    for file_path in unchanged_files(info, partition):
+        path = info.files.name(file_path)
+        remote = reader.open(file_path) if reader else None
+        local_path = remote.path if remote else Path(path)
         try:
-            source = pa.OSFile(str(path))
+            source = pa.OSFile(str(local_path))
         except OSError as error:
             raise unreadable(path, error) from None
         file = open_parquet(path, source)

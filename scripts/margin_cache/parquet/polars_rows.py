@@ -157,7 +157,7 @@ def _collect(
     if _MOST_EQUAL * len(values) < len(rows):
         conditions.append(_is_in(polars, number, rows.astype(np.uint32)))
     scan = polars.scan_parquet(
-        part.path.absolute(),
+        part.local_path.absolute(),
         parallel="prefiltered",
         row_index_name=number,
         # Statistics may be wrong, and nearly all row groups have selected rows.

@@ -6,7 +6,6 @@ Memory is bounded by batches of rows, not by the size of a partition or of its r
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -85,7 +84,7 @@ def read_positions(
 
 
 def read_batches(
-    path: Path,
+    path: str,
     file: pq.ParquetFile,
     groups: Sequence[int],
     columns: list[str],

@@ -18,7 +18,6 @@ import pyarrow.parquet as pq
 from margin_cache.catalog.model import CatalogInfo, Partitions
 from margin_cache.catalog.partitions import partition_files
 from margin_cache.parquet.footers import column_chunks, row_groups
-from margin_cache.storage.parquet_files import open_parquet
 
 PYARROW_GROUP_ROWS = 1 << 20
 """Most rows of a row group that PyArrow writes by default."""
@@ -132,7 +131,7 @@ def _first_files(info: CatalogInfo, partitions: Partitions) -> Iterator[pq.Parqu
     """Yield files that have rows until the sample is large enough."""
     rows = count = 0
     for pixel, _ in partitions:
-        for file in map(open_parquet, partition_files(info, pixel)):
+        for file in map(info.files.open_parquet, partition_files(info, pixel)):
             if not file.metadata.num_rows:
                 continue
             yield file

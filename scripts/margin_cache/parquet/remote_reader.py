@@ -7,28 +7,20 @@ byte is fetched twice.
 import os
 import threading
 from bisect import insort
-from collections.abc import Callable, Collection, Iterable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import suppress
+from collections.abc import Collection, Iterable, Sequence
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from margin_cache.errors import MarginCacheError
-from margin_cache.parquet.footers import column_ranges
-from margin_cache.storage.local_listing import (
-    TAIL_BYTES,
-    ByteRange,
-    footer_on_disk,
-    footer_start,
-    listed_stamp,
-)
-from margin_cache.storage.parquet_files import open_parquet
-
-if TYPE_CHECKING:
-    from margin_cache.storage.store_client import StoreClient
+from margin_cache.parquet.footers import Range, column_ranges
+from margin_cache.storage.parquet_files import TAIL_BYTES, footer_start, open_parquet
+from margin_cache.storage.remote_files import RemoteFiles
 
 _AHEAD_BYTES, _AHEAD_FILES = 256 << 20, 16
 """Limits of the files that are fetched ahead; at least one is."""
+
+_REQUESTS = 16
+"""Concurrent requests of a job."""
 
 _REQUEST_BYTES = 8 << 20
 """Most bytes of a request, which are in memory until they are written."""
@@ -47,19 +39,16 @@ class RemoteFile:
     """A remote file, and the private file with the ranges that were fetched.
 
     Args:
-        store: the store.
-        url: the object.
-        listed: its file in the local listing.
+        files: the files of the catalog.
+        name: the path of the file in the catalog.
         path: the private file, which is created.
-
-    Raises:
-        MarginCacheError: the object does not exist any more.
+        threads: make the requests.
     """
 
-    def __init__(self, store: "StoreClient", url: str, listed: Path, path: Path) -> None:
-        self._store, self._url, self._listed = store, url, listed
-        self._stamp = listed_stamp(listed)
-        self.path, self.size = path, self._stamp.size
+    def __init__(self, files: RemoteFiles, name: str, path: Path, threads: Executor) -> None:
+        self._files, self._name, self._threads = files, name, threads
+        self._state = files.object_state(name)
+        self.path, self.size = path, self._state.size
         self._fetches: list[_Fetch] = []
         self._lock = threading.Lock()
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -72,29 +61,29 @@ class RemoteFile:
         return sum(end - start for start, end, _ in self._fetches)
 
     def fetch_footer(self) -> None:
-        """Fetch the footer, or copy it from the local listing."""
-        if footer := footer_on_disk(self._listed):
-            start, end = footer
-            with self._listed.open("rb") as file:
-                self._write(os.pread(file.fileno(), end - start, start), start)
+        """Fetch the footer, unless it was fetched before the first job."""
+        footer = self._files.cached_footer(self._name)
+        if footer is not None:
+            start = self.size - len(footer)
+            self._write(footer, start)
             done: Future[None] = Future()
             done.set_result(None)
-            insort(self._fetches, (start, end, done), key=_start)
+            insort(self._fetches, (start, self.size, done), key=_start)
             return
         self.fetch([(max(0, self.size - _END_BYTES), self.size)])
         with self.path.open("rb") as file:
             tail = os.pread(file.fileno(), TAIL_BYTES, max(0, self.size - TAIL_BYTES))
         self.fetch([(footer_start(tail, self.size), self.size)])
 
-    def prefetch(self, ranges: Iterable[ByteRange]) -> None:
+    def prefetch(self, ranges: Iterable[Range]) -> None:
         """Begin to fetch the ranges that are not on disk, and return at once."""
         with self._lock:
             known = [(start, end) for start, end, _ in self._fetches]
             for start, end in _split(_without(merge_ranges(ranges), known)):
-                fetch = self._store.submit(self._fetch(start, end))
+                fetch = self._threads.submit(self._fetch, start, end)
                 insort(self._fetches, (start, end, fetch), key=_start)
 
-    def fetch(self, ranges: Iterable[ByteRange]) -> None:
+    def fetch(self, ranges: Iterable[Range]) -> None:
         """Fetch the ranges that are not on disk, and wait for them.
 
         Raises:
@@ -117,11 +106,10 @@ class RemoteFile:
             fetch.cancel()
         self.path.unlink(missing_ok=True)
 
-    async def _fetch(self, start: int, end: int) -> None:
-        content = await self._store.read(self._url, start, end, self._stamp)
-        self._write(content, start)
+    def _fetch(self, start: int, end: int) -> None:
+        self._write(self._files.store.read_range(self._name, start, end, self._state), start)
 
-    def _write(self, content: bytes, start: int) -> None:
+    def _write(self, content: bytes | memoryview, start: int) -> None:
         with self._lock:
             # After closing, the number of the descriptor may be another file's.
             if self._descriptor is not None:
@@ -132,20 +120,23 @@ class RemoteReader:
     """Opens files in a given order, and fetches footers and positions of the next ones.
 
     Args:
-        files: files of the local listing, in the order in which they will be opened.
+        files: the files of the catalog.
+        names: the paths of those to read, in the order in which they will be opened.
         columns: the columns that are read of all rows.
-        make: creates the `RemoteFile` of a file.
+        directory: where the private files are made.
     """
 
     def __init__(
-        self, files: Sequence[Path], columns: Collection[str], make: Callable[[Path], RemoteFile]
+        self, files: RemoteFiles, names: Sequence[str], columns: Collection[str], directory: Path
     ) -> None:
-        self._waiting, self._columns, self._make = list(files), columns, make
-        self._ahead: list[tuple[Path, int, Future[RemoteFile]]] = []
+        self._files, self._waiting, self._columns = files, list(names), columns
+        self._directory = directory
+        self._ahead: list[tuple[str, int, Future[RemoteFile]]] = []
         self._opened: list[RemoteFile] = []
-        self._pool = ThreadPoolExecutor(_AHEAD_FILES, thread_name_prefix="prefetch")
+        self._openers = ThreadPoolExecutor(_AHEAD_FILES, thread_name_prefix="prefetch")
+        self._requests = ThreadPoolExecutor(_REQUESTS, thread_name_prefix="request")
 
-    def open(self, path: Path) -> RemoteFile:
+    def open(self, name: str) -> RemoteFile:
         """Return the next file, with its footer and positions on disk.
 
         Raises:
@@ -153,33 +144,30 @@ class RemoteReader:
         """
         self._start_fetches()
         expected, _, file = self._ahead.pop(0)
-        if expected != path:
-            raise ValueError(f"{path} is opened before {expected}")
+        if expected != name:
+            raise ValueError(f"{name} is opened before {expected}")
         opened = file.result()
         self._start_fetches()
         return opened
 
     def close(self) -> None:
         """Delete everything that was fetched."""
-        for _, _, file in self._ahead:
-            file.cancel()
-        self._pool.shutdown()
+        self._requests.shutdown(wait=False, cancel_futures=True)
+        self._openers.shutdown(cancel_futures=True)
         for opened in self._opened:
             opened.close()
 
     def _start_fetches(self) -> None:
         while self._waiting:
-            size = 0
-            with suppress(OSError):  # opening the file reports the error
-                size = self._waiting[0].stat().st_size
+            size = self._files.object_state(self._waiting[0]).size
             bytes_ahead = sum(size for _, size, _ in self._ahead) + size
             if self._ahead and (bytes_ahead > _AHEAD_BYTES or len(self._ahead) == _AHEAD_FILES):
                 return
-            path = self._waiting.pop(0)
-            self._ahead.append((path, size, self._pool.submit(self._fetch, path)))
+            name = self._waiting.pop(0)
+            self._ahead.append((name, size, self._openers.submit(self._fetch, name)))
 
-    def _fetch(self, path: Path) -> RemoteFile:
-        file = self._make(path)
+    def _fetch(self, name: str) -> RemoteFile:
+        file = RemoteFile(self._files, name, self._directory / name, self._requests)
         self._opened.append(file)
         file.fetch_footer()
         try:
@@ -190,9 +178,9 @@ class RemoteReader:
         return file
 
 
-def merge_ranges(ranges: Iterable[ByteRange]) -> list[ByteRange]:
+def merge_ranges(ranges: Iterable[Range]) -> list[Range]:
     """Sort ranges, and merge those that overlap or have a small gap between them."""
-    merged: list[ByteRange] = []
+    merged: list[Range] = []
     for start, end in sorted((start, end) for start, end in ranges if start < end):
         if merged and start - merged[-1][1] <= _GAP_BYTES:
             merged[-1] = (merged[-1][0], max(merged[-1][1], end))
@@ -201,9 +189,9 @@ def merge_ranges(ranges: Iterable[ByteRange]) -> list[ByteRange]:
     return merged
 
 
-def _without(ranges: Iterable[ByteRange], known: list[ByteRange]) -> list[ByteRange]:
+def _without(ranges: Iterable[Range], known: list[Range]) -> list[Range]:
     """Return the parts of ranges that are in none of the known ranges, which are sorted."""
-    missing: list[ByteRange] = []
+    missing: list[Range] = []
     for start, end in ranges:
         for known_start, known_end in known:
             if known_end <= start or known_start >= end:
@@ -216,7 +204,7 @@ def _without(ranges: Iterable[ByteRange], known: list[ByteRange]) -> list[ByteRa
     return missing
 
 
-def _split(ranges: Iterable[ByteRange]) -> list[ByteRange]:
+def _split(ranges: Iterable[Range]) -> list[Range]:
     """Split ranges into requests of at most ``_REQUEST_BYTES``."""
     return [
         (first, min(first + _REQUEST_BYTES, end))

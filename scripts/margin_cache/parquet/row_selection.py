@@ -9,7 +9,6 @@ index of a row group.
 import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -194,7 +193,7 @@ def _select_columns(
 
 
 def _take_rows(
-    path: Path, batches: Iterator[pa.RecordBatch], schema: pa.Schema, rows: NDArray[np.int64]
+    path: str, batches: Iterator[pa.RecordBatch], schema: pa.Schema, rows: NDArray[np.int64]
 ) -> Iterator[pa.RecordBatch]:
     """Take rows, counted from the first row of the first batch, from batches."""
     start = 0

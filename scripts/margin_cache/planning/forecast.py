@@ -20,7 +20,6 @@ from margin_cache.planning.resources import (
     margin_shares,
     reduce_request,
 )
-from margin_cache.storage.parquet_files import open_parquet
 
 _FOOTERS = 16
 """Partitions whose footers are read."""
@@ -83,12 +82,12 @@ def file_sizes(plan: Plan) -> FileSizes:
     for number in np.unique(np.linspace(0, len(partitions) - 1, _FOOTERS).astype(int)).tolist():
         try:
             for file in partition_files(info, partitions[number].pixel):
-                opened = open_parquet(file)
+                opened = info.files.open_parquet(file)
                 footer = opened.metadata
                 of_row = column_sizes(opened, opened.schema_arrow.names).values()
                 memory += footer.num_rows * sum(column.row for column in of_row)
                 rows += footer.num_rows
-                size += file.stat().st_size
+                size += info.files.state(file).size
                 footers += footer.serialized_size
                 columns = max(columns, footer.num_columns)
                 files += 1

@@ -262,9 +262,9 @@ class Plan:
         return slice(self.reduce_bounds[job], self.reduce_bounds[job + 1])
 
     def files_of(self, job: int) -> list[str]:
-        """Return the paths of the partition files that a map job reads."""
+        """Return the paths, in the catalog, of the partition files that a map job reads."""
         return [
-            str(file)
+            file
             for pixel, _ in self.partitions.take(self.map_slice(job))
             for file in partition_files(self.parameters.catalog, pixel)
         ]
@@ -344,7 +344,6 @@ def load_plan(path: Path) -> Plan:
         values = dict(np.load(io.BytesIO(content)))
         parameters = json.loads(str(values.pop("parameters")))
         parameters["catalog"] = CatalogInfo(**parameters["catalog"])
-        parameters["catalog"].name_by_url()
         parameters["primary_options"] = options_from_json(parameters["primary_options"])
         partitions = {name: values.pop(name) for name in Partitions.__annotations__}
         plan = Plan(

@@ -17,7 +17,6 @@ from margin_cache.parquet.footers import row_groups
 from margin_cache.parquet.polars_rows import most_bytes_together
 from margin_cache.parquet.positions import BATCH_BYTES, BATCH_ROWS
 from margin_cache.planning.model import Plan
-from margin_cache.storage.parquet_files import open_parquet
 
 _MB = 10**6
 
@@ -102,8 +101,10 @@ def largest_row_group(plan: Plan) -> RowGroupSize:
     partitions = plan.partitions
     largest = int(np.argmax(partitions.sizes))
     try:
-        files = partition_files(plan.parameters.catalog, partitions[largest].pixel)
-        footer = open_parquet(max(files, key=lambda file: file.stat().st_size)).metadata
+        info = plan.parameters.catalog
+        paths = partition_files(info, partitions[largest].pixel)
+        path = max(paths, key=lambda path: info.files.state(path).size)
+        footer = info.files.open_parquet(path).metadata
         group = max(row_groups(footer), key=lambda group: group.total_byte_size)
     except (MarginCacheError, OSError, ValueError):
         # The job that reads it reports the problem.

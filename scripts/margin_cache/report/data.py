@@ -15,13 +15,12 @@ from margin_cache.audit.verdict import read_audit_of
 from margin_cache.catalog.partitions import partition_files
 from margin_cache.config.model import MarginSettings
 from margin_cache.errors import MarginCacheError
-from margin_cache.healpix.nested import Ints
+from margin_cache.healpix.nested import Ints, Pixel
 from margin_cache.margin.existing_output import read_provenance
 from margin_cache.margin.model import Margin, settings_as_json
 from margin_cache.margin.paths import PROVENANCE, REPORT_LOG, PlanFiles
 from margin_cache.notification.messages import margin_status, open_command
 from margin_cache.storage.files import content_digest, file_digest, read_json
-from margin_cache.storage.parquet_files import open_parquet
 
 _READERS = 16  # threads
 
@@ -100,14 +99,19 @@ def read_report_data(margin: Margin) -> ReportData:
     names = [plan.margin_path(number) for number in range(len(plan.destination_orders))]
     partition_of_pixel = plan.destination_partitions
     is_negative = partition_of_pixel < 0
-    partitions = [partition_files(plan.parameters.catalog, pixel) for pixel, _ in plan.partitions]
+    info = plan.parameters.catalog
 
-    def count_margin_rows(name: str) -> int:
+    def rows_of_partition(pixel: Pixel) -> int:
+        files = partition_files(info, pixel)
+        return sum(info.files.open_parquet(file).metadata.num_rows for file in files)
+
+    def rows_of_margin(name: str) -> int:
         return output.open_parquet(name).metadata.num_rows if name in listed else 0
 
     with ThreadPoolExecutor(_READERS) as threads:
-        partition_rows = np.array(list(threads.map(_count_rows, partitions)), dtype=np.int64)
-        margin_rows = np.array(list(threads.map(count_margin_rows, names)), dtype=np.int64)
+        pixels = [pixel for pixel, _ in plan.partitions]
+        partition_rows = np.array(list(threads.map(rows_of_partition, pixels)), dtype=np.int64)
+        margin_rows = np.array(list(threads.map(rows_of_margin, names)), dtype=np.int64)
     status = margin_status(margin)
     defaults = {**settings_as_json(MarginSettings()), "output_artifact_name": margin.name}
     parameters = {key: provenance[key] for key in defaults if key in provenance}
@@ -129,10 +133,6 @@ def read_report_data(margin: Margin) -> ReportData:
         audit=read_audit_of_margin(margin),
         audit_dir=None if margin.files.url else margin.files.audit_file.parent,
     )
-
-
-def _count_rows(files: list[Path]) -> int:
-    return sum(open_parquet(file).metadata.num_rows for file in files)
 
 
 def read_audit_of_margin(margin: Margin) -> Mapping[str, Any] | None:

@@ -12,7 +12,6 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from margin_cache.audit.verdict import AUDIT_MAP, CLEAN, KINDS, explain, headline
 from margin_cache.figures.style import RenderedFigure, write_figure
 from margin_cache.margin.model import Margin
-from margin_cache.margin.remote_input import use_catalog_listing
 from margin_cache.report.charts import draw_costs, draw_histograms, draw_maps
 from margin_cache.report.data import (
     ReportData,
@@ -34,7 +33,10 @@ def write_report(margin: Margin) -> None:
         MarginCacheError: The margin is not finished, or a file cannot be read.
     """
     if margin.plan.parameters.catalog.url:
-        use_catalog_listing(margin.plan, margin.files)
+        # Slow to import, and not needed for local catalogs.
+        from margin_cache.margin.remote_input import use_catalog
+
+        use_catalog(margin.plan, margin.files)
     state = sources_state(margin)
     data = read_report_data(margin)
     figures = [*draw_maps(data), draw_histograms(data), draw_partition(margin, data)]

@@ -1,7 +1,6 @@
 """One partition with the rows of its margin, and a zoom at its border."""
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import healpy
@@ -23,10 +22,7 @@ from margin_cache.figures.style import (
 from margin_cache.healpix.nested import ARCSEC_PER_RADIAN, Ints, Pixel, resolution
 from margin_cache.margin.model import Margin
 from margin_cache.margin.paths import FIGURES
-from margin_cache.parquet.footers import column_ranges
 from margin_cache.report.data import ReportData
-from margin_cache.storage.local_listing import fetch_ranges
-from margin_cache.storage.parquet_files import open_parquet
 
 _NAME = "partition"
 _MAX_POINTS = 20_000  # of a plot
@@ -105,12 +101,13 @@ def draw_partition(margin: Margin, data: ReportData) -> RenderedFigure:
 
     def rows_of(partitions: Ints) -> Floats:
         pixels = map(plan.destination, partitions)
-        files = [file for pixel in pixels for file in partition_files(info, pixel)]
+        paths = [path for pixel in pixels for path in partition_files(info, pixel)]
+        files = map(info.files.open_parquet, paths)
         return np.concatenate([np.empty((0, 3)), *(_vectors(file, columns) for file in files)])
 
     nearest = _nearest(data, number)
     own = rows_of(nearest[:1])
-    margin_rows = _unit_vectors(margin.output.open_parquet(plan.margin_path(number)), columns)
+    margin_rows = _vectors(margin.output.open_parquet(plan.margin_path(number)), columns)
     layers = {
         "other rows": (rows_of(nearest[1:][~data.is_negative[nearest[1:]]][:_MAX_FILES]), OTHER, 4),
         "rows of the partition": (own, PRIMARY, 5),
@@ -146,12 +143,7 @@ def draw_partition(margin: Margin, data: ReportData) -> RenderedFigure:
     return render(figure, _NAME, FIGURES[_NAME], caption)
 
 
-def _vectors(path: Path, columns: list[str]) -> Floats:
-    fetch_ranges(path, column_ranges(open_parquet(path), columns))
-    return _unit_vectors(pq.ParquetFile(path), columns)
-
-
-def _unit_vectors(file: pq.ParquetFile, columns: list[str]) -> Floats:
+def _vectors(file: pq.ParquetFile, columns: list[str]) -> Floats:
     table: Any = file.read(columns)
     positions = [table[column].to_numpy().astype(np.float64) for column in columns]
     return healpy.ang2vec(*positions, lonlat=True).reshape(-1, 3)

@@ -148,13 +148,16 @@ class Session:
         """Return the file of a map job's partitions that was changed last, or none.
 
         One is enough, since the state of all files is in the job's name; Snakemake would print the
-        paths of all if the job fails. None if the path has braces, which Snakemake takes for
-        wildcards, or if the file is dated in the future, by a file server whose clock is wrong: the
-        shard would always seem to be too old.
+        paths of all if the job fails. None of a remote catalog; if the path has braces, which
+        Snakemake takes for wildcards; or if the file is dated in the future, by a file server whose
+        clock is wrong: the shard would always seem to be too old.
         """
         plan = self.margin_of(wildcards).plan
+        info = plan.parameters.catalog
+        if info.url:
+            return []
         pixel, state = plan.newest_of(plan.map_job_of(wildcards.job))
-        file = str(partition_files(plan.parameters.catalog, pixel)[0])
+        file = info.files.name(partition_files(info, pixel)[0])
         return [] if state.time > time.time_ns() or set("{}") & set(file) else [file]
 
     def shards_of_job(self, wildcards: Any) -> list[str]:

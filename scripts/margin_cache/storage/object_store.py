@@ -180,9 +180,9 @@ def files_among(objects: Mapping[str, ObjectState]) -> dict[str, ObjectState]:
 
 def permission_denied(url: str, side: str) -> PermissionDenied:
     return PermissionDenied(
-        f"{url}: permission denied. Give credentials in the environment, in the files of the "
-        f"store's own tools, or as {side}_storage_options in a configuration file (anon: true for "
-        "public buckets)."
+        f"{url}: permission denied, or there is no such file: some stores do not tell. Give "
+        f"credentials in the environment, in the files of the store's own tools, or as "
+        f"{side}_storage_options in a configuration file (anon: true for public buckets)."
     )
 
 

@@ -220,8 +220,8 @@ class ObstoreStore(ObjectStore):
             )
         if _WRONG_RANGE.search(text):
             return TransientError(
-                f"{url}: the server ignores range requests, or sends another range. Use another "
-                "server, or a local copy."
+                f"{url}: the server ignores range requests, or compresses files on their way, so "
+                "parts of them cannot be read. Use another server, or a local copy."
             )
         cause = _CAUSE.search(text)
         reason = cause[1] if cause else "no complete answer"
@@ -264,14 +264,8 @@ class HttpStore(ObstoreStore):
 
     def _state(self, path: str, options: Any) -> ObjectState | None:
         answer = obstore.get(self._store, path, options=options)
-        attributes = answer.attributes
-        if attributes.get("Content-Type", "").startswith("text/html"):
+        if answer.attributes.get("Content-Type", "").startswith("text/html"):
             return None  # a page that says that there is no such file
-        if attributes.get("Content-Encoding", "identity") != "identity":
-            raise MarginCacheError(
-                f"{self.url_of(path)}: the server compresses this file on its way, so parts of it "
-                "cannot be read. Switch this off at the server, or use a local copy."
-            )
         return _state_of(answer.meta)
 
     def read(self, path: str) -> tuple[bytes, ObjectState] | None:

@@ -9,10 +9,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from margin_cache.errors import MarginCacheError, RetryableError
-from margin_cache.storage.local_listing import TAIL_BYTES, fetch_footer
 
 _TRANSIENT_ERRNO = {errno.EIO, errno.ESTALE, errno.ETIMEDOUT, errno.ENOTCONN, errno.ENOMEM}
 """Errors of the system that say nothing about the file itself."""
+
+TAIL_BYTES = 8
+"""The end of a Parquet file: the length of its footer and the magic number."""
+
+_MAGIC = b"PAR1"
 
 READ_BYTES = 1 << 20
 """Buffer for each column; without it, PyArrow loads the chunks of a row group whole."""
@@ -27,27 +31,32 @@ column has. Other bytes can match by chance."""
 
 _ASK_ALL_COLUMNS = """
 import sys, pyarrow.parquet
-footer = pyarrow.parquet.read_metadata(sys.argv[1])
+footer = pyarrow.parquet.read_metadata(pyarrow.BufferReader(sys.stdin.buffer.read()))
 for number in range(footer.num_row_groups):
     footer.row_group(number).to_dict()
 """
 
-_DATA_PAGE_V2 = b"\x15\x06"
-"""The first field of a page header: the type of the page (Thrift's compact protocol)."""
 
+def open_parquet(
+    path: Path | str, source: pa.NativeFile | None = None, footer: bytes | None = None
+) -> pq.ParquetFile:
+    """Open a Parquet file to read with one thread and little memory.
 
-def open_parquet(path: Path, source: pa.NativeFile | None = None) -> pq.ParquetFile:
-    """Open a Parquet file, or an open `source` of it, to read with one thread and little memory.
+    Args:
+        path: the file, or a name of it for messages.
+        source: the open file.
+        footer: the end of the file, if it was read before.
 
     Raises:
         MarginCacheError: it is missing, unreadable, truncated, encrypted, or has an unknown codec.
     """
     try:
         if source is None:
-            fetch_footer(path)
             source = pa.OSFile(str(path))
-        file = pq.ParquetFile(source, pre_buffer=False, buffer_size=READ_BYTES)
-        if not _kills_the_process(path, source, file):
+        end = source if footer is None else pa.BufferReader(_MAGIC + footer)
+        metadata = None if footer is None else pq.read_metadata(end)
+        file = pq.ParquetFile(source, metadata=metadata, pre_buffer=False, buffer_size=READ_BYTES)
+        if not _kills_the_process(end, file):
             return file
     except FileNotFoundError:
         raise MarginCacheError(f"{path}: no such file.") from None
@@ -59,7 +68,17 @@ def open_parquet(path: Path, source: pa.NativeFile | None = None) -> pq.ParquetF
     )
 
 
-def unreadable(path: Path, error: BaseException) -> MarginCacheError:
+def footer_start(tail: bytes, size: int) -> int:
+    """Return where the footer of a file of this size begins, by the file's last bytes.
+
+    If it is no Parquet file, return the start of the tail: opening the file reports the error.
+    """
+    length = int.from_bytes(tail[:4], "little")
+    tail_start = size - TAIL_BYTES
+    return tail_start - length if length <= tail_start else max(0, tail_start)
+
+
+def unreadable(path: Path | str, error: BaseException) -> MarginCacheError:
     """Return the error for a file that could not be read."""
     reason = (str(error).strip() or type(error).__name__).splitlines()[0]
     if isinstance(error, OSError) and error.errno in _TRANSIENT_ERRNO:
@@ -67,7 +86,7 @@ def unreadable(path: Path, error: BaseException) -> MarginCacheError:
     return MarginCacheError(f"{path}: cannot be read ({reason}). Copy the file again.")
 
 
-def _kills_the_process(path: Path, source: pa.NativeFile, file: pq.ParquetFile) -> bool:
+def _kills_the_process(source: pa.NativeFile, file: pq.ParquetFile) -> bool:
     """Return whether PyArrow ends the process when it is asked about a column.
 
     It does for columns that are encrypted or have an unknown codec. A quick search in the footer
@@ -77,10 +96,12 @@ def _kills_the_process(path: Path, source: pa.NativeFile, file: pq.ParquetFile) 
     length = int.from_bytes(source.read_at(4, end), "little")
     # Files with encrypted columns have a signature in the footer, which PyArrow does not count.
     is_signed = file.metadata.serialized_size != length
-    if not is_signed and not _UNKNOWN_CODEC.search(source.read_at(length, end - length)):
+    footer = source.read_at(length + TAIL_BYTES, end - length)
+    if not is_signed and not _UNKNOWN_CODEC.search(footer):
         return False
     # Slow to import, and hardly ever needed.
     import subprocess
 
-    command = [sys.executable, "-c", _ASK_ALL_COLUMNS, str(path)]
-    return subprocess.run(command, capture_output=True, check=False).returncode < 0
+    command = [sys.executable, "-c", _ASK_ALL_COLUMNS]
+    asked = subprocess.run(command, input=_MAGIC + footer, capture_output=True, check=False)
+    return asked.returncode < 0

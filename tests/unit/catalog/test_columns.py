@@ -245,7 +245,7 @@ def test_the_schema_is_read_from_common_metadata_or_else_from_the_first_partitio
 def test_a_changed_schema_or_metadata_is_noticed(has_common: bool, tmp_path: Path) -> None:
     planned = SCHEMA.with_metadata({"unit": "deg"})
     info, partitions = some_partitions(tmp_path, [(0, 3), (0, 4)], planned)
-    source = tmp_path / "_common_metadata" if has_common else info.partition_path(Pixel(0, 3))
+    source = info.files.name("_common_metadata" if has_common else info.partition_path(Pixel(0, 3)))
     for schema in (planned, planned.append(pa.field("new", pa.int8())), SCHEMA):
         pq.write_table(schema.empty_table(), source)
         if schema is planned:

@@ -11,11 +11,12 @@ import pytest
 from margin_cache.catalog import consistency
 from margin_cache.catalog.consistency import check_consistency
 from margin_cache.catalog.model import CatalogInfo
-from margin_cache.catalog.partitions import partition_files, read_partitions
+from margin_cache.catalog.partitions import read_partitions
 from margin_cache.catalog.spec import pixel_path
 from margin_cache.errors import MarginCacheError
 from margin_cache.healpix.nested import Pixel
-from support.catalog_infos import HATS, HIPSCAT, write_partition
+from margin_cache.storage.catalog_files import LocalFiles
+from support.catalog_infos import HATS, HIPSCAT, partition_paths, write_partition
 
 TABLE = pa.table({"ra": [1.0, 3.0], "dec": [2.0, 4.0]})
 PIXELS = [Pixel(1, 0), Pixel(2, 5), Pixel(0, 1)]
@@ -39,7 +40,7 @@ def info(request: pytest.FixtureRequest, tmp_path: Path) -> CatalogInfo:
 
 
 def files_of(info: CatalogInfo) -> list[Path]:
-    return [file for pixel in PIXELS for file in partition_files(info, pixel)]
+    return [file for pixel in PIXELS for file in partition_paths(info, pixel)]
 
 
 def state_rows(info: CatalogInfo, rows: object) -> None:
@@ -55,8 +56,10 @@ def write_metadata(info: CatalogInfo, before: str | None = None) -> Path:
     for file in files_of(info):
         footers.append(pq.read_metadata(file))
         start = ("" if info.dataset else "/") if before is None else before
-        footers[-1].set_file_path(start + file.relative_to(info.parquet_dir).as_posix())
-    path = info.parquet_dir / "_metadata"
+        footers[-1].set_file_path(
+            start + file.relative_to(Path(info.path, info.dataset)).as_posix()
+        )
+    path = Path(info.path, info.dataset) / "_metadata"
     pq.write_metadata(TABLE.schema, path, metadata_collector=footers)
     return path
 
@@ -78,16 +81,15 @@ def test_a_consistent_catalog_is_accepted(info: CatalogInfo) -> None:
 def test_a_missing_file_listed_in_metadata_is_named(info: CatalogInfo) -> None:
     gone = files_of(info)[-1]
     gone.unlink()
-    said = (
-        f"_metadata: lists {gone.relative_to(info.parquet_dir)}, which is missing (missing files: 1"
-    )
+    below = gone.relative_to(Path(info.path, info.dataset))
+    said = f"_metadata: lists {below}, which is missing (missing files: 1"
     assert said in refused(info)
 
 
 def test_a_file_not_listed_in_metadata_is_named(info: CatalogInfo) -> None:
     name = "a" if info.npix_suffix == "/" else ""
     more = write_partition(info, 4, 3071, TABLE, name)
-    said = f"_metadata: does not list {more.relative_to(info.parquet_dir)}. Write"
+    said = f"_metadata: does not list {more.relative_to(Path(info.path, info.dataset))}. Write"
     assert said in refused(info)
     pq.ParquetWriter(more, TABLE.schema).close()
     assert pq.read_metadata(more).num_row_groups == 0
@@ -129,7 +131,7 @@ def test_with_a_list_no_footers_are_read(
     write_metadata(info).unlink()
     lines = "".join(f"{order},{pixel}\n" for order, pixel in PIXELS)
     Path(info.path, "partition_info.csv").write_text("Norder,Npix\n" + lines)
-    monkeypatch.delattr(consistency, "open_parquet")
+    monkeypatch.delattr(LocalFiles, "open_parquet")
     check_consistency(info, read_partitions(info))
 
 

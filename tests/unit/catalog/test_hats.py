@@ -13,6 +13,7 @@ from margin_cache.catalog.model import CatalogInfo, MarginSummary
 from margin_cache.catalog.spec import COLLECTION_PROPERTIES
 from margin_cache.errors import MarginCacheError
 from margin_cache.margin.output import DirectoryOutput
+from margin_cache.storage.catalog_files import LocalFiles
 from support.catalog_infos import HATS
 
 PROPERTIES = {
@@ -31,7 +32,7 @@ def write(path: Path, values: dict[str, str | None]) -> Path:
 
 def read(directory: Path, **changes: str | None) -> CatalogInfo:
     write(directory / "hats.properties", PROPERTIES | changes)
-    return hats.read_info(str(directory))
+    return hats.read_info(LocalFiles(str(directory)))
 
 
 # --- properties -----------------------------------------------------------------------------
@@ -109,7 +110,7 @@ def test_stated_properties_are_read(tmp_path: Path) -> None:
 
 def test_hats_properties_is_preferred_to_properties(tmp_path: Path) -> None:
     write(tmp_path / "properties", PROPERTIES | {"obs_collection": "older"})
-    assert hats.read_info(str(tmp_path)).name == "older"
+    assert hats.read_info(LocalFiles(str(tmp_path))).name == "older"
     assert read(tmp_path).name == "stars"
 
 
@@ -183,12 +184,12 @@ def test_a_margin_describes_itself_in_both_files(index: str | None, tmp_path: Pa
     assert len(there) == (0 if index is None else 2)
     # It is no primary, which reading it as one has to say.
     with pytest.raises(MarginCacheError, match="is a catalog of type margin"):
-        hats.read_info(str(tmp_path))
+        hats.read_info(LocalFiles(str(tmp_path)))
 
 
 def test_columns_partition_list_and_footer_paths_follow_hats() -> None:
     schema, one = pa.schema([("ra", pa.float64())], {"a": "b"}), np.array([1])
-    assert hats.margin_schema(schema, Path("_common_metadata")).equals(schema, check_metadata=True)
+    assert hats.margin_schema(schema, "_common_metadata").equals(schema, check_metadata=True)
     assert hats.pixel_columns((one, one), (one, one)) == {}
     assert hats.partition_list([(1, 47), (9, 123_456)]) == "Norder,Npix\n1,47\n9,123456\n"
     assert hats.partition_list([]) == "Norder,Npix\n"

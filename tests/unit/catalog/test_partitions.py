@@ -3,7 +3,7 @@
 import errno
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,7 +13,6 @@ import pytest
 from margin_cache.catalog.model import CatalogInfo, Partition
 from margin_cache.catalog.partitions import (
     check_whole,
-    partition_files,
     partition_state,
     read_partitions,
     restrict,
@@ -22,7 +21,7 @@ from margin_cache.catalog.partitions import (
 from margin_cache.catalog.spec import pixel_path
 from margin_cache.errors import MarginCacheError
 from margin_cache.healpix.nested import Pixel
-from support.catalog_infos import HATS, HIPSCAT, write_partition
+from support.catalog_infos import HATS, HIPSCAT, partition_paths, write_partition
 from support.encrypted_files import write_encrypted
 from support.unprivileged import public_directory, raised_to_nobody
 
@@ -51,7 +50,7 @@ def info(request: pytest.FixtureRequest, tmp_path: Path) -> CatalogInfo:
 
 
 def file_of(info: CatalogInfo, number: int) -> Path:
-    return partition_files(info, PIXELS[number])[0]
+    return partition_paths(info, PIXELS[number])[0]
 
 
 # --- finding --------------------------------------------------------------------------------
@@ -67,7 +66,7 @@ def test_partitions_are_found_in_nested_order_with_the_state_of_their_files(
     assert [partition.pixel for partition in found] == PIXELS
     assert found.times[3] == 987_654_321
     for at, pixel in enumerate(PIXELS):
-        files = partition_files(info, pixel)
+        files = partition_paths(info, pixel)
         assert found.sizes[at] == sum(file.stat().st_size for file in files)
         assert found[at] == (pixel, partition_state(info, pixel))
     assert found.parts.any() == (info.npix_suffix == "/")
@@ -78,7 +77,7 @@ def test_files_of_a_partition_are_sorted_and_without_hidden_ones(tmp_path: Path)
     info = replace(HATS, path=str(tmp_path), npix_suffix="/")
     for name in ("2", "10", ".hidden", "_SUCCESS"):
         write_partition(info, 1, 3, TABLE, name)
-    files = partition_files(info, Pixel(1, 3))
+    files = partition_paths(info, Pixel(1, 3))
     assert [file.name for file in files] == ["10", "2"]
     assert partition_state(info, Pixel(1, 3)).size == 2 * files[0].stat().st_size
 
@@ -151,7 +150,7 @@ def test_replacing_a_file_of_a_partition_changes_its_state(change: str, tmp_path
     for time, path in enumerate(paths, 1):
         os.utime(path, ns=(1, time))
     planned = Partition(Pixel(1, 3), partition_state(info, Pixel(1, 3)))
-    assert unchanged_files(info, planned) == paths
+    assert [Path(info.path, file) for file in unchanged_files(info, planned)] == paths
     if change == "older part":
         os.utime(paths[0], ns=(1, 2))
     elif change == "times":
@@ -202,14 +201,14 @@ def test_a_directory_without_permission_is_named(place: str, mode: int) -> None:
 def test_a_failing_file_system_is_an_error(
     place: str, info: CatalogInfo, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    failing, scandir = Path(info.path, info.dataset, place), os.scandir
+    failing, listdir = Path(info.path, info.dataset, place), os.listdir
 
-    def scandir_or_fail(path: Path) -> Iterator[os.DirEntry[str]]:
+    def listdir_or_fail(path: str) -> list[str]:
         if Path(path) == failing:
             raise OSError(errno.EIO, os.strerror(errno.EIO), str(path))
-        return scandir(path)
+        return listdir(path)
 
-    monkeypatch.setattr(os, "scandir", scandir_or_fail)
+    monkeypatch.setattr(os, "listdir", listdir_or_fail)
     with pytest.raises(MarginCacheError, match=re.escape(f"{failing}: ")):
         read_partitions(info)
 
@@ -360,7 +359,7 @@ def test_truncated_files_are_named(size: int, info: CatalogInfo) -> None:
 
 def test_a_file_deleted_after_listing_is_named(info: CatalogInfo) -> None:
     partitions = read_partitions(info)
-    files = partition_files(info, PIXELS[2])
+    files = partition_paths(info, PIXELS[2])
     for file in files:
         file.unlink()
     with pytest.raises(MarginCacheError, match=str(pixel_path(PIXELS[2], ""))):
@@ -434,6 +433,6 @@ def test_dates_beyond_64_bits_are_refused_and_dates_before_1970_accepted(
     os.utime(path, ns=(-(10**18),) * 2)
     assert -(10**18) in read_partitions(info).times or info.npix_suffix == "/"
     os.utime(path, ns=(10_413_792_000 * 10**9,) * 2)
-    said = f"{info.partition_path(PIXELS[1])}: is dated before 1678 or after 2261"
+    said = f"{info.partition_name(PIXELS[1])}: is dated before 1678 or after 2261"
     with pytest.raises(MarginCacheError, match=re.escape(said)):
         read_partitions(info)

@@ -1,67 +1,72 @@
-"""Local listings of catalogs are complete, and follow changes in the store."""
+"""Remote catalogs are listed whole, follow changes in the store, and need no optional files."""
 
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 import fsspec
 import pytest
-from margin_cache.catalog import consistency, remote
+from margin_cache.catalog import consistency
 from margin_cache.catalog.formats import read_catalog_info
 from margin_cache.catalog.model import CatalogInfo
-from margin_cache.catalog.partitions import read_partitions
+from margin_cache.catalog.partitions import partition_files, read_partitions
+from margin_cache.catalog.remote import connect_catalog
 from margin_cache.errors import MarginCacheError
-from margin_cache.storage.urls import local_path
 from support.faulty_server import Behaviour, faulty_server
-from support.remote_catalogs import own_listings
+from support.object_servers import S3
+from support.odd_servers import MISSING, PRESENT, odd_server
 from support.small_skies import small_catalog
 
 
 @pytest.fixture
-def catalog(tmp_path: Path) -> Path:
+def catalog(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    (tmp_path / "run").mkdir()
+    monkeypatch.chdir(tmp_path / "run")
     return small_catalog(tmp_path / "sky/small", rows=600, max_rows=100)
 
 
 @pytest.fixture
-def served(catalog: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Behaviour]:
-    with (
-        faulty_server(catalog.parent) as server,
-        own_listings(monkeypatch, catalog.parents[1] / "run"),
-    ):
+def served(catalog: Path) -> Iterator[Behaviour]:
+    with faulty_server(catalog.parent) as server:
         yield server
 
 
-def refreshed(url: str) -> CatalogInfo:
-    remote.refresh_listing(url, {})
-    return read_catalog_info(*local_path(url, {}))
+def connected(url: str) -> CatalogInfo:
+    connect_catalog(url, {})
+    return read_catalog_info(url)
 
 
 def test_listing_has_the_partitions_with_their_sizes(catalog: Path, served: Behaviour) -> None:
-    info = refreshed(f"{served.url}/small")
+    info = connected(f"{served.url}/small")
     own = read_partitions(read_catalog_info(str(catalog)))
     found = read_partitions(info)
     for name in ("orders", "pixels", "sizes"):
         assert (getattr(found, name) == getattr(own, name)).all()
     assert (found.times != own.times).all()
-    assert info.url == info.location == info.absolute_location == f"{served.url}/small"
-    again = read_partitions(refreshed(f"{served.url}/small/"))
+    assert info.url == info.path == info.absolute_location == f"{served.url}/small"
+    again = read_partitions(connected(f"{served.url}/small/"))
     assert not again.changed_from(found).any()
 
 
 def test_each_object_is_requested_once(served: Behaviour, catalog: Path) -> None:
-    refreshed(f"{served.url}/small")
+    info = connected(f"{served.url}/small")
     heads = [path for method, path in served.requests if method == "HEAD"]
     partitions = [path for path in heads if "Norder" in path]
     assert len(partitions) == len(set(partitions)) == len(list(catalog.rglob("Npix=*")))
     assert not [path for method, path in served.requests if method == "GET" and "Norder" in path]
+    # Small files and footers that were read are kept, for other runs too.
+    (file,) = partition_files(info, read_partitions(info)[0].pixel)
+    assert info.files.open_parquet(file).metadata.num_rows > 0
+    served.requests.clear()
+    assert connected(f"{served.url}/small").files.open_parquet(file).metadata.num_rows > 0
+    assert {method for method, _ in served.requests} == {"HEAD"}
 
 
 def test_listing_follows_changes(served: Behaviour, catalog: Path) -> None:
-    before = read_partitions(refreshed(f"{served.url}/small"))
+    before = read_partitions(connected(f"{served.url}/small"))
     files = sorted(catalog.rglob("Npix=*"))
     files[0].write_bytes(files[0].read_bytes()[::-1])
     files[1].unlink()
-    info = refreshed(f"{served.url}/small")
+    info = connected(f"{served.url}/small")
     with pytest.raises(MarginCacheError, match=r"127.*partition_info.csv lists .*missing"):
         read_partitions(info)
     lines = (catalog / "partition_info.csv").read_text().splitlines()
@@ -70,7 +75,7 @@ def test_listing_follows_changes(served: Behaviour, catalog: Path) -> None:
     kept = [line for line in lines if not line.startswith(f"{order},{pixel},")]
     assert len(kept) == len(lines) - 1
     (catalog / "partition_info.csv").write_text("\n".join(kept) + "\n")
-    after = read_partitions(refreshed(f"{served.url}/small"))
+    after = read_partitions(connected(f"{served.url}/small"))
     assert len(after.orders) == len(before.orders) - 1
     shared = before.take(
         [
@@ -82,27 +87,22 @@ def test_listing_follows_changes(served: Behaviour, catalog: Path) -> None:
     assert after.changed_from(shared).sum() == 1
 
 
-def test_large_metadata_is_listed_without_content(
+def test_large_metadata_is_not_read(
     served: Behaviour, catalog: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (catalog / "_metadata").write_bytes(b"x" * 100_000)
     monkeypatch.setattr(consistency, "MOST_BYTES", 99_999)
-    info = refreshed(f"{served.url}/small")
-    assert (Path(info.path) / "_metadata").stat().st_size == 100_000
+    info = connected(f"{served.url}/small")
+    assert info.files.state("_metadata").size == 100_000
     assert ("GET", "/small/_metadata") not in served.requests
-    assert ("HEAD", "/small/_metadata") in served.requests
-    assert consistency.read_metadata(Path(info.path) / "_metadata") is None
+    assert consistency.read_metadata(info.files, "_metadata") is None
 
 
-def test_listing_store_needs_no_partition_info(
-    catalog: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    shutil.rmtree(catalog.parent / "copy", ignore_errors=True)
+def test_listing_store_needs_no_partition_info(catalog: Path) -> None:
     (catalog / "partition_info.csv").unlink()
     (catalog / "_metadata").unlink(missing_ok=True)
     fsspec.filesystem("memory").put(str(catalog), "/listed", recursive=True)
-    with own_listings(monkeypatch, tmp_path / "run"):
-        found = read_partitions(refreshed("memory://listed"))
+    found = read_partitions(connected("memory://listed"))
     assert len(found.orders) == len(list(catalog.rglob("Npix=*")))
 
 
@@ -112,10 +112,21 @@ def test_catalog_without_names_of_its_files_is_refused(served: Behaviour, catalo
     with pytest.raises(
         MarginCacheError, match=r"small: the server does not list files, and no readable"
     ):
-        refreshed(f"{served.url}/small")
+        connected(f"{served.url}/small")
 
 
-@pytest.mark.parametrize("table", ["../small", "https://example.org/sky", "/small"])
+@pytest.mark.parametrize("table", ["small", "{url}/small"])
+def test_a_collection_has_its_table_below_or_elsewhere(
+    served: Behaviour, catalog: Path, table: str
+) -> None:
+    properties = f"hats_primary_table_url={table.format(url=served.url)}\n"
+    (catalog.parent / "collection.properties").write_text(properties)
+    info = connected(served.url)
+    assert info.url == f"{served.url}/small"
+    assert len(read_partitions(info)) == len(list(catalog.rglob("Npix=*")))
+
+
+@pytest.mark.parametrize("table", ["../small", "/small", ""])
 def test_collection_with_a_table_outside_is_refused(
     served: Behaviour, catalog: Path, table: str
 ) -> None:
@@ -123,9 +134,47 @@ def test_collection_with_a_table_outside_is_refused(
     collection.mkdir()
     (collection / "collection.properties").write_text(f"hats_primary_table_url={table}\n")
     with pytest.raises(MarginCacheError, match="Give the URL of the table itself"):
-        refreshed(f"{served.url}/collection")
+        connected(f"{served.url}/collection")
 
 
 def test_url_without_a_catalog_is_named(served: Behaviour) -> None:
     with pytest.raises(MarginCacheError, match=f"{served.url}/other: has no catalog_info"):
-        refreshed(f"{served.url}/other")
+        connected(f"{served.url}/other")
+
+
+@pytest.mark.parametrize("missing", MISSING)
+def test_optional_files_may_be_missing_in_any_way(missing: str, catalog: Path) -> None:
+    """Some servers refuse what does not exist, others send a page."""
+    for path in catalog.glob("_*metadata"):
+        path.unlink()
+    with odd_server(catalog.parent, missing=missing) as url:
+        info = connected(f"{url}/small")
+        assert not info.files.exists("_metadata") and not info.files.exists("_common_metadata")
+        assert len(read_partitions(info)) == len(list(catalog.rglob("Npix=*")))
+        is_refused = missing in ("401", "403")
+        words = "permission denied, or there is no such file" if is_refused else "has no catalog_"
+        with pytest.raises(MarginCacheError, match=words):
+            connected(f"{url}/other")
+
+
+@pytest.mark.parametrize("present", PRESENT)
+def test_odd_servers_are_read_if_ranges_of_partitions_can_be(present: str, catalog: Path) -> None:
+    with odd_server(catalog.parent, present=present) as url:
+        info = connected(f"{url}/small")
+        rows = sum(
+            info.files.open_parquet(file).metadata.num_rows
+            for pixel, _ in read_partitions(info)
+            for file in partition_files(info, pixel)
+        )
+    assert rows == 600
+
+
+def test_a_bucket_that_must_not_be_listed_is_read_by_names(
+    catalog: Path, s3: S3, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from margin_cache.storage.obstore_store import ObstoreStore
+
+    url = s3.upload(catalog, "unlisted/small")
+    monkeypatch.setattr(ObstoreStore, "list", lambda self: None)
+    connect_catalog(url, {"anon": True, "endpoint_url": s3.endpoint})
+    assert len(read_partitions(read_catalog_info(url))) == len(list(catalog.rglob("Npix=*")))

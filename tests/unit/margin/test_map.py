@@ -43,7 +43,7 @@ def expected_pairs(margin: Margin, threshold: float) -> Pairs:
     pixels = np.stack([plan.destination_orders, plan.destination_pixels], axis=1)
     found = set()
     for own, (pixel, _) in enumerate(plan.partitions):
-        path = plan.parameters.catalog.partition_path(pixel)
+        path = plan.parameters.catalog.partition_name(pixel)
         rows = pq.read_table(path, partitioning=None)
         ra, dec, ids = (rows[name].to_numpy() for name in ("ra", "dec", "id"))
         vectors = healpy.ang2vec(ra, dec, lonlat=True)
@@ -205,7 +205,7 @@ def test_a_partition_rewritten_while_it_is_read_makes_no_shard(
 ) -> None:
     """Also if it is read later than the next ones are, and if it cannot be read any more."""
     margin = prepare()
-    first = margin.plan.files_of(0)[0]
+    first = str(catalog / margin.plan.files_of(0)[0])
     name = "find_candidates" if reading == "all" else "select_rows"
     original = getattr(mapping, name)
 

@@ -73,8 +73,8 @@ def test_an_index_too_coarse_for_a_coarse_margin_is_refused(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """No order and no threshold would help."""
-    info = replace(read_catalog_info(catalog), index_order=1)
-    monkeypatch.setattr(margins, "read_catalog_info", lambda path, url: info)
+    info = replace(read_catalog_info(str(catalog)), index_order=1)
+    monkeypatch.setattr(margins, "read_catalog_info", lambda location: info)
     said = "fine_filtering: false needs a spatial index of order 2 or more, .* has order 1\\."
     with pytest.raises(MarginCacheError, match=f"^{said}"):
         prepare(fine_filtering=False, margin_order=margin_order)

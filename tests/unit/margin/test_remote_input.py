@@ -2,10 +2,9 @@
 
 import os
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
-import pyarrow.parquet as pq
 import pytest
 from margin_cache.config.validation import settings_of_margins
 from margin_cache.errors import MarginCacheError
@@ -15,23 +14,21 @@ from margin_cache.margin.model import Margin, load_margins, save_margin
 from margin_cache.margin.paths import PlanFiles
 from margin_cache.margin.prepare import prepare_margins
 from margin_cache.margin.remote_input import (
-    _download_lock,
+    connect_catalogs,
     delete_downloads,
     remote_reader,
-    use_catalog_listing,
+    use_catalog,
 )
-from margin_cache.parquet.footers import column_ranges
-from margin_cache.storage import local_listing
 from margin_cache.storage.files import acquire_lock
-from margin_cache.storage.parquet_files import open_parquet
 from support.faulty_server import Behaviour, faulty_server
 from support.margins import configuration
-from support.remote_catalogs import own_listings
 
 
 @pytest.fixture
 def served(catalog: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Behaviour]:
-    with faulty_server(catalog.parent) as server, own_listings(monkeypatch, catalog.parent / "run"):
+    (catalog.parent / "run").mkdir()
+    monkeypatch.chdir(catalog.parent / "run")
+    with faulty_server(catalog.parent) as server:
         yield server
 
 
@@ -49,7 +46,7 @@ def test_concurrent_jobs_have_their_own_downloads(margin: Margin) -> None:
         remote_reader(margin.plan, 0, margin.files) as one,
         remote_reader(margin.plan, 0, margin.files) as two,
     ):
-        first = Path(margin.plan.files_of(0)[0])
+        first = margin.plan.files_of(0)[0]
         files = [reader.open(first) for reader in (one, two)]
         assert len({file.path for file in files}) == 2
         assert files[0].path.read_bytes()[-4:] == b"PAR1"
@@ -67,7 +64,7 @@ def test_downloads_are_deleted_file_by_file(
 
     def counted(found, *others):
         there.append(len(list(margin.files.downloads_dir.rglob("Npix=*"))))
-        assert found.file.path.exists()
+        assert found.file.local_path.exists()
         yield from shard_rows(found, *others)
 
     monkeypatch.setattr(mapping, "_shard_rows", counted)
@@ -86,19 +83,16 @@ def test_other_processes_load_a_margin_without_requests(margin: Margin, served: 
     assert served.requests == []
 
 
-def test_reports_fetch_ranges_into_the_listing(
-    margin: Margin, served: Behaviour, monkeypatch: pytest.MonkeyPatch
+def test_jobs_read_files_in_the_state_of_the_plan(
+    margin: Margin, served: Behaviour, catalog: Path
 ) -> None:
-    listings: list[Any] = []
-    monkeypatch.setattr(local_listing, "_listings", listings)
-    use_catalog_listing(margin.plan, margin.files)
-    path = Path(margin.plan.files_of(0)[-1])
-    columns = ["ra", "dec"]
-    local_listing.fetch_ranges(path, column_ranges(open_parquet(path), columns))
-    table = pq.read_table(path, columns=columns, partitioning=None)
-    own = Path("../sky") / path.relative_to(margin.plan.parameters.catalog.path)
-    assert table == pq.read_table(own, columns=columns, partitioning=None)
-    listings[0].store.close()
+    path = margin.plan.files_of(0)[-1]
+    file = use_catalog(margin.plan, margin.files).open_parquet(path)
+    assert file.read(["ra"]).num_rows == file.metadata.num_rows > 0
+    (catalog / path).write_bytes((catalog / path).read_bytes() + b"!")
+    file = use_catalog(margin.plan, margin.files).open_parquet(path)
+    with pytest.raises(MarginCacheError, match=f"^{served.url}/sky/{path}: changed after the run"):
+        file.read(["ra"])
 
 
 def test_error_names_the_url_and_leaves_nothing(
@@ -113,13 +107,20 @@ def test_error_names_the_url_and_leaves_nothing(
     assert list(margin.files.shards_dir.glob(".*")) == []
 
 
+def test_one_catalog_is_read_with_one_set_of_options(margin: Margin) -> None:
+    other = replace(margin.settings, input_storage_options={"headers": {"a": "b"}})
+    connect_catalogs([margin.settings, margin.settings])
+    with pytest.raises(MarginCacheError, match="input_storage_options: differ between margins of"):
+        connect_catalogs([margin.settings, other])
+
+
 def test_only_unlocked_downloads_are_deleted(tmp_path: Path) -> None:
     files = PlanFiles(tmp_path)
     delete_downloads(files)
     for name in ("00000-dead", "00000-alive", "00001-early"):
         (files.downloads_dir / name / "Norder=0").mkdir(parents=True)
-    (_download_lock(files.downloads_dir / "00000-dead")).touch()
-    descriptor = acquire_lock(_download_lock(files.downloads_dir / "00000-alive"), "")
+    (files.downloads_dir / "00000-dead/.lock").touch()
+    descriptor = acquire_lock(files.downloads_dir / "00000-alive/.lock", "")
     assert descriptor is not None
     delete_downloads(files)
     assert [path.name for path in files.downloads_dir.iterdir()] == ["00000-alive"]

@@ -40,10 +40,10 @@ def test_a_job_needs_the_directory_of_the_margin(prepare: Callable[..., Margin])
     check_visible(staging_dir)
 
 
-def test_a_map_job_needs_its_partitions(prepare: Callable[..., Margin]) -> None:
+def test_a_map_job_needs_its_partitions(catalog: Path, prepare: Callable[..., Margin]) -> None:
     margin = prepare()
     margin.files.staging_dir.mkdir(parents=True)
-    partition = Path(margin.plan.files_of(0)[0])
+    partition = catalog / margin.plan.files_of(0)[0]
     check_visible(margin.files.staging_dir, str(partition))
     partition.unlink()
     with pytest.raises(RetryableError, match=r"^input_catalog_path: .*Npix=.* is not visible on "):

@@ -29,7 +29,7 @@ TABLE = pa.table({"ra": np.arange(5.0), "dec": np.arange(5.0)})
 def catalog_of(directory: Path, names: list[str]) -> CatalogInfo:
     """A catalog whose only partition is a directory of files."""
     info = replace(HATS, path=str(directory), npix_suffix="/")
-    path = info.parquet_dir / "Norder=1/Dir=0/Npix=5"
+    path = Path(info.path, info.dataset) / "Norder=1/Dir=0/Npix=5"
     path.mkdir(parents=True)
     for name in names:
         pq.write_table(TABLE, path / name)
@@ -44,15 +44,15 @@ def test_files_of_a_partition_are_opened_in_order(tmp_path: Path) -> None:
     names = ["b.parquet", "a.parquet", "c.parquet"]
     info = catalog_of(tmp_path, names)
     found = list(open_files(info, partition_of(info), TABLE.schema))
-    assert [part.path.name for part in found] == sorted(names)
-    assert [part.size for part in found] == [part.path.stat().st_size for part in found]
+    assert [part.local_path.name for part in found] == sorted(names)
+    assert [part.size for part in found] == [part.local_path.stat().st_size for part in found]
     assert all(part.bytes_on_disk == 0 for part in found)
 
 
 def test_a_file_that_was_replaced_is_read_as_it_was_opened(tmp_path: Path) -> None:
     info = catalog_of(tmp_path, ["a.parquet"])
     (part,) = open_files(info, partition_of(info), TABLE.schema)
-    part.path.unlink()
+    part.local_path.unlink()
     pq.write_table(TABLE.slice(2), part.path)
     assert part.file.read().num_rows == 5
 
@@ -62,7 +62,9 @@ def test_another_state_or_schema_is_refused(tmp_path: Path) -> None:
     planned = partition_of(info)
     with pytest.raises(MarginCacheError, match="lacks the column more"):
         list(open_files(info, planned, TABLE.schema.append(pa.field("more", pa.int8()))))
-    pq.write_table(TABLE.slice(2), info.parquet_dir / "Norder=1/Dir=0/Npix=5/b.parquet")
+    pq.write_table(
+        TABLE.slice(2), Path(info.path, info.dataset) / "Norder=1/Dir=0/Npix=5/b.parquet"
+    )
     with pytest.raises(MarginCacheError, match="was changed after the run began"):
         list(open_files(info, planned, TABLE.schema))
 
@@ -81,13 +83,13 @@ def test_downloads_are_deleted_with_the_last_reader(tmp_path: Path) -> None:
             closed.append(self.path)
 
     class Reader:
-        def open(self, path: Path) -> Remote:
-            return Remote(path)
+        def open(self, path: str) -> Remote:
+            return Remote(Path(info.path, path))
 
     reader: Any = Reader()
     parts = list(open_files(info, partition_of(info), TABLE.schema, reader))
     assert [part.bytes_on_disk for part in parts] == [7] and closed == []
-    path = parts[0].path
+    path = parts[0].local_path
     parts.clear()
     gc.collect()
     assert closed == [path]
@@ -96,7 +98,7 @@ def test_downloads_are_deleted_with_the_last_reader(tmp_path: Path) -> None:
 def read_as_planned(directory: Path, file: pa.Table, schema: pa.Schema) -> pa.Table:
     """All rows of a catalog whose only file has other types, with the types of its schema."""
     info = catalog_of(directory, [])
-    path = info.parquet_dir / "Norder=1/Dir=0/Npix=5/a.parquet"
+    path = Path(info.path, info.dataset) / "Norder=1/Dir=0/Npix=5/a.parquet"
     pq.write_table(file, path)
     (part,) = open_files(info, partition_of(info), schema)
     positions = part.in_catalog_types({name: file[name] for name in ("ra", "dec")})

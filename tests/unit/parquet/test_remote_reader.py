@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
 from pathlib import Path
 
@@ -14,9 +15,8 @@ from hypothesis import strategies as st
 from margin_cache.errors import MarginCacheError
 from margin_cache.parquet import remote_reader
 from margin_cache.parquet.remote_reader import RemoteFile, RemoteReader, merge_ranges
-from margin_cache.storage.local_listing import LocalListing
-from margin_cache.storage.old_object_store import ObjectChanged
-from margin_cache.storage.store_client import StoreClient
+from margin_cache.storage.object_store import ObjectChanged, connect
+from margin_cache.storage.remote_files import RemoteFiles
 from support.faulty_server import Behaviour, faulty_server
 
 NAMES = [f"file{number}" for number in range(6)]
@@ -32,33 +32,32 @@ def served(tmp_path: Path) -> Iterator[Behaviour]:
 
 
 @pytest.fixture
-def reader(served: Behaviour, tmp_path: Path) -> Iterator[RemoteReader]:
-    listing = LocalListing(tmp_path / "listing", served.url, StoreClient(served.url, {}))
-    states = listing.store.run(listing.store.states([f"{served.url}/{name}" for name in NAMES]))
-    listing.add({name: state for name, state in zip(NAMES, states) if state is not None})
+def files(served: Behaviour, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> RemoteFiles:
+    monkeypatch.chdir(tmp_path)
+    store = connect(served.url, {})
+    return RemoteFiles(served.url, store.states(NAMES), lambda: store)
 
-    def make(path: Path) -> RemoteFile:
-        url = f"{served.url}/{path.name}"
-        return RemoteFile(listing.store, url, path, tmp_path / "private" / path.name)
 
-    reader = RemoteReader([listing.root / name for name in NAMES], ["ra"], make)
+@pytest.fixture
+def reader(files: RemoteFiles, tmp_path: Path) -> Iterator[RemoteReader]:
+    (tmp_path / "private").mkdir()
+    reader = RemoteReader(files, NAMES, ["ra"], tmp_path / "private")
     yield reader
     reader.close()
     assert list((tmp_path / "private").iterdir()) == []
-    listing.store.close()
 
 
-def test_files_come_with_their_positions(reader: RemoteReader, tmp_path: Path) -> None:
+def test_files_come_with_their_positions(reader: RemoteReader) -> None:
     for number, name in enumerate(NAMES):
-        file = reader.open(tmp_path / "listing" / name)
+        file = reader.open(name)
         table = pq.read_table(file.path, columns=["ra"])
         assert table["ra"].to_pylist() == [float(number)] * 9000
         assert file.bytes_on_disk < file.size
 
 
-def test_another_order_is_an_error(reader: RemoteReader, tmp_path: Path) -> None:
+def test_another_order_is_an_error(reader: RemoteReader) -> None:
     with pytest.raises(ValueError, match="before"):
-        reader.open(tmp_path / "listing" / NAMES[1])
+        reader.open(NAMES[1])
 
 
 def test_prefetching_is_limited(
@@ -67,18 +66,31 @@ def test_prefetching_is_limited(
     size = (tmp_path / NAMES[0]).stat().st_size
     monkeypatch.setattr(remote_reader, "_AHEAD_BYTES", 2 * size + 100)
     for name in NAMES:
-        reader.open(tmp_path / "listing" / name)
+        reader.open(name)
         assert len(reader._ahead) <= 2
 
 
-def test_files_that_are_not_parquet_are_left_to_the_caller(
-    reader: RemoteReader, served: Behaviour, tmp_path: Path
+def test_footers_that_were_read_before_are_not_fetched(
+    files: RemoteFiles, reader: RemoteReader, served: Behaviour
 ) -> None:
-    file = reader.open(tmp_path / "listing" / NAMES[0])
-    assert file.size == (tmp_path / NAMES[0]).stat().st_size
-    (tmp_path / NAMES[5]).unlink()
-    for name in NAMES[1:5]:
-        reader.open(tmp_path / "listing" / name)
+    for name in NAMES:
+        files.footer(name)
+    sent = served.bytes_sent
+    assert sent < 6 * 2000
+    for name in NAMES:
+        file = reader.open(name)
+    assert served.bytes_sent - sent < 6 * file.size / 2
+
+
+def test_files_that_are_not_parquet_are_left_to_the_caller(
+    files: RemoteFiles, served: Behaviour, tmp_path: Path
+) -> None:
+    (tmp_path / NAMES[0]).write_bytes(b"x" * 5000)
+    other = RemoteFiles(served.url, files.store.states(NAMES), lambda: files.store)
+    reader = RemoteReader(other, NAMES[:1], ["ra"], tmp_path / "private")
+    file = reader.open(NAMES[0])
+    assert file.path.read_bytes() == b"x" * 5000
+    reader.close()
 
 
 def test_removed_object_is_an_error(
@@ -86,7 +98,7 @@ def test_removed_object_is_an_error(
 ) -> None:
     (tmp_path / NAMES[0]).unlink()
     with pytest.raises(MarginCacheError, match=f"{served.url}/{NAMES[0]}: changed"):
-        reader.open(tmp_path / "listing" / NAMES[0])
+        reader.open(NAMES[0])
 
 
 OBJECT = np.random.default_rng(1).bytes(300_000)
@@ -104,19 +116,17 @@ def object_server(tmp_path: Path) -> Iterator[Behaviour]:
 
 
 @pytest.fixture
-def opened(object_server: Behaviour, tmp_path: Path) -> Iterator[RemoteFile]:
-    listing = LocalListing(
-        tmp_path / "listing", object_server.url, StoreClient(object_server.url, {})
-    )
-    (state,) = listing.store.run(listing.store.states([f"{object_server.url}/object"]))
-    assert state is not None
-    listing.add({"object": state})
-    url, listed = f"{object_server.url}/object", tmp_path / "listing/object"
-    file = RemoteFile(listing.store, url, listed, tmp_path / "private/object")
-    yield file
-    file.close()
-    file.close()
-    listing.store.close()
+def opened(
+    object_server: Behaviour, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[RemoteFile]:
+    monkeypatch.chdir(tmp_path)
+    store = connect(object_server.url, {})
+    files = RemoteFiles(object_server.url, store.states(["object"]), lambda: store)
+    with ThreadPoolExecutor(4) as threads:
+        file = RemoteFile(files, "object", tmp_path / "private/object", threads)
+        yield file
+        file.close()
+        file.close()
 
 
 def test_ranges_are_at_their_offsets_and_the_rest_is_empty(

@@ -7,7 +7,6 @@ import healpy
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
-from margin_cache.catalog.partitions import partition_files
 from margin_cache.figures.style import new_figure
 from margin_cache.healpix.nested import Pixel
 from margin_cache.margin.model import Margin
@@ -19,6 +18,7 @@ from margin_cache.report.zoom import (
     fill_area,
     window_at,
 )
+from support.catalog_infos import partition_paths
 
 
 def sky(**changes: list) -> ReportData:
@@ -68,7 +68,7 @@ def test_without_margin_rows_there_is_a_placeholder(margin: Margin):
 
 def test_the_caption_has_the_numbers_of_rows(margin: Margin, data: ReportData):
     number = choose_partition(data)
-    (file,) = partition_files(margin.plan.parameters.catalog, margin.plan.destination(number))
+    (file,) = partition_paths(margin.plan.parameters.catalog, margin.plan.destination(number))
     near = margin.files.output_dir / margin.plan.margin_path(number)
     figure = draw_partition(margin, data)
     rows = pq.read_metadata(file).num_rows, pq.read_metadata(near).num_rows

@@ -52,7 +52,7 @@ def test_snakemake_sees_the_newest_partition_of_a_job(new_session: Open, catalog
     names = margin.plan.map_names
     assert len(names) > 1
     for number, name in enumerate(names):
-        files = margin.plan.files_of(number)
+        files = [str(catalog / file) for file in margin.plan.files_of(number)]
         assert len(files) > 1
         (seen,) = session.newest_partition(job(plan_dir, name))
         assert seen in files
