@@ -9,7 +9,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import NoReturn
 
-from margin_cache.errors import MarginCacheError, RetryableError, with_urls
+from margin_cache.errors import MarginCacheError, RetryableError
 
 FAILURE_MARK = ".failed"
 """Suffix of the file beside a job's log with an error that another attempt would meet again."""
@@ -55,7 +55,7 @@ def one_line(error: MarginCacheError | OSError) -> str:
     """Return the line that tells a user of an error."""
     if isinstance(error, MarginCacheError):
         return f"error: {error}"
-    return with_urls(f"error: {error.filename or 'a file'}: {error.strerror or error}")
+    return f"error: {error.filename or 'a file'}: {error.strerror or error}"
 
 
 def run(

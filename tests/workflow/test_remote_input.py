@@ -26,7 +26,6 @@ from support.remote_catalogs import (
     NAME,
     made_in,
     only_parquet,
-    own_listings,
     size_of,
     sky_in,
 )
@@ -98,7 +97,8 @@ def test_margins_of_a_remote_primary_are_listed_in_a_local_collection(
     write_collection(tmp_path, "mine", f"{web.url}/collection/primary")
     margins = [{"margin_threshold": 60.0}, {"margin_threshold": 30.0}]
     config = {"input_catalog_path": "mine", "output_path": "mine", "margins": margins}
-    with own_listings(monkeypatch, tmp_path):
+    with monkeypatch.context() as patch:
+        patch.chdir(tmp_path)
         for margin in [*without_snakemake(config)][::-1]:
             finish_margin(margin)
             assert margin_status(margin).collection == "mine"

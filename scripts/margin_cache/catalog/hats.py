@@ -276,7 +276,7 @@ class Collection:
 
     def is_of(self, info: CatalogInfo) -> bool:
         """Return whether a catalog is the primary table."""
-        return _is_same(self.primary, info.path)
+        return _is_same(self.primary, info.url or info.path)
 
     def lists(self, margin: str) -> bool:
         """Return whether the collection has a margin, given by its directory or URL."""

@@ -1,19 +1,11 @@
-"""URLs of catalogs and margins: which are accepted, and where their local listings are."""
+"""URLs of catalogs and margins: which are accepted, and which are of one place."""
 
-import hashlib
-import json
 import re
-from collections.abc import Mapping
-from pathlib import Path
-from typing import Any
 from urllib.parse import urlsplit
 
 from margin_cache.errors import MarginCacheError
 
 _URL = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)(?:::|://)")
-
-_ADDRESS = re.compile("endpoint|host|port|account_name|url", re.IGNORECASE)
-"""Storage options that are part of the address of a store."""
 
 _SYNONYMS = {"s3a": "s3", "gcs": "gs", "az": "abfs", "abfss": "abfs", "adl": "abfs"}
 """Protocols that are other names of one kind of store."""
@@ -85,35 +77,3 @@ def join_url(url: str, path: str) -> str:
 def is_file_path(name: str) -> bool:
     """Return whether the name of an object is a valid relative path of a file."""
     return all(part not in ("", ".", "..") for part in name.split("/")) and "\0" not in name
-
-
-def listing_dir(url: str, options: Mapping[str, Any]) -> Path:
-    """Return the directory of a catalog's local listing, relative to the working directory.
-
-    It depends on the URL and the storage options that are part of the address, and not on
-    credentials, so that a margin stays the same when they change.
-    """
-    return Path(".snakemake", "remote", _digest(url, options))
-
-
-def _digest(url: str, options: Mapping[str, Any]) -> str:
-    address = json.dumps([url.rstrip("/"), _address_options(options)], sort_keys=True, default=str)
-    return hashlib.blake2b(address.encode(), digest_size=8).hexdigest()
-
-
-def _address_options(options: Mapping[str, Any]) -> dict[str, Any]:
-    found: dict[str, Any] = {}
-    for key, value in options.items():
-        if isinstance(value, Mapping):
-            inner = _address_options(value)
-            found |= {f"{key}.{inner_key}": option for inner_key, option in inner.items()}
-        elif _ADDRESS.search(str(key)):
-            found[str(key)] = value
-    return found
-
-
-def local_path(location: str, options: Mapping[str, Any]) -> tuple[str, str]:
-    """Return the local directory of a catalog, and its URL, "" if it has none."""
-    if not is_url(location):
-        return location, ""
-    return str(listing_dir(location, options)), location.rstrip("/")

@@ -8,14 +8,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from margin_cache.parquet.footers import (
+    Range,
     column_ranges,
     column_sizes,
     int96_columns,
     join_footers,
     row_ranges,
 )
-from margin_cache.storage.local_listing import ByteRange as Range
-from margin_cache.storage.local_listing import footer_on_disk
+from margin_cache.storage.parquet_files import footer_start
 from support.typed_tables import typed_table
 
 ROWS = 1000
@@ -88,7 +88,8 @@ def with_holes(path: Path, ranges: list[Range]) -> Path:
     content = path.read_bytes()
     with other.open("wb") as written:
         os.ftruncate(written.fileno(), len(content))
-        for start, end in [*ranges, footer_on_disk(path)]:
+        footer = footer_start(content[-8:], len(content))
+        for start, end in [*ranges, (footer, len(content))]:
             os.pwrite(written.fileno(), content[start:end], start)
     return other
 

@@ -1,17 +1,12 @@
-"""URLs of directories are accepted, others refused, and each has its local listing."""
-
-from pathlib import Path
+"""URLs of directories are accepted, and others refused."""
 
 import pytest
 from margin_cache.errors import MarginCacheError
 from margin_cache.storage.urls import (
     canonical_url,
     check_url,
-    is_file_path,
     is_url,
     join_url,
-    listing_dir,
-    local_path,
     protocol_of,
 )
 
@@ -95,39 +90,3 @@ def test_urls_are_joined_with_one_slash() -> None:
         == ("s3://b/sky/Norder=1")
     )
     assert join_url("s3://b/sky/", "") == join_url("s3://b/sky", ".") == "s3://b/sky"
-
-
-def test_listing_dir_depends_on_the_address_and_not_on_credentials() -> None:
-    directory = listing_dir("s3://b/sky", {})
-    assert directory.parent == Path(".snakemake/remote")
-    assert listing_dir("s3://b/sky/", {"key": "a", "secret": "b", "anon": True}) == directory
-    assert listing_dir("s3://b/sky", {"account_key": "a"}) == directory
-    assert listing_dir("s3://b/other", {}) != directory
-    ours = listing_dir("s3://b/sky", {"endpoint_url": "http://ours"})
-    assert ours != directory
-    assert (
-        listing_dir("s3://b/sky", {"client_kwargs": {"endpoint_url": "http://ours"}}) != directory
-    )
-
-
-def test_paths_have_no_url() -> None:
-    assert local_path("sky", {"anon": True}) == ("sky", "")
-    assert local_path("s3://b/sky/", {}) == (str(listing_dir("s3://b/sky", {})), "s3://b/sky")
-
-
-@pytest.mark.parametrize("path", ["a", "dataset/Norder=0/Dir=0/Npix=4.parquet", "a/..b", ".a/b."])
-def test_relative_paths_are_file_paths(path: str) -> None:
-    assert is_file_path(path)
-
-
-@pytest.mark.parametrize("path", ["", "/a", "../a", "a/../../b", "a//b", "a/", "./a", "a\0"])
-def test_other_object_names_are_not(path: str) -> None:
-    assert not is_file_path(path)
-
-
-@pytest.mark.parametrize("side", ["input", "output"])
-def test_secrets_in_urls_belong_under_the_options_of_their_side(side: str) -> None:
-    key = {"input": "input_catalog_path", "output": "output_path"}[side]
-    for url in ("s3://user:word@sky/m", "s3://sky/m?token=word"):
-        with pytest.raises(MarginCacheError, match=f"{side}_storage_options in a configuration"):
-            check_url(key, url)
