@@ -179,6 +179,8 @@ def _moved_rows(keys: pd.DataFrame, lacking: Ints, unknown: Ints) -> tuple[Ints,
         The numbers of rows that remain unknown, and of rows of the primary that were found.
     """
     found = np.zeros_like(lacking)
+    if not unknown.any():
+        return unknown, found
     for same in (["ra", "dec"], ["index"]):
         group = keys.groupby(same, dropna=False, sort=False).ngroup().to_numpy()
         size = group.max(initial=-1) + 1

@@ -94,8 +94,10 @@ class NearbyRows:
         Raises:
             MarginCacheError: A partition cannot be read.
         """
-        tables = [no_rows().assign(own=np.empty(0, bool))]
         rows = rows[~rows["index"].isin(nearby["index"])]
+        if rows.empty:
+            return nearby[:0]
+        tables = [nearby[:0]]
         for partition in self._partitions_at(rows):
             positions = self._positions.rows(partition)
             has_index = positions["index"].isin(rows["index"])
