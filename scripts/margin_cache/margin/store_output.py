@@ -24,7 +24,6 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
 import pyarrow.parquet as pq
 
 from margin_cache.catalog.formats import is_margin
@@ -42,6 +41,7 @@ from margin_cache.storage.object_store import (
     connect,
     parallel,
 )
+from margin_cache.storage.remote_files import RemoteFiles
 
 LOCK = ".being_made.json"
 
@@ -140,10 +140,7 @@ class StoreOutput:
             return None
 
     def open_parquet(self, path: str) -> pq.ParquetFile:
-        found = self._store.read(path)
-        if found is None:
-            raise MarginCacheError(f"{self._store.url_of(path)}: no such file.")
-        return pq.ParquetFile(pa.BufferReader(found[0]))
+        return RemoteFiles(self._url, self._objects, lambda: self._store).open_parquet(path)
 
     def has(self, path: str, listed: SizeAndDigest) -> bool:
         state, (size, digest) = self._objects.get(path), listed
