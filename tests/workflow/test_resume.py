@@ -8,11 +8,12 @@ import threading
 import time
 from contextlib import suppress
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
 from margin_cache.config.validation import settings_of_margins
-from margin_cache.margin import finish
+from margin_cache.margin import finish, output
 from margin_cache.margin.finish import finish_margin
 from margin_cache.margin.model import save_margin
 from margin_cache.margin.prepare import prepare_margins
@@ -223,27 +224,31 @@ def test_two_copies_of_a_job_at_once_do_no_harm(
     assert margin_digests(tmp_path) == whole[0]
 
 
-@pytest.mark.parametrize("step", ["_gather", "_write_metadata", "replace_directory"])
+@pytest.mark.parametrize(
+    ("module", "step"),
+    [(finish, "_gather"), (finish, "_write_tables"), (output, "replace_directory")],
+)
 def test_a_second_finish_waits_for_the_first(
     tmp_path: Path,
     catalog: Path,
     whole: tuple[Digests, float],
     monkeypatch: pytest.MonkeyPatch,
+    module: ModuleType,
     step: str,
 ):
     monkeypatch.chdir(tmp_path)
     (margin,) = without_snakemake(configuration(catalog))
-    original = getattr(finish, step)
+    original = getattr(module, step)
     second = threading.Thread(target=finish_margin, args=(margin,), daemon=True)
 
-    def interrupted(*arguments: Any) -> None:
-        monkeypatch.setattr(finish, step, original)
+    def interrupted(*arguments: Any) -> Any:
+        monkeypatch.setattr(module, step, original)
         second.start()
         second.join(0.3)
         assert second.is_alive(), "the second did not wait"
-        original(*arguments)
+        return original(*arguments)
 
-    monkeypatch.setattr(finish, step, interrupted)
+    monkeypatch.setattr(module, step, interrupted)
     finish_margin(margin)
     second.join(TIME_LIMIT)
     assert not second.is_alive()
@@ -288,7 +293,7 @@ def test_a_run_killed_between_the_two_renames_of_the_last_step_is_resumed(
         target.rename(old)
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(finish, "replace_directory", killed)
+    monkeypatch.setattr(output, "replace_directory", killed)
     with pytest.raises(KeyboardInterrupt):
         finish_margin(margin)
     resume(tmp_path)
