@@ -172,8 +172,15 @@ def parallel(
 
 
 def files_among(objects: Mapping[str, ObjectState]) -> dict[str, ObjectState]:
-    """Leave out objects whose names cannot be those of files in a directory."""
-    files = {path: state for path, state in objects.items() if is_file_path(path)}
+    """Leave out objects that cannot be files, by their names, and the markers of directories.
+
+    Some tools write an empty object `Norder=5/` for a directory; obstore drops its slash.
+    """
+    files = {
+        path: state
+        for path, state in objects.items()
+        if is_file_path(path) and (state.size or PurePosixPath(path).suffix)
+    }
     directories = {str(parent) for path in files for parent in PurePosixPath(path).parents}
     return {path: state for path, state in files.items() if path not in directories}
 

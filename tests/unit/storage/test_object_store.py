@@ -118,6 +118,13 @@ def test_names_that_cannot_be_files_are_left_out() -> None:
     assert set(listed) == {"a/b", "ab", "c/d/e", "f"}
 
 
+def test_markers_of_empty_directories_are_left_out(s3: S3, bucket: ObjectStore) -> None:
+    s3.write("stores/it/Norder=5/", b"")
+    s3.write("stores/it/Norder=5/Dir=0/Npix=7.parquet", b"")
+    s3.write("stores/it/Norder=6/", b"")
+    assert set(bucket.list() or ()) == {"Norder=5/Dir=0/Npix=7.parquet"}
+
+
 def test_a_bucket_with_a_name_that_obstore_does_not_list_is_read_by_names(
     s3: S3, bucket: ObjectStore
 ) -> None:
