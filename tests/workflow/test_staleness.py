@@ -228,7 +228,7 @@ def test_a_changed_partition_rebuilds_only_its_neighbourhood(
     assert 80 < len(orders) < 120
     assert NOTHING in run_workflow(directory, "-n", check=True).stdout
     changed = int(np.flatnonzero(orders == orders.max())[0])
-    file = Path(margin.plan.files_of(changed)[0])
+    file = catalog / margin.plan.files_of(changed)[0]
     change(file)
 
     planned = jobs_of(run_workflow(directory, "-n", check=True).stdout)
