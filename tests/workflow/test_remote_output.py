@@ -191,9 +191,11 @@ class Reader:
 
     def _read(self) -> None:
         while not self._done.is_set():
+            states = self._s3.states(self._place)
             before = self._opened()
             found = only_parquet(self._s3.states(self._place))
-            if before and self._opened():
+            # Meanwhile it may have been replaced by another one as a whole.
+            if before and self._opened() and states == self._s3.states(self._place):
                 self.whole += 1
                 if found not in self._expected:
                     self.wrong.append(found)
