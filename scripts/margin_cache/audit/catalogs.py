@@ -101,10 +101,10 @@ class AuditedCatalog:
             return file.schema_arrow.remove_metadata()
 
     def index_column_of(self, pixel: Pixel) -> str | None:
-        """Return the name of the spatial index in a pixel's files; None if there is none.
+        """Return the column of the spatial index in a pixel's files; None if they have none.
 
         Raises:
-            MarginCacheError: It lacks the column that the metadata name, or cannot be read.
+            MarginCacheError: The files lack the column that the metadata name, or are unreadable.
         """
         names = self.schema(pixel).names
         if self.index_column is None:
@@ -362,9 +362,10 @@ def _pixels(values: Any) -> tuple[Pixel, ...]:
 
 
 def finest_cell_order(threshold: float) -> int:
-    """Return the order of the smallest cells that other programs use for a threshold in arcsec.
+    """Return the order of the cells of a coarse margin that records none (threshold in arcsec).
 
-    The root of their area, divided by 1.6, is at least the threshold.
+    As hats-import and ACID derive it: the highest order at which the square root of a cell's area,
+    divided by 1.6 because cells can be narrow, is at least the threshold.
     """
     sides = math.sqrt(math.pi / 3) / (1.6 * math.radians(threshold / 3600))
     return max(0, min(FINEST_ORDER, math.floor(math.log2(sides))))

@@ -185,14 +185,14 @@ def _moved_rows(keys: pd.DataFrame, lacking: Ints, unknown: Ints) -> tuple[Ints,
         group = keys.groupby(same, dropna=False, sort=False).ngroup().to_numpy()
         size = group.max(initial=-1) + 1
         number = np.minimum(*(np.bincount(group, part, size) for part in (unknown, lacking)))
-        unknown = unknown - _first_of_each(unknown, group, number)
-        taken = _first_of_each(lacking, group, number)
+        unknown = unknown - _take_up_to(unknown, group, number)
+        taken = _take_up_to(lacking, group, number)
         lacking, found = lacking - taken, found + taken
     return unknown, found
 
 
-def _first_of_each(numbers: Ints, group: Ints, limit: npt.NDArray[np.float64]) -> Ints:
-    """Reduce numbers such that those of each group, from its first one on, add up to a limit."""
+def _take_up_to(numbers: Ints, group: Ints, limit: npt.NDArray[np.float64]) -> Ints:
+    """Return how many to take of each number, in order, until those of a group have its limit."""
     order = np.argsort(group, kind="stable")
     sums = np.cumsum(numbers[order]) - numbers[order]
     starts = np.searchsorted(group[order], np.arange(len(limit)))

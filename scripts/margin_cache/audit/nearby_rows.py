@@ -51,11 +51,11 @@ class NearbyRows:
         columns: list[str],
         margin_indexes: Callable[[Pixel], npt.NDArray[np.uint64]],
     ) -> None:
-        """Prepare to read.
+        """Remember what to read; nothing is read yet.
 
         Args:
-            primary: The primary.
-            threshold: Arcsec.
+            primary: The catalog whose rows are read.
+            threshold: Threshold of the margin in arcsec.
             index_column: Spatial index; None if it is computed.
             columns: Columns whose values are compared.
             margin_indexes: Returns the spatial indexes that the margin has for pixels near a

@@ -40,7 +40,7 @@ class CatalogFormat(Protocol):
         """
 
     def additional_properties(self, values: Mapping[str, Any]) -> dict[str, str]:
-        """Return the lines that ``addl_hats_properties`` adds to the description."""
+        """Return what the key ``addl_hats_properties`` adds to the margin's properties, by name."""
 
     def footer_path(self, info: CatalogInfo, path: str) -> str:
         """Return how ``_metadata`` names a file, given its path in the catalog."""

@@ -38,7 +38,7 @@ _REQUIRED_BY_HATS: dict[str, Any] = {
     HatsKey.PRIMARY: "primary",
     HatsKey.THRESHOLD: 1.0,
 }
-"""Properties without which hats validates no others; the values do not matter."""
+"""Properties that hats requires before it validates ``addl_hats_properties``; never written."""
 
 _NOT_CONFIGURABLE = (
     HatsKey.NAME,

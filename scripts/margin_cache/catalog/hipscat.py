@@ -26,10 +26,10 @@ from margin_cache.storage.files import read_json, write_json
 from margin_cache.storage.urls import is_url
 
 PIXEL_COLUMNS = {NORDER: pa.uint8(), DIR: pa.uint64(), NPIX: pa.uint64()}
-"""Columns that name the pixel of a row, with the types that hipscat writes."""
+"""Columns with the pixel of a row, with the types that hipscat writes."""
 
 _SOURCE_COLUMNS = {f"margin_{name}": arrow_type for name, arrow_type in PIXEL_COLUMNS.items()}
-"""Columns of a margin that name the pixel that a row is from."""
+"""Columns of a margin with the pixel that a row is from."""
 
 
 def read_info(files: CatalogFiles) -> CatalogInfo:
@@ -113,7 +113,7 @@ def margin_schema(primary: pa.Schema, source: str) -> pa.Schema:
         except (ValueError, TypeError, AttributeError, RecursionError):
             raise MarginCacheError(
                 f"{source}: its pandas metadata are damaged. Write the catalog's files again, with "
-                "or without them."
+                "valid pandas metadata or with none."
             ) from None
         metadata[b"pandas"] = pandas.encode()
     return schema.with_metadata(metadata or None)

@@ -147,7 +147,7 @@ class Partitions:
         return map(Partition, as_pixels(self.orders, self.pixels), states)
 
     def changed_from(self, other: "Partitions") -> NDArray[np.bool_]:
-        """Return a mask of the partitions whose state differs from ``other``, of equal pixels."""
+        """Return a mask of the partitions that differ from ``other``, which has the same pixels."""
         return (
             (self.sizes != other.sizes) | (self.times != other.times) | (self.parts != other.parts)
         )

@@ -23,7 +23,7 @@ OPTIONAL_FILES = {
 """The file that each key of the configuration asks for."""
 
 OF_ROWS = ("create_thumbnail", "create_per_partition_stats")
-"""Keys of files that are computed from the rows alone, without the margin's description."""
+"""Keys of files that hats computes from the Parquet files alone, without ``hats.properties``."""
 
 WITHOUT_ROWS = ("create_summary_html", "create_summary_md")
 """Keys of files that hats makes for a margin without rows too."""
@@ -33,7 +33,7 @@ def make_optional_files(margin: Path, name: str, keys: Iterable[str]) -> list[st
     """Make files of a margin, and return their names.
 
     Args:
-        margin: directory with the Parquet files and, except for ``OF_ROWS``, the description.
+        margin: directory with the Parquet files and, except for ``OF_ROWS``, the properties.
         name: name of the margin, which the directory may not have yet.
         keys: the keys that ask for the files.
     """

@@ -156,12 +156,12 @@ def read_partitions(info: CatalogInfo) -> Partitions:
 
 
 def _check_dates(info: CatalogInfo, states: Iterable[tuple[Pixel, State]]) -> None:
-    """Check that the times of partitions fit 64 bits."""
+    """Check that modification times, in ns since 1970, fit 64 bits."""
     for pixel, state in states:
         if not -_MAX_INT64 <= state.time <= _MAX_INT64:
             raise MarginCacheError(
-                f"{info.partition_name(pixel)}: is dated before 1678 or after 2261. Change its "
-                "date with touch."
+                f"{info.partition_name(pixel)}: has a modification time before 1678 or after 2261. "
+                "Change it with touch."
             )
 
 
@@ -211,8 +211,9 @@ def _check_name(info: CatalogInfo, path: str, expected: str) -> None:
     if is_similar and not _IGNORED_SUFFIX.fullmatch(name):
         shown = info.files.name(path)
         raise MarginCacheError(
-            f"{shown if shown.isprintable() else repr(shown)}: may be a partition, but is not "
-            f"named {expected}, as in this catalog. Rename it, or move it out of the catalog."
+            f"{shown if shown.isprintable() else repr(shown)}: may be a partition, but "
+            f"partitions of this catalog are named {expected}. Rename it, or move it out of the "
+            "catalog."
         )
 
 

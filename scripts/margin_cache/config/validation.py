@@ -147,7 +147,9 @@ def check_keys(config: Mapping[str, Any], known: Iterable[str], where: str) -> N
         if key in _UNUSED_KEYS:
             raise MarginCacheError(f"{where}{key}: {_UNUSED_KEYS[key]}.")
         if key in annotations_of(RunSettings):
-            raise MarginCacheError(f"{where}{key}: is for the whole run. Move it out of margins.")
+            raise MarginCacheError(
+                f"{where}{key}: applies to the whole run. Put it beside margins, not into it."
+            )
         nearest = _nearest(str(key).lower(), known)
         raise MarginCacheError(
             f"{where}{key}: unknown key. {f'Did you mean {nearest}? ' if nearest else ''}"

@@ -202,10 +202,10 @@ def existing_files(margin: Margin) -> dict[str, list[Any]]:
 
 
 def check_output(margin: Margin) -> None:
-    """Check that what is at a margin's output may be replaced, and that no other run makes it.
+    """Check that what is at a margin's output, if anything, may be replaced.
 
-    It must be a margin. Without ``overwrite``, it must be of this catalog and have these parameters
-    and no files of others.
+    It must be a margin. Without ``overwrite``, it must be of this catalog, have these parameters
+    and hold only the margin's own files. In a store, no other run may be making it.
     """
     output, place = margin.output, margin.files.location
     output.check_free()

@@ -200,7 +200,7 @@ class MarginFiles(PlanFiles):
 
     @property
     def backup_dir(self) -> Path:
-        """Directory of an older margin at the moment when it is replaced."""
+        """Where an older margin is while the new one takes its place."""
         return self._beside("backup")
 
     @property

@@ -30,10 +30,10 @@ _LISTS = (
 )
 
 _JOB = b"margin_cache:job"
-"""Key of the plan's id and the job's name, in the metadata of the schema."""
+"""Key in the metadata of the schema; its value is the plan's id and the job's name."""
 
 _CONTENT = b"margin_cache:content"
-"""Key of first destination, last destination and checksum, in the metadata of a batch."""
+"""Key in the metadata of a batch; its value is first destination, last destination, checksum."""
 
 _DAMAGED_TIME = 0
 """Modification time that marks a shard as damaged. A shard that replaces it has another."""

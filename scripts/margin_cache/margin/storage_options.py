@@ -103,7 +103,7 @@ def save_source(source: OptionsSource, path: Path) -> None:
 
 
 def load_options(path: Path) -> dict[str, Any]:
-    """Load the options from a saved source; no options if that file is missing.
+    """Load the options that a file of ``save_source`` points to; none if it is missing.
 
     Raises:
         MarginCacheError: the options are not in the configuration files any more.

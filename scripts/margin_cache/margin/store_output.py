@@ -116,7 +116,7 @@ class StoreOutput:
 
     @cached_property
     def _written(self) -> dict[str, tuple[str, str]]:
-        """Digest and ETag of the objects that were written by this tool, by their paths."""
+        """Digest and ETag, by path, of the objects that the provenance or the journal lists."""
         written = {}
         with suppress(TypeError, KeyError, AttributeError):  # another tool's provenance
             arguments = self.read_json(PROVENANCE)["tool_args"]["runtime_args"]

@@ -47,7 +47,7 @@ _REDUCE_FACTOR = 32
 """Parquet of a reduce job's destinations, as a multiple of that of a map job's partitions."""
 
 _LEAST_PIXELS, _REDUCE_PIXELS = 96, 512
-"""Destinations of an auto reduce job where they are small, in a small and in a large catalog."""
+"""Least and most destinations of an automatic reduce job; within these, half of all."""
 
 
 def make_plan(

@@ -1,4 +1,4 @@
-"""The page of a report, one HTML file that needs no other file, and all files of a report."""
+"""The page of a report (one HTML file that refers to no other), and its images."""
 
 import json
 from base64 import b64encode

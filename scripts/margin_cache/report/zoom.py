@@ -71,8 +71,7 @@ def window_at(centre: Floats, half: float) -> Window:
 def choose_partition(data: ReportData) -> int | None:
     """Return the number of the destination to draw, or None if no partition has margin rows.
 
-    It is one of the smallest, whose margin is relatively widest, and of these the one with most
-    margin rows.
+    Of the destinations with the highest order, it is the one with most margin rows.
     """
     is_suitable = ~data.is_negative & (data.margin_rows > 0)
     if not is_suitable.any():

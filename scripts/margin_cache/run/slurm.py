@@ -1,4 +1,4 @@
-"""Jobs of a run in the queue of a SLURM cluster: those that can never start, and the end of all."""
+"""Watches SLURM's queue for jobs that can never start, and cancels what is left of a run."""
 
 import shutil
 import subprocess

@@ -19,9 +19,8 @@ from margin_cache.storage.urls import protocol_of
 
 Result = TypeVar("Result")
 
-_ATTEMPTS, _FIRST_PAUSE = 6, 0.1
-"""Attempts of a request, and the first pause between them [s]; each is twice as long as the last.
-"""
+_ATTEMPTS, _FIRST_PAUSE = 8, 0.1
+"""Attempts of a request, and half of the first pause [s]; each is twice as long as the last."""
 
 _ETAG_NAMES = ("ETag", "etag", "e_tag", "blob_id", "md5Hash", "generation", "content_md5")
 _TIME_NAMES = ("LastModified", "last_modified", "mtime", "modified", "updated", "created")

@@ -24,7 +24,7 @@ _STATE_REQUESTS, _WRITE_REQUESTS = 64, 8
 
 
 class ObjectState(NamedTuple):
-    """Identifies a version of an object: size and ETag, or modification time without an ETag."""
+    """A version of an object: its size and ETag, or modification time if the store has no ETags."""
 
     size: int
     etag: str

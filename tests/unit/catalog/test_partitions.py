@@ -133,7 +133,7 @@ def test_names_that_resemble_partitions_are_refused(
 def test_partitions_with_another_suffix_are_refused(info: CatalogInfo) -> None:
     for suffix in {"", ".parquet", ".parq"} - {info.npix_suffix.rstrip("/")}:
         path = put(Path(info.path, info.dataset, f"Norder=1/Dir=0/Npix=3{suffix}"), not suffix)
-        expected = f"is not named Npix=N{info.npix_suffix.rstrip('/')}, as in this catalog"
+        expected = f"partitions of this catalog are named Npix=N{info.npix_suffix.rstrip('/')}."
         with pytest.raises(
             MarginCacheError, match=re.escape(f"{path}: may be a partition")
         ) as caught:
@@ -433,6 +433,6 @@ def test_dates_beyond_64_bits_are_refused_and_dates_before_1970_accepted(
     os.utime(path, ns=(-(10**18),) * 2)
     assert -(10**18) in read_partitions(info).times or info.npix_suffix == "/"
     os.utime(path, ns=(10_413_792_000 * 10**9,) * 2)
-    said = f"{info.partition_name(PIXELS[1])}: is dated before 1678 or after 2261"
+    said = f"{info.partition_name(PIXELS[1])}: has a modification time before 1678 or after 2261"
     with pytest.raises(MarginCacheError, match=re.escape(said)):
         read_partitions(info)

@@ -122,10 +122,10 @@ def test_what_is_no_address_is_refused(address):
         ({"smtp": {"security": "tls"}}, ("smtp.security", '"tls"', "'none', 'starttls' or 'ssl'")),
         ({"smtp": {"security": False}}, ("smtp.security", "'none', 'starttls' or 'ssl'")),
         ({"smtp": {"prt": 25}}, ("smtp.prt", "unknown key", "port?")),
-        ({"margins": [{"smtp": {}}]}, ("margins[0]: smtp", "out of margins")),
+        ({"margins": [{"smtp": {}}]}, ("margins[0]: smtp", "beside margins")),
         (
             {"margins": [{}, {"completion_email_address": ""}]},
-            ("margins[1]: completion_email_address", "out of margins"),
+            ("margins[1]: completion_email_address", "beside margins"),
         ),
     ],
 )
