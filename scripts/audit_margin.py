@@ -20,9 +20,9 @@ def main(arguments: argparse.Namespace) -> int:
     from margin_cache.catalog.formats import find_margin
     from margin_cache.margin.paths import audit_results_dir
 
-    primary = str(arguments.primary)
-    margin = find_margin("--margin", str(arguments.margin), primary)
-    directory = audit_results_dir(arguments.output_dir, Path(margin))
+    primary = arguments.primary
+    margin = find_margin("--margin", arguments.margin, primary)
+    directory = audit_results_dir(str(arguments.output_dir), margin)
     check_output_dir(directory)
     request = AuditRequest(
         primary=primary,
@@ -41,8 +41,8 @@ def main(arguments: argparse.Namespace) -> int:
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--primary", type=Path, required=True, help="the catalog")
-    parser.add_argument("--margin", type=Path, required=True, help="the margin to check")
+    parser.add_argument("--primary", required=True, help="the catalog")
+    parser.add_argument("--margin", required=True, help="the margin to check")
     parser.add_argument(
         "--output-dir", type=Path, required=True, help="parent directory of NAME_audit"
     )

@@ -11,9 +11,13 @@ def main(arguments: argparse.Namespace) -> int:
     from margin_cache.audit.audit import audit_sky_range
     from margin_cache.audit.findings import save_findings
     from margin_cache.audit.request import load_request
+    from margin_cache.margin.paths import audit_storage_files
+    from margin_cache.margin.storage_options import load_options
 
     request = load_request(arguments.request)
-    save_findings(audit_sky_range(request, request.sky_range(arguments.job)), arguments.output)
+    primary, margin = map(load_options, audit_storage_files(arguments.request.parent))
+    findings = audit_sky_range(request, request.sky_range(arguments.job), (primary, margin))
+    save_findings(findings, arguments.output)
     return 0
 
 

@@ -9,8 +9,10 @@ import pytest
 from margin_cache.audit.findings import load_findings
 from margin_cache.audit.verdict import KINDS, read_audit, read_audit_of
 from support.audited_sites import make_site
+from support.odd_servers import odd_server
 from support.once import once
 from support.paths import ROOT
+from support.sites import error_line
 from support.workflow_runs import SNAKEMAKE, fork_snakemake, run_workflow
 
 
@@ -73,7 +75,7 @@ def test_a_fault_is_a_result_and_no_job_is_repeated(hats_site: Path, tmp_path: P
     assert f"audit: {margin.relative_to(tmp_path)} is clean\n" in run.stdout
     assert "sky_5arcs" not in run.stdout
     assert content_of(found)["verdict"] == "clean"
-    assert read_audit_of(found, margin) == content_of(found)
+    assert read_audit_of(found, str(margin)) == content_of(found)
     files = findings_of(tmp_path)
     assert len(files) > 1
     whole = load_findings(files)
@@ -175,3 +177,26 @@ def test_a_module_fails_if_a_margin_is_unsafe(hats_site: Path, tmp_path: Path) -
     assert "error: margins that have not passed their audit: 1" in run.stdout
     (found,) = (tmp_path / "results").glob("margin-*_audit")
     assert content_of(found)["verdict"] == "unsafe"
+
+
+def test_a_margin_is_audited_where_it_is(hats_site: Path, tmp_path: Path) -> None:
+    """And a server that sends a page for everything ends a run with one line."""
+    margin = copy_margin(hats_site, tmp_path / "site/collection/margin")
+    (tmp_path / "site/collection/sky").symlink_to(hats_site / "sky")
+    (tmp_path / "site/collection/collection.properties").write_text(
+        "obs_collection=c\nhats_primary_table_url=sky\nall_margins=margin\n"
+    )
+    run = tmp_path / "run"
+    with odd_server(tmp_path / "site", "403") as url:
+        config = {"input_catalog_path": f"{url}/collection", "audit_catalog_path": "margin"}
+        finished = run_workflow(run, "audit", config=config, check=True)
+        assert f"audit: {url}/collection/margin is clean" in finished.stdout
+        (found,) = (run / "results").glob("margin-*_audit")
+        assert read_audit_of(found, f"{url}/collection/margin/") == content_of(found)
+        assert read_audit_of(found, f"{url}/collection/sky") is None
+        (margin / "partition_info.csv").write_text("changed")
+        assert read_audit_of(found, f"{url}/collection/margin") is None
+    with odd_server(tmp_path / "nothing", "page") as url:
+        config = {"input_catalog_path": str(hats_site / "sky"), "audit_catalog_path": f"{url}/m"}
+        line = error_line(run_workflow(run, "audit", config=config))
+    assert f"audit_catalog_path: {url}/m has no metadata of a margin." in line

@@ -143,6 +143,7 @@ def test_a_run_that_fails_leaves_no_lock(catalogs: Path, s3: S3, tmp_path: Path)
 
 
 def test_secrets_for_the_output_are_written_nowhere(catalogs: Path, s3: S3, tmp_path: Path) -> None:
+    """Nor when the margin is audited in the store."""
     secrets = tmp_path / "outside/secrets.yaml"
     secrets.parent.mkdir()
     options = {**s3.options, "key": f"{SECRET}-key", "secret": f"{SECRET}-secret"}
@@ -151,7 +152,13 @@ def test_secrets_for_the_output_are_written_nowhere(catalogs: Path, s3: S3, tmp_
     del config["output_storage_options"]
     run = tmp_path / "run"
     finished = run_workflow(run, "--configfile", secrets, config=config, check=True)
-    assert SECRET not in finished.stdout
+    audited = run_workflow(run, "audit", "--configfile", secrets, check=True)
+    assert f"audit: s3://{BUCKET}/secrets/{NAME} is clean" in audited.stdout
+    assert f"details: {NAME}_audit/audit.json" in audited.stdout
+    run_workflow(run, "report", "--configfile", secrets, check=True)
+    page = (run / f"{NAME}_report/index.html").read_text()
+    assert "The margin is clean." in page
+    assert SECRET not in finished.stdout + audited.stdout + page
     for file in run.rglob("*"):
         if file.is_file():
             assert SECRET.encode() not in file.read_bytes(), file

@@ -7,11 +7,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from margin_cache.audit.catalogs import (
-    AuditedCatalog,
-    StoreOptions,
-    open_pair,
-)
+from margin_cache.audit.catalogs import AuditedCatalog, UnreadableFile, open_pair
 from margin_cache.audit.columns import (
     ALL_PIXEL_COLUMNS,
     SOURCE_COLUMNS,
@@ -34,6 +30,7 @@ from margin_cache.audit.pixels import (
     uncovered_sky,
 )
 from margin_cache.audit.request import AuditRequest
+from margin_cache.audit.verdict import StoreOptions
 from margin_cache.errors import MarginCacheError
 
 
@@ -134,7 +131,7 @@ class _Audit:
             try:
                 schema = self.columns.defects(self.margin.schema(pixel))
                 rows = self.margin_rows.rows(pixel)
-            except MarginCacheError as error:
+            except UnreadableFile as error:
                 reason = str(error)
         primary = self.nearby_rows.rows(pixel, partitions)
         primary = pd.concat([primary, self.nearby_rows.distant_rows(rows, pixel, primary)])
@@ -172,7 +169,7 @@ class _Audit:
         for pixel in self.listed_near[partition]:
             try:
                 indexes.append(self.margin_rows.rows(pixel)["index"].to_numpy())
-            except MarginCacheError:
+            except UnreadableFile:
                 continue  # `check_pixel` reports it
         return np.concatenate(indexes)
 
@@ -197,7 +194,7 @@ class _Audit:
         for pixel in sort_nested(self.listed - checked):
             try:
                 rows[pixel] = self.margin.count(pixel)
-            except MarginCacheError as error:
+            except UnreadableFile as error:
                 unreadable.append(str(error))
         contradictions = [
             *(

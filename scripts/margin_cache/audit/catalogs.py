@@ -4,6 +4,7 @@ import hashlib
 import json
 import math
 import os
+import ssl
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -23,17 +24,22 @@ from upath import UPath
 
 from margin_cache.audit.digests import Digests, row_digests
 from margin_cache.audit.pixels import FINEST_ORDER, Pixel
-from margin_cache.errors import MarginCacheError
-
-Options = Mapping[str, Any] | None
-"""Options of a store for fsspec."""
-
-StoreOptions = tuple[Options, Options]
-"""Of the primary and of the margin."""
+from margin_cache.audit.verdict import Options, StoreOptions
+from margin_cache.errors import MarginCacheError, RetryableError
+from margin_cache.storage.object_store import without_user
+from margin_cache.storage.urls import is_url
 
 INDEX_COLUMNS = ("_hipscat_index", "_healpix_29")
 
+PROPERTIES = ("hats.properties", "properties")
+
+_HTTP = ("http", "https")
+
 BATCH_BYTES = 250_000_000  # columns of a row group that are read at a time, uncompressed
+
+
+class UnreadableFile(MarginCacheError):
+    """A file of a catalog is missing or damaged; no request has failed."""
 
 
 @dataclass(frozen=True)
@@ -76,26 +82,35 @@ class AuditedCatalog:
         """Return the files of a pixel. Without a directory it is one file, which may be missing.
 
         Raises:
-            MarginCacheError: Its directory has no files.
+            UnreadableFile: Its directory has no files.
         """
         path = self.path(pixel)
         if self.suffix != "/":
             return [path]
         try:
+            if path.protocol in _HTTP:
+                raise PermissionError
             files = sorted(
                 file for file in path.iterdir() if file.name[0] != "." and file.is_file()
             )
-        except OSError:
+        except Exception as error:
+            if is_local(path) and not isinstance(error, OSError):
+                raise
+            if not (is_local(path) or isinstance(error, FileNotFoundError)):
+                raise MarginCacheError(
+                    f"{path}: is a directory of files, which the server does not list. Audit a "
+                    "local copy."
+                ) from error
             files = []
         if not files:
-            raise MarginCacheError(f"{path}: no files found")
+            raise UnreadableFile(f"{path}: no files found")
         return files
 
     def schema(self, pixel: Pixel) -> pa.Schema:
         """Read the schema of a pixel's rows.
 
         Raises:
-            MarginCacheError: A file is missing or cannot be read.
+            UnreadableFile: A file is missing or cannot be read.
         """
         with open_parquet(self.files(pixel)[0]) as file:
             return file.schema_arrow.remove_metadata()
@@ -104,13 +119,13 @@ class AuditedCatalog:
         """Return the column of the spatial index in a pixel's files; None if they have none.
 
         Raises:
-            MarginCacheError: The files lack the column that the metadata name, or are unreadable.
+            UnreadableFile: The files lack the column that the metadata name, or are unreadable.
         """
         names = self.schema(pixel).names
         if self.index_column is None:
             return next((name for name in INDEX_COLUMNS if name in names), None)
         if self.index_column not in names:
-            raise MarginCacheError(f"{self.path(pixel)}: no column {self.index_column}")
+            raise UnreadableFile(f"{self.path(pixel)}: no column {self.index_column}")
         return self.index_column
 
     @cached_property
@@ -119,14 +134,14 @@ class AuditedCatalog:
         try:
             with open_parquet(self.root / "_common_metadata") as file:
                 return file.schema_arrow
-        except MarginCacheError:
+        except UnreadableFile:
             return pa.schema([])
 
     def count(self, pixel: Pixel) -> int:
         """Return the number of rows of a pixel, from the footers of its files.
 
         Raises:
-            MarginCacheError: A file is missing or cannot be read.
+            UnreadableFile: A file is missing or cannot be read.
         """
         number = 0
         for path in self.files(pixel):
@@ -138,14 +153,14 @@ class AuditedCatalog:
         """Read columns of all rows of a pixel.
 
         Raises:
-            MarginCacheError: A file is missing or cannot be read, or has no such column.
+            UnreadableFile: A file is missing or cannot be read, or has no such column.
         """
         tables = []
         for path in self.files(pixel):
             with open_parquet(path) as file:
                 missing = sorted(set(columns) - set(file.schema_arrow.names))
                 if missing:
-                    raise MarginCacheError(f"{path}: no column {', '.join(missing)}")
+                    raise UnreadableFile(f"{path}: no column {', '.join(missing)}")
                 tables.append(file.read(columns=columns).replace_schema_metadata(None))
         return pa.concat_tables(tables, promote_options="permissive")
 
@@ -155,7 +170,7 @@ class AuditedCatalog:
         Without a spatial index, it is computed from the position.
 
         Raises:
-            MarginCacheError: A file is missing or cannot be read, has no such column, or lacks
+            UnreadableFile: A file is missing or cannot be read, has no such column, or lacks
                 values of the index.
         """
         names = self.position_columns if index_column is None else (index_column,)
@@ -166,7 +181,7 @@ class AuditedCatalog:
             if index_column is not None and not table[index_column].null_count:
                 index = table[index_column].to_numpy().astype(np.uint64)
         except (TypeError, ValueError, pa.ArrowException) as error:
-            raise MarginCacheError(
+            raise UnreadableFile(
                 f"{self.path(pixel)}: the index or the positions are no numbers: {error}"
             ) from None
         if index_column is None:
@@ -176,7 +191,7 @@ class AuditedCatalog:
                 1 << FINEST_ORDER, ra[is_valid], dec[is_valid], nest=True, lonlat=True
             )
         elif table[index_column].null_count:
-            raise MarginCacheError(f"{self.path(pixel)}: {index_column} is null in some rows")
+            raise UnreadableFile(f"{self.path(pixel)}: {index_column} is null in some rows")
         return pd.DataFrame({"index": index, "ra": ra, "dec": dec, "digest": np.uint64(0)})
 
     def digests(
@@ -190,7 +205,7 @@ class AuditedCatalog:
             is_selected: One value for each row of the pixel, in the order of `positions`.
 
         Raises:
-            MarginCacheError: A file cannot be read, or has no such column.
+            UnreadableFile: A file cannot be read, or has no such column.
         """
         parts, start = [np.empty(0, np.uint64)], 0
         for path in self.files(pixel):
@@ -212,8 +227,62 @@ def are_positions(ra: npt.NDArray[np.float64], dec: npt.NDArray[np.float64]) -> 
 
 
 def open_location(location: str, options: Options = None) -> UPath:
-    """Return a path or URL as an object like a path, with the options of its store."""
-    return UPath(location, **(options or {}))
+    """Return a path or URL as an object like a path, with the options of its store.
+
+    Raises:
+        MarginCacheError: The driver of the store is missing, or does not accept the options.
+    """
+    if not is_url(location):
+        return UPath(location)
+    try:
+        path = UPath(location)
+        path = UPath(location, **_driver_options(path.protocol, options or {}))
+        path.fs.invalidate_cache()
+    except Exception as error:  # drivers raise errors of any type
+        raise MarginCacheError(f"{location}: cannot be opened ({_reason(error)}).") from error
+    return path
+
+
+def _driver_options(protocol: str, options: Mapping[str, Any]) -> dict[str, Any]:
+    """Return options as fsspec's drivers take them, where making margins accepts others too."""
+    values = dict(options)
+    if protocol in ("s3", "s3a"):
+        moved = {name: values.pop(name) for name in ("region_name", "verify") if name in values}
+        if moved:
+            values["client_kwargs"] = {**values.get("client_kwargs", {}), **moved}
+    if protocol in _HTTP:
+        values.pop("anon", None)
+        verify = values.pop("verify", True)
+        if verify is not True:
+            values["ssl"] = ssl.create_default_context(cafile=verify) if verify else False
+    if protocol in ("gs", "gcs") and values.pop("anon", False):
+        values["token"] = "anon"
+    return values
+
+
+def _reason(error: BaseException) -> str:
+    return f"{type(error).__name__}: {without_user(str(error))}".removesuffix(": ")
+
+
+def _is_transient(path: UPath, error: BaseException) -> bool:
+    """Return whether a request has failed, which says nothing about the file."""
+    if path.protocol in _HTTP and error.__cause__ is not None:
+        error = error.__cause__  # the driver says for all failures that there is no such file
+    status = getattr(error, "status", None)
+    if isinstance(status, int):
+        return status in (408, 429) or status >= 500
+    if isinstance(error, (FileNotFoundError, PermissionError, IsADirectoryError)):
+        return False
+    if isinstance(error, (TimeoutError, ConnectionError)):
+        return True
+    if isinstance(error, OSError):
+        return error.errno is not None  # PyArrow's errors about damaged files have none
+    return not isinstance(error, (ValueError, pa.ArrowException))
+
+
+def _failed(path: UPath, error: Exception) -> RetryableError:
+    reason = _reason(error.__cause__ or error)
+    return RetryableError(f"{path}: a request failed ({reason}). Start the audit again.")
 
 
 def open_catalog(location: str, options: Options = None) -> AuditedCatalog:
@@ -234,6 +303,8 @@ def open_catalog(location: str, options: Options = None) -> AuditedCatalog:
         with warnings.catch_warnings(action="ignore"):
             catalog = (_open_with_hipscat if is_hipscat else _open_with_hats)(path)
         pixels = [(int(pixel.order), int(pixel.pixel)) for pixel in catalog.get_healpix_pixels()]
+    except RetryableError:
+        raise
     except Exception as error:  # the readers raise errors of any type
         kind = "HiPSCat" if is_hipscat else "HATS"
         raise MarginCacheError(
@@ -241,7 +312,7 @@ def open_catalog(location: str, options: Options = None) -> AuditedCatalog:
         ) from error
     info = catalog.catalog_info
     threshold = getattr(info, "margin_threshold", None)
-    base = path if is_hipscat else UPath(catalog.catalog_path)
+    base = UPath(catalog.catalog_path) if is_local(path) and not is_hipscat else path
     is_coarse, cell_order, only_pixels = _margin_kind(base, is_hipscat, threshold)
     return AuditedCatalog(
         root=base if is_hipscat else base / "dataset",
@@ -289,7 +360,8 @@ def open_parquet(path: UPath) -> Iterator[pq.ParquetFile]:
     """Open a Parquet file; errors while it is open name it.
 
     Raises:
-        MarginCacheError: It is missing, damaged, or cannot be reached.
+        UnreadableFile: It is missing or damaged.
+        RetryableError: A request failed.
     """
     try:
         if is_local(path):
@@ -302,26 +374,40 @@ def open_parquet(path: UPath) -> Iterator[pq.ParquetFile]:
                 pq.ParquetFile(stream, pre_buffer=True) as file,
             ):
                 yield file
-    except (OSError, ValueError, pa.ArrowException) as error:
-        raise MarginCacheError(f"{path}: cannot be read: {error}") from error
+    except MarginCacheError:
+        raise
+    except Exception as error:  # drivers raise errors of any type
+        if is_local(path) and not isinstance(error, (OSError, ValueError, pa.ArrowException)):
+            raise
+        if not is_local(path) and _is_transient(path, error):
+            raise _failed(path, error) from error
+        raise UnreadableFile(f"{path}: cannot be read: {error}") from error
 
 
 def is_local(path: UPath) -> bool:
     return path.protocol in ("", "file")
 
 
-def catalog_state(location: str, options: Options = None) -> str:
+def state_at_url(location: str, options: Options = None) -> str:
     """Return a digest of the names, sizes and versions of all files at a URL.
 
     Where a server does not list its files, as those of http, it is a digest of the metadata.
+
+    Raises:
+        MarginCacheError: It cannot be read.
     """
     path = open_location(location, options)
-    if path.protocol in ("http", "https"):
-        names = ("catalog_info.json", "hats.properties", "properties", "provenance_info.json")
-        values = [_read_bytes(path / name) for name in (*names, "partition_info.csv")]
+    try:
+        files = None if path.protocol in _HTTP else path.fs.find(path.path, detail=True)
+    except PermissionError:
+        files = None
+    except Exception as error:  # drivers raise errors of any type
+        raise MarginCacheError(f"{location}: cannot be read ({_reason(error)}).") from error
+    if files is None:
+        names = ("catalog_info.json", *PROPERTIES, "provenance_info.json", "partition_info.csv")
+        values = [read_bytes(path / name) for name in names]
         state = b"/".join(hashlib.blake2b(value or b"").digest() for value in values)
     else:
-        files = path.fs.find(path.path, detail=True)
         keys = ("size", "ETag", "etag", "md5Hash", "mtime", "last_modified", "LastModified")
         state = repr(
             [(name, [str(files[name].get(key)) for key in keys]) for name in sorted(files)]
@@ -381,20 +467,33 @@ def _open_with_hipscat(path: UPath) -> Any:
         return read_from_hipscat(str(path))
     # Its reader wants a directory, which servers of http do not have.
     with TemporaryDirectory() as directory:
-        for name in ("catalog_info.json", "partition_info.csv", "_metadata"):
-            content = _read_bytes(path / name)
-            if content is not None:
-                Path(directory, name).write_bytes(content)
-            if name == "partition_info.csv" and content is not None:
-                break  # _metadata can be large, and is read only in its place
+        found = _download(path, ("catalog_info.json", "partition_info.csv"), directory)
+        if "partition_info.csv" not in found:
+            _download(path, ("_metadata",), directory)  # which can be large
         return read_from_hipscat(directory)
 
 
 def _open_with_hats(path: UPath) -> Any:
     from hats.loaders.read_hats import read_hats
 
+    if not is_local(path):
+        # Its reader takes the pages that some servers send for missing files for files.
+        with TemporaryDirectory() as directory:
+            found = _download(path, (*PROPERTIES, "partition_info.csv"), directory)
+            if not found & set(PROPERTIES):
+                raise FileNotFoundError(f"it has no {PROPERTIES[0]}")
+            if "partition_info.csv" in found:
+                return read_hats(directory, read_moc=False)
     catalog = read_hats(path, read_moc=False)
     return getattr(catalog, "main_catalog", catalog)  # of a collection, its primary
+
+
+def _download(path: UPath, names: Sequence[str], directory: str) -> set[str]:
+    """Copy those of some small files that exist into a directory; return their names."""
+    found = {name: content for name in names if (content := read_bytes(path / name)) is not None}
+    for name, content in found.items():
+        Path(directory, name).write_bytes(content)
+    return set(found)
 
 
 def _digests_of_group(
@@ -439,14 +538,36 @@ def _in_types(table: pa.Table, types: pa.Schema) -> pa.Table:
 def _read_json(path: UPath) -> dict[str, Any]:
     """Return the object in a JSON file; {} if there is none, or something else."""
     try:
-        values = json.loads(_read_bytes(path) or b"")
+        values = json.loads(read_bytes(path) or b"")
     except ValueError:
         return {}
     return values if isinstance(values, dict) else {}
 
 
-def _read_bytes(path: UPath) -> bytes | None:
+def read_bytes(path: UPath, size: int | None = None) -> bytes | None:
+    """Return the content of a small file, or its first bytes; None if there is none.
+
+    Raises:
+        RetryableError: A request failed.
+    """
     try:
-        return bytes(path.read_bytes())
-    except OSError:
+        if is_local(path):
+            return bytes(path.read_bytes()[:size])
+        content = bytes(path.fs.cat_file(path.path, start=0 if size else None, end=size))
+    except Exception as error:  # drivers raise errors of any type
+        if is_local(path) and not isinstance(error, OSError):
+            raise
+        if not is_local(path) and _is_transient(path, error):
+            raise _failed(path, error) from error
         return None
+    # Some servers send a page that says that there is no such file.
+    return None if content.lstrip().startswith(b"<") else content
+
+
+def is_there(path: UPath) -> bool:
+    """Return whether there is an optional file.
+
+    Raises:
+        RetryableError: A request failed.
+    """
+    return bool(path.exists()) if is_local(path) else read_bytes(path, 64) is not None

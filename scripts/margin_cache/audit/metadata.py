@@ -1,5 +1,6 @@
 """Compares the metadata and the schemas of a margin with its files and with the primary."""
 
+import io
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping
@@ -7,10 +8,15 @@ from collections.abc import Iterable, Mapping
 import pandas as pd
 from upath import UPath
 
-from margin_cache.audit.catalogs import AuditedCatalog, open_parquet
+from margin_cache.audit.catalogs import (
+    AuditedCatalog,
+    UnreadableFile,
+    is_there,
+    open_parquet,
+    read_bytes,
+)
 from margin_cache.audit.columns import PrimaryColumns
 from margin_cache.audit.pixels import Pixel
-from margin_cache.errors import MarginCacheError
 
 MAX_EXAMPLES = 3  # in a line
 
@@ -52,12 +58,12 @@ def description_defects(
             f"{primary.index_column} in the primary's"
         )
     path = margin.root / "_common_metadata"
-    if path.exists():
+    if is_there(path):
         try:
             with open_parquet(path) as file:
                 lines = columns.defects(file.schema_arrow)
             defects += [f"{path}: {line}" for line in lines]
-        except MarginCacheError as error:
+        except UnreadableFile as error:
             defects.append(str(error))
     return defects
 
@@ -66,19 +72,22 @@ def _partitions_on_disk(margin: AuditedCatalog) -> list[UPath]:
     """Return the files or directories of partitions; none where a server does not list them."""
     if margin.root.protocol in ("http", "https"):
         return []
-    return list(margin.root.glob("Norder=*/Dir=*/Npix=*"))
+    try:
+        return list(margin.root.glob("Norder=*/Dir=*/Npix=*"))
+    except PermissionError:
+        return []
 
 
 def _partition_info_defects(margin: AuditedCatalog, rows: Mapping[Pixel, int]) -> list[str]:
     paths = [directory / "partition_info.csv" for directory in (margin.root, margin.root.parent)]
-    path = next((path for path in paths if path.exists()), None)
+    found = ((path, content) for path in paths if (content := read_bytes(path)) is not None)
+    path, content = next(found, (None, b""))
     if path is None:
         return []
     try:
-        with path.open() as file:
-            table = pd.read_csv(file)
+        table = pd.read_csv(io.BytesIO(content))
         pixels = list(zip(table["Norder"].tolist(), table["Npix"].tolist(), strict=True))
-    except (OSError, ValueError, KeyError) as error:
+    except (ValueError, KeyError) as error:
         return [f"{path}: cannot be read: {error}"]
     defects = _pixel_defects(path, set(pixels), set(margin.pixels))
     if "num_rows" in table:
@@ -89,7 +98,7 @@ def _partition_info_defects(margin: AuditedCatalog, rows: Mapping[Pixel, int]) -
 
 def _footer_defects(margin: AuditedCatalog, rows: Mapping[Pixel, int]) -> list[str]:
     path = margin.root / "_metadata"
-    if not path.exists():
+    if not is_there(path):
         return []
     try:
         with open_parquet(path) as file:
@@ -101,7 +110,7 @@ def _footer_defects(margin: AuditedCatalog, rows: Mapping[Pixel, int]) -> list[s
             if match is None:
                 raise ValueError(f"{group.column(0).file_path!r} is not the path of a pixel")
             numbers[int(match[1]), int(match[2])] += group.num_rows
-    except MarginCacheError as error:
+    except UnreadableFile as error:
         return [str(error)]
     except ValueError as error:
         return [f"{path}: cannot be read: {error}"]

@@ -12,25 +12,27 @@ from matplotlib.patches import Patch
 from margin_cache import __version__
 from margin_cache.audit.findings import AuditReport, PixelFindings
 from margin_cache.audit.pixels import sort_nested
-from margin_cache.audit.request import AuditRequest, request_id
+from margin_cache.audit.request import OLD_FILES, AuditRequest, request_id
 from margin_cache.audit.verdict import AUDIT_JSON, AUDIT_MAP, KINDS, UNSAFE
 from margin_cache.figures.sky import FAULTLESS, MAP_HEIGHT, NO_DATA, colour_bar, draw_faults
 from margin_cache.figures.style import new_figure, render_png
 from margin_cache.storage.files import atomic_path, write_json
+from margin_cache.storage.urls import absolute_location
 
 _PACKAGES = ["hats", "hipscat", "healpy", "numpy", "pandas", "pyarrow"]
 
 
 def write_audit(report: AuditReport, request: AuditRequest, directory: Path) -> dict[str, Any]:
     """Write `audit.csv`, a sky map and, last, `audit.json`; return the content of the last."""
-    (directory / AUDIT_JSON).unlink(missing_ok=True)
+    for name in (AUDIT_JSON, *OLD_FILES):
+        (directory / name).unlink(missing_ok=True)
     lines = [_csv_line(findings) for findings in report.pixels]
     with atomic_path(directory / "audit.csv") as path, path.open("w", newline="") as file:
         writer = csv.DictWriter(file, lines[0])
         writer.writeheader()
         writer.writerows(lines)
     with atomic_path(directory / AUDIT_MAP) as path:
-        path.write_bytes(draw_map(report, Path(request.margin).resolve().name))
+        path.write_bytes(draw_map(report, absolute_location(request.margin).rpartition("/")[2]))
     content = _content(report, request)
     write_json(directory / AUDIT_JSON, content)
     return content
@@ -43,8 +45,8 @@ def _content(report: AuditReport, request: AuditRequest) -> dict[str, Any]:
     is_doubtful = report.has_unchecked_contradictions
     return {
         "verdict": report.verdict,
-        "margin": {"path": str(Path(request.margin).resolve()), "state": margin_state},
-        "catalog": {"path": str(Path(request.primary).resolve()), "state": primary_state},
+        "margin": {"path": absolute_location(request.margin), "state": margin_state},
+        "catalog": {"path": absolute_location(request.primary), "state": primary_state},
         "threshold": report.threshold,
         "cell_order": report.cell_order,
         "time": datetime.now(UTC).isoformat(timespec="seconds"),

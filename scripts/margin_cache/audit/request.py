@@ -2,17 +2,17 @@
 
 import hashlib
 import json
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from margin_cache.audit.pixels import SKY_END, Pixel, SkyRange
-from margin_cache.audit.verdict import AUDIT_JSON, AUDIT_MAP, read_audit, state_of
+from margin_cache.audit.verdict import AUDIT_JSON, AUDIT_MAP, StoreOptions, read_audit, state_of
 from margin_cache.errors import MarginCacheError
 from margin_cache.storage.files import write_text
-from margin_cache.storage.urls import is_url
 
 OUTPUT_FILES = ("audit.csv", AUDIT_MAP, AUDIT_JSON)
+OLD_FILES = ("missing.png", "extra.png")
+"""Files that only audits of older versions have written."""
 
 
 @dataclass(frozen=True)
@@ -20,6 +20,8 @@ class AuditRequest:
     """The catalogs of an audit and its options.
 
     Attributes:
+        primary: Path or URL.
+        margin: Path or URL.
         output_dir: Directory of the results.
         threshold: Arcsec; None for the threshold in the margin's metadata.
         cell_order: Order of the cells of a coarse margin; None if its metadata decide.
@@ -86,22 +88,24 @@ def load_request(path: Path) -> AuditRequest:
         ) from None
 
 
-def catalogs_states(primary: str, margin: str) -> tuple[str, str]:
+def catalogs_states(
+    primary: str, margin: str, options: StoreOptions = (None, None)
+) -> tuple[str, str]:
     """Return the states of a primary and a margin.
 
     Raises:
-        MarginCacheError: A directory cannot be read.
+        MarginCacheError: One cannot be read.
     """
-    return state_of(Path(primary)), state_of(Path(margin))
+    return state_of(primary, options[0]), state_of(margin, options[1])
 
 
-def check_unchanged(request: AuditRequest) -> None:
+def check_unchanged(request: AuditRequest, options: StoreOptions = (None, None)) -> None:
     """Check that both catalogs are as they were when the audit began.
 
     Raises:
         MarginCacheError: One of them has changed.
     """
-    if request.states != catalogs_states(request.primary, request.margin):
+    if request.states != catalogs_states(request.primary, request.margin, options):
         raise MarginCacheError(
             f"{request.margin}: the margin or its primary changed during the audit. "
             "Start the audit again."
@@ -122,7 +126,7 @@ def check_output_dir(directory: Path) -> None:
         raise MarginCacheError(
             f"{directory}: {error.strerror or error}. Choose another output directory."
         ) from None
-    others = sorted(name for name in names if not name.startswith(OUTPUT_FILES))
+    others = sorted(name for name in names if not name.startswith(OUTPUT_FILES + OLD_FILES))
     if others:
         raise MarginCacheError(
             f"{directory}: contains {others[0]}, which is not a file of an audit. Move it, or "
@@ -136,17 +140,3 @@ def remove_other_verdict(request: AuditRequest) -> None:
     audit = read_audit(directory)
     if audit is None or audit["request"] != request_id(request):
         (directory / AUDIT_JSON).unlink(missing_ok=True)
-
-
-def check_local(paths: Mapping[str, str]) -> None:
-    """Check that what an audit reads or writes is on disk.
-
-    Raises:
-        MarginCacheError: One is a URL.
-    """
-    for key, path in paths.items():
-        if is_url(path):
-            raise MarginCacheError(
-                f"{key}: {path} is a URL, and an audit reads local files only. Give the directory "
-                "of a local copy."
-            )

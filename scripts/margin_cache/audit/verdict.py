@@ -8,6 +8,13 @@ from typing import Any, NamedTuple
 
 from margin_cache.errors import MarginCacheError
 from margin_cache.storage.files import read_json
+from margin_cache.storage.urls import absolute_location, is_url
+
+Options = Mapping[str, Any] | None
+"""Options of a store for fsspec."""
+
+StoreOptions = tuple[Options, Options]
+"""Of the primary and of the margin."""
 
 AUDIT_JSON, AUDIT_MAP = "audit.json", "audit.png"
 
@@ -49,15 +56,21 @@ def read_audit(results: Path) -> Mapping[str, Any] | None:
     return None
 
 
-def read_audit_of(results: Path, margin: Path) -> Mapping[str, Any] | None:
-    """Read the results of an audit of a margin; None if the margin has changed since."""
+def read_audit_of(results: Path, margin: str, options: Options = None) -> Mapping[str, Any] | None:
+    """Read the results of an audit of a margin; None if the margin has changed since.
+
+    Args:
+        results: Directory of the results.
+        margin: Path or URL.
+        options: Options of the store, if it is a URL.
+    """
     audit = read_audit(results)
+    if audit is None or audit["margin"].get("path") != absolute_location(margin):
+        return None
     try:
-        if audit and audit["margin"] == {"path": str(margin.resolve()), "state": state_of(margin)}:
-            return audit
+        return audit if audit["margin"].get("state") == state_of(margin, options) else None
     except MarginCacheError:
-        pass  # the margin cannot be read, or is not there
-    return None
+        return None  # the margin cannot be read, or is not there
 
 
 def is_passed(audit: Mapping[str, Any], is_strict: bool) -> bool:
@@ -140,16 +153,32 @@ def _examples(word: str, lines: list[str]) -> list[str]:
 
 def _as_seen_from_here(path: str) -> str:
     """Return a path relative to the working directory if it is inside."""
+    if is_url(path):
+        return path
     relative = os.path.relpath(path)
     return path if relative.startswith("..") else relative
 
 
-def state_of(directory: Path) -> str:
-    """Return a digest of the names, sizes and times of change of all files below a directory.
+def state_of(location: str, options: Options = None) -> str:
+    """Return a digest that changes with the files of a catalog.
+
+    Args:
+        location: Path or URL.
+        options: Options of the store, if it is a URL.
 
     Raises:
         MarginCacheError: It cannot be read.
     """
+    if not is_url(location):
+        return _state_on_disk(Path(location))
+    # Slow to import, and not needed for catalogs on disk.
+    from margin_cache.audit.catalogs import state_at_url
+
+    return state_at_url(location, options)
+
+
+def _state_on_disk(directory: Path) -> str:
+    """Return a digest of the names, sizes and times of change of all files below a directory."""
     digest = hashlib.blake2b(digest_size=16)
     pending, visited = [("", directory)], set()
     try:

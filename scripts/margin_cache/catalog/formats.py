@@ -1,6 +1,8 @@
 """One interface to the two formats: finding, reading and writing descriptions of catalogs."""
 
-from collections.abc import Iterable, Mapping
+import tempfile
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -12,7 +14,7 @@ from margin_cache.catalog.spec import CATALOG_INFO, COLLECTION_PROPERTIES, PROPE
 from margin_cache.errors import MarginCacheError
 from margin_cache.healpix.nested import Ints, Pixel
 from margin_cache.storage.catalog_files import CatalogFiles, files_at
-from margin_cache.storage.urls import is_url
+from margin_cache.storage.urls import canonical_url, check_url, is_url
 
 
 class CatalogFormat(Protocol):
@@ -139,33 +141,46 @@ def is_catalog(path: Path) -> bool:
     return any((path / name).exists() for name in names)
 
 
-def find_margin(key: str, location: str, catalog: str) -> str:
+def find_margin(
+    key: str,
+    location: str,
+    catalog: str,
+    options: Callable[[str], Mapping[str, Any]] = lambda url: {},
+) -> str:
     """Return the directory, or the URL, of the margin that a user means.
 
     Args:
         key: key of the configuration, for messages.
-        location: directory of a margin, or of a collection with a default margin; or the name of a
-            margin of the collection ``catalog``.
-        catalog: the path of a catalog or a collection.
+        location: directory or URL of a margin, or of a collection with a default margin; or the
+            name of a margin of the collection ``catalog``.
+        catalog: the path or URL of a catalog or a collection.
+        options: returns the storage options of a URL.
 
     Raises:
-        MarginCacheError: it is not a margin. At a URL, that is not checked.
+        MarginCacheError: it is not a margin, or cannot be read.
     """
-    collection = hats.read_collection(Path(catalog))
-    if not Path(location).is_dir() and collection is not None:
-        location = collection.margin(location) or location
-    collection = hats.read_collection(Path(location))
+    if not is_url(location) and not Path(location).is_dir():
+        collection = _collection_at(key, catalog, options)
+        if collection is not None:
+            location = collection.margin(location) or location
+    collection = _collection_at(key, location, options)
     if collection is not None:
         default = collection.margin()
         if default is None:
             raise MarginCacheError(
-                f"{key}: {location} is a collection without a default margin. Give the directory "
-                "of one of its margins."
+                f"{key}: {location} is a collection without a default margin. Give one of its "
+                "margins."
             )
         location = default
-    path = Path(location)
     if is_url(location):
-        return location
+        check_url(key, location)
+        if not _is_margin_at(location, options):
+            raise MarginCacheError(
+                f"{key}: {location} has no metadata of a margin. Give the URL of the margin to "
+                "check."
+            )
+        return canonical_url(location)
+    path = Path(location)
     if not path.is_dir():
         raise MarginCacheError(f"{key}: {path} is not a directory. Give the margin to check.")
     if not is_margin(path):
@@ -179,3 +194,36 @@ def find_margin(key: str, location: str, catalog: str) -> str:
 def is_margin(path: Path) -> bool:
     """Return whether a directory is a margin, of either format, by its own description."""
     return any(catalog_format.is_margin(path) for catalog_format in _FORMATS.values())
+
+
+def _collection_at(
+    key: str, location: str, options: Callable[[str], Mapping[str, Any]]
+) -> hats.Collection | None:
+    """Return the collection in a directory or at a URL, if there is one."""
+    if not is_url(location):
+        return hats.read_collection(Path(location))
+    # Slow to import, and not needed for local catalogs.
+    from margin_cache.storage.object_store import PermissionDenied, connect
+
+    check_url(key, location)
+    with suppress(PermissionDenied):  # some stores answer so for files that do not exist
+        if found := connect(location, options(location)).read(COLLECTION_PROPERTIES):
+            return hats.Collection(location, found[0].decode(errors="replace"))
+    return None
+
+
+def _is_margin_at(url: str, options: Callable[[str], Mapping[str, Any]]) -> bool:
+    from margin_cache.storage.object_store import PermissionDenied, connect
+
+    store = connect(url, options(url))
+    denied = None
+    with tempfile.TemporaryDirectory() as directory:
+        for name in (*PROPERTIES, CATALOG_INFO):
+            try:
+                if found := store.read(name):
+                    Path(directory, name).write_bytes(found[0])
+            except PermissionDenied as error:
+                denied = error
+        if denied is not None and not any(Path(directory).iterdir()):
+            raise denied
+        return is_margin(Path(directory))

@@ -225,11 +225,12 @@ class MarginSettings:
     `auto`."""
 
     audit_catalog_path: Annotated[str, Key(Table.AUDIT)] = ""
-    """Directory of the margin that `snakemake audit` checks against `input_catalog_path`, made by
-    any tool; or of a HATS collection, whose default margin is checked; or the name of a margin of
-    the collection `input_catalog_path`. Empty: the margin that this configuration makes. The result
-    is written into `output_path/NAME_audit`, or, if the margin is not in `output_path`, into
-    `output_path/NAME-DIGEST_audit` with a digest of its parent directory."""
+    """Directory or URL of the margin that `snakemake audit` checks against `input_catalog_path`,
+    made by any tool; or of a HATS collection, whose default margin is checked; or the name of a
+    margin of the collection `input_catalog_path`. Empty: the margin that this configuration makes.
+    The result is written into `output_path/NAME_audit`, or, if the margin is not in `output_path`,
+    into `output_path/NAME-DIGEST_audit` with a digest of its parent directory. If `output_path` is
+    a URL, these directories are in the working directory."""
 
     audit_threshold: Annotated[float, Limits(ge=0, le=36000), Key(Table.AUDIT)] = 0.0
     """Distance in arcsec within which the margin must have all rows. 0: the threshold in its own

@@ -81,9 +81,10 @@ class Margin:
     @cached_property
     def output(self) -> Output:
         """Where the margin is put, with what is there now."""
-        return open_output(self.files, self._output_options)
+        return open_output(self.files, self.output_options)
 
-    def _output_options(self) -> Mapping[str, Any]:
+    def output_options(self) -> Mapping[str, Any]:
+        """Return the storage options of the margin's URL."""
         if self.output_source is not None:
             return self.settings.output_storage_options
         return load_options(self.files.output_storage_file)

@@ -19,7 +19,7 @@ from pathlib import Path
 from margin_cache.catalog.spec import PROVENANCE_INFO
 from margin_cache.errors import RetryableError
 from margin_cache.storage.files import is_locked
-from margin_cache.storage.urls import canonical_url, is_url, join_url
+from margin_cache.storage.urls import absolute_location, canonical_url, is_url, join_url
 
 PLAN = "{plan_dir}/plan.npz"
 SHARD = "{plan_dir}/shards/{job}.arrow"
@@ -191,7 +191,7 @@ class MarginFiles(PlanFiles):
     @property
     def audit_file(self) -> Path:
         """The findings of an audit of the margin."""
-        return audit_results_dir(self.pages_dir, self.output_dir) / "audit.json"
+        return self.pages_dir / f"{self.output_dir.name}_audit/audit.json"
 
     @property
     def staging_dir(self) -> Path:
@@ -266,7 +266,7 @@ def intermediate_dir(tmp_dir: str, name: str, output_path: str | None = None) ->
     return directory.with_name(_with_digest_of(Path(output_path).absolute(), name))
 
 
-def _with_digest_of(parent: Path, name: str) -> str:
+def _with_digest_of(parent: str | Path, name: str) -> str:
     return f"{name}-{hashlib.blake2b(os.fsencode(parent), digest_size=4).hexdigest()}"
 
 
@@ -275,20 +275,26 @@ def audit_dir(parent: Path, name: str) -> Path:
     return parent / f"{name}_audit"
 
 
-def audit_results_dir(parent: Path, margin: Path) -> Path:
-    """Return the directory of the results of an audit.
+def audit_results_dir(output_path: str, margin: str) -> Path:
+    """Return the directory of the results of an audit, below ``output_path`` if that is on disk.
 
     Margins of one name in different places have different ones.
     """
-    margin, name = margin.resolve(), margin.resolve().name
-    if margin.parent == parent.resolve():
+    parent = Path() if is_url(output_path) else Path(output_path)
+    place, _, name = absolute_location(margin).rpartition("/")
+    if place == absolute_location(output_path):
         return parent / f"{name}_audit"
-    return parent / f"{_with_digest_of(margin.parent, name)}_audit"
+    return parent / f"{_with_digest_of(place, name)}_audit"
 
 
 def audit_request(directory: str) -> Path:
     """Return the file that tells the jobs of an audit what to check."""
     return Path(directory) / "request.json"
+
+
+def audit_storage_files(directory: Path) -> tuple[Path, Path]:
+    """Return where jobs of an audit find the storage options of the primary and of the margin."""
+    return directory / "storage.json", directory / "margin_storage.json"
 
 
 def plan_dirs(directory: Path) -> list[Path]:

@@ -61,7 +61,6 @@ def prepare_margins(
         connect_catalogs(remote)
     margins = name_margins(all_settings)
     check_directories(margins)
-    _check_urls(margins)
     return _with_defaults(
         [
             replace(_prepare(margin), options_source=source, output_source=output_source)
@@ -84,7 +83,7 @@ def _with_defaults(margins: Iterable[Margin]) -> list[Margin]:
 
 
 def check_directories(margins: Iterable[NamedMargin]) -> None:
-    """Check that output and intermediate directories overlap with no catalog and no other one.
+    """Check that outputs and intermediate directories overlap with no catalog and no other one.
 
     Settings that name a margin to audit may serve for that only: the output directory of the
     margin that they describe is not checked.
@@ -103,6 +102,7 @@ def check_directories(margins: Iterable[NamedMargin]) -> None:
         path = directory.resolve()
         _check_directory("tmp_dir", path, owners)
         owners[path] = f"the tmp_dir of {name}"
+    _check_urls(margins)
 
 
 def _check_output_dir(parent: Path, name: str, owners: Mapping[Path, str]) -> Path:
@@ -130,7 +130,7 @@ def _check_urls(margins: list[NamedMargin]) -> None:
     catalogs = {canonical_url(margin.info.url) for margin in margins if margin.info.url}
     used = [(url, "the input catalog") for url in sorted(catalogs)]
     for margin in margins:
-        if not is_url(margin.settings.output_path):
+        if margin.settings.audit_catalog_path or not is_url(margin.settings.output_path):
             continue
         url = canonical_url(join_url(margin.settings.output_path, margin.name))
         for other, owner in used:

@@ -51,7 +51,7 @@ class ReportData:
         defaults: The other parameters.
         versions: Versions of the packages that made it.
         audit: Content of `audit.json`; None without an audit of the margin as it is now.
-        audit_dir: Directory in which it would be; None for a margin in a store.
+        audit_dir: Directory in which it would be.
     """
 
     name: str
@@ -69,7 +69,7 @@ class ReportData:
     defaults: Mapping[str, Any]
     versions: Mapping[str, str]
     audit: Mapping[str, Any] | None
-    audit_dir: Path | None
+    audit_dir: Path
 
 
 @dataclass(frozen=True)
@@ -131,13 +131,15 @@ def read_report_data(margin: Margin) -> ReportData:
         defaults={key: value for key, value in parameters.items() if value == defaults[key]},
         versions=provenance.get("packages", {}),
         audit=read_audit_of_margin(margin),
-        audit_dir=None if margin.files.url else margin.files.audit_file.parent,
+        audit_dir=margin.files.audit_file.parent,
     )
 
 
 def read_audit_of_margin(margin: Margin) -> Mapping[str, Any] | None:
     """Read the audit of a margin in its present state; None if there was none."""
-    return read_audit_of(margin.files.audit_file.parent, margin.files.output_dir)
+    files = margin.files
+    options = margin.output_options() if files.url else None
+    return read_audit_of(files.audit_file.parent, files.location, options)
 
 
 def read_costs(files: PlanFiles) -> list[StageCosts]:

@@ -1,36 +1,50 @@
 """Audits of margins on disk: what the rules of `snakemake audit` ask for."""
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import cache, partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from margin_cache.audit.pixels import cut_sky
 from margin_cache.audit.request import (
     AuditRequest,
     catalogs_states,
-    check_local,
     check_output_dir,
     remove_other_verdict,
     request_id,
     save_request,
 )
 from margin_cache.audit.verdict import describe, is_passed, read_audit
-from margin_cache.catalog.formats import find_margin, is_margin
+from margin_cache.catalog.formats import find_margin
 from margin_cache.config.model import MarginSettings
 from margin_cache.errors import MarginCacheError
 from margin_cache.margin import paths
 from margin_cache.margin.model import Margin
+from margin_cache.margin.storage_options import OptionsSource, Sources, find_source, save_source
 from margin_cache.planning.jobs import audit_jobs
 from margin_cache.planning.model import describe_job
 from margin_cache.planning.resources import Request, audit_pixels_request, audit_request
 from margin_cache.progress.work import MarginWork, Stage, audit_amounts
 from margin_cache.storage.files import size_text
-from margin_cache.storage.urls import is_url
+from margin_cache.storage.urls import absolute_location, canonical_url, is_url
 
 if TYPE_CHECKING:
     from margin_cache.run.session import Session
+
+
+class Audit(NamedTuple):
+    """An audit of this run.
+
+    Attributes:
+        request: What is checked.
+        margin: The margin that the configuration would make, whose plan has the partitions.
+        sources: Where jobs find the storage options of the primary and of the audited margin.
+    """
+
+    request: AuditRequest
+    margin: Margin
+    sources: Sources
 
 
 class Audits:
@@ -42,24 +56,37 @@ class Audits:
         self.wanted = False
 
     @cache  # noqa: B019  # one object lasts as long as the process
-    def requests(self) -> dict[str, tuple[AuditRequest, Margin]]:
+    def requests(self) -> dict[str, Audit]:
         """Return what is checked, by the directories of the audits' intermediate files.
 
         Raises:
-            MarginCacheError: a margin is not there, is at a URL, or two audits have one output.
+            MarginCacheError: a margin is not there, or two audits have one output.
         """
-        requests: dict[str, tuple[AuditRequest, Margin]] = {}
-        for settings, margin in self._session.audited:
+        requests: dict[str, Audit] = {}
+        for number, (settings, margin) in enumerate(self._session.audited):
             request = _request(settings, margin)
-            if request.output_dir in [other.output_dir for other, _ in requests.values()]:
+            if request.output_dir in [other.request.output_dir for other in requests.values()]:
                 raise MarginCacheError(
                     f"output_path: two audits would be written into {request.output_dir}; give "
                     "each its own"
                 )
-            name = Path(request.margin).resolve().name
+            name = absolute_location(request.margin).rpartition("/")[2]
             directory = paths.audit_dir(margin.files.intermediate_dir.parent, name)
-            requests[str(directory / request_id(request))] = request, margin
+            sources = self._sources(request, settings, number)
+            requests[str(directory / request_id(request))] = Audit(request, margin, sources)
         return requests
+
+    def _sources(self, request: AuditRequest, settings: MarginSettings, number: int) -> Sources:
+        def source(location: str, key: str) -> OptionsSource | None:
+            if not is_url(location):
+                return None
+            return find_source(key, getattr(settings, key), number, self._session.config_files)
+
+        key_of_margin = _options_key(settings, request.margin)
+        return (
+            source(request.primary, "input_storage_options"),
+            source(request.margin, key_of_margin),
+        )
 
     def results(self, wildcards: Any) -> list[str]:
         """Return the files with the findings of the jobs of all audits."""
@@ -70,14 +97,14 @@ class Audits:
                 self._announce()
         return [
             paths.AUDIT_FINDINGS.format(audit_dir=directory, job=sky_range.name)
-            for directory, (request, _) in requests.items()
+            for directory, (request, *_) in requests.items()
             for sky_range in request.sky_ranges
         ]
 
     def _announce(self) -> None:
         if not self._session.is_main:
             return
-        for directory, (request, margin) in self.requests().items():
+        for directory, (request, margin, sources) in self.requests().items():
             sizes = margin.plan.partitions.sizes
             is_sample = request.fraction < 1
             sample = f", a sample of {request.fraction:g} of the pixels" if is_sample else ""
@@ -87,7 +114,7 @@ class Audits:
                 f"{len(request.sky_ranges)}",
                 file=sys.stderr,
             )
-            self._session.do_before_jobs(partial(_start, request, directory), margin)
+            self._session.do_before_jobs(partial(_start, request, sources, directory), margin)
 
     def directories(self, wildcards: Any, input: Any) -> list[str]:
         return list(dict.fromkeys(str(Path(file).parents[1]) for file in input))
@@ -116,7 +143,7 @@ class Audits:
     def _pixels_request(self, wildcards: Any, input: Any) -> Request:
         if not self._session.is_main:
             return Request(1, 1, 1)  # the job has been given its resources already
-        request, margin = self.requests()[wildcards.audit_dir]
+        request, margin, _ = self.requests()[wildcards.audit_dir]
         row_group = self._session.largest_row_group(str(margin.files.plan_dir))
         return audit_pixels_request(margin.plan, row_group, len(request.sky_ranges))
 
@@ -126,7 +153,7 @@ class Audits:
     def verdicts(self) -> list[tuple[str, bool]]:
         """Return the verdict of each finished audit of this run, and whether the margin passed."""
         verdicts = []
-        for directory, (request, _) in self.requests().items() if self.wanted else ():
+        for directory, (request, *_) in self.requests().items() if self.wanted else ():
             output_dir = Path(request.output_dir)
             audit = read_audit(output_dir)
             if audit and audit["request"] == Path(directory).name:
@@ -143,7 +170,7 @@ class Audits:
     def works(self) -> dict[str, MarginWork]:
         """Return the work of each audit of this run."""
         works = {}
-        for directory, (request, margin) in self.requests().items() if self.wanted else ():
+        for directory, (request, margin, _) in self.requests().items() if self.wanted else ():
             names = [sky_range.name for sky_range in request.sky_ranges]
             jobs = dict(zip(names, audit_amounts(margin, request.fraction), strict=True))
             done = {
@@ -160,42 +187,54 @@ class Audits:
         return works
 
 
-def _start(request: AuditRequest, directory: str) -> None:
+def _start(request: AuditRequest, sources: Sources, directory: str) -> None:
     check_output_dir(Path(request.output_dir))
     remove_other_verdict(request)
     save_request(request, paths.audit_request(directory))
+    for source, path in zip(sources, paths.audit_storage_files(Path(directory)), strict=True):
+        if source is not None:
+            save_source(source, path)
+
+
+def _options_key(settings: MarginSettings, url: str) -> str:
+    """Return the key with the storage options of an audited margin."""
+    output = settings.output_path
+    is_output = is_url(output) and f"{canonical_url(url)}/".startswith(f"{canonical_url(output)}/")
+    return "output_storage_options" if is_output else "input_storage_options"
 
 
 def _request(settings: MarginSettings, margin: Margin) -> AuditRequest:
-    parameters = margin.plan.parameters
+    primary = margin.plan.parameters.catalog.path
+
+    def options(url: str) -> Mapping[str, Any]:
+        return getattr(settings, _options_key(settings, url))
+
     if settings.audit_catalog_path:
         audited = find_margin(
-            "audit_catalog_path", settings.audit_catalog_path, settings.input_catalog_path
+            "audit_catalog_path",
+            settings.audit_catalog_path,
+            settings.input_catalog_path,
+            options,
         )
     else:
         audited = margin.files.location
-        if not (is_url(audited) or is_margin(Path(audited))):
+        if not margin.output.is_margin():
             raise MarginCacheError(
                 f"audit_catalog_path: the margin of this configuration, {audited}, does not "
                 "exist. Make it first, or give the margin to check."
             )
-    check_local(
-        {
-            "input_catalog_path": settings.input_catalog_path,
-            "audit_catalog_path": audited,
-            "output_path": settings.output_path,
-        }
-    )
     return AuditRequest(
-        primary=parameters.catalog.path,
+        primary=primary,
         margin=audited,
-        output_dir=str(paths.audit_results_dir(Path(settings.output_path), Path(audited))),
+        output_dir=str(paths.audit_results_dir(settings.output_path, audited)),
         threshold=settings.audit_threshold or None,
         cell_order=None if settings.margin_order < 0 else settings.margin_order,
         is_coarse=None if settings.fine_filtering else True,
         only_pixels=settings.debug_filter_pixel_list or None,
         fraction=settings.audit_fraction,
         seed=settings.audit_seed,
-        states=catalogs_states(parameters.catalog.path, audited),
+        states=catalogs_states(
+            primary, audited, (settings.input_storage_options, options(audited))
+        ),
         sky_ranges=cut_sky(*audit_jobs(margin.plan, settings.audit_fraction)),
     )

@@ -120,11 +120,15 @@ class Session:
                 numbers.append(len(different))
                 different.append(settings)
         if self.is_main:
-            margins = prepare_margins(different, compat.config_files(self._workflow))
+            margins = prepare_margins(different, self.config_files)
             self.audited = list(zip(all_settings, map(margins.__getitem__, numbers), strict=True))
         else:
             margins = load_margins(different)
         return {str(margin.files.plan_dir): margin for margin in margins}
+
+    @property
+    def config_files(self) -> list[Path]:
+        return compat.config_files(self._workflow)
 
     # What the rules ask for. Snakemake calls these with the wildcards of a job.
 

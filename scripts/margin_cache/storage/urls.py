@@ -1,6 +1,7 @@
 """URLs of catalogs and margins: which are accepted, and which are of one place."""
 
 import re
+from pathlib import Path
 from urllib.parse import urlsplit
 
 from margin_cache.errors import MarginCacheError
@@ -67,6 +68,11 @@ def canonical_url(url: str) -> str:
         place = place.lower()
     parts = [part for part in path.split("/") if part]
     return "/".join([f"{_SYNONYMS.get(protocol, protocol)}://{place}", *parts])
+
+
+def absolute_location(location: str) -> str:
+    """Return the resolved path, or the canonical URL, which is equal for two names of one place."""
+    return canonical_url(location) if is_url(location) else str(Path(location).resolve())
 
 
 def join_url(url: str, path: str) -> str:

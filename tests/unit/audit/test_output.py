@@ -28,6 +28,8 @@ REQUEST = AuditRequest("sky", "margin", "out", states=("1", "2"))
 
 def test_the_files_name_the_wrong_rows(tmp_path: Path) -> None:
     report = AuditReport(10.0, None, [CLEAN, FAULTY], ["a line"], 2, unreadable=["x"])
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out/missing.png").touch()  # of an older version
     returned = write_audit(report, REQUEST, tmp_path / "out")
     assert {path.name for path in (tmp_path / "out").iterdir()} == {
         *("audit.csv", "audit.json", "audit.png")

@@ -109,17 +109,17 @@ def test_an_audit_is_about_one_margin_in_one_state(tmp_path: Path) -> None:
     for directory in (margin, results, tmp_path / "other"):
         directory.mkdir()
     (margin / "file").write_text("rows")
-    described = {"path": str(margin), "state": state_of(margin)}
+    described = {"path": str(margin), "state": state_of(str(margin))}
     audit = audit_with("clean", margin=described, request="1")
     assert read_audit(results) is None
     (results / "audit.json").write_text(json.dumps(audit))
-    assert read_audit(results) == read_audit_of(results, margin) == audit
+    assert read_audit(results) == read_audit_of(results, str(margin)) == audit
     (tmp_path / "link").symlink_to(margin)
-    assert read_audit_of(results, tmp_path / "link") == audit
-    assert read_audit_of(results, tmp_path / "other") is None
+    assert read_audit_of(results, str(tmp_path / "link")) == audit
+    assert read_audit_of(results, str(tmp_path / "other")) is None
     (margin / "file").write_text("ROWS")
-    assert read_audit_of(results, margin) is None
-    assert read_audit_of(results, tmp_path / "nowhere") is None
+    assert read_audit_of(results, str(margin)) is None
+    assert read_audit_of(results, str(tmp_path / "nowhere")) is None
     for text in ("{", "[]", '{"verdict": "clean"}'):
         (results / "audit.json").write_text(text)
         assert read_audit(results) is None
@@ -131,20 +131,20 @@ def test_the_state_of_a_catalog_changes_with_its_files(tmp_path: Path) -> None:
     file = deep / "Npix=4.parquet"
     file.write_text("ab")
     os.utime(file, (1, 1))
-    states = [state_of(tmp_path)]
-    assert state_of(tmp_path) == states[0]
+    states = [state_of(str(tmp_path))]
+    assert state_of(str(tmp_path)) == states[0]
     os.utime(file, (2, 2))
-    states.append(state_of(tmp_path))
+    states.append(state_of(str(tmp_path)))
     file.write_text("cd")  # of the same size
     os.utime(file, (2, 2))
-    states.append(state_of(tmp_path))
+    states.append(state_of(str(tmp_path)))
     file.write_text("abc")
     os.utime(file, (2, 2))
-    states.append(state_of(tmp_path))
+    states.append(state_of(str(tmp_path)))
     (tmp_path / "_metadata").touch()
-    states.append(state_of(tmp_path))
+    states.append(state_of(str(tmp_path)))
     file.rename(deep / "Npix=5.parquet")
-    states.append(state_of(tmp_path))
+    states.append(state_of(str(tmp_path)))
     assert len(set(states)) == len(states)
 
 
@@ -154,8 +154,8 @@ def test_links_are_followed_even_in_circles_or_if_broken(tmp_path: Path) -> None
     (tmp_path / "sky/nowhere").symlink_to(tmp_path / "none")
     (tmp_path / "other").mkdir()
     (tmp_path / "sky/other").symlink_to(tmp_path / "other")
-    before = state_of(tmp_path / "sky")
+    before = state_of(str(tmp_path / "sky"))
     (tmp_path / "other/file").touch()
-    assert state_of(tmp_path / "sky") != before
+    assert state_of(str(tmp_path / "sky")) != before
     with pytest.raises(MarginCacheError, match=r"none: cannot be read \(No such file"):
-        state_of(tmp_path / "none")
+        state_of(str(tmp_path / "none"))

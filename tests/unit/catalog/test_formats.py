@@ -7,11 +7,17 @@ from pathlib import Path
 
 import pytest
 from margin_cache.catalog import hats, hipscat
-from margin_cache.catalog.formats import check_hats_keys, format_of, read_catalog_info
+from margin_cache.catalog.formats import (
+    check_hats_keys,
+    find_margin,
+    format_of,
+    read_catalog_info,
+)
 from margin_cache.catalog.partitions import listed_partitions
 from margin_cache.errors import MarginCacheError
 from margin_cache.healpix.nested import Pixel
 from support.catalog_infos import HATS, HIPSCAT
+from support.odd_servers import odd_server
 from support.unprivileged import public_directory, raised_to_nobody
 
 HIPSCAT_INFO = {
@@ -133,3 +139,33 @@ def test_keys_for_hats_margins_are_refused_for_hipscat() -> None:
     check_hats_keys(HIPSCAT, [])
     with pytest.raises(MarginCacheError, match=r"^npix_suffix: is for margins of HATS catalogs"):
         check_hats_keys(HIPSCAT, ["npix_suffix"])
+
+
+@pytest.mark.parametrize("missing", ["404", "403", "page"])
+def test_a_margin_is_found_at_a_url(missing: str, tmp_path: Path) -> None:
+    margin = make_hats(tmp_path / "all/margin") / "hats.properties"
+    margin.write_text("dataproduct_type=margin\n")
+    make_hats(tmp_path / "all/sky")
+    members = "hats_primary_table_url=sky\nall_margins=margin\n"
+    collection = tmp_path / "all/collection.properties"
+    collection.write_text(members)
+    asked = []
+
+    def options(url: str) -> dict[str, object]:
+        asked.append(url)
+        return {}
+
+    with odd_server(tmp_path, missing) as url:
+        assert find_margin("key", f"{url}/all//margin/", "sky", options) == f"{url}/all/margin"
+        assert asked == [f"{url}/all//margin/"] * 2
+        assert find_margin("key", "margin", f"{url}/all") == f"{url}/all/margin"
+        with pytest.raises(MarginCacheError, match=r"^key: .*/all is a collection without a def"):
+            find_margin("key", f"{url}/all", "sky")
+        collection.write_text(f"{members}default_margin=margin\n")
+        assert find_margin("key", f"{url}/all", "sky") == f"{url}/all/margin"
+        with pytest.raises(MarginCacheError, match="/all/sky has no metadata of a margin"):
+            find_margin("key", f"{url}/all/sky", "sky")
+        with pytest.raises(MarginCacheError, match=r"permission denied|no metadata of a margin"):
+            find_margin("key", f"{url}/nothing", "sky")
+        with pytest.raises(MarginCacheError, match=r'^key: .*/all has a query or fragment \("\?"'):
+            find_margin("key", f"{url}/all?token=x", "sky")

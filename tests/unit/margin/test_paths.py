@@ -11,6 +11,7 @@ from margin_cache.margin.paths import (
     PlanFiles,
     audit_dir,
     audit_request,
+    audit_results_dir,
     intermediate_dir,
     is_of_this_run,
     staging_lock,
@@ -97,6 +98,27 @@ def test_an_audit_is_beside_the_margin() -> None:
     files = MarginFiles(Path("/scratch/me/gaia_10arcs/1234"), Path("/data/gaia_10arcs"))
     assert files.audit_file == Path("/data/gaia_10arcs_audit/audit.json")
     assert audit_dir(Path("/data"), "gaia_10arcs") == files.audit_file.parent
+    assert audit_results_dir("/data", "/data/gaia_10arcs") == files.audit_file.parent
+    elsewhere = audit_results_dir("/data", "/other/gaia_10arcs")
+    assert re.fullmatch(r"/data/gaia_10arcs-[0-9a-f]{8}_audit", str(elsewhere))
     assert audit_request("/scratch/x_audit/12") == Path("/scratch/x_audit/12/request.json")
     for pattern in (paths.AUDIT_FINDINGS, paths.AUDIT_LOG, paths.AUDIT_BENCHMARK):
         assert pattern.startswith("{audit_dir}/") and "{job}" in pattern
+
+
+def test_an_audit_of_a_margin_in_a_store_is_in_the_working_directory() -> None:
+    plan, url = Path("/scratch/me/gaia_10arcs/1234"), "s3://sky/lab/gaia_10arcs"
+    files = MarginFiles(plan, plan.parent / "gaia_10arcs", url)
+    assert files.audit_file == Path("gaia_10arcs_audit/audit.json")
+    assert audit_results_dir("s3://sky//lab/", url) == files.audit_file.parent
+    others = [
+        str(audit_results_dir(*locations))
+        for locations in (
+            ("s3://sky/other", url),
+            ("s3://sky/lab", "s3://sky/lab/deeper/gaia_10arcs"),
+            ("s3://sky/lab", "/data/gaia_10arcs"),
+        )
+    ]
+    assert len(set(others)) == 3
+    assert all(re.fullmatch(r"gaia_10arcs-[0-9a-f]{8}_audit", other) for other in others)
+    assert str(audit_results_dir("results", url)).startswith("results/gaia_10arcs-")

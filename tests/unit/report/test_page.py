@@ -84,9 +84,6 @@ def test_the_page_has_numbers_parameters_and_versions(data: ReportData):
     first = shown.text.partition("rows of the partition ")[2]
     assert first.startswith(f"{data.orders[most]} {data.pixels[most]} {data.margin_rows[most]:,} ")
     assert "coarse" not in shown.text
-    in_store = Page(page_text(replace(data, audit_dir=None), [], []))
-    assert "Unknown: reports do not read the audits of margins in stores." in in_store.text
-    assert "Not audited" not in in_store.text
     coarse = Page(page_text(replace(data, cell_order=9), [], []))
     assert "in the cells of order 9 that touch a pixel" in coarse.text
 
