@@ -187,7 +187,7 @@ def test_margins_of_one_name_have_their_own_audits(new_session: Open, catalog: P
 
     def audited(catalog: Path, path: str) -> tuple[str, str]:
         session = new_session(input_catalog_path=str(catalog), audit_catalog_path=path)
-        ((request, _),) = Audits(session).requests().values()
+        ((request, *_),) = Audits(session).requests().values()
         return request.margin, request.output_dir
 
     found = dict([audited(catalog, path) for path in (*paths, "collection")])
@@ -215,7 +215,7 @@ def test_an_audit_does_not_judge_the_margin_that_the_configuration_would_make(
     Path("results/sky_5arcs").unlink()
     make_margin(Path("results/sky_5arcs"))
     audits = Audits(new_session(margins=entries))
-    assert [request.margin for request, _ in audits.requests().values()] == [
+    assert [request.margin for request, *_ in audits.requests().values()] == [
         entry["audit_catalog_path"] for entry in entries
     ]
     with pytest.raises(SystemExit):
