@@ -82,7 +82,7 @@ class Audits:
                 return None
             return find_source(key, getattr(settings, key), number, self._session.config_files)
 
-        key_of_margin = _options_key(settings, request.margin)
+        key_of_margin = options_key(settings, request.margin)
         return (
             source(request.primary, "input_storage_options"),
             source(request.margin, key_of_margin),
@@ -196,7 +196,7 @@ def _start(request: AuditRequest, sources: Sources, directory: str) -> None:
             save_source(source, path)
 
 
-def _options_key(settings: MarginSettings, url: str) -> str:
+def options_key(settings: MarginSettings, url: str) -> str:
     """Return the key with the storage options of an audited margin."""
     output = settings.output_path
     is_output = is_url(output) and f"{canonical_url(url)}/".startswith(f"{canonical_url(output)}/")
@@ -207,7 +207,7 @@ def _request(settings: MarginSettings, margin: Margin) -> AuditRequest:
     primary = margin.plan.parameters.catalog.path
 
     def options(url: str) -> Mapping[str, Any]:
-        return getattr(settings, _options_key(settings, url))
+        return getattr(settings, options_key(settings, url))
 
     if settings.audit_catalog_path:
         audited = find_margin(

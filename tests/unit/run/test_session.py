@@ -1,5 +1,6 @@
 """A session answers what the rules ask for, and writes nothing before jobs start."""
 
+import json
 import os
 import time
 from collections.abc import Callable
@@ -8,11 +9,16 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from margin_cache.config.model import MarginSettings
 from margin_cache.errors import MarginCacheError
-from margin_cache.run.audits import Audits
+from margin_cache.margin.paths import audit_storage_files
+from margin_cache.margin.storage_options import load_options
+from margin_cache.run.audits import Audits, options_key
 from margin_cache.run.reports import Reports
 from margin_cache.run.session import Session, open_session, resource_function
+from support.odd_servers import odd_server
 from support.paths import ROOT
+from support.peer_margins import DATA
 from support.small_skies import small_catalog
 
 Open = Callable[..., Session]
@@ -239,3 +245,38 @@ def test_a_request_grows_with_the_attempts() -> None:
 
     mem_mb = resource_function(lambda wildcards, input: Request(100, 5, 10), "mem_mb")
     assert [mem_mb(None, [], attempt) for attempt in (1, 2, 3)] == [100, 200, 300]
+
+
+@pytest.mark.parametrize(
+    ("output_path", "key"),
+    [
+        ("s3://sky/lab", "output_storage_options"),
+        ("s3a://sky//", "output_storage_options"),
+        ("s3://sky/la", "input_storage_options"),
+        ("results", "input_storage_options"),
+    ],
+)
+def test_the_options_of_an_audited_margin_follow_from_its_place(output_path: str, key: str) -> None:
+    settings = MarginSettings(output_path=output_path)
+    assert options_key(settings, "s3://sky/lab/gaia_10arcs") == key
+
+
+def test_jobs_of_an_audit_find_options_but_no_secret_is_saved(
+    new_session: Open, tmp_path: Path
+) -> None:
+    options = {"headers": {"Authorization": "s3cret"}}
+    with odd_server(DATA / "hats_import") as url:
+        given = {"audit_catalog_path": f"{url}/margin", "input_storage_options": options}
+        file = tmp_path / "secrets.yaml"
+        file.write_text(json.dumps(given))
+        workflow = SimpleNamespace(execution_settings=None, dryrun=False, configfiles=[file])
+        session = new_session(workflow=workflow, **given)
+        audits = Audits(session)
+        audits.results(None)
+    for action in session.before_jobs:
+        action()
+    (directory,) = map(Path, audits.requests())
+    assert json.loads((directory / "request.json").read_text())["margin"] == f"{url}/margin"
+    assert list(map(load_options, audit_storage_files(directory))) == [{}, options]
+    for path in directory.iterdir():
+        assert "s3cret" not in path.read_text()
