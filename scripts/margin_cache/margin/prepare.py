@@ -1,7 +1,7 @@
 """Checks the catalogs and directories of margins and plans the jobs, in the main process."""
 
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
@@ -44,15 +44,22 @@ _PACKAGES = ("snakemake", "hpgeom")
 
 
 def prepare_margins(
-    all_settings: Iterable[MarginSettings], config_files: Iterable[Path] = ()
+    all_settings: Iterable[MarginSettings],
+    config_files: Iterable[Path] = (),
+    numbers: Sequence[int] = (),
 ) -> list[Margin]:
     """Check the catalogs and the directories of margins, and plan them.
+
+    Args:
+        all_settings: the settings of the margins.
+        config_files: the configuration files that they are from.
+        numbers: the index of each in ``margins``, if that has further entries.
 
     Raises:
         MarginCacheError: a catalog or a directory is unfit, or two margins have the same name.
     """
     all_settings, config_files = with_primary_tables(all_settings), list(config_files)
-    sources = find_sources(all_settings, config_files)
+    sources = find_sources(all_settings, config_files, numbers)
     remote = [settings for settings in all_settings if is_url(settings.input_catalog_path)]
     if remote:
         # Slow to import, and not needed for local catalogs.

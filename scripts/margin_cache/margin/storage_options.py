@@ -54,12 +54,15 @@ Sources = tuple[OptionsSource | None, OptionsSource | None]
 """Of the catalog and of the output of a margin; None for a local path."""
 
 
-def find_sources(all_settings: Iterable[MarginSettings], files: list[Path]) -> list[Sources]:
+def find_sources(
+    all_settings: Sequence[MarginSettings], files: list[Path], numbers: Sequence[int] = ()
+) -> list[Sources]:
     """Find where the storage options of margins are.
 
     Args:
         all_settings: the settings of the margins.
         files: the configuration files, each of which overrides those before it.
+        numbers: the index of each in ``margins``, if that has further entries.
 
     Raises:
         MarginCacheError: options from the command line could be secrets.
@@ -73,7 +76,7 @@ def find_sources(all_settings: Iterable[MarginSettings], files: list[Path]) -> l
             if is_url(settings.output_path)
             else None,
         )
-        for number, settings in enumerate(all_settings)
+        for number, settings in zip(numbers or range(len(all_settings)), all_settings, strict=True)
     ]
 
 

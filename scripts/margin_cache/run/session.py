@@ -110,8 +110,8 @@ class Session:
 
     def _find_margins(self, all_settings: list[MarginSettings]) -> dict[str, Margin]:
         different: list[MarginSettings] = []
-        numbers = []
-        for settings in all_settings:
+        numbers, first_numbers = [], []
+        for number, settings in enumerate(all_settings):
             # Audits of several margins of one catalog would all make the same margin.
             known = list(map(without_audit, different))
             if settings.audit_catalog_path and without_audit(settings) in known:
@@ -119,8 +119,9 @@ class Session:
             else:
                 numbers.append(len(different))
                 different.append(settings)
+                first_numbers.append(number)
         if self.is_main:
-            margins = prepare_margins(different, self.config_files)
+            margins = prepare_margins(different, self.config_files, first_numbers)
             self.audited = list(zip(all_settings, map(margins.__getitem__, numbers), strict=True))
         else:
             margins = load_margins(different)

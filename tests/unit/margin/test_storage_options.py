@@ -132,3 +132,11 @@ def test_sources_are_found_for_urls_only(tmp_path: Path) -> None:
     source = OptionsSource("input_storage_options", options={"anon": True})
     output = OptionsSource("output_storage_options", options={"anon": False})
     assert found == [(None, None), (source, None), (None, output)]
+
+
+def test_options_of_margins_are_found_by_their_place_in_the_configuration(tmp_path: Path) -> None:
+    file = tmp_path / "config.yaml"
+    secret = {"input_storage_options": {"secret": "one"}}
+    file.write_text(json.dumps({"margins": [{}, {}, secret]}))
+    ((source, _),) = find_sources([settings("s3://a/sky", "results", **secret)], [file], [2])
+    assert source == OptionsSource("input_storage_options", (str(file),), 2)
