@@ -71,21 +71,23 @@ class Run:
     @contextmanager
     def held(self) -> Iterator[None]:
         """Suspend a job meanwhile, so that the run cannot end."""
-        stopped: list[psutil.Process] = []
+        suspended: list[psutil.Process] = []
 
         def suspend_one() -> bool:
             for process in self.workers():
                 with suppress(psutil.NoSuchProcess):
                     process.suspend()
+                    suspended.append(process)
+                    # A process that was about to end ends.
                     if process.status() == psutil.STATUS_STOPPED:
-                        stopped.append(process)
                         return True
             return False
 
         self.wait_for(suspend_one)
         yield
-        for process in stopped:
-            process.resume()
+        for process in suspended:
+            with suppress(psutil.NoSuchProcess):
+                process.resume()
 
     def kill_group(self) -> None:
         self.descendants()

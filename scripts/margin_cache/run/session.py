@@ -232,7 +232,12 @@ class Session:
 
     @cache  # noqa: B019  # sessions last as long as the process
     def largest_row_group(self, plan_dir: str) -> RowGroupSize:
-        return largest_row_group(self.margins[plan_dir].plan)
+        margin = self.margins[plan_dir]
+        if margin.plan.parameters.catalog.url and not self.is_main:
+            from margin_cache.margin.remote_input import use_catalog
+
+            use_catalog(margin.plan, margin.files)
+        return largest_row_group(margin.plan)
 
     @cache  # noqa: B019
     def _missing_receipts(self, plan_dir: str) -> list[Path]:

@@ -47,7 +47,7 @@ CASES = {
     "hipscat_types": Case("types", is_hipscat=True),
     "hats": Case(),
     "hats_coarse": Case(config={"fine_filtering": False}),
-    "hats_coarse_order": Case(config={"fine_filtering": False, "margin_order": 5}),
+    "hats_coarse_order": Case(config={"fine_filtering": False, "margin_order": 4}),
     "hats_types": Case("types"),
     "light_curves": Case("light curves", config={"write_table_kwargs": {"row_group_size": 3}}),
     "directories": Case(
