@@ -130,8 +130,19 @@ def test_a_margin_of_another_tool_is_checked_and_mended(tmp_path: Path):
     run_workflow(tmp_path, "audit", check=True)
     run_workflow(tmp_path, "report", check=True)
     page = tmp_path / "data/sky_600arcs_report/index.html"
-    audit = page.read_text().partition("<h2>Audit</h2>")[2].strip()
-    assert audit.startswith("<p><strong>The margin is clean.</strong>")
+
+    def audit() -> str:
+        return page.read_text().partition("<h2>Audit</h2>")[2].strip()
+
+    assert audit().startswith("<p><strong>The margin is clean.</strong>")
+    # It has the verdict no longer when the margin has changed.
+    next((tmp_path / "data/sky_600arcs").rglob("Npix=*.parquet")).touch()
+    dry = run_workflow(tmp_path, "report", "-n", check=True)
+    assert re.search(r"(?m)^draw_report +1$", dry.stdout)
+    assert audit().startswith("<p><strong>The margin is clean.</strong>")
+    run_workflow(tmp_path, "report", check=True)
+    assert audit().startswith("<p>Not audited in its present state")
+    assert NOTHING in run_workflow(tmp_path, "report", "-n", check=True).stdout
 
 
 def browse(page: Path, profile: Path) -> tuple[str, str]:

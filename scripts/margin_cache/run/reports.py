@@ -1,11 +1,13 @@
 """Reports of finished margins: what the rules of `snakemake report` ask for."""
 
+import json
 from collections.abc import Callable
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from margin_cache.margin.model import Margin
 from margin_cache.margin.paths import FIGURE, FIGURES, REPORT_PAGE
-from margin_cache.report.data import check_report_dirs, is_current
+from margin_cache.report.data import check_report_dirs, is_current, sources_state
 
 if TYPE_CHECKING:
     from margin_cache.run.session import Session
@@ -31,9 +33,13 @@ class Reports:
             check_report_dirs(session.margins.values())
         files = []
         for plan_dir, margin in session.margins.items():
-            if not session.is_pending(plan_dir) and is_current(margin):
+            if not session.is_pending(plan_dir) and not self._state_to_draw(plan_dir):
                 files.append(str(margin.files.report_state))
             else:
+                # Snakemake would be content with a page that shows an earlier audit.
+                if session.runs_jobs:
+                    with session.errors_in_one_line():
+                        margin.files.report_page.unlink(missing_ok=True)
                 session.do_before_jobs(None, margin)
                 # The margin too, or Snakemake would be content with a page that is there already.
                 files += [session.target(plan_dir), str(margin.files.report_page)]
@@ -45,6 +51,18 @@ class Reports:
             return []
         pages = [margin.files.report_page for margin in self._session.margins.values()]
         return [str(page) for page in pages if page.exists()]
+
+    def drawn_from(self, wildcards: Any) -> str:
+        """Return a parameter by which a dry run sees that a page is no longer current."""
+        session, (plan_dir, _) = self._session, self._find(wildcards)
+        is_known = session.is_main and not session.is_pending(plan_dir)
+        return self._state_to_draw(plan_dir) if is_known else ""
+
+    @cache  # noqa: B019  # one object lasts as long as the process
+    def _state_to_draw(self, plan_dir: str) -> str:
+        """Return the state of a finished margin that its page does not show; else nothing."""
+        margin = self._session.margins[plan_dir]
+        return "" if is_current(margin) else json.dumps(sources_state(margin))
 
     def sources(self, wildcards: Any) -> list[str]:
         """Return the file that a report waits for: that of its finished margin."""
