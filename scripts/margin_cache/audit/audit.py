@@ -88,7 +88,9 @@ class _Audit:
         only_pixels = request.only_pixels
         chosen = self.margin.only_pixels if only_pixels is None else only_pixels
         self.primary = replace(primary, pixels=restrict(primary.pixels, chosen))
-        self.is_partial = only_pixels is None and len(self.primary.pixels) < len(primary.pixels)
+        is_restricted = len(self.primary.pixels) < len(primary.pixels)
+        self.only_partitions = len(self.primary.pixels) if is_restricted else None
+        self.is_partial = is_restricted and only_pixels is None
         self.index_column = primary.index_column_of(primary.pixels[0])
         self.columns = PrimaryColumns(primary, self.index_column)
         self.listed, self.partitions = set(self.margin.pixels), set(self.primary.pixels)
@@ -206,8 +208,9 @@ class _Audit:
         description = description_defects(self.primary, self.margin, self.columns, self.threshold)
         if self.is_partial:
             description.append(
-                f"the margin was made of {len(self.partitions)} partitions only "
-                "(debug_filter_pixel_list in its provenance_info.json), and compared with these"
+                f"the margin was made of {len(self.partitions)} partitions only, and compared with "
+                "these (debug_filter_pixel_list in its provenance_info.json). A crossmatch of "
+                "other partitions loses pairs"
             )
         return AuditReport(
             threshold=self.threshold,
@@ -219,6 +222,7 @@ class _Audit:
             seed=request.seed,
             unreadable=unreadable,
             contradictions=len(contradictions),
+            only_partitions=self.only_partitions,
         )
 
 

@@ -310,6 +310,12 @@ def open_catalog(location: str, options: Options = None) -> AuditedCatalog:
         raise MarginCacheError(
             f"{location}: cannot be opened as a {kind} catalog: {error}"
         ) from error
+    for order, number in pixels:
+        if not 0 <= number < 12 * 4**order:
+            raise MarginCacheError(
+                f"{location}: its metadata list a pixel Norder={order}, Npix={number}, which does "
+                "not exist. Write its metadata again."
+            )
     info = catalog.catalog_info
     threshold = getattr(info, "margin_threshold", None)
     base = UPath(catalog.catalog_path) if is_local(path) and not is_hipscat else path

@@ -88,6 +88,7 @@ class AuditReport:
         contradictions: Number of lines of `metadata` about pixels or numbers of rows.
         fraction: Fraction of the pixels that were to be checked.
         seed: Seed of this sample.
+        only_partitions: Number of partitions that the comparison was restricted to; None: all.
     """
 
     threshold: float
@@ -99,6 +100,7 @@ class AuditReport:
     seed: int = 0
     unreadable: Sequence[str] = ()
     contradictions: int = 0
+    only_partitions: int | None = None
 
     @property
     def verdict(self) -> str:

@@ -91,8 +91,8 @@ def _partition_info_defects(margin: AuditedCatalog, rows: Mapping[Pixel, int]) -
         return [f"{path}: cannot be read: {error}"]
     defects = _pixel_defects(path, set(pixels), set(margin.pixels))
     if "num_rows" in table:
-        numbers = dict(zip(pixels, map(int, table["num_rows"]), strict=True))
-        defects += _row_number_defects(path, numbers, rows)
+        counts = pd.to_numeric(table["num_rows"], errors="coerce").fillna(-1).tolist()
+        defects += _row_number_defects(path, dict(zip(pixels, counts, strict=True)), rows)
     return defects
 
 

@@ -52,6 +52,7 @@ def _content(report: AuditReport, request: AuditRequest) -> dict[str, Any]:
         "time": datetime.now(UTC).isoformat(timespec="seconds"),
         "versions": {"margin_cache": __version__, **{name: version(name) for name in _PACKAGES}},
         "request": request_id(request),
+        "only_partitions": report.only_partitions,
         "pixels": {"checked": len(report.pixels), "all": report.candidates},
         "sample": {
             "fraction": report.fraction,

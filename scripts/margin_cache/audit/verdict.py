@@ -44,28 +44,37 @@ KINDS = {
     "columns": Kind(True, "files whose columns differ from the catalog"),
     "beyond": Kind(False, "rows beyond the threshold: the margin is larger than needed"),
     "unsorted": Kind(False, "files that are not sorted by the spatial index"),
-    "metadata": Kind(False, "statements of the metadata that are wrong"),
+    "metadata": Kind(False, "lines about the metadata: see below"),
 }
 
 
 def read_audit(results: Path) -> Mapping[str, Any] | None:
     """Read the results of an audit; None if there are none, or of another version."""
     content = read_json(results / AUDIT_JSON)
-    if isinstance(content, dict) and {"verdict", "request", "kinds", "margin"} <= content.keys():
+    if (
+        isinstance(content, dict)
+        and {"verdict", "request", "kinds", "margin", "catalog", "only_partitions"}
+        <= content.keys()
+    ):
         return content
     return None
 
 
-def read_audit_of(results: Path, margin: str, options: Options = None) -> Mapping[str, Any] | None:
+def read_audit_of(
+    results: Path, margin: str, primary: str, options: Options = None
+) -> Mapping[str, Any] | None:
     """Read the results of an audit of a margin; None if the margin has changed since.
 
     Args:
         results: Directory of the results.
         margin: Path or URL.
-        options: Options of the store, if it is a URL.
+        primary: Path or URL of the catalog that it must have been compared with.
+        options: Options of the margin's store, if it is a URL.
     """
     audit = read_audit(results)
     if audit is None or audit["margin"].get("path") != absolute_location(margin):
+        return None
+    if audit["catalog"].get("path") != absolute_location(primary):
         return None
     try:
         return audit if audit["margin"].get("state") == state_of(margin, options) else None
@@ -92,6 +101,8 @@ def headline(audit: Mapping[str, Any], margin: str) -> str:
         SAFE: f"{margin} is safe, with warnings",
         UNSAFE: f"{margin} is UNSAFE: a crossmatch with it can be wrong",
     }[audit["verdict"]]
+    if audit["only_partitions"] is not None:
+        verdict += f", for the {audit['only_partitions']} partitions that were chosen"
     is_sample = audit["pixels"]["checked"] < audit["pixels"]["all"]
     doubt = ", as far as a sample can tell" if is_sample and audit["verdict"] != UNSAFE else ""
     return verdict + doubt
@@ -115,9 +126,9 @@ def explain(audit: Mapping[str, Any]) -> list[str]:
             "all pixels"
         )
     if sample["unsafe_share_below"]:
+        share = f"{100 * sample['unsafe_share_below']:.2g} %"
         lines.append(
-            f"with 95 % confidence, less than {sample['unsafe_share_below']:.0%} of the pixels "
-            "are unsafe (rule of three)"
+            f"with 95 % confidence, less than {share} of the pixels are unsafe (rule of three)"
         )
     if audit["missing_outside_partitions"]:
         lines.append(

@@ -139,7 +139,8 @@ def read_audit_of_margin(margin: Margin) -> Mapping[str, Any] | None:
     """Read the audit of a margin in its present state; None if there was none."""
     files = margin.files
     options = margin.output_options() if files.url else None
-    return read_audit_of(files.audit_file.parent, files.location, options)
+    primary = margin.plan.parameters.catalog.path
+    return read_audit_of(files.audit_file.parent, files.location, primary, options)
 
 
 def read_costs(files: PlanFiles) -> list[StageCosts]:

@@ -15,7 +15,7 @@ from margin_cache.audit.request import (
     request_id,
     save_request,
 )
-from margin_cache.audit.verdict import describe, is_passed, read_audit
+from margin_cache.audit.verdict import AUDIT_JSON, describe, is_passed, read_audit
 from margin_cache.catalog.formats import find_margin
 from margin_cache.config.model import MarginSettings
 from margin_cache.errors import MarginCacheError
@@ -150,8 +150,11 @@ class Audits:
     def _audit_request(self, wildcards: Any, input: Any) -> Request:
         return audit_request(sum(Path(file).stat().st_size for file in input))
 
-    def verdicts(self) -> list[tuple[str, bool]]:
-        """Return the verdict of each finished audit of this run, and whether the margin passed."""
+    def verdicts(self, are_finished: bool) -> list[tuple[str, bool]]:
+        """Return the verdict of each finished audit of this run, and whether the margin passed.
+
+        If all ``are_finished``, those without results count as not passed.
+        """
         verdicts = []
         for directory, (request, *_) in self.requests().items() if self.wanted else ():
             output_dir = Path(request.output_dir)
@@ -159,6 +162,9 @@ class Audits:
             if audit and audit["request"] == Path(directory).name:
                 is_strict = self._session.audit_is_strict
                 verdicts.append((describe(audit, output_dir), is_passed(audit, is_strict)))
+            elif are_finished:
+                line = f"audit: {output_dir / AUDIT_JSON} is missing, or is that of another audit."
+                verdicts.append((f"{line} Start the audit again.", False))
         return verdicts
 
     def exit_options(self, wildcards: Any) -> str:

@@ -374,8 +374,8 @@ class Session:
     def skips_handlers(self) -> bool:
         return compat.skips_handlers(self._workflow)
 
-    def audit_verdicts(self) -> list[tuple[str, bool]]:
-        return self.audits.verdicts() if self.audits is not None else []
+    def audit_verdicts(self, are_finished: bool) -> list[tuple[str, bool]]:
+        return self.audits.verdicts(are_finished) if self.audits is not None else []
 
     def audit_works(self) -> dict[str, MarginWork]:
         return self.audits.works() if self.audits is not None else {}

@@ -33,6 +33,13 @@ def test_right_metadata_have_no_defects(margin: AuditedCatalog) -> None:
     assert metadata_defects(margin, ROWS) == []
 
 
+@pytest.mark.parametrize("number", ["", "three", "2.5"])
+def test_numbers_of_rows_may_be_no_numbers(margin: AuditedCatalog, number: str) -> None:
+    (margin.root / "partition_info.csv").write_text(f"Norder,Npix,num_rows\n1,4,{number}\n1,5,3\n")
+    (defect,) = metadata_defects(margin, ROWS)
+    assert defect.startswith("1 numbers of rows in ") and "(1, 4)" in defect
+
+
 @pytest.mark.parametrize("suffix", [".pq", ".parquet.zst", "/part-0.parquet"])
 def test_footers_name_files_of_any_suffix(margin: AuditedCatalog, suffix: str) -> None:
     footers = [pq.read_metadata(margin.path(pixel)) for pixel in margin.pixels]

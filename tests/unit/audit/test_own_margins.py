@@ -255,8 +255,9 @@ def test_a_margin_of_some_partitions_is_compared_with_these(tmp_path: Path) -> N
         make_margins(config)
     report = audit(tmp_path)
     assert report.metadata == [
-        "the margin was made of 3 partitions only (debug_filter_pixel_list in its "
-        "provenance_info.json), and compared with these"
+        "the margin was made of 3 partitions only, and compared with these "
+        "(debug_filter_pixel_list in its provenance_info.json). A crossmatch of other partitions "
+        "loses pairs"
     ]
     assert not any(number for kind, number in report.counts.items() if kind != "metadata")
     assert audit(tmp_path, only_pixels=tuple(chosen)).is_clean

@@ -26,6 +26,7 @@ def audit_with(verdict: str, **values: Any) -> dict[str, Any]:
         "margin": {"path": str(Path("results/m").absolute()), "state": "1"},
         "threshold": 5.0,
         "cell_order": None,
+        "only_partitions": None,
         "pixels": {"checked": 84, "all": 84},
         "sample": {"fraction": 1.0, "seed": 0, "unsafe_share_below": 0},
         "kinds": {
@@ -46,6 +47,13 @@ def test_a_clean_margin_is_told_in_a_few_lines() -> None:
         "  threshold: 5 arcsec\n"
         "  checked: all 84 pixels that can have margin rows\n"
         "  details: results/m_audit/audit.json"
+    )
+
+
+def test_a_margin_of_some_partitions_is_not_told_as_one_of_all() -> None:
+    first = describe(audit_with("safe", only_partitions=2), Path("out")).splitlines()[0]
+    assert first == (
+        "audit: results/m is safe, with warnings, for the 2 partitions that were chosen"
     )
 
 
@@ -85,12 +93,14 @@ def test_a_sample_is_never_told_as_the_whole() -> None:
         "audit: results/m is clean, as far as a sample can tell",
         "  threshold: 5 arcsec",
         "  checked: a sample of 60 of 600 pixels (seed 7)",
-        "  with 95 % confidence, less than 5% of the pixels are unsafe (rule of three)",
+        "  with 95 % confidence, less than 5 % of the pixels are unsafe (rule of three)",
         "  details: out/audit.json",
     ]
     safe = audit_with("safe", kinds={"unsorted": (None, 1)}, **part)
     first = "audit: results/m is safe, with warnings, as far as a sample can tell"
     assert describe(safe, Path("out")).splitlines()[0] == first
+    part["sample"]["unsafe_share_below"] = 3 / 1000
+    assert "less than 0.3 % of the pixels" in describe(audit_with("clean", **part), Path("out"))
     part["sample"]["unsafe_share_below"] = None
     doubtful = audit_with("unsafe", kinds={"metadata": (None, 1)}, **part)
     doubtful["kinds"]["metadata"]["unsafe"] = True
@@ -110,16 +120,18 @@ def test_an_audit_is_about_one_margin_in_one_state(tmp_path: Path) -> None:
         directory.mkdir()
     (margin / "file").write_text("rows")
     described = {"path": str(margin), "state": state_of(str(margin))}
-    audit = audit_with("clean", margin=described, request="1")
+    primary = str(tmp_path / "sky")
+    audit = audit_with("clean", margin=described, catalog={"path": primary}, request="1")
     assert read_audit(results) is None
     (results / "audit.json").write_text(json.dumps(audit))
-    assert read_audit(results) == read_audit_of(results, str(margin)) == audit
+    assert read_audit(results) == read_audit_of(results, str(margin), primary) == audit
     (tmp_path / "link").symlink_to(margin)
-    assert read_audit_of(results, str(tmp_path / "link")) == audit
-    assert read_audit_of(results, str(tmp_path / "other")) is None
+    assert read_audit_of(results, str(tmp_path / "link"), primary) == audit
+    assert read_audit_of(results, str(tmp_path / "other"), primary) is None
+    assert read_audit_of(results, str(margin), str(tmp_path / "other sky")) is None
     (margin / "file").write_text("ROWS")
-    assert read_audit_of(results, str(margin)) is None
-    assert read_audit_of(results, str(tmp_path / "nowhere")) is None
+    assert read_audit_of(results, str(margin), primary) is None
+    assert read_audit_of(results, str(tmp_path / "nowhere"), primary) is None
     for text in ("{", "[]", '{"verdict": "clean"}'):
         (results / "audit.json").write_text(text)
         assert read_audit(results) is None
