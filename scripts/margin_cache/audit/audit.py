@@ -7,7 +7,12 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from margin_cache.audit.catalogs import AuditedCatalog, UnreadableFile, open_pair
+from margin_cache.audit.catalogs import (
+    AuditedCatalog,
+    UnreadableFile,
+    is_threshold,
+    open_pair,
+)
 from margin_cache.audit.columns import (
     ALL_PIXEL_COLUMNS,
     SOURCE_COLUMNS,
@@ -79,11 +84,19 @@ class _Audit:
     def __init__(self, request: AuditRequest, options: StoreOptions) -> None:
         self.request = request
         primary, self.margin = open_pair(request.primary, request.margin, options)
-        self.threshold = request.threshold or self.margin.threshold or 0.0
-        if not self.threshold:
+        threshold = request.threshold
+        if threshold is None:
+            threshold = self.margin.threshold
+        if threshold is None:
             raise MarginCacheError(
                 f"{request.margin}: no threshold in its metadata. Set audit_threshold."
             )
+        if not is_threshold(threshold):
+            raise MarginCacheError(
+                f"{request.margin}: the threshold must be a number of arcsec above 0, not "
+                f"{threshold:g}. Set audit_threshold."
+            )
+        self.threshold = threshold
         self.cell_order = _cell_order(request, self.margin)
         only_pixels = request.only_pixels
         chosen = self.margin.only_pixels if only_pixels is None else only_pixels
@@ -128,10 +141,12 @@ class _Audit:
 
     def check_pixel(self, pixel: Pixel, partitions: list[Pixel]) -> PixelFindings:
         """Compare the rows of a pixel with the rows of the partitions near it."""
-        rows, schema, reason = no_rows(), [], ""
+        rows, defects, reason = no_rows(), [], ""
         if pixel in self.listed:
             try:
-                schema = self.columns.defects(self.margin.schema(pixel))
+                schemas = self.margin.schemas(pixel)
+                lines = (line for schema in schemas for line in self.columns.defects(schema))
+                defects = list(dict.fromkeys(lines))
                 rows = self.margin_rows.rows(pixel)
             except UnreadableFile as error:
                 reason = str(error)
@@ -146,7 +161,7 @@ class _Audit:
             rows=len(rows),
             row_defects=compare_rows(primary, rows, *pixel, self.threshold, self.cell_order),
             is_unsorted=self.index_column is not None and not rows["index"].is_monotonic_increasing,
-            schema=schema,
+            schema=defects,
             error=reason,
         )
 
@@ -154,9 +169,10 @@ class _Audit:
         """Read the rows of a pixel's margin, as `compare_rows` expects them."""
         margin = self.compared_margin
         rows = margin.positions(pixel, self.index_column)
-        schema = margin.schema(pixel)
-        if not self.columns.are_comparable(schema):
+        schemas = margin.schemas(pixel)
+        if not all(map(self.columns.are_comparable, schemas)):
             return rows.assign(is_compared=False)
+        schema = schemas[0]
         names = self.columns.names_in_margin(schema)
         digests = margin.digests(pixel, names, np.ones(len(rows), bool))
         if margin.is_hipscat:

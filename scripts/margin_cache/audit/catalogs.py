@@ -4,8 +4,10 @@ import hashlib
 import json
 import math
 import os
+import re
 import ssl
 import warnings
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -35,6 +37,8 @@ PROPERTIES = ("hats.properties", "properties")
 
 _HTTP = ("http", "https")
 
+_IGNORED = re.compile("(^|/)[._]")  # what PyArrow skips below the directory of a dataset
+
 BATCH_BYTES = 250_000_000  # columns of a row group that are read at a time, uncompressed
 
 
@@ -50,7 +54,8 @@ class AuditedCatalog:
         root: Directory that contains the directories `Norder=*`.
         pixels: Pixels that the catalog lists, sorted.
         suffix: End of the names of partitions; `/` if each partition is a directory.
-        threshold: Arcsec, from the metadata of a margin; None for a primary.
+        threshold: Arcsec, from the metadata of a margin, NaN if they have text there; None for a
+            primary.
         rows: Number of rows by the metadata.
         index_column: Spatial index, if the metadata name it.
         position_columns: Right ascension and declination, in degrees.
@@ -81,6 +86,8 @@ class AuditedCatalog:
     def files(self, pixel: Pixel) -> list[UPath]:
         """Return the files of a pixel. Without a directory it is one file, which may be missing.
 
+        Of a directory, they are those that PyArrow reads as a dataset.
+
         Raises:
             UnreadableFile: Its directory has no files.
         """
@@ -88,29 +95,36 @@ class AuditedCatalog:
         if self.suffix != "/":
             return [path]
         try:
-            if path.protocol in _HTTP:
-                raise PermissionError
-            files = sorted(
-                file for file in path.iterdir() if file.name[0] != "." and file.is_file()
-            )
-        except Exception as error:
-            if is_local(path) and not isinstance(error, OSError):
-                raise
-            if not (is_local(path) or isinstance(error, FileNotFoundError)):
-                raise MarginCacheError(
-                    f"{path}: is a directory of files, which the server does not list. Audit a "
-                    "local copy."
-                ) from error
-            files = []
+            names = _names_below(path)
+        except FileNotFoundError:
+            names = []
+        except Exception as error:  # drivers raise errors of any type
+            raise MarginCacheError(
+                f"{path}: is a directory of files, which the server does not list. Audit a "
+                "local copy."
+            ) from error
+        files = [path / name for name in sorted(names) if not _IGNORED.search(name)]
         if not files:
             raise UnreadableFile(f"{path}: no files found")
         return files
 
-    def schema(self, pixel: Pixel) -> pa.Schema:
-        """Read the schema of a pixel's rows.
+    def schemas(self, pixel: Pixel) -> list[pa.Schema]:
+        """Read the schemas of a pixel's files.
 
         Raises:
             UnreadableFile: A file is missing or cannot be read.
+        """
+        schemas = []
+        for path in self.files(pixel):
+            with open_parquet(path) as file:
+                schemas.append(file.schema_arrow.remove_metadata())
+        return schemas
+
+    def schema(self, pixel: Pixel) -> pa.Schema:
+        """Read the schema of a pixel's first file.
+
+        Raises:
+            UnreadableFile: It is missing or cannot be read.
         """
         with open_parquet(self.files(pixel)[0]) as file:
             return file.schema_arrow.remove_metadata()
@@ -153,16 +167,18 @@ class AuditedCatalog:
         """Read columns of all rows of a pixel.
 
         Raises:
-            UnreadableFile: A file is missing or cannot be read, or has no such column.
+            UnreadableFile: A file is missing or cannot be read, or has no such column or several;
+                or columns of two files have types that do not match.
         """
         tables = []
         for path in self.files(pixel):
             with open_parquet(path) as file:
-                missing = sorted(set(columns) - set(file.schema_arrow.names))
-                if missing:
-                    raise UnreadableFile(f"{path}: no column {', '.join(missing)}")
+                _check_columns(path, file, columns)
                 tables.append(file.read(columns=columns).replace_schema_metadata(None))
-        return pa.concat_tables(tables, promote_options="permissive")
+        try:
+            return pa.concat_tables(tables, promote_options="permissive")
+        except pa.ArrowException as error:
+            raise UnreadableFile(f"{self.path(pixel)}: its files do not match: {error}") from None
 
     def positions(self, pixel: Pixel, index_column: str | None) -> pd.DataFrame:
         """Read `index`, `ra` and `dec` of all rows of a pixel, with a `digest` of 0.
@@ -205,11 +221,12 @@ class AuditedCatalog:
             is_selected: One value for each row of the pixel, in the order of `positions`.
 
         Raises:
-            UnreadableFile: A file cannot be read, or has no such column.
+            UnreadableFile: A file cannot be read, or has no such column or several.
         """
         parts, start = [np.empty(0, np.uint64)], 0
         for path in self.files(pixel):
             with open_parquet(path) as file:
+                _check_columns(path, file, columns)
                 for number in range(file.num_row_groups):
                     end = start + file.metadata.row_group(number).num_rows
                     rows = np.flatnonzero(is_selected[start:end])
@@ -219,6 +236,28 @@ class AuditedCatalog:
                         )
                     start = end
         return np.concatenate(parts)
+
+
+def _names_below(directory: UPath) -> list[str]:
+    """Return the names of all files below a directory, relative to it."""
+    if is_local(directory):
+        walk = os.walk(str(directory), followlinks=True)
+        paths = (Path(place, name) for place, _, names in walk for name in names)
+        return [str(path.relative_to(str(directory))) for path in paths]
+    if directory.protocol in _HTTP:
+        raise PermissionError
+    root = directory.path.strip("/") + "/"
+    found = (name.lstrip("/") for name in directory.fs.find(directory.path))
+    # Names with a slash at the end stand for directories.
+    return [name.removeprefix(root) for name in found if name.startswith(root) and name[-1] != "/"]
+
+
+def _check_columns(path: UPath, file: pq.ParquetFile, columns: Sequence[str]) -> None:
+    numbers = Counter(file.schema_arrow.names)
+    wrong = next((name for name in columns if numbers[name] != 1), None)
+    if wrong is not None:
+        what = "several columns" if numbers[wrong] else "no column"
+        raise UnreadableFile(f"{path}: {what} {wrong}")
 
 
 def are_positions(ra: npt.NDArray[np.float64], dec: npt.NDArray[np.float64]) -> Any:
@@ -318,6 +357,8 @@ def open_catalog(location: str, options: Options = None) -> AuditedCatalog:
             )
     info = catalog.catalog_info
     threshold = getattr(info, "margin_threshold", None)
+    if isinstance(threshold, str):
+        threshold = math.nan
     base = UPath(catalog.catalog_path) if is_local(path) and not is_hipscat else path
     is_coarse, cell_order, only_pixels = _margin_kind(base, is_hipscat, threshold)
     return AuditedCatalog(
@@ -437,12 +478,16 @@ def _margin_kind(
         arguments = value if isinstance(value, dict) else {}
     order = arguments.get("margin_order_used", arguments.get("margin_order"))
     if not isinstance(order, int) or not 0 <= order <= FINEST_ORDER:
-        order = finest_cell_order(threshold)
+        order = finest_cell_order(threshold) if is_threshold(threshold) else FINEST_ORDER
     return (
         not arguments.get("fine_filtering", is_hipscat),
         order,
         _pixels(arguments.get("debug_filter_pixel_list")),
     )
+
+
+def is_threshold(arcsec: float) -> bool:
+    return math.isfinite(arcsec) and arcsec > 0
 
 
 def _pixels(values: Any) -> tuple[Pixel, ...]:
@@ -534,7 +579,7 @@ def _digests_of_group(
 def _in_types(table: pa.Table, types: pa.Schema) -> pa.Table:
     """Cast columns to the types that the catalog states, as LSDB does, if their values fit."""
     for number, field in enumerate(table.schema):
-        if field.name in types.names and field.type != types.field(field.name).type:
+        if types.names.count(field.name) == 1 and field.type != types.field(field.name).type:
             with suppress(pa.ArrowException):
                 column = table.column(number).cast(types.field(field.name).type)
                 table = table.set_column(number, field.name, column)

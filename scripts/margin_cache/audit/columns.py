@@ -1,10 +1,13 @@
 """The columns of a primary: which of them a margin must have, and whose values are compared."""
 
+from collections import Counter
+
 import numpy as np
 import numpy.typing as npt
+import pandas as pd
 import pyarrow as pa
 
-from margin_cache.audit.catalogs import INDEX_COLUMNS, AuditedCatalog
+from margin_cache.audit.catalogs import INDEX_COLUMNS, AuditedCatalog, UnreadableFile
 from margin_cache.audit.digests import plain_type
 from margin_cache.audit.pixels import Pixel
 
@@ -29,8 +32,10 @@ class PrimaryColumns:
     def __init__(self, primary: AuditedCatalog, index_column: str | None) -> None:
         self._primary = primary
         self.schema = _schema(primary)
-        self._not_compared = {index_column, *(PIXEL_COLUMNS if primary.is_hipscat else ())}
-        self.compared = [name for name in self.schema.names if name not in self._not_compared]
+        self._index_column = index_column
+        self._ignored = PIXEL_COLUMNS if primary.is_hipscat else ()
+        not_compared = {index_column, *self._ignored}
+        self.compared = [name for name in self.schema.names if name not in not_compared]
 
     def names_in_margin(self, margin: pa.Schema) -> list[str]:
         """Return the names that the compared columns have in a file of the margin."""
@@ -41,6 +46,8 @@ class PrimaryColumns:
 
     def are_comparable(self, margin: pa.Schema) -> bool:
         """Return whether a file of the margin has all columns, with values of the same kind."""
+        if _repeated(margin):
+            return False
         names = dict(zip(self.compared, self.names_in_margin(margin), strict=True))
         return {*names.values(), *self._sources} <= {*margin.names} and all(
             column != name or self._is_same_kind(name, margin.field(name).type)
@@ -52,6 +59,7 @@ class PrimaryColumns:
 
         Other columns that name pixels, and the index of the other format, may be present or not.
         """
+        repeated = _repeated(margin)
         optional = {*PIXEL_COLUMNS, *SOURCE_COLUMNS, *INDEX_COLUMNS, *self.schema.names}
         return [
             *(
@@ -59,16 +67,18 @@ class PrimaryColumns:
                 for name in (*self.schema.names, *self._sources)
                 if name not in margin.names
             ),
+            *(f"several columns {name}" for name in repeated),
             *(
                 f"column {name} is not in the primary"
-                for name in margin.names
+                for name in dict.fromkeys(margin.names)
                 if name not in optional
             ),
             *(
                 f"column {name} is {margin.field(name).type}, not {self.schema.field(name).type}"
                 for name in self.schema.names
                 if name in margin.names
-                and name not in self._not_compared
+                and name not in repeated
+                and name not in self._ignored
                 and not self._has_type(name, margin.field(name).type)
             ),
         ]
@@ -82,12 +92,22 @@ class PrimaryColumns:
 
     def _has_type(self, name: str, kind: pa.DataType) -> bool:
         """Return whether the primary has a column with a type, in its schema or in a partition."""
+        if name == self._index_column and pa.types.is_integer(kind):
+            return True
         stated = (self.schema, self._primary.stated_schema)
         if any(schema.field(name).type == kind for schema in stated if name in schema.names):
             return True
         return self._is_same_kind(name, kind) and any(
-            self._primary.schema(pixel).field(name).type == kind for pixel in self._primary.pixels
+            schema.field(name).type == kind
+            for pixel in self._primary.pixels
+            for schema in self._primary.schemas(pixel)
+            if name in schema.names
         )
+
+
+def _repeated(schema: pa.Schema) -> list[str]:
+    """Return the names that several columns have."""
+    return [name for name, number in Counter(schema.names).items() if number > 1]
 
 
 def _schema(primary: AuditedCatalog) -> pa.Schema:
@@ -96,6 +116,9 @@ def _schema(primary: AuditedCatalog) -> pa.Schema:
     Without such a statement, with a type even if a partition has only nulls.
     """
     schema, stated = primary.schema(primary.pixels[0]), primary.stated_schema
+    if repeated := _repeated(schema):
+        path = primary.path(primary.pixels[0])
+        raise UnreadableFile(f"{path}: several columns {', '.join(repeated)}")
     for pixel in (None, *primary.pixels[1:]):
         other = stated if pixel is None else primary.schema(pixel)
         for number, field in enumerate(schema):
@@ -113,9 +136,10 @@ def values_of_pixel(pixel: Pixel) -> dict[str, int]:
 
 
 def name_pixel(rows: pa.Table, pixel: Pixel) -> npt.NDArray[np.bool_]:
-    """Return a mask of the rows whose PIXEL_COLUMNS, those that are numbers, name a pixel."""
+    """Return a mask of the rows whose PIXEL_COLUMNS, numbers or their texts, name a pixel."""
     mask = np.ones(len(rows), bool)
     for name, value in values_of_pixel(pixel).items():
-        if name in rows.column_names and pa.types.is_integer(rows[name].type):
-            mask &= rows[name].to_numpy() == value
+        if name in rows.column_names:
+            numbers = pd.to_numeric(np.asarray(rows[name].to_pandas()), errors="coerce")
+            mask &= numbers == value
     return mask

@@ -1,4 +1,5 @@
 import json
+import re
 from collections import Counter, defaultdict
 from collections.abc import Callable
 from pathlib import Path
@@ -191,6 +192,27 @@ def test_a_smaller_threshold_is_found(site: Path, margin: Path) -> None:
     assert report.metadata == ["margin_threshold is 600, not 2000 arcsec"]
 
 
+@pytest.mark.parametrize(
+    ("site", "value"),
+    [(name, value) for name in WRITERS for value in ("Infinity", "NaN", "-5")]
+    + [("hipscat", '"600"')],
+    indirect=["site"],
+)
+def test_a_threshold_that_is_no_distance_is_an_error(site: Path, margin: Path, value: str) -> None:
+    for name in ("catalog_info.json", "hats.properties", "properties"):
+        if (margin / name).exists():
+            text = (margin / name).read_text()
+            text = re.sub(r'(margin_threshold"?[:=] ?)[\d.]+', rf"\g<1>{value}", text)
+            (margin / name).write_text(text)
+    with pytest.raises(MarginCacheError, match="must be a number of arcsec above 0, not"):
+        audit(site / "sky", margin)
+    for wrong in (float(value.strip('"')), 0.0):
+        if wrong != 600:
+            with pytest.raises(MarginCacheError, match="must be a number of arcsec above 0, not"):
+                audit(site / "sky", margin, wrong)
+    assert audit(site / "sky", margin, 600.0).verdict == "safe"
+
+
 def missing_and_beyond(report: AuditReport) -> tuple[RowsOfPixels, RowsOfPixels]:
     missing = Counter(
         (result.pixel, row) for result in report.pixels for row in result.row_defects.missing
@@ -367,6 +389,38 @@ def test_columns_of_other_types_are_found_and_values_are_not_compared(
     schemas = sorted(line for result in report.pixels for line in result.schema)
     assert schemas == ["column mag is double, not float", "no column mag"]
     assert {kind: number for kind, number in report.counts.items() if number} == {"columns": 2}
+
+
+@pytest.mark.parametrize("site", ["hats"], indirect=True)
+def test_the_columns_of_each_file_of_a_directory_are_compared(site: Path, margin: Path) -> None:
+    for file in margin.rglob("Npix=*.parquet"):
+        file.with_suffix("").mkdir()
+        file.rename(file.with_suffix("") / "a.parquet")
+    for name in ("hats.properties", "properties"):
+        if (margin / name).exists():
+            with (margin / name).open("a") as properties:
+                properties.write("hats_npix_suffix=/\n")
+    assert not counts(site, margin).keys() - {"metadata"}
+    changes: list[Edit] = [
+        lambda rows: rows.append_column("new", rows["mag"]),
+        lambda rows: rows.drop_columns("mag").append_column("mag", rows["mag"].cast("string")),
+        lambda rows: rows.drop_columns("mag"),
+        lambda rows: rows.append_column("mag", rows["mag"]),
+    ]
+    files = [file for file in sorted(margin.rglob("a.parquet")) if len(pq.read_table(file)) > 3]
+    for file, change in zip(files, changes, strict=False):
+        rows = pq.ParquetFile(file).read()
+        pq.write_table(rows.slice(0, 2), file)
+        pq.write_table(change(rows.slice(2)), file.with_name("b.parquet"))
+    report = audit(site / "sky", margin)
+    assert sorted(line for result in report.pixels for line in result.schema) == [
+        "column mag is string, not float",
+        "column new is not in the primary",
+        "no column mag",
+        "several columns mag",
+    ]
+    assert report.counts["columns"] == 4
+    assert {kind for kind, number in report.counts.items() if number} <= {"columns", "metadata"}
 
 
 def test_a_margin_without_the_index_is_unreadable(site: Path, margin: Path) -> None:

@@ -1,11 +1,14 @@
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
+import fsspec
 import numpy as np
 import pyarrow as pa
+import pyarrow.dataset
 import pyarrow.parquet as pq
 import pytest
-from margin_cache.audit.catalogs import AuditedCatalog, open_catalog
+from margin_cache.audit.catalogs import AuditedCatalog, UnreadableFile, open_catalog
 from margin_cache.audit.digests import row_digests
 from margin_cache.errors import MarginCacheError
 from support.paths import ROOT
@@ -93,3 +96,33 @@ def test_files_that_are_missing_or_damaged_are_named(parted: AuditedCatalog) -> 
     for read in (parted.count, parted.schema):
         with pytest.raises(MarginCacheError, match="Npix=5: no files found"):
             read((1, 5))
+
+
+def test_of_a_directory_the_files_are_read_that_pyarrow_reads(parted: AuditedCatalog) -> None:
+    directory = parted.path((1, 4))
+    for name in ("sub/part0.parquet", "sub/_part.parquet", "_part.parquet", "_sub/part.parquet"):
+        (directory / name).parent.mkdir(exist_ok=True)
+        (directory / name).write_bytes((directory / "part0.parquet").read_bytes())
+    for name in ("_SUCCESS", ".part.crc"):
+        (directory / name).touch()
+    expected = pyarrow.dataset.dataset(str(directory)).files
+    assert list(map(str, parted.files((1, 4)))) == sorted(expected)
+    assert parted.count((1, 4)) == 40
+    fsspec.filesystem("memory").put(str(parted.root), "/parted", recursive=True)
+    at_url = replace(parted, root=UPath("memory://parted"))
+    names = [path.relative_to(parted.root) for path in parted.files((1, 4))]
+    assert at_url.files((1, 4)) == [at_url.root / str(name) for name in names]
+    assert at_url.count((1, 4)) == 40
+
+
+def test_columns_that_are_missing_or_doubled_in_one_file_are_named(parted: AuditedCatalog) -> None:
+    for names, fault in ((["a"], "no column b"), (["a", "b", "b"], "several columns b")):
+        table = pa.Table.from_arrays([pa.array(range(10))] * len(names), names)
+        pq.write_table(table, parted.path((1, 4)) / "part1.parquet")
+        with pytest.raises(UnreadableFile, match=f"part1.parquet: {fault}"):
+            parted.read((1, 4), ["b"])
+        with pytest.raises(UnreadableFile, match=f"part1.parquet: {fault}"):
+            parted.digests((1, 4), ["b"], np.ones(30, bool))
+    pq.write_table(pa.table({"b": ["x"] * 10}), parted.path((1, 4)) / "part1.parquet")
+    with pytest.raises(UnreadableFile, match="Npix=4: its files do not match"):
+        parted.read((1, 4), ["b"])

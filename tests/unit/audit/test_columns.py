@@ -73,3 +73,26 @@ def test_a_type_of_any_partition_or_of_the_catalog_is_right(tmp_path: Path) -> N
 def test_rows_that_name_another_pixel_are_found() -> None:
     rows = pa.table({"Norder": [3, 3], "Dir": [10_000, 10_000], "Npix": [12_345, 12_346]})
     assert np.array_equal(name_pixel(rows, (3, 12_345)), [True, False])
+    for others in (["12345", "99"], ["12345", "?"], [12_345.0, 12_345.5], [12_345, None]):
+        rows = pa.table({"Npix": others})
+        assert np.array_equal(name_pixel(rows, (3, 12_345)), [True, False])
+    rows = pa.table({"Npix": pa.array([12_345, 99]).dictionary_encode()})
+    assert np.array_equal(name_pixel(rows, (3, 12_345)), [True, False])
+
+
+def test_columns_that_occur_twice_are_found(tmp_path: Path) -> None:
+    columns = columns_of(tmp_path, {"a": "int64", "b": "string"})
+    twice = pa.schema([("a", "int64"), *[("b", "string")] * 2, *[("c", "int8")] * 2])
+    assert columns.defects(twice) == [
+        *(f"several columns {name}" for name in "bc"),
+        "column c is not in the primary",
+    ]
+    assert not columns.are_comparable(twice)
+
+
+def test_a_spatial_index_is_an_integer(tmp_path: Path) -> None:
+    columns = columns_of(tmp_path, {"_healpix_29": "uint64"})
+    assert columns.defects(pa.schema({"_healpix_29": "int64"})) == []
+    assert columns.defects(pa.schema({"_healpix_29": "string"})) == [
+        "column _healpix_29 is string, not uint64"
+    ]
