@@ -8,8 +8,11 @@ from margin_cache.errors import MarginCacheError
 from margin_cache.process import EXIT_ERROR, run
 
 
-def finish_audit(directory: Path, is_strict: bool) -> bool:
-    """Finish an audit; return whether the margin has passed it."""
+def finish_audit(directory: Path, is_strict: bool, is_told: bool) -> bool:
+    """Finish an audit; return whether the margin has passed it.
+
+    The verdict is printed on stdout if `is_told`, otherwise on stderr, which is the log.
+    """
     # Imported here, so that an interrupt meanwhile is no traceback either.
     from margin_cache.audit.audit import conclude
     from margin_cache.audit.findings import load_findings
@@ -29,7 +32,7 @@ def finish_audit(directory: Path, is_strict: bool) -> bool:
     report = conclude(request, load_findings(files), (primary, margin))
     check_unchanged(request, (primary, margin))
     audit = write_audit(report, request, output_dir)
-    print(describe(audit, output_dir), file=sys.stderr)
+    print(describe(audit, output_dir), file=sys.stdout if is_told else sys.stderr, flush=True)
     return is_passed(audit, is_strict)
 
 
@@ -37,7 +40,7 @@ def main(arguments: argparse.Namespace) -> int:
     finished, passed = 0, 0
     for directory in arguments.audits:
         try:
-            passed += finish_audit(directory, arguments.strict)
+            passed += finish_audit(directory, arguments.strict, arguments.fail)
             finished += 1
         except MarginCacheError as error:
             print(f"error: {error}", file=sys.stderr)
@@ -51,6 +54,8 @@ def main(arguments: argparse.Namespace) -> int:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("audits", type=Path, nargs="+", help="intermediate directories of audits")
-    parser.add_argument("--fail", action="store_true", help="exit with 1 if a margin is unsafe")
+    parser.add_argument(
+        "--fail", action="store_true", help="print the verdicts; exit with 1 if one is unsafe"
+    )
     parser.add_argument("--strict", action="store_true", help="with --fail: if one is not clean")
     run(main, parser, is_lean=False)

@@ -70,7 +70,7 @@ def test_a_fault_is_a_result_and_no_job_is_repeated(hats_site: Path, tmp_path: P
         "audit_catalog_path": margin,
         "partitions_per_job": 8,
     }
-    run = run_workflow(tmp_path, "audit", config=config, check=True)
+    run = run_workflow(tmp_path, "audit", "--no-hooks", config=config, check=True)
     (found,) = (tmp_path / "results").glob("anyones-*_audit")
     assert f"audit: {margin.relative_to(tmp_path)} is clean\n" in run.stdout
     assert "sky_5arcs" not in run.stdout
@@ -174,7 +174,9 @@ def test_a_module_fails_if_a_margin_is_unsafe(hats_site: Path, tmp_path: Path) -
     command = [SNAKEMAKE, "--directory", tmp_path, "-s", tmp_path / "Snakefile", "--cores", "2"]
     run = fork_snakemake([*map(str, command), "margin_audit"])
     assert run.returncode == 1
-    assert "error: margins that have not passed their audit: 1" in run.stdout
+    before, _, after = run.stdout.partition("Error in rule margin_audit:")
+    assert "audit: margin is UNSAFE" in before
+    assert "error: margins that have not passed their audit: 1" in after
     (found,) = (tmp_path / "results").glob("margin-*_audit")
     assert content_of(found)["verdict"] == "unsafe"
 

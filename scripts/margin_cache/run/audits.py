@@ -168,8 +168,8 @@ class Audits:
         return verdicts
 
     def exit_options(self, wildcards: Any) -> str:
-        """Return options of the last job: where nothing calls the handlers, it has to fail."""
-        if not self._session.is_module and not self._session.skips_handlers:
+        """Return options of the last job, which tells the verdicts if no handler does."""
+        if not self._session.lacks_handlers:
             return ""
         return "--fail --strict" if self._session.audit_is_strict else "--fail"
 

@@ -51,7 +51,7 @@ def config_files(workflow: Any) -> list[Path]:
 
 
 def skips_handlers(workflow: Any) -> bool:
-    """Return whether `onsuccess` is not called (`--no-hooks`); known when jobs run."""
+    """Return whether no handler is called (`--no-hooks`); known in input functions only."""
     settings = getattr(workflow, "execution_settings", None)
     return bool(getattr(settings, "no_hooks", "--no-hooks" in sys.argv))
 

@@ -7,7 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 from margin_cache.margin.model import Margin
 from margin_cache.margin.paths import FIGURE, FIGURES, REPORT_PAGE
-from margin_cache.report.data import check_report_dirs, is_current, sources_state
+from margin_cache.report.data import (
+    check_report_dirs,
+    is_current,
+    read_audit_of_margin,
+    sources_state,
+)
 
 if TYPE_CHECKING:
     from margin_cache.run.session import Session
@@ -86,7 +91,14 @@ class Reports:
         return {"page": REPORT_PAGE, **figures}
 
     def category(self, wildcards: Any) -> str:
-        return f"Margin {self.margin_name(wildcards)}"
+        return self._category(self._find(wildcards)[0])
+
+    @cache  # noqa: B019  # one object lasts as long as the process
+    def _category(self, plan_dir: str) -> str:
+        margin = self._session.margins[plan_dir]
+        audit = read_audit_of_margin(margin)
+        verdict = f"audit: {audit['verdict']}" if audit else "not audited"
+        return f"Margin {margin.name} ({verdict})"
 
     def margin_name(self, wildcards: Any) -> str:
         return self._find(wildcards)[1].name

@@ -89,9 +89,9 @@ class Session:
         ]
         self.audits: Audits | None = None
         self.jobs = RunningJobs()
-        self.has_started = False
         self.before_jobs: list[Callable[[], None]] = []
         self.margins_read: list[Margin] = []
+        self.started: set[str] = set()
         self._in_dag: set[str] = set()
         self._is_announced = False
 
@@ -146,7 +146,8 @@ class Session:
     def margin_of(self, wildcards: Any) -> Margin:
         if self.is_main:
             self._in_dag.add(wildcards.plan_dir)
-            self._start_as_module()
+            if wildcards.plan_dir not in self.started:
+                self._start_without_handlers()
         return self.margins[wildcards.plan_dir]
 
     def newest_partition(self, wildcards: Any) -> list[str]:
@@ -333,28 +334,34 @@ class Session:
         if self.jobs.queue is not None:
             return
         try:
-            if not self.has_started:
-                start_margins(self)
+            start_margins(self)
             start_jobs(self)
         except (MarginCacheError, OSError) as error:
             end_run(error)
         except KeyboardInterrupt:
             sys.exit(stopped("SIGINT"))
 
-    def _start_as_module(self) -> None:
-        """Save what jobs read while the DAG is built: nothing calls the handlers of a module."""
-        if not self.is_module or self.has_started or not self.runs_jobs:
+    def _start_without_handlers(self) -> None:
+        """Save what jobs read while the DAG is built, if Snakemake will not call `onstart`."""
+        if not self.lacks_handlers or not self.runs_jobs:
             return
-        if self.mail is not None:
-            print(
-                "completion_email_address: this workflow is a module of another one, and sends a "
-                "mail only if the handlers of that Snakefile call it (docs/module.md)",
-                file=sys.stderr,
-            )
+        self._warn_that_no_mail_is_sent()
         try:
             start_margins(self)
         except (MarginCacheError, OSError) as error:
             end_run(error)
+
+    @cache  # noqa: B019
+    def _warn_that_no_mail_is_sent(self) -> None:
+        if self.mail is None:
+            return
+        reason = (
+            "this workflow is a module of another one, and sends a mail only if the handlers of "
+            "that Snakefile call it (docs/module.md)"
+            if self.is_module
+            else "no mail is sent because of --no-hooks"
+        )
+        print(f"completion_email_address: {reason}", file=sys.stderr)
 
     def margins_in_dag(self) -> list[str]:
         """Return the plan directories of the margins that jobs of this run make."""
@@ -363,16 +370,17 @@ class Session:
     def do_before_jobs(self, action: Callable[[], None] | None, margin: Margin) -> None:
         """Register an action before the first job, and a margin that jobs load.
 
-        As a module both are done at once, since Snakemake does not call its `onstart`.
+        Both are done at once where Snakemake does not call `onstart`.
         """
         if action is not None:
             self.before_jobs.append(action)
         self.margins_read.append(margin)
-        self._start_as_module()
+        self._start_without_handlers()
 
     @property
-    def skips_handlers(self) -> bool:
-        return compat.skips_handlers(self._workflow)
+    def lacks_handlers(self) -> bool:
+        """Whether Snakemake does not call the handlers; known once the rules ask for files."""
+        return self.is_module or compat.skips_handlers(self._workflow)
 
     def audit_verdicts(self, are_finished: bool) -> list[tuple[str, bool]]:
         return self.audits.verdicts(are_finished) if self.audits is not None else []

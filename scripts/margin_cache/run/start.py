@@ -41,16 +41,19 @@ def describe_plan(margins: Iterable[tuple[Margin, Forecast]]) -> str:
 
 
 def start_margins(session: "Session") -> None:
-    """Lock the margins that this run makes, and save what their jobs read."""
-    for margin in map(session.margins.__getitem__, session.margins_in_dag()):
+    """Lock the margins that this run makes, and save what their jobs read, once each."""
+    for plan_dir in session.margins_in_dag():
+        if plan_dir in session.started:
+            continue
+        session.started.add(plan_dir)
+        margin = session.margins[plan_dir]
         start_margin(margin)
         for mark in margin.files.plan_dir.glob(f"logs/*/*{FAILURE_MARK}"):
             mark.unlink(missing_ok=True)  # of a job that has failed for good in an earlier run
-    for margin in session.margins_read:
-        save_margin(margin)
-    for action in session.before_jobs:
-        action()
-    session.has_started = True
+    while session.margins_read:
+        save_margin(session.margins_read.pop())
+    while session.before_jobs:
+        session.before_jobs.pop(0)()
 
 
 def start_jobs(session: "Session") -> None:

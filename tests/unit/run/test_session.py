@@ -4,6 +4,7 @@ import json
 import os
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -11,11 +12,13 @@ from typing import Any
 import pytest
 from margin_cache.config.model import MarginSettings
 from margin_cache.errors import MarginCacheError
+from margin_cache.margin.model import Margin
 from margin_cache.margin.paths import audit_storage_files
 from margin_cache.margin.storage_options import load_options
 from margin_cache.run.audits import Audits, options_key
 from margin_cache.run.reports import Reports
 from margin_cache.run.session import Session, open_session, resource_function
+from margin_cache.storage.files import is_locked
 from support.odd_servers import odd_server
 from support.paths import ROOT
 from support.peer_margins import DATA
@@ -119,15 +122,29 @@ def test_what_only_describes_prints_nothing_of_its_own(
     assert capsys.readouterr().err == ""
 
 
-def test_as_a_module_the_jobs_files_are_saved_when_the_rules_ask(
-    new_session: Open, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize("is_module", [True, False])
+def test_without_handlers_the_jobs_files_are_saved_when_the_rules_ask(
+    new_session: Open, is_module: bool, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    session = new_session(is_module=True, completion_email_address="a@example.org")
-    ((plan_dir, margin),) = session.margins.items()
-    session.receipts(job(plan_dir, ""))
-    assert margin.files.plan.exists()
+    """As a module, or with `--no-hooks`: those of each margin."""
+    settings = SimpleNamespace(no_hooks=not is_module)
+    session = new_session(
+        is_module=is_module,
+        workflow=SimpleNamespace(execution_settings=settings, dryrun=False),
+        completion_email_address="a@example.org",
+        margins=[{"margin_threshold": 5}, {"margin_threshold": 10}],
+    )
+    assert len(session.margins) == 2
+    for plan_dir, margin in session.margins.items():
+        session.receipts(job(plan_dir, ""))
+        assert margin.files.plan.exists()
+        assert is_locked(margin.files.plan_lock)
+    done: list[Margin] = []
+    for margin in session.margins.values():
+        session.do_before_jobs(partial(done.append, margin), margin)
+    assert done == list(session.margins.values())
     # A mail that nobody sends is not passed over in silence.
-    assert "completion_email_address: " in capsys.readouterr().err
+    assert capsys.readouterr().err.count("completion_email_address: ") == 1
 
 
 def test_a_dry_run_of_a_module_writes_nothing(new_session: Open) -> None:
@@ -238,6 +255,18 @@ def test_a_report_of_a_margin_that_is_made_waits_for_it(new_session: Open) -> No
     files = [str(margin.done_file), str(margin.files.report_page)]
     assert reports.pages(None) == files
     assert reports.existing_pages(None) == []
+
+
+def test_snakemakes_report_names_the_verdict_of_a_margin(
+    new_session: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    session = new_session()
+    ((_, margin),) = session.margins.items()
+    wildcards = SimpleNamespace(report_dir=str(margin.files.report_dir))
+    assert Reports(session).category(wildcards) == "Margin sky_5arcs (not audited)"
+    audit = {"verdict": "clean"}
+    monkeypatch.setattr("margin_cache.run.reports.read_audit_of_margin", lambda margin: audit)
+    assert Reports(session).category(wildcards) == "Margin sky_5arcs (audit: clean)"
 
 
 def test_a_request_grows_with_the_attempts() -> None:
