@@ -28,8 +28,8 @@ _NAME = "partition"
 _MAX_POINTS = 20_000  # of a plot
 _MAX_OUTLINES = 400
 _MAX_FILES = 16  # of other partitions
-_STEPS, _FINE_STEPS = 32, 4096  # of a side of an outline; in the zoom
-_ZOOM = 3  # thresholds from the centre of the zoom to its sides
+_STEPS, _FINE_STEPS = 32, 4096  # of a side of an outline; in a small zoom
+_ZOOM = (1.5, 3)  # thresholds from the centre of the zoom to its sides, if they are large or small
 _GRID = 240  # points of a side of a window
 _AREA = "#fbe3d6"
 _UNITS = {"arcsec": 1.0, "arcmin": 60.0, "deg": 3600.0}
@@ -79,14 +79,18 @@ def choose_partition(data: ReportData) -> int | None:
     return int(np.lexsort((data.margin_rows, data.orders, is_suitable))[-1])
 
 
-def choose_border(pixel: Pixel, margin_rows: Floats, threshold: float) -> Window:
+def choose_border(pixel: Pixel, margin_rows: Floats, half: float) -> Window:
     """Return a window at the border of a pixel, where its margin has most rows."""
-    order = next((n for n in range(29) if resolution(n) < _ZOOM * threshold), 29)
+    order = next((n for n in range(29) if resolution(n) < half), 29)
     cells = healpy.vec2pix(2**order, *margin_rows.T, nest=True)
     _, inverse, counts = np.unique(cells, return_inverse=True, return_counts=True)
     place = margin_rows[np.argmax(counts[inverse])]
     outline = _outline(pixel, _FINE_STEPS)
-    return window_at(outline[np.argmax(outline @ place)], _ZOOM * threshold)
+    starts, lines = outline[:-1], np.diff(outline, axis=0)
+    along = ((place - starts) * lines).sum(axis=1) / (lines**2).sum(axis=1)
+    feet = starts + np.clip(along, 0, 1)[:, None] * lines
+    nearest = feet[np.argmin(np.linalg.norm(feet - place, axis=1))]
+    return window_at(nearest / np.linalg.norm(nearest), half)
 
 
 def draw_partition(margin: Margin, data: ReportData) -> RenderedFigure:
@@ -115,12 +119,14 @@ def draw_partition(margin: Margin, data: ReportData) -> RenderedFigure:
     corners = healpy.boundaries(2**pixel.order, pixel.number, nest=True).T
     centre = corners.sum(axis=0) / np.linalg.norm(corners.sum(axis=0))
     extent = np.abs(window_at(centre, 0).project(corners)).max()
-    whole = window_at(centre, max(1.15 * extent, extent + 1.6 * data.threshold))
-    zoom = choose_border(pixel, margin_rows, data.threshold)
+    zoom_half = float(np.clip(extent / 2, *(factor * data.threshold for factor in _ZOOM)))
+    whole = window_at(centre, max(1.15 * extent, extent + 1.05 * zoom_half))
+    zoom = choose_border(pixel, margin_rows, zoom_half)
+    zoom_steps = _FINE_STEPS if zoom_half < extent / 16 else _STEPS
     figure, panels = new_figure(7.8, 2)
     for axes, window, steps, outlines in (
         (panels[0], whole, _STEPS, _MAX_OUTLINES),
-        (panels[1], zoom, _FINE_STEPS, _MAX_FILES),
+        (panels[1], zoom, zoom_steps, _MAX_FILES),
     ):
         fill_area(axes, window, pixel, _outline(pixel, steps), data.threshold)
         for other in nearest[:outlines]:
@@ -137,7 +143,8 @@ def draw_partition(margin: Margin, data: ReportData) -> RenderedFigure:
     figure.legend(handles=handles, loc="outside upper center", ncols=4, frameon=False)
     caption = (
         f"{len(own):,} rows, {len(margin_rows):,} in the margin of {data.threshold:g} arcsec. "
-        "Lines: boundaries of pixels."
+        f"Other rows are those of the nearest {_MAX_FILES} partitions at most. Lines: boundaries "
+        "of pixels."
     )
     return render(figure, _NAME, FIGURES[_NAME], caption)
 
@@ -210,5 +217,5 @@ def _label_axes(axes: Any, window: Window) -> None:
     half = window.half / size
     ra, dec = healpy.vec2ang(window.basis[2], lonlat=True)
     axes.set(xlim=(half, -half), ylim=(-half, half), aspect="equal")
-    axes.set_xlabel(f"to the east of {ra[0]:.4f}° ({unit})")
+    axes.set_xlabel(f"to the east of {round(float(ra[0]), 4) % 360:.4f}° ({unit})")
     axes.set_ylabel(f"to the north of {dec[0]:.4f}° ({unit})")

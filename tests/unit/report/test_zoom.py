@@ -10,6 +10,7 @@ import pytest
 from margin_cache.figures.style import new_figure
 from margin_cache.healpix.nested import Pixel
 from margin_cache.margin.model import Margin
+from margin_cache.report import zoom
 from margin_cache.report.data import ReportData
 from margin_cache.report.zoom import (
     choose_border,
@@ -96,14 +97,40 @@ def test_the_zoom_shows_ten_arcsec_of_a_pixel_of_four_degrees():
     border = healpy.boundaries(16, 1430, step=100, nest=True).T
     crowd, alone = border[137], border[320]
     shift = np.linspace(0, 5e-5, 4)[:, None] * np.array([0.0, 0, 1])
-    zoom = choose_border(pixel, np.concatenate([[alone], crowd + shift]), 10.0)
-    assert zoom.half == 30
-    assert np.linalg.norm(zoom.basis[2] - crowd) * 206265 < 20
+    window = choose_border(pixel, np.concatenate([[alone], crowd + shift]), 30.0)
+    assert window.half == 30
+    assert np.linalg.norm(window.basis[2] - crowd) * 206265 < 20
     _, (axes,) = new_figure(7)
-    fill_area(axes, zoom, pixel, border, 10.0)
+    fill_area(axes, window, pixel, border, 10.0)
     (area,) = axes.collections
     corners = np.concatenate([path.vertices for path in area.get_paths()])
     width = 60.0
     assert np.ptp(corners, axis=0).max() == pytest.approx(width, abs=1)
-    inside = healpy.vec2pix(16, *zoom.unproject(corners.T * 0.99).T, nest=True) == 1430
+    inside = healpy.vec2pix(16, *window.unproject(corners.T * 0.99).T, nest=True) == 1430
     assert not inside.all()
+
+
+@pytest.mark.parametrize("threshold", [0.001, 0.1, 1.0])
+def test_the_zoom_shows_the_row_also_if_the_threshold_is_tiny(threshold: float):
+    border = healpy.boundaries(2, 9, step=30_000, nest=True).T[10_001]
+    row = border + threshold / 2 / 206265 * np.array([0.0, 0, 1])
+    window = choose_border(Pixel(1, 9), row[None] / np.linalg.norm(row), 3 * threshold)
+    assert np.abs(window.project(row[None] / np.linalg.norm(row))).max() < threshold
+
+
+@pytest.mark.parametrize("threshold", [1.0, 3600.0, 36_000.0, 100_000.0])
+def test_the_square_of_the_zoom_is_within_the_other_picture(
+    margin: Margin, data: ReportData, threshold: float, monkeypatch: pytest.MonkeyPatch
+):
+    squares = []
+    monkeypatch.setattr(zoom, "_draw_square", lambda axes, *windows: squares.append(windows))
+    draw_partition(margin, replace(data, threshold=threshold))
+    ((whole, part),) = squares
+    assert part.half < whole.half
+    assert np.abs(whole.project(part.basis[2:])).max() + part.half < whole.half
+
+
+def test_the_right_ascension_of_a_window_is_less_than_360_degrees():
+    _, (axes,) = new_figure(2)
+    zoom._label_axes(axes, window_at(healpy.ang2vec(359.99999, 0.0, lonlat=True), 1.0))
+    assert axes.get_xlabel() == "to the east of 0.0000° (arcsec)"
