@@ -1,5 +1,6 @@
 """Maps of the whole sky in the Mollweide projection."""
 
+from itertools import pairwise
 from typing import Any
 
 import healpy
@@ -28,11 +29,7 @@ def order_norm(orders: Floats) -> Normalize:
     """Return a scale with one colour for each order."""
     known = orders[np.isfinite(orders)]
     bounds = np.arange(known.min(), known.max() + 2) - 0.5
-    return (
-        BoundaryNorm(bounds, colormaps["viridis"].N)
-        if len(bounds) > 2
-        else Normalize(bounds[0], bounds[1])
-    )
+    return BoundaryNorm(bounds, colormaps["viridis"].N)
 
 
 def log_norm(values: Floats) -> Normalize:
@@ -41,7 +38,9 @@ def log_norm(values: Floats) -> Normalize:
     if not len(known):
         return Normalize(0, 1)
     least, most = float(known.min()), float(known.max())
-    return LogNorm(least, most) if most > least else LogNorm(least / 2, most * 2)
+    if most > least:
+        return LogNorm(least, most)
+    return BoundaryNorm([0.5 * least, 1.5 * least], colormaps["viridis"].N)
 
 
 def draw_sky(
@@ -145,7 +144,7 @@ def colour_bar(figure: Figure, mapping: ScalarMappable, panels: list[Any], label
     bar = figure.colorbar(mapping, ax=panels, shrink=0.85, pad=0.01, aspect=18)
     bar.set_label(label)
     if isinstance(mapping.norm, BoundaryNorm):
-        orders = [bound + 0.5 for bound in mapping.norm.boundaries[:-1]]
-        bar.set_ticks(orders, labels=[f"{order:.0f}" for order in orders])
+        values = [(low + high) / 2 for low, high in pairwise(mapping.norm.boundaries)]
+        bar.set_ticks(values, labels=[f"{value:,.6g}" for value in values])
     elif isinstance(mapping.norm, LogNorm):
         plain_ticks(bar.ax.yaxis)

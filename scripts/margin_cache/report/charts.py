@@ -19,6 +19,7 @@ from margin_cache.figures.style import (
     PRIMARY,
     RenderedFigure,
     new_figure,
+    placeholder_figure,
     plain_ticks,
     render,
 )
@@ -58,35 +59,37 @@ def _draw_map(
     for axes, (title, frame) in zip(panels, _FRAMES.items(), strict=True):
         mapping = draw_sky(axes, data.orders, data.pixels, values, norm, frame)
         axes.set_title(title)
-    colour_bar(figure, mapping, panels, unit)
+    if np.isfinite(values).any():
+        colour_bar(figure, mapping, panels, unit)
     return render(figure, name, FIGURES[name], f"Grey: {grey}. East is left.")
 
 
 def draw_histograms(data: ReportData) -> RenderedFigure:
     """Draw histograms of the numbers of rows and the sizes of a margin's files."""
     has_file = data.margin_bytes > 0
+    if not has_file.any():
+        return placeholder_figure("histograms", FIGURES["histograms"], "The margin has no files.")
     figure, (rows, sizes) = new_figure(4, 2)
     for axes, values, label in (
         (rows, data.margin_rows[has_file].astype(float), "rows of a file"),
         (sizes, data.margin_bytes[has_file] / 1000, "size of a file (kB)"),
     ):
-        if len(values):
-            is_log = values.max() > _LOG_RATIO * values.min()
-            spacing = np.geomspace if is_log else np.linspace
-            bounds = spacing(values.min() / 1.05, values.max() * 1.05, _BINS + 1)
-            axes.hist(values, bins=bounds, color=PRIMARY, edgecolor="white", lw=0.6)
-            median = float(np.median(values))
-            axes.axvline(median, color=MARGIN, lw=2.5, label=f"median {median:.4g}")
-            if is_log:
-                axes.set_xscale("log")
-                plain_ticks(axes.xaxis)
-            elif axes is rows:
-                axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-            axes.legend(frameon=False)
-            axes.yaxis.set_major_locator(MaxNLocator(integer=True))
+        is_log = values.max() > _LOG_RATIO * values.min()
+        spacing = np.geomspace if is_log else np.linspace
+        bounds = spacing(values.min() / 1.05, values.max() * 1.05, _BINS + 1)
+        axes.hist(values, bins=bounds, color=PRIMARY, edgecolor="white", lw=0.6)
+        median = float(np.median(values))
+        axes.axvline(median, color=MARGIN, lw=2.5, label=f"median {median:.4g}")
+        if is_log:
+            axes.set_xscale("log")
+            plain_ticks(axes.xaxis)
+        elif axes is rows:
+            axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+        axes.legend(frameon=False)
+        axes.yaxis.set_major_locator(MaxNLocator(integer=True))
         axes.set_xlabel(label)
         axes.set_ylabel("files")
-    caption = f"The {int(has_file.sum())} files of the margin."
+    caption = f"All files of the margin: {int(has_file.sum()):,}."
     return render(figure, "histograms", FIGURES["histograms"], caption)
 
 
@@ -101,13 +104,17 @@ def draw_costs(costs: Sequence[StageCosts]) -> RenderedFigure | None:
         (panels[1], "memory of a job (MB)", [stage.memory_mb for stage in costs]),
     ):
         for line, (jobs, colour) in enumerate(zip(values, _COLOURS, strict=False)):
-            heights = line + rng.uniform(-_JITTER, _JITTER, len(jobs))
-            axes.plot(jobs, heights, "o", ms=6, alpha=0.6, color=colour, mec="none")
-            median = float(np.median(jobs))
+            known = jobs[np.isfinite(jobs)]
+            heights = line + rng.uniform(-_JITTER, _JITTER, len(known))
+            axes.plot(known, heights, "o", ms=6, alpha=0.6, color=colour, mec="none")
+            median = float(np.median(known)) if len(known) else np.nan
             axes.plot([median] * 2, [line - 0.38, line + 0.38], color="black", lw=2.5)
         axes.set_yticks(range(len(costs)), [stage.stage for stage in costs])
         axes.set_ylim(len(costs) - 0.5, -0.5)
         axes.set_xlim(left=0)
         axes.set_xlabel(label)
-    caption = "Each point is a job, each line a median. The memory of very short jobs is unknown."
+    caption = (
+        "Each point is a job, each line a median. The memory of very short jobs is unknown and not "
+        "drawn, or measured too low."
+    )
     return render(figure, "costs", "Time and memory of the jobs", caption)

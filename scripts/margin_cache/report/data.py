@@ -34,7 +34,7 @@ _STAGES = {
 
 @dataclass(frozen=True)
 class ReportData:
-    """The data of a report. Arrays have one value for each pixel that can have margin rows.
+    """The data of a report. Arrays have one value for each pixel for which the plan has a margin.
 
     Attributes:
         threshold: Arcsec.
@@ -74,12 +74,17 @@ class ReportData:
 
 @dataclass(frozen=True)
 class StageCosts:
-    """Time and memory of the jobs of a stage: wall time, processor time, largest memory."""
+    """Time and memory of the jobs of a stage: wall time, processor time, largest memory or NaN."""
 
     stage: str
     seconds: NDArray[np.float64]
     cpu_seconds: NDArray[np.float64]
     memory_mb: NDArray[np.float64]
+
+    @property
+    def largest_memory(self) -> str:
+        known = self.memory_mb[np.isfinite(self.memory_mb)]
+        return f"{known.max():.0f}" if len(known) else "unknown"
 
 
 def read_report_data(margin: Margin) -> ReportData:
@@ -159,14 +164,18 @@ def _read_benchmark(path: Path) -> tuple[float, float, float] | None:
     try:
         with path.open(encoding="utf-8", newline="") as file:
             row = next(csv.DictReader(file, delimiter="\t"))
-        return float(row["s"]), _number(row["cpu_time"]), _number(row["max_rss"])
+        return float(row["s"]), _number(row["cpu_time"], 0), _number(row["max_rss"], np.nan)
     except (OSError, StopIteration, KeyError, ValueError, TypeError):
         return None
 
 
-def _number(text: str) -> float:
-    """Return a number; 0 for a job that ended before it was measured."""
-    return 0.0 if text in ("NA", "-") else float(text)
+def _number(text: str, unmeasured: float) -> float:
+    """Return a number, or another one for a job that ended before it was measured."""
+    return unmeasured if text in ("NA", "-") else float(text)
+
+
+def counted(number: int, noun: str) -> str:
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
 def sources_state(margin: Margin) -> dict[str, str | None]:

@@ -16,6 +16,7 @@ from margin_cache.report.charts import draw_costs, draw_histograms, draw_maps
 from margin_cache.report.data import (
     ReportData,
     StageCosts,
+    counted,
     read_costs,
     read_report_data,
     sources_state,
@@ -52,7 +53,12 @@ def _audit_map(margin: Margin, data: ReportData) -> list[RenderedFigure]:
     if data.audit is None or data.audit["verdict"] == CLEAN:
         return []
     png = margin.files.audit_file.with_name(AUDIT_MAP).read_bytes()
-    return [RenderedFigure("audit", "Where the audit found defects", "East is left.", png, b"")]
+    caption = (
+        f"{headline(data.audit, 'the margin').capitalize()}. Left: defects by which a crossmatch "
+        "can be wrong; right: other defects. Yellow to red: pixels by the number of their defects, "
+        "blue: checked, nothing found, grey: not checked, or far from the catalog. East is left."
+    )
+    return [RenderedFigure("audit", "Where the audit found defects", caption, png, b"")]
 
 
 def page_text(
@@ -64,6 +70,7 @@ def page_text(
     )
     environment.filters["base64"] = lambda image: b64encode(image).decode()
     environment.filters["number"] = lambda value: f"{int(value):,}"
+    environment.filters["counted"] = lambda value, noun: counted(int(value), noun)
     environment.filters["size"] = lambda value: size_text(int(value))
     environment.filters["value"] = lambda value: (
         value if value and isinstance(value, str) else json.dumps(value)
@@ -78,6 +85,7 @@ def page_text(
         costs=costs,
         costs_figure=draw_costs(costs),
         largest=largest.tolist(),
+        outside=np.count_nonzero(data.margin_bytes[data.is_negative]),
         kinds=KINDS,
         now=f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC",
     )

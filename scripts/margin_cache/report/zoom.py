@@ -22,7 +22,7 @@ from margin_cache.figures.style import (
 from margin_cache.healpix.nested import ARCSEC_PER_RADIAN, Ints, Pixel, resolution
 from margin_cache.margin.model import Margin
 from margin_cache.margin.paths import FIGURES
-from margin_cache.report.data import ReportData
+from margin_cache.report.data import ReportData, counted
 
 _NAME = "partition"
 _MAX_POINTS = 20_000  # of a plot
@@ -119,7 +119,8 @@ def draw_partition(margin: Margin, data: ReportData) -> RenderedFigure:
     corners = healpy.boundaries(2**pixel.order, pixel.number, nest=True).T
     centre = corners.sum(axis=0) / np.linalg.norm(corners.sum(axis=0))
     extent = np.abs(window_at(centre, 0).project(corners)).max()
-    zoom_half = float(np.clip(extent / 2, *(factor * data.threshold for factor in _ZOOM)))
+    least, most = (factor * data.threshold for factor in _ZOOM)
+    zoom_half = min(max(extent / 2, least), most)
     whole = window_at(centre, max(1.15 * extent, extent + 1.05 * zoom_half))
     zoom = choose_border(pixel, margin_rows, zoom_half)
     zoom_steps = _FINE_STEPS if zoom_half < extent / 16 else _STEPS
@@ -142,9 +143,9 @@ def draw_partition(margin: Margin, data: ReportData) -> RenderedFigure:
     handles = [*panels[0].get_legend_handles_labels()[0], area]
     figure.legend(handles=handles, loc="outside upper center", ncols=4, frameon=False)
     caption = (
-        f"{len(own):,} rows, {len(margin_rows):,} in the margin of {data.threshold:g} arcsec. "
-        f"Other rows are those of the nearest {_MAX_FILES} partitions at most. Lines: boundaries "
-        "of pixels."
+        f"{counted(len(own), 'row')}, {len(margin_rows):,} in the margin of {data.threshold:g} "
+        f"arcsec. Other rows are those of the nearest {_MAX_FILES} partitions at most. "
+        "Lines: boundaries of pixels."
     )
     return render(figure, _NAME, FIGURES[_NAME], caption)
 

@@ -3,7 +3,16 @@
 import healpy
 import numpy as np
 import pytest
-from margin_cache.figures.sky import FAULTLESS, NO_DATA, draw_faults, projected
+from margin_cache.figures.sky import (
+    FAULTLESS,
+    NO_DATA,
+    colour_bar,
+    draw_faults,
+    draw_sky,
+    log_norm,
+    order_norm,
+    projected,
+)
 from margin_cache.figures.style import new_figure
 from matplotlib.colors import to_rgba
 
@@ -58,3 +67,20 @@ def test_each_kind_of_pixel_has_its_colour_and_tiny_ones_a_dot():
     (dots,) = axes.collections
     assert len(dots.get_offsets()) == 1
     assert dots.get_facecolors()[0] == pytest.approx(mapping.to_rgba(40.0))
+
+
+@pytest.mark.parametrize(
+    ("norm", "values", "labels"),
+    [
+        (order_norm, [3.0, 3.0], ["3"]),
+        (order_norm, [2.0, 4.0], ["2", "3", "4"]),
+        (log_norm, [7.0, np.nan], ["7"]),
+    ],
+)
+def test_a_colour_bar_labels_only_values_that_there_can_be(norm, values, labels):
+    figure, panels = new_figure(4)
+    mapping = draw_sky(
+        panels[0], np.array([0, 0]), np.array([0, 1]), np.array(values), norm(np.array(values))
+    )
+    colour_bar(figure, mapping, panels, "unit")
+    assert [text.get_text() for text in figure.axes[1].get_yticklabels()] == labels

@@ -1,5 +1,6 @@
 """Maps, histograms and costs are drawn, also without data."""
 
+import re
 from dataclasses import replace
 
 import numpy as np
@@ -12,20 +13,21 @@ def test_a_margin_without_rows_has_maps(data: ReportData):
     maps = draw_maps(replace(data, margin_rows=nothing, margin_bytes=nothing))
     assert [figure.name for figure in maps] == ["orders", "margin_rows", "margin_share"]
     assert maps[0].png != maps[1].png
+    assert b"<!-- rows -->" not in maps[1].svg and b"<!-- order -->" in maps[0].svg
 
 
 def test_histograms_have_the_files_of_the_margin(data: ReportData):
     files = int((data.margin_bytes > 0).sum())
     figure = draw_histograms(data)
-    assert f"The {files} files of the margin." == figure.caption
+    assert f"All files of the margin: {files}." == figure.caption
     more = replace(data, margin_rows=data.margin_rows * 1000)
     assert draw_histograms(more).png != figure.png
 
 
-def test_a_margin_without_files_has_histograms(data: ReportData):
+def test_a_margin_without_files_has_no_histograms(data: ReportData):
     nothing = np.zeros_like(data.margin_rows)
     empty = draw_histograms(replace(data, margin_rows=nothing, margin_bytes=nothing))
-    assert empty.caption == "The 0 files of the margin."
+    assert empty.caption == "The margin has no files."
 
 
 def test_costs_are_drawn_if_a_stage_has_several_jobs():
@@ -35,3 +37,19 @@ def test_costs_are_drawn_if_a_stage_has_several_jobs():
     assert draw_costs(single) is None
     several = draw_costs([StageCosts("Mapping", jobs, jobs, 10 * jobs), single[1]])
     assert several.png.startswith(b"\x89PNG") and "median" in several.caption
+
+
+def test_unknown_memory_is_not_drawn():
+    jobs, unknown = np.array([1.0, 2.0]), np.array([np.nan, np.nan])
+    known = draw_costs([StageCosts("Mapping", jobs, jobs, np.array([50.0, np.nan]))])
+    assert known.png != draw_costs([StageCosts("Mapping", jobs, jobs, unknown)]).png
+    assert StageCosts("Mapping", jobs, jobs, np.array([50.0, np.nan])).largest_memory == "50"
+    assert StageCosts("Mapping", jobs, jobs, unknown).largest_memory == "unknown"
+
+
+def test_a_file_of_one_row_has_a_tick_at_one(data: ReportData):
+    one = np.zeros_like(data.margin_rows)
+    one[0] = 1
+    figure = draw_histograms(replace(data, margin_rows=one, margin_bytes=5000 * one))
+    ticks = re.findall(rb"<!-- ([\d.]+) -->", figure.svg.partition(b"axes_2")[0])
+    assert set(ticks) == {b"0", b"1"}

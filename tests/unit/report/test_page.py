@@ -73,6 +73,8 @@ def test_the_page_has_numbers_parameters_and_versions(data: ReportData):
     rows, files = int(data.margin_rows.sum()), int((data.margin_bytes > 0).sum())
     assert f"of 3600 arcsec with {rows:,} rows in {files} files," in shown.text
     assert f"The catalog has {int(data.primary_rows.sum()):,} rows in" in shown.text
+    outside = int((data.is_negative & (data.margin_bytes > 0)).sum())
+    assert f"The margin has {outside} files of pixels outside the catalog." in shown.text
     assert f"made on {data.date}, this report on 2" in shown.text
     assert data.open_command in shown.text
     changed, _, others = shown.text.partition("Other parameters, and versions")
@@ -93,6 +95,16 @@ def test_the_page_has_costs_if_there_are_any(data: ReportData):
     shown = Page(page_text(data, [], [StageCosts("Mapping", jobs, 2 * jobs, 100 * jobs)]))
     assert "Time and memory of the jobs" in shown.text
     assert "Mapping 2 3.8 7.5 250" in shown.text
+    assert "memory of very short jobs is unknown, or measured too low" in shown.text
+
+
+def test_one_row_in_one_file_is_singular_and_none_has_no_table(data: ReportData):
+    rows = np.zeros_like(data.margin_rows)
+    empty = Page(page_text(replace(data, margin_rows=rows, margin_bytes=rows), [], []))
+    assert "with 0 rows in 0 files," in empty.text and "largest files" not in empty.text
+    rows[np.argmin(data.is_negative)] = 1
+    one = Page(page_text(replace(data, margin_rows=rows, margin_bytes=rows), [], []))
+    assert "with 1 row in 1 file," in one.text and "largest files" in one.text
 
 
 def test_the_page_tells_what_an_audit_found_and_looked_at(
@@ -135,11 +147,13 @@ def test_the_map_of_an_audit_is_shown_if_it_found_something(
     audit(copied)
     write_report(copied)
     title = "Where the audit found defects"
+    caption = "The margin is unsafe: a crossmatch with it can be wrong. Left: defects by which"
     assert title not in copied.files.report_page.read_text()
     remove_rows(copied, 1)
     audit(copied)
     write_report(copied)
     assert title in copied.files.report_page.read_text()
+    assert caption in copied.files.report_page.read_text()
 
 
 def test_names_are_escaped(data: ReportData):
