@@ -75,7 +75,7 @@ def test_a_fault_is_a_result_and_no_job_is_repeated(hats_site: Path, tmp_path: P
     assert f"audit: {margin.relative_to(tmp_path)} is clean\n" in run.stdout
     assert "sky_5arcs" not in run.stdout
     assert content_of(found)["verdict"] == "clean"
-    assert read_audit_of(found, str(margin)) == content_of(found)
+    assert read_audit_of(found, str(margin), str(hats_site / "sky")) == content_of(found)
     files = findings_of(tmp_path)
     assert len(files) > 1
     whole = load_findings(files)
@@ -194,10 +194,11 @@ def test_a_margin_is_audited_where_it_is(hats_site: Path, tmp_path: Path) -> Non
         finished = run_workflow(run, "audit", config=config, check=True)
         assert f"audit: {url}/collection/margin is clean" in finished.stdout
         (found,) = (run / "results").glob("margin-*_audit")
-        assert read_audit_of(found, f"{url}/collection/margin/") == content_of(found)
-        assert read_audit_of(found, f"{url}/collection/sky") is None
+        primary = f"{url}/collection/sky"
+        assert read_audit_of(found, f"{url}/collection/margin/", primary) == content_of(found)
+        assert read_audit_of(found, primary, primary) is None
         (margin / "partition_info.csv").write_text("changed")
-        assert read_audit_of(found, f"{url}/collection/margin") is None
+        assert read_audit_of(found, f"{url}/collection/margin", primary) is None
     with odd_server(tmp_path / "nothing", "page") as url:
         config = {"input_catalog_path": str(hats_site / "sky"), "audit_catalog_path": f"{url}/m"}
         line = error_line(run_workflow(run, "audit", config=config))
