@@ -1,5 +1,6 @@
 """The audit of a margin, pixel by pixel, and of its metadata."""
 
+import math
 from collections import defaultdict
 from dataclasses import replace
 
@@ -228,6 +229,7 @@ class _Audit:
                 "these (debug_filter_pixel_list in its provenance_info.json). A crossmatch of "
                 "other partitions loses pairs"
             )
+        claimed = self.margin.threshold or 0.0
         return AuditReport(
             threshold=self.threshold,
             cell_order=self.cell_order,
@@ -238,6 +240,9 @@ class _Audit:
             seed=request.seed,
             unreadable=unreadable,
             contradictions=len(contradictions),
+            claimed_threshold=claimed
+            if math.isfinite(claimed) and claimed > self.threshold
+            else None,
             only_partitions=self.only_partitions,
         )
 

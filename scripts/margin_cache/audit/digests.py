@@ -56,7 +56,7 @@ def plain_type(kind: pa.DataType) -> pa.DataType:
     """Return the type that stands for all types of the same values, of any layout and width."""
     if isinstance(kind, pa.BaseExtensionType):
         return plain_type(kind.storage_type)
-    if pa.types.is_dictionary(kind):
+    if pa.types.is_dictionary(kind) or pa.types.is_run_end_encoded(kind):
         return plain_type(kind.value_type)
     if pa.types.is_struct(kind):
         return pa.struct([pa.field(field.name, plain_type(field.type)) for field in kind])
@@ -83,6 +83,8 @@ def _digests(values: pa.Array) -> Digests:
     kind = values.type
     if isinstance(kind, pa.BaseExtensionType):
         return _digests(values.storage)
+    if pa.types.is_run_end_encoded(kind):
+        return _digests(pc.run_end_decode(values))
     if pa.types.is_null(kind):
         return np.full(len(values), NULL)
     if pa.types.is_dictionary(kind):
@@ -120,8 +122,10 @@ def _plain_digests(values: pa.Array) -> Digests:
         numbers = values.cast(pa.float64()).fill_null(0).to_numpy(zero_copy_only=False)
         numbers = np.where(np.isnan(numbers), np.nan, numbers + 0.0)  # -0 + 0 is 0
         return np.asarray(numbers).view(np.uint64)
-    if pa.types.is_decimal(kind):
-        words = np.frombuffer(_buffer(values.cast(plain_type(kind))), np.uint64).reshape(-1, 4)
+    if pa.types.is_decimal(kind) or pa.types.is_interval(kind):
+        values = values.cast(plain_type(kind))
+        number = values.type.bit_width // 64
+        words = np.frombuffer(_buffer(values), np.uint64).reshape(-1, number)
         digests = np.zeros(len(words), np.uint64)
         for word in words.T:
             digests = _mix(digests + STEP) + word

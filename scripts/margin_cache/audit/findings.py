@@ -88,6 +88,7 @@ class AuditReport:
         contradictions: Number of lines of `metadata` about pixels or numbers of rows.
         fraction: Fraction of the pixels that were to be checked.
         seed: Seed of this sample.
+        claimed_threshold: Arcsec in the metadata of the margin, if they are more than `threshold`.
         only_partitions: Number of partitions that the comparison was restricted to; None: all.
     """
 
@@ -100,6 +101,7 @@ class AuditReport:
     seed: int = 0
     unreadable: Sequence[str] = ()
     contradictions: int = 0
+    claimed_threshold: float | None = None
     only_partitions: int | None = None
 
     @property

@@ -9,6 +9,7 @@ import pandas as pd
 from upath import UPath
 
 from margin_cache.audit.catalogs import (
+    PROPERTIES,
     AuditedCatalog,
     UnreadableFile,
     is_there,
@@ -19,6 +20,8 @@ from margin_cache.audit.columns import PrimaryColumns
 from margin_cache.audit.pixels import Pixel
 
 MAX_EXAMPLES = 3  # in a line
+
+_REFUSED = "; LSDB can refuse to open the margin"
 
 _PIXEL_PATH = re.compile(r"Norder=(\d+)/Dir=\d+/Npix=(\d+)")
 
@@ -49,23 +52,40 @@ def description_defects(
     if margin.position_columns != primary.position_columns:
         defects.append(
             f"the coordinates are {' and '.join(margin.position_columns)} in the margin's "
-            f"metadata, but {' and '.join(primary.position_columns)} in the primary's"
+            f"metadata, but {' and '.join(primary.position_columns)} in the primary's{_REFUSED}"
         )
     indexes = margin.index_column, primary.index_column
     if None not in indexes and margin.index_column != primary.index_column:
         defects.append(
             f"the spatial index is {margin.index_column} in the margin's metadata, but "
-            f"{primary.index_column} in the primary's"
+            f"{primary.index_column} in the primary's{_REFUSED}"
         )
     path = margin.root / "_common_metadata"
     if is_there(path):
         try:
             with open_parquet(path) as file:
                 lines = columns.defects(file.schema_arrow)
-            defects += [f"{path}: {line}" for line in lines]
+            defects += [f"{path}: {line}{_REFUSED}" for line in lines]
         except UnreadableFile as error:
             defects.append(str(error))
-    return defects
+    return defects if margin.is_hipscat else defects + _properties_defects(margin)
+
+
+def _properties_defects(margin: AuditedCatalog) -> list[str]:
+    """Return a line if the two files that can have the properties of a HATS catalog differ."""
+    paths = [margin.root.parent / name for name in PROPERTIES]
+    contents = [content for path in paths if (content := read_bytes(path)) is not None]
+    properties = [_key_values(content) for content in contents]
+    if len(properties) < 2 or properties[0] == properties[1]:
+        return []
+    keys = sorted({key for key, _ in set.symmetric_difference(*properties)})
+    return [f"{paths[1]}: differs from {paths[0].name} in {', '.join(keys)}"]
+
+
+def _key_values(properties: bytes) -> set[tuple[str, str]]:
+    lines = properties.decode(errors="replace").splitlines()
+    pairs = (line.partition("=") for line in lines if line.strip() and line.lstrip()[0] != "#")
+    return {(key.strip(), value.strip()) for key, _, value in pairs}
 
 
 def _partitions_on_disk(margin: AuditedCatalog) -> list[UPath]:

@@ -48,6 +48,7 @@ def _content(report: AuditReport, request: AuditRequest) -> dict[str, Any]:
         "margin": {"path": absolute_location(request.margin), "state": margin_state},
         "catalog": {"path": absolute_location(request.primary), "state": primary_state},
         "threshold": report.threshold,
+        "claimed_threshold": report.claimed_threshold,
         "cell_order": report.cell_order,
         "time": datetime.now(UTC).isoformat(timespec="seconds"),
         "versions": {"margin_cache": __version__, **{name: version(name) for name in _PACKAGES}},

@@ -103,6 +103,9 @@ def headline(audit: Mapping[str, Any], margin: str) -> str:
     }[audit["verdict"]]
     if audit["only_partitions"] is not None:
         verdict += f", for the {audit['only_partitions']} partitions that were chosen"
+    claimed = audit.get("claimed_threshold")  # which older versions do not write
+    if claimed and audit["verdict"] != UNSAFE:
+        verdict += f", within {audit['threshold']:g} arcsec only: it claims {claimed:g} arcsec"
     is_sample = audit["pixels"]["checked"] < audit["pixels"]["all"]
     doubt = ", as far as a sample can tell" if is_sample and audit["verdict"] != UNSAFE else ""
     return verdict + doubt

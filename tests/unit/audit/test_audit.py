@@ -190,6 +190,8 @@ def test_a_smaller_threshold_is_found(site: Path, margin: Path) -> None:
     report = audit(site / "sky", margin, 2000.0)
     assert report.counts["missing"] > 0
     assert report.metadata == ["margin_threshold is 600, not 2000 arcsec"]
+    assert report.claimed_threshold is None
+    assert audit(site / "sky", margin, 300.0).claimed_threshold == 600
 
 
 @pytest.mark.parametrize(

@@ -63,14 +63,33 @@ def test_the_described_columns_are_compared_with_the_primary(margin: AuditedCata
     other = replace(margin, index_column="_healpix_13", position_columns=("dec", "ra"))
     pq.write_metadata(pa.schema({"a": "int32"}), margin.root / "_common_metadata")
     assert description_defects(primary, other, columns, 10.0) == [
-        "the coordinates are dec and ra in the margin's metadata, but ra and dec in the primary's",
+        "the coordinates are dec and ra in the margin's metadata, but ra and dec in the primary's"
+        "; LSDB can refuse to open the margin",
         "the spatial index is _healpix_13 in the margin's metadata, but _healpix_29 in the "
-        "primary's",
-        f"{margin.root / '_common_metadata'}: column a is int32, not int64",
+        "primary's; LSDB can refuse to open the margin",
+        f"{margin.root / '_common_metadata'}: column a is int32, not int64; LSDB can refuse to "
+        "open the margin",
     ]
     (margin.root / "_common_metadata").write_bytes(b"")
     (defect,) = description_defects(primary, margin, columns, 10.0)
     assert defect.startswith(f"{margin.root / '_common_metadata'}: cannot be read")
+
+
+def test_two_files_of_properties_are_compared(margin: AuditedCatalog) -> None:
+    inner = replace(margin, root=margin.root / "dataset")
+    margin.path((1, 4)).parents[1].parent.joinpath("dataset").mkdir()
+    (margin.root / "Norder=1").rename(inner.root / "Norder=1")
+    columns = PrimaryColumns(inner, None)
+    lines = ["#made today", "a=1", "hats_margin_threshold = 600", ""]
+    (margin.root / "hats.properties").write_text("\n".join(lines))
+    assert description_defects(inner, inner, columns, 10.0) == []
+    lines = ["#made yesterday", "hats_margin_threshold=600", "a=1"]
+    (margin.root / "properties").write_text("\n".join(lines))
+    assert description_defects(inner, inner, columns, 10.0) == []
+    (margin.root / "properties").write_text("a=1\nhats_margin_threshold=900\nb=2")
+    assert description_defects(inner, inner, columns, 10.0) == [
+        f"{margin.root / 'properties'}: differs from hats.properties in b, hats_margin_threshold"
+    ]
 
 
 def test_wrong_numbers_of_rows_are_found_in_each_file(margin: AuditedCatalog) -> None:

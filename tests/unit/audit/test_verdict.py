@@ -108,6 +108,14 @@ def test_a_sample_is_never_told_as_the_whole() -> None:
     assert "is UNSAFE" in lines and "Audit all pixels" in lines and "confidence" not in lines
 
 
+def test_a_margin_that_claims_more_than_was_checked_is_not_told_as_safe_so_far() -> None:
+    safe = audit_with("safe", kinds={"metadata": (None, 1)}, claimed_threshold=600.0)
+    first = "audit: results/m is safe, with warnings, within 5 arcsec only: it claims 600 arcsec"
+    assert describe(safe, Path("out")).splitlines()[0] == first
+    unsafe = audit_with("unsafe", kinds={"missing": (1, 1)}, claimed_threshold=600.0)
+    assert "within 5" not in describe(unsafe, Path("out")).splitlines()[0]
+
+
 def test_only_a_strict_audit_fails_for_what_is_safe_but_not_clean() -> None:
     verdicts = ("clean", "safe", "unsafe")
     assert [is_passed(audit_with(verdict), False) for verdict in verdicts] == [True, True, False]
