@@ -96,7 +96,8 @@ def test_an_output_directory_is_new_or_has_files_of_an_audit(tmp_path: Path) -> 
 def test_a_new_audit_removes_the_verdict_of_another_one(tmp_path: Path) -> None:
     request = replace(REQUEST, output_dir=str(tmp_path))
     verdict = tmp_path / "audit.json"
-    content = {"verdict": "clean", "request": request_id(request), "kinds": {}, "margin": {}}
+    names = ("kinds", "margin", "catalog", "only_partitions")
+    content = {"verdict": "clean", "request": request_id(request), **dict.fromkeys(names)}
     verdict.write_text(json.dumps(content))
     remove_other_verdict(request)
     assert verdict.exists()
