@@ -10,7 +10,6 @@ import pandas as pd
 
 from margin_cache.audit.catalogs import (
     AuditedCatalog,
-    UnreadableFile,
     is_threshold,
     open_pair,
 )
@@ -22,6 +21,7 @@ from margin_cache.audit.columns import (
 )
 from margin_cache.audit.compare import compare_rows
 from margin_cache.audit.digests import row_digests
+from margin_cache.audit.files import UnreadableFile
 from margin_cache.audit.findings import AuditReport, PixelFindings, RangeFindings
 from margin_cache.audit.metadata import description_defects, metadata_defects
 from margin_cache.audit.nearby_rows import NearbyRows, RowCache, no_rows

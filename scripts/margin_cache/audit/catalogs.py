@@ -1,18 +1,14 @@
-"""Catalogs on disk or at URLs, opened by the readers of their formats: hipscat, or hats."""
+"""Catalogs that are audited, opened by the readers of their formats: hipscat, or hats."""
 
-import hashlib
-import json
 import math
 import os
 import re
-import ssl
 import warnings
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
@@ -25,25 +21,25 @@ import pyarrow.parquet as pq
 from upath import UPath
 
 from margin_cache.audit.digests import Digests, row_digests
+from margin_cache.audit.files import (
+    PROPERTIES,
+    UnreadableFile,
+    download_files,
+    is_local,
+    names_below,
+    open_location,
+    open_parquet,
+    read_json,
+)
 from margin_cache.audit.pixels import FINEST_ORDER, Pixel
 from margin_cache.audit.verdict import Options, StoreOptions
 from margin_cache.errors import MarginCacheError, RetryableError
-from margin_cache.storage.object_store import without_user
-from margin_cache.storage.urls import is_url
 
 INDEX_COLUMNS = ("_hipscat_index", "_healpix_29")
-
-PROPERTIES = ("hats.properties", "properties")
-
-_HTTP = ("http", "https")
 
 _IGNORED = re.compile("(^|/)[._]")  # what PyArrow skips below the directory of a dataset
 
 BATCH_BYTES = 250_000_000  # columns of a row group that are read at a time, uncompressed
-
-
-class UnreadableFile(MarginCacheError):
-    """A file of a catalog is missing or damaged; no request has failed."""
 
 
 @dataclass(frozen=True)
@@ -95,7 +91,7 @@ class AuditedCatalog:
         if self.suffix != "/":
             return [path]
         try:
-            names = _names_below(path)
+            names = names_below(path)
         except FileNotFoundError:
             names = []
         except Exception as error:  # drivers raise errors of any type
@@ -238,20 +234,6 @@ class AuditedCatalog:
         return np.concatenate(parts)
 
 
-def _names_below(directory: UPath) -> list[str]:
-    """Return the names of all files below a directory, relative to it."""
-    if is_local(directory):
-        walk = os.walk(str(directory), followlinks=True)
-        paths = (Path(place, name) for place, _, names in walk for name in names)
-        return [str(path.relative_to(str(directory))) for path in paths]
-    if directory.protocol in _HTTP:
-        raise PermissionError
-    root = directory.path.strip("/") + "/"
-    found = (name.lstrip("/") for name in directory.fs.find(directory.path))
-    # Names with a slash at the end stand for directories.
-    return [name.removeprefix(root) for name in found if name.startswith(root) and name[-1] != "/"]
-
-
 def _check_columns(path: UPath, file: pq.ParquetFile, columns: Sequence[str]) -> None:
     numbers = Counter(file.schema_arrow.names)
     wrong = next((name for name in columns if numbers[name] != 1), None)
@@ -265,65 +247,6 @@ def are_positions(ra: npt.NDArray[np.float64], dec: npt.NDArray[np.float64]) -> 
     return np.isfinite(ra) & (np.abs(dec) <= 90)
 
 
-def open_location(location: str, options: Options = None) -> UPath:
-    """Return a path or URL as an object like a path, with the options of its store.
-
-    Raises:
-        MarginCacheError: The driver of the store is missing, or does not accept the options.
-    """
-    if not is_url(location):
-        return UPath(location)
-    try:
-        path = UPath(location)
-        path = UPath(location, **_driver_options(path.protocol, options or {}))
-        path.fs.invalidate_cache()
-    except Exception as error:  # drivers raise errors of any type
-        raise MarginCacheError(f"{location}: cannot be opened ({_reason(error)}).") from error
-    return path
-
-
-def _driver_options(protocol: str, options: Mapping[str, Any]) -> dict[str, Any]:
-    """Return options as fsspec's drivers take them, where making margins accepts others too."""
-    values = dict(options)
-    if protocol in ("s3", "s3a"):
-        moved = {name: values.pop(name) for name in ("region_name", "verify") if name in values}
-        if moved:
-            values["client_kwargs"] = {**values.get("client_kwargs", {}), **moved}
-    if protocol in _HTTP:
-        values.pop("anon", None)
-        verify = values.pop("verify", True)
-        if verify is not True:
-            values["ssl"] = ssl.create_default_context(cafile=verify) if verify else False
-    if protocol in ("gs", "gcs") and values.pop("anon", False):
-        values["token"] = "anon"
-    return values
-
-
-def _reason(error: BaseException) -> str:
-    return f"{type(error).__name__}: {without_user(str(error))}".removesuffix(": ")
-
-
-def _is_transient(path: UPath, error: BaseException) -> bool:
-    """Return whether a request has failed, which says nothing about the file."""
-    if path.protocol in _HTTP and error.__cause__ is not None:
-        error = error.__cause__  # the driver says for all failures that there is no such file
-    status = getattr(error, "status", None)
-    if isinstance(status, int):
-        return status in (408, 429) or status >= 500
-    if isinstance(error, (FileNotFoundError, PermissionError, IsADirectoryError)):
-        return False
-    if isinstance(error, (TimeoutError, ConnectionError)):
-        return True
-    if isinstance(error, OSError):
-        return error.errno is not None  # PyArrow's errors about damaged files have none
-    return not isinstance(error, (ValueError, pa.ArrowException))
-
-
-def _failed(path: UPath, error: Exception) -> RetryableError:
-    reason = _reason(error.__cause__ or error)
-    return RetryableError(f"{path}: a request failed ({reason}). Start the audit again.")
-
-
 def open_catalog(location: str, options: Options = None) -> AuditedCatalog:
     """Open a catalog with the reader of its format.
 
@@ -335,7 +258,7 @@ def open_catalog(location: str, options: Options = None) -> AuditedCatalog:
         MarginCacheError: The reader does not open it.
     """
     path = open_location(location, options)
-    is_hipscat = bool(_read_json(path / "catalog_info.json"))
+    is_hipscat = bool(read_json(path / "catalog_info.json"))
     # Both readers compile functions while they are imported, which takes much longer.
     os.environ.setdefault("NUMBA_DISABLE_JIT", "1")
     try:
@@ -402,66 +325,6 @@ def open_pair(
     return first, second
 
 
-@contextmanager
-def open_parquet(path: UPath) -> Iterator[pq.ParquetFile]:
-    """Open a Parquet file; errors while it is open name it.
-
-    Raises:
-        UnreadableFile: It is missing or damaged.
-        RetryableError: A request failed.
-    """
-    try:
-        if is_local(path):
-            with pq.ParquetFile(str(path)) as file:
-                yield file
-        else:
-            # Only the ranges of the columns are read.
-            with (
-                path.fs.open(path.path, "rb", cache_type="none") as stream,
-                pq.ParquetFile(stream, pre_buffer=True) as file,
-            ):
-                yield file
-    except MarginCacheError:
-        raise
-    except Exception as error:  # drivers raise errors of any type
-        if is_local(path) and not isinstance(error, (OSError, ValueError, pa.ArrowException)):
-            raise
-        if not is_local(path) and _is_transient(path, error):
-            raise _failed(path, error) from error
-        raise UnreadableFile(f"{path}: cannot be read: {error}") from error
-
-
-def is_local(path: UPath) -> bool:
-    return path.protocol in ("", "file")
-
-
-def state_at_url(location: str, options: Options = None) -> str:
-    """Return a digest of the names, sizes and versions of all files at a URL.
-
-    Where a server does not list its files, as those of http, it is a digest of the metadata.
-
-    Raises:
-        MarginCacheError: It cannot be read.
-    """
-    path = open_location(location, options)
-    try:
-        files = None if path.protocol in _HTTP else path.fs.find(path.path, detail=True)
-    except PermissionError:
-        files = None
-    except Exception as error:  # drivers raise errors of any type
-        raise MarginCacheError(f"{location}: cannot be read ({_reason(error)}).") from error
-    if files is None:
-        names = ("catalog_info.json", *PROPERTIES, "provenance_info.json", "partition_info.csv")
-        values = [read_bytes(path / name) for name in names]
-        state = b"/".join(hashlib.blake2b(value or b"").digest() for value in values)
-    else:
-        keys = ("size", "ETag", "etag", "md5Hash", "mtime", "last_modified", "LastModified")
-        state = repr(
-            [(name, [str(files[name].get(key)) for key in keys]) for name in sorted(files)]
-        ).encode()
-    return hashlib.blake2b(state, digest_size=16).hexdigest()
-
-
 def _margin_kind(
     path: UPath, is_hipscat: bool, threshold: float | None
 ) -> tuple[bool, int, tuple[Pixel, ...]]:
@@ -472,7 +335,7 @@ def _margin_kind(
     """
     if threshold is None:
         return False, FINEST_ORDER, ()
-    arguments = _read_json(path / "provenance_info.json")
+    arguments = read_json(path / "provenance_info.json")
     for key in ("tool_args", "runtime_args"):
         value = arguments.get(key)
         arguments = value if isinstance(value, dict) else {}
@@ -518,9 +381,9 @@ def _open_with_hipscat(path: UPath) -> Any:
         return read_from_hipscat(str(path))
     # Its reader wants a directory, which servers of http do not have.
     with TemporaryDirectory() as directory:
-        found = _download(path, ("catalog_info.json", "partition_info.csv"), directory)
+        found = download_files(path, ("catalog_info.json", "partition_info.csv"), directory)
         if "partition_info.csv" not in found:
-            _download(path, ("_metadata",), directory)  # which can be large
+            download_files(path, ("_metadata",), directory)  # which can be large
         return read_from_hipscat(directory)
 
 
@@ -530,21 +393,13 @@ def _open_with_hats(path: UPath) -> Any:
     if not is_local(path):
         # Its reader takes the pages that some servers send for missing files for files.
         with TemporaryDirectory() as directory:
-            found = _download(path, (*PROPERTIES, "partition_info.csv"), directory)
+            found = download_files(path, (*PROPERTIES, "partition_info.csv"), directory)
             if not found & set(PROPERTIES):
                 raise FileNotFoundError(f"it has no {PROPERTIES[0]}")
             if "partition_info.csv" in found:
                 return read_hats(directory, read_moc=False)
     catalog = read_hats(path, read_moc=False)
     return getattr(catalog, "main_catalog", catalog)  # of a collection, its primary
-
-
-def _download(path: UPath, names: Sequence[str], directory: str) -> set[str]:
-    """Copy those of some small files that exist into a directory; return their names."""
-    found = {name: content for name in names if (content := read_bytes(path / name)) is not None}
-    for name, content in found.items():
-        Path(directory, name).write_bytes(content)
-    return set(found)
 
 
 def _digests_of_group(
@@ -584,41 +439,3 @@ def _in_types(table: pa.Table, types: pa.Schema) -> pa.Table:
                 column = table.column(number).cast(types.field(field.name).type)
                 table = table.set_column(number, field.name, column)
     return table
-
-
-def _read_json(path: UPath) -> dict[str, Any]:
-    """Return the object in a JSON file; {} if there is none, or something else."""
-    try:
-        values = json.loads(read_bytes(path) or b"")
-    except ValueError:
-        return {}
-    return values if isinstance(values, dict) else {}
-
-
-def read_bytes(path: UPath, size: int | None = None) -> bytes | None:
-    """Return the content of a small file, or its first bytes; None if there is none.
-
-    Raises:
-        RetryableError: A request failed.
-    """
-    try:
-        if is_local(path):
-            return bytes(path.read_bytes()[:size])
-        content = bytes(path.fs.cat_file(path.path, start=0 if size else None, end=size))
-    except Exception as error:  # drivers raise errors of any type
-        if is_local(path) and not isinstance(error, OSError):
-            raise
-        if not is_local(path) and _is_transient(path, error):
-            raise _failed(path, error) from error
-        return None
-    # Some servers send a page that says that there is no such file.
-    return None if content.lstrip().startswith(b"<") else content
-
-
-def is_there(path: UPath) -> bool:
-    """Return whether there is an optional file.
-
-    Raises:
-        RetryableError: A request failed.
-    """
-    return bool(path.exists()) if is_local(path) else read_bytes(path, 64) is not None

@@ -7,8 +7,9 @@ import numpy.typing as npt
 import pandas as pd
 import pyarrow as pa
 
-from margin_cache.audit.catalogs import INDEX_COLUMNS, AuditedCatalog, UnreadableFile
+from margin_cache.audit.catalogs import INDEX_COLUMNS, AuditedCatalog
 from margin_cache.audit.digests import plain_type
+from margin_cache.audit.files import UnreadableFile
 from margin_cache.audit.pixels import Pixel
 
 PIXEL_COLUMNS = ("Norder", "Dir", "Npix")

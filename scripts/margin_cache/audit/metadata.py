@@ -8,15 +8,15 @@ from collections.abc import Iterable, Mapping
 import pandas as pd
 from upath import UPath
 
-from margin_cache.audit.catalogs import (
+from margin_cache.audit.catalogs import AuditedCatalog
+from margin_cache.audit.columns import PrimaryColumns
+from margin_cache.audit.files import (
     PROPERTIES,
-    AuditedCatalog,
     UnreadableFile,
     is_there,
     open_parquet,
     read_bytes,
 )
-from margin_cache.audit.columns import PrimaryColumns
 from margin_cache.audit.pixels import Pixel
 
 MAX_EXAMPLES = 3  # in a line

@@ -186,7 +186,7 @@ def state_of(location: str, options: Options = None) -> str:
     if not is_url(location):
         return _state_on_disk(Path(location))
     # Slow to import, and not needed for catalogs on disk.
-    from margin_cache.audit.catalogs import state_at_url
+    from margin_cache.audit.files import state_at_url
 
     return state_at_url(location, options)
 

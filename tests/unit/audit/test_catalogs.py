@@ -8,8 +8,9 @@ import pyarrow as pa
 import pyarrow.dataset
 import pyarrow.parquet as pq
 import pytest
-from margin_cache.audit.catalogs import AuditedCatalog, UnreadableFile, open_catalog
+from margin_cache.audit.catalogs import AuditedCatalog, open_catalog
 from margin_cache.audit.digests import row_digests
+from margin_cache.audit.files import UnreadableFile
 from margin_cache.errors import MarginCacheError
 from support.paths import ROOT
 from upath import UPath
