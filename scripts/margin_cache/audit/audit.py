@@ -14,13 +14,12 @@ from margin_cache.audit.catalogs import (
     open_pair,
 )
 from margin_cache.audit.columns import (
-    ALL_PIXEL_COLUMNS,
+    PIXEL_COLUMNS,
     SOURCE_COLUMNS,
     PrimaryColumns,
     name_pixel,
 )
 from margin_cache.audit.compare import compare_rows
-from margin_cache.audit.digests import row_digests
 from margin_cache.audit.files import UnreadableFile
 from margin_cache.audit.findings import AuditReport, PixelFindings, RangeFindings
 from margin_cache.audit.metadata import description_defects, metadata_defects
@@ -114,6 +113,8 @@ class _Audit:
         # Rows are the same by the primary's columns, whatever the margin's metadata name.
         self.compared_margin = replace(self.margin, position_columns=primary.position_columns)
         self.margin_rows = RowCache(self.read_margin)
+        self.column_defects: dict[Pixel, list[str]] = {}
+        """How the columns of a pixel's margin differ from the primary's, once they are read."""
         self.nearby_rows = NearbyRows(
             self.primary,
             self.threshold,
@@ -142,12 +143,9 @@ class _Audit:
 
     def check_pixel(self, pixel: Pixel, partitions: list[Pixel]) -> PixelFindings:
         """Compare the rows of a pixel with the rows of the partitions near it."""
-        rows, defects, reason = no_rows(), [], ""
+        rows, reason = no_rows(), ""
         if pixel in self.listed:
             try:
-                schemas = self.margin.schemas(pixel)
-                lines = (line for schema in schemas for line in self.columns.defects(schema))
-                defects = list(dict.fromkeys(lines))
                 rows = self.margin_rows.rows(pixel)
             except UnreadableFile as error:
                 reason = str(error)
@@ -162,25 +160,30 @@ class _Audit:
             rows=len(rows),
             row_defects=compare_rows(primary, rows, *pixel, self.threshold, self.cell_order),
             is_unsorted=self.index_column is not None and not rows["index"].is_monotonic_increasing,
-            schema=defects,
+            schema=self.column_defects.get(pixel, []),
             error=reason,
         )
 
     def read_margin(self, pixel: Pixel) -> pd.DataFrame:
         """Read the rows of a pixel's margin, as `compare_rows` expects them."""
-        margin = self.compared_margin
-        rows = margin.positions(pixel, self.index_column)
-        schemas = margin.schemas(pixel)
-        if not all(map(self.columns.are_comparable, schemas)):
-            return rows.assign(is_compared=False)
-        schema = schemas[0]
-        names = self.columns.names_in_margin(schema)
+        margin, schemas = self.compared_margin, self.margin.schemas(pixel)
+        lines = (line for schema in schemas for line in self.columns.defects(schema))
+        self.column_defects[pixel] = list(dict.fromkeys(lines))
+        is_compared = all(map(self.columns.are_comparable, schemas))
+        columns = margin.names_of_positions(self.index_column)
+        if is_compared and margin.is_hipscat:
+            columns += [name for name in PIXEL_COLUMNS if name in schemas[0].names]
+        table = margin.read(pixel, columns)
+        rows = margin.positions_in(table, pixel, self.index_column).assign(is_compared=is_compared)
+        if not is_compared:
+            return rows
+        names = self.columns.names_in_margin(schemas[0])
+        if margin.is_hipscat:
+            names = [*names, *SOURCE_COLUMNS]
         digests = margin.digests(pixel, names, np.ones(len(rows), bool))
         if margin.is_hipscat:
-            table = margin.read(pixel, [name for name in ALL_PIXEL_COLUMNS if name in schema.names])
-            digests = row_digests(table, SOURCE_COLUMNS, digests=digests)
             digests[~name_pixel(table, pixel)] += np.uint64(1)
-        return rows.assign(digest=digests, is_compared=True)
+        return rows.assign(digest=digests)
 
     def margin_indexes(self, partition: Pixel) -> npt.NDArray[np.uint64]:
         """Return the spatial indexes that the margin has for pixels near a partition."""

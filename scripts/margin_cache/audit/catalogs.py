@@ -185,8 +185,21 @@ class AuditedCatalog:
             UnreadableFile: A file is missing or cannot be read, has no such column, or lacks
                 values of the index.
         """
+        return self.positions_in(
+            self.read(pixel, self.names_of_positions(index_column)), pixel, index_column
+        )
+
+    def names_of_positions(self, index_column: str | None) -> list[str]:
+        """Return the names of the columns that `positions_in` needs."""
         names = self.position_columns if index_column is None else (index_column,)
-        table = self.read(pixel, list(dict.fromkeys((*names, *self.position_columns))))
+        return list(dict.fromkeys((*names, *self.position_columns)))
+
+    def positions_in(self, table: pa.Table, pixel: Pixel, index_column: str | None) -> pd.DataFrame:
+        """Return what `positions` returns, of rows of a pixel that have been read.
+
+        Raises:
+            UnreadableFile: A column has no numbers, or lacks values of the index.
+        """
         try:
             ra, dec = (table[name].to_numpy().astype(np.float64) for name in self.position_columns)
             index = np.empty(len(ra), np.uint64)

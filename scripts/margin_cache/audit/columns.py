@@ -18,8 +18,6 @@ PIXEL_COLUMNS = ("Norder", "Dir", "Npix")
 SOURCE_COLUMNS = tuple(f"margin_{name}" for name in PIXEL_COLUMNS)
 """Columns of HiPSCat margins that name the partition that a row comes from."""
 
-ALL_PIXEL_COLUMNS = (*PIXEL_COLUMNS, *SOURCE_COLUMNS)
-
 
 class PrimaryColumns:
     """The columns of a primary.
