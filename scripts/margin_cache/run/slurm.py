@@ -3,6 +3,7 @@
 import shutil
 import subprocess
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,6 +12,9 @@ LOGS = Path(".snakemake", "slurm_logs")
 
 POLL_SECONDS = (5, 10, 10, 20, 60)
 """Pauses before the first looks at the queue; the last one is repeated."""
+
+CANCEL_PAUSES = (0, 1, 5)
+"""Pauses before each try to cancel what is left of a run [s]."""
 
 _UNSCHEDULABLE = {
     "AccountNotAllowed",
@@ -101,12 +105,20 @@ class QueueWatch:
     def cancel_jobs(self) -> None:
         """Cancel what is left of this run in the queue.
 
-        Snakemake cancels the jobs that it knows; some may be submitted while it is stopped.
+        Snakemake cancels the jobs that it knows; some may be submitted while it is stopped. A busy
+        SLURM may refuse to answer, and is asked again.
         """
-        jobs = [job for job in self._jobs() if job not in self._earlier]
-        if not jobs:
+        if not self._logs.exists() or not shutil.which("squeue"):
             return
-        try:
-            subprocess.run(["scancel", *jobs], check=False, capture_output=True, timeout=_TIMEOUT)
-        except (OSError, subprocess.SubprocessError) as error:
-            print(f"warning: scancel {' '.join(jobs)}: {error}", flush=True)
+        command, reason = ["squeue"], ""
+        for pause in CANCEL_PAUSES:
+            time.sleep(pause)
+            try:
+                jobs = [job for job in queued_jobs(self._logs) if job not in self._earlier]
+                if jobs:
+                    command = ["scancel", *jobs]
+                    subprocess.run(command, check=True, capture_output=True, timeout=_TIMEOUT)
+                return
+            except (OSError, subprocess.SubprocessError) as error:
+                reason = str(error)
+        print(f"warning: {' '.join(command)}: {reason}. Look for jobs in the queue.", flush=True)

@@ -96,13 +96,39 @@ def test_without_slurm_there_are_no_jobs(logs: Path, monkeypatch: pytest.MonkeyP
     watch.stop()
 
 
-def test_a_queue_that_does_not_answer_ends_nothing(programs: Path, logs: Path) -> None:
+@pytest.mark.parametrize("busy", ["squeue", "scancel"])
+def test_a_busy_slurm_is_asked_again_for_what_is_left(
+    programs: Path, logs: Path, busy: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(slurm, "CANCEL_PAUSES", (0, 0, 0))
+    put_program(programs, "squeue", "")
+    watch = QueueWatch(lambda job, reason: None, logs)
+    refuse_once = f"test -e {programs}/asked || {{ touch {programs}/asked; exit 1; }}"
+    actions = {
+        "squeue": f"echo '{line('5', 'None', logs)}'",
+        "scancel": f'echo "$*" > {programs}/cancelled',
+    }
+    for name, action in actions.items():
+        put_program(programs, name, f"{refuse_once}; {action}" if name == busy else action)
+    watch.cancel_jobs()
+    watch.stop()
+    assert (programs / "cancelled").read_text() == "5\n"
+
+
+def test_a_queue_that_does_not_answer_is_a_warning(
+    programs: Path,
+    logs: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(slurm, "CANCEL_PAUSES", (0, 0, 0))
     put_program(programs, "squeue", "exit 1")
     put_program(programs, "scancel", f"touch {programs}/cancelled")
     watch = QueueWatch(lambda job, reason: None, logs)
     watch.cancel_jobs()
     watch.stop()
     assert not (programs / "cancelled").exists()
+    assert capsys.readouterr().out.startswith("warning: squeue: ")
 
 
 def test_jobs_that_cannot_be_cancelled_are_a_warning(
@@ -111,6 +137,7 @@ def test_jobs_that_cannot_be_cancelled_are_a_warning(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
+    monkeypatch.setattr(slurm, "CANCEL_PAUSES", (0, 0, 0))
     monkeypatch.setenv("PATH", str(programs))  # without scancel
     put_program(programs, "squeue", "")
     watch = QueueWatch(lambda job, reason: None, logs)
