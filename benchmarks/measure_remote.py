@@ -14,7 +14,7 @@ from urllib.request import urlopen
 import library  # noqa: F401  # puts the library and the support of the tests on the path
 import numpy as np
 import pyarrow as pa
-from margin_cache.catalog.remote import refresh_listing
+from margin_cache.catalog.remote import connect_catalog
 from margin_cache.config.validation import settings_of_margins
 from margin_cache.margin.map import map_partitions
 from margin_cache.margin.model import save_margin
@@ -45,7 +45,7 @@ def measure_states(directory: Path, partitions: int) -> None:
     with nginx(directory / "sky", directory / "nginx") as server:
         for which in ("first", "again"):
             start, worked = time.perf_counter(), time.process_time()
-            refresh_listing(f"{server.url}/many", {})
+            connect_catalog(f"{server.url}/many", {})
             seconds, worked = time.perf_counter() - start, time.process_time() - worked
             print(f"{partitions} states, {which}: {seconds:.1f} s, of a processor {worked:.1f} s")
 
