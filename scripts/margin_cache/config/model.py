@@ -278,6 +278,10 @@ class RunSettings:
 
     __pydantic_config__: ClassVar[dict[str, Any]] = _PYDANTIC_CONFIG
 
+    audit_strict: Annotated[bool, Key(Table.AUDIT)] = False
+    """Whether `snakemake audit` also fails, with exit code 1, for a margin that is safe but not
+    clean: with rows beyond the threshold, unsorted files or wrong metadata."""
+
     completion_email_address: Annotated[
         str | tuple[str, ...], Key(Table.MAIL, takes="text or a list of texts")
     ] = ""
@@ -288,10 +292,6 @@ class RunSettings:
         default_factory=dict
     )
     """The mail server, by its own keys."""
-
-    audit_strict: Annotated[bool, Key(Table.AUDIT)] = False
-    """Whether `snakemake audit` also fails, with exit code 1, for a margin that is safe but not
-    clean: with rows beyond the threshold, unsorted files or wrong metadata."""
 
     progress_bar: Annotated[bool, Key(Table.HOW)] = True
     """Whether bars show how many partitions and pixels are done, instead of Snakemake's lines about
