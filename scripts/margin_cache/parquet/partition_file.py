@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
@@ -65,14 +65,10 @@ class PartitionFile:
             }
         return pa.table(columns)
 
-    def reopened(self, **options: Any) -> pq.ParquetFile:
-        """Open the file for another thread, or with other options of PyArrow."""
+    def reopened(self) -> pq.ParquetFile:
+        """Open the file for another thread."""
         return pq.ParquetFile(
-            self.source,
-            metadata=self.file.metadata,
-            pre_buffer=False,
-            buffer_size=READ_BYTES,
-            **options,
+            self.source, metadata=self.file.metadata, pre_buffer=False, buffer_size=READ_BYTES
         )
 
     @property
