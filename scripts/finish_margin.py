@@ -1,4 +1,4 @@
-"""Write the metadata of a margin and move it to its output directory."""
+"""Write the metadata of a margin, and put it into its output directory or store."""
 
 import argparse
 import sys
