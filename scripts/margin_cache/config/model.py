@@ -238,7 +238,7 @@ class MarginSettings:
 
     audit_fraction: Annotated[float, Limits(ge=1e-6, le=1), Key(Table.AUDIT)] = 1.0
     """Fraction of the pixels that is audited, chosen at random; 1 for all. If a sample has no
-    fault, the audit says how many pixels may still have one."""
+    unsafe pixel, the audit says how many of all pixels may still be unsafe."""
 
     audit_seed: Annotated[int, Limits(ge=0), Key(Table.AUDIT)] = 0
     """Seed of the random sample."""
