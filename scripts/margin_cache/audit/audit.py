@@ -239,8 +239,6 @@ class _Audit:
             pixels=results,
             metadata=[*description, *contradictions],
             candidates=findings.candidates,
-            fraction=request.fraction,
-            seed=request.seed,
             unreadable=unreadable,
             contradictions=len(contradictions),
             claimed_threshold=claimed

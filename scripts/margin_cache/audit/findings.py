@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -11,6 +12,9 @@ from margin_cache.audit.pixels import Pixel
 from margin_cache.audit.verdict import CLEAN, KINDS, SAFE, UNSAFE
 from margin_cache.errors import MarginCacheError
 from margin_cache.storage.files import write_text
+
+ROW_KINDS = ("missing", "changed", "foreign", "duplicate", "beyond")
+"""Kinds of defects of rows, as `RowDefects` names them; the others are of files or metadata."""
 
 
 @dataclass(frozen=True)
@@ -44,13 +48,16 @@ class PixelFindings:
     @property
     def rows_by_kind(self) -> Mapping[str, Sequence[Any]]:
         """The wrong rows: their spatial indexes; and how far they are beyond the threshold."""
-        rows = self.row_defects
+        return {kind: getattr(self.row_defects, kind) for kind in ROW_KINDS}
+
+    @property
+    def numbers(self) -> Mapping[str, int]:
+        """The number of wrong rows of each kind; 1 for a defect of the file."""
         return {
-            "missing": rows.missing,
-            "changed": rows.changed,
-            "foreign": rows.foreign,
-            "duplicate": rows.duplicate,
-            "beyond": rows.beyond,
+            **{kind: len(rows) for kind, rows in self.rows_by_kind.items()},
+            "unreadable": bool(self.error),
+            "columns": bool(self.schema),
+            "unsorted": self.is_unsorted,
         }
 
 
@@ -86,8 +93,6 @@ class AuditReport:
         candidates: Number of pixels that can have rows.
         unreadable: A line for each file outside of the sample that cannot be read.
         contradictions: Number of lines of `metadata` about pixels or numbers of rows.
-        fraction: Fraction of the pixels that were to be checked.
-        seed: Seed of this sample.
         claimed_threshold: Arcsec in the metadata of the margin, if they are more than `threshold`.
         only_partitions: Number of partitions that the comparison was restricted to; None: all.
     """
@@ -97,8 +102,6 @@ class AuditReport:
     pixels: list[PixelFindings]
     metadata: list[str]
     candidates: int
-    fraction: float = 1.0
-    seed: int = 0
     unreadable: Sequence[str] = ()
     contradictions: int = 0
     claimed_threshold: float | None = None
@@ -110,10 +113,6 @@ class AuditReport:
         if any(KINDS[kind].is_unsafe for kind in found) or self.has_unchecked_contradictions:
             return UNSAFE
         return SAFE if found else CLEAN
-
-    @property
-    def is_clean(self) -> bool:
-        return self.verdict == CLEAN
 
     @property
     def has_unchecked_contradictions(self) -> bool:
@@ -128,22 +127,17 @@ class AuditReport:
             for kind, count in self.kinds.items()
         }
 
-    @property
+    @cached_property
     def kinds(self) -> dict[str, Count]:
         """The number of rows and pixels with each kind of defect; of lines about metadata."""
-        rows = [findings.rows_by_kind for findings in self.pixels]
-        of_files: dict[str, Sequence[object]] = {
-            "unreadable": [*(p.error for p in self.pixels), *self.unreadable],
-            "columns": [findings.schema for findings in self.pixels],
-            "unsorted": [findings.is_unsorted for findings in self.pixels],
-            "metadata": self.metadata,
-        }
-        return {
-            kind: Count(None, sum(map(bool, of_files[kind])))
-            if kind in of_files
-            else Count(sum(len(of[kind]) for of in rows), sum(bool(of[kind]) for of in rows))
-            for kind in KINDS
-        }
+        kinds = {}
+        numbers = [findings.numbers for findings in self.pixels]
+        others = {"unreadable": len(self.unreadable), "metadata": len(self.metadata)}
+        for kind in KINDS:
+            found = [of.get(kind, 0) for of in numbers]
+            pixels = sum(map(bool, found)) + others.get(kind, 0)
+            kinds[kind] = Count(sum(found) if kind in ROW_KINDS else None, pixels)
+        return kinds
 
     @property
     def undecided(self) -> int:

@@ -56,8 +56,8 @@ def _content(report: AuditReport, request: AuditRequest) -> dict[str, Any]:
         "only_partitions": report.only_partitions,
         "pixels": {"checked": len(report.pixels), "all": report.candidates},
         "sample": {
-            "fraction": report.fraction,
-            "seed": report.seed,
+            "fraction": request.fraction,
+            "seed": request.seed,
             "unsafe_share_below": None if report.verdict == UNSAFE else report.max_unsafe_share,
         },
         "kinds": {
@@ -109,12 +109,13 @@ def draw_map(report: AuditReport, name: str) -> bytes:
     """Draw a PNG of where unsafe and other defects are, in equatorial coordinates."""
     pixels = sort_nested([findings.pixel for findings in report.pixels])
     orders, numbers = np.transpose(np.array(pixels, np.int64))
-    findings_of = {findings.pixel: findings for findings in report.pixels}
+    numbers_of = {findings.pixel: findings.numbers for findings in report.pixels}
+    defects = [numbers_of[pixel] for pixel in pixels]
     figure, panels = new_figure(MAP_HEIGHT + 0.6, 2)
     on_sky = [kind for kind in KINDS if kind != "metadata"]
     for axes, is_unsafe in zip(panels, (True, False), strict=True):
         kinds = [kind for kind in on_sky if KINDS[kind].is_unsafe == is_unsafe]
-        counts = np.array([_defects_of(findings_of[pixel], kinds) for pixel in pixels], float)
+        counts = np.array([sum(of[kind] for kind in kinds) for of in defects], float)
         mapping = draw_faults(axes, orders, numbers, counts)
         if counts.any():
             colour_bar(figure, mapping, [axes], "defects")
@@ -127,14 +128,3 @@ def draw_map(report: AuditReport, name: str) -> bytes:
     patches = [Patch(color=colour, label=label) for label, colour in colours.items()]
     figure.legend(handles=patches, loc="outside lower center", ncols=2, frameon=False)
     return render_png(figure)
-
-
-def _defects_of(findings: PixelFindings, kinds: list[str]) -> int:
-    """Return the number of rows with defects of some kinds, and of defects of the file."""
-    of_file = {
-        "unreadable": findings.error,
-        "columns": findings.schema,
-        "unsorted": findings.is_unsorted,
-    }
-    rows = sum(len(rows) for kind, rows in findings.rows_by_kind.items() if kind in kinds)
-    return rows + sum(bool(defect) for kind, defect in of_file.items() if kind in kinds)

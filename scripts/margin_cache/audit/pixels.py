@@ -93,15 +93,10 @@ def overlapping_pixels(pixels: Collection[Pixel], partitions: Collection[Pixel])
 
 
 def restrict(pixels: Collection[Pixel], only: Collection[Pixel]) -> list[Pixel]:
-    """Return those of `pixels` that overlap a pixel of `only`; all if there is none."""
-    return [
-        pixel
-        for pixel in pixels
-        if not only
-        or pixel in only
-        or pixel in _ancestors(only)
-        or not _ancestors([pixel]).isdisjoint(only)
-    ]
+    """Return those of `pixels` that overlap a pixel of `only`, sorted; all if there is none."""
+    if not only:
+        return sorted(pixels)
+    return sorted({*pixels} & {*only} | {*overlapping_pixels(pixels, only)})
 
 
 def _ancestors(pixels: Collection[Pixel]) -> set[Pixel]:

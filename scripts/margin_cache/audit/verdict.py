@@ -37,7 +37,7 @@ class Kind(NamedTuple):
 
 KINDS = {
     "missing": Kind(True, "rows within the threshold that the margin lacks"),
-    "changed": Kind(True, "rows whose values or position differ from the catalog"),
+    "changed": Kind(True, "rows whose values, index or position differ from the catalog"),
     "foreign": Kind(True, "rows that the catalog does not have"),
     "duplicate": Kind(True, "rows that are there more often than in the catalog"),
     "unreadable": Kind(True, "files that are missing or damaged"),
@@ -51,13 +51,8 @@ KINDS = {
 def read_audit(results: Path) -> Mapping[str, Any] | None:
     """Read the results of an audit; None if there are none, or of another version."""
     content = read_json(results / AUDIT_JSON)
-    if (
-        isinstance(content, dict)
-        and {"verdict", "request", "kinds", "margin", "catalog", "only_partitions"}
-        <= content.keys()
-    ):
-        return content
-    return None
+    names = {"verdict", "request", "kinds", "margin", "catalog", "claimed_threshold"}
+    return content if isinstance(content, dict) and names <= content.keys() else None
 
 
 def read_audit_of(
@@ -103,7 +98,7 @@ def headline(audit: Mapping[str, Any], margin: str) -> str:
     }[audit["verdict"]]
     if audit["only_partitions"] is not None:
         verdict += f", for the {audit['only_partitions']} partitions that were chosen"
-    claimed = audit.get("claimed_threshold")  # which older versions do not write
+    claimed = audit["claimed_threshold"]
     if claimed and audit["verdict"] != UNSAFE:
         verdict += f", within {audit['threshold']:g} arcsec only: it claims {claimed:g} arcsec"
     is_sample = audit["pixels"]["checked"] < audit["pixels"]["all"]

@@ -60,14 +60,13 @@ def test_a_margin_is_unsafe_if_a_crossmatch_with_it_can_be_wrong(
 ) -> None:
     report = AuditReport(10.0, None, [CLEAN, replace(CLEAN, **change)], [], 2)
     assert report.verdict == verdict
-    assert report.is_clean == (verdict == "clean")
     with_line = replace(report, metadata=["a line"], contradictions=1)
     assert with_line.verdict == ("unsafe" if verdict == "unsafe" else "safe")
     assert replace(report, unreadable=["outside of the sample"]).verdict == "unsafe"
 
 
 def test_a_sample_is_not_safe_if_files_outside_of_it_contradict_the_metadata() -> None:
-    sample = AuditReport(10.0, None, [CLEAN], ["a line"], 2, 0.5, contradictions=0)
+    sample = AuditReport(10.0, None, [CLEAN], ["a line"], 2)
     assert sample.verdict == "safe"
     assert replace(sample, contradictions=1).verdict == "unsafe"
 

@@ -70,16 +70,16 @@ def test_the_file_says_what_was_audited_and_when(tmp_path: Path) -> None:
 
 
 def test_the_result_of_a_sample_has_its_confidence(tmp_path: Path) -> None:
-    sample = AuditReport(10.0, None, [CLEAN] * 60, [], 600, 0.1, 7)
+    sample = AuditReport(10.0, None, [CLEAN] * 60, [], 600)
     safe = replace(sample, pixels=[UNSORTED] * 60)
-    unsafe = AuditReport(10.0, None, [CLEAN, FAULTY], [], 600, 0.1, 7)
+    unsafe = AuditReport(10.0, None, [CLEAN, FAULTY], [], 600)
     whole = AuditReport(10.0, None, [CLEAN], [], 1)
+    request = replace(REQUEST, fraction=0.1, seed=7)
     for report, share in ((sample, 0.05), (safe, 0.05), (unsafe, None), (whole, 0)):
-        content = write_audit(report, REQUEST, tmp_path)
-        assert content["sample"]["unsafe_share_below"] == share
+        content = write_audit(report, request, tmp_path)
+        assert content["sample"] == {"fraction": 0.1, "seed": 7, "unsafe_share_below": share}
         checked, candidates = len(report.pixels), report.candidates
         assert content["pixels"] == {"checked": checked, "all": candidates}
-    assert content["sample"] == {"fraction": 1, "seed": 0, "unsafe_share_below": 0}
 
 
 def test_no_verdict_is_left_beside_files_of_another_audit(

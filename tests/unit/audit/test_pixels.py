@@ -10,6 +10,7 @@ from margin_cache.audit.pixels import (
     is_in_sample,
     nearby_partitions,
     overlapping_pixels,
+    restrict,
     sort_nested,
     uncovered_sky,
 )
@@ -33,6 +34,12 @@ def test_uncovered_sky_equals_the_oracle() -> None:
 
 def test_pixels_in_and_around_partitions_overlap_them() -> None:
     assert overlapping_pixels([(1, 4), (0, 1), (2, 17), (3, 5)], [(1, 4)]) == [(0, 1), (2, 17)]
+
+
+def test_a_margin_of_some_pixels_has_the_partitions_that_overlap_them() -> None:
+    partitions = [(0, 1), (1, 4), (1, 8), (2, 36), (3, 5)]
+    assert restrict(partitions, [(1, 4), (1, 9)]) == [(0, 1), (1, 4), (2, 36)]
+    assert restrict(partitions, []) == partitions
 
 
 def test_pixels_are_sorted_in_nested_order() -> None:

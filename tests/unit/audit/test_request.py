@@ -18,7 +18,9 @@ from margin_cache.audit.request import (
 from margin_cache.errors import MarginCacheError
 
 REQUEST = AuditRequest(
-    "sky", "margin", "out", 5.0, 3, 0.5, 7, ("a", "b"), cut_sky(["a", "b"], [4, 9])
+    *("sky", "margin", "out", 5.0, 3, 0.5, 7, ("a", "b")),
+    cut_sky(["a", "b"], [4, 9]),
+    only_pixels=((1, 4), (2, 7)),
 )
 
 
@@ -56,7 +58,7 @@ def test_another_request_has_another_id(monkeypatch: pytest.MonkeyPatch, tmp_pat
         for name, value in {
             **{"primary": "x", "margin": "x", "output_dir": "x", "threshold": 6.0},
             **{"cell_order": None, "fraction": 0.6, "seed": 8, "states": ("c", "b")},
-            "sky_ranges": cut_sky(["a"], [0]),
+            **{"is_coarse": True, "only_pixels": None, "sky_ranges": cut_sky(["a"], [0])},
         }.items()
     ]
     assert len({*map(request_id, others), request_id(REQUEST)}) == len(others) + 1
@@ -96,7 +98,7 @@ def test_an_output_directory_is_new_or_has_files_of_an_audit(tmp_path: Path) -> 
 def test_a_new_audit_removes_the_verdict_of_another_one(tmp_path: Path) -> None:
     request = replace(REQUEST, output_dir=str(tmp_path))
     verdict = tmp_path / "audit.json"
-    names = ("kinds", "margin", "catalog", "only_partitions")
+    names = ("kinds", "margin", "catalog", "claimed_threshold")
     content = {"verdict": "clean", "request": request_id(request), **dict.fromkeys(names)}
     verdict.write_text(json.dumps(content))
     remove_other_verdict(request)

@@ -25,6 +25,7 @@ def audit_with(verdict: str, **values: Any) -> dict[str, Any]:
         "verdict": verdict,
         "margin": {"path": str(Path("results/m").absolute()), "state": "1"},
         "threshold": 5.0,
+        "claimed_threshold": None,
         "cell_order": None,
         "only_partitions": None,
         "pixels": {"checked": 84, "all": 84},
