@@ -4,10 +4,10 @@ from collections import Counter
 from dataclasses import replace
 
 import pytest
-from margin_cache.audit.audit import audit_margin
 from margin_cache.audit.findings import AuditReport
 from margin_cache.audit.request import AuditRequest
 from support.audited_sites import RowsOfPixels, rows_of_margin, true_rows
+from support.audits import audit_margin
 from support.peer_margins import CELL_ORDER, DATA, WRITERS
 
 

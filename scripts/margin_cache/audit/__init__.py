@@ -2,7 +2,7 @@
 
 The audit shares no geometry, catalog reader or plan with the code that makes margins.
 
-- `audit` compares a margin with its primary, in one process or in jobs for ranges of the sky;
+- `audit` compares a margin with its primary, in jobs for ranges of the sky;
 - `request` says what is audited, and `pixels` which pixels are checked in which job;
 - `catalogs` opens catalogs with the readers of their formats, from `files` on disk or at URLs;
   `columns` finds which columns can be compared, and `digests` makes a number of a row's values;

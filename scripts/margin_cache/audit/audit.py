@@ -39,30 +39,19 @@ from margin_cache.audit.verdict import StoreOptions
 from margin_cache.errors import MarginCacheError
 
 
-def audit_margin(request: AuditRequest, options: StoreOptions = (None, None)) -> AuditReport:
-    """Check a margin against its primary, in all partitions and in the sky around them.
-
-    Args:
-        request: What is checked.
-        options: Options for fsspec of the stores of the primary and of the margin.
-
-    Raises:
-        MarginCacheError: A catalog cannot be opened, the primary cannot be read, or the margin's
-            metadata have no threshold.
-    """
-    findings = [audit_sky_range(request, sky_range, options) for sky_range in request.sky_ranges]
-    results = [result for part in findings for result in part.pixels]
-    candidates = sum(part.candidates for part in findings)
-    return conclude(request, RangeFindings(candidates, results), options)
-
-
 def audit_sky_range(
     request: AuditRequest, sky_range: SkyRange, options: StoreOptions = (None, None)
 ) -> RangeFindings:
     """Check the pixels of a range of the sky, or a sample of them.
 
+    Args:
+        request: What is checked.
+        sky_range: One of its ranges.
+        options: Options for fsspec of the stores of the primary and of the margin.
+
     Raises:
-        MarginCacheError: As `audit_margin`.
+        MarginCacheError: A catalog cannot be opened, the primary cannot be read, or the margin's
+            metadata have no threshold.
     """
     return _Audit(request, options).check_sky_range(sky_range)
 
@@ -73,7 +62,7 @@ def conclude(
     """Check the metadata, after all sky ranges were checked.
 
     Raises:
-        MarginCacheError: As `audit_margin`; or the findings lack a range, or contain no pixel.
+        MarginCacheError: As `audit_sky_range`; or the findings lack a range, or contain no pixel.
     """
     return _Audit(request, options).conclude(findings)
 

@@ -11,7 +11,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from margin_cache.audit.audit import audit_margin, audit_sky_range, conclude
+from margin_cache.audit.audit import audit_sky_range, conclude
 from margin_cache.audit.catalogs import INDEX_COLUMNS
 from margin_cache.audit.findings import AuditReport, RangeFindings
 from margin_cache.audit.pixels import cut_sky
@@ -31,6 +31,7 @@ from support.audited_sites import (
     rows_of_margin,
     true_rows,
 )
+from support.audits import audit_margin
 from support.once import once
 
 Edit = Callable[[pa.Table], pa.Table]

@@ -13,10 +13,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from margin_cache.audit.audit import audit_margin
 from margin_cache.audit.findings import AuditReport
 from margin_cache.audit.request import AuditRequest
 from support import skies
+from support.audits import audit_margin
 from support.faulty_margins import make_margins
 from support.margins import configuration
 from support.oracle.distances import exact_distances

@@ -6,13 +6,13 @@ from pathlib import Path
 import fsspec
 import pytest
 from fsspec.implementations.memory import MemoryFileSystem
-from margin_cache.audit.audit import audit_margin
 from margin_cache.audit.catalogs import AuditedCatalog
 from margin_cache.audit.files import UnreadableFile, is_there, open_location
 from margin_cache.audit.request import AuditRequest
 from margin_cache.audit.verdict import state_of
 from margin_cache.errors import MarginCacheError, RetryableError
 from support import odd_servers
+from support.audits import audit_margin
 from support.odd_servers import odd_server
 from support.peer_margins import DATA, WRITERS
 

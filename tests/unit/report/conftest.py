@@ -6,7 +6,6 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from margin_cache.audit.audit import audit_margin
 from margin_cache.audit.output import write_audit
 from margin_cache.audit.request import AuditRequest, catalogs_states
 from margin_cache.config.validation import settings_of_margins
@@ -14,6 +13,7 @@ from margin_cache.margin.finish import finish_margin
 from margin_cache.margin.model import Margin, save_margin
 from margin_cache.margin.prepare import prepare_margins
 from margin_cache.report.data import ReportData, read_report_data
+from support.audits import audit_margin
 from support.small_skies import small_catalog
 from support.stages import run_map_jobs, run_reduce_jobs
 
