@@ -222,6 +222,19 @@ def test_margins_of_one_name_have_their_own_audits(new_session: Open, catalog: P
     assert audited(collection, "far") == audited(catalog, "other") == audited(catalog, str(listed))
 
 
+def test_keys_override_what_an_audited_margin_says_of_itself(new_session: Open) -> None:
+    make_margin(Path("results/m"))
+
+    def request(**config: Any) -> tuple[Any, ...]:
+        session = new_session(audit_catalog_path="results/m", **config)
+        ((asked, *_),) = Audits(session).requests().values()
+        return asked.threshold, asked.cell_order, asked.is_coarse, asked.only_pixels
+
+    assert request() == (None, None, None, None)
+    keys = {"audit_threshold": 7.5, "margin_order": 6, "fine_filtering": False}
+    assert request(**keys, debug_filter_pixel_list=[[0, 4]]) == (7.5, 6, True, ((0, 4),))
+
+
 def test_an_audit_does_not_judge_the_margin_that_the_configuration_would_make(
     new_session: Open, capsys: pytest.CaptureFixture[str]
 ) -> None:
