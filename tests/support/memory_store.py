@@ -42,12 +42,9 @@ class Stores:
 
 
 class MemoryStore(ObjectStore):
-    can_write = True
-
     def __init__(self, url: str, stores: Stores) -> None:
         super().__init__(url)
         self._stores = stores
-        self.has_conditions = stores.conditions
 
     def list(self) -> dict[str, ObjectState]:
         return {path: _state_of(content) for path, content in self._stores.below(self.url).items()}
@@ -74,7 +71,7 @@ class MemoryStore(ObjectStore):
         content = content.read_bytes() if isinstance(content, Path) else content
         found = self.state(path)
         self._stores.before("put", self.url_of(path))
-        if self.has_conditions:
+        if self._stores.conditions:
             found = self.state(path)
         if (if_absent and found) or (if_match is not None and found != if_match):
             raise PreconditionFailed(self.url_of(path))

@@ -11,7 +11,7 @@ import numpy as np
 import psutil
 import pyarrow as pa
 import pytest
-from margin_cache.catalog.hats import read_properties
+from margin_cache.catalog.hats import parse_properties
 from margin_cache.errors import MarginCacheError, RetryableError
 from margin_cache.margin.finish import finish_margin
 from margin_cache.notification.messages import margin_status
@@ -103,7 +103,7 @@ def test_margins_of_a_remote_primary_are_listed_in_a_local_collection(
             finish_margin(margin)
             assert margin_status(margin).collection == "mine"
             assert margin_status(margin).is_default == (margin.name == "primary_60arcs")
-    values = read_properties(tmp_path / "mine/collection.properties")
+    values = parse_properties((tmp_path / "mine/collection.properties").read_bytes(), "mine")
     assert values["all_margins"] == "primary_30arcs primary_60arcs"
     assert values["default_margin"] == "primary_60arcs"
     local = made_in(monkeypatch, tmp_path / "local", catalogs / "collection")

@@ -1,4 +1,4 @@
-"""HiPSCat and HATS catalogs on disk.
+"""HiPSCat and HATS catalogs.
 
 - ``spec``: file names, keys and columns of both formats
 - ``formats``: which format a catalog has; ``hats`` and ``hipscat``: their differences

@@ -1,6 +1,5 @@
 """One interface to the two formats: finding, reading and writing descriptions of catalogs."""
 
-import tempfile
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -10,7 +9,12 @@ import pyarrow as pa
 
 from margin_cache.catalog import hats, hipscat
 from margin_cache.catalog.model import CatalogInfo, MarginSummary
-from margin_cache.catalog.spec import CATALOG_INFO, COLLECTION_PROPERTIES, PROPERTIES
+from margin_cache.catalog.spec import (
+    CATALOG_INFO,
+    COLLECTION_PROPERTIES,
+    DESCRIPTIONS,
+    PROPERTIES,
+)
 from margin_cache.errors import MarginCacheError
 from margin_cache.healpix.nested import Ints, Pixel
 from margin_cache.storage.catalog_files import CatalogFiles, files_at
@@ -23,8 +27,8 @@ class CatalogFormat(Protocol):
     def read_info(self, files: CatalogFiles) -> CatalogInfo:
         """Read the description of a catalog."""
 
-    def is_margin(self, path: Path) -> bool:
-        """Return whether the description in a directory describes a margin."""
+    def is_margin(self, descriptions: Mapping[str, bytes]) -> bool:
+        """Return whether a description is that of a margin; see `is_margin`."""
 
     def stated_rows(self, info: CatalogInfo) -> tuple[str, int] | None:
         """Return the number of rows in the description, and its key and file for messages."""
@@ -137,8 +141,7 @@ def check_hats_keys(info: CatalogInfo, keys: Iterable[str]) -> None:
 
 def is_catalog(path: Path) -> bool:
     """Return whether a directory is a catalog or a collection, of either format."""
-    names = (*PROPERTIES, COLLECTION_PROPERTIES, CATALOG_INFO)
-    return any((path / name).exists() for name in names)
+    return any((path / name).exists() for name in (*DESCRIPTIONS, COLLECTION_PROPERTIES))
 
 
 def find_margin(
@@ -183,7 +186,7 @@ def find_margin(
     path = Path(location)
     if not path.is_dir():
         raise MarginCacheError(f"{key}: {path} is not a directory. Give the margin to check.")
-    if not is_margin(path):
+    if not is_margin(descriptions_in(path)):
         kind = "a catalog" if is_catalog(path) else "a directory"
         raise MarginCacheError(
             f"{key}: {path} is {kind}, but not a margin by its metadata. Give the margin to check."
@@ -191,9 +194,22 @@ def find_margin(
     return location
 
 
-def is_margin(path: Path) -> bool:
-    """Return whether a directory is a margin, of either format, by its own description."""
-    return any(catalog_format.is_margin(path) for catalog_format in _FORMATS.values())
+def is_margin(descriptions: Mapping[str, bytes]) -> bool:
+    """Return whether a catalog of either format is a margin.
+
+    Args:
+        descriptions: the contents of the files that describe it, by their names.
+    """
+    return any(catalog_format.is_margin(descriptions) for catalog_format in _FORMATS.values())
+
+
+def descriptions_in(directory: Path) -> dict[str, bytes]:
+    """Return the contents of the files that describe a catalog, as far as they can be read."""
+    found = {}
+    for name in DESCRIPTIONS:
+        with suppress(OSError):
+            found[name] = (directory / name).read_bytes()
+    return found
 
 
 def _collection_at(
@@ -208,7 +224,7 @@ def _collection_at(
     check_url(key, location)
     with suppress(PermissionDenied):  # some stores answer so for files that do not exist
         if found := connect(location, options(location)).read(COLLECTION_PROPERTIES):
-            return hats.Collection(location, found[0].decode(errors="replace"))
+            return hats.collection_of(location, found[0])
     return None
 
 
@@ -216,14 +232,13 @@ def _is_margin_at(url: str, options: Callable[[str], Mapping[str, Any]]) -> bool
     from margin_cache.storage.object_store import PermissionDenied, connect
 
     store = connect(url, options(url))
-    denied = None
-    with tempfile.TemporaryDirectory() as directory:
-        for name in (*PROPERTIES, CATALOG_INFO):
-            try:
-                if found := store.read(name):
-                    Path(directory, name).write_bytes(found[0])
-            except PermissionDenied as error:
-                denied = error
-        if denied is not None and not any(Path(directory).iterdir()):
-            raise denied
-        return is_margin(Path(directory))
+    descriptions, denied = {}, None
+    for name in DESCRIPTIONS:
+        try:
+            if found := store.read(name):
+                descriptions[name] = found[0]
+        except PermissionDenied as error:
+            denied = error
+    if denied is not None and not descriptions:
+        raise denied
+    return is_margin(descriptions)

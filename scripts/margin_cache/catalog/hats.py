@@ -57,14 +57,6 @@ _NOT_CONFIGURABLE = (
 """Properties that follow from the margin itself."""
 
 
-def read_properties(path: Path) -> dict[str, str]:
-    """Return the keys and values of a Java properties file."""
-    try:
-        return parse_properties(path.read_bytes(), str(path))
-    except OSError as error:
-        raise MarginCacheError(f"{path}: cannot be read as properties: {error}") from None
-
-
 def parse_properties(content: bytes, name: str) -> dict[str, str]:
     """Return the keys and values in the content of a Java properties file, named in errors."""
     # Imported here, because map and reduce jobs start faster without it.
@@ -119,10 +111,11 @@ def read_info(files: CatalogFiles) -> CatalogInfo:
     )
 
 
-def is_margin(path: Path) -> bool:
+def is_margin(descriptions: Mapping[str, bytes]) -> bool:
     for name in PROPERTIES:
         with suppress(MarginCacheError):
-            if read_properties(path / name).get(HatsKey.TYPE) == MARGIN_TYPE:
+            properties = parse_properties(descriptions.get(name, b""), name)
+            if properties.get(HatsKey.TYPE) == MARGIN_TYPE:
                 return True
     return False
 
@@ -328,15 +321,24 @@ class Collection:
         return after
 
 
+def collection_of(location: str, properties: bytes) -> Collection:
+    """Return the collection in a directory or at a URL, from the content of its properties."""
+    try:
+        # Not read as text, which would change "\r\n" to "\n".
+        return Collection(location, properties.decode())
+    except ValueError as error:
+        name = join_url(location, COLLECTION_PROPERTIES)
+        raise MarginCacheError(f"{name}: cannot be read as properties: {error}") from None
+
+
 def read_collection(directory: Path) -> Collection | None:
     """Return the collection in a directory, if there is one."""
     path = directory / COLLECTION_PROPERTIES
     try:
-        # Read as bytes, because reading as text would change "\r\n" to "\n".
-        return Collection(str(directory), path.read_bytes().decode("utf-8"))
+        return collection_of(str(directory), path.read_bytes())
     except FileNotFoundError:
         return None
-    except (OSError, ValueError) as error:
+    except OSError as error:
         raise MarginCacheError(f"{path}: cannot be read as properties: {error}") from None
 
 

@@ -22,7 +22,7 @@ from margin_cache.catalog.spec import (
 from margin_cache.errors import MarginCacheError
 from margin_cache.healpix.nested import Ints, Pixel
 from margin_cache.storage.catalog_files import CatalogFiles
-from margin_cache.storage.files import read_json, write_json
+from margin_cache.storage.files import write_json
 from margin_cache.storage.urls import is_url
 
 PIXEL_COLUMNS = {NORDER: pa.uint8(), DIR: pa.uint64(), NPIX: pa.uint64()}
@@ -64,8 +64,11 @@ def read_info(files: CatalogFiles) -> CatalogInfo:
     )
 
 
-def is_margin(path: Path) -> bool:
-    info = read_json(path / CATALOG_INFO)
+def is_margin(descriptions: Mapping[str, bytes]) -> bool:
+    try:
+        info = json.loads(descriptions.get(CATALOG_INFO, b"").decode("utf-8-sig"))
+    except ValueError:
+        return False
     return isinstance(info, dict) and info.get(HipscatKey.TYPE) == MARGIN_TYPE
 
 

@@ -15,8 +15,9 @@ from margin_cache.catalog.spec import DIR, NORDER, NPIX, PARTITION_INFO, pixel_p
 from margin_cache.errors import MarginCacheError
 from margin_cache.healpix.nested import MAX_ORDER, Pixel, as_pixels, pixel_ranges
 from margin_cache.storage.catalog_files import FileState
+from margin_cache.storage.parquet_files import MAGIC
 
-_MAGIC, _MAGIC_OF_ENCRYPTED = b"PAR1", b"PARE"
+_MAGIC_OF_ENCRYPTED = b"PARE"
 
 _IGNORED_SUFFIX = re.compile(
     r".*(\.(tmp|temp|part|partial|filepart|crdownload|aria2|swp|bak|crc|md5|sha\d+|asc|sig)|~)",
@@ -297,7 +298,7 @@ def _first_problem(info: CatalogInfo, pixels: list[Pixel]) -> str | None:
                 descriptor = os.open(path, os.O_RDONLY)
                 try:
                     size = os.fstat(descriptor).st_size
-                    end = os.pread(descriptor, len(_MAGIC), max(size - len(_MAGIC), 0))
+                    end = os.pread(descriptor, len(MAGIC), max(size - len(MAGIC), 0))
                 finally:
                     os.close(descriptor)
             except OSError as error:
@@ -307,7 +308,7 @@ def _first_problem(info: CatalogInfo, pixels: list[Pixel]) -> str | None:
                     f"{path}: is encrypted, which is not supported. Write the catalog again "
                     "without encryption."
                 )
-            if size <= 2 * len(_MAGIC) or end != _MAGIC:
+            if size <= 2 * len(MAGIC) or end != MAGIC:
                 state = "truncated or not Parquet" if size else "empty"
                 return f"{path}: is {state} ({size} bytes). Copy it again."
     return None

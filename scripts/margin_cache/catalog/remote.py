@@ -5,6 +5,7 @@ The store is listed, or, if that is impossible, asked for each file that partiti
 """
 
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from typing import Any
 
 from margin_cache.catalog import consistency
@@ -17,6 +18,7 @@ from margin_cache.catalog.spec import (
     COLLECTION_PROPERTIES,
     COMMON_METADATA,
     DATASET,
+    DESCRIPTIONS,
     METADATA,
     NORDER,
     PARTITION_INFO,
@@ -32,10 +34,10 @@ from margin_cache.storage.object_store import (
     connect,
     parallel,
 )
+from margin_cache.storage.parquet_files import MAGIC
 from margin_cache.storage.remote_files import RemoteFiles, connect_files
-from margin_cache.storage.urls import is_file_path, is_url, join_url
+from margin_cache.storage.urls import check_url, is_file_path, is_url, join_url
 
-_DESCRIPTIONS = (*PROPERTIES, CATALOG_INFO)
 _OPTIONAL = (
     PARTITION_INFO,
     *(
@@ -44,8 +46,6 @@ _OPTIONAL = (
         for name in (COMMON_METADATA, METADATA)
     ),
 )
-
-_PARQUET_MAGIC = b"PAR1"
 
 
 def connect_catalog(url: str, options: Mapping[str, Any]) -> RemoteFiles:
@@ -61,7 +61,7 @@ def connect_catalog(url: str, options: Mapping[str, Any]) -> RemoteFiles:
     table = _primary_table(connect(url, options))
     store = connect(table, options)
     objects = store.list()
-    names = (*_DESCRIPTIONS, *_OPTIONAL)
+    names = (*DESCRIPTIONS, *_OPTIONAL)
     if objects is None:
         small = _states(store, names)
     else:
@@ -69,7 +69,7 @@ def connect_catalog(url: str, options: Mapping[str, Any]) -> RemoteFiles:
     files = RemoteFiles(table, {}, lambda: store)
     files.listing = small
     files.listing = {name: state for name, state in small.items() if _is_valid(files, name)}
-    if not any(name in files.listing for name in _DESCRIPTIONS):
+    if not any(name in files.listing for name in DESCRIPTIONS):
         raise MarginCacheError(
             f"input_catalog_path: {table}: has no {CATALOG_INFO} (HiPSCat) and no {PROPERTIES[0]} "
             "(HATS). Give the URL of a catalog."
@@ -88,16 +88,15 @@ def connect_catalog(url: str, options: Mapping[str, Any]) -> RemoteFiles:
 
 def _primary_table(store: ObjectStore) -> str:
     """Return the URL of the primary table in a collection; of another catalog, its own URL."""
-    try:
-        is_there = store.state(COLLECTION_PROPERTIES) is not None
-    except PermissionDenied:
-        is_there = False  # some stores answer so for files that do not exist
-    found = store.read(COLLECTION_PROPERTIES) if is_there else None
+    found = None
+    with suppress(PermissionDenied):  # some stores answer so for files that do not exist
+        found = store.read(COLLECTION_PROPERTIES)
     if found is None:
         return store.url
     name = store.url_of(COLLECTION_PROPERTIES)
     table = parse_properties(found[0], name).get(HatsKey.PRIMARY, "")
     if is_url(table):
+        check_url("input_catalog_path", table)
         return table
     if not is_file_path(table):
         raise MarginCacheError(
@@ -136,7 +135,7 @@ def _is_valid(files: RemoteFiles, name: str) -> bool:
     content = files.read_if_exists(name)
     if content is None:
         return False
-    return not name.endswith(METADATA) or content.startswith(_PARQUET_MAGIC)
+    return not name.endswith(METADATA) or content.startswith(MAGIC)
 
 
 def _named_files(info: CatalogInfo) -> set[str]:

@@ -17,6 +17,9 @@ CATALOG_INFO = "catalog_info.json"
 PROPERTIES = ("hats.properties", "properties")
 """Describe a HATS catalog; the first that exists is read, and both are written."""
 
+DESCRIPTIONS = (*PROPERTIES, CATALOG_INFO)
+"""The files by which readers find a catalog, of either format."""
+
 COLLECTION_PROPERTIES = "collection.properties"
 """Describes a HATS collection: a primary table and its margins."""
 

@@ -235,7 +235,7 @@ def check_output(margin: Margin) -> None:
                 "another output_artifact_name, or set overwrite: true."
             )
     _check_catalog_path(provenance, margin)
-    _check_nothing_foreign(margin)
+    _check_nothing_foreign(provenance, margin)
 
 
 def restore_backup(files: MarginFiles) -> None:
@@ -245,11 +245,9 @@ def restore_backup(files: MarginFiles) -> None:
         backups[0].rename(files.output_dir)
 
 
-def _check_nothing_foreign(margin: Margin) -> None:
-    """Check, without ``overwrite``, that a margin that is replaced has no files of others."""
-    if margin.settings.overwrite:
-        return
-    own = {PROVENANCE, *existing_files(margin)}
+def _check_nothing_foreign(provenance: Mapping[str, Any], margin: Margin) -> None:
+    """Check that a margin that is replaced has no files of others."""
+    own = {PROVENANCE, *provenance["files"]}
     foreign = [path for path in margin.output.paths() if path not in own]
     if foreign:
         raise MarginCacheError(

@@ -10,7 +10,7 @@ from typing import Any, Protocol
 
 import pyarrow.parquet as pq
 
-from margin_cache.catalog.formats import is_margin
+from margin_cache.catalog.formats import descriptions_in, is_margin
 from margin_cache.catalog.hats import Collection, read_collection, register
 from margin_cache.catalog.model import CatalogInfo
 from margin_cache.margin.paths import MarginFiles
@@ -19,7 +19,6 @@ from margin_cache.storage.parquet_files import open_parquet
 
 SizeAndDigest = list[Any]
 """Size in bytes and digest of a file, as a provenance lists them."""
-
 
 Draft = Callable[[Mapping[str, str], str], dict[str, Any]]
 
@@ -119,7 +118,7 @@ class DirectoryOutput:
         return has_size(self._dir / path, listed[0])
 
     def is_margin(self) -> bool:
-        return is_margin(self._dir)
+        return is_margin(descriptions_in(self._dir))
 
     def check_free(self) -> None:
         pass

@@ -13,6 +13,7 @@ from typing import Any
 from margin_cache.config.model import MarginSettings
 from margin_cache.errors import MarginCacheError
 from margin_cache.storage.files import read_json, write_json
+from margin_cache.storage.store_options import flat_options
 from margin_cache.storage.urls import is_url
 
 _NO_SECRETS = {
@@ -28,9 +29,6 @@ _NO_SECRETS = {
     "account_name",
     "profile",
 }
-
-_NESTED = {"client_kwargs", "config_kwargs", "s3"}
-"""Options that have options themselves."""
 
 
 @dataclass(frozen=True)
@@ -89,8 +87,8 @@ def find_source(
     names = tuple(str(file.absolute()) for file in files)
     if _options_in(key, names, number) == options:
         return OptionsSource(key, names, number)
-    for name, value in _flat_options(options):
-        if name not in _NO_SECRETS or "@" in str(value):
+    for name, value in flat_options(options):
+        if name.rpartition(".")[2] not in _NO_SECRETS or "@" in str(value):
             raise MarginCacheError(
                 f"{key}: {name} could be a secret, and all users can read command lines. Put all "
                 f"of {key} into a configuration file."
@@ -155,11 +153,3 @@ def _merge(config: dict[str, Any], other: Mapping[str, Any]) -> None:
             _merge(config[key], value)
         else:
             config[key] = value
-
-
-def _flat_options(options: Mapping[str, Any]) -> Iterable[tuple[str, Any]]:
-    for name, value in options.items():
-        if isinstance(value, Mapping) and name in _NESTED:
-            yield from _flat_options(value)
-        else:
-            yield str(name), value

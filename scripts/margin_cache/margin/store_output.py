@@ -16,7 +16,6 @@ exist, a replaced one must be the one that this job has seen. So it replaces no 
 
 import atexit
 import json
-import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass
@@ -27,9 +26,9 @@ from typing import Any
 import pyarrow.parquet as pq
 
 from margin_cache.catalog.formats import is_margin
-from margin_cache.catalog.hats import Collection
+from margin_cache.catalog.hats import Collection, collection_of
 from margin_cache.catalog.model import CatalogInfo
-from margin_cache.catalog.spec import CATALOG_INFO, COLLECTION_PROPERTIES, PROPERTIES
+from margin_cache.catalog.spec import COLLECTION_PROPERTIES, DESCRIPTIONS
 from margin_cache.errors import MarginCacheError
 from margin_cache.margin.output import Draft, SizeAndDigest, describe_run
 from margin_cache.margin.paths import PROVENANCE
@@ -44,9 +43,6 @@ from margin_cache.storage.object_store import (
 from margin_cache.storage.remote_files import RemoteFiles
 
 LOCK = ".being_made.json"
-
-DESCRIPTION = (CATALOG_INFO, *reversed(PROPERTIES))
-"""The files by which readers find a catalog, in the order in which they are written."""
 
 _BATCH_BYTES, _BATCH_FILES = 64 << 20, 64
 """The token is checked before each batch of files. Its files are in memory at the same time."""
@@ -146,17 +142,14 @@ class StoreOutput:
         state, (size, digest) = self._objects.get(path), listed
         if state is None or state.size != size:
             return False
-        if path in DESCRIPTION:  # without an ETag in the provenance, which is written before
+        if path in DESCRIPTIONS:  # without an ETag in the provenance, which is written before
             found = self._store.read(path)
             return found is not None and content_digest(found[0]) == digest
         return self._written.get(path) == (digest, state.etag)
 
     def is_margin(self) -> bool:
-        with tempfile.TemporaryDirectory() as directory:
-            for name in DESCRIPTION:
-                if name in self._objects and (found := self._store.read(name)):
-                    Path(directory, name).write_bytes(found[0])
-            return is_margin(Path(directory))
+        found = {name: self._store.read(name) for name in DESCRIPTIONS if name in self._objects}
+        return is_margin({name: each[0] for name, each in found.items() if each is not None})
 
     # The lock.
 
@@ -172,7 +165,7 @@ class StoreOutput:
         for url in _around(self._parent_url):
             store = connect(url, self._options, "output")
             with suppress(PermissionDenied):
-                for name in store.states((*DESCRIPTION, LOCK)):
+                for name in store.states((*DESCRIPTIONS, LOCK)):
                     raise MarginCacheError(
                         f"output_path: {self._url} is inside another catalog or margin, which "
                         f"has {store.url_of(name)}. Choose another output_path."
@@ -184,7 +177,7 @@ class StoreOutput:
         if found is not None and (lock is None or lock.owner != read_json(_OWNER_FILE)):
             raise self._in_use(lock)
 
-    def _in_use(self, lock: "_Lock | None") -> MarginCacheError:
+    def _in_use(self, lock: _Lock | None) -> MarginCacheError:
         run = describe_run(None if lock is None else asdict(lock))
         return MarginCacheError(
             f"output_path: {self._url} is being made by another run ({run}). Resume that run, "
@@ -249,8 +242,8 @@ class StoreOutput:
         self._check_lock()
         self._draft = self._put(PROVENANCE, content, self._provenance and self._provenance[1])
         self._check_lock()
-        self._store.delete([name for name in reversed(DESCRIPTION) if name in self._objects])
-        self._store.delete([p for p in self.paths() if p not in {*kept, PROVENANCE, *DESCRIPTION}])
+        self._store.delete([name for name in DESCRIPTIONS if name in self._objects])
+        self._store.delete([p for p in self.paths() if p not in {*kept, PROVENANCE, *DESCRIPTIONS}])
         new = {path: file for path, file in listed.items() if path not in kept}
         etags = kept | self._write_new(directory, new)
         self.refresh()
@@ -278,7 +271,7 @@ class StoreOutput:
     def publish(self, directory: Path, backup: Path) -> None:
         self._check_lock()
         self._put(PROVENANCE, directory / PROVENANCE, self._draft)
-        for name in DESCRIPTION:
+        for name in reversed(DESCRIPTIONS):
             if (directory / name).exists():
                 self._put(name, directory / name, None)
         self._journal.unlink(missing_ok=True)
@@ -315,7 +308,7 @@ class StoreOutput:
         store = connect(self._parent_url, self._options, "output")
         with suppress(PermissionDenied):
             if found := store.read(COLLECTION_PROPERTIES):
-                return Collection(self._parent_url, found[0].decode(errors="replace")), found[1]
+                return collection_of(self._parent_url, found[0]), found[1]
         return None
 
     def collection(self, info: CatalogInfo) -> Collection | None:
@@ -364,7 +357,7 @@ def _lock_in(content: bytes) -> _Lock | None:
 
 
 def _marks_catalog(path: str) -> bool:
-    return path.rpartition("/")[2] in (*DESCRIPTION, LOCK)
+    return path.rpartition("/")[2] in (*DESCRIPTIONS, LOCK)
 
 
 def _around(url: str) -> Iterator[str]:

@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from margin_cache.storage.parquet_files import TAIL_BYTES
+from margin_cache.storage.parquet_files import MAGIC, TAIL_BYTES
 
 Range = tuple[int, int]
 """The first byte, and the byte after the last."""
@@ -20,7 +20,6 @@ MOST_FOOTER_BYTES = (1 << 31) - 1
 _WIDTHS = {"INT32": 4, "INT64": 8, "INT96": 12, "FLOAT": 4, "DOUBLE": 8, "BYTE_ARRAY": 16}
 """Least bytes of a value in memory, by physical type."""
 
-_MAGIC = b"PAR1"
 _NO_ROW_GROUPS = b"\x16\x00\x19\x0c"
 _HEAD = re.compile(
     rb"\x16([\x80-\xff]*[\x00-\x7f])\x19(?:([\x00-\xef])|\xfc([\x80-\xff]*[\x00-\x7f]))", re.DOTALL
@@ -151,20 +150,20 @@ def join_footers(common: Path, footers: Sequence[Path], target: Path) -> bool:
         groups += head[2][0] >> 4 if head[2] else _decoded(head[3])
         starts.append(head.end())
     with target.open("wb") as file:
-        file.write(_MAGIC + before + b"\x16" + _encoded(2 * rows) + b"\x19")
+        file.write(MAGIC + before + b"\x16" + _encoded(2 * rows) + b"\x19")
         # Sizes below 15 are in the byte of the type.
         file.write(bytes([groups << 4 | 12]) if groups < 15 else b"\xfc" + _encoded(groups))
         for path, start in zip(footers, starts, strict=True):
             file.write(_footer_of(path)[start:].removesuffix(after))
         file.write(after)
-        length = file.tell() - len(_MAGIC)
-        file.write(length.to_bytes(4, "little") + _MAGIC)
+        length = file.tell() - len(MAGIC)
+        file.write(length.to_bytes(4, "little") + MAGIC)
     return True
 
 
 def _footer_of(path: Path) -> bytes:
     """Return the footer of a Parquet file that has nothing else."""
-    return path.read_bytes()[len(_MAGIC) : -TAIL_BYTES]
+    return path.read_bytes()[len(MAGIC) : -TAIL_BYTES]
 
 
 def _decoded(number: bytes) -> int:

@@ -53,11 +53,10 @@ class FsspecStore(ObjectStore):
             for name, info in infos.items()
             if name.startswith(f"{self._root}/")
         }
-        for name, state in found.items():
-            if self.state(name) == state:
-                break
+        name = next(iter(found), None)
+        if name is not None and self.state(name) != found[name]:
             # The driver's listing has other fields than its `info`, which is compared with later.
-            return files_among(self.states(found))
+            found = self.states(found)
         return files_among(found)
 
     def state(self, path: str) -> ObjectState | None:

@@ -37,6 +37,9 @@ class TransientError(RetryableError):
 class PreconditionFailed(MarginCacheError):
     """An object was not written, because its state is not the expected one."""
 
+    def __init__(self, url: str) -> None:
+        super().__init__(f"{url}: was changed by others.")
+
 
 class ObjectChanged(MarginCacheError):
     """The object is not in the state that was given."""
@@ -61,13 +64,7 @@ class ObjectStore(ABC):
 
     Attributes:
         url: the URL.
-        can_write: whether `put` and `delete` work.
-        has_conditions: whether `put` depends on the state of the object at the moment of writing.
-            If not, as in some stores that imitate S3, it looks at that state before.
     """
-
-    can_write = False
-    has_conditions = False
 
     def __init__(self, url: str) -> None:
         self.url = url.rstrip("/")
@@ -113,6 +110,8 @@ class ObjectStore(ABC):
         if_match: ObjectState | None = None,
     ) -> ObjectState:
         """Write a whole object, from memory or from a file; return its state.
+
+        Some stores that imitate S3 do not know conditions. There, the state is asked for before.
 
         Args:
             path: the object.

@@ -41,12 +41,7 @@ from margin_cache.storage.urls import protocol_of
 
 Result = TypeVar("Result")
 
-PROTOCOLS = {
-    **{"s3": "s3", "s3a": "s3", "gs": "gs", "gcs": "gs"},
-    **{"abfs": "abfs", "abfss": "abfs", "az": "abfs", "adl": "abfs"},
-    **{"http": "http", "https": "http"},
-}
-"""Kinds of stores by the protocols of URLs."""
+PROTOCOLS = ("s3", "gs", "abfs", "http", "https")
 
 _TRIES = 8
 
@@ -79,8 +74,7 @@ _TRANSIENT_STATUS = {408, 425, 429, 500, 502, 503, 504}
 class ObstoreStore(ObjectStore):
     """S3, Google Cloud Storage or Azure."""
 
-    can_write = True
-    has_conditions = True
+    _has_conditions = True
 
     def __init__(self, url: str, side: str, make: Callable[[dict[str, Any]], Any]) -> None:
         super().__init__(url)
@@ -129,9 +123,9 @@ class ObstoreStore(ObjectStore):
         if_absent: bool = False,
         if_match: ObjectState | None = None,
     ) -> ObjectState:
-        if (if_absent or if_match) and not self.has_conditions:
+        if (if_absent or if_match) and not self._has_conditions:
             if self.state(path) != if_match:
-                raise PreconditionFailed(f"{self.url_of(path)}: was changed by others.")
+                raise PreconditionFailed(self.url_of(path))
             if_absent, if_match = False, None
         size = content.stat().st_size if isinstance(content, Path) else len(content)
         store = self._store
@@ -149,13 +143,13 @@ class ObstoreStore(ObjectStore):
                 "written",
             )
         except (AlreadyExistsError, PreconditionError):
-            raise PreconditionFailed(f"{self.url_of(path)}: was changed by others.") from None
+            raise PreconditionFailed(self.url_of(path)) from None
         except FileNotFoundError:
             raise self._no_bucket() from None
         except _Refused as error:
             if mode == "overwrite" or "status 501" not in str(error):
                 raise
-            self.has_conditions = False
+            self._has_conditions = False
             return self.put(path, content, if_absent=if_absent, if_match=if_match)
         return ObjectState(size, _bare(done["e_tag"]))
 
@@ -169,7 +163,7 @@ class ObstoreStore(ObjectStore):
         """Return what obstore needs to replace an object: Google asks for its generation."""
         meta = self._found(path, lambda: obstore.head(self._store, path))
         if meta is None or _state_of(meta) != state:
-            raise PreconditionFailed(f"{self.url_of(path)}: was changed by others.")
+            raise PreconditionFailed(self.url_of(path))
         return {name: value for name in ("e_tag", "version") if (value := meta[name])}
 
     def _found(self, path: str, call: Callable[[], Result], action: str = "read") -> Result | None:
@@ -178,22 +172,24 @@ class ObstoreStore(ObjectStore):
             return self._call(path, call, action)
         except FileNotFoundError:
             return None
-        except (PermissionDeniedError, UnauthenticatedError):
-            raise permission_denied(self.url_of(path), self._side) from None
 
     def _call(self, path: str, call: Callable[[], Result], action: str = "read") -> Result:
         """Make a request, and turn errors into a message of one line.
 
-        Some errors remain: of missing objects, permissions and conditions.
+        Some errors remain: of missing objects, of conditions, and of a listing that is refused.
         """
         url = self.url_of(path)
         try:
             return call()
         except (PermissionDeniedError, UnauthenticatedError):
-            if path and action != "read":
+            if path:
                 raise permission_denied(url, self._side) from None
             raise
         except (AlreadyExistsError, PreconditionError, InvalidPathError):
+            raise
+        except FileNotFoundError as error:
+            if "status code: 405" in str(error):
+                raise self._readable(url, str(error), action) from None
             raise
         except BaseError as error:
             if "status code: 410" in str(error):
@@ -245,8 +241,6 @@ class _Refused(MarginCacheError):
 class HttpStore(ObstoreStore):
     """A web server."""
 
-    can_write = False
-    has_conditions = False
     _head_works = True
 
     def list(self) -> dict[str, ObjectState] | None:
@@ -273,20 +267,6 @@ class HttpStore(ObstoreStore):
         # No file of a catalog is a page, but many servers send one instead of an error.
         return None if found is None or found[0].lstrip()[:1] == b"<" else found
 
-    def put(self, path: str, content: bytes | Path, **condition: Any) -> ObjectState:
-        raise NotImplementedError(self.url)
-
-    def delete(self, paths: Iterable[str]) -> None:
-        raise NotImplementedError(self.url)
-
-    def _call(self, path: str, call: Callable[[], Result], action: str = "read") -> Result:
-        try:
-            return super()._call(path, call, action)
-        except FileNotFoundError as error:
-            if "status code: 405" in str(error):
-                raise self._readable(self.url_of(path), str(error), action) from None
-            raise
-
 
 def _again_if_wrong(get: Callable[[], Result]) -> Result:
     """Repeat a request if the server has sent another range, which obstore does not do."""
@@ -301,23 +281,22 @@ def _again_if_wrong(get: Callable[[], Result]) -> Result:
 
 def connect(url: str, options: Mapping[str, Any], side: str) -> ObstoreStore:
     """Return the store of the objects below a URL; see `object_store.connect`."""
-    kind = PROTOCOLS[protocol_of(url)]
-    translated = translate(kind, options, side)
+    protocol = protocol_of(url)
+    is_web = protocol in ("http", "https")
+    translated = translate(protocol, options, side)
     config, own_client = translated.config, translated.client
-    address = config.get("base_url" if kind == "gs" else "endpoint", url)
     parts = urlsplit(url)
     prefix = parts.path.strip("/") or None
     extra: dict[str, Any] = {}
-    if kind == "http":
+    if is_web:
         add_netrc(translated, url)
         headers = own_client.setdefault("default_headers", {})
         headers.setdefault("Accept-Encoding", "identity")
-    elif kind == "s3":
+    elif protocol == "s3":
         extra = _amazon(parts.netloc, translated)
-        address = str(config.get("endpoint", ""))
-    elif kind == "abfs":
+    elif protocol == "abfs":
         _azure(parts.netloc, config)
-        address = str(config.get("endpoint", ""))
+    address = config.get("base_url" if protocol == "gs" else "endpoint", url)
     if str(address).startswith("http://"):
         own_client["allow_http"] = True
 
@@ -326,17 +305,17 @@ def connect(url: str, options: Mapping[str, Any], side: str) -> ObstoreStore:
             "client_options": {**client, **own_client},
             "retry_config": RETRIES,
         }
-        if kind == "http":
+        if is_web:
             return HTTPStore(url.rstrip("/"), **common)
         common |= {"prefix": prefix, "config": config, **extra}
-        if kind == "s3":
+        if protocol == "s3":
             return S3Store(parts.netloc, **common)
-        if kind == "gs":
+        if protocol == "gs":
             return GCSStore(parts.netloc, **common)
         return AzureStore(parts.netloc.partition("@")[0], **common)
 
     try:
-        return (HttpStore if kind == "http" else ObstoreStore)(url, side, make)
+        return (HttpStore if is_web else ObstoreStore)(url, side, make)
     except (BaseError, TypeError, ValueError) as error:
         raise MarginCacheError(
             f"{side}_storage_options: cannot be used for {url} ({type(error).__name__}; the values "

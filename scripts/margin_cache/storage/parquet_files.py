@@ -16,7 +16,7 @@ _TRANSIENT_ERRNO = {errno.EIO, errno.ESTALE, errno.ETIMEDOUT, errno.ENOTCONN, er
 TAIL_BYTES = 8
 """The end of a Parquet file: the length of its footer and the magic number."""
 
-_MAGIC = b"PAR1"
+MAGIC = b"PAR1"
 
 READ_BYTES = 1 << 20
 """Buffer for each column; without it, PyArrow loads the chunks of a row group whole."""
@@ -53,7 +53,7 @@ def open_parquet(
     try:
         if source is None:
             source = pa.OSFile(str(path))
-        end = source if footer is None else pa.BufferReader(_MAGIC + footer)
+        end = source if footer is None else pa.BufferReader(MAGIC + footer)
         metadata = None if footer is None else pq.read_metadata(end)
         file = pq.ParquetFile(source, metadata=metadata, pre_buffer=False, buffer_size=READ_BYTES)
         if not _kills_the_process(end, file):
@@ -103,5 +103,5 @@ def _kills_the_process(source: pa.NativeFile, file: pq.ParquetFile) -> bool:
     import subprocess
 
     command = [sys.executable, "-c", _ASK_ALL_COLUMNS]
-    asked = subprocess.run(command, input=_MAGIC + footer, capture_output=True, check=False)
+    asked = subprocess.run(command, input=MAGIC + footer, capture_output=True, check=False)
     return asked.returncode < 0

@@ -44,10 +44,6 @@ def _config(name: str) -> _Setter:
     return lambda options, value: options.config.update({name: value})
 
 
-def _client(name: str) -> _Setter:
-    return lambda options, value: options.client.update({name: value})
-
-
 def _ignore(options: StoreOptions, value: Any) -> None:
     """Accept an option that says what is done anyway, or has no influence on objects."""
 
@@ -107,6 +103,13 @@ def _account_host(options: StoreOptions, value: Any) -> None:
 
 _COMMON: dict[str, _Setter] = {"anon": _config("skip_signature"), "verify": _verify}
 
+_OF_WEB: dict[str, _Setter] = {
+    "verify": _verify,
+    "headers": _headers,
+    "client_kwargs.headers": _headers,
+    "client_kwargs.trust_env": _ignore,  # proxies of the environment are always used
+}
+
 _TABLES: dict[str, dict[str, _Setter]] = {
     "s3": {
         **_COMMON,
@@ -142,12 +145,8 @@ _TABLES: dict[str, dict[str, _Setter]] = {
         "client_id": _config("client_id"),
         "client_secret": _config("client_secret"),
     },
-    "http": {
-        "verify": _verify,
-        "headers": _headers,
-        "client_kwargs.headers": _headers,
-        "client_kwargs.trust_env": _ignore,  # proxies of the environment are always used
-    },
+    "http": _OF_WEB,
+    "https": _OF_WEB,
 }
 
 
@@ -155,7 +154,7 @@ def translate(protocol: str, options: Mapping[str, Any], side: str) -> StoreOpti
     """Translate fsspec's storage options.
 
     Args:
-        protocol: s3, gs, abfs or http.
+        protocol: s3, gs, abfs, http or https.
         options: the options.
         side: "input" or "output".
 
@@ -163,7 +162,7 @@ def translate(protocol: str, options: Mapping[str, Any], side: str) -> StoreOpti
         MarginCacheError: one is unknown, or has a wrong value, which is not shown.
     """
     table, translated = _TABLES[protocol], StoreOptions()
-    for name, value in _flat(options):
+    for name, value in flat_options(options):
         if name not in table:
             raise MarginCacheError(
                 f"{side}_storage_options: {name} is not an option for {protocol}://. "
@@ -179,10 +178,11 @@ def translate(protocol: str, options: Mapping[str, Any], side: str) -> StoreOpti
     return translated
 
 
-def _flat(options: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+def flat_options(options: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield names and values of options; one inside another has a name like `s3.region_name`."""
     for name, value in options.items():
         if name in _NESTED and isinstance(value, Mapping):
-            yield from _flat(value, f"{prefix}{name}.")
+            yield from flat_options(value, f"{prefix}{name}.")
         else:
             yield f"{prefix}{name}", value
 

@@ -18,10 +18,12 @@ def is_url(location: str) -> bool:
 
 
 def protocol_of(url: str) -> str:
+    """Return the protocol of a URL: one name for each kind of store."""
     match = _URL.match(url)
     if match is None:
         raise ValueError(f"{url} is no URL")
-    return match[1].lower()
+    protocol = match[1].lower()
+    return _SYNONYMS.get(protocol, protocol)
 
 
 def check_url(key: str, url: str) -> None:
@@ -61,13 +63,13 @@ def check_url(key: str, url: str) -> None:
 
 
 def canonical_url(url: str) -> str:
-    """Return a URL that is equal for two URLs of one place: one name for each kind of store."""
+    """Return a URL that is equal for two URLs of one place."""
     protocol = protocol_of(url)
     place, _, path = url.partition("://")[2].partition("/")
     if protocol in ("http", "https"):
         place = place.lower()
     parts = [part for part in path.split("/") if part]
-    return "/".join([f"{_SYNONYMS.get(protocol, protocol)}://{place}", *parts])
+    return "/".join([f"{protocol}://{place}", *parts])
 
 
 def absolute_location(location: str) -> str:

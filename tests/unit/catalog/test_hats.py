@@ -9,6 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 from margin_cache.catalog import hats
+from margin_cache.catalog.formats import read_catalog_info
 from margin_cache.catalog.model import CatalogInfo, MarginSummary
 from margin_cache.catalog.spec import COLLECTION_PROPERTIES
 from margin_cache.errors import MarginCacheError
@@ -28,6 +29,10 @@ def write(path: Path, values: dict[str, str | None]) -> Path:
     lines = [f"{key}={value}\n" for key, value in values.items() if value is not None]
     path.write_text("".join(lines), encoding="utf-8")
     return path
+
+
+def properties_in(path: Path) -> dict[str, str]:
+    return hats.parse_properties(path.read_bytes(), str(path))
 
 
 def read(directory: Path, **changes: str | None) -> CatalogInfo:
@@ -52,7 +57,7 @@ def test_properties_are_read_as_java_writes_them(tmp_path: Path) -> None:
         "last=no end of line",
         encoding="utf-8",
     )
-    assert hats.read_properties(tmp_path / "properties") == {
+    assert properties_in(tmp_path / "properties") == {
         "plain": "value",
         "spaces": "in between",
         "colon": "also",
@@ -66,16 +71,19 @@ def test_properties_are_read_as_java_writes_them(tmp_path: Path) -> None:
 def test_a_backslash_continues_a_line(tmp_path: Path) -> None:
     path = tmp_path / "properties"
     path.write_text("continued=one \\\n    two \\\n    three\nlast=x\n")
-    assert hats.read_properties(path) == {"continued": "one two three", "last": "x"}
+    assert properties_in(path) == {"continued": "one two three", "last": "x"}
 
 
-@pytest.mark.parametrize("content", [None, b"obs_title=\xff\xfe\n"])
+@pytest.mark.parametrize("content", [None, b"hats_primary_table_url=\xff\xfe\n"])
 def test_properties_that_cannot_be_read_are_named(content: bytes | None, tmp_path: Path) -> None:
-    path = tmp_path / "properties"
-    if content is not None:
-        path.write_bytes(content)
-    with pytest.raises(MarginCacheError, match=f"{path}: cannot be read as properties"):
-        hats.read_properties(path)
+    for name, read in (("properties", read_catalog_info), (COLLECTION_PROPERTIES, hats.primary_of)):
+        path = tmp_path / name
+        if content is None:
+            path.mkdir()
+        else:
+            path.write_bytes(content)
+        with pytest.raises(MarginCacheError, match=f"{path}"):
+            read(str(tmp_path))
 
 
 # --- catalogs -------------------------------------------------------------------------------
@@ -168,7 +176,7 @@ def test_a_margin_describes_itself_in_both_files(index: str | None, tmp_path: Pa
     description, names = hats.write_description(tmp_path, summary_of(info, tmp_path / "my_margin"))
     assert names == ["hats.properties", "properties"]
     for name in names:
-        assert hats.read_properties(tmp_path / name) == description
+        assert properties_in(tmp_path / name) == description
     assert description["obs_collection"] == "my_margin"
     assert description["dataproduct_type"] == "margin"
     assert description["hats_nrows"] == "77"
@@ -274,13 +282,13 @@ def test_a_margin_is_listed_once_and_the_first_is_the_default(
     assert not is_registered(collection.info, collection.path / "on")
     collection.register("two")
     assert collection.register("one") == collection.register("two")
-    values = hats.read_properties(collection.file)
+    values = properties_in(collection.file)
     assert (values["all_margins"], values["default_margin"]) == ("one two", "one")
 
 
 def test_only_a_margin_that_may_be_becomes_the_default(collection: Collection) -> None:
     DirectoryOutput(collection.path / "two").register(collection.info, False)
-    assert hats.read_properties(collection.file)["all_margins"] == "two"
+    assert properties_in(collection.file)["all_margins"] == "two"
     assert not is_default(collection.info, collection.path / "two")
     collection.register("one")
     assert is_default(collection.info, collection.path / "one")
@@ -320,7 +328,7 @@ def test_margins_of_others_stay_listed_however_they_are_separated(
     collection.write(f"hats_primary_table_url=sky\nall_margins=a{separator}b\ndefault_margin=b\n")
     assert is_registered(collection.info, collection.path / "a")
     collection.register("c")
-    values = hats.read_properties(collection.file)
+    values = properties_in(collection.file)
     assert (values["all_margins"], values["default_margin"]) == ("a b c", "b")
 
 
@@ -344,7 +352,7 @@ def test_all_other_lines_stay_as_they_are(collection: Collection) -> None:
     text = collection.register("c")
     expected = BEFORE.replace("  all_margins = a b\n", "all_margins=a b c\n")
     assert text == expected + "default_margin=c\n"
-    values = hats.read_properties(collection.file)
+    values = properties_in(collection.file)
     assert values["all_margins"] == "a b c"
     assert values["all_margins_note"] == "kept"
 
@@ -392,7 +400,7 @@ def test_a_duplicate_list_of_margins_is_merged_into_one(collection: Collection) 
     collection.write("all_margins=a\nhats_primary_table_url=sky\nall_margins=b\n")
     text = collection.register("c")
     assert text.count("all_margins=") == 1
-    assert "c" in hats.read_properties(collection.file)["all_margins"].split()
+    assert "c" in properties_in(collection.file)["all_margins"].split()
 
 
 def test_a_margin_outside_or_of_another_catalog_is_not_listed(

@@ -1,4 +1,4 @@
-"""All paths of a margin follow from four words, and stay apart."""
+"""All paths of a margin follow from its output and the directory of its plan."""
 
 import os
 import re

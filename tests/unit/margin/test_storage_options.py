@@ -81,7 +81,10 @@ def test_options_without_secrets_may_come_from_the_command_line(
     ("options", "name"),
     [
         (OPTIONS, "key"),
-        ({"anon": False, "client_kwargs": {"aws_secret_access_key": SECRET}}, "aws_secret"),
+        (
+            {"anon": False, "client_kwargs": {"aws_secret_access_key": SECRET}},
+            "client_kwargs.aws_secret",
+        ),
         ({"headers": {"Authorization": SECRET}}, "headers"),
         ({"endpoint_url": f"http://user:{SECRET}@host"}, "endpoint_url"),
     ],

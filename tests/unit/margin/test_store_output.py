@@ -9,6 +9,7 @@ from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
+from margin_cache.catalog.spec import DESCRIPTIONS
 from margin_cache.errors import MarginCacheError
 from margin_cache.margin import store_output
 from margin_cache.margin.existing_output import check_output, has_leftovers, is_complete
@@ -16,7 +17,7 @@ from margin_cache.margin.finish import finish_margin
 from margin_cache.margin.model import Margin, load_margin
 from margin_cache.margin.receipts import missing_receipts
 from margin_cache.margin.start_run import start_margin
-from margin_cache.margin.store_output import DESCRIPTION, LOCK, release_all
+from margin_cache.margin.store_output import LOCK, release_all
 from support.margins import tree_digest
 from support.memory_store import PLACE, MemoryStore, Stores
 from support.small_skies import small_catalog
@@ -71,7 +72,7 @@ def some_of(requests: int) -> list[int]:
 
 
 def is_openable(objects: dict[str, bytes]) -> bool:
-    return not objects.keys().isdisjoint(DESCRIPTION)
+    return not objects.keys().isdisjoint(DESCRIPTIONS)
 
 
 def test_a_margin_in_a_store_has_the_same_files_as_on_disk(
@@ -450,3 +451,10 @@ def test_a_margin_is_listed_in_the_collection_of_its_primary(
         assert lines[3:] == ["all_margins=other2 margin", "default_margin=margin", ""]
     else:
         assert stores.objects[url] == before
+
+
+def test_a_collection_that_is_no_text_is_left_as_it_is(margin: Margin, stores: Stores) -> None:
+    url = f"{PLACE}/collection.properties"
+    stores.objects[url] = PROPERTIES.format("primary").encode() + b"obs_title=\xff\r\n"
+    with pytest.raises(MarginCacheError, match=f"^{url}: cannot be read as properties"):
+        loaded(margin).output.register(margin.plan.parameters.catalog, True)

@@ -16,7 +16,6 @@ from margin_cache.catalog.model import CatalogInfo, Partition
 from margin_cache.catalog.partitions import partition_state
 from margin_cache.errors import MarginCacheError
 from margin_cache.healpix.nested import Pixel
-from margin_cache.parquet import row_selection
 from margin_cache.parquet.partition_file import open_files
 from margin_cache.parquet.row_selection import select_rows
 from pyarrow.dataset import dataset
@@ -166,19 +165,16 @@ def typed(values: pa.Array) -> pa.Table:
     )
 
 
-@pytest.mark.parametrize("by_polars", [True, False])
+@pytest.mark.usefixtures("each_reader")
 @pytest.mark.parametrize(
     ("values", "expected"), KEPT, ids=lambda value: str(getattr(value, "type", value))
 )
 def test_columns_of_other_types_are_read_as_lsdb_reads_them(
     values: pa.Array,
     expected: pa.DataType,
-    by_polars: bool,
     tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """LSDB reads each file as a dataset with the schema of the catalog."""
-    monkeypatch.setattr(row_selection, "_are_few", lambda part, rows: by_polars)
     file = typed(values)
     schema = pa.schema(
         [("Npix", pa.int32()), ("x", expected), ("dec", pa.float64()), ("ra", pa.float64())]
@@ -190,18 +186,15 @@ def test_columns_of_other_types_are_read_as_lsdb_reads_them(
         np.testing.assert_equal(found[name].to_pylist(), read[name].to_pylist())
 
 
-@pytest.mark.parametrize("by_polars", [True, False])
+@pytest.mark.usefixtures("each_reader")
 @pytest.mark.parametrize(
     ("values", "expected"), LOST, ids=lambda value: str(getattr(value, "type", value))
 )
 def test_a_value_that_the_catalogs_type_does_not_hold_is_named(
     values: pa.Array,
     expected: pa.DataType,
-    by_polars: bool,
     tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(row_selection, "_are_few", lambda part, rows: by_polars)
     file = typed(values)
     schema = file.schema.set(2, pa.field("x", expected))
     said = r"a.parquet: the column x has the type .* catalog's type .* cannot hold \("

@@ -45,17 +45,15 @@ def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.parametrize(("at_once", "batch"), [(1, 70), (3000, 77), (10**9, 10**6)])
-@pytest.mark.parametrize("by_polars", [True, False])
+@pytest.mark.usefixtures("each_reader")
 @pytest.mark.parametrize("index", ["index", None])
 def test_rows_are_those_of_the_file(
     at_once: int,
     batch: int,
-    by_polars: bool,
     index: str | None,
     path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(row_selection, "_are_few", lambda part, rows: by_polars)
     monkeypatch.setattr(row_selection, "COLUMNS_BYTES", at_once)
     monkeypatch.setattr(positions, "BATCH_ROWS", batch)
     part = open_file(path)
@@ -192,11 +190,8 @@ def test_pyarrow_reads_what_polars_cannot(path: Path, monkeypatch: pytest.Monkey
 
 
 @pytest.mark.parametrize("encoding", ["DELTA_BYTE_ARRAY", "DELTA_LENGTH_BYTE_ARRAY", "PLAIN"])
-@pytest.mark.parametrize("by_polars", [True, False])
-def test_strings_in_other_encodings_are_kept(
-    encoding: str, by_polars: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(row_selection, "_are_few", lambda part, rows: by_polars)
+@pytest.mark.usefixtures("each_reader")
+def test_strings_in_other_encodings_are_kept(encoding: str, tmp_path: Path) -> None:
     words = ["" if number % 5 else f"obj {number % 7}" for number in range(ROWS)]
     table = pa.table({"short": words, "null": pa.array([None] * ROWS, pa.string())})
     path = tmp_path / "table.parquet"
