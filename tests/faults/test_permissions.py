@@ -2,6 +2,7 @@
 
 import itertools
 import shutil
+import stat
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
@@ -10,6 +11,8 @@ import pytest
 from support.faults import Tally, outcome_after, outcome_of_end, sample
 from support.faulty_margins import Site, as_nobody, made, make_margin, run_in_child, small_site
 from support.margins import NAME
+from support.paths import ROOT
+from support.skips import lacking
 from support.unprivileged import NOBODY, public_directory
 
 MODES = (0o000, 0o111, 0o444, 0o555)
@@ -17,6 +20,9 @@ MODES = (0o000, 0o111, 0o444, 0o555)
 
 @pytest.fixture(scope="module")
 def public() -> Iterator[Path]:
+    for path in (ROOT, *ROOT.parents):
+        if not path.stat().st_mode & stat.S_IXOTH:
+            lacking(f"other users cannot enter {path}, and so cannot import the library")
     with public_directory() as directory:
         yield directory
 

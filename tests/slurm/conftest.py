@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from support.paths import ROOT
+from support.skips import lacking
 from support.slurm_cluster import Cluster
 
 PROGRAMS = ("munged", "munge", "slurmctld", "slurmd", "sbatch", "srun", "squeue", "scontrol")
@@ -36,10 +37,7 @@ def started_cluster() -> Iterator[Cluster]:
     if os.geteuid() != 0:
         missing.append("the rights of root, which its servers run with")
     if missing:
-        reason = f"a SLURM cluster needs {', '.join(missing)}"
-        if os.environ.get("CI") == "true":
-            pytest.fail(reason)
-        pytest.skip(reason)
+        lacking(f"a SLURM cluster needs {', '.join(missing)}")
     # Not below pytest's own directories, which only their owner may enter.
     directory = Path(tempfile.mkdtemp(prefix="slurm-cluster-"))
     settings = {

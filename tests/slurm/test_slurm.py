@@ -20,6 +20,7 @@ from margin_cache.margin.model import load_margin
 from support.margins import tree_digest
 from support.paths import ROOT
 from support.signals import default_signals
+from support.skips import lacking
 from support.slurm_cluster import TIME_LIMIT, Cluster, wait_for
 from support.small_skies import small_catalog
 from support.workflow_runs import SNAKEMAKE, run_workflow, write_config
@@ -313,9 +314,7 @@ def test_a_directory_that_nodes_do_not_see_is_named_in_the_error(
     cluster: Cluster, tmp_path: Path, catalog: Path
 ):
     if not cluster.nodes_have_a_directory_of_their_own():
-        if os.environ.get("CI") == "true":
-            pytest.fail("this machine gives nodes no file systems of their own")
-        pytest.skip("this machine gives nodes no file systems of their own")
+        lacking("this machine gives nodes no file systems of their own")
     config = configuration(catalog) | {"tmp_dir": cluster.directory / "unseen/tmp"}
     error = last_error(run_workflow(tmp_path, *PROFILE, "--retries", "0", config=config))
     assert error.startswith(f"error: tmp_dir: {cluster.directory}/unseen/tmp is not visible on")

@@ -16,6 +16,8 @@ from pathlib import Path
 
 import pytest
 
+from support.skips import lacking
+
 HERE = "127.0.0.1"
 BUCKET = "sky"
 REGION = "us-east-1"
@@ -105,13 +107,6 @@ class S3:
             path: hashlib.sha256(self.read(f"{name}/{path}")).hexdigest()
             for path in sorted(self.states(name))
         }
-
-
-def lacking(reason: str) -> None:
-    """Skip a test; in CI, where nothing may be missing, fail it."""
-    if os.environ.get("CI") == "true":
-        pytest.fail(reason)
-    pytest.skip(reason)
 
 
 def free_port() -> int:

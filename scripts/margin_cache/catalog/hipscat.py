@@ -66,7 +66,7 @@ def read_info(files: CatalogFiles) -> CatalogInfo:
 
 def is_margin(descriptions: Mapping[str, bytes]) -> bool:
     try:
-        info = json.loads(descriptions.get(CATALOG_INFO, b"").decode("utf-8-sig"))
+        info = json.loads(descriptions.get(CATALOG_INFO, b""))
     except ValueError:
         return False
     return isinstance(info, dict) and info.get(HipscatKey.TYPE) == MARGIN_TYPE
