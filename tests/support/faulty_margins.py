@@ -32,7 +32,7 @@ from margin_cache.process import one_line
 from support.margins import NAME, configuration, remains, tree_digest
 from support.paths import ROOT
 from support.small_skies import small_catalog
-from support.unprivileged import NOBODY
+from support.unprivileged import drop_privileges
 from support.workflow_runs import TIME_LIMIT, environment, plain
 
 BEGIN = """
@@ -223,17 +223,14 @@ def make_in(directory: Path, config: Mapping[str, Any]) -> None:
     assert code == 0, said
 
 
-def as_nobody(call: Callable[[], object]) -> tuple[int, str]:
-    """Call a function in a process of a user without privileges, whom permissions apply to."""
+def without_privileges(call: Callable[[], object]) -> tuple[int, str]:
+    """Call a function in a process to which permissions apply."""
 
-    def call_as_nobody() -> None:
-        if os.getuid() == 0:
-            os.setgroups([])
-            os.setgid(NOBODY)
-            os.setuid(NOBODY)
+    def call_without() -> None:
+        drop_privileges()
         call()
 
-    return run_in_child(call_as_nobody)
+    return run_in_child(call_without)
 
 
 def made(site: Site, right: dict[str, str]) -> None:

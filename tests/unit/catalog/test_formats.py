@@ -18,7 +18,7 @@ from margin_cache.errors import MarginCacheError
 from margin_cache.healpix.nested import Pixel
 from support.catalog_infos import HATS, HIPSCAT
 from support.odd_servers import odd_server
-from support.unprivileged import public_directory, raised_to_nobody
+from support.unprivileged import raised_without_privileges
 
 HIPSCAT_INFO = {
     "catalog_name": "stars",
@@ -124,14 +124,15 @@ def test_a_broken_link_is_named_as_such(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("closed", [".", "sky"])
-def test_a_catalog_without_permission_is_named(closed: str) -> None:
-    with public_directory() as directory:
-        sky = make_hipscat(directory / "sky")
-        assert raised_to_nobody(lambda: read_catalog_info(str(sky))) == ""
-        (directory / closed).chmod(0)
-        said = raised_to_nobody(lambda: read_catalog_info(str(sky)))
-        assert said.startswith(f"margin_cache.errors.MarginCacheError: input_catalog_path: {sky}: ")
-        assert "(Permission denied)" in said
+def test_a_catalog_without_permission_is_named(closed: str, tmp_path: Path) -> None:
+    directory = tmp_path / "skies"
+    sky = make_hipscat(directory / "sky")
+    assert raised_without_privileges(lambda: read_catalog_info(str(sky))) == ""
+    (directory / closed).chmod(0)
+    said = raised_without_privileges(lambda: read_catalog_info(str(sky)))
+    (directory / closed).chmod(0o755)
+    assert said.startswith(f"margin_cache.errors.MarginCacheError: input_catalog_path: {sky}: ")
+    assert "(Permission denied)" in said
 
 
 def test_keys_for_hats_margins_are_refused_for_hipscat() -> None:

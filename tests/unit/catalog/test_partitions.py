@@ -23,7 +23,7 @@ from margin_cache.errors import MarginCacheError
 from margin_cache.healpix.nested import Pixel
 from support.catalog_infos import HATS, HIPSCAT, partition_paths, write_partition
 from support.encrypted_files import write_encrypted
-from support.unprivileged import public_directory, raised_to_nobody
+from support.unprivileged import raised_without_privileges
 
 TABLE = pa.table({"ra": [1.0], "dec": [2.0]})
 # In nested order, which is not that of their orders or numbers; with two directories of pixels.
@@ -180,15 +180,15 @@ def test_a_missing_partition_has_no_state(info: CatalogInfo) -> None:
 
 @pytest.mark.parametrize("mode", [0, 0o111, 0o444])
 @pytest.mark.parametrize("place", ["", "dataset", "dataset/Norder=0", "dataset/Norder=0/Dir=0"])
-def test_a_directory_without_permission_is_named(place: str, mode: int) -> None:
-    with public_directory() as directory:
-        info = replace(HATS, path=str(directory / "sky"))
-        for order, pixel in PIXELS:
-            write_partition(info, order, pixel, TABLE)
-        assert raised_to_nobody(lambda: read_partitions(info)) == ""
-        closed = directory / "sky" / place
-        closed.chmod(mode)
-        said = raised_to_nobody(lambda: read_partitions(info))
+def test_a_directory_without_permission_is_named(place: str, mode: int, tmp_path: Path) -> None:
+    info = replace(HATS, path=str(tmp_path / "sky"))
+    for order, pixel in PIXELS:
+        write_partition(info, order, pixel, TABLE)
+    assert raised_without_privileges(lambda: read_partitions(info)) == ""
+    closed = tmp_path / "sky" / place
+    closed.chmod(mode)
+    said = raised_without_privileges(lambda: read_partitions(info))
+    closed.chmod(0o755)
     if not place and mode == 0o111:
         assert said == ""  # what is in it is found by name
     else:

@@ -35,7 +35,7 @@ from margin_cache.storage.files import (
 )
 from support.full_disks import files_end_at
 from support.paths import ROOT
-from support.unprivileged import public_directory, raised_to_nobody
+from support.unprivileged import raised_without_privileges
 
 
 def names_in(directory: Path) -> list[str]:
@@ -327,20 +327,19 @@ def test_lock_file_follows_the_umask(tmp_path: Path, umask: int, mode: int) -> N
     assert stat.S_IMODE((tmp_path / "lock").stat().st_mode) == mode
 
 
-def test_lock_of_another_user_is_recognized() -> None:
-    """Though it cannot be written to."""
+def test_lock_that_cannot_be_written_to_is_recognized(tmp_path: Path) -> None:
+    """As that of another user."""
 
     def say(path: Path) -> None:
         raise RuntimeError(f"held: {is_locked(path)}")
 
-    with public_directory() as directory:
-        lock = directory / "lock"
-        descriptor = acquire_lock(lock, "")
-        assert descriptor is not None
-        lock.chmod(0o644)
-        assert raised_to_nobody(partial(say, lock)) == "RuntimeError: held: True"
-        os.close(descriptor)
-        assert raised_to_nobody(partial(say, lock)) == "RuntimeError: held: False"
+    lock = tmp_path / "lock"
+    descriptor = acquire_lock(lock, "")
+    assert descriptor is not None
+    lock.chmod(0o444)
+    assert raised_without_privileges(partial(say, lock)) == "RuntimeError: held: True"
+    os.close(descriptor)
+    assert raised_without_privileges(partial(say, lock)) == "RuntimeError: held: False"
 
 
 def test_written_files_follow_the_umask(tmp_path: Path) -> None:
