@@ -6,7 +6,7 @@ complete. Objects cannot be renamed: they are written when all of them are known
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import pyarrow.parquet as pq
 
@@ -23,45 +23,55 @@ SizeAndDigest = list[Any]
 Draft = Callable[[Mapping[str, str], str], dict[str, Any]]
 
 
-class Output(Protocol):
-    """Where a margin is put, and what is there."""
+class Output:
+    """A directory that a margin is put into; its lock is beside it (`start_run`)."""
+
+    def __init__(self, directory: Path) -> None:
+        self._dir = directory
 
     def refresh(self) -> None:
         """Look again at what is there."""
 
     def paths(self) -> list[str]:
         """Return the relative paths of all files, sorted."""
+        return sorted(
+            path.relative_to(self._dir).as_posix()
+            for path in self._dir.rglob("*")
+            if path.is_symlink() or not path.is_dir()
+        )
 
     def read_json(self, path: str) -> Any:
         """Return the content of a JSON file, or None if it is missing or not JSON."""
+        return read_json(self._dir / path)
 
-    def open_parquet(self, path: str) -> pq.ParquetFile: ...
+    def open_parquet(self, path: str) -> pq.ParquetFile:
+        return open_parquet(self._dir / path)
 
     def has(self, path: str, listed: SizeAndDigest) -> bool:
         """Return whether a file that a provenance lists is unchanged, without reading its rows."""
+        return has_size(self._dir / path, listed[0])
 
     def is_margin(self) -> bool:
         """Return whether the description of what is there describes a margin."""
+        return is_margin(descriptions_in(self._dir))
 
     def check_free(self) -> None:
-        """Check that no other run makes the margin, and that no catalog is around it or in it.
-
-        Raises:
-            MarginCacheError: one does, or is.
-        """
+        """Check that no other run makes the margin, and that no catalog is around it or in it."""
 
     def acquire(self, run: Mapping[str, Any]) -> None:
-        """Let other runs see that this one makes the margin.
-
-        Raises:
-            MarginCacheError: another one does.
-        """
+        """Let other runs see that this one makes the margin; an error if another one does."""
 
     def is_left_locked(self) -> bool:
         """Return whether an earlier run of this directory has been killed."""
+        return False
 
     def state(self) -> object:
         """Return what changes when another run takes over, or puts a margin there."""
+        try:
+            state = self._dir.stat()
+        except FileNotFoundError:
+            return None
+        return state.st_ino, state.st_ctime_ns
 
     def upload(
         self, directory: Path, listed: Mapping[str, SizeAndDigest], draft: Draft
@@ -73,94 +83,32 @@ class Output(Protocol):
             listed: size and digest of all files of the margin but its description.
             draft: returns the provenance of the unfinished margin, from ETags and a token.
         """
+        return {}
 
     def publish(self, directory: Path, backup: Path) -> None:
-        """Put a complete margin into its place.
-
-        Args:
-            directory: the margin, without the files that were uploaded.
-            backup: where an older directory is moved meanwhile.
-        """
+        """Put a complete margin into its place; an older directory is at ``backup`` meanwhile."""
+        replace_directory(directory, self._dir, backup)
 
     def collection(self, info: CatalogInfo) -> Collection | None:
         """Return the collection around the margin, if the catalog is its primary table."""
+        found = read_collection(self._dir.parent)
+        return found if found is not None and found.is_of(info) else None
 
     def register(self, info: CatalogInfo, may_be_default: bool) -> None:
         """List the margin in the collection around it, if the catalog is its primary table."""
+        if (found := self.collection(info)) is not None:
+            register(found, str(self._dir), may_be_default)
 
     def release(self) -> None:
         """End what `acquire` began."""
 
 
-class DirectoryOutput:
-    """A directory, whose lock is beside it (`start_run`)."""
-
-    def __init__(self, directory: Path) -> None:
-        self._dir = directory
-
-    def refresh(self) -> None:
-        pass
-
-    def paths(self) -> list[str]:
-        return sorted(
-            path.relative_to(self._dir).as_posix()
-            for path in self._dir.rglob("*")
-            if path.is_symlink() or not path.is_dir()
-        )
-
-    def read_json(self, path: str) -> Any:
-        return read_json(self._dir / path)
-
-    def open_parquet(self, path: str) -> pq.ParquetFile:
-        return open_parquet(self._dir / path)
-
-    def has(self, path: str, listed: SizeAndDigest) -> bool:
-        return has_size(self._dir / path, listed[0])
-
-    def is_margin(self) -> bool:
-        return is_margin(descriptions_in(self._dir))
-
-    def check_free(self) -> None:
-        pass
-
-    def acquire(self, run: Mapping[str, Any]) -> None:
-        pass
-
-    def is_left_locked(self) -> bool:
-        return False
-
-    def state(self) -> object:
-        try:
-            state = self._dir.stat()
-        except FileNotFoundError:
-            return None
-        return state.st_ino, state.st_ctime_ns
-
-    def upload(
-        self, directory: Path, listed: Mapping[str, SizeAndDigest], draft: Draft
-    ) -> dict[str, str]:
-        return {}
-
-    def publish(self, directory: Path, backup: Path) -> None:
-        replace_directory(directory, self._dir, backup)
-
-    def collection(self, info: CatalogInfo) -> Collection | None:
-        found = read_collection(self._dir.parent)
-        return found if found is not None and found.is_of(info) else None
-
-    def register(self, info: CatalogInfo, may_be_default: bool) -> None:
-        if (found := self.collection(info)) is not None:
-            register(found, str(self._dir), may_be_default)
-
-    def release(self) -> None:
-        pass
-
-
 def describe_run(run: Any) -> str:
     """Describe the run in a lock, whose content may be damaged."""
-    if not isinstance(run, dict) or not {"process", "host", "directory"} <= run.keys():
+    try:
+        return f"process {run['process']} on {run['host']}, started in {run['directory']}"
+    except (TypeError, KeyError):
         return "unknown process"
-    return f"process {run['process']} on {run['host']}, started in {run['directory']}"
 
 
 def open_output(files: MarginFiles, load_options: Callable[[], Mapping[str, Any]]) -> Output:
@@ -171,8 +119,8 @@ def open_output(files: MarginFiles, load_options: Callable[[], Mapping[str, Any]
         load_options: returns the storage options, if the margin is at a URL.
     """
     if not files.url:
-        return DirectoryOutput(files.output_dir)
+        return Output(files.output_dir)
     # Slow to import, and not needed for margins on disk.
     from margin_cache.margin.store_output import StoreOutput
 
-    return StoreOutput(files.url, load_options(), files.run_token, files.uploads)
+    return StoreOutput(files.url, load_options(), files.run_token)

@@ -98,11 +98,6 @@ class PlanFiles:
         return self.plan_dir / "provenance.json"
 
     @property
-    def uploads(self) -> Path:
-        """A line for each object of a margin at a URL that jobs have written."""
-        return self.plan_dir / "uploads.jsonl"
-
-    @property
     def listing(self) -> Path:
         """The files of a remote catalog, and the states in which jobs read them."""
         return self.plan_dir / "listing.json"

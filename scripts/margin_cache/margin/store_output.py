@@ -18,7 +18,6 @@ import atexit
 import json
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
-from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -30,7 +29,7 @@ from margin_cache.catalog.hats import Collection, collection_of
 from margin_cache.catalog.model import CatalogInfo
 from margin_cache.catalog.spec import COLLECTION_PROPERTIES, DESCRIPTIONS
 from margin_cache.errors import MarginCacheError
-from margin_cache.margin.output import Draft, SizeAndDigest, describe_run
+from margin_cache.margin.output import Draft, Output, SizeAndDigest, describe_run
 from margin_cache.margin.paths import PROVENANCE
 from margin_cache.storage.files import content_digest, read_json, unique_id, write_json
 from margin_cache.storage.object_store import (
@@ -54,41 +53,15 @@ _OWNER_FILE = Path(".snakemake", "margin_cache_owner.json")
 """Id of the working directory."""
 
 
-@dataclass(frozen=True)
-class _Lock:
-    """The content of the lock object.
+class StoreOutput(Output):
+    """Objects below a URL; jobs find the token of their run in ``token_file``."""
 
-    Attributes:
-        process, host, directory: where the run is active.
-        owner: id of its working directory.
-        token: id of the run.
-    """
-
-    process: int
-    host: str
-    directory: str
-    owner: str
-    token: str
-
-
-class StoreOutput:
-    """Objects below a URL.
-
-    Args:
-        url: the URL of the margin.
-        options: storage options.
-        token_file: where jobs find the token of their run.
-        journal: list of the objects that this plan has written.
-    """
-
-    def __init__(
-        self, url: str, options: Mapping[str, Any], token_file: Path, journal: Path
-    ) -> None:
+    def __init__(self, url: str, options: Mapping[str, Any], token_file: Path) -> None:
         self._url = url
         self._parent_url = url.rpartition("/")[0]
         self._options = options
         self._store = connect(url, options, "output")
-        self._token_file, self._journal = token_file, journal
+        self._token_file = token_file
 
     # What is there. It is looked at once, until `refresh`.
 
@@ -112,18 +85,13 @@ class StoreOutput:
 
     @cached_property
     def _written(self) -> dict[str, tuple[str, str]]:
-        """Digest and ETag, by path, of the objects that the provenance or the journal lists."""
-        written = {}
-        with suppress(TypeError, KeyError, AttributeError):  # another tool's provenance
+        """Digest and ETag, by path, of the objects that the provenance lists."""
+        try:
             arguments = self.read_json(PROVENANCE)["tool_args"]["runtime_args"]
-            for path, etag in arguments["objects"].items():
-                written[path] = arguments["files"][path][1], etag
-        with suppress(FileNotFoundError), self._journal.open(encoding="utf-8") as lines:
-            for line in lines:
-                with suppress(ValueError):  # of a job that was killed
-                    path, digest, etag = json.loads(line)
-                    written[path] = digest, etag
-        return written
+            files, etags = arguments["files"], arguments["objects"]
+            return {path: (files[path][1], etag) for path, etag in etags.items()}
+        except (TypeError, KeyError, AttributeError):  # another tool's provenance
+            return {}
 
     def paths(self) -> list[str]:
         return sorted(self._objects.keys() - {LOCK})
@@ -153,9 +121,17 @@ class StoreOutput:
 
     # The lock.
 
+    def _read_lock(self) -> tuple[dict[str, Any], ObjectState] | None:
+        """Return the content of the lock object, empty if it is damaged, and its state."""
+        if (found := self._store.read(LOCK)) is None:
+            return None
+        with suppress(ValueError, TypeError):
+            return dict(json.loads(found[0])), found[1]
+        return {}, found[1]
+
     def check_free(self) -> None:
-        if LOCK in self._objects:
-            self._check_own(self._store.read(LOCK))
+        if LOCK in self._objects and (found := self._read_lock()) and not _is_own(found[0]):
+            raise self._in_use(found[0])
         inside = [path for path in self._objects if _marks_catalog(path) and "/" in path]
         if inside:
             raise MarginCacheError(
@@ -171,43 +147,35 @@ class StoreOutput:
                         f"has {store.url_of(name)}. Choose another output_path."
                     )
 
-    def _check_own(self, found: tuple[bytes, ObjectState] | None) -> None:
-        """Check that a lock object, if there is one, is of a run of this directory."""
-        lock = None if found is None else _lock_in(found[0])
-        if found is not None and (lock is None or lock.owner != read_json(_OWNER_FILE)):
-            raise self._in_use(lock)
-
-    def _in_use(self, lock: _Lock | None) -> MarginCacheError:
-        run = describe_run(None if lock is None else asdict(lock))
+    def _in_use(self, lock: Mapping[str, Any]) -> MarginCacheError:
         return MarginCacheError(
-            f"output_path: {self._url} is being made by another run ({run}). Resume that run, "
-            "or choose another output_artifact_name. If that run has ended for good, remove the "
-            f"object {self._store.url_of(LOCK)}."
+            f"output_path: {self._url} is being made by another run ({describe_run(lock)}). Resume "
+            "that run, or choose another output_artifact_name. If that run has ended for good, "
+            f"remove the object {self._store.url_of(LOCK)}."
         )
 
     def acquire(self, run: Mapping[str, Any]) -> None:
-        found = self._store.read(LOCK)
-        self._check_own(found)
+        found = self._read_lock()
+        if found and not _is_own(found[0]):
+            raise self._in_use(found[0])
         if read_json(_OWNER_FILE) is None:
             write_json(_OWNER_FILE, unique_id())
-        fields = {name: run[name] for name in ("process", "host", "directory")}
-        lock = _Lock(**fields, owner=read_json(_OWNER_FILE), token=unique_id())
-        self._token = lock.token
+        self._token = unique_id()
+        lock = {**run, "owner": read_json(_OWNER_FILE), "token": self._token}
         with suppress(PreconditionFailed):  # also after an answer that was lost
-            self._put_over(LOCK, json.dumps(asdict(lock)).encode(), found and found[1])
+            self._put_over(LOCK, json.dumps(lock).encode(), found and found[1])
         if not self._has_lock():
-            found = self._store.read(LOCK)
-            raise self._in_use(_lock_in(found[0]) if found else None)
-        write_json(self._token_file, lock.token)
+            found = self._read_lock()
+            raise self._in_use(found[0] if found else {})
+        write_json(self._token_file, self._token)
         if not _acquired:
             atexit.register(release_all)
         _acquired.append(self)
 
     def is_left_locked(self) -> bool:
-        if LOCK not in self._objects or (found := self._store.read(LOCK)) is None:
-            return False
-        lock = _lock_in(found[0])
-        return lock is not None and lock.owner == read_json(_OWNER_FILE)
+        return (
+            LOCK in self._objects and (found := self._read_lock()) is not None and _is_own(found[0])
+        )
 
     @cached_property
     def _token(self) -> str:
@@ -218,9 +186,8 @@ class StoreOutput:
         return self._has_lock()
 
     def _has_lock(self) -> bool:
-        found = self._store.read(LOCK)
-        lock = _lock_in(found[0]) if found else None
-        return lock is not None and lock.token == self._token
+        found = self._read_lock()
+        return found is not None and found[0].get("token") == self._token
 
     def _check_lock(self) -> None:
         if not self._has_lock():
@@ -244,7 +211,7 @@ class StoreOutput:
         self._check_lock()
         self._store.delete([name for name in DESCRIPTIONS if name in self._objects])
         self._store.delete([p for p in self.paths() if p not in {*kept, PROVENANCE, *DESCRIPTIONS}])
-        new = {path: file for path, file in listed.items() if path not in kept}
+        new = {path: size for path, (size, _) in listed.items() if path not in kept}
         etags = kept | self._write_new(directory, new)
         self.refresh()
         found = {p: state.etag for p, state in self._objects.items() if p not in (LOCK, PROVENANCE)}
@@ -256,16 +223,12 @@ class StoreOutput:
             )
         return etags
 
-    def _write_new(self, directory: Path, listed: Mapping[str, SizeAndDigest]) -> dict[str, str]:
-        etags = {}
-        with self._journal.open("a", encoding="utf-8") as journal:
-            for batch in _batches({path: size for path, (size, _) in listed.items()}):
-                self._check_lock()
-                states = parallel(lambda path: self._put(path, directory / path, None), batch)
-                for path, state in zip(batch, states, strict=True):
-                    etags[path] = state.etag
-                    journal.write(json.dumps([path, listed[path][1], state.etag]) + "\n")
-                journal.flush()
+    def _write_new(self, directory: Path, sizes: Mapping[str, int]) -> dict[str, str]:
+        etags: dict[str, str] = {}
+        for batch in _batches(sizes):
+            self._check_lock()
+            states = parallel(lambda path: self._put(path, directory / path, None), batch)
+            etags |= {path: state.etag for path, state in zip(batch, states, strict=True)}
         return etags
 
     def publish(self, directory: Path, backup: Path) -> None:
@@ -274,7 +237,6 @@ class StoreOutput:
         for name in reversed(DESCRIPTIONS):
             if (directory / name).exists():
                 self._put(name, directory / name, None)
-        self._journal.unlink(missing_ok=True)
         self.refresh()
 
     def _put(self, path: str, content: bytes | Path, replaced: ObjectState | None) -> ObjectState:
@@ -348,12 +310,9 @@ def release_all() -> None:
             _acquired.pop().release()
 
 
-def _lock_in(content: bytes) -> _Lock | None:
-    """Return the lock in an object, None if it is damaged."""
-    try:
-        return _Lock(**json.loads(content))
-    except (ValueError, TypeError):
-        return None
+def _is_own(lock: Mapping[str, Any]) -> bool:
+    """Return whether a lock is of a run of this directory."""
+    return "owner" in lock and lock["owner"] == read_json(_OWNER_FILE)
 
 
 def _marks_catalog(path: str) -> bool:

@@ -15,7 +15,7 @@ from margin_cache.catalog.partitions import read_partitions
 from margin_cache.catalog.spec import pixel_path
 from margin_cache.errors import MarginCacheError
 from margin_cache.healpix.nested import Pixel
-from margin_cache.storage.catalog_files import LocalFiles
+from margin_cache.storage.catalog_files import CatalogFiles
 from support.catalog_infos import HATS, HIPSCAT, partition_paths, write_partition
 
 TABLE = pa.table({"ra": [1.0, 3.0], "dec": [2.0, 4.0]})
@@ -131,7 +131,7 @@ def test_with_a_list_no_footers_are_read(
     write_metadata(info).unlink()
     lines = "".join(f"{order},{pixel}\n" for order, pixel in PIXELS)
     Path(info.path, "partition_info.csv").write_text("Norder,Npix\n" + lines)
-    monkeypatch.delattr(LocalFiles, "open_parquet")
+    monkeypatch.delattr(CatalogFiles, "open_parquet")
     check_consistency(info, read_partitions(info))
 
 

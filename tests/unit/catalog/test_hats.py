@@ -13,8 +13,8 @@ from margin_cache.catalog.formats import read_catalog_info
 from margin_cache.catalog.model import CatalogInfo, MarginSummary
 from margin_cache.catalog.spec import COLLECTION_PROPERTIES
 from margin_cache.errors import MarginCacheError
-from margin_cache.margin.output import DirectoryOutput
-from margin_cache.storage.catalog_files import LocalFiles
+from margin_cache.margin.output import Output
+from margin_cache.storage.catalog_files import CatalogFiles
 from support.catalog_infos import HATS
 
 PROPERTIES = {
@@ -37,7 +37,7 @@ def properties_in(path: Path) -> dict[str, str]:
 
 def read(directory: Path, **changes: str | None) -> CatalogInfo:
     write(directory / "hats.properties", PROPERTIES | changes)
-    return hats.read_info(LocalFiles(str(directory)))
+    return hats.read_info(CatalogFiles(str(directory)))
 
 
 # --- properties -----------------------------------------------------------------------------
@@ -118,7 +118,7 @@ def test_stated_properties_are_read(tmp_path: Path) -> None:
 
 def test_hats_properties_is_preferred_to_properties(tmp_path: Path) -> None:
     write(tmp_path / "properties", PROPERTIES | {"obs_collection": "older"})
-    assert hats.read_info(LocalFiles(str(tmp_path))).name == "older"
+    assert hats.read_info(CatalogFiles(str(tmp_path))).name == "older"
     assert read(tmp_path).name == "stars"
 
 
@@ -192,7 +192,7 @@ def test_a_margin_describes_itself_in_both_files(index: str | None, tmp_path: Pa
     assert len(there) == (0 if index is None else 2)
     # It is no primary, which reading it as one has to say.
     with pytest.raises(MarginCacheError, match="is a catalog of type margin"):
-        hats.read_info(LocalFiles(str(tmp_path)))
+        hats.read_info(CatalogFiles(str(tmp_path)))
 
 
 def test_columns_partition_list_and_footer_paths_follow_hats() -> None:
@@ -240,12 +240,12 @@ def test_invalid_additional_properties_are_refused(given: dict[str, object], sai
 
 
 def is_registered(info: CatalogInfo, output_dir: Path) -> bool:
-    found = DirectoryOutput(output_dir).collection(info)
+    found = Output(output_dir).collection(info)
     return found is None or found.lists(str(output_dir))
 
 
 def is_default(info: CatalogInfo, output_dir: Path) -> bool:
-    found = DirectoryOutput(output_dir).collection(info)
+    found = Output(output_dir).collection(info)
     return found is not None and found.has_default(str(output_dir))
 
 
@@ -264,7 +264,7 @@ class Collection:
 
     def register(self, name: str) -> str:
         """List a margin; return the text of the properties."""
-        DirectoryOutput(self.path / name).register(self.info, True)
+        Output(self.path / name).register(self.info, True)
         return self.file.read_text(encoding="utf-8")
 
 
@@ -287,7 +287,7 @@ def test_a_margin_is_listed_once_and_the_first_is_the_default(
 
 
 def test_only_a_margin_that_may_be_becomes_the_default(collection: Collection) -> None:
-    DirectoryOutput(collection.path / "two").register(collection.info, False)
+    Output(collection.path / "two").register(collection.info, False)
     assert properties_in(collection.file)["all_margins"] == "two"
     assert not is_default(collection.info, collection.path / "two")
     collection.register("one")
@@ -317,7 +317,7 @@ def test_a_margin_of_a_remote_primary_is_listed_in_a_local_collection(
     for url, is_listed in (("s3://bucket/sky", True), ("s3://bucket/other", False), ("", False)):
         collection.write("hats_primary_table_url=S3A://bucket/sky/\n")
         info = replace(collection.info, path=".snakemake/remote/1", url=url)
-        DirectoryOutput(collection.path / "one").register(info, True)
+        Output(collection.path / "one").register(info, True)
         assert ("all_margins=one\n" in collection.file.read_text()) == is_listed
 
 
@@ -410,7 +410,7 @@ def test_a_margin_outside_or_of_another_catalog_is_not_listed(
     other = replace(collection.info, path=str(collection.path / "other"))
     for info, place in ((collection.info, tmp_path / "margin"), (other, collection.path / "m")):
         assert is_registered(info, place)
-        DirectoryOutput(place).register(info, True)
+        Output(place).register(info, True)
     assert collection.file.read_bytes() == before
     assert not (tmp_path / "collection.properties").exists()
 
@@ -446,7 +446,7 @@ def test_a_stated_size_of_a_collection_is_updated(
 def test_ends_of_lines_of_a_collection_are_kept(collection: Collection) -> None:
     path = collection.path / COLLECTION_PROPERTIES
     path.write_bytes(b"#mine\r\nhats_primary_table_url=sky\r\nall_margins=a\r\nx : y\r\n")
-    DirectoryOutput(collection.path / "b").register(collection.info, True)
+    Output(collection.path / "b").register(collection.info, True)
     assert path.read_bytes() == (
         b"#mine\r\nhats_primary_table_url=sky\r\nall_margins=a b\r\nx : y\r\ndefault_margin=b\r\n"
     )

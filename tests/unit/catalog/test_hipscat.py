@@ -12,7 +12,7 @@ import pytest
 from margin_cache.catalog import hipscat
 from margin_cache.catalog.model import CatalogInfo, MarginSummary
 from margin_cache.errors import MarginCacheError
-from margin_cache.storage.catalog_files import LocalFiles
+from margin_cache.storage.catalog_files import CatalogFiles
 from support.catalog_infos import HIPSCAT
 
 SOURCE = Path("sky/_common_metadata")
@@ -29,7 +29,7 @@ INFO = {
 def read(directory: Path, content: Any) -> CatalogInfo:
     text = content if isinstance(content, str) else json.dumps(content)
     (directory / "catalog_info.json").write_text(text, encoding="utf-8")
-    return hipscat.read_info(LocalFiles(str(directory)))
+    return hipscat.read_info(CatalogFiles(str(directory)))
 
 
 @pytest.mark.parametrize("kind", ["object", "source"])

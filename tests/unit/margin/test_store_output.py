@@ -169,29 +169,6 @@ def test_a_run_killed_at_any_request_leaves_no_margin_that_opens(
         assert rows_in(found) == after and is_openable(found) and LOCK not in found
 
 
-def test_a_killed_upload_is_resumed_with_what_is_missing(margin: Margin, stores: Stores) -> None:
-    last = reduced(margin)
-    written: list[str] = []
-
-    def kill(action: str, url: str) -> None:
-        written.append(url)
-        if url.endswith("catalog_info.json"):
-            raise KeyboardInterrupt
-
-    stores.before = kill
-    with pytest.raises(KeyboardInterrupt):
-        finish_margin(last)
-    killed()
-    assert missing_receipts(margin) == []
-    start_margin(margin)
-    stores.before = lambda action, url: None
-    before = written.copy()
-    stores.before = lambda action, url: written.append(url)
-    finish_margin(loaded(margin))
-    again = [url for url in written[len(before) :] if "Norder=" in url]
-    assert any("Norder=" in url for url in before) and again == []
-
-
 @pytest.mark.parametrize("older", [False, True])
 def test_a_job_that_outlives_its_run_does_not_change_a_later_margin(
     older: bool, in_store: Prepare, stores: Stores, monkeypatch: pytest.MonkeyPatch
