@@ -57,17 +57,16 @@ def jobs_of(directory: Path, config: Mapping[str, Any], stage: str) -> list[Job]
         return [
             Job(stage, ["--margin", margin_file], resources.finish_request(plan, group).mem_mb, 0)
         ]
-    margin.files.staging_dir.mkdir(parents=True, exist_ok=True)
     names = plan.map_names if stage == "map_partitions" else plan.reduce_names
     found = []
     for number, name in enumerate(names):
         arguments = ["--plan", str(margin.files.plan), "--job", name]
-        arguments += ["--staging-dir", str(margin.files.staging_dir)]
         if stage == "map_partitions":
             arguments += ["--shard", str(margin.files.shard(name))]
             read = int(plan.partitions.sizes[slice(*plan.map_bounds[number : number + 2])].sum())
             asked = resources.map_request(plan, number, group)
         else:
+            arguments += ["--staging-dir", str(margin.files.staging_dir)]
             shards = [margin.files.shard(plan.map_names[need]) for need in plan.needs_of(number)]
             read = sum(shard.stat().st_size for shard in shards)
             asked = resources.reduce_request(plan, number, read)

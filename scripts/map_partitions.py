@@ -11,15 +11,12 @@ def main(arguments: argparse.Namespace) -> int:
     # Imported here, so that an interrupt meanwhile is no traceback either.
     import pyarrow as pa
     from margin_cache.margin.map import map_partitions
-    from margin_cache.margin.paths import check_visible
     from margin_cache.planning.model import load_plan
 
     # Columns are decoded in threads of this job's own.
     pa.set_cpu_count(1)
     plan = load_plan(arguments.plan)
     job = plan.map_job_of(arguments.job)
-    info = plan.parameters.catalog
-    check_visible(arguments.staging_dir, "" if info.url else info.files.name(plan.files_of(job)[0]))
     print(f"mapping {plan.covered_by_map_job(arguments.job)}", file=sys.stderr)
     result = map_partitions(plan, job, arguments.shard, arguments.threads)
     print(f"read {result.rows_read} rows, wrote {result.rows_written}", file=sys.stderr)
@@ -30,7 +27,6 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--plan", type=Path, required=True, help="plan of the margin")
     parser.add_argument("--job", required=True, help="name of the map job")
-    parser.add_argument("--staging-dir", type=Path, required=True, help="where the margin is built")
     parser.add_argument("--shard", type=Path, required=True, help="file to write")
     parser.add_argument("--threads", type=int, default=1, help="threads that read and decode")
     run(main, parser)

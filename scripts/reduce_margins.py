@@ -9,13 +9,12 @@ from margin_cache.process import run
 
 def main(arguments: argparse.Namespace) -> int:
     # Imported here, so that an interrupt meanwhile is no traceback either.
-    from margin_cache.margin.paths import PlanFiles, check_visible
+    from margin_cache.margin.paths import PlanFiles
     from margin_cache.margin.reduce import reduce_margins
     from margin_cache.planning.model import load_plan
 
     plan = load_plan(arguments.plan)
     job = plan.reduce_job_of(arguments.job)
-    check_visible(arguments.staging_dir)
     print(f"reducing {plan.covered_by_reduce_job(arguments.job)}", file=sys.stderr)
     files = PlanFiles(arguments.plan.parent)
     written = reduce_margins(plan, job, files, arguments.staging_dir)

@@ -113,7 +113,6 @@ def commands(site: Site) -> dict[str, list[list[str]]]:
             script(
                 "map_partitions.py",
                 *("--plan", files.plan, "--job", job, "--shard", files.shard(job)),
-                *("--staging-dir", files.staging_dir),
             )
             for job in plan.map_names
         ],

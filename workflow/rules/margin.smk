@@ -18,15 +18,13 @@ rule map_partitions:
     params:
         name=session.margin_name,
         plan=session.plan_file,
-        staging_dir=session.staging_dir,
         covers=session.partitions_covered,
         script=session.script("map_partitions.py"),
     message:
         "Mapping {params.name}, job {wildcards.job:.5}: {params.covers}"
     shell:
         "{params.script} --plan={params.plan:q} --job {wildcards.job} --threads {threads}"
-        " --staging-dir={params.staging_dir:q} --shard={output.shard:q}"
-        " --failure-mark={log:q}.failed 2> {log:q}"
+        " --shard={output.shard:q} --failure-mark={log:q}.failed 2> {log:q}"
 
 
 rule reduce_margins:

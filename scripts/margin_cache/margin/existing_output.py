@@ -18,10 +18,7 @@ from margin_cache.margin.paths import (
     PROVENANCE,
     MarginFiles,
     PlanFiles,
-    is_being_made,
-    margin_files,
     plan_dirs,
-    staging_lock,
 )
 from margin_cache.planning.model import Plan, is_current
 from margin_cache.storage.files import (
@@ -52,9 +49,6 @@ _OTHER_CATALOG = (
     "when the catalog had other partitions, columns, compression, encodings or row groups"
 )
 
-_REQUIRED = {"content_id", "input_fingerprint", "library", "files"}
-"""Keys of a provenance that older versions did not have."""
-
 _WITHOUT_INFLUENCE = (
     "output_path",
     "output_artifact_name",
@@ -80,7 +74,7 @@ def is_complete(margin: Margin) -> bool:
         provenance is not None
         and UNFINISHED not in provenance
         and run_id in ("", provenance.get(RUN_ID))
-        and margin.plan.has_content(provenance["content_id"])
+        and margin.plan.content_id == provenance["content_id"]
         and _is_of_same_catalog(provenance, margin)
         and is_current(provenance["library"], margin.plan.library)
         and all(margin.output.has(path, listed) for path, listed in provenance["files"].items())
@@ -111,7 +105,7 @@ def has_leftovers(margin: Margin) -> bool:
     what a killed run has left. False while another run is active here, because that run does it.
     """
     files = margin.files
-    if is_locked(files.plan_lock) or is_being_made(files.output_dir):
+    if any(is_locked(lock) for lock in (files.plan_lock, *files.staging_locks())):
         return False
     return (
         bool(files.left_behind())
@@ -185,7 +179,7 @@ def read_provenance(output: Output) -> Mapping[str, Any] | None:
     try:
         tool = output.read_json(PROVENANCE)["tool_args"]
         arguments = tool["runtime_args"]
-        if tool["tool_name"] == TOOL_NAME and arguments.keys() >= _REQUIRED:
+        if tool["tool_name"] == TOOL_NAME:
             return arguments
     except (TypeError, KeyError, AttributeError):
         pass
@@ -222,11 +216,10 @@ def check_output(margin: Margin) -> None:
         return
     if provenance is None:
         raise MarginCacheError(
-            f"output_path: {place} exists and was not made by this workflow, or by an older "
-            "version of it. Choose another output_path or output_artifact_name, or set overwrite: "
-            "true."
+            f"output_path: {place} exists and was not made by this workflow. Choose another "
+            "output_path or output_artifact_name, or set overwrite: true."
         )
-    if not margin.plan.has_content(provenance["content_id"]):
+    if margin.plan.content_id != provenance["content_id"]:
         difference = _difference(provenance, margin.settings)
         # An unfinished margin of other partitions is of no use to anybody.
         if difference or UNFINISHED not in provenance:
@@ -235,7 +228,12 @@ def check_output(margin: Margin) -> None:
                 "another output_artifact_name, or set overwrite: true."
             )
     _check_catalog_path(provenance, margin)
-    _check_nothing_foreign(provenance, margin)
+    foreign = sorted({*output.paths()} - {PROVENANCE, *provenance["files"]})
+    if foreign:
+        raise MarginCacheError(
+            f"output_path: {place}/{foreign[0]} does not belong to the margin that would be "
+            f"replaced (such files: {len(foreign)}). Move it, or set overwrite: true to delete it."
+        )
 
 
 def restore_backup(files: MarginFiles) -> None:
@@ -243,18 +241,6 @@ def restore_backup(files: MarginFiles) -> None:
     backups = [path for path in files.left_behind() if path.name.endswith(".backup")]
     if not files.output_dir.exists() and len(backups) == 1:
         backups[0].rename(files.output_dir)
-
-
-def _check_nothing_foreign(provenance: Mapping[str, Any], margin: Margin) -> None:
-    """Check that a margin that is replaced has no files of others."""
-    own = {PROVENANCE, *provenance["files"]}
-    foreign = [path for path in margin.output.paths() if path not in own]
-    if foreign:
-        raise MarginCacheError(
-            f"output_path: {margin.files.location}/{foreign[0]} does not belong to the margin that "
-            f"would be replaced (such files: {len(foreign)}). Move it, or set overwrite: true to "
-            "delete it."
-        )
 
 
 def _check_catalog_path(provenance: Mapping[str, Any], margin: Margin) -> None:
@@ -292,9 +278,8 @@ def clean_up(margin: Margin, own_lock: Path | None = None) -> None:
     of an active run stay, and so do the directories beside the margin: the run may be replacing it.
     """
     files = margin.files
-    beside = files.left_behind()
-    if not any(is_locked(lock) for lock in map(staging_lock, beside) if lock != own_lock):
-        for directory in beside:
+    if not any(is_locked(lock) for lock in files.staging_locks() if lock != own_lock):
+        for directory in files.left_behind():
             delete_directory(directory)
     if not margin.settings.delete_intermediate_parquet_files:
         return
@@ -314,10 +299,9 @@ def clean_up(margin: Margin, own_lock: Path | None = None) -> None:
 
 
 def _has_same_output(other: PlanFiles, margin: Margin) -> bool:
-    """Return whether another plan is for the same output directory, or damaged."""
+    """Return whether another plan is for the same output, or damaged."""
     record = read_json(other.margin_file)
     try:
-        files = margin_files(other.plan_dir, record["settings"]["output_path"], record["name"])
-    except (TypeError, KeyError, AttributeError):
+        return bool(record["settings"]["output_path"] == margin.settings.output_path)
+    except (TypeError, KeyError):
         return True
-    return files.has_output_of(margin.files)

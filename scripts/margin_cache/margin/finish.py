@@ -65,9 +65,6 @@ def finish_margin(margin: Margin) -> dict[str, Any]:
 
     Returns:
         The content of the done file: output directory, rows and number of Parquet files.
-
-    Raises:
-        MarginCacheError: a file of a receipt is missing, or the catalog's columns were changed.
     """
     plan, paths, output = margin.plan, margin.files, margin.output
     info = plan.parameters.catalog
@@ -119,7 +116,7 @@ def _put_together(margin: Margin, before: object) -> None:
         return _provenance(margin, {}, existing | tables, etags, {UNFINISHED: token})
 
     try:
-        _gather(margin, files, finishing_dir)
+        _gather(margin, finishing_dir)
         tables = _write_tables(margin, files, finishing_dir)
         etags = output.upload(finishing_dir, tables, draft)
         _write_description(margin, files, tables, etags, finishing_dir)
@@ -146,46 +143,36 @@ def _receipt(margin: Margin, job: str) -> Receipt:
     return receipt
 
 
-def _gather(
-    margin: Margin,
-    files: Mapping[str, tuple[int, int, str]],
-    finishing_dir: Path,
-) -> None:
+def _gather(margin: Margin, finishing_dir: Path) -> None:
     """Put the files of the receipts, and no others, into a new directory.
 
     Hard links are used, so a job that has outlived its run, and writes into the staging directory
-    from now on, changes nothing. Files that such a job has written before are forgotten. Files that
+    from now on, changes nothing. A file that such a job has written before is forgotten. Files that
     are objects already stay where they are.
     """
     staging_dir, existing = margin.files.staging_dir, existing_files(margin)
     finishing_dir.mkdir(parents=True)
-    stale = []
-    for path, (_, size, digest) in files.items():
-        file = staging_dir / path
-        if not has_size(file, size):
-            if not is_in_output(margin, path, [size, digest], existing):
-                raise MarginCacheError(
-                    f"{file}: is missing or truncated. Start the run again; it makes the file "
-                    "again."
-                )
-            if margin.files.url:
-                continue
-            file = margin.files.output_dir / path
-        link_or_copy(file, finishing_dir / path)
-        if file_digest(finishing_dir / path) != digest:
-            stale.append(path)
-    if not stale:
-        return
     for job in margin.plan.reduce_names:
-        if not _receipt(margin, job).files.keys().isdisjoint(stale):
-            margin.files.receipt(job).unlink()
-    for path in stale:
-        (staging_dir / path).unlink(missing_ok=True)
-    count = f" ({len(stale)} files)" if len(stale) > 1 else ""
-    raise MarginCacheError(
-        f"{staging_dir / stale[0]}: was made from another state of the catalog, or changed "
-        f"since{count}. Start the run again; it makes what is missing."
-    )
+        for path, (_, size, digest) in _receipt(margin, job).files.items():
+            file = staging_dir / path
+            if not has_size(file, size):
+                if not is_in_output(margin, path, [size, digest], existing):
+                    raise MarginCacheError(
+                        f"{file}: is missing or truncated. Start the run again; it makes the file "
+                        "again."
+                    )
+                if margin.files.url:
+                    continue
+                file = margin.files.output_dir / path
+            link_or_copy(file, finishing_dir / path)
+            if file_digest(finishing_dir / path) != digest:
+                # Without its receipt the job is done again.
+                margin.files.receipt(job).unlink()
+                (staging_dir / path).unlink(missing_ok=True)
+                raise MarginCacheError(
+                    f"{staging_dir / path}: was made from another state of the catalog, or changed "
+                    "since. Start the run again; it makes what is missing."
+                )
 
 
 def _write_tables(

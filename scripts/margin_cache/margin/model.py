@@ -2,9 +2,12 @@
 
 import json
 import os
+import platform
 import re
+import time
 from collections import Counter
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass, fields, replace
 from functools import cached_property
 from pathlib import Path
@@ -17,7 +20,7 @@ from margin_cache.catalog.hats import primary_of
 from margin_cache.catalog.model import CatalogInfo
 from margin_cache.catalog.spec import COLLECTION_PROPERTIES
 from margin_cache.config.model import MarginSettings, Table, guaranteed_threshold, key_of
-from margin_cache.errors import MarginCacheError
+from margin_cache.errors import MarginCacheError, RetryableError
 from margin_cache.margin.output import Output, open_output
 from margin_cache.margin.paths import (
     TMP_DIR,
@@ -25,14 +28,15 @@ from margin_cache.margin.paths import (
     PlanFiles,
     intermediate_dir,
     margin_files,
-    not_visible,
     plan_dirs,
-    wait_until,
 )
 from margin_cache.margin.storage_options import OptionsSource, load_options, save_source
 from margin_cache.planning.model import Plan, load_plan, save_plan
 from margin_cache.storage.files import read_json, write_json
 from margin_cache.storage.urls import check_url, is_url
+
+PATIENCE = 10.0
+"""Time in which a file server shows what another machine has written (seconds)."""
 
 _SETTINGS_OF_AUDITS = frozenset(
     key.name for key in fields(MarginSettings) if key_of(key.type).table == Table.AUDIT
@@ -128,22 +132,14 @@ def load_margin(path: Path) -> Margin:
         values = record["settings"]
         pixels = tuple(tuple(pixel) for pixel in values["debug_filter_pixel_list"])
         settings = MarginSettings(**{**values, "debug_filter_pixel_list": pixels})
-        name, version, versions = (record[key] for key in ("name", "format_version", "versions"))
-        may_be_default = bool(record["may_be_default"])
+        names = ("name", "format_version", "versions", "may_be_default")
+        saved = {name: record[name] for name in names}
     except (TypeError, KeyError):
         raise MarginCacheError(
             f"{path}: is missing or damaged. Start the run again; it replaces the file."
         ) from None
     plan = load_plan(PlanFiles(path.parent).plan)
-    return Margin(
-        settings,
-        name,
-        path.parent.parent,
-        plan,
-        version,
-        versions,
-        may_be_default=may_be_default,
-    )
+    return Margin(settings, intermediate_dir=path.parent.parent, plan=plan, **saved)
 
 
 def load_margins(all_settings: Iterable[MarginSettings]) -> list[Margin]:
@@ -151,27 +147,29 @@ def load_margins(all_settings: Iterable[MarginSettings]) -> list[Margin]:
 
     Older plans may have the same settings as the current one; all are returned.
     """
-    all_settings = with_primary_tables(all_settings)
-    for settings in all_settings:
-        catalog = Path(settings.input_catalog_path)
-        is_visible = is_url(settings.input_catalog_path) or wait_until(
-            catalog.exists, catalog.parent
-        )
-        if not is_visible:
-            raise not_visible("input_catalog_path", catalog)
-    return [margin for settings in all_settings for margin in _load(settings)]
+    return [margin for settings in with_primary_tables(all_settings) for margin in _load(settings)]
 
 
 def _load(settings: MarginSettings) -> list[Margin]:
     directory = Path(settings.tmp_dir or TMP_DIR)
-    if not wait_until(lambda: bool(_margin_files_of(settings, directory)), directory):
-        if not directory.exists():
-            raise not_visible("tmp_dir", directory)
-        raise MarginCacheError(
-            f"{directory}: has no plan of this configuration. Do not change the configuration "
-            "during a run, and use a tmp_dir on a file system that all nodes see."
-        )
-    return list(map(load_margin, _margin_files_of(settings, directory)))
+    end = time.monotonic() + PATIENCE
+    while not (found := _margin_files_of(settings, directory)):
+        if time.monotonic() < end:
+            time.sleep(min(1.0, PATIENCE / 5))
+            with suppress(OSError):  # makes a network file system ask its server
+                next(directory.parent.iterdir(), None)
+        elif directory.exists():
+            raise MarginCacheError(
+                f"{directory}: has no plan of this configuration. Do not change the configuration "
+                "during a run, and use a tmp_dir on a file system that all nodes see."
+            )
+        else:
+            node = os.environ.get("SLURMD_NODENAME", platform.node())
+            raise RetryableError(
+                f"tmp_dir: {directory.absolute()} is not visible on {node}, which runs a job. Use "
+                "a file system that all nodes see."
+            )
+    return list(map(load_margin, found))
 
 
 def _margin_files_of(settings: MarginSettings, tmp_dir: Path) -> list[Path]:
@@ -196,19 +194,17 @@ def settings_as_json(settings: MarginSettings) -> dict[str, Any]:
 
 def with_primary_tables(all_settings: Iterable[MarginSettings]) -> list[MarginSettings]:
     """Replace local collections whose primary tables are remote by the URLs of these."""
-    return list(map(_with_primary_table, all_settings))
-
-
-def _with_primary_table(settings: MarginSettings) -> MarginSettings:
-    path = settings.input_catalog_path
-    # Other errors are reported when the catalog is read.
-    if is_url(path) or not os.access(Path(path, COLLECTION_PROPERTIES), os.R_OK):
-        return settings
-    primary = primary_of(path)
-    if not is_url(primary):
-        return settings
-    check_url("input_catalog_path", primary)
-    return replace(settings, input_catalog_path=primary)
+    replaced = []
+    for settings in all_settings:
+        path = settings.input_catalog_path
+        # Other errors are reported when the catalog is read.
+        if not is_url(path) and os.access(Path(path, COLLECTION_PROPERTIES), os.R_OK):
+            primary = primary_of(path)
+            if is_url(primary):
+                check_url("input_catalog_path", primary)
+                settings = replace(settings, input_catalog_path=primary)
+        replaced.append(settings)
+    return replaced
 
 
 def without_audit(settings: MarginSettings) -> MarginSettings:

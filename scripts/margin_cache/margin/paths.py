@@ -1,4 +1,4 @@
-"""Where all files of a margin are, and whether this machine sees them.
+"""Where all files of a margin are.
 
 All files of a plan are in ``tmp_dir/NAME/PLAN_ID``, or in ``tmp_dir/NAME-DIGEST/PLAN_ID`` with a
 digest of the output path if a run makes several margins of one name. The margin is built in a
@@ -8,20 +8,13 @@ is built in tmp_dir/NAME.
 
 import hashlib
 import os
-import platform
 import re
-import time
-from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from margin_cache.catalog.spec import PROVENANCE_INFO
-from margin_cache.errors import RetryableError
-from margin_cache.storage.files import is_locked
 from margin_cache.storage.urls import absolute_location, canonical_url, is_url, join_url
 
-PLAN = "{plan_dir}/plan.npz"
 SHARD = "{plan_dir}/shards/{job}.arrow"
 RECEIPT = "{plan_dir}/receipts/{job}.json"
 FOOTERS = "{plan_dir}/receipts/{job}.parquet"
@@ -51,10 +44,18 @@ FIGURES = {
 
 PROVENANCE = PROVENANCE_INFO
 
-PATIENCE = 10.0
-"""Time in which a file server shows what another machine has written (seconds)."""
 TMP_DIR = "intermediate"
 """Directory of the intermediate files of all margins, unless tmp_dir is set."""
+
+
+class _Below:
+    """A file or directory in the directory of a plan."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    def __get__(self, files: "PlanFiles", owner: type) -> Path:
+        return files.plan_dir / self._name
 
 
 @dataclass(frozen=True)
@@ -63,57 +64,32 @@ class PlanFiles:
 
     plan_dir: Path
 
-    @property
-    def plan(self) -> Path:
-        return self._path(PLAN)
+    plan = _Below("plan.npz")
 
-    @property
-    def margin_file(self) -> Path:
-        """The margin as the main process has prepared it, for jobs."""
-        return self.plan_dir / "margin.json"
+    margin_file = _Below("margin.json")
+    """The margin as the main process has prepared it, for jobs."""
 
-    @property
-    def plan_lock(self) -> Path:
-        """Locked by a run that makes this plan's margin."""
-        return self.plan_dir / "run.lock"
+    plan_lock = _Below("run.lock")
+    """Locked by a run that makes this plan's margin."""
 
-    @property
-    def storage_file(self) -> Path:
-        """Where jobs find the storage options of a remote catalog."""
-        return self.plan_dir / "storage.json"
+    storage_file = _Below("storage.json")
+    output_storage_file = _Below("output_storage.json")
+    """Where jobs find the storage options of a remote catalog, and of an output bucket."""
 
-    @property
-    def output_storage_file(self) -> Path:
-        """Where jobs find the storage options of an output bucket."""
-        return self.plan_dir / "output_storage.json"
+    run_token = _Below("run_token.json")
+    """The token of the run that has locked a margin at a URL, for its jobs."""
 
-    @property
-    def run_token(self) -> Path:
-        """The token of the run that has locked a margin at a URL, for its jobs."""
-        return self.plan_dir / "run_token.json"
+    provenance_copy = _Below("provenance.json")
+    """The provenance of a margin at a URL, as a file that Snakemake can depend on."""
 
-    @property
-    def provenance_copy(self) -> Path:
-        """The provenance of a margin at a URL, as a file that Snakemake can depend on."""
-        return self.plan_dir / "provenance.json"
+    listing = _Below("listing.json")
+    """The files of a remote catalog, and the states in which jobs read them."""
 
-    @property
-    def listing(self) -> Path:
-        """The files of a remote catalog, and the states in which jobs read them."""
-        return self.plan_dir / "listing.json"
+    downloads_dir = _Below("fetched")
+    """Parts of a remote catalog that jobs have downloaded."""
 
-    @property
-    def downloads_dir(self) -> Path:
-        """Parts of a remote catalog that jobs have downloaded."""
-        return self.plan_dir / "fetched"
-
-    @property
-    def shards_dir(self) -> Path:
-        return self.shard("").parent
-
-    @property
-    def receipts_dir(self) -> Path:
-        return self.receipt("").parent
+    shards_dir = _Below("shards")
+    receipts_dir = _Below("receipts")
 
     def benchmarks_dir(self, rule: str) -> Path:
         return self.plan_dir / "benchmarks" / rule
@@ -154,12 +130,6 @@ class MarginFiles(PlanFiles):
         """Where users find the margin."""
         return self.url or str(self.output_dir)
 
-    def has_output_of(self, other: "MarginFiles") -> bool:
-        """Return whether both margins are put into one place."""
-        if self.url or other.url:
-            return self.url == other.url
-        return self.output_dir.resolve() == other.output_dir.resolve()
-
     @property
     def pages_dir(self) -> Path:
         """Directory of the directories of reports and audits."""
@@ -190,7 +160,7 @@ class MarginFiles(PlanFiles):
 
     @property
     def staging_dir(self) -> Path:
-        """Directory that the reduce jobs write the margin's files into."""
+        """Reduce jobs write the margin's files into it."""
         return self._beside("staging")
 
     @property
@@ -201,7 +171,7 @@ class MarginFiles(PlanFiles):
     @property
     def staging_lock(self) -> Path:
         """Locked by a run that makes this margin."""
-        return staging_lock(self.staging_dir)
+        return _lock_in(self.staging_dir)
 
     def finishing_dir(self, process_id: str) -> Path:
         """Return where a process puts the margin together, from the files of the staging directory.
@@ -212,15 +182,18 @@ class MarginFiles(PlanFiles):
 
     def left_behind(self) -> list[Path]:
         """Return the hidden directories that runs have made beside this margin, for any plan."""
-        return _made_beside(self.output_dir)
+        # The whole name, because the name of another margin may begin with this one's.
+        pattern = re.compile(
+            rf"\.{re.escape(self.output_dir.name)}\.[0-9a-f]{{16}}\."
+            r"(staging|finishing-[0-9a-f]{12}|backup)(\.deleted)?"
+        )
+        if not self.output_dir.parent.is_dir():
+            return []
+        return [path for path in self.output_dir.parent.iterdir() if pattern.fullmatch(path.name)]
 
-    def other_staging_locks(self) -> list[Path]:
-        """Return the locks of the staging directories of other plans for this margin."""
-        return [
-            staging_lock(path)
-            for path in self.left_behind()
-            if path != self.staging_dir and path.name.endswith(".staging")
-        ]
+    def staging_locks(self) -> list[Path]:
+        """Return the locks of the staging directories beside this margin, for any plan."""
+        return [_lock_in(path) for path in self.left_behind() if path.name.endswith(".staging")]
 
     def _beside(self, use: str) -> Path:
         return self.output_dir.with_name(f".{self.output_dir.name}.{self.plan_dir.name}.{use}")
@@ -232,22 +205,6 @@ def margin_files(plan_dir: Path, output_path: str, name: str) -> MarginFiles:
         url = canonical_url(join_url(output_path, name))
         return MarginFiles(plan_dir, plan_dir.parent / name, url)
     return MarginFiles(plan_dir, Path(output_path) / name)
-
-
-def _made_beside(output_dir: Path) -> list[Path]:
-    # The whole name, because the name of another margin may begin with this one's.
-    pattern = re.compile(
-        rf"\.{re.escape(output_dir.name)}\.[0-9a-f]{{16}}\."
-        r"(staging|finishing-[0-9a-f]{12}|backup)(\.deleted)?"
-    )
-    if not output_dir.parent.is_dir():
-        return []
-    return [path for path in output_dir.parent.iterdir() if pattern.fullmatch(path.name)]
-
-
-def is_being_made(output_dir: Path) -> bool:
-    """Return whether a run, of any plan, is making the margin in a directory."""
-    return any(is_locked(staging_lock(path)) for path in _made_beside(output_dir))
 
 
 def intermediate_dir(tmp_dir: str, name: str, output_path: str | None = None) -> Path:
@@ -316,49 +273,5 @@ def is_of_this_run(log: str) -> bool:
         return True
 
 
-def staging_lock(staging_dir: Path) -> Path:
+def _lock_in(staging_dir: Path) -> Path:
     return staging_dir / ".run.lock"
-
-
-def wait_until(is_visible: Callable[[], bool], directory: Path) -> bool:
-    """Return whether a file becomes visible within ``PATIENCE``.
-
-    Its directory is listed again and again, which makes a network file system ask its server.
-    """
-    end = time.monotonic() + PATIENCE
-    while not is_visible():
-        if time.monotonic() >= end:
-            return False
-        time.sleep(min(1.0, PATIENCE / 5))
-        with suppress(OSError):
-            next(directory.iterdir(), None)
-    return True
-
-
-def not_visible(key: str, path: Path) -> RetryableError:
-    """Return the error for a path, of a key of the configuration, that this machine does not see.
-
-    Another node may see it.
-    """
-    node = os.environ.get("SLURMD_NODENAME", platform.node())
-    return RetryableError(
-        f"{key}: {path.absolute()} is not visible on {node}, which runs a job. Use a file system "
-        "that all nodes see."
-    )
-
-
-def check_visible(directory: Path, partition: str = "") -> None:
-    """Check that the machine that runs a job sees the files of its run, as all nodes must.
-
-    Without this check a job would make directories of its own, and other jobs would miss its files.
-
-    Args:
-        directory: a directory that the main process has made beside the margin.
-        partition: a partition file that the job reads; "" if it reads none.
-    """
-    if not wait_until(directory.exists, directory.parent):
-        raise not_visible("output_path", directory.parent)
-    if partition:
-        path = Path(partition)
-        if not wait_until(path.exists, path.parent):
-            raise not_visible("input_catalog_path", path)

@@ -46,8 +46,8 @@ def lock_margin(margin: Margin) -> None:
     """Lock a margin's plan directory and staging directory until this process ends."""
     files = margin.files
     for path in (files.plan_lock, files.staging_lock):
-        for other in files.other_staging_locks():
-            if is_locked(other):
+        for other in files.staging_locks():
+            if other != files.staging_lock and is_locked(other):
                 raise _in_use(margin, other)
         path.parent.mkdir(parents=True, exist_ok=True)
         descriptor = acquire_lock(path, json.dumps(_this_run(margin)))

@@ -31,14 +31,6 @@ _LIBRARY = Path(__file__).resolve().parent.parent
 _AUDIT = "audit"
 """Package of the library that has no influence on margins."""
 
-_FORMER_OPTIONS = {
-    "data_page_version": "1.0",
-    "page_checksums": False,
-    "sorting_columns": [],
-    "utc_times": False,
-}
-"""Options of primaries that margins have no longer."""
-
 _DIGEST_BYTES = 16
 """Size of the digest at the start of a plan's file."""
 
@@ -90,24 +82,13 @@ class MarginParameters:
         return self.catalog.index_shift + 2 * (self.catalog.index_order - self.margin_order)
 
 
-def content_id(
-    parameters: MarginParameters,
-    schema: pa.Schema,
-    partitions: Partitions,
-    *,
-    with_location: bool = False,
-) -> str:
+def content_id(parameters: MarginParameters, schema: pa.Schema, partitions: Partitions) -> str:
     """Return the digest of what determines rows and files, without the partitions' state.
 
-    Margins on disk have it in their provenance, so it must stay the same. Older ones have one
-    ``with_location`` of the catalog.
+    Margins have it in their provenance. The location of the catalog is no part of it.
     """
-    shaping = asdict(replace(parameters, partitions_per_job="auto", job_size_mb=0))
-    del shaping["run_id"]
-    shaping["further_files"] = shaping.pop("optional_files")
-    shaping["primary_options"] |= _FORMER_OPTIONS
-    if not with_location:
-        del shaping["catalog"]["path"], shaping["catalog"]["url"]
+    shaping = asdict(replace(parameters, partitions_per_job="auto", job_size_mb=0, run_id=""))
+    del shaping["catalog"]["path"], shaping["catalog"]["url"]
     return _digest(
         json.dumps(shaping, sort_keys=True).encode()
         + schema.serialize().to_pybytes()
@@ -181,12 +162,6 @@ class Plan:
     @cached_property
     def content_id(self) -> str:
         return content_id(self.parameters, self.schema, self.partitions)
-
-    def has_content(self, recorded: str) -> bool:
-        """Return whether a content id, perhaps of an older version, is that of this plan."""
-        return recorded == self.content_id or recorded == content_id(
-            self.parameters, self.schema, self.partitions, with_location=True
-        )
 
     @cached_property
     def plan_id(self) -> str:

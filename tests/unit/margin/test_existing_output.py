@@ -74,16 +74,6 @@ def test_output_of_another_tool_is_not_replaced(finished: Margin) -> None:
     check_output(overwriting(finished))
 
 
-def test_output_of_an_older_version_is_not_replaced(finished: Margin) -> None:
-    path = finished.files.output_dir / "provenance_info.json"
-    provenance = json.loads(path.read_text())
-    del provenance["tool_args"]["runtime_args"]["content_id"]
-    path.write_text(json.dumps(provenance))
-    assert not is_complete(finished)
-    with pytest.raises(MarginCacheError, match="was not made by this workflow, or by an older"):
-        check_output(finished)
-
-
 @pytest.mark.parametrize(
     "content", ["[]", '{"tool_args": []}', '{"tool_args": {"tool_name": "snakemake-margin-cache"}}']
 )

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 from margin_cache.catalog.formats import read_catalog_info
-from margin_cache.errors import MarginCacheError
-from margin_cache.margin import paths
+from margin_cache.errors import MarginCacheError, RetryableError
+from margin_cache.margin import model
 from margin_cache.margin.model import (
     Margin,
     load_margin,
@@ -40,7 +40,7 @@ def test_a_saved_margin_is_not_written_again(prepare: Callable[..., Margin]) -> 
 
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(paths, "PATIENCE", 0.0)
+    monkeypatch.setattr(model, "PATIENCE", 0.0)
 
 
 def test_settings_without_a_plan_are_refused(
@@ -51,13 +51,27 @@ def test_settings_without_a_plan_are_refused(
         load_margins([replace(margin.settings, overwrite=True)])
 
 
-@pytest.mark.parametrize("key", ["input_catalog_path", "tmp_dir"])
 def test_a_directory_that_is_not_visible_is_named(
-    prepare: Callable[..., Margin], impatient: None, key: str, tmp_path: Path
+    prepare: Callable[..., Margin],
+    impatient: None,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    settings = replace(prepare().settings, **{key: str(tmp_path / "elsewhere")})
-    with pytest.raises(MarginCacheError, match=f"^{key}: .*/elsewhere.* is not visible on "):
+    monkeypatch.setenv("SLURMD_NODENAME", "n7")
+    settings = replace(prepare().settings, tmp_dir=str(tmp_path / "elsewhere"))
+    with pytest.raises(RetryableError, match=r"^tmp_dir: .*/elsewhere is not visible on n7, which"):
         load_margins([settings])
+
+
+def test_a_plan_may_become_visible_late(
+    prepare: Callable[..., Margin], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    margin = prepare()
+    directory = margin.files.intermediate_dir.parent
+    hidden = directory.rename(directory.with_name("elsewhere"))
+    monkeypatch.setattr(model.time, "sleep", lambda _: hidden.rename(directory))
+    (loaded,) = load_margins([margin.settings])
+    assert loaded.plan.plan_id == margin.plan.plan_id
 
 
 @pytest.mark.parametrize(

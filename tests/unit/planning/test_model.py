@@ -15,7 +15,6 @@ from margin_cache.parquet.primary_options import ColumnOptions, PrimaryOptions
 from margin_cache.planning.model import (
     MarginParameters,
     Plan,
-    content_id,
     describe_job,
     is_current,
     job_label,
@@ -133,15 +132,11 @@ def test_content_id_does_not_depend_on_how_jobs_are_cut_nor_on_the_library() -> 
 
 
 def test_content_id_does_not_depend_on_where_the_catalog_is() -> None:
-    """It did in older versions; a margin of the catalog in the same place is still known."""
     plan = make_plan(PARAMETERS, partitions_of(2))
     catalog = replace(PARAMETERS.catalog, path="elsewhere", url="s3://bucket/sky")
     other = make_plan(replace(PARAMETERS, catalog=catalog), partitions_of(2))
     assert other.content_id == plan.content_id
     assert other.plan_id != plan.plan_id
-    older = content_id(plan.parameters, plan.schema, plan.partitions, with_location=True)
-    assert plan.has_content(plan.content_id) and plan.has_content(older)
-    assert not other.has_content(older)
 
 
 def test_plan_id_depends_on_which_partitions_there_are_and_not_on_their_state() -> None:
