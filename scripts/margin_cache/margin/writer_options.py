@@ -114,23 +114,6 @@ def check_write_options(parameters: MarginParameters, schema: pa.Schema) -> None
             raise MarginCacheError(
                 f"write_table_kwargs: {key} is {size}. Give a whole number from 1 to 2147483647."
             )
-    for key, kinds, expected in (
-        ("use_dictionary", bool | list, "true, false or a list of columns"),
-        ("column_encoding", dict, "a mapping of columns to encodings"),
-    ):
-        if key in options and not isinstance(options[key], kinds):
-            raise MarginCacheError(f"write_table_kwargs: {key} is {options[key]}. Give {expected}.")
-    paths = [path for path, _ in leaf_columns(schema)]
-    nested = [path for path in paths if path not in schema.names]
-    advice = f"Give nested columns in full, like {nested[0]}." if nested else "Correct the name."
-    for key in ("use_dictionary", "column_encoding", "write_statistics", "compression"):
-        columns = options.get(key)
-        for name in columns if isinstance(columns, list | dict) else []:
-            if name not in paths:
-                raise MarginCacheError(
-                    f"write_table_kwargs: {key} names the column {name}, which does not exist. "
-                    f"{advice}"
-                )
     try:
         with pq.ParquetWriter(BytesIO(), schema, **writer_options(parameters, schema)) as writer:
             writer.write_table(schema.empty_table(), row_group_size=row_group_rows(parameters))

@@ -8,8 +8,6 @@ selected, because the import takes a tenth of a second.
 """
 
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 from functools import cache
 from types import ModuleType
 from typing import Any
@@ -18,6 +16,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from margin_cache.catalog.columns import DESTINATION
 from margin_cache.parquet.partition_file import PartitionFile, column_groups
 
 _LEAST_BYTES, _MOST_BYTES = 32 << 20, 256 << 20
@@ -28,7 +27,8 @@ _MOST_EQUAL = 2
 the index alone: few others have it. Selecting by row number too can take a tenth of a map job's
 time."""
 
-_STDERR = 2
+_ROW = DESTINATION
+"""Name for the numbers of rows, which no column of a catalog has."""
 
 _EQUAL_TYPES = (
     pa.types.is_boolean,
@@ -121,24 +121,21 @@ def read_rows(
     # Polars does not use the memory that PyArrow keeps for itself.
     pa.default_memory_pool().release_unused()
     columns: dict[str, pa.ChunkedArray] = {}
-    if _panics:
-        raise PolarsFailed("Polars may not have recovered from a panic")
     try:
         limit = most_bytes_together(part.sizes[index[0]].stored if index is not None else 0)
         for names in column_groups(part, schema.names, limit, len(rows)):
             table = _collect(polars, part, index, rows, names)
             for name in names:
                 columns[name] = _cast(table[name], schema.field(name).type)
-    except (polars.exceptions.PolarsError, pa.ArrowException, OSError, MemoryError) as error:
-        raise PolarsFailed(str(error)) from None
-    except polars.exceptions.PanicException as error:
-        _panics.append(str(error))
+    except (
+        polars.exceptions.PolarsError,
+        polars.exceptions.PanicException,
+        pa.ArrowException,
+        OSError,
+        MemoryError,
+    ) as error:
         raise PolarsFailed(str(error)) from None
     return columns
-
-
-_panics: list[str] = []
-"""Messages of panics of Polars; its threads may not survive one."""
 
 
 def _collect(
@@ -149,29 +146,27 @@ def _collect(
     names: list[str],
 ) -> pa.Table:
     """Read rows of some columns."""
-    number = _new_name(part.schema.names)
     conditions = []
     values = np.unique(index[1]) if index is not None else np.array([])
     if index is not None:
         conditions.append(_is_in(polars, index[0], values))
     if _MOST_EQUAL * len(values) < len(rows):
-        conditions.append(_is_in(polars, number, rows.astype(np.uint32)))
+        conditions.append(_is_in(polars, _ROW, rows.astype(np.uint32)))
     scan = polars.scan_parquet(
         part.local_path.absolute(),
         parallel="prefiltered",
-        row_index_name=number,
+        row_index_name=_ROW,
         # Statistics may be wrong, and nearly all row groups have selected rows.
         use_statistics=False,
         hive_partitioning=False,
         glob=False,
     )
-    with _silent():
-        frame = scan.filter(*conditions).select(number, *names).collect()
+    frame = scan.filter(*conditions).select(_ROW, *names).collect()
     if len(frame) > len(rows):
         # The others have the same index as selected rows.
-        frame = frame.filter(polars.Series(np.isin(frame[number].to_numpy(), rows)))
+        frame = frame.filter(polars.Series(np.isin(frame[_ROW].to_numpy(), rows)))
     table = frame.to_arrow()
-    if not np.array_equal(table[number].to_numpy(), rows):
+    if not np.array_equal(table[_ROW].to_numpy(), rows):
         raise PolarsFailed("Polars finds other rows")
     return table
 
@@ -184,13 +179,6 @@ def _cast(column: pa.ChunkedArray, arrow_type: pa.DataType) -> pa.ChunkedArray:
 
 def _is_in(polars: ModuleType, name: str, values: NDArray) -> Any:
     return polars.col(name).is_in(polars.Series(values).implode())
-
-
-def _new_name(names: list[str]) -> str:
-    name = "row"
-    while name in names:
-        name += "_"
-    return name
 
 
 @cache
@@ -209,17 +197,3 @@ def _import_polars(threads: int) -> ModuleType:
     import polars
 
     return polars
-
-
-@contextmanager
-def _silent() -> Iterator[None]:
-    """Suppress the many lines that Rust prints to the terminal about a panic."""
-    saved = os.dup(_STDERR)
-    try:
-        nowhere = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(nowhere, _STDERR)
-        os.close(nowhere)
-        yield
-    finally:
-        os.dup2(saved, _STDERR)
-        os.close(saved)

@@ -6,7 +6,6 @@ columns or the largest column as stored, not by the size of a file; for Polars a
 index of a row group.
 """
 
-import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
@@ -32,12 +31,6 @@ ROWS_BYTES = 32 * 10**6
 _LEAST_VALUES, _LEAST_COLUMNS, _FEW_ROWS = 1 << 19, 12, 4
 """Least values and columns of a file that Polars reads, and least rows of it for each selected one:
 below, PyArrow is as fast."""
-
-_IMPORT_VALUES = 1 << 22
-"""Values for which PyArrow loses as much time against Polars as the import of Polars takes."""
-
-_passed_over: list[int] = []
-"""Values of the files that PyArrow has read because Polars was not yet imported."""
 
 _MOST_ROWS = 1 << 24
 """Most rows of a row group that Polars reads: it keeps the index of all of them in memory."""
@@ -105,19 +98,7 @@ def _are_few(part: PartitionFile, rows: NDArray[np.int64]) -> bool:
         and footer.num_rows * footer.num_columns >= _LEAST_VALUES
         and footer.num_rows >= _FEW_ROWS * len(rows)
         and all(group.num_rows <= _MOST_ROWS for group in row_groups(footer))
-        and _is_worth_its_import(footer.num_rows * footer.num_columns)
     )
-
-
-def _is_worth_its_import(values: int) -> bool:
-    """Return whether Polars is imported, or whether importing it earlier would have paid.
-
-    With this rule a job takes at most twice the time of the better choice for all its files.
-    """
-    if "polars" in sys.modules:
-        return True
-    _passed_over.append(values)
-    return sum(_passed_over) > _IMPORT_VALUES
 
 
 def _select_by_polars(

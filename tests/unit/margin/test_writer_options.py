@@ -171,10 +171,6 @@ def test_write_table_kwargs_override_the_primarys_options(
         ({"write_batch_size": 0}, "write_batch_size is 0. Give a whole number from 1"),
         ({"row_group_size": True}, "row_group_size is True. Give a whole number"),
         ({"data_page_size": "a"}, "data_page_size is a. Give a whole number"),
-        ({"use_dictionary": "ra"}, "use_dictionary is ra. Give true, false or a list"),
-        ({"column_encoding": "PLAIN"}, "column_encoding is PLAIN. Give a mapping"),
-        ({"use_dictionary": ["dec"]}, "use_dictionary names the column dec, which"),
-        ({"column_encoding": {"dec": "PLAIN"}}, "column_encoding names the column dec, which"),
         (
             {"column_encoding": {"name": "BYTE_STREAM_SPLIT"}},
             "PyArrow refuses the options: BYTE_STREAM",

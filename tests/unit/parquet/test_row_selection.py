@@ -1,10 +1,8 @@
 """Selected rows have all columns and their values, whichever library reads them."""
 
 import re
-import sys
 from itertools import pairwise
 from pathlib import Path
-from types import ModuleType
 
 import numpy as np
 import pyarrow as pa
@@ -115,7 +113,6 @@ def test_polars_reads_few_of_many_rows(tmp_path: Path, monkeypatch: pytest.Monke
     pq.write_table(table[:30_000], small)
     twice = pa.concat_tables([table.select(["index", "x"])] * 2)
     pq.write_table(twice, narrow, row_group_size=30_000)
-    monkeypatch.setattr(row_selection, "_IMPORT_VALUES", 0)
     monkeypatch.setattr(row_selection, "_LEAST_VALUES", 120_000)
     monkeypatch.setattr(row_selection, "_LEAST_COLUMNS", 3)
     large_groups = tmp_path / "large_groups.parquet"
@@ -163,17 +160,6 @@ def test_a_file_with_damaged_codes_is_named(tmp_path: Path) -> None:
         else:
             assert len(found) == len(rows)
     assert refused > 10
-
-
-def test_polars_is_imported_once_it_would_have_paid(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delitem(sys.modules, "polars", raising=False)
-    monkeypatch.setattr(row_selection, "_passed_over", [])
-    monkeypatch.setattr(row_selection, "_IMPORT_VALUES", 100)
-    asked = [row_selection._is_worth_its_import(values) for values in (60, 40, 1)]
-    assert asked == [False, False, True]
-    monkeypatch.setitem(sys.modules, "polars", ModuleType("polars"))
-    monkeypatch.setattr(row_selection, "_passed_over", [])
-    assert row_selection._is_worth_its_import(1)
 
 
 def test_pyarrow_reads_what_polars_cannot(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
