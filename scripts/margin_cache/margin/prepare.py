@@ -1,6 +1,5 @@
 """Checks the catalogs and directories of margins and plans the jobs, in the main process."""
 
-import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from importlib.metadata import version
@@ -103,33 +102,28 @@ def check_directories(margins: Iterable[NamedMargin]) -> None:
         if not margin.info.url
     }
     for _, settings, name, directory in margins:
+        output_dir = Path(settings.output_path, name)
         if not settings.audit_catalog_path and not is_url(settings.output_path):
-            path = _check_output_dir(Path(settings.output_path), name, owners)
-            owners[path] = f"the margin of {name}"
-        path = directory.resolve()
-        _check_directory("tmp_dir", path, owners)
-        owners[path] = f"the tmp_dir of {name}"
+            if output_dir.is_symlink():
+                raise MarginCacheError(
+                    f"output_path: {output_dir} is a link. Give the directory itself."
+                )
+            _check_free("output_path or output_artifact_name", output_dir, owners)
+            owners[output_dir.resolve()] = "another margin of this run"
+        _check_free("tmp_dir", directory, owners)
+        owners[directory.resolve()] = f"the tmp_dir of {name}"
     _check_urls(margins)
 
 
-def _check_output_dir(parent: Path, name: str, owners: Mapping[Path, str]) -> Path:
-    if (parent / name).is_symlink():
-        raise MarginCacheError(
-            f"output_path: {parent / name} is a link. Give the directory itself."
-        )
-    path = (parent / name).resolve()
-    if owners.get(path) == f"the margin of {name}":
-        raise MarginCacheError(
-            f"output_artifact_name: two margins have the name {name} in {parent}. Give each its "
-            "own name or output_path."
-        )
-    _check_directory("output_path", path, owners)
-    if path.is_mount():
-        raise MarginCacheError(
-            f"output_path: {path} is a mount point, which cannot be replaced. Give a directory "
-            "in it, or choose another output_artifact_name."
-        )
-    return path
+def _check_free(key: str, path: Path, owners: Mapping[Path, str]) -> None:
+    """Check that a directory overlaps with no other one."""
+    path = path.resolve()
+    for other, owner in owners.items():
+        if path == other or other in path.parents or path in other.parents:
+            raise MarginCacheError(
+                f"{key.partition(' ')[0]}: {path} overlaps with {owner}, {other}. Choose another "
+                f"{key}."
+            )
 
 
 def _check_urls(margins: list[NamedMargin]) -> None:
@@ -146,29 +140,6 @@ def _check_urls(margins: list[NamedMargin]) -> None:
                     f"output_path: {url} overlaps with {owner} {other}. Choose another output_path."
                 )
         used.append((url, "another margin"))
-
-
-def _check_directory(key: str, path: Path, owners: Mapping[Path, str]) -> None:
-    """Check that a directory overlaps with no other one, and can be made and filled."""
-    for other, owner in owners.items():
-        if path == other:
-            relation = "is"
-        elif other in path.parents:
-            relation = "lies inside"
-        elif path in other.parents:
-            relation = "contains"
-        else:
-            continue
-        raise MarginCacheError(f"{key}: {path} {relation} {owner}, {other}. Choose another {key}.")
-    nearest = next(parent for parent in path.parents if parent.exists())
-    for existing in (path, nearest):
-        if existing.exists() and not existing.is_dir():
-            raise MarginCacheError(
-                f"{key}: {existing} is a file, not a directory. Choose another {key}."
-            )
-    # Nothing is written while planning. Errors that this misses are found when the run starts.
-    if not os.access(nearest, os.W_OK | os.X_OK):
-        raise MarginCacheError(f"{key}: {nearest} is not writable. Choose another {key}.")
 
 
 def _margin_order(info: CatalogInfo, settings: MarginSettings, highest: int) -> int:

@@ -2,7 +2,6 @@
 
 import json
 import os
-import re
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -206,30 +205,19 @@ def test_another_version_of_the_library_makes_another_plan(
     assert newer.plan.content_id == older.plan.content_id
 
 
-def test_a_mount_point_as_output_directory_is_refused(
-    prepare: Callable[..., Margin], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Nothing could be moved there, which is found when all jobs are done."""
-    monkeypatch.setattr(Path, "is_mount", lambda path: path.name == "x")
-    with pytest.raises(MarginCacheError, match=r"^output_path: .*/x is a mount point"):
-        prepare(output_artifact_name="x")
-
-
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ({"output_path": "{sky}", "output_artifact_name": "x"}, "output_path: .* lies inside"),
-        ({"output_path": "{up}", "output_artifact_name": "sky"}, "output_path: .* is the input"),
-        ({"tmp_dir": "{sky}"}, "tmp_dir: .* lies inside the input catalog"),
-        ({"output_path": "{file}"}, "output_path: .* is a file, not a directory"),
-        ({"tmp_dir": "{up}/results"}, "tmp_dir: .* is the margin of"),
+        ({"output_path": "{sky}", "output_artifact_name": "x"}, "output_path: .* the input"),
+        ({"output_path": "{up}", "output_artifact_name": "sky"}, "output_path: .* the input"),
+        ({"tmp_dir": "{sky}"}, "tmp_dir: .* overlaps with the input catalog"),
+        ({"tmp_dir": "{up}/results"}, "tmp_dir: .* overlaps with another margin"),
     ],
 )
 def test_overlapping_directories_are_refused(
     catalog: Path, prepare: Callable[..., Margin], changes: dict[str, str], said: str
 ) -> None:
-    (catalog.parent / "file").touch()
-    words = {"sky": catalog, "up": catalog.parent, "file": catalog.parent / "file"}
+    words = {"sky": catalog, "up": catalog.parent}
     changes = {key: value.format(**words) for key, value in changes.items()}
     with pytest.raises(MarginCacheError, match=said):
         prepare(**changes)
@@ -250,7 +238,7 @@ def test_two_margins_of_one_name_are_refused(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     config = configuration(str(catalog), margins=[{"margin_threshold": 5}, {"overwrite": True}])
-    with pytest.raises(MarginCacheError, match=re.escape("two margins have the name margin in")):
+    with pytest.raises(MarginCacheError, match="/margin overlaps with another margin of this run"):
         prepare_margins(settings_of_margins(config))
 
 
