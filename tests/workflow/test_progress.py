@@ -91,15 +91,17 @@ def test_an_audit_has_a_bar_that_counts_partitions(tmp_path: Path, catalog: Path
     assert any(line == "audit: results/sky_60arcs is clean" for line in screen)
 
 
-def test_each_margin_has_its_own_bars(tmp_path: Path, catalog: Path):
+def test_margins_of_a_run_share_their_bars(tmp_path: Path, catalog: Path):
     margins = [{"margin_threshold": 30.0}, {}]
     output = run_on_terminal(
         tmp_path / "run", configuration(catalog, margins=margins, partitions_per_job=50)
     )
     screen = output.screens()[-1]
-    full = [line for line in screen if (match := BAR.match(line)) and match[2] == "100"]
-    assert len(full) == 8, "\n".join(screen)
-    assert screen.index("sky_30arcs") < screen.index("sky_60arcs")
+    at_end = bars(screen)
+    assert tuple(at_end) == STAGES
+    count = 2 * partitions_of(catalog)
+    assert at_end["Mapping"] == (100, count, count, "partitions")
+    assert "2 margins" in screen
 
 
 def test_bars_continue_after_a_job_has_failed(tmp_path: Path, catalog: Path):

@@ -8,18 +8,15 @@ import os
 import shutil
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import TextIO
 
 from tqdm import tqdm
 
-from margin_cache.progress.work import UNITS, Amount, MarginWork, Stage, StageProgress, together
+from margin_cache.progress.work import UNITS, Amount, MarginWork, Stage, StageProgress, progress_of
 from margin_cache.storage.files import size_text
-
-Key = tuple[str, Stage]
-"""The plan directory of a margin, or the directory of an audit, and a stage of it."""
 
 _VERBS = {
     Stage.MAPPING: "mapped",
@@ -31,9 +28,9 @@ _TICK = 1.0  # [s]
 
 
 def open_display(
-    stream: TextIO, works: Mapping[str, MarginWork], planned_seconds: float
+    stream: TextIO, works: Collection[MarginWork], planned_seconds: float
 ) -> "Display":
-    """Begin to show the progress of margins: bars on a terminal, lines elsewhere."""
+    """Begin to show the progress of all margins together: bars on a terminal, lines elsewhere."""
     if stream.isatty() and os.environ.get("TERM") != "dumb":
         return Bars(stream, works, planned_seconds)
     return Lines(stream, works)
@@ -45,32 +42,29 @@ class Display:
     def __init__(
         self,
         stream: TextIO,
-        works: Mapping[str, MarginWork],
+        works: Collection[MarginWork],
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._stream = stream
-        self._works = works
         self._clock = clock
         self._opened = clock()
-        self._stages = {
-            (key, stage): work.progress(stage) for key, work in works.items() for stage in work.jobs
-        }
+        self._stages = progress_of(works)
         # A signal handler may close a display while the same thread draws it.
         self._lock = threading.RLock()
         self._closed = threading.Event()
         threading.Thread(target=self._tick_until_closed, daemon=True).start()
 
-    def started(self, key: Key) -> None:
+    def started(self, stage: Stage) -> None:
         """Tell that a job of a stage has started."""
         with self._lock:
-            self._stages[key].start(self._clock())
+            self._stages[stage].start(self._clock())
 
-    def advance(self, key: Key, amount: Amount) -> None:
+    def advance(self, stage: Stage, amount: Amount) -> None:
         """Count the work of a finished job."""
         with self._lock:
-            stage = self._stages[key]
-            stage.start(self._opened)  # if nobody has told that a job has started
-            stage.advance(amount, self._clock())
+            progress = self._stages[stage]
+            progress.start(self._opened)  # if nobody has told that a job has started
+            progress.advance(amount, self._clock())
 
     def clear(self) -> None:
         """Make room for other text on the same terminal."""
@@ -112,7 +106,6 @@ _FORMS = (
 )
 """The forms of a line, from the widest to the narrowest, with the least columns of its bar."""
 
-_OTHER_LINES = 4  # left free on the terminal
 _MIN_INTERVAL = 0.1  # between two drawings [s]
 _UP = "\x1b[A\r\x1b[K"  # to the beginning of the line above, which is erased
 
@@ -144,20 +137,19 @@ class _Bar:
 
 
 class Bars(Display):
-    """Bars on a terminal, which move down when other text is printed.
-
-    Each margin has a bar for each stage. If the terminal has too few lines for that, it has a line
-    for the stage that it is at; and if even these are too many, all margins share their bars.
-    """
+    """A bar for each stage on a terminal, which move down when other text is printed."""
 
     def __init__(
         self,
         stream: TextIO,
-        works: Mapping[str, MarginWork],
+        works: Collection[MarginWork],
         planned_seconds: float,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._planned_seconds = planned_seconds
+        names = [work.name for work in works]
+        self._title = names[0] if len(names) == 1 else f"{len(names)} margins"
+        partitions = Amount(sum(work.partitions for work in works))
+        self._planning = StageProgress(partitions, Amount(), partitions, 0.0, planned_seconds)
         self._lines = 0  # that are drawn
         self._cleared = 0  # how many have cleared the bars and not drawn them again
         self._drawn_at = 0.0
@@ -165,9 +157,9 @@ class Bars(Display):
         with self._lock:
             self.tick()
 
-    def advance(self, key: Key, amount: Amount) -> None:
+    def advance(self, stage: Stage, amount: Amount) -> None:
         with self._lock:
-            super().advance(key, amount)
+            super().advance(stage, amount)
             if self._clock() - self._drawn_at >= _MIN_INTERVAL:
                 self.tick()
 
@@ -185,8 +177,7 @@ class Bars(Display):
     def tick(self) -> None:
         if self._cleared or self._closed.is_set():
             return
-        columns, rows = terminal_size(self._stream)
-        lines = self._text(columns - 1, rows)
+        lines = self._text(terminal_columns(self._stream) - 1)
         self._write(_UP * self._lines + "".join(f"{line}\n" for line in lines))
         self._lines, self._drawn_at = len(lines), self._clock()
 
@@ -196,49 +187,14 @@ class Bars(Display):
             self.tick()
             super().close()
 
-    def _text(self, columns: int, rows: int) -> list[str]:
-        """Return the lines that fit on a terminal."""
-        now, room = self._clock(), rows - _OTHER_LINES
-        titles = [work.name for work in self._works.values()]
-        blocks = [self._bars([key]) for key in self._works]
-        if len(titles) > 1 and sum(1 + len(bars) for bars in blocks) > room:
-            if len(titles) <= room:
-                return self._drawn(self._current_bars(columns), now, columns)
-            titles, blocks = [f"{len(titles)} margins"], [self._bars(list(self._works))]
-        drawn = iter(self._drawn([bar for bars in blocks for bar in bars], now, columns))
-        lines = [
-            line
-            for title, bars in zip(titles, blocks, strict=True)
-            for line in (title[:columns], *(next(drawn) for _ in bars))
+    def _text(self, columns: int) -> list[str]:
+        """Return the title and bars of equal length, in the widest form that fits."""
+        now = self._clock()
+        bars = [_Bar(f"{'Planning':10}", "partitions", self._planning)]
+        bars += [
+            _Bar(f"{stage.name.capitalize():10}", UNITS[stage], progress)
+            for stage, progress in self._stages.items()
         ]
-        return lines[: rows - 1]
-
-    def _bars(self, keys: Sequence[str]) -> list[_Bar]:
-        """Return a bar for each stage of a margin, or of several margins together."""
-        partitions = Amount(sum(self._works[key].partitions for key in keys))
-        planning = StageProgress(partitions, Amount(), partitions, 0.0, self._planned_seconds)
-        bars = [_Bar(f"{'Planning':10}", "partitions", planning)]
-        for stage in Stage:
-            parts = [self._stages[key, stage] for key in keys if (key, stage) in self._stages]
-            if parts:
-                bars.append(_Bar(f"{stage.name.capitalize():10}", UNITS[stage], together(parts)))
-        return bars
-
-    def _current_bars(self, columns: int) -> list[_Bar]:
-        """Return one bar for each margin, that of the stage it is at."""
-        most = 3 * columns // 10
-        width = min(max(len(work.name) for work in self._works.values()), most)
-        bars = []
-        for key, work in self._works.items():
-            stage = next((s for s in work.jobs if not self._stages[key, s].is_complete), None)
-            stage = stage or list(work.jobs)[-1]
-            name = work.name if len(work.name) <= most else f"…{work.name[1 - most :]}"
-            label = f"{name:{width}} {stage.name.lower():10}"
-            bars.append(_Bar(label, UNITS[stage], self._stages[key, stage]))
-        return bars
-
-    def _drawn(self, bars: Sequence[_Bar], now: float, columns: int) -> list[str]:
-        """Return bars of equal length, in the widest form that the columns allow."""
         for least, form in _FORMS:
             without_bar = form.replace("{bar}", "")
             lengths = [len(bar.text(without_bar, now)) for bar in bars]
@@ -246,20 +202,19 @@ class Bars(Display):
             if width >= least:
                 break
         width = max(width, 1)
-        return [
-            bar.text(form, now, length + width)[:columns]
-            for bar, length in zip(bars, lengths, strict=True)
+        lines = [
+            bar.text(form, now, length + width) for bar, length in zip(bars, lengths, strict=True)
         ]
+        return [line[:columns] for line in (self._title, *lines)]
 
 
-def terminal_size(stream: TextIO) -> tuple[int, int]:
-    """Return columns and lines of a terminal; if unknown, COLUMNS and LINES, or 80 and 24."""
+def terminal_columns(stream: TextIO) -> int:
+    """Return the columns of a terminal; if unknown, COLUMNS, or 80."""
     try:
-        columns, lines = os.get_terminal_size(stream.fileno())
+        columns = os.get_terminal_size(stream.fileno()).columns
     except (OSError, ValueError):
-        columns = lines = 0
-    other = shutil.get_terminal_size()
-    return columns or other.columns, lines or other.lines
+        columns = 0
+    return columns or shutil.get_terminal_size().columns
 
 
 def _speed(progress: StageProgress, elapsed: float) -> str:
@@ -288,7 +243,7 @@ class Lines(Display):
     def __init__(
         self,
         stream: TextIO,
-        works: Mapping[str, MarginWork],
+        works: Collection[MarginWork],
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._said = clock()
@@ -303,11 +258,7 @@ class Lines(Display):
     def text(self) -> str:
         """Return one line with the progress of all stages."""
         now, parts = self._clock(), []
-        for stage in Stage:
-            found = [progress for (_, name), progress in self._stages.items() if name is stage]
-            if not found:
-                continue
-            progress = together(found)
+        for stage, progress in self._stages.items():
             done, total = progress.done, progress.total
             part = f"{_VERBS[stage]} {done.count} of {total.count} {UNITS[stage]}"
             if total.size:

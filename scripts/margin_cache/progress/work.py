@@ -1,6 +1,6 @@
 """The work of a run, counted by stage: partitions, destination pixels and bytes."""
 
-from collections.abc import Sequence
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from enum import StrEnum
 from itertools import compress, pairwise
@@ -82,19 +82,6 @@ class StageProgress:
         return self.elapsed(now) * (total - done) / (done - before)
 
 
-def together(stages: Sequence[StageProgress]) -> StageProgress:
-    """Return the progress of a stage of several margins, as if it were one."""
-    starts = [stage.started for stage in stages if stage.started is not None]
-    ends = [stage.ended for stage in stages if stage.ended is not None]
-    return StageProgress(
-        sum((stage.total for stage in stages), Amount()),
-        sum((stage.before for stage in stages), Amount()),
-        sum((stage.done for stage in stages), Amount()),
-        min(starts, default=None),
-        max(ends, default=None) if all(stage.is_complete for stage in stages) else None,
-    )
-
-
 @dataclass(frozen=True)
 class MarginWork:
     """The work of a margin, or of an audit.
@@ -109,11 +96,21 @@ class MarginWork:
     jobs: dict[Stage, dict[str, Amount]]
     done: dict[Stage, set[str]] = field(default_factory=dict)
 
-    def progress(self, stage: Stage) -> StageProgress:
-        """Return how far a stage is when the run starts."""
-        jobs, names = self.jobs[stage], self.done.get(stage, ())
-        done = sum((amount for name, amount in jobs.items() if name in names), Amount())
-        return StageProgress(sum(jobs.values(), Amount()), done, done)
+
+def progress_of(works: Collection[MarginWork]) -> dict[Stage, StageProgress]:
+    """Return how far the stages of all margins together are when the run starts."""
+    stages = {}
+    for stage in Stage:
+        jobs = [
+            (amount, name in work.done.get(stage, ()))
+            for work in works
+            for name, amount in work.jobs.get(stage, {}).items()
+        ]
+        if jobs:
+            total = sum((amount for amount, _ in jobs), Amount())
+            done = sum((amount for amount, is_done in jobs if is_done), Amount())
+            stages[stage] = StageProgress(total, done, done)
+    return stages
 
 
 def work_of(margin: Margin, is_anew: bool) -> MarginWork:

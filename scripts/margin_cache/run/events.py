@@ -12,19 +12,12 @@ from snakemake_interface_logger_plugins.common import LogEvent
 
 from margin_cache.margin.paths import is_of_this_run
 from margin_cache.notification.failures import Job
-from margin_cache.progress.display import Display, Key
-from margin_cache.progress.work import MarginWork, Stage
+from margin_cache.progress.display import Display
+from margin_cache.progress.work import Amount, MarginWork, Stage
 from margin_cache.run.slurm import QueueWatch
 
 _MISSING_OUTPUT = re.compile(r"MissingOutputException in rule \w+ .*\nJob (\d+) ")
 """What Snakemake logs of a job that has ended without its files."""
-
-
-def key_of(job: Job) -> Key | None:
-    """Return the bar that a job belongs to."""
-    directory = job.wildcards.get("plan_dir") or job.wildcards.get("audit_dir")
-    stage = next((stage for stage in Stage if job.rule.endswith(stage)), None)
-    return (directory, stage) if directory and stage else None
 
 
 class JobEvents(logging.Handler):
@@ -67,24 +60,27 @@ class JobEvents(logging.Handler):
                 minutes=minutes if isinstance(minutes, int) else 0,
                 output=tuple(map(str, record.output or ())),
             )
-            key = key_of(job)
-            if self._display and key and key[0] in self._works:
-                self._display.started(key)
+            if self._display and (found := self._work_of(job)):
+                self._display.started(found[0])
         elif event == LogEvent.JOB_FINISHED:
             self.failed.pop(record.job_id, None)
             if finished := self._jobs.get(record.job_id):
-                self._finished(finished)
+                self.finished.append(finished)
+                if self._display and (found := self._work_of(finished)):
+                    self._display.advance(*found)
         elif event == LogEvent.JOB_ERROR:
             self._failed(record.jobid, record.rule_msg, record.log)
         elif match := _MISSING_OUTPUT.match(record.getMessage()):
             self._failed(int(match[1]), "MissingOutputException", ())
 
-    def _finished(self, job: Job) -> None:
-        self.finished.append(job)
-        key = key_of(job)
-        if self._display and key and key[0] in self._works:
-            jobs = self._works[key[0]].jobs[key[1]]
-            self._display.advance(key, jobs[job.wildcards.get("job", "")])
+    def _work_of(self, job: Job) -> tuple[Stage, Amount] | None:
+        """Return what a job does, if it counts."""
+        directory = job.wildcards.get("plan_dir") or job.wildcards.get("audit_dir")
+        work = self._works.get(directory or "")
+        stage = next((stage for stage in Stage if job.rule.endswith(stage)), None)
+        if work is None or stage is None:
+            return None
+        return stage, work.jobs[stage][job.wildcards.get("job", "")]
 
     def _failed(self, number: int, message: str | None, logs: Iterable[str] | None) -> None:
         if number not in self._jobs:

@@ -106,6 +106,7 @@ def show_progress(session: "Session", events: JobEvents) -> ShownProgress | None
     } | session.audit_works()
     if not works or not terminals:
         return None
-    display = open_display(terminals[0].stream, works, time.monotonic() - session.started_at)
+    planned_seconds = time.monotonic() - session.started_at
+    display = open_display(terminals[0].stream, works.values(), planned_seconds)
     events.show(display, works)
     return ShownProgress(display, terminals)

@@ -12,7 +12,7 @@ from margin_cache.progress.work import (
     Stage,
     StageProgress,
     audit_amounts,
-    together,
+    progress_of,
     work_of,
 )
 from support.plans import PARAMETERS, make_plan, partitions_of
@@ -33,11 +33,11 @@ def touch(*paths: Path) -> None:
 
 
 def total(work: MarginWork) -> dict[Stage, Amount]:
-    return {stage: work.progress(stage).total for stage in work.jobs}
+    return {stage: progress.total for stage, progress in progress_of([work]).items()}
 
 
 def done(work: MarginWork) -> dict[Stage, Amount]:
-    return {stage: work.progress(stage).done for stage in work.jobs}
+    return {stage: progress.done for stage, progress in progress_of([work]).items()}
 
 
 def test_jobs_add_up_to_the_whole(margin):
@@ -72,22 +72,13 @@ def test_a_finished_margin_that_is_finished_again_has_all_but_that_done(margin):
     assert done(work) == total(work) | {Stage.FINISHING: Amount()}
 
 
-def progress(started: float | None, ended: float | None = None) -> StageProgress:
-    done = Amount(5, 70) if ended else Amount(3, 40)
-    return StageProgress(Amount(5, 70), Amount(1, 2), done, started, ended)
-
-
-def test_stages_of_several_margins_are_added_up():
-    both = together([progress(7.0), progress(5.0)])
-    assert both == StageProgress(Amount(10, 140), Amount(2, 4), Amount(6, 80), 5.0)
-    assert both.elapsed(9.0) == 4.0
-    assert both.seconds_left(9.0) == 4.0 * (140 - 80) / (80 - 4)
-
-
-def test_stages_of_several_margins_end_with_the_last():
-    assert together([progress(7.0, 9.0), progress(5.0, 8.0)]).elapsed(20.0) == 4.0
-    assert together([progress(7.0, 9.0), progress(5.0)]).elapsed(20.0) == 15.0
-    assert together([progress(None), progress(None)]).elapsed(20.0) == 0.0
+def test_stages_of_several_margins_are_added_up(margin):
+    touch(*map(margin.files.shard, margin.plan.map_names[:2]))
+    work = work_of(margin, is_anew=False)
+    both = progress_of([work, work_of(margin, is_anew=True)])
+    for stage, progress in both.items():
+        assert progress.total == total(work)[stage] + total(work)[stage]
+        assert progress.before == progress.done == done(work)[stage]
 
 
 def test_nothing_is_known_of_a_stage_before_its_first_job_ends():

@@ -7,13 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from margin_cache.progress.display import Key
 from margin_cache.progress.work import Amount, MarginWork, Stage
 from margin_cache.run.events import JobEvents, RunningJobs, ShownProgress, terminal_handlers
 from snakemake.logging import logger
 from snakemake_interface_logger_plugins.common import LogEvent
-
-KEY = ("plans/ab", Stage.MAPPING)
 
 
 class FakeDisplay:
@@ -22,11 +19,11 @@ class FakeDisplay:
     def __init__(self) -> None:
         self.told: list[tuple[Any, ...]] = []
 
-    def started(self, key: Key) -> None:
-        self.told.append(("started", key))
+    def started(self, stage: Stage) -> None:
+        self.told.append(("started", stage))
 
-    def advance(self, key: Key, amount: Amount) -> None:
-        self.told.append(("advance", key, amount))
+    def advance(self, stage: Stage, amount: Amount) -> None:
+        self.told.append(("advance", stage, amount))
 
     def clear(self) -> None:
         self.told.append(("clear",))
@@ -80,9 +77,9 @@ def events(display: FakeDisplay) -> JobEvents:
 def test_a_job_is_counted_when_it_is_finished(events: JobEvents, display: FakeDisplay) -> None:
     events.emit(record(LogEvent.JOB_STARTED, jobs=[4]))
     events.emit(job_info(4))
-    assert display.told == [("started", KEY)]
+    assert display.told == [("started", Stage.MAPPING)]
     events.emit(record(LogEvent.JOB_FINISHED, job_id=4))
-    assert display.told[1:] == [("advance", KEY, Amount(3, 500))]
+    assert display.told[1:] == [("advance", Stage.MAPPING, Amount(3, 500))]
     assert [job.rule for job in events.finished] == ["margin_map_partitions"]
 
 
