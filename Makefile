@@ -20,7 +20,7 @@ CHECK_PYTHON = $(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit( \
 export NUMBA_DISABLE_JIT := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo resume report pictures recording test test-fast test-versions benchmark faults reference lint format lock clean
+.PHONY: help venv demo report pictures recording test test-fast test-versions benchmark faults reference lint format lock clean
 
 help: ## list these targets
 	@sed -n 's/^\([a-z][a-z-]*\):[^#]*## \(.*\)/\1|\2/p' Makefile | \
@@ -32,9 +32,6 @@ venv: $(MADE) ## make .venv from requirements.lock, if missing or out of date
 demo: venv ## make the margins of the demo catalog, as HiPSCat and as HATS
 	$(BIN)/snakemake --cores $(CORES) $(ARGS)
 	$(BIN)/snakemake --cores $(CORES) $(ARGS) --config input_catalog_path=demo/hipparcos_hats
-
-resume: venv ## go on with a killed run: cancel its jobs in a queue, unlock (ARGS= as it had)
-	$(BIN)/python scripts/resume_run.py $(ARGS)
 
 report: venv ## make the margin of the demo catalog, and its report
 	$(BIN)/snakemake --cores $(CORES) report $(ARGS) \

@@ -5,7 +5,6 @@ import re
 import shutil
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -25,7 +24,6 @@ from support.slurm_cluster import TIME_LIMIT, Cluster, wait_for
 from support.small_skies import small_catalog
 from support.workflow_runs import SNAKEMAKE, run_workflow, write_config
 
-RESUME = ROOT / "scripts/resume_run.py"
 ACCOUNT = ("slurm_account=lab", "slurm_partition=main")
 
 
@@ -92,17 +90,6 @@ def running(directory: Path) -> Iterator[subprocess.Popen[str]]:
         if main.poll() is None:
             os.killpg(main.pid, signal.SIGKILL)
         main.wait()
-
-
-def resume(directory: Path, *options: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, RESUME, *options, "-s", ROOT / "Snakefile", "-d", directory]
-    return subprocess.run(
-        [str(part) for part in (*command, *PROFILE)],
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        encoding="utf-8",
-    )
 
 
 def a_job(cluster: Cluster, directory: Path) -> dict[str, str]:
@@ -383,33 +370,6 @@ def test_a_job_that_runs_out_of_memory_gets_more(
     first, second, _ = cluster.jobs_of(tmp_path)
     assert (first["state"], first["memory"]) == ("FAILED", "165M"), output
     assert (second["state"], second["memory"]) == ("COMPLETED", "330M")
-
-
-def test_a_run_whose_main_process_was_killed_is_resumed(
-    cluster: Cluster, tmp_path: Path, catalog: Path, local_margin: Digests
-):
-    write_config(tmp_path, configuration(catalog))
-    other = tmp_path / "other/.snakemake/slurm_logs/job.log"
-    other.parent.mkdir(parents=True)
-    stays = subprocess.run(
-        ["sbatch", "--parsable", f"--output={other}", "--mem=10", "--wrap=sleep 300"],
-        check=True,
-        capture_output=True,
-        encoding="utf-8",
-    ).stdout.strip()
-    with running(tmp_path) as run:
-        a_job(cluster, tmp_path)
-        refused = resume(tmp_path)
-        assert refused.returncode
-        assert f"the run is alive, as process {run.pid}" in refused.stdout
-        run.kill()
-        run.wait()
-        resumed = resume(tmp_path)
-        assert resumed.returncode == 0, resumed.stdout
-    assert margin_digests(tmp_path) == local_margin
-    assert states(cluster, tmp_path) == ["CANCELLED", "COMPLETED", "COMPLETED"]
-    assert stays in [job["id"] for job in cluster.jobs("RUNNING")]
-    subprocess.run(["scancel", stays], check=True)
 
 
 @pytest.mark.long

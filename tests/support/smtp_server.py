@@ -137,12 +137,6 @@ def mute(connection: socket.socket, stopped: threading.Event):
     """Never say anything."""
 
 
-def dribble(connection: socket.socket, stopped: threading.Event):
-    """Say a little all the time, so that no time limit of a socket is ever reached."""
-    while not stopped.wait(0.05):
-        connection.sendall(b"2")
-
-
 def mute_once_the_mail_is_there(connection: socket.socket, stopped: threading.Event):
     """Do everything, but for an answer to QUIT."""
     connection.sendall(b"220 hello\r\n")

@@ -23,10 +23,10 @@ from support.smtp_server import (
     SHORT,
     USER,
     assert_is_one_warning,
-    dribble,
     free_port,
     mail_server,
     make_certificate,
+    mute,
     odd_server,
 )
 from support.workflow_runs import run_workflow, set_in_runs
@@ -87,12 +87,8 @@ def test_a_finished_run_sends_one_mail(tmp_path, catalog, monkeypatch):
     files = list(output_dir.rglob("Npix=*.parquet"))
     rows = sum(pq.read_metadata(path).num_rows for path in files)
     for line in (
-        f"Margin {NAME}",
-        f"    output: {output_dir}",
-        f"    input: {catalog}",
-        "    threshold: 60 arcsec",
-        f"    rows: {rows}",
-        f"    files: {len(files)}",
+        f"results/{NAME}: {rows} rows in {len(files)} files, within 60 arcsec",
+        f'  to open it in Python: hipscat.read_from_hipscat("{output_dir}")',
         f"Host: {socket.gethostname()}",
         f"Directory: {tmp_path}",
     ):
@@ -134,14 +130,8 @@ def test_a_failed_run_sends_one_mail_whose_command_resumes_it(tmp_path):
         assert received.recipients == list(ALL)
         assert received.message["Subject"] == f"Margin cache failed: {NAME} in map_partitions"
         lines = received.text.splitlines()
-        assert "Failed: rule map_partitions" in lines
         (error,) = {line for line in failed.stdout.splitlines() if line.startswith("error: ")}
-        assert f"        {error}" in lines
-        (plan_dir,) = (directory / "intermediate" / NAME).glob("*/")
-        assert f"    plan_dir: {plan_dir.relative_to(directory)}" in lines
-        (job,) = [line for line in lines if line.startswith("    job: ")]
-        assert (plan_dir / "logs" / "map_partitions" / f"{job.split()[1]}.log").is_file()
-        assert f"    input: {catalog}" in lines
+        assert error in lines
         mend()
         (command,) = [line.strip() for line in lines if "bin/snakemake" in line]
         assert shlex.split(command)[-1] == "2"
@@ -163,62 +153,14 @@ def test_a_failed_run_without_a_mail_server_warns_in_one_line(tmp_path):
     assert any(line.startswith("error: ") for line in failed.stdout.splitlines())
 
 
-EXECUTOR = """
-from snakemake_interface_executor_plugins.executors.base import SubmittedJobInfo
-from snakemake_interface_executor_plugins.executors.remote import RemoteExecutor
-from snakemake_interface_executor_plugins.settings import CommonSettings
-
-common_settings = CommonSettings(
-    non_local_exec=True,
-    implies_no_shared_fs=False,
-    job_deploy_sources=False,
-    init_seconds_before_status_checks=0,
-)
-
-
-class Executor(RemoteExecutor):
-    def run_job(self, job):
-        info = SubmittedJobInfo(job)
-        self.report_job_error(info, msg="out of\\nmemory. ", aux_logs=["cluster.log"])
-
-    async def check_active_jobs(self, active_jobs):
-        for job in ():
-            yield job
-
-    def cancel_jobs(self, active_jobs):
-        pass
-"""
-
-
-def test_mail_tells_what_a_cluster_says_about_a_failed_job(tmp_path, catalog, monkeypatch):
-    """With an executor that refuses all jobs, which Snakemake finds in the search path."""
-    plugin = tmp_path / "plugins" / "snakemake_executor_plugin_refusing" / "__init__.py"
-    plugin.parent.mkdir(parents=True)
-    plugin.write_text(EXECUTOR)
-    monkeypatch.setenv("PYTHONPATH", str(plugin.parent.parent))
-    with mail_server() as (inbox, smtp):
-        options = ("--executor", "refusing", "--jobs", "1", "--seconds-between-status-checks", "1")
-        config = config_of(catalog, smtp)
-        failed = run_workflow(tmp_path / "run", *options, config=config, fresh=True)
-    assert failed.returncode == 1
-    assert not warnings_in(failed.stdout)
-    assert "error: map_partitions: the job failed: out of memory." in failed.stdout
-    (received,) = inbox.mails
-    lines = received.text.splitlines()
-    assert any(line.startswith("    message: out of memory. ") for line in lines)
-    assert "    end of cluster.log:" in lines
-    logs = [line for line in lines if line.startswith("    end of ")]
-    assert len(logs) == len(set(logs)) == 2
-
-
-def test_a_hanging_mail_server_does_not_stop_a_run(tmp_path, catalog, monkeypatch):
-    set_in_runs(monkeypatch, tmp_path / "site", "notification.smtp.DEADLINE", SHORT)
-    with odd_server(dribble) as port:
+def test_a_mute_mail_server_does_not_stop_a_run(tmp_path, catalog, monkeypatch):
+    set_in_runs(monkeypatch, tmp_path / "site", "notification.smtp.TIMEOUT", SHORT)
+    with odd_server(mute) as port:
         smtp = {"host": HERE, "port": port}
         config = config_of(catalog, smtp)
         done = run_workflow(tmp_path / "run", config=config, check=True)
     (warning,) = warnings_in(done.stdout)
-    assert_is_one_warning(warning, f"no answer within {SHORT:g} s")
+    assert_is_one_warning(warning, "timed out")
     lines = done.stdout.splitlines()
     assert lines[lines.index(warning) - 2].startswith(f"results/{NAME}: ")
 

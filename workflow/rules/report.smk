@@ -1,5 +1,4 @@
-# Reports of finished margins: `snakemake report` draws those that are missing or not current,
-# and Snakemake's own report shows them.
+# Reports of finished margins: `snakemake report` draws them, and Snakemake's own report shows them.
 if not IS_MODULE:
 
     report: "../report/margins.rst"
@@ -29,7 +28,7 @@ rule draw_report:
     params:
         name=reports.margin_name,
         margin=reports.margin_file,
-        drawn_from=reports.drawn_from,
+        drawn_at=reports.drawn_at,
         script=session.script("draw_report.py"),
     message:
         "Drawing the report of {params.name}"

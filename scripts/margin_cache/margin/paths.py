@@ -149,11 +149,6 @@ class MarginFiles(PlanFiles):
         return Path(REPORT_PAGE.format(report_dir=self.report_dir))
 
     @property
-    def report_state(self) -> Path:
-        """The state of the margin in the report; written after all other files of it."""
-        return self.report_dir / "made_from.json"
-
-    @property
     def audit_file(self) -> Path:
         """The findings of an audit of the margin."""
         return self.pages_dir / f"{self.output_dir.name}_audit/audit.json"

@@ -8,21 +8,17 @@ from datetime import timedelta
 from email.message import EmailMessage
 from email.policy import SMTP
 from pathlib import Path
-from textwrap import indent
 
 from margin_cache.margin.disk_space import Place
 from margin_cache.margin.existing_output import listing
 from margin_cache.margin.model import Margin
-from margin_cache.notification.failures import Job, cause, causes, last_lines
+from margin_cache.notification.failures import Job, cause, causes
 from margin_cache.planning.forecast import Forecast
 from margin_cache.storage.files import read_json, size_text
 from margin_cache.storage.urls import is_url
 
 _MAX_NAMES = 3  # margins named in a subject
-_MAX_JOBS = 5  # failed jobs described in a mail
 _MAX_CAUSES = 5  # error lines on the terminal
-_MAX_LOG_LINES = 20  # of each log in a mail
-_INDENT = "    "
 _REPEAT = "repeat the same command in the same directory to continue."
 _ADVICE = f"Completed work is kept. Fix the error, then {_REPEAT}"
 _ADVICE_IF_STOPPED = f"Completed work is kept; {_REPEAT}"
@@ -154,15 +150,16 @@ def stopped(signal: str) -> str:
 
 
 def _finished(margin: MarginStatus) -> list[str]:
-    lines = [f"{margin.location}: {margin.rows} rows in {margin.files} files, {_extent(margin)}"]
+    amount = f"{_counted(margin.rows, 'row')} in {_counted(margin.files, 'file')}"
+    lines = [f"{margin.location}: {amount}, {_extent(margin)}"]
     if margin.collection:
-        lines.append(f"  {_listed(margin, margin.collection)}")
+        role = ", as its default margin" if margin.is_default else ""
+        lines.append(f"  listed in the collection {margin.collection}{role}")
     return [*lines, f"  to open it in Python: {open_command(margin)}"]
 
 
-def _listed(margin: MarginStatus, collection: str) -> str:
-    role = ", as its default margin" if margin.is_default else ""
-    return f"listed in the collection {collection}{role}"
+def _counted(number: int | None, noun: str) -> str:
+    return f"{number} {noun}{'' if number == 1 else 's'}"
 
 
 def open_command(margin: MarginStatus) -> str:
@@ -186,39 +183,27 @@ def _extent(margin: MarginStatus) -> str:
 # --- the mail ------------------------------------------------------------------------------------
 
 
-def success_message(
-    margins: Sequence[MarginStatus], details: str, audits: Sequence[str] = ()
-) -> EmailMessage:
-    """Return the mail about a successful run, without its addresses; ``audits`` are verdicts."""
-    complete = [margin for margin in margins if margin.is_complete]
-    subject = f"done: {_names(complete)}" if complete else "run done, no margin made"
+def success_subject(margins: Sequence[MarginStatus], audits: Sequence[str]) -> str:
+    """Return the subject of the mail about a successful run; ``audits`` are verdicts."""
     if audits:
-        subject = "; ".join(audit.splitlines()[0] for audit in audits[:_MAX_NAMES])
-    parts = ["The run is done.", *audits, *map(_describe_margin, margins), details]
-    return _message(subject, parts)
+        return "; ".join(audit.splitlines()[0] for audit in audits[:_MAX_NAMES])
+    complete = [margin for margin in margins if margin.is_complete]
+    return f"done: {_names(complete)}" if complete else "run done, no margin made"
 
 
-def failure_message(
-    margins: Sequence[MarginStatus],
-    failed: Sequence[Job],
-    command: str,
-    details: str,
-    stopped_by: str = "",
-) -> EmailMessage:
-    """Return the mail about a run that has failed or was stopped, without its addresses."""
+def failure_subject(margins: Sequence[MarginStatus], failed: Sequence[Job]) -> str:
+    """Return the subject of the mail about a run that has failed or was stopped."""
     incomplete = [margin for margin in margins if not margin.is_complete]
     rules = ", ".join(dict.fromkeys(job.rule for job in failed))
-    end = f"The run has failed. {_ADVICE}"
-    if stopped_by:
-        end = f"The run was stopped by {stopped_by}. {_ADVICE_IF_STOPPED}"
-    parts = [end, indent(command, _INDENT)]
-    parts += map(_describe_job, failed[:_MAX_JOBS])
-    if not failed:
-        parts.append("No job has failed: the run itself was stopped.")
-    elif len(failed) > _MAX_JOBS:
-        parts.append(f"More failed jobs: {len(failed) - _MAX_JOBS}.")
-    subject = f"failed: {_names(incomplete or margins)}" + (f" in {rules}" if rules else "")
-    return _message(subject, [*parts, *map(_describe_margin, margins), details])
+    return f"failed: {_names(incomplete or margins)}" + (f" in {rules}" if rules else "")
+
+
+def mail(subject: str, parts: Iterable[str]) -> EmailMessage:
+    """Return a mail without its addresses; each part is a paragraph."""
+    message = EmailMessage(policy=SMTP.clone(cte_type="7bit"))  # which every server accepts
+    message["Subject"] = " ".join(printable(f"Margin cache {subject}").split())
+    message.set_content(printable("\n\n".join(parts)) + "\n")
+    return message
 
 
 def resume_command(words: Sequence[str], start: Path | None) -> str:
@@ -238,52 +223,11 @@ def printable(text: str) -> str:
     return "".join(char if char.isprintable() or char in "\n\t" else "?" for char in text)
 
 
-def _message(subject: str, parts: Iterable[str]) -> EmailMessage:
-    message = EmailMessage(policy=SMTP.clone(cte_type="7bit"))  # which every server accepts
-    message["Subject"] = " ".join(printable(f"Margin cache {subject}").split())
-    message.set_content(printable("\n\n".join(parts)) + "\n")
-    return message
-
-
 def _names(margins: Sequence[MarginStatus]) -> str:
     names = ", ".join(margin.name for margin in margins[:_MAX_NAMES])
     more = len(margins) - _MAX_NAMES
     return f"{names} and {more} more" if more > 0 else names
 
 
-def _section(title: str, lines: Iterable[str]) -> str:
-    return f"{title}\n" + indent("\n".join(lines), _INDENT)
-
-
 def _absolute(location: str) -> str:
     return location if is_url(location) else str(Path(location).absolute())
-
-
-def _describe_margin(margin: MarginStatus) -> str:
-    lines = [
-        f"output: {_absolute(margin.location)}",
-        f"input: {_absolute(margin.catalog)}",
-        f"threshold: {margin.threshold:g} arcsec",
-    ]
-    if margin.cell_order is not None:
-        lines.append(f"coarse, by cells of order {margin.cell_order}: some rows are beyond it")
-    if margin.rows is not None:
-        lines += [f"rows: {margin.rows}", f"files: {margin.files}"]
-    if margin.collection:
-        lines.append(_listed(margin, _absolute(margin.collection)))
-    if margin.was_complete:
-        lines.append("made by an earlier run")
-    elif margin.is_complete:
-        lines.append(f"open it with {open_command(margin)}")
-    state = "" if margin.is_complete else ", which is not finished"
-    return _section(f"Margin {margin.name}{state}", lines)
-
-
-def _describe_job(job: Job) -> str:
-    lines = [f"{name}: {value}" for name, value in job.wildcards.items()]
-    if job.message:
-        lines.append(f"message: {' '.join(job.message.split())}")
-    for log in dict.fromkeys(job.logs):
-        end = last_lines(log)[-_MAX_LOG_LINES:] or ["(empty or missing)"]
-        lines.append(_section(f"end of {log}:", end))
-    return _section(f"Failed: rule {job.rule}", lines)

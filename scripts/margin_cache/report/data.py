@@ -1,8 +1,7 @@
-"""The data that a report shows, and whether a report was drawn from the present data."""
+"""The data that a report shows."""
 
 import csv
-import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,9 +17,8 @@ from margin_cache.errors import MarginCacheError
 from margin_cache.healpix.nested import Ints, Pixel
 from margin_cache.margin.existing_output import read_provenance
 from margin_cache.margin.model import Margin, settings_as_json
-from margin_cache.margin.paths import PROVENANCE, REPORT_LOG, PlanFiles
+from margin_cache.margin.paths import PROVENANCE, PlanFiles
 from margin_cache.notification.messages import margin_status, open_command
-from margin_cache.storage.files import content_digest, file_digest, read_json
 
 _READERS = 16  # threads
 
@@ -176,43 +174,3 @@ def _number(text: str, unmeasured: float) -> float:
 
 def counted(number: int, noun: str) -> str:
     return f"{number:,} {noun}{'' if number == 1 else 's'}"
-
-
-def sources_state(margin: Margin) -> dict[str, str | None]:
-    """Return digests of the files that a report is drawn from; None for a missing one."""
-    provenance, audit = margin.output.read_json(PROVENANCE), margin.files.audit_file
-    return {
-        "margin": content_digest(json.dumps(provenance).encode()) if provenance else None,
-        "audit": file_digest(audit) if read_audit_of_margin(margin) else None,
-    }
-
-
-def is_current(margin: Margin) -> bool:
-    """Return whether a margin has a report, drawn from its present state."""
-    files = margin.files
-    return files.report_page.exists() and read_json(files.report_state) == sources_state(margin)
-
-
-def check_report_dirs(margins: Iterable[Margin]) -> None:
-    """Check that each report has a directory of its own, and replaces no other page.
-
-    Raises:
-        MarginCacheError: Two margins of one name at different URLs would have the same directory,
-            or a page there was not written by this workflow.
-    """
-    taken: dict[Path, str] = {}
-    for margin in margins:
-        files = margin.files
-        other = taken.setdefault(files.report_dir, files.location)
-        if other != files.location:
-            raise MarginCacheError(
-                f"output_path: the reports of {other} and {files.location} would both be written "
-                f"to {files.report_dir}. Draw them in different working directories, or give one "
-                "of the margins another output_artifact_name."
-            )
-        log = Path(REPORT_LOG.format(report_dir=files.report_dir))
-        if files.report_page.exists() and not files.report_state.exists() and not log.exists():
-            raise MarginCacheError(
-                f"output_path: {files.report_page} is not a report of this workflow. Move it, or "
-                "choose another output_path."
-            )

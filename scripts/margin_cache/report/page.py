@@ -19,10 +19,9 @@ from margin_cache.report.data import (
     counted,
     read_costs,
     read_report_data,
-    sources_state,
 )
 from margin_cache.report.zoom import draw_partition
-from margin_cache.storage.files import size_text, write_json, write_text
+from margin_cache.storage.files import size_text, write_text
 
 _MAX_LARGEST = 10  # files in the table of the largest ones
 
@@ -38,14 +37,12 @@ def write_report(margin: Margin) -> None:
         from margin_cache.margin.remote_input import use_catalog
 
         use_catalog(margin.plan, margin.files)
-    state = sources_state(margin)
     data = read_report_data(margin)
     figures = [*draw_maps(data), draw_histograms(data), draw_partition(margin, data)]
     for figure in figures:
         write_figure(figure, margin.files.report_dir)
     shown = [*_audit_map(margin, data), *figures]
     write_text(margin.files.report_page, page_text(data, shown, read_costs(margin.files)))
-    write_json(margin.files.report_state, state)
 
 
 def _audit_map(margin: Margin, data: ReportData) -> list[RenderedFigure]:

@@ -1,18 +1,14 @@
 """Reports of finished margins: what the rules of `snakemake report` ask for."""
 
-import json
+import time
 from collections.abc import Callable
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
+from margin_cache.errors import MarginCacheError
 from margin_cache.margin.model import Margin
 from margin_cache.margin.paths import FIGURE, FIGURES, REPORT_PAGE
-from margin_cache.report.data import (
-    check_report_dirs,
-    is_current,
-    read_audit_of_margin,
-    sources_state,
-)
+from margin_cache.report.data import read_audit_of_margin
 
 if TYPE_CHECKING:
     from margin_cache.run.session import Session
@@ -27,27 +23,26 @@ class Reports:
     def pages(self, wildcards: Any) -> list[str]:
         """Return the files that a run with the target `report` is done with.
 
-        A page that is current stays out of the DAG: its margin may have been another input file
-        when it was drawn, and Snakemake would draw it again.
+        Pages are drawn again: their margins may have changed, or may have been audited since.
         """
         session = self._session
         if session.only_describes:
             return [*session.targets(wildcards), *self.existing_pages(wildcards)]
         session.announce()
+        files: list[str] = []
         with session.errors_in_one_line():
-            check_report_dirs(session.margins.values())
-        files = []
-        for plan_dir, margin in session.margins.items():
-            if not session.is_pending(plan_dir) and not self._state_to_draw(plan_dir):
-                files.append(str(margin.files.report_state))
-            else:
-                # Snakemake would be content with a page that shows an earlier audit.
+            for plan_dir, margin in session.margins.items():
+                page = margin.files.report_page
+                if str(page) in files:
+                    raise MarginCacheError(
+                        f"output_path: several reports would be written to {page}. Draw them in "
+                        "different working directories."
+                    )
                 if session.runs_jobs:
-                    with session.errors_in_one_line():
-                        margin.files.report_page.unlink(missing_ok=True)
+                    page.unlink(missing_ok=True)
                 session.do_before_jobs(None, margin)
-                # The margin too, or Snakemake would be content with a page that is there already.
-                files += [session.target(plan_dir), str(margin.files.report_page)]
+                # The margin too: Snakemake would be content with a page that is there already.
+                files += [session.target(plan_dir), str(page)]
         return files
 
     def existing_pages(self, wildcards: Any) -> list[str]:
@@ -57,17 +52,9 @@ class Reports:
         pages = [margin.files.report_page for margin in self._session.margins.values()]
         return [str(page) for page in pages if page.exists()]
 
-    def drawn_from(self, wildcards: Any) -> str:
-        """Return a parameter by which a dry run sees that a page is no longer current."""
-        session, (plan_dir, _) = self._session, self._find(wildcards)
-        is_known = session.is_main and not session.is_pending(plan_dir)
-        return self._state_to_draw(plan_dir) if is_known else ""
-
-    @cache  # noqa: B019  # one object lasts as long as the process
-    def _state_to_draw(self, plan_dir: str) -> str:
-        """Return the state of a finished margin that its page does not show; else nothing."""
-        margin = self._session.margins[plan_dir]
-        return "" if is_current(margin) else json.dumps(sources_state(margin))
+    def drawn_at(self, wildcards: Any) -> str:
+        """Return a parameter by which a dry run sees that a page is drawn again."""
+        return "" if self._session.only_describes else str(time.time())
 
     def sources(self, wildcards: Any) -> list[str]:
         """Return the file that a report waits for: that of its finished margin."""

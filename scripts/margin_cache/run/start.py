@@ -1,7 +1,6 @@
 """The start of a run: what is printed, checked and saved before its first job."""
 
 import os
-import platform
 import signal
 import sys
 import time
@@ -64,8 +63,6 @@ def start_jobs(session: "Session") -> None:
         handle_signals(running)
     if session.wants_progress_bar:
         running.progress = show_progress(session, running.events)
-    # For resume_run.py: with `quiet: host` Snakemake's log does not name the machine.
-    logger.info(f"Host: {platform.node()}")
 
     def end_run(job: str, reason: str) -> None:
         running.unschedulable = (

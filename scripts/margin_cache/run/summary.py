@@ -3,21 +3,20 @@
 import os
 import sys
 import time
-from collections.abc import Callable
-from email.message import EmailMessage
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from margin_cache.notification.failures import Job
 from margin_cache.notification.messages import (
     MarginStatus,
-    failure_message,
+    failure_subject,
     failure_summary,
     finished_margins,
+    mail,
     margin_status,
     resume_command,
     run_details,
-    success_message,
+    success_subject,
 )
 from margin_cache.notification.smtp import notify, take_login
 from margin_cache.run import compat
@@ -46,8 +45,8 @@ def succeeded(session: "Session", logs: list[str]) -> bool:
         if job.rule.endswith("draw_report"):
             lines.append(f"report: {job.output[0]}")
     audits = [text for text, _ in verdicts]
-    details = _details(session, logs)
-    _end(session, [*lines, *audits], lambda: success_message(statuses, details, audits))
+    subject = success_subject(statuses, audits)
+    _end(session, [*lines, *audits], subject, ["The run is done."], logs)
     return all(is_passed for _, is_passed in verdicts)
 
 
@@ -62,16 +61,14 @@ def failed(session: "Session", logs: list[str]) -> None:
     command = resume_command(sys.orig_argv, None if has_directory else Path.cwd())
     lines = [text for text, _ in session.audit_verdicts(are_finished=False)]
     lines.append(running.unschedulable or failure_summary(logs, jobs, stopped_by))
-    _end(
-        session,
-        lines,
-        lambda: failure_message(
-            _statuses(session), jobs, command, _details(session, logs), stopped_by
-        ),
-    )
+    subject = failure_subject(_statuses(session), jobs) if session.mail is not None else ""
+    _end(session, lines, subject, [command], logs)
 
 
-def _end(session: "Session", lines: list[str], message: Callable[[], EmailMessage]) -> None:
+def _end(
+    session: "Session", lines: list[str], subject: str, first: list[str], logs: list[str]
+) -> None:
+    """Print the last lines, and send them in a mail, after its first paragraphs."""
     session.jobs.close()
     try:
         print(*lines, sep="\n", flush=True)
@@ -79,13 +76,11 @@ def _end(session: "Session", lines: list[str], message: Callable[[], EmailMessag
         # Nobody reads it, as after `| head`. What is left of it would let Python's own end fail.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     if session.mail is not None:
+        details = run_details(time.monotonic() - session.started_at, logs)
+        message = mail(subject, [*first, "\n".join(lines), details])
         notify(session.mail, message, session.login or take_login(os.environ))
     if session.jobs.queue is not None:
         session.jobs.queue.cancel_jobs()
     if not session.is_module:
         compat.end_timers()
         compat.skip_garbage()
-
-
-def _details(session: "Session", logs: list[str]) -> str:
-    return run_details(time.monotonic() - session.started_at, logs)

@@ -3,7 +3,6 @@
 import socket
 from dataclasses import replace
 from email import message_from_bytes
-from email.message import EmailMessage
 from email.policy import default
 from pathlib import Path
 
@@ -13,52 +12,54 @@ from margin_cache.notification.failures import Job
 from margin_cache.notification.messages import (
     MarginStatus,
     disk_space_lines,
-    failure_message,
+    failure_subject,
     failure_summary,
     finished_margins,
     forecast_lines,
+    mail,
     margins_to_make,
     nothing_to_do,
     printable,
     resume_command,
     run_details,
     stopped,
-    success_message,
+    success_subject,
 )
 from margin_cache.planning.forecast import Forecast
 
 MARGIN = MarginStatus("gaia_10arcs", "/out/gaia_10arcs", "/sky/gaia", 10.0, True, False, 1234, 56)
 INCOMPLETE = MarginStatus("x_1arcs", "/out/x_1arcs", "/sky/x", 1.0, False, False)
-COMMAND = "cd '/a dir'\nsnakemake --cores 2"
+
+DONE = "done: gaia_10arcs"
 
 
-def text(message: EmailMessage) -> str:
-    return message.get_content().replace("\r\n", "\n")
-
-
-def test_success_tells_what_was_made():
-    message = success_message([MARGIN], run_details(3725.4, ["run.log"]))
-    assert message["Subject"] == "Margin cache done: gaia_10arcs"
-    for line in (
-        "The run is done.",
-        "Margin gaia_10arcs",
-        "    output: /out/gaia_10arcs",
-        "    input: /sky/gaia",
-        "    threshold: 10 arcsec",
-        "    rows: 1234",
-        "    files: 56",
+def test_the_details_of_a_run_say_how_long_and_where():
+    assert run_details(3725.4, ["run.log"]).splitlines() == [
         "Wall time: 1:02:05",
         f"Host: {socket.gethostname()}",
         f"Directory: {Path.cwd()}",
         "Log: run.log",
-    ):
-        assert line in text(message).splitlines()
+    ]
+
+
+def test_the_subject_tells_what_was_made():
+    assert success_subject([MARGIN], []) == DONE
+    assert success_subject([MARGIN, INCOMPLETE], []) == DONE
+    assert success_subject([INCOMPLETE], []) == "run done, no margin made"
+    many = [replace(MARGIN, name=f"m{number}") for number in range(5)]
+    assert success_subject(many, []) == "done: m0, m1, m2 and 2 more"
 
 
 def test_the_verdict_of_an_audit_is_the_subject():
-    message = success_message([], "", ["audit: out/m is UNSAFE\n  missing  2"])
-    assert message["Subject"] == "Margin cache audit: out/m is UNSAFE"
-    assert "  missing  2" in text(message).splitlines()
+    audits = ["audit: out/m is UNSAFE\n  missing  2"]
+    assert success_subject([MARGIN], audits) == "audit: out/m is UNSAFE"
+
+
+def test_the_subject_tells_what_was_not_made_and_which_jobs_have_failed():
+    jobs = [Job("map_partitions"), Job("map_partitions"), Job("reduce_margins")]
+    subject = failure_subject([MARGIN, INCOMPLETE], jobs)
+    assert subject == "failed: x_1arcs in map_partitions, reduce_margins"
+    assert failure_subject([MARGIN], []) == "failed: gaia_10arcs"
 
 
 def test_a_coarse_margin_is_not_said_to_end_at_the_threshold():
@@ -67,84 +68,6 @@ def test_a_coarse_margin_is_not_said_to_end_at_the_threshold():
     first, _ = finished_margins([margin]).splitlines()
     assert first == f"/out/gaia_10arcs: 1234 rows in 56 files, {expected}"
     assert expected in margins_to_make([margin])
-    lines = text(success_message([margin], "")).splitlines()
-    assert "    coarse, by cells of order 4: some rows are beyond it" in lines
-
-
-def test_relative_paths_are_told_in_full():
-    margin = replace(MARGIN, location="results/m", catalog="demo/sky")
-    lines = text(success_message([margin], "")).splitlines()
-    assert f"    output: {Path.cwd()}/results/m" in lines
-    assert f"    input: {Path.cwd()}/demo/sky" in lines
-
-
-def test_success_tells_apart_what_was_not_made():
-    older = replace(MARGIN, name="older", was_complete=True, rows=None, files=None)
-    message = success_message([older, INCOMPLETE], "")
-    assert message["Subject"] == "Margin cache done: older"
-    assert "made by an earlier run" in text(message)
-    assert "Margin x_1arcs, which is not finished" in text(message)
-    assert "rows" not in text(message)
-    assert success_message([INCOMPLETE], "")["Subject"] == "Margin cache run done, no margin made"
-
-
-def test_subject_names_a_few_margins_only():
-    message = success_message([replace(MARGIN, name=f"m{number}") for number in range(5)], "")
-    assert message["Subject"] == "Margin cache done: m0, m1, m2 and 2 more"
-    assert "Margin m4" in text(message)
-
-
-def test_failure_tells_where_and_how_to_go_on(tmp_path):
-    log = tmp_path / "job.log"
-    log.write_bytes(b"".join(b"line %d\n" % number for number in range(100)) + b"\xff\x1b[31m\n")
-    job = Job("map_partitions", {"work": "w", "job": "00000-ab"}, (str(log), "gone"))
-    message = failure_message([MARGIN, INCOMPLETE], [job], COMMAND, "Wall time: 0:01:00")
-    assert message["Subject"] == "Margin cache failed: x_1arcs in map_partitions"
-    lines = text(message).splitlines()
-    assert lines[0].startswith("The run has failed. Completed work is kept.")
-    assert lines[2:4] == ["    cd '/a dir'", "    snakemake --cores 2"]
-    for line in (
-        "Failed: rule map_partitions",
-        "    work: w",
-        "    job: 00000-ab",
-        f"    end of {log}:",
-        "        line 99",
-        "    end of gone:",
-        "        (empty or missing)",
-        "Margin gaia_10arcs",
-        "Wall time: 0:01:00",
-    ):
-        assert line in lines
-    assert "        line 80" not in lines
-    assert "message:" not in text(message)
-
-
-def test_failure_without_a_failed_job_is_a_run_that_was_stopped():
-    message = failure_message([MARGIN], [], COMMAND, "")
-    assert message["Subject"] == "Margin cache failed: gaia_10arcs"
-    assert "the run itself was stopped" in text(message)
-
-
-def test_failure_stays_short_however_many_jobs_have_failed(tmp_path):
-    log = tmp_path / "job.log"
-    log.write_text("x" * 10_000_000 + "\n" + "y" * 10_000_000)
-    job = Job("map_partitions", {"job": "1"}, (str(log),))
-    message = failure_message([MARGIN], [job] * 1000, COMMAND, "")
-    assert len(text(message)) < 10_000
-    assert "More failed jobs: 995." in text(message)
-
-
-def test_failure_tells_each_log_once_and_what_the_executor_says(tmp_path):
-    log = tmp_path / "empty.log"
-    log.touch()
-    job = Job("map", {}, (str(log), "slurm.log", str(log)), "SLURM status\nOUT_OF_MEMORY")
-    lines = text(failure_message([MARGIN], [job], COMMAND, "")).splitlines()
-    assert "    message: SLURM status OUT_OF_MEMORY" in lines
-    assert [line for line in lines if "end of" in line] == [
-        f"    end of {log}:",
-        "    end of slurm.log:",
-    ]
-    assert "        (empty or missing)" in lines
 
 
 def test_command_is_quoted_and_has_its_directory_if_that_is_known():
@@ -162,6 +85,8 @@ def test_terminal_says_where_a_margin_is_and_how_to_open_it():
         f'  to open it in Python: hipscat.read_from_hipscat("{Path.cwd()}/results/m")',
     ]
     assert finished_margins([INCOMPLETE]) == ""
+    first, _ = finished_margins([replace(MARGIN, rows=1, files=1)]).splitlines()
+    assert first == "/out/gaia_10arcs: 1 row in 1 file, within 10 arcsec"
 
 
 @pytest.mark.parametrize("is_default", [True, False])
@@ -175,8 +100,6 @@ def test_a_margin_is_opened_by_the_collection_that_lists_it(is_default):
         f"  {lines[0]}",
         f"  to open it in Python: {lines[1]}",
     ]
-    mail = text(success_message([margin], "")).splitlines()
-    assert f"    {lines[0]}" in mail and f"    open it with {lines[1]}" in mail
 
 
 def test_terminal_says_that_a_complete_margin_leaves_nothing_to_do():
@@ -227,7 +150,7 @@ def test_terminal_refers_to_the_log_of_a_job_that_tells_no_error(tmp_path):
 @pytest.mark.parametrize("newline", ["\n", "\r", "\r\n", "\u2028", "\x85", "\n\n"])
 def test_nothing_that_a_mail_tells_gets_into_its_header(newline):
     evil = f"x{newline}Bcc: evil@example.org{newline}{newline}Body"
-    content = success_message([replace(MARGIN, name=evil)], "").as_bytes()
+    content = mail(f"done: {evil}", [evil]).as_bytes()
     message = message_from_bytes(content, policy=default)
     assert set(message.keys()) == {
         "Subject",
@@ -239,10 +162,9 @@ def test_nothing_that_a_mail_tells_gets_into_its_header(newline):
 
 
 def test_mail_has_short_lines_of_ascii_characters():
-    margin = replace(MARGIN, name="☆" * 100)
-    content = success_message([margin], "é\udcff\x00\x1b[31m ☆\n" + "x" * 5000).as_bytes()
+    parts = ["é\udcff\x00\x1b[31m ☆\n" + "x" * 5000]
+    content = mail("☆" * 100, parts).as_bytes()
     assert content.isascii()
-    assert success_message([MARGIN], "Grüße").as_bytes().isascii()
     assert max(map(len, content.split(b"\r\n"))) < 999
     message = message_from_bytes(content, policy=default)
     assert "é???[31m ☆" in message.get_content().splitlines()

@@ -1,4 +1,4 @@
-"""The data of a report equal the files; a report is current until its margin or audit changes."""
+"""The data of a report equal the files; an audit counts until its margin changes."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -11,16 +11,12 @@ import pandas as pd
 import pytest
 from margin_cache.errors import MarginCacheError
 from margin_cache.margin.model import Margin
-from margin_cache.margin.paths import PROVENANCE, PlanFiles
+from margin_cache.margin.paths import PlanFiles
 from margin_cache.report.data import (
     ReportData,
-    check_report_dirs,
-    is_current,
     read_costs,
     read_report_data,
-    sources_state,
 )
-from margin_cache.storage.files import write_json
 
 HEADER = "s\th:m:s\tmax_rss\tmax_vms\tmax_uss\tmax_pss\tio_in\tio_out\tmean_load\tcpu_time\n"
 
@@ -102,54 +98,10 @@ def test_truncated_benchmark_files_are_ignored(tmp_path: Path):
     assert read_costs(files) == []
 
 
-def test_a_report_is_current_until_something_changes(copied: Margin, audit: Callable[..., None]):
-    files = copied.files
-    files.report_dir.mkdir()
-    assert not is_current(copied)
-    write_json(files.report_state, sources_state(copied))
-    assert not is_current(copied)
-    files.report_page.touch()
-    assert is_current(copied)
-    audit(copied)
-    assert not is_current(copied)
-    write_json(files.report_state, sources_state(copied))
-    assert is_current(copied)
-    with (files.output_dir / PROVENANCE).open("a") as file:
-        file.write(" ")
-    assert not is_current(copied)
-
-
 def test_an_audit_counts_until_its_margin_changes(copied: Margin, audit: Callable[..., None]):
     audit(copied)
     assert read_report_data(copied).audit["verdict"] == "clean"
-    state = sources_state(copied)
     next(copied.files.output_dir.rglob("Npix=*.parquet")).touch()
     assert read_report_data(copied).audit is None
-    assert sources_state(copied) == {**state, "audit": None}
     copied.files.audit_file.write_text("no JSON")
     assert read_report_data(copied).audit is None
-
-
-def test_another_page_is_not_replaced(margin: Margin, tmp_path: Path):
-    moved = replace(margin, settings=replace(margin.settings, output_path=str(tmp_path)))
-    check_report_dirs([moved])
-    moved.files.report_dir.mkdir()
-    moved.files.report_page.touch()
-    with pytest.raises(MarginCacheError, match=r"/index.html is not a report of this workflow"):
-        check_report_dirs([moved])
-    (moved.files.report_dir / "report.log").touch()
-    check_report_dirs([moved])
-
-
-def test_two_reports_in_one_directory_are_refused(margin: Margin):
-    one, two = (
-        replace(
-            margin,
-            settings=replace(margin.settings, output_path=f"s3://bucket/{directory}"),
-        )
-        for directory in ("a", "b")
-    )
-    check_report_dirs([one])
-    check_report_dirs([margin, one, one])
-    with pytest.raises(MarginCacheError, match=r"/a/(\S+) and s3://bucket/b/\1 would both be"):
-        check_report_dirs([one, two])

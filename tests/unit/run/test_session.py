@@ -270,6 +270,17 @@ def test_a_report_of_a_margin_that_is_made_waits_for_it(new_session: Open) -> No
     assert reports.existing_pages(None) == []
 
 
+def test_two_reports_in_one_directory_are_refused(
+    new_session: Open, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    session = new_session(margins=[{"output_path": "a"}, {"output_path": "b"}])
+    for margin in session.margins.values():
+        monkeypatch.setattr(type(margin.files), "pages_dir", Path("results"))
+    with pytest.raises(SystemExit):
+        Reports(session).pages(None)
+    assert "several reports would be written to results/sky_5arcs_report" in capsys.readouterr().err
+
+
 def test_snakemakes_report_names_the_verdict_of_a_margin(
     new_session: Open, monkeypatch: pytest.MonkeyPatch
 ) -> None:
