@@ -20,7 +20,7 @@ CHECK_PYTHON = $(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit( \
 export NUMBA_DISABLE_JIT := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo report pictures recording test test-fast test-versions benchmark faults reference lint format lock clean
+.PHONY: help venv demo report pictures recording docs test test-fast test-versions benchmark faults reference lint format lock clean
 
 help: ## list these targets
 	@sed -n 's/^\([a-z][a-z-]*\):[^#]*## \(.*\)/\1|\2/p' Makefile | \
@@ -40,10 +40,14 @@ report: venv ## make the margin of the demo catalog, and its report
 pictures: venv ## draw the pictures in README.md (needs chromium)
 	$(BIN)/python docs/draw_pictures.py
 
-recording: venv ## record docs/progress.cast, the bars of a run on a terminal
+recording: venv ## record docs/progress.cast, the bars of a run, and draw docs/progress.svg
 	$(BIN)/python docs/record_progress.py docs/progress.cast $(BIN)/snakemake --cores $(CORES) \
 	    --quiet host --forceall --config input_catalog_path=demo/hipparcos margin_threshold=600 \
 	    partitions_per_job=4
+	$(BIN)/python docs/animate_recording.py
+
+docs: venv ## write the pages of docs/ as a site to docs/_build
+	$(BIN)/python -m sphinx -W --keep-going --quiet -c docs . docs/_build
 
 test: venv ## run all tests, those of the style too
 	$(BIN)/python -m pytest -n $$(( $(CORES) + 1 )) --dist worksteal tests $(ARGS)

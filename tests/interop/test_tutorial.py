@@ -36,3 +36,7 @@ def test_the_example_of_a_threshold(tmp_path: Path) -> None:
         (tmp_path / name).symlink_to(target)
     (tmp_path / ".venv").symlink_to(sys.prefix)
     follow(blocks("choosing_a_threshold.md"), tmp_path)
+
+
+def test_the_example_of_geometry(tmp_path: Path) -> None:
+    follow(blocks("healpix.md"), tmp_path)

@@ -102,9 +102,9 @@ def test_a_deployment_by_snakedeploy_makes_the_same_margin(
 def test_a_module_of_another_workflow_makes_the_same_margin(
     catalog: Path, expected: dict[str, str], tmp_path: Path
 ) -> None:
-    """As README.md shows it."""
-    readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    (module,) = re.findall(r"```python\n(module margin:.*?)```", readme, re.S)
+    """As docs/module.md shows it."""
+    page = (ROOT / "docs/module.md").read_text(encoding="utf-8")
+    (module,) = re.findall(r"^(module margin:.*?)```", page, re.S | re.M)
     path = ROOT / "workflow" / "Snakefile"
     config = {"margin": CONFIG | {"input_catalog_path": str(catalog)}}
     (tmp_path / "mine.yaml").write_text(yaml.safe_dump(config))

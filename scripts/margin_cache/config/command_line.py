@@ -1,7 +1,9 @@
 """Checks the words of a command for mistakes that Snakemake accepts without a message."""
 
 import os
+import re
 import tempfile
+import textwrap
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -89,3 +91,14 @@ def check_catalog_given(config: Mapping[str, Any], directory: Path, workflow_dir
             f"{directory / 'config/config.yaml'}. Give the directory of a catalog, or of the demo "
             f"sky: {workflow_dir / 'demo/hipparcos'}."
         )
+
+
+def describe_keys(config: str) -> str:
+    """Return each key of config/config.yaml with its default and the first sentence about it."""
+    keys = re.findall(r"((?:^# .*\n)+)^(\w+: .+)$", config, re.MULTILINE)
+    lines = []
+    for comment, key in keys:
+        text = " ".join(comment.replace("\n# ", " ").removeprefix("# ").split())
+        sentence = re.split(r"(?<=\.) (?=[A-Z`])", text)[0]
+        lines += [key, textwrap.fill(sentence, 96, initial_indent="    ", subsequent_indent="    ")]
+    return "\n".join(lines)

@@ -16,6 +16,7 @@ from margin_cache.config.command_line import (
     check_catalog_given,
     check_command,
     check_working_directory,
+    describe_keys,
 )
 from margin_cache.config.model import MailSettings, MarginSettings
 from margin_cache.config.validation import mail_settings, run_settings, settings_of_margins
@@ -415,7 +416,14 @@ def resource_function(
 
 
 def open_session(workflow: Any, config: Mapping[str, Any], base: Path, is_module: bool) -> Session:
-    """Return the session of a Snakefile that is being parsed, or end the run with one line."""
+    """Return the session of a Snakefile that is being parsed, or end the run with one line.
+
+    With the target `help`, the run ends with the keys of the configuration.
+    """
+    if "help" in sys.argv[1:] and not is_module:
+        print(describe_keys((base / "config/config.yaml").read_text(encoding="utf-8")))
+        print(f"\n{base / 'config/README.md'} explains them all.")
+        sys.exit()
     try:
         session = Session(workflow, config, base, is_module)
     except (MarginCacheError, OSError) as error:

@@ -1,0 +1,56 @@
+"""The pages of the documentation."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import animate_recording
+import pytest
+from margin_cache.run.session import open_session
+from support.paths import ROOT
+
+
+def test_the_site_is_built_without_warnings(tmp_path: Path) -> None:
+    """A warning is, for instance, a link that leads nowhere."""
+    sphinx = [sys.executable, "-m", "sphinx", "-W", "--keep-going", "--quiet", "-c", "docs"]
+    built = subprocess.run(
+        [*sphinx, "-d", tmp_path / "doctrees", ROOT, tmp_path / "site"],
+        cwd=ROOT,
+        capture_output=True,
+        encoding="utf-8",
+    )
+    assert built.returncode == 0, built.stdout + built.stderr
+    site = tmp_path / "site"
+    assert "99,993" in (site / "index.html").read_text(encoding="utf-8")
+    assert "distance_to_pixel" in (site / "docs/healpix.html").read_text(encoding="utf-8")
+    assert "margin_threshold" in (site / "config/README.html").read_text(encoding="utf-8")
+
+
+def test_the_first_page_is_short() -> None:
+    page = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert len(page.split()) <= 800
+    found, existing = re.findall(r"finds ([\d,]+) of ([\d,]+) pairs", page)[0]
+    tutorial = (ROOT / "docs/tutorial.md").read_text(encoding="utf-8")
+    printed = re.findall(r"^(\d+) pairs$", tutorial, re.MULTILINE)
+    assert printed == [number.replace(",", "") for number in (found, existing, existing)]
+
+
+def test_the_picture_of_the_bars_is_that_of_the_recording() -> None:
+    is_current = animate_recording.picture() == animate_recording.SVG.read_text(encoding="utf-8")
+    assert is_current, "docs/progress.svg is not made from docs/progress.cast: run `make recording`"
+
+
+def test_help_lists_all_keys(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["snakemake", "-c1", "help"])
+    with pytest.raises(SystemExit) as ended:
+        open_session(None, {}, ROOT, is_module=False)
+    assert not ended.value.code
+    printed = capsys.readouterr().out
+    assert "margin_threshold: 5.0\n    Distance in arcsec: the margin of a pixel has " in printed
+    config = (ROOT / "config/config.yaml").read_text(encoding="utf-8")
+    keys = re.findall(r"^\w+: .*$", config, re.MULTILINE)
+    assert len(keys) > 30
+    assert re.findall(r"^\w+: .*$", printed, re.MULTILINE) == keys
