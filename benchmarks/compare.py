@@ -22,7 +22,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from library import ROOT
+from library import ROOT, provenance
 from support.measuring import Usage, measure
 from support.peer_environments import PEERS, peer_python
 
@@ -190,19 +190,21 @@ def median(usages: list[Usage]) -> Usage:
     return Usage(**{key: statistics.median(each[key] for each in figures) for key in figures[0]})
 
 
-def table(found: Mapping[str, tuple[list[Usage], Score]]) -> str:
-    """The figures of a sky, as a table in Markdown."""
-    lines = [
-        "| | wall s | CPU s | wall, ratio | CPU, ratio | largest process MB | read MB "
-        "| rows | missing | extra |",
-        "|---|" + 9 * "---:|",
-    ]
+HEADER = (
+    "| sky | | wall s | CPU s | wall, ratio | CPU, ratio | largest process MB | read MB "
+    "| rows | missing | extra |\n|---|---|" + 9 * "---:|"
+)
+
+
+def lines_of(name: str, found: Mapping[str, tuple[list[Usage], Score]]) -> str:
+    """The figures of a sky, as lines of a table in Markdown."""
+    lines = []
     ours = median(found[OURS][0])
     for tool, (usages, margin) in found.items():
         usage = median(usages)
         rows = ["", "", ""] if tool == "bare read" else asdict(margin).values()
         cells = [
-            *(tool, f"{usage.wall:.1f}", f"{usage.cpu:.1f}"),
+            *(name, tool, f"{usage.wall:.1f}", f"{usage.cpu:.1f}"),
             *(f"{usage.wall / ours.wall:.2f}", f"{usage.cpu / ours.cpu:.2f}"),
             *(f"{usage.peak_mb:,.0f}", f"{usage.read_mb:,.0f}"),
             *(f"{count:,}" if count != "" else "" for count in rows),
@@ -246,26 +248,22 @@ def main() -> None:
     arguments = parser.parse_args()
     arguments.out.mkdir(parents=True, exist_ok=True)
     medians = {}
+    told = f"{provenance()}\n{HEADER}"
     for name in arguments.skies:
         made = subprocess.run([sys.executable, MAKE_SKY, name, arguments.directory], check=False)
         if made.returncode:
             sys.exit(made.returncode)
         case = sky_called(name, arguments.directory, arguments.cores)
-        about = case.about
         tools = arguments.tools or (list(TOOLS) if name in SMALL_SKIES else FAST_TOOLS)
         if OURS not in tools:
             tools = [OURS, *tools]
         found = compare(case, tools, arguments.repeat, arguments.directory)
         medians[name] = {tool: median(usages) for tool, (usages, _) in found.items()}
-        told = (
-            f"{name}: {about['rows']:,} rows, {about['columns']} columns, {about['partitions']:,} "
-            f"partitions, {about['megabytes']:,} MB; {case.threshold:g} arcsec, "
-            f"{arguments.cores} cores, medians of {arguments.repeat}\n\n{table(found)}\n"
-        )
-        print(f"\n{told}")
-        (arguments.out / f"{name}.md").write_text(told, encoding="utf-8")
+        told += f"\n{lines_of(name, found)}"
+        (arguments.out / "benchmark.md").write_text(f"{told}\n", encoding="utf-8")
+    print(f"\n{told}")
     draw(medians, arguments.out / "benchmark.png")
-    print(f"\nThe tables and a plot of them are in {arguments.out}")
+    print(f"\nThe table and a plot of it are in {arguments.out}")
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from library import ROOT
+from library import ROOT, provenance
 from support.measuring import Usage, measure
 
 THRESHOLD = 10
@@ -44,6 +44,7 @@ def main() -> None:
         subprocess.run([*map(str, command), "--rows", str(arguments.rows)], check=True)
     shutil.rmtree(work, ignore_errors=True)
     work.mkdir(parents=True)
+    print(provenance())
     print(
         "| | wall s | CPU s | ratio | largest process, MB |", "|---|---:|---:|---:|---:|", sep="\n"
     )

@@ -19,6 +19,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
+from library import provenance
 from workflow_jobs import apart, jobs_of, run_job
 
 ORDER, PIXEL = 4, 106
@@ -117,6 +118,7 @@ def main() -> None:
     arguments = parser.parse_args()
     if arguments.columns < 3:
         parser.error("a catalog has the columns id, ra and dec at least")
+    print(provenance())
     with tempfile.TemporaryDirectory(dir=arguments.directory) as directory:
         for line in lines(Path(directory).resolve(), arguments):
             print(line, flush=True)

@@ -11,9 +11,9 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from urllib.request import urlopen
 
-import library  # noqa: F401  # puts the library and the support of the tests on the path
 import numpy as np
 import pyarrow as pa
+from library import provenance
 from margin_cache.catalog.remote import connect_catalog
 from margin_cache.config.validation import settings_of_margins
 from margin_cache.margin.map import map_partitions
@@ -128,6 +128,7 @@ def main() -> None:
     parser.add_argument("--kilobytes", type=int, default=5_000, help="[1/s], of a connection")
     parser.add_argument("--latency", type=float, default=0.05, help="[s]")
     arguments = parser.parse_args()
+    print(provenance())
     with tempfile.TemporaryDirectory(prefix="remote-") as name:
         directory = Path(name)
         os.chdir(directory)

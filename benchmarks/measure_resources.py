@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from library import provenance
 from workflow_jobs import STAGES, apart, jobs_of, run_job
 
 
@@ -90,6 +91,7 @@ def main() -> None:
     parser.add_argument("--scale", type=float, default=1.0, help="factor for the numbers of rows")
     parser.add_argument("--directory", type=Path, help="to make the catalogs in")
     arguments = parser.parse_args()
+    print(provenance())
     print(
         "| rows of a partition | of a row group | columns | threshold [arcsec] | rule | jobs "
         "| MB read by a job | peak MB | MB requested | CPU s of all jobs |"

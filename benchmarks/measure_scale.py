@@ -13,7 +13,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from library import ROOT
+from library import ROOT, provenance
 from support.measuring import Usage, measure
 from workflow_jobs import apart, jobs_of
 
@@ -130,6 +130,7 @@ def main() -> None:
     arguments = parser.parse_args()
     if min(arguments.counts) < 12:
         parser.error("a catalog of the whole sky has 12 partitions at least")
+    print(provenance())
     print(
         "| partitions | map and reduce jobs | plan and dry run: wall s | CPU s | MB "
         "| dry run: wall s | CPU s | MB | files | finishing: wall s | CPU s | MB |"

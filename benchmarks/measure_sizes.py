@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from compare import MAKE_SKY, hats_import, sky_called, workflow
-from library import ROOT
+from library import ROOT, provenance
 from support.measuring import measure
 
 
@@ -101,6 +101,7 @@ def main() -> None:
     for margin, command in commands:
         margin.parent.mkdir(parents=True)
         measure(command, margin.parent)
+    print(provenance())
     print(f"{case.name}, {case.threshold:g} arcsec: {report(ours, theirs)}")
     shutil.rmtree(place)
 

@@ -21,7 +21,7 @@ import time
 from pathlib import Path
 
 import numpy as np
-from library import ROOT
+from library import ROOT, provenance
 from support.sky_catalogs import survey_sky
 from support.write_hipscat import write_hipscat
 
@@ -89,6 +89,7 @@ def main() -> None:
         lines = [make_margin(directory, grouping, arguments.resources) for grouping in GROUPINGS]
     finally:
         shutil.rmtree(directory)
+    print(provenance())
     print(
         "| partitions_per_job | jobs | CPU s of start-up | of one job | CPU s of work | seconds |"
     )

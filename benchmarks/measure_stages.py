@@ -17,7 +17,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from compare import MAKE_SKY, Case, sky_called, warm_up, workflow
-from library import ROOT
+from library import ROOT, provenance
 from read_all import read_all
 from support.measuring import Usage, measure
 from workflow_jobs import STAGES, apart, jobs_of, run_job
@@ -102,8 +102,8 @@ def save(case: Case, directory: Path, stages: dict[str, list[Usage]], results: P
     (results / f"stages-{case.name}.json").write_text(json.dumps(record, indent=4) + "\n")
 
 
-def lines(case: Case, directory: Path, results: Path, with_parts: bool) -> Iterator[str]:
-    """Measure a sky; yield two tables in Markdown, line by line."""
+def lines(case: Case, directory: Path, results: Path) -> Iterator[str]:
+    """Measure the stages of a sky; yield lines of a table in Markdown."""
     config = {
         "input_catalog_path": str(case.hats),
         "margin_threshold": case.threshold,
@@ -114,8 +114,6 @@ def lines(case: Case, directory: Path, results: Path, with_parts: bool) -> Itera
     command = [*workflow(case.hats, case, directory / "margin"), "--dry-run"]
     command.insert(command.index("--config"), command.pop())
     command.append("delete_intermediate_parquet_files=false")
-    yield f"| {case.name} | jobs | wall s | CPU s | largest MB |"
-    yield "|---|---:|---:|---:|---:|"
     stages = {
         "plan and dry run": [measure(command, directory)],
         "dry run": [measure(command, directory)],
@@ -123,26 +121,23 @@ def lines(case: Case, directory: Path, results: Path, with_parts: bool) -> Itera
     script = [sys.executable, ROOT / "scripts" / "map_partitions.py", "--help"]
     stages["a script's start"] = [measure(script, directory, OPENBLAS_NUM_THREADS="1")]
     for stage, usages in stages.items():
-        yield f"| {stage} | {total(usages)} |"
+        yield f"| {case.name} | {stage} | {total(usages)} |"
     warm_up(case)
     for stage in STAGES:
         jobs = apart(jobs_of, directory, config, stage)
         stages[stage] = [run_job(job, directory) for job in jobs]
-        yield f"| {stage} | {total(stages[stage])} |"
+        yield f"| {case.name} | {stage} | {total(stages[stage])} |"
     save(case, directory, stages, results)
-    if not with_parts:
-        return
+
+
+def seconds_of_parts(case: Case, directory: Path) -> dict[str, float]:
+    """Return the CPU seconds of the parts of the map jobs of a sky, and of a bare read."""
     warm_up(case)
     (plan,) = directory.glob("intermediate/margin/*/plan.npz")
     parts = apart(parts_of_mapping, plan, directory / "shard.arrow")
     whole = parts.pop("all")
     parts["all else"] = whole - sum(parts.values())
-    yield ""
-    yield f"| map jobs of {case.name}, in one process | CPU s | share |"
-    yield "|---|---:|---:|"
-    rows = {**parts, "all": whole, "bare read": apart(read_all, case.hats)}
-    for part, seconds in rows.items():
-        yield f"| {part} | {seconds:.2f} | {seconds / whole:.0%} |"
+    return {**parts, "all": whole, "bare read": apart(read_all, case.hats)}
 
 
 def main() -> None:
@@ -150,18 +145,26 @@ def main() -> None:
     parser.add_argument("skies", nargs="+")
     parser.add_argument("--directory", type=Path, default=ROOT / "benchmarks" / "skies")
     parser.add_argument("--out", type=Path, default=ROOT / "benchmarks" / "results")
-    parser.add_argument("--no-parts", action="store_true", help="of a map job")
+    parser.add_argument("--no-parts", action="store_true", help="leave map jobs whole")
     arguments = parser.parse_args()
+    print(provenance())
+    print("| sky | | jobs | wall s | CPU s | largest MB |\n|---|---|---:|---:|---:|---:|")
+    parts = {}
     for name in arguments.skies:
         subprocess.run([sys.executable, MAKE_SKY, name, arguments.directory], check=True)
         case = sky_called(name, arguments.directory, cores=1)
         directory = (arguments.directory / "stages").resolve()
         shutil.rmtree(directory, ignore_errors=True)
         directory.mkdir()
-        for line in lines(case, directory, arguments.out, not arguments.no_parts):
+        for line in lines(case, directory, arguments.out):
             print(line, flush=True)
-        print(flush=True)
+        if not arguments.no_parts:
+            parts[name] = seconds_of_parts(case, directory)
         shutil.rmtree(directory)
+    if parts:
+        print(f"\n| CPU s of map jobs | {' | '.join(parts)} |\n|---|{'---:|' * len(parts)}")
+        for part in next(iter(parts.values())):
+            print(f"| {part} | {' | '.join(f'{sky[part]:.2f}' for sky in parts.values())} |")
 
 
 if __name__ == "__main__":

@@ -17,7 +17,7 @@ from collections import Counter
 from pathlib import Path
 
 from compare import MAKE_SKY, sky_called, warm_up
-from library import ROOT
+from library import ROOT, provenance
 from workflow_jobs import apart, jobs_of
 
 _SAMPLE = re.compile(r"\s*[0-9a-f]+ (.*) \((.*)\)$")
@@ -97,6 +97,7 @@ def main() -> None:
         found = samples_of(sky, arguments.directory, directory)
         shares[sky] = {group: found[group] / found.total() for group in [*GROUPS, "all else"]}
         shutil.rmtree(directory)
+    print(provenance())
     print("| time of map jobs | " + " | ".join(shares) + " |")
     print("|---|" + "---:|" * len(shares))
     for group in [*GROUPS, "all else"]:

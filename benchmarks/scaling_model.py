@@ -113,6 +113,7 @@ def main() -> None:
     }
     fit = [records[sky] for sky in arguments.fit]
     rates = fitted(fit)
+    print(library.provenance("Estimated"))
     print("| rate | CPU ms |\n|---|---:|")
     for name, value in vars(rates).items():
         told = f"{1000 * value:.2f}" if value else "hidden by noise, left out"
