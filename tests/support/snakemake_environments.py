@@ -39,11 +39,12 @@ def pins_of(version: str) -> tuple[list[str], list[str]]:
 
 
 def _run_requirements() -> list[str]:
-    """What a local run needs: the first group of requirements.in, without the SLURM plugin."""
-    group = re.search(r"^# -- run: (.*?)^# -- ", _read("requirements.in"), re.M | re.S)
-    assert group
-    names = re.findall(r"^[\w.-]+", group[1], re.MULTILINE)
-    return [name for name in names if not name.startswith("snakemake-executor-plugin")]
+    """What a local run needs: requirements.in without the SLURM plugin.
+
+    And without hipscat, which only audits need, and which asks for another matplotlib.
+    """
+    names = re.findall(r"^[\w.-]+", _read("requirements.in"), re.MULTILINE)
+    return [name for name in names if name not in ("snakemake-executor-plugin-slurm", "hipscat")]
 
 
 def _read(name: str) -> str:

@@ -46,7 +46,7 @@ class RenderedFigure:
 
 def new_figure(height: float, columns: int = 1) -> tuple[Figure, list[Any]]:
     """Return a figure of a height in inches, and its axes side by side."""
-    plt.rcParams.update(_STYLE)
+    plt.style.use(_STYLE)
     figure, axes = plt.subplots(
         1, columns, figsize=(_WIDTH, height), layout="constrained", squeeze=False
     )
