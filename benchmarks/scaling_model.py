@@ -114,17 +114,17 @@ def main() -> None:
     fit = [records[sky] for sky in arguments.fit]
     rates = fitted(fit)
     print(library.provenance("Estimated"))
-    print("| rate | CPU ms |\n|---|---:|")
+    print("| rate, fitted | CPU ms |\n|---|---:|")
     for name, value in vars(rates).items():
         told = f"{1000 * value:.2f}" if value else "hidden by noise, left out"
         print(f"| {name.replace('_', ', a ')} | {told} |")
-    print("\n| sky | stage | CPU s, predicted | measured | ratio |\n|---|---|---:|---:|---:|")
+    print("\n| sky | stage | CPU s, estimated | measured | ratio |\n|---|---|---:|---:|---:|")
     for sky, record in records.items():
         for stage, predicted, measured in compared(rates, record):
             ratio = f"{predicted / measured:.2f}"
             print(f"| {sky} | {stage} | {predicted:.2f} | {measured:.2f} | {ratio} |")
     found = {catalog.name: prediction(catalog, rates, fit) for catalog in CATALOGS}
-    print(f"\n| | {' | '.join(found)} |\n|---|{'---:|' * len(found)}")
+    print(f"\n| *all estimated* | {' | '.join(found)} |\n|---|{'---:|' * len(found)}")
     for key in next(iter(found.values())):
         print(f"| {key} | {' | '.join(cells[key] for cells in found.values())} |")
 
