@@ -96,7 +96,7 @@ def main() -> None:
         "| rows of a partition | of a row group | columns | threshold [arcsec] | rule | jobs "
         "| MB read by a job | peak MB | MB requested | CPU s of all jobs |"
     )
-    print("|" + 10 * "---|")
+    print("|" + 4 * "---:|" + "---|" + 5 * "---:|")
     for case in CASES:
         scaled = replace(case, rows=round(case.rows * arguments.scale))
         with tempfile.TemporaryDirectory(dir=arguments.directory) as directory:

@@ -93,7 +93,7 @@ def main() -> None:
     print(
         "| partitions_per_job | jobs | CPU s of start-up | of one job | CPU s of work | seconds |"
     )
-    print("|" + 6 * "---|")
+    print("|" + 6 * "---:|")
     print("\n".join(lines))
 
 

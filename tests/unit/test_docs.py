@@ -54,3 +54,22 @@ def test_help_lists_all_keys(
     keys = re.findall(r"^\w+: .*$", config, re.MULTILINE)
     assert len(keys) > 30
     assert re.findall(r"^\w+: .*$", printed, re.MULTILINE) == keys
+
+
+TABLE = re.compile(r"(?:^\|.*\n)+", re.MULTILINE)
+SOURCE = re.compile(r"`[^`]+`.*\bcommits? `?[0-9a-f]{7}\b.*\b20\d\d-\d\d-\d\d\b", re.DOTALL)
+
+
+@pytest.mark.parametrize("page", sorted(ROOT.glob("docs/*.md")), ids=lambda page: page.name)
+def test_numbers_name_their_command_commit_and_date(page: Path) -> None:
+    """Or are called estimates in the table itself. Tables of numbers align them to the right."""
+    text = page.read_text(encoding="utf-8")
+    without_source = []
+    for table in TABLE.finditer(text):
+        header, alignment = table[0].splitlines()[:2]
+        section = text[: table.start()].rpartition("\n## ")[2]
+        above = f"{text.partition('\n## ')[0]}\n{section}"  # one line may be that of a whole page
+        lines = re.findall(r"^\*.*?\*$", above, re.MULTILINE | re.DOTALL)
+        if "---:" in alignment and "estimated" not in header:
+            without_source += [header] * (not any(map(SOURCE.search, lines)))
+    assert not without_source
