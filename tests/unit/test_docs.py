@@ -68,7 +68,7 @@ def test_numbers_name_their_command_commit_and_date(page: Path) -> None:
     for table in TABLE.finditer(text):
         header, alignment = table[0].splitlines()[:2]
         section = text[: table.start()].rpartition("\n## ")[2]
-        above = f"{text.partition('\n## ')[0]}\n{section}"  # one line may be that of a whole page
+        above = text.partition("\n## ")[0] + section  # one line may be that of a whole page
         lines = re.findall(r"^\*.*?\*$", above, re.MULTILINE | re.DOTALL)
         if "---:" in alignment and "estimated" not in header:
             without_source += [header] * (not any(map(SOURCE.search, lines)))
