@@ -75,10 +75,9 @@ class NearbyRows:
         Raises:
             MarginCacheError: A partition cannot be read.
         """
-        tables = [
-            self._cache.rows(partition).assign(own=partition == pixel) for partition in partitions
-        ]
-        return pd.concat(tables) if tables else no_rows().assign(own=False)
+        tables = [no_rows(), *map(self._cache.rows, partitions)]
+        is_own = [False, *(partition == pixel for partition in partitions)]
+        return pd.concat(tables).assign(own=np.repeat(is_own, list(map(len, tables))))
 
     def distant_rows(self, rows: pd.DataFrame, pixel: Pixel, nearby: pd.DataFrame) -> pd.DataFrame:
         """Return rows of the primary that a margin has, but that are not among the nearby ones.
