@@ -60,6 +60,7 @@ report: venv ## make the margin of the demo catalog, and its report
 
 pictures: venv ## draw the pictures in README.md (needs chromium)
 	$(BIN)/python docs/draw_pictures.py
+	$(BIN)/python docs/draw_losses.py
 
 recording: venv ## record docs/progress.cast, the bars of a run, and draw docs/progress.svg
 	$(BIN)/python docs/record_progress.py docs/progress.cast $(BIN)/snakemake --cores $(CORES) \

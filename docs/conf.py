@@ -19,6 +19,7 @@ include_patterns = ["README.md", "CHANGELOG.md", "config/*.md", "demo/*.md", "do
 exclude_patterns = [".*", "docs/_build", "results", "intermediate"]
 
 extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
+myst_enable_extensions = ["html_image"]
 myst_heading_anchors = 3
 autodoc_default_options = {"members": True, "member-order": "bysource"}
 autodoc_typehints = "none"  # NumPy spells ArrayLike out in a dozen lines; docstrings name types
