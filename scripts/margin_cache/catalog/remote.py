@@ -82,7 +82,6 @@ def connect_catalog(url: str, options: Mapping[str, Any]) -> RemoteFiles:
     else:
         partitions = {path: state for path, state in objects.items() if path.startswith(start)}
     files.listing |= partitions
-    files.clean_cache()
     return files
 
 

@@ -1,6 +1,5 @@
 """Catalogs behind URLs: connecting to them, and what jobs download of them."""
 
-import os
 import shutil
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -12,7 +11,7 @@ from margin_cache.margin.paths import PlanFiles
 from margin_cache.margin.storage_options import load_options
 from margin_cache.parquet.remote_reader import RemoteReader
 from margin_cache.planning.model import Plan
-from margin_cache.storage.files import acquire_lock, is_locked, unique_id
+from margin_cache.storage.files import unique_id
 from margin_cache.storage.object_store import connect
 from margin_cache.storage.remote_files import RemoteFiles, connect_files, load_listing
 
@@ -50,7 +49,6 @@ def remote_reader(plan: Plan, job: int, files: PlanFiles) -> Iterator[RemoteRead
     catalog = use_catalog(plan, files)
     directory = files.downloads_dir / f"{job:05d}-{unique_id()}"
     directory.mkdir(parents=True)
-    lock = acquire_lock(directory / ".lock", "")
     columns = {info.ra_column, info.dec_column, info.index_column or info.ra_column}
     reader = RemoteReader(catalog, plan.files_of(job), columns, directory)
     try:
@@ -58,14 +56,3 @@ def remote_reader(plan: Plan, job: int, files: PlanFiles) -> Iterator[RemoteRead
     finally:
         reader.close()
         shutil.rmtree(directory, ignore_errors=True)
-        if lock is not None:
-            os.close(lock)
-
-
-def delete_downloads(files: PlanFiles) -> None:
-    """Delete the downloads that killed jobs have left."""
-    if not files.downloads_dir.is_dir():
-        return
-    for directory in files.downloads_dir.iterdir():
-        if not is_locked(directory / ".lock"):
-            shutil.rmtree(directory, ignore_errors=True)

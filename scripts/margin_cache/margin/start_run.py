@@ -3,6 +3,7 @@
 import json
 import os
 import platform
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -30,10 +31,7 @@ def start_margin(margin: Margin) -> None:
         check_output(margin)
         margin.output.acquire(_this_run(margin))
         save_margin(margin)
-        if margin.plan.parameters.catalog.url:
-            from margin_cache.margin.remote_input import delete_downloads
-
-            delete_downloads(margin.files)
+        shutil.rmtree(margin.files.downloads_dir, ignore_errors=True)
     except OSError as error:
         raise MarginCacheError(
             f"{error.filename or margin.files.plan_dir}: cannot be written "

@@ -94,11 +94,15 @@ def _top_column(path: str, names: Container[str]) -> str:
     return path
 
 
-def row_ranges(file: pq.ParquetFile, rows: NDArray[np.int64]) -> list[Range]:
-    """Return the byte ranges of all row groups that hold any of the rows, given by number."""
+def row_ranges(file: pq.ParquetFile, rows: NDArray[np.int64], but: Collection[str]) -> list[Range]:
+    """Return the byte ranges of all row groups that hold any of the rows, given by number.
+
+    Without the columns ``but``.
+    """
     ends = np.cumsum([group.num_rows for group in row_groups(file.metadata)])
     groups = np.unique(np.searchsorted(ends, rows, side="right")).tolist()
-    return _ranges(file.metadata, groups, range(file.metadata.num_columns))
+    leaves = [leaf for leaf, column in enumerate(file.schema) if not _top_column(column.path, but)]
+    return _ranges(file.metadata, groups, leaves)
 
 
 def column_ranges(file: pq.ParquetFile, columns: Collection[str]) -> list[Range]:
@@ -110,14 +114,21 @@ def column_ranges(file: pq.ParquetFile, columns: Collection[str]) -> list[Range]
 def _ranges(
     metadata: pq.FileMetaData, groups: Iterable[int], leaves: Collection[int]
 ) -> list[Range]:
-    ranges = []
+    """Return the byte ranges of columns in row groups; those of a group together if they touch."""
+    ranges: list[Range] = []
     for group in groups:
+        chunks = []
         for leaf in leaves:
             chunk = metadata.row_group(group).column(leaf)
             start = chunk.data_page_offset
             if chunk.has_dictionary_page and 0 < chunk.dictionary_page_offset < start:
                 start = chunk.dictionary_page_offset
-            ranges.append((start, start + chunk.total_compressed_size))
+            chunks.append((start, start + chunk.total_compressed_size))
+        for number, (start, end) in enumerate(sorted(chunks)):
+            if number and start == ranges[-1][1]:
+                ranges[-1] = ranges[-1][0], end
+            else:
+                ranges.append((start, end))
     return ranges
 
 

@@ -1,7 +1,7 @@
 """Opens the files of partitions, so that all reads see one state of a file."""
 
 import weakref
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -34,6 +34,7 @@ class PartitionFile:
         source: the open file, so that all reads see one state of it.
         file: the same, as Parquet.
         remote: fetches parts of the file if the catalog is remote.
+        fetched: the columns that were fetched when it was opened.
         catalog_schema: the schema of its catalog, if its own differs.
     """
 
@@ -41,6 +42,7 @@ class PartitionFile:
     source: pa.OSFile
     file: pq.ParquetFile
     remote: "RemoteFile | None" = None
+    fetched: Collection[str] = ()
     catalog_schema: pa.Schema | None = None
 
     @property
@@ -83,12 +85,12 @@ class PartitionFile:
     def prefetch_rows(self, rows: NDArray[np.int64]) -> None:
         """Begin to download the row groups with these rows, given by ascending numbers."""
         if self.remote and len(rows):
-            self.remote.prefetch(row_ranges(self.file, rows))
+            self.remote.prefetch(row_ranges(self.file, rows, self.fetched))
 
     def fetch_rows(self, rows: NDArray[np.int64]) -> None:
         """Download the row groups with these rows, given by ascending numbers."""
         if self.remote and len(rows):
-            self.remote.fetch(row_ranges(self.file, rows))
+            self.remote.fetch(row_ranges(self.file, rows, self.fetched))
 
 
 def open_files(
@@ -112,7 +114,7 @@ def open_files(
         except OSError as error:
             raise unreadable(path, error) from None
         file = open_parquet(path, source)
-        part = PartitionFile(path, source, file, remote)
+        part = PartitionFile(path, source, file, remote, reader.columns if reader else ())
         # The schema of the catalog was checked before.
         if not part.schema.equals(schema):
             check_columns(info, part.schema, path)

@@ -6,14 +6,13 @@ byte is fetched twice.
 
 import os
 import threading
-from bisect import insort
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from pathlib import Path
 
 from margin_cache.errors import MarginCacheError
 from margin_cache.parquet.footers import Range, column_ranges
-from margin_cache.storage.parquet_files import TAIL_BYTES, footer_start, open_parquet
+from margin_cache.storage.parquet_files import open_parquet
 from margin_cache.storage.remote_files import RemoteFiles
 
 _AHEAD_BYTES, _AHEAD_FILES = 256 << 20, 16
@@ -24,15 +23,6 @@ _REQUESTS = 16
 
 _REQUEST_BYTES = 8 << 20
 """Most bytes of a request, which are in memory until they are written."""
-
-_GAP_BYTES = 16 << 10
-"""Ranges with a smaller gap are fetched together, which is faster than another request."""
-
-_END_BYTES = 64 << 10
-"""First request for a footer of unknown length."""
-
-_Fetch = tuple[int, int, Future[None]]
-"""A range, and its download."""
 
 
 class RemoteFile:
@@ -49,7 +39,7 @@ class RemoteFile:
         self._files, self._name, self._threads = files, name, threads
         self._state = files.object_state(name)
         self.path, self.size = path, self._state.size
-        self._fetches: list[_Fetch] = []
+        self._fetches: dict[Range, Future[None]] = {}
         self._lock = threading.Lock()
         path.parent.mkdir(parents=True, exist_ok=True)
         self._descriptor: int | None = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
@@ -57,43 +47,28 @@ class RemoteFile:
 
     @property
     def bytes_on_disk(self) -> int:
-        """Bytes that were fetched, or are being fetched."""
-        return sum(end - start for start, end, _ in self._fetches)
+        """Bytes that were fetched, or are being fetched, without the footer."""
+        return sum(end - start for start, end in self._fetches)
 
     def fetch_footer(self) -> None:
-        """Fetch the footer, unless it was fetched before the first job."""
-        footer = self._files.cached_footer(self._name)
-        if footer is not None:
-            start = self.size - len(footer)
-            self._write(footer, start)
-            done: Future[None] = Future()
-            done.set_result(None)
-            insort(self._fetches, (start, self.size, done), key=_start)
-            return
-        self.fetch([(max(0, self.size - _END_BYTES), self.size)])
-        with self.path.open("rb") as file:
-            tail = os.pread(file.fileno(), TAIL_BYTES, max(0, self.size - TAIL_BYTES))
-        self.fetch([(footer_start(tail, self.size), self.size)])
+        footer = self._files.cached_footer(self._name) or self._files.fetch_footer(self._name)
+        self._write(footer, self.size - len(footer))
 
     def prefetch(self, ranges: Iterable[Range]) -> None:
-        """Begin to fetch the ranges that are not on disk, and return at once."""
-        with self._lock:
-            known = [(start, end) for start, end, _ in self._fetches]
-            for start, end in _split(_without(merge_ranges(ranges), known)):
-                fetch = self._threads.submit(self._fetch, start, end)
-                insort(self._fetches, (start, end, fetch), key=_start)
+        """Begin to fetch the ranges that are not on disk, and return at once.
+
+        Ranges that were given before may be given again, but others must not overlap with them.
+        """
+        for start, end in _requests(ranges):
+            if (start, end) not in self._fetches:
+                self._fetches[start, end] = self._threads.submit(self._fetch, start, end)
 
     def fetch(self, ranges: Iterable[Range]) -> None:
-        """Fetch the ranges that are not on disk, and wait for them.
-
-        Raises:
-            MarginCacheError: one cannot be read, or the object has changed.
-        """
+        """Fetch the ranges that are not on disk, and wait for them."""
         ranges = list(ranges)
         self.prefetch(ranges)
-        for start, end, fetch in list(self._fetches):
-            if any(start < stop and begin < end for begin, stop in ranges):
-                fetch.result()
+        for request in _requests(ranges):
+            self._fetches[request].result()
 
     def close(self) -> None:
         """Delete the private file. A second call does nothing."""
@@ -102,7 +77,7 @@ class RemoteFile:
                 return
             os.close(self._descriptor)
             self._descriptor = None
-        for _, _, fetch in self._fetches:
+        for fetch in self._fetches.values():
             fetch.cancel()
         self.path.unlink(missing_ok=True)
 
@@ -129,7 +104,8 @@ class RemoteReader:
     def __init__(
         self, files: RemoteFiles, names: Sequence[str], columns: Collection[str], directory: Path
     ) -> None:
-        self._files, self._waiting, self._columns = files, list(names), columns
+        self.columns = columns
+        self._files, self._waiting = files, list(names)
         self._directory = directory
         self._ahead: list[tuple[str, int, Future[RemoteFile]]] = []
         self._opened: list[RemoteFile] = []
@@ -137,11 +113,7 @@ class RemoteReader:
         self._requests = ThreadPoolExecutor(_REQUESTS, thread_name_prefix="request")
 
     def open(self, name: str) -> RemoteFile:
-        """Return the next file, with its footer and positions on disk.
-
-        Raises:
-            MarginCacheError: they cannot be read, or the object has changed.
-        """
+        """Return the next file, with its footer and positions on disk."""
         self._start_fetches()
         expected, _, file = self._ahead.pop(0)
         if expected != name:
@@ -174,44 +146,12 @@ class RemoteReader:
             parquet = open_parquet(file.path)
         except MarginCacheError:
             return file  # the caller opens it again and gets the error
-        file.fetch(column_ranges(parquet, self._columns))
+        file.fetch(column_ranges(parquet, self.columns))
         return file
 
 
-def merge_ranges(ranges: Iterable[Range]) -> list[Range]:
-    """Sort ranges, and merge those that overlap or have a small gap between them."""
-    merged: list[Range] = []
-    for start, end in sorted((start, end) for start, end in ranges if start < end):
-        if merged and start - merged[-1][1] <= _GAP_BYTES:
-            merged[-1] = (merged[-1][0], max(merged[-1][1], end))
-        else:
-            merged.append((start, end))
-    return merged
-
-
-def _without(ranges: Iterable[Range], known: list[Range]) -> list[Range]:
-    """Return the parts of ranges that are in none of the known ranges, which are sorted."""
-    missing: list[Range] = []
+def _requests(ranges: Iterable[Range]) -> Iterator[Range]:
+    """Yield the ranges in parts of at most ``_REQUEST_BYTES``."""
     for start, end in ranges:
-        for known_start, known_end in known:
-            if known_end <= start or known_start >= end:
-                continue
-            if known_start > start:
-                missing.append((start, known_start))
-            start = max(start, known_end)
-        if start < end:
-            missing.append((start, end))
-    return missing
-
-
-def _split(ranges: Iterable[Range]) -> list[Range]:
-    """Split ranges into requests of at most ``_REQUEST_BYTES``."""
-    return [
-        (first, min(first + _REQUEST_BYTES, end))
-        for start, end in ranges
-        for first in range(start, end, _REQUEST_BYTES)
-    ]
-
-
-def _start(fetch: _Fetch) -> int:
-    return fetch[0]
+        for first in range(start, end, _REQUEST_BYTES):
+            yield first, min(first + _REQUEST_BYTES, end)

@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 
 from margin_cache.errors import MarginCacheError
 from margin_cache.storage.catalog_files import CatalogFiles, FileState
-from margin_cache.storage.files import read_json, temporary_beside, unique_id, write_json
+from margin_cache.storage.files import atomic_path, read_json, write_json
 from margin_cache.storage.object_store import ObjectChanged, ObjectState, ObjectStore
 from margin_cache.storage.parquet_files import TAIL_BYTES, footer_start, open_parquet
 
@@ -119,14 +119,14 @@ class RemoteFiles(CatalogFiles):
     def footer(self, path: str) -> bytes:
         """Return the footer of a Parquet file, and all that follows."""
         state = self.object_state(path)
+        return self._cached(path, state, "footer", lambda: self.fetch_footer(path))
 
-        def read() -> bytes:
-            tail_start = max(0, state.size - TAIL_BYTES)
-            tail = bytes(self.store.read_range(path, tail_start, state.size, state))
-            start = footer_start(tail, state.size)
-            return bytes(self.store.read_range(path, start, tail_start, state)) + tail
-
-        return self._cached(path, state, "footer", read)
+    def fetch_footer(self, path: str) -> bytes:
+        state = self.object_state(path)
+        tail_start = max(0, state.size - TAIL_BYTES)
+        tail = bytes(self.store.read_range(path, tail_start, state.size, state))
+        start = footer_start(tail, state.size)
+        return bytes(self.store.read_range(path, start, tail_start, state)) + tail
 
     def cached_footer(self, path: str) -> bytes | None:
         """Return the same, unless it was not read before."""
@@ -141,10 +141,8 @@ class RemoteFiles(CatalogFiles):
             return file.read_bytes()
         except OSError:
             content = read()
-        file.parent.mkdir(parents=True, exist_ok=True)
-        temporary = temporary_beside(file, unique_id())
-        temporary.write_bytes(content)
-        temporary.replace(file)
+        with atomic_path(file) as temporary:
+            temporary.write_bytes(content)
         return content
 
     def _cache_path(self, path: str, state: ObjectState, part: str) -> Path:
@@ -154,18 +152,6 @@ class RemoteFiles(CatalogFiles):
     @cached_property
     def _cache_dir(self) -> Path:
         return _CACHE / hashlib.blake2b(self.location.encode(), digest_size=8).hexdigest()
-
-    def clean_cache(self) -> None:
-        """Delete what is in the cache of files that are not in the listing in this state."""
-        if not self._cache_dir.is_dir():
-            return
-        kept = {
-            self._cache_path(path, state, part)
-            for path, state in self.listing.items()
-            for part in ("", "footer")
-        }
-        for file in set(self._cache_dir.iterdir()) - kept:
-            file.unlink(missing_ok=True)
 
 
 class _RangeReader(io.RawIOBase):

@@ -1,6 +1,5 @@
 """A map job downloads its partitions into a directory of its own, which is deleted at its end."""
 
-import os
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -11,17 +10,16 @@ from margin_cache.errors import MarginCacheError
 from margin_cache.margin import map as mapping
 from margin_cache.margin.map import map_partitions
 from margin_cache.margin.model import Margin, load_margins, save_margin
-from margin_cache.margin.paths import PlanFiles
 from margin_cache.margin.prepare import prepare_margins
 from margin_cache.margin.remote_input import (
     connect_catalogs,
-    delete_downloads,
     remote_reader,
     use_catalog,
 )
-from margin_cache.storage.files import acquire_lock
+from margin_cache.margin.start_run import start_margin
 from support.faulty_server import Behaviour, faulty_server
 from support.margins import configuration
+from support.stages import release_locks
 
 
 @pytest.fixture
@@ -114,16 +112,8 @@ def test_one_catalog_is_read_with_one_set_of_options(margin: Margin) -> None:
         connect_catalogs([margin.settings, other])
 
 
-def test_only_unlocked_downloads_are_deleted(tmp_path: Path) -> None:
-    files = PlanFiles(tmp_path)
-    delete_downloads(files)
-    for name in ("00000-dead", "00000-alive", "00001-early"):
-        (files.downloads_dir / name / "Norder=0").mkdir(parents=True)
-    (files.downloads_dir / "00000-dead/.lock").touch()
-    descriptor = acquire_lock(files.downloads_dir / "00000-alive/.lock", "")
-    assert descriptor is not None
-    delete_downloads(files)
-    assert [path.name for path in files.downloads_dir.iterdir()] == ["00000-alive"]
-    os.close(descriptor)
-    delete_downloads(files)
-    assert list(files.downloads_dir.iterdir()) == []
+def test_downloads_of_killed_jobs_are_deleted_when_a_run_starts(margin: Margin) -> None:
+    (margin.files.downloads_dir / "00000-dead/Norder=0").mkdir(parents=True)
+    start_margin(margin)
+    release_locks()
+    assert not margin.files.downloads_dir.exists()

@@ -82,6 +82,8 @@ def test_downloads_are_deleted_with_the_last_reader(tmp_path: Path) -> None:
             closed.append(self.path)
 
     class Reader:
+        columns = ()
+
         def open(self, path: str) -> Remote:
             return Remote(Path(info.path, path))
 
