@@ -73,13 +73,7 @@ class _Candidates(FilePositions):
 
 
 def map_partitions(plan: Plan, job: int, shard: Path, threads: int = 1) -> MapResult:
-    """Write the shard of a map job, with some threads that decode columns.
-
-    Raises:
-        MarginCacheError: a partition is damaged, has other columns than the catalog, or has rows
-            without coordinates, or with coordinates that contradict the spatial index; or the
-            catalog was changed after planning.
-    """
+    """Write the shard of a map job, with some threads that decode columns."""
     check_unchanged(plan.parameters.catalog, plan.partitions, plan.schema)
     schema = shard_schema(plan.schema)
     read = written = 0

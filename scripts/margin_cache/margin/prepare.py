@@ -53,9 +53,6 @@ def prepare_margins(
         all_settings: the settings of the margins.
         config_files: the configuration files that they are from.
         numbers: the index of each in ``margins``, if that has further entries.
-
-    Raises:
-        MarginCacheError: a catalog or a directory is unfit, or two margins have the same name.
     """
     all_settings, config_files = with_primary_tables(all_settings), list(config_files)
     sources = find_sources(all_settings, config_files, numbers)

@@ -54,9 +54,6 @@ def reduce_margins(
 
     Returns:
         Rows, bytes and digest of each file, by its path in the margin.
-
-    Raises:
-        MarginCacheError: a shard is damaged, or the catalog's columns were changed after planning.
     """
     info = plan.parameters.catalog
     check_unchanged(info, plan.partitions, plan.schema)

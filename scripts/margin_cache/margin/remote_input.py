@@ -17,11 +17,7 @@ from margin_cache.storage.remote_files import RemoteFiles, connect_files, load_l
 
 
 def connect_catalogs(all_settings: Iterable[MarginSettings]) -> None:
-    """List the remote catalogs of margins, each once.
-
-    Raises:
-        MarginCacheError: a catalog does not exist, or cannot be read.
-    """
+    """List the remote catalogs of margins, each once."""
     options: dict[str, object] = {}
     for settings in all_settings:
         url = settings.input_catalog_path

@@ -18,12 +18,7 @@ _lock_descriptors: list[int] = []
 
 
 def start_margin(margin: Margin) -> None:
-    """Lock a margin for this run, and write what its jobs need.
-
-    Raises:
-        MarginCacheError: another run makes the margin, what is in its output directory must not be
-            replaced, or a directory cannot be written to.
-    """
+    """Lock a margin for this run, and write what its jobs need."""
     try:
         lock_margin(margin)
         restore_backup(margin.files)

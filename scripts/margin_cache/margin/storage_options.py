@@ -61,9 +61,6 @@ def find_sources(
         all_settings: the settings of the margins.
         files: the configuration files, each of which overrides those before it.
         numbers: the index of each in ``margins``, if that has further entries.
-
-    Raises:
-        MarginCacheError: options from the command line could be secrets.
     """
     return [
         (
@@ -104,11 +101,7 @@ def save_source(source: OptionsSource, path: Path) -> None:
 
 
 def load_options(path: Path) -> dict[str, Any]:
-    """Load the options that a file of ``save_source`` points to; none if it is missing.
-
-    Raises:
-        MarginCacheError: the options are not in the configuration files any more.
-    """
+    """Load the options that a file of ``save_source`` points to; none if it is missing."""
     record = read_json(path)
     if record is None:
         return {}

@@ -240,11 +240,7 @@ class StoreOutput(Output):
         self.refresh()
 
     def _put(self, path: str, content: bytes | Path, replaced: ObjectState | None) -> ObjectState:
-        """Write an object in the place of a known one, or of none; return its state.
-
-        Raises:
-            MarginCacheError: there is another one.
-        """
+        """Write an object in the place of a known one, or of none; return its state."""
         try:
             return self._put_over(path, content, replaced)
         except PreconditionFailed:

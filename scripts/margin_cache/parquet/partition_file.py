@@ -99,12 +99,7 @@ def open_files(
     schema: pa.Schema,
     reader: "RemoteReader | None" = None,
 ) -> Iterator[PartitionFile]:
-    """Yield the files of a partition, which has its planned state.
-
-    Raises:
-        MarginCacheError: the partition is damaged, has other columns than the catalog, or has
-            changed since the margin was planned.
-    """
+    """Yield the files of a partition, which has its planned state."""
     for file_path in unchanged_files(info, partition):
         path = info.files.name(file_path)
         remote = reader.open(file_path) if reader else None

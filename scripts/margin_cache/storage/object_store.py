@@ -138,9 +138,6 @@ def connect(url: str, options: Mapping[str, Any], side: str = "input") -> Object
         url: the URL of a directory.
         options: fsspec's storage options.
         side: "input" or "output": selects the configuration keys that error messages name.
-
-    Raises:
-        MarginCacheError: an option is unknown, the driver is missing, or it rejects the options.
     """
     # Slow to import, and not needed for local catalogs.
     from margin_cache.storage import fsspec_store, obstore_store

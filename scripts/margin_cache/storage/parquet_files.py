@@ -46,9 +46,6 @@ def open_parquet(
         path: the file, or a name of it for messages.
         source: the open file.
         footer: the end of the file, if it was read before.
-
-    Raises:
-        MarginCacheError: it is missing, unreadable, truncated, encrypted, or has an unknown codec.
     """
     try:
         if source is None:

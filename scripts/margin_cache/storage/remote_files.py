@@ -203,11 +203,7 @@ def save_listing(files: RemoteFiles, path: Path) -> None:
 
 
 def load_listing(path: Path, connect: Callable[[str], ObjectStore]) -> RemoteFiles:
-    """Load a saved listing.
-
-    Raises:
-        MarginCacheError: it is missing or damaged.
-    """
+    """Load a saved listing."""
     record: Any = read_json(path)
     try:
         url = str(record["url"])

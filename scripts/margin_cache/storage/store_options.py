@@ -157,9 +157,6 @@ def translate(protocol: str, options: Mapping[str, Any], side: str) -> StoreOpti
         protocol: s3, gs, abfs, http or https.
         options: the options.
         side: "input" or "output".
-
-    Raises:
-        MarginCacheError: one is unknown, or has a wrong value, which is not shown.
     """
     table, translated = _TABLES[protocol], StoreOptions()
     for name, value in flat_options(options):

@@ -27,11 +27,7 @@ def protocol_of(url: str) -> str:
 
 
 def check_url(key: str, url: str) -> None:
-    """Check that the URL under a configuration key is that of a directory and has no secrets.
-
-    Raises:
-        MarginCacheError: it is not; the message leaves out all that could be secret.
-    """
+    """Check that the URL under a configuration key is that of a directory and has no secrets."""
     options = "output_storage_options" if "output" in key else "input_storage_options"
     bare = re.sub(r"(://)[^/]*@", r"\1", url.partition("?")[0].partition("#")[0])
     is_azure = url.lower().startswith(("abfs://", "abfss://"))
