@@ -26,7 +26,7 @@ from margin_cache.healpix.margin_filter import find_candidates
 from margin_cache.healpix.neighbors import are_inside
 from margin_cache.healpix.nested import Ints, pixel_ranges
 from margin_cache.margin.paths import PlanFiles
-from margin_cache.margin.shard import new_shard, write_rows
+from margin_cache.margin.shard import Block, write_index, write_rows
 from margin_cache.parquet.partition_file import PartitionFile, open_files
 from margin_cache.parquet.positions import FilePositions, check_coordinates, read_positions
 from margin_cache.parquet.row_selection import row_batches, select_rows
@@ -76,14 +76,10 @@ def map_partitions(plan: Plan, job: int, shard: Path, threads: int = 1) -> MapRe
     """Write the shard of a map job, with some threads that decode columns."""
     check_unchanged(plan.parameters.catalog, plan.partitions, plan.schema)
     schema = shard_schema(plan.schema)
-    read = written = 0
+    read = written = buffered_bytes = 0
     buffered: list[pa.Table] = []
-    buffered_bytes = 0
-    with (
-        atomic_path(shard) as temporary,
-        pa.OSFile(str(temporary), "wb") as sink,
-        new_shard(sink, schema, shard) as writer,
-    ):
+    blocks: list[Block] = []
+    with atomic_path(shard) as temporary, temporary.open("wb") as file:
         with _unchanged_partitions(plan, job), _reader_of(plan, job, shard) as reader:
             candidates = _candidates_of(plan, job, threads, reader)
             for selected in _rows_in_margins(plan, candidates, threads):
@@ -93,10 +89,11 @@ def map_partitions(plan: Plan, job: int, shard: Path, threads: int = 1) -> MapRe
                     buffered.append(table)
                     buffered_bytes += table.nbytes
                     if buffered_bytes > SHARD_BUFFER_BYTES:
-                        write_rows(writer, buffered, plan.reduce_bounds)
+                        blocks += write_rows(file, buffered, plan.reduce_bounds)
                         buffered, buffered_bytes = [], 0
         if buffered:
-            write_rows(writer, buffered, plan.reduce_bounds)
+            blocks += write_rows(file, buffered, plan.reduce_bounds)
+        write_index(file, shard, blocks)
     return MapResult(read, written)
 
 

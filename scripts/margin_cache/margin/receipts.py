@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 from margin_cache.margin.existing_output import existing_files, is_complete
 from margin_cache.margin.model import Margin
 from margin_cache.margin.paths import job_of
-from margin_cache.margin.shard import delete_damaged
 from margin_cache.storage.files import has_size, is_locked, read_json
 
 Bools = NDArray[np.bool_]
@@ -50,8 +49,8 @@ def missing_receipts(margin: Margin) -> list[Path]:
     """Return the receipts that reduce jobs still have to write; none if the margin is complete.
 
     A receipt whose files are gone or have another size counts as missing. It is deleted together
-    with damaged shards and the done file, because Snakemake would take their jobs for done. Nothing
-    is deleted while a run uses this plan. A dry run may delete them too: no valid file is lost.
+    with the done file, because Snakemake would take their jobs for done. Nothing is deleted while a
+    run uses this plan. A dry run may delete them too: no valid file is lost.
     """
     missing = []
     if not is_complete(margin):
@@ -63,7 +62,6 @@ def missing_receipts(margin: Margin) -> list[Path]:
         ]
     if not is_locked(margin.files.plan_lock):
         with suppress(OSError):  # another user's
-            delete_damaged(margin.files.shards_dir)
             for path in (margin.done_file, *missing):
                 path.unlink(missing_ok=True)
     return missing

@@ -19,6 +19,7 @@ from margin_cache.parquet import row_selection
 from support import oracle, skies
 from support.full_disks import files_end_at
 from support.margins import configuration
+from support.shards import rows_in_shard
 from support.small_skies import small_catalog
 from support.write_hats import write_hats
 
@@ -31,7 +32,7 @@ def pairs_of(margin: Margin) -> Pairs:
     for job, name in enumerate(margin.plan.map_names):
         shard = margin.files.shard(name)
         map_partitions(margin.plan, job, shard)
-        table = pa.ipc.open_file(shard).read_all()
+        table = rows_in_shard(margin, shard)
         found += zip(table["id"].to_pylist(), table[0].to_pylist(), strict=True)
     assert len(found) == len(set(found))
     return set(found)
@@ -161,15 +162,6 @@ def test_batches_do_not_change_the_rows(
     whole = pairs_of(margin)
     monkeypatch.setattr(mapping, limit, 1)
     assert pairs_of(margin) == whole
-
-
-def test_batches_of_a_shard_are_sorted_by_destination(prepare: Callable[..., Margin]) -> None:
-    margin = prepare(margin_threshold=300.0)
-    pairs_of(margin)
-    for shard in margin.files.shards_dir.iterdir():
-        reader = pa.ipc.open_file(shard)
-        for number in range(reader.num_record_batches):
-            assert (np.diff(reader.get_batch(number).column(0).to_numpy().astype(int)) >= 0).all()
 
 
 def test_a_partition_that_changes_after_planning_makes_no_shard(
