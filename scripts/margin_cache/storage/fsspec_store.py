@@ -1,16 +1,14 @@
 """Stores that obstore does not reach, for reading, with the drivers of fsspec: hf://, sftp://."""
 
-import time
 from collections.abc import Callable, Mapping
 from datetime import datetime
 from typing import Any, TypeVar
 
-from margin_cache.errors import MarginCacheError
+from margin_cache.errors import MarginCacheError, RetryableError
 from margin_cache.storage.object_store import (
     ObjectChanged,
     ObjectState,
     ObjectStore,
-    TransientError,
     files_among,
     permission_denied,
     without_user,
@@ -19,14 +17,9 @@ from margin_cache.storage.urls import protocol_of
 
 Result = TypeVar("Result")
 
-_ATTEMPTS, _FIRST_PAUSE = 8, 0.1
-"""Attempts of a request, and half of the first pause [s]; each is twice as long as the last."""
-
 _ETAG_NAMES = ("ETag", "etag", "e_tag", "blob_id", "md5Hash", "generation", "content_md5")
 _TIME_NAMES = ("LastModified", "last_modified", "mtime", "modified", "updated", "created")
 """Names that drivers use, the preferred one first."""
-
-_PACKAGES = {"hf": "huggingface_hub", "sftp": "paramiko", "ssh": "paramiko", "smb": "smbprotocol"}
 
 
 class FsspecStore(ObjectStore):
@@ -45,7 +38,7 @@ class FsspecStore(ObjectStore):
             except (NotImplementedError, PermissionError, FileNotFoundError):
                 return None
 
-        infos = self._with_retries("", ask)
+        infos = self._ask("", ask)
         if infos is None:
             return None
         found = {
@@ -65,7 +58,7 @@ class FsspecStore(ObjectStore):
             return _state_of(info) if info.get("type", "file") == "file" else None
 
         try:
-            return self._with_retries(path, ask)
+            return self._ask(path, ask)
         except FileNotFoundError:
             return None
 
@@ -82,36 +75,25 @@ class FsspecStore(ObjectStore):
         if end <= start:
             return memoryview(b"")
         try:
-            content = self._with_retries(path, ask)
+            content = self._ask(path, ask)
         except FileNotFoundError:
             raise ObjectChanged(self.url_of(path)) from None
         if self.state(path) != state or len(content) != end - start:
             raise ObjectChanged(self.url_of(path))
         return memoryview(content)
 
-    def _with_retries(self, path: str, ask: Callable[[], Result]) -> Result:
+    def _ask(self, path: str, request: Callable[[], Result]) -> Result:
         url = self.url_of(path)
-        for attempt in range(_ATTEMPTS):
-            if attempt:
-                time.sleep(_FIRST_PAUSE * 2**attempt)
-            try:
-                return ask()
-            except FileNotFoundError:
-                raise
-            except PermissionError:
-                raise permission_denied(url, self._side) from None
-            except (OSError, EOFError) as error:
-                reason = without_user(str(error)) or type(error).__name__
-            except Exception as error:
-                raise self._permanent(url, error) from None
-        raise TransientError(
-            f"{url}: failed {_ATTEMPTS} times ({reason}). Check the URL and the server."
-        )
-
-    def _permanent(self, url: str, error: Exception) -> MarginCacheError:
-        return MarginCacheError(
-            f"{url}: cannot be read ({type(error).__name__}: {without_user(str(error))})."
-        )
+        try:
+            return request()
+        except FileNotFoundError:
+            raise
+        except PermissionError:
+            raise permission_denied(url, self._side) from None
+        except Exception as error:  # of a driver, which can be any
+            kind = RetryableError if isinstance(error, OSError | EOFError) else MarginCacheError
+            reason = f"{type(error).__name__}: {without_user(str(error))}"
+            raise kind(f"{url}: cannot be read ({reason}). Check the URL and the server.") from None
 
 
 def _driver(url: str, options: Mapping[str, Any], side: str) -> Any:
@@ -119,32 +101,19 @@ def _driver(url: str, options: Mapping[str, Any], side: str) -> Any:
     import fsspec
 
     key = "input_catalog_path" if side == "input" else "output_path"
-    protocol = protocol_of(url)
     try:
-        driver = fsspec.get_filesystem_class(protocol)
-    except ValueError:
-        raise MarginCacheError(
-            f"{key}: {url} has the protocol {protocol}, which fsspec does not know. Use another "
-            "URL."
-        ) from None
-    except ImportError:
-        package = _PACKAGES.get(protocol, f"of fsspec's driver for {protocol}")
-        raise MarginCacheError(f"{key}: {url} needs the package {package}. Install it.") from None
+        driver = fsspec.get_filesystem_class(protocol_of(url))
+    except (ImportError, ValueError) as error:
+        raise MarginCacheError(f"{key}: {url}: {error}.") from None
     try:
         # Some drivers connect at once, to the server in the URL.
         address = driver._get_kwargs_from_urls(url)
         own = {"skip_instance_cache": True, "use_listings_cache": False}
         return driver(**{**own, **address, **options})
-    except (TypeError, ValueError) as error:
+    except Exception as error:  # of a driver, which can be any
         raise MarginCacheError(
-            f"{side}_storage_options: rejected by the driver {driver.__name__} "
-            f"({type(error).__name__}; the values are not shown, because they may be secret). See "
-            "the driver's documentation."
-        ) from None
-    except Exception as error:
-        raise MarginCacheError(
-            f"{key}: {url}: cannot connect ({type(error).__name__}: {without_user(str(error))}). "
-            "Check the URL and the server."
+            f"{key}: {url}: cannot connect ({type(error).__name__}). Check the URL, the server and "
+            f"{side}_storage_options, whose values are not shown."
         ) from None
 
 

@@ -13,7 +13,7 @@ from contextlib import suppress
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple, TypeVar
 
-from margin_cache.errors import MarginCacheError, RetryableError
+from margin_cache.errors import MarginCacheError
 from margin_cache.storage.urls import is_file_path, join_url, protocol_of
 
 Item = TypeVar("Item")
@@ -28,10 +28,6 @@ class ObjectState(NamedTuple):
 
     size: int
     etag: str
-
-
-class TransientError(RetryableError):
-    """A request failed several times, and may succeed later."""
 
 
 class PreconditionFailed(MarginCacheError):
@@ -52,18 +48,11 @@ class PermissionDenied(MarginCacheError):
     """The store refuses a request. Some stores also answer so for objects that do not exist."""
 
 
-class BucketNotFound(MarginCacheError):
-    """The bucket or container does not exist."""
-
-
 class ObjectStore(ABC):
     """The objects below a URL, by their paths relative to it. Every thread may call the methods.
 
-    Transient errors are repeated inside. All methods raise `TransientError` when that did not help,
-    `PermissionDenied`, or another MarginCacheError, with a message of one line.
-
-    Attributes:
-        url: the URL.
+    Transient errors are repeated inside. All methods raise RetryableError when that did not help,
+    `PermissionDenied`, or another MarginCacheError.
     """
 
     def __init__(self, url: str) -> None:
@@ -113,16 +102,9 @@ class ObjectStore(ABC):
 
         Some stores that imitate S3 do not know conditions. There, the state is asked for before.
 
-        Args:
-            path: the object.
-            content: its content.
-            if_absent: write it only if there is none.
-            if_match: write it only if it is in this state.
-
         Raises:
             PreconditionFailed: the condition does not hold. If an answer was lost, an earlier
                 attempt of the same call may have written the object.
-            BucketNotFound: there is no bucket.
         """
         raise NotImplementedError(self.url)
 
@@ -134,10 +116,7 @@ class ObjectStore(ABC):
 def connect(url: str, options: Mapping[str, Any], side: str = "input") -> ObjectStore:
     """Return the store of the objects below a URL. No request for an object is made yet.
 
-    Args:
-        url: the URL of a directory.
-        options: fsspec's storage options.
-        side: "input" or "output": selects the configuration keys that error messages name.
+    ``side``, "input" or "output", selects the configuration keys that error messages name.
     """
     # Slow to import, and not needed for local catalogs.
     from margin_cache.storage import fsspec_store, obstore_store
@@ -152,8 +131,8 @@ def parallel(
 ) -> list[Result]:
     """Call a function for each item, in threads; return the results in their order.
 
-    The first error is raised, and the calls that have not begun are left out. A single call needs
-    no thread, which at the end of the interpreter could not be started.
+    The first error is raised, and the calls that have not begun are left out. A single call is made
+    without threads, because at the end of the interpreter none can be started.
     """
     items = list(items)
     if len(items) < 2:

@@ -21,15 +21,13 @@ from obstore.exceptions import (
 )
 from obstore.store import AzureStore, GCSStore, HTTPStore, S3Store
 
-from margin_cache.errors import MarginCacheError
+from margin_cache.errors import MarginCacheError, RetryableError
 from margin_cache.storage.object_store import (
-    BucketNotFound,
     ObjectChanged,
     ObjectState,
     ObjectStore,
     PermissionDenied,
     PreconditionFailed,
-    TransientError,
     decompressed,
     files_among,
     parallel,
@@ -67,7 +65,7 @@ _MULTIPART_BYTES = 4 << 30
 _STATUS = re.compile(r"status code: (\d{3})")
 _CODE = re.compile(r"<Code>(\w+)</Code>")
 _CAUSE = re.compile(r'(?:message|error): "([^"]+)"')
-_WRONG_RANGE = re.compile(r"Range request not supported|Requested \d")
+_WRONG_RANGE = re.compile(r"Range request not supported|Requested \d|Content-Length Header missing")
 _TRANSIENT_STATUS = {408, 425, 429, 500, 502, 503, 504}
 
 
@@ -209,29 +207,23 @@ class ObstoreStore(ObjectStore):
         if status and int(status[1]) not in _TRANSIENT_STATUS:
             reason = f"status {status[1]}{f', {code[1]}' if code else ''}"
             return _Refused(f"{url}: cannot be {action} ({reason}). Check the URL.")
-        if "Content-Length Header missing" in text:
-            return MarginCacheError(
-                f"{url}: the server sends no Content-Length, which is needed to read parts of "
-                "files. Use another server, or a local copy."
-            )
         if _WRONG_RANGE.search(text):
-            return TransientError(
-                f"{url}: the server ignores range requests, or compresses files on their way, so "
-                "parts of them cannot be read. Use another server, or a local copy."
+            return RetryableError(
+                f"{url}: the server ignores range requests, compresses files on their way or sends "
+                "no Content-Length, so parts of files cannot be read. Use another server, or a "
+                "local copy."
             )
         cause = _CAUSE.search(text)
         reason = cause[1] if cause else "no complete answer"
         if status:
             reason = f"status {status[1]}"
-        elif "TimedOut" in text:
-            reason = "timeout"
-        return TransientError(
+        return RetryableError(
             f"{url}: failed {_TRIES} times ({without_user(reason)}). Check the URL and the server."
         )
 
-    def _no_bucket(self) -> BucketNotFound:
+    def _no_bucket(self) -> MarginCacheError:
         key = "input_catalog_path" if self._side == "input" else "output_path"
-        return BucketNotFound(f"{key}: the bucket of {self.url} does not exist.")
+        return MarginCacheError(f"{key}: the bucket of {self.url} does not exist.")
 
 
 class _Refused(MarginCacheError):

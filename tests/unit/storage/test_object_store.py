@@ -8,9 +8,8 @@ from typing import Any
 import fsspec
 import pytest
 from margin_cache.errors import MarginCacheError, RetryableError
-from margin_cache.storage import fsspec_store, obstore_store
+from margin_cache.storage import obstore_store
 from margin_cache.storage.object_store import (
-    BucketNotFound,
     ObjectChanged,
     ObjectState,
     ObjectStore,
@@ -34,7 +33,6 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     pause = timedelta(milliseconds=1)
     backoff = {"init_backoff": pause, "max_backoff": pause, "base": 2}
     monkeypatch.setitem(obstore_store.RETRIES, "backoff", backoff)
-    monkeypatch.setattr(fsspec_store, "_FIRST_PAUSE", 0.001)
 
 
 @pytest.fixture
@@ -225,7 +223,9 @@ def test_an_unreachable_server_is_named() -> None:
 def test_a_missing_bucket_is_named(s3: S3) -> None:
     store = connect("s3://none/sky", s3.options, "output")
     for call in (store.list, lambda: store.put("a", b"1")):
-        with pytest.raises(BucketNotFound, match=r"^output_path: the bucket of s3://none/sky does"):
+        with pytest.raises(
+            MarginCacheError, match=r"^output_path: the bucket of s3://none/sky does"
+        ):
             call()
 
 
@@ -261,7 +261,7 @@ def test_files_of_odd_servers_are_read(present: str, tmp_path: Path) -> None:
         if present == "compresses text":
             state = store.state("text")
             assert state is not None
-            with pytest.raises(MarginCacheError, match="or compresses files on their way"):
+            with pytest.raises(MarginCacheError, match="compresses files on their way or"):
                 store.read_range("text", 0, 5, state)
 
 
@@ -317,8 +317,8 @@ def test_an_object_written_through_failures_is_whole(s3: S3) -> None:
         ("az://sky/a", {"connection_string": SECRET}, "the value of connection_string is not"),
         ("https://sky/a", {"headers": SECRET}, "the value of headers is not valid"),
         ("ftp://127.0.0.1:1/sky", {}, "cannot connect (ConnectionRefusedError"),
-        ("nowhere://sky/a", {}, "has the protocol nowhere, which fsspec does not know"),
-        ("sftp://127.0.0.1/sky", {}, "needs the package paramiko. Install it."),
+        ("nowhere://sky/a", {}, "nowhere://sky/a: Protocol not known: nowhere."),
+        ("sftp://127.0.0.1/sky", {}, 'requires "paramiko" to be installed.'),
     ],
 )
 def test_options_and_protocols_that_do_not_work_end_in_one_line(
