@@ -18,14 +18,7 @@ _DOUBT = 2
 
 @dataclass(frozen=True)
 class Place:
-    """A file system that a run writes to.
-
-    Attributes:
-        keys: the keys of the configuration that lead to it.
-        path: the first directory on it, which need not exist yet.
-        needed: bytes that the run will write to it.
-        free: free bytes.
-    """
+    """A file system, with the keys that lead to it, and the bytes that are needed and free."""
 
     keys: tuple[str, ...]
     path: Path

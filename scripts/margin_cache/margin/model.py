@@ -57,8 +57,6 @@ class Margin:
     """A margin with its plan.
 
     Attributes:
-        intermediate_dir: directory of its intermediate files.
-        format_version: version of the format that it is written in.
         versions: versions of packages that only the main process knows, by their names.
         is_plan_new: whether the plan differs from the plan on disk.
         options_source: where jobs find the storage options of a remote catalog.

@@ -112,12 +112,7 @@ def describe_run(run: Any) -> str:
 
 
 def open_output(files: MarginFiles, load_options: Callable[[], Mapping[str, Any]]) -> Output:
-    """Return where a margin is put.
-
-    Args:
-        files: the files of the margin.
-        load_options: returns the storage options, if the margin is at a URL.
-    """
+    """Return where a margin is put; the storage options are loaded if it is at a URL."""
     if not files.url:
         return Output(files.output_dir)
     # Slow to import, and not needed for margins on disk.

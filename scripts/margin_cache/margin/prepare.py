@@ -49,10 +49,8 @@ def prepare_margins(
 ) -> list[Margin]:
     """Check the catalogs and the directories of margins, and plan them.
 
-    Args:
-        all_settings: the settings of the margins.
-        config_files: the configuration files that they are from.
-        numbers: the index of each in ``margins``, if that has further entries.
+    The settings are from ``config_files``, where ``numbers`` are their indices in ``margins``, if
+    that has further entries.
     """
     all_settings, config_files = with_primary_tables(all_settings), list(config_files)
     sources = find_sources(all_settings, config_files, numbers)

@@ -17,13 +17,7 @@ Bools = NDArray[np.bool_]
 
 
 class Receipt(NamedTuple):
-    """The files that a reduce job has written.
-
-    Attributes:
-        footers: size of its footers in bytes.
-        footers_digest: digest of its footers.
-        files: rows, bytes and digest of each file, by its path in the margin.
-    """
+    """Size and digest of a reduce job's footers; rows, bytes and digest of its files by path."""
 
     footers: int
     footers_digest: str
@@ -84,14 +78,7 @@ def _is_valid(margin: Margin, job: str, existing: Mapping[str, list[Any]]) -> bo
 def is_in_output(
     margin: Margin, path: str, listed: list[Any], existing: Mapping[str, list[Any]]
 ) -> bool:
-    """Return whether the output has a file of a receipt.
-
-    Args:
-        margin: the margin.
-        path: the file's path in the margin.
-        listed: its size and digest.
-        existing: the result of ``existing_files``.
-    """
+    """Return whether the output, whose ``existing_files`` are given, has a file of a receipt."""
     return existing.get(path) == listed and margin.output.has(path, listed)
 
 

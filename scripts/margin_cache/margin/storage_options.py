@@ -33,13 +33,9 @@ _NO_SECRETS = {
 
 @dataclass(frozen=True)
 class OptionsSource:
-    """Where storage options are.
+    """Where storage options are: their key in the configuration files, or they themselves.
 
-    Attributes:
-        key: their key in the configuration.
-        files: the configuration files, each of which overrides those before it.
-        number: index of the margin in `margins`.
-        options: the options themselves, if they are from the command line.
+    Each of the files overrides those before it. ``number`` is the index in `margins`.
     """
 
     key: str
@@ -57,10 +53,8 @@ def find_sources(
 ) -> list[Sources]:
     """Find where the storage options of margins are.
 
-    Args:
-        all_settings: the settings of the margins.
-        files: the configuration files, each of which overrides those before it.
-        numbers: the index of each in ``margins``, if that has further entries.
+    Each of the ``files`` overrides those before it. ``numbers`` are the indices of the settings in
+    ``margins``, if that has further entries.
     """
     return [
         (

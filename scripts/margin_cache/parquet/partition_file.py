@@ -31,8 +31,7 @@ class PartitionFile:
 
     Attributes:
         path: its path or URL, for messages.
-        source: the open file, so that all reads see one state of it.
-        file: the same, as Parquet.
+        source, file: the open file, so that all reads see one state of it.
         remote: fetches parts of the file if the catalog is remote.
         fetched: the columns that were fetched when it was opened.
         catalog_schema: the schema of its catalog, if its own differs.

@@ -35,13 +35,9 @@ farther from the position of its index than the tolerance."""
 
 @dataclass(frozen=True)
 class FilePositions:
-    """Some rows of a file.
+    """Some rows of a file of a partition, with the columns that ``read_positions`` yields.
 
-    Attributes:
-        pixel: pixel of the partition.
-        file: the file.
-        rows: indices of the rows in the file, perhaps repeated, shape (n,).
-        positions: their columns that ``read_positions`` yields.
+    ``rows`` are indices of rows in the file, perhaps repeated, shape (n,).
     """
 
     pixel: Pixel

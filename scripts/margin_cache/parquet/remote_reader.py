@@ -26,14 +26,7 @@ _REQUEST_BYTES = 8 << 20
 
 
 class RemoteFile:
-    """A remote file, and the private file with the ranges that were fetched.
-
-    Args:
-        files: the files of the catalog.
-        name: the path of the file in the catalog.
-        path: the private file, which is created.
-        threads: make the requests.
-    """
+    """A remote file, and the private file ``path`` with the ranges that threads have fetched."""
 
     def __init__(self, files: RemoteFiles, name: str, path: Path, threads: Executor) -> None:
         self._files, self._name, self._threads = files, name, threads
@@ -94,11 +87,7 @@ class RemoteFile:
 class RemoteReader:
     """Opens files in a given order, and fetches footers and positions of the next ones.
 
-    Args:
-        files: the files of the catalog.
-        names: the paths of those to read, in the order in which they will be opened.
-        columns: the columns that are read of all rows.
-        directory: where the private files are made.
+    ``columns`` are those that are read of all rows. Private files are made in ``directory``.
     """
 
     def __init__(

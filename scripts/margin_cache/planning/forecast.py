@@ -35,11 +35,7 @@ _ROW_BYTES, _COLUMNS = 100.0, 20
 class FileSizes:
     """Averages of the files of a catalog.
 
-    Attributes:
-        row: bytes of a row in its file.
-        memory: bytes of a row without compression.
-        footer: bytes of a footer.
-        columns: number of columns.
+    Bytes of a row in its file and without compression, bytes of a footer, number of columns.
     """
 
     row: float
@@ -52,13 +48,8 @@ class FileSizes:
 class Forecast:
     """The forecast of a margin, in bytes unless noted.
 
-    Attributes:
-        destinations: number of pixels that can have margin rows, including negative pixels.
-        map_jobs, reduce_jobs: number of jobs to do.
-        read: read by these map jobs.
-        rows, size: of the whole margin.
-        output: still to be written to the output directory.
-        intermediate: still to be written to the intermediate directory.
+    ``rows`` and ``size`` are of the whole margin; jobs, and what is read, written to the ``output``
+    and ``intermediate`` directories, and memory, are of the jobs that are not done.
     """
 
     partitions: int
@@ -106,15 +97,7 @@ def forecast(
     is_mapped: NDArray[np.bool_],
     is_reduced: NDArray[np.bool_],
 ) -> Forecast:
-    """Return the forecast of a margin, of which some jobs are done.
-
-    Args:
-        plan: its plan.
-        sizes: averages of the files of its catalog.
-        group: the largest row group of the catalog.
-        is_mapped: whether each map job is done.
-        is_reduced: whether each reduce job is done.
-    """
+    """Return the forecast of a margin, of which some map and reduce jobs are done."""
     partitions, owners = plan.partitions, plan.destination_partitions
     fixed = sizes.footer + sizes.columns * _COLUMN_BYTES
     rows = np.maximum(partitions.sizes - fixed, 0.1 * partitions.sizes) / sizes.row

@@ -40,15 +40,11 @@ class MarginParameters:
     """Everything that determines the rows, the files and the jobs of a margin.
 
     Attributes:
-        catalog: the primary catalog.
         threshold: margin threshold in arcsec.
         margin_order: order of the cells of the coarse filter.
         fine_filtering: whether the exact filter follows the coarse one.
-        primary_options: how the primary's files are written, which is kept for the margin's.
         partitions_per_job: "auto" or a number.
         job_size_mb: approximate Parquet of an auto job in MB.
-        create_metadata: whether the margin gets a _metadata file.
-        write_table_kwargs: options of PyArrow's Parquet writer that differ from the primary's.
         npix_suffix: end of the names of partitions; "/" if each is a directory.
         npix_parquet_name: name of the file in each such directory; empty for the pixel's.
         properties: additional lines of hats.properties.
@@ -134,7 +130,6 @@ class Plan:
 
     Attributes:
         library: version of the library that has made the plan.
-        parameters: the settings and the catalog that determine the margin.
         schema: the Arrow schema of the primary catalog, with its metadata.
         partitions: the n partitions of the primary catalog, in nested order.
         destination_orders, destination_pixels: the pixels that can have margin rows: the

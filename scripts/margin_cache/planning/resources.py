@@ -80,13 +80,10 @@ class Request:
 
 @dataclass(frozen=True)
 class RowGroupSize:
-    """The largest row group of a catalog.
+    """The largest row group of a catalog; columns inside nested ones are counted each.
 
-    Attributes:
-        columns: number of columns; columns inside nested ones are counted each.
-        size_mb: its size in the file.
-        read_mb: size in the file of the columns that are read at once.
-        expansion: its size without compression, as a multiple of its size in the file.
+    ``read_mb`` is the size in the file of the columns that are read at once, and ``expansion`` the
+    size without compression as a multiple of that in the file.
     """
 
     columns: int

@@ -10,7 +10,6 @@ import json
 import os
 import re
 import shutil
-import stat
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -132,9 +131,7 @@ def is_temporary(name: str) -> bool:
 def with_file_name(path: Path, temporary: Path | None = None) -> Iterator[None]:
     """Add the file's name to system errors without one, such as that of a full disk.
 
-    Args:
-        path: the file that is read or written.
-        temporary: its temporary path, which errors must not show.
+    They must not show its ``temporary`` path.
     """
     try:
         yield
@@ -153,18 +150,11 @@ def write_text(path: Path, text: str) -> None:
 
 
 def rewrite_text(path: Path, text: str) -> None:
-    """Replace a text file, or the file that a link leads to, atomically and in UTF-8.
-
-    It keeps its mode, and its owner and group if this process may set them.
-    """
+    """Replace a text file, or the file that a link leads to, which keeps its mode."""
     path = path.resolve()
-    state = path.stat()
     with atomic_path(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
-        for owner in ((-1, state.st_gid), (state.st_uid, -1)):
-            with suppress(OSError):
-                os.chown(temporary, *owner)
-        temporary.chmod(stat.S_IMODE(state.st_mode))
+        shutil.copymode(path, temporary)
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -239,13 +229,9 @@ def exclusive_lock(path: Path) -> Iterator[None]:
 
 
 def acquire_lock(path: Path, text: str) -> int | None:
-    """Lock a file until this process ends, and write into it.
+    """Lock a file until this process ends, and write a text into it that describes the process.
 
     Without effect on network file systems that have no locks.
-
-    Args:
-        path: the file, which is made if it is missing; its directory exists.
-        text: describes the process.
 
     Returns:
         The file's descriptor, to be kept open; None if another process has the lock.
@@ -266,25 +252,19 @@ def acquire_lock(path: Path, text: str) -> int | None:
 def is_locked(path: Path) -> bool:
     """Return whether a process has locked a file; True if that is unknown."""
     try:
-        descriptor = _open_lock(path)
+        descriptor = os.open(path, os.O_RDONLY)
     except FileNotFoundError:
         return False
     except OSError:
         return True
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        # Needs no permission to write, on NFS neither.
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except OSError:
         return True
     finally:
         os.close(descriptor)
     return False
-
-
-def _open_lock(path: Path) -> int:
-    try:
-        return os.open(path, os.O_RDWR)
-    except PermissionError:  # another user's file; NFS cannot try its lock
-        return os.open(path, os.O_RDONLY)
 
 
 def directory_size(directory: Path) -> int:

@@ -25,10 +25,8 @@ def open_parquet(
 ) -> pq.ParquetFile:
     """Open a Parquet file to read with one thread and little memory.
 
-    Args:
-        path: the file, or a name of it for messages.
-        source: the open file.
-        footer: the end of the file, if it was read before.
+    ``path`` is for messages only if ``source``, the open file, is given. ``footer`` is the end of
+    the file, if it was read before.
     """
     try:
         if source is None:

@@ -26,13 +26,7 @@ _CACHE = Path(".snakemake", "remote")
 
 
 class RemoteFiles(CatalogFiles):
-    """Files behind a URL, in the states of a listing.
-
-    Args:
-        url: the URL of the catalog.
-        listing: the states of its files.
-        connect: returns the store of the URL; called when something is read.
-    """
+    """Files behind a URL, in the states of a listing. ``connect`` is called when one is read."""
 
     def __init__(
         self, url: str, listing: Mapping[str, ObjectState], connect: Callable[[], ObjectStore]

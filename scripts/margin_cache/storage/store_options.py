@@ -24,12 +24,9 @@ _NESTED = ("client_kwargs", "config_kwargs", "s3")
 
 @dataclass
 class StoreOptions:
-    """Options of obstore.
+    """Options of obstore: those of a kind of store, and those of the HTTP client of all.
 
-    Attributes:
-        config: those of a kind of store.
-        client: those of the HTTP client, which all have.
-        profile: the profile in the files of Amazon's tools, None for the default.
+    ``profile`` is the one in the files of Amazon's tools, None for the default.
     """
 
     config: dict[str, Any] = field(default_factory=dict)
@@ -151,12 +148,9 @@ _TABLES: dict[str, dict[str, _Setter]] = {
 
 
 def translate(protocol: str, options: Mapping[str, Any], side: str) -> StoreOptions:
-    """Translate fsspec's storage options.
+    """Translate fsspec's storage options for s3, gs, abfs, http or https; values are never shown.
 
-    Args:
-        protocol: s3, gs, abfs, http or https.
-        options: the options.
-        side: "input" or "output".
+    ``side`` is "input" or "output".
     """
     table, translated = _TABLES[protocol], StoreOptions()
     for name, value in flat_options(options):
