@@ -58,7 +58,7 @@ report: venv ## make the margin of the demo catalog, and its report
 	$(BIN)/snakemake --cores $(CORES) report $(ARGS) \
 	    --config input_catalog_path=demo/hipparcos margin_threshold=600
 
-pictures: venv ## draw the pictures in README.md (needs chromium)
+pictures: test-venv ## draw the pictures in README.md (needs chromium)
 	$(BIN)/python docs/draw_pictures.py
 	$(BIN)/python docs/draw_losses.py
 
