@@ -17,15 +17,13 @@ def finish_audit(directory: Path, is_strict: bool, is_told: bool) -> bool:
     from margin_cache.audit.audit import conclude
     from margin_cache.audit.findings import load_findings
     from margin_cache.audit.output import write_audit
-    from margin_cache.audit.request import check_output_dir, check_unchanged, load_request
-    from margin_cache.audit.verdict import AUDIT_JSON, describe, is_passed
+    from margin_cache.audit.request import check_unchanged, load_request
+    from margin_cache.audit.verdict import describe, is_passed
     from margin_cache.margin.paths import audit_storage_files
     from margin_cache.margin.storage_options import load_options
 
     request = load_request(directory / "request.json")
     output_dir = Path(request.output_dir)
-    check_output_dir(output_dir)
-    (output_dir / AUDIT_JSON).unlink(missing_ok=True)  # an error leaves no verdict of an older run
     primary, margin = map(load_options, audit_storage_files(directory))
     check_unchanged(request, (primary, margin))
     files = (directory / f"findings/{sky_range.name}.json" for sky_range in request.sky_ranges)

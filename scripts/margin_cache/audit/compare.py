@@ -27,9 +27,9 @@ class RowDefects:
 
     Attributes:
         missing: Rows of the primary that the margin lacks.
-        changed: Rows with other values, or another index or position, than in the primary, among
-            those that may be in the margin.
-        foreign: Rows that the primary does not have.
+        changed: Rows with other values than in the primary, among those that may be in the margin.
+        foreign: Rows that the primary does not have. A row whose index or position was changed is
+            missing, and foreign.
         duplicate: Rows that occur more often than in the primary, or that are of the pixel's own
             partition, which has them already.
         beyond: Rows that the margin does not need, each with its distance beyond the threshold in
@@ -64,8 +64,8 @@ def compare_rows(
     these as the primary.
 
     Args:
-        primary: Rows of the primary near the pixel, and those farther away whose index or position
-            occurs in the margin: `index`, `ra` and `dec` in degrees, `own` for rows of the pixel's
+        primary: Rows of the primary near the pixel, and those farther away whose index occurs in
+            the margin: `index`, `ra` and `dec` in degrees, `own` for rows of the pixel's
             own partition, and `digest` of the values, which is needed only for rows whose index
             occurs in the margin.
         margin: Rows of the pixel's margin: `index`, `ra`, `dec` and `digest`.
@@ -77,8 +77,7 @@ def compare_rows(
     """
     is_in_margin = primary["index"].isin(margin["index"]).to_numpy()
     ra, dec = primary["ra"].to_numpy(), primary["dec"].to_numpy()
-    is_at_row = (primary["ra"].isin(margin["ra"]) & primary["dec"].isin(margin["dec"])).to_numpy()
-    is_relevant = is_in_margin | is_at_row | near_boundary(ra, dec, order, pixel, threshold)
+    is_relevant = is_in_margin | near_boundary(ra, dec, order, pixel, threshold)
     primary, is_in_margin = primary[is_relevant], is_in_margin[is_relevant]
 
     # Rows with the same key get the same code; all arrays below are indexed by code.
@@ -102,9 +101,8 @@ def compare_rows(
         )
     allowed = np.where(is_own, 0, np.where(is_known, primary_count, margin_count))
     duplicate_count = np.where(is_beyond, 0, np.maximum(margin_count - allowed, 0))
-    lacking = np.where(is_own, 0, np.maximum(primary_count - margin_count, 0))
-    unknown, moved = _moved_rows(keys, lacking, np.where(is_known, 0, margin_count))
-    missing_count = np.where(verdict == WITHIN, lacking - moved, 0)
+    is_needed = ~is_own & (verdict == WITHIN)
+    missing_count = np.where(is_needed, np.maximum(primary_count - margin_count, 0), 0)
     changed = _changed_codes(
         pd.DataFrame({"code": primary_code, "digest": primary["digest"].to_numpy()})[is_in_margin],
         pd.DataFrame({"code": margin_code, "digest": margin["digest"].to_numpy()}),
@@ -115,8 +113,8 @@ def compare_rows(
     extra = np.repeat(np.arange(size), margin_count * is_beyond)
     return RowDefects(
         missing=sorted(np.repeat(index, missing_count).tolist()),
-        changed=sorted([*index[changed].tolist(), *np.repeat(index, moved).tolist()]),
-        foreign=sorted(np.repeat(index, unknown).tolist()),
+        changed=sorted(index[changed].tolist()),
+        foreign=sorted(np.repeat(index, np.where(is_known, 0, margin_count)).tolist()),
         duplicate=sorted(np.repeat(index, duplicate_count).tolist()),
         beyond=sorted(zip(index[extra].tolist(), beyond[extra].tolist(), strict=True)),
         undecided=int(primary_count[verdict == UNDECIDED].sum()),
@@ -163,40 +161,3 @@ def _changed_codes(
     # A duplicate with the right values is in excess too, but not changed.
     is_duplicate = (margin_count > primary_count)[code] & (expected > 0)
     return np.asarray(np.repeat(code, np.where(is_duplicate, 0, excess)))
-
-
-def _moved_rows(keys: pd.DataFrame, lacking: Ints, unknown: Ints) -> tuple[Ints, Ints]:
-    """Find unknown rows of the margin that are rows which it lacks, with another key.
-
-    A row keeps its position, or else its index.
-
-    Args:
-        keys: Index and position by code.
-        lacking: Number of rows of the primary that the margin lacks, by code.
-        unknown: Number of rows of the margin that the primary lacks, by code.
-
-    Returns:
-        The numbers of rows that remain unknown, and of rows of the primary that were found.
-    """
-    found = np.zeros_like(lacking)
-    if not unknown.any():
-        return unknown, found
-    for same in (["ra", "dec"], ["index"]):
-        group = keys.groupby(same, dropna=False, sort=False).ngroup().to_numpy()
-        size = group.max(initial=-1) + 1
-        number = np.minimum(*(np.bincount(group, part, size) for part in (unknown, lacking)))
-        unknown = unknown - _take_up_to(unknown, group, number)
-        taken = _take_up_to(lacking, group, number)
-        lacking, found = lacking - taken, found + taken
-    return unknown, found
-
-
-def _take_up_to(numbers: Ints, group: Ints, limit: npt.NDArray[np.float64]) -> Ints:
-    """Return how many to take of each number, in order, until those of a group have its limit."""
-    order = np.argsort(group, kind="stable")
-    sums = np.cumsum(numbers[order]) - numbers[order]
-    starts = np.searchsorted(group[order], np.arange(len(limit)))
-    rest = limit[group[order]] - (sums - sums[starts][group[order]])
-    taken = np.zeros_like(numbers)
-    taken[order] = np.clip(rest, 0, numbers[order])
-    return taken

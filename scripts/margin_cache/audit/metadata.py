@@ -11,7 +11,6 @@ from upath import UPath
 from margin_cache.audit.catalogs import AuditedCatalog
 from margin_cache.audit.columns import PrimaryColumns
 from margin_cache.audit.files import (
-    PROPERTIES,
     UnreadableFile,
     is_there,
     open_parquet,
@@ -68,24 +67,7 @@ def description_defects(
             defects += [f"{path}: {line}{_REFUSED}" for line in lines]
         except UnreadableFile as error:
             defects.append(str(error))
-    return defects if margin.is_hipscat else defects + _properties_defects(margin)
-
-
-def _properties_defects(margin: AuditedCatalog) -> list[str]:
-    """Return a line if the two files that can have the properties of a HATS catalog differ."""
-    paths = [margin.root.parent / name for name in PROPERTIES]
-    contents = [content for path in paths if (content := read_bytes(path)) is not None]
-    properties = [_key_values(content) for content in contents]
-    if len(properties) < 2 or properties[0] == properties[1]:
-        return []
-    keys = sorted({key for key, _ in set.symmetric_difference(*properties)})
-    return [f"{paths[1]}: differs from {paths[0].name} in {', '.join(keys)}"]
-
-
-def _key_values(properties: bytes) -> set[tuple[str, str]]:
-    lines = properties.decode(errors="replace").splitlines()
-    pairs = (line.partition("=") for line in lines if line.strip() and line.lstrip()[0] != "#")
-    return {(key.strip(), value.strip()) for key, _, value in pairs}
+    return defects
 
 
 def _partitions_on_disk(margin: AuditedCatalog) -> list[UPath]:

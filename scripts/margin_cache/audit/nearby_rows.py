@@ -82,16 +82,7 @@ class NearbyRows:
     def distant_rows(self, rows: pd.DataFrame, pixel: Pixel, nearby: pd.DataFrame) -> pd.DataFrame:
         """Return rows of the primary that a margin has, but that are not among the nearby ones.
 
-        They are rows far from the pixel, or rows whose index the margin has changed. They are
-        looked up in the partitions in which the margin's rows lie by their positions.
-
-        Args:
-            rows: Rows of the margin.
-            pixel: The pixel.
-            nearby: The nearby rows of the primary.
-
-        Raises:
-            MarginCacheError: A partition cannot be read.
+        They are looked up in the partitions in which the margin's rows lie by their positions.
         """
         rows = rows[~rows["index"].isin(nearby["index"])]
         if rows.empty:
@@ -99,10 +90,8 @@ class NearbyRows:
         tables = [nearby[:0]]
         for partition in self._partitions_at(rows):
             positions = self._positions.rows(partition)
-            has_index = positions["index"].isin(rows["index"])
-            has_position = positions["ra"].isin(rows["ra"]) & positions["dec"].isin(rows["dec"])
             is_nearby = positions["index"].isin(nearby["index"])
-            is_known = ((has_index | has_position) & ~is_nearby).to_numpy()
+            is_known = (positions["index"].isin(rows["index"]) & ~is_nearby).to_numpy()
             if is_known.any():
                 digests = self._digests(partition, is_known)
                 tables.append(positions[is_known].assign(digest=digests, own=partition == pixel))

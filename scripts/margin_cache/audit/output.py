@@ -1,6 +1,5 @@
 """The files that an audit writes."""
 
-import csv
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -12,7 +11,7 @@ from matplotlib.patches import Patch
 from margin_cache import __version__
 from margin_cache.audit.findings import AuditReport, PixelFindings
 from margin_cache.audit.pixels import sort_nested
-from margin_cache.audit.request import OLD_FILES, AuditRequest, request_id
+from margin_cache.audit.request import AuditRequest, remove_results, request_id
 from margin_cache.audit.verdict import AUDIT_JSON, AUDIT_MAP, KINDS, UNSAFE
 from margin_cache.figures.sky import FAULTLESS, MAP_HEIGHT, NO_DATA, colour_bar, draw_faults
 from margin_cache.figures.style import new_figure, render_png
@@ -23,14 +22,8 @@ _PACKAGES = ["hats", "hipscat", "healpy", "numpy", "pandas", "pyarrow"]
 
 
 def write_audit(report: AuditReport, request: AuditRequest, directory: Path) -> dict[str, Any]:
-    """Write `audit.csv`, a sky map and, last, `audit.json`; return the content of the last."""
-    for name in (AUDIT_JSON, *OLD_FILES):
-        (directory / name).unlink(missing_ok=True)
-    lines = [_csv_line(findings) for findings in report.pixels]
-    with atomic_path(directory / "audit.csv") as path, path.open("w", newline="") as file:
-        writer = csv.DictWriter(file, lines[0])
-        writer.writeheader()
-        writer.writerows(lines)
+    """Write a sky map and, last, `audit.json`; return the content of the latter."""
+    remove_results(directory)
     with atomic_path(directory / AUDIT_MAP) as path:
         path.write_bytes(draw_map(report, absolute_location(request.margin).rpartition("/")[2]))
     content = _content(report, request)
@@ -72,22 +65,6 @@ def _content(report: AuditReport, request: AuditRequest) -> dict[str, Any]:
         "metadata": report.metadata,
         "unreadable": [*errors, *report.unreadable],
         "faulty_pixels": faulty,
-    }
-
-
-def _csv_line(findings: PixelFindings) -> dict[str, Any]:
-    order, number = findings.pixel
-    return {
-        "order": order,
-        "pixel": number,
-        "is_partition": int(findings.is_partition),
-        "is_listed": int(findings.is_listed),
-        "rows": findings.rows,
-        **{kind: len(rows) for kind, rows in findings.rows_by_kind.items()},
-        "undecided": findings.row_defects.undecided,
-        "unsorted": int(findings.is_unsorted),
-        "columns": "; ".join(findings.schema),
-        "error": findings.error,
     }
 
 

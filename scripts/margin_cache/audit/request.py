@@ -6,13 +6,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from margin_cache.audit.pixels import SKY_END, Pixel, SkyRange
-from margin_cache.audit.verdict import AUDIT_JSON, AUDIT_MAP, StoreOptions, read_audit, state_of
+from margin_cache.audit.verdict import AUDIT_JSON, AUDIT_MAP, StoreOptions, state_of
 from margin_cache.errors import MarginCacheError
 from margin_cache.storage.files import write_text
-
-OUTPUT_FILES = ("audit.csv", AUDIT_MAP, AUDIT_JSON)
-OLD_FILES = ("missing.png", "extra.png")
-"""Files that only audits of older versions have written."""
 
 
 @dataclass(frozen=True)
@@ -112,31 +108,7 @@ def check_unchanged(request: AuditRequest, options: StoreOptions = (None, None))
         )
 
 
-def check_output_dir(directory: Path) -> None:
-    """Check that a directory does not exist, or contains only files of an earlier audit.
-
-    Raises:
-        MarginCacheError: It contains other files, or cannot be read.
-    """
-    try:
-        names = [path.name.lstrip(".") for path in directory.iterdir()]
-    except FileNotFoundError:
-        return
-    except OSError as error:
-        raise MarginCacheError(
-            f"{directory}: {error.strerror or error}. Choose another output directory."
-        ) from None
-    others = sorted(name for name in names if not name.startswith(OUTPUT_FILES + OLD_FILES))
-    if others:
-        raise MarginCacheError(
-            f"{directory}: contains {others[0]}, which is not a file of an audit. Move it, or "
-            "choose another output directory."
-        )
-
-
-def remove_other_verdict(request: AuditRequest) -> None:
-    """Remove the verdict of an audit with other options, or of other states of the catalogs."""
-    directory = Path(request.output_dir)
-    audit = read_audit(directory)
-    if audit is None or audit["request"] != request_id(request):
-        (directory / AUDIT_JSON).unlink(missing_ok=True)
+def remove_results(directory: Path) -> None:
+    """Remove the results of an earlier audit."""
+    for name in (AUDIT_JSON, AUDIT_MAP):
+        (directory / name).unlink(missing_ok=True)

@@ -37,7 +37,7 @@ class Kind(NamedTuple):
 
 KINDS = {
     "missing": Kind(True, "rows within the threshold that the margin lacks"),
-    "changed": Kind(True, "rows whose values, index or position differ from the catalog"),
+    "changed": Kind(True, "rows whose values differ from the catalog"),
     "foreign": Kind(True, "rows that the catalog does not have"),
     "duplicate": Kind(True, "rows that are there more often than in the catalog"),
     "unreadable": Kind(True, "files that are missing or damaged"),
@@ -188,27 +188,17 @@ def state_of(location: str, options: Options = None) -> str:
 
 def _state_on_disk(directory: Path) -> str:
     """Return a digest of the names, sizes and times of change of all files below a directory."""
-    digest = hashlib.blake2b(digest_size=16)
-    pending, visited = [("", directory)], set()
+    lines = []
     try:
-        while pending:
-            place, path = pending.pop()
-            status = path.stat()
-            if (status.st_dev, status.st_ino) in visited:  # links can lead in circles
-                continue
-            visited.add((status.st_dev, status.st_ino))
-            with os.scandir(path) as entries:
-                for entry in sorted(entries, key=lambda entry: entry.name):
-                    name = f"{place}/{entry.name}"
-                    if entry.is_dir():
-                        pending.append((name, Path(entry.path)))
-                        continue
-                    status = entry.stat(follow_symlinks=Path(entry.path).exists())
-                    # Unlike the time of modification, that of the status cannot be set.
-                    digest.update(os.fsencode(f"{name}/{status.st_size}/{status.st_ctime_ns}\n"))
+        directory.stat()
+        for place, _, names in os.walk(directory, followlinks=True):
+            for path in (Path(place, name) for name in names):
+                status = path.stat() if path.exists() else path.lstat()
+                # Unlike the time of modification, that of the status cannot be set.
+                lines.append(f"{path.relative_to(directory)}/{status.st_size}/{status.st_ctime_ns}")
     except OSError as error:
         raise MarginCacheError(
             f"{error.filename or directory}: cannot be read ({error.strerror or error}). "
             "Give the directory of a catalog."
         ) from None
-    return digest.hexdigest()
+    return hashlib.blake2b(os.fsencode("\n".join(sorted(lines))), digest_size=16).hexdigest()

@@ -163,9 +163,19 @@ def find_margin(
         MarginCacheError: it is not a margin, or cannot be read.
     """
     if not is_url(location) and not Path(location).is_dir():
-        collection = _collection_at(key, catalog, options)
+        collection = _collection_at("input_catalog_path", catalog, options)
         if collection is not None:
             location = collection.margin(location) or location
+    try:
+        return _margin_at(key, location, options)
+    except MarginCacheError as error:
+        # A store does not know that it was given under another key.
+        text = str(error)
+        own = f"{key}:{text.removeprefix('input_catalog_path:')}"
+        raise type(error)(own if text.startswith("input_catalog_path:") else text) from None
+
+
+def _margin_at(key: str, location: str, options: Callable[[str], Mapping[str, Any]]) -> str:
     collection = _collection_at(key, location, options)
     if collection is not None:
         default = collection.margin()

@@ -10,8 +10,7 @@ from margin_cache.audit.pixels import cut_sky
 from margin_cache.audit.request import (
     AuditRequest,
     catalogs_states,
-    check_output_dir,
-    remove_other_verdict,
+    remove_results,
     request_id,
     save_request,
 )
@@ -78,15 +77,12 @@ class Audits:
 
     def _sources(self, request: AuditRequest, settings: MarginSettings, number: int) -> Sources:
         def source(location: str, key: str) -> OptionsSource | None:
-            if not is_url(location):
+            if not key or not is_url(location):
                 return None
             return find_source(key, getattr(settings, key), number, self._session.config_files)
 
-        key_of_margin = options_key(settings, request.margin)
-        return (
-            source(request.primary, "input_storage_options"),
-            source(request.margin, key_of_margin),
-        )
+        key = options_key(settings, request.margin)
+        return source(request.primary, "input_storage_options"), source(request.margin, key)
 
     def results(self, wildcards: Any) -> list[str]:
         """Return the files with the findings of the jobs of all audits."""
@@ -194,26 +190,39 @@ class Audits:
 
 
 def _start(request: AuditRequest, sources: Sources, directory: str) -> None:
-    check_output_dir(Path(request.output_dir))
-    remove_other_verdict(request)
+    remove_results(Path(request.output_dir))
     save_request(request, paths.audit_request(directory))
     for source, path in zip(sources, paths.audit_storage_files(Path(directory)), strict=True):
         if source is not None:
             save_source(source, path)
 
 
-def options_key(settings: MarginSettings, url: str) -> str:
-    """Return the key with the storage options of an audited margin."""
-    output = settings.output_path
-    is_output = is_url(output) and f"{canonical_url(url)}/".startswith(f"{canonical_url(output)}/")
-    return "output_storage_options" if is_output else "input_storage_options"
+def options_key(settings: MarginSettings, location: str) -> str:
+    """Return the key with the storage options of an audited margin; "" for none.
+
+    Options can be secrets: those of the catalog are not sent to another server.
+    """
+    if not is_url(location):
+        return ""
+    margin, output = canonical_url(location), settings.output_path
+    if is_url(output) and f"{margin}/".startswith(f"{canonical_url(output)}/"):
+        return "output_storage_options"
+    catalog = settings.input_catalog_path
+    if is_url(catalog):
+        protocol, _, server = canonical_url(catalog).split("/")[:3]
+        # Buckets of one store have the same options.
+        start = f"{protocol}//{server}/" if protocol.startswith("http") else f"{protocol}//"
+        if not margin.startswith(start):
+            return ""
+    return "input_storage_options"
 
 
 def _request(settings: MarginSettings, margin: Margin) -> AuditRequest:
     primary = margin.plan.parameters.catalog.path
 
     def options(url: str) -> Mapping[str, Any]:
-        return getattr(settings, options_key(settings, url))
+        key = options_key(settings, url)
+        return getattr(settings, key) if key else {}
 
     if settings.audit_catalog_path:
         audited = find_margin(
@@ -240,7 +249,9 @@ def _request(settings: MarginSettings, margin: Margin) -> AuditRequest:
         fraction=settings.audit_fraction,
         seed=settings.audit_seed,
         states=catalogs_states(
-            primary, audited, (settings.input_storage_options, options(audited))
+            primary,
+            audited,
+            (settings.input_storage_options, options(audited)),
         ),
         sky_ranges=cut_sky(*audit_jobs(margin.plan, settings.audit_fraction)),
     )

@@ -75,23 +75,6 @@ def test_the_described_columns_are_compared_with_the_primary(margin: AuditedCata
     assert defect.startswith(f"{margin.root / '_common_metadata'}: cannot be read")
 
 
-def test_two_files_of_properties_are_compared(margin: AuditedCatalog) -> None:
-    inner = replace(margin, root=margin.root / "dataset")
-    margin.path((1, 4)).parents[1].parent.joinpath("dataset").mkdir()
-    (margin.root / "Norder=1").rename(inner.root / "Norder=1")
-    columns = PrimaryColumns(inner, None)
-    lines = ["#made today", "a=1", "hats_margin_threshold = 600", ""]
-    (margin.root / "hats.properties").write_text("\n".join(lines))
-    assert description_defects(inner, inner, columns, 10.0) == []
-    lines = ["#made yesterday", "hats_margin_threshold=600", "a=1"]
-    (margin.root / "properties").write_text("\n".join(lines))
-    assert description_defects(inner, inner, columns, 10.0) == []
-    (margin.root / "properties").write_text("a=1\nhats_margin_threshold=900\nb=2")
-    assert description_defects(inner, inner, columns, 10.0) == [
-        f"{margin.root / 'properties'}: differs from hats.properties in b, hats_margin_threshold"
-    ]
-
-
 def test_wrong_numbers_of_rows_are_found_in_each_file(margin: AuditedCatalog) -> None:
     defects = metadata_defects(margin, {**ROWS, (1, 5): 4})
     assert defects == [

@@ -1,4 +1,3 @@
-import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -8,10 +7,9 @@ from margin_cache.audit.pixels import SKY_END, SkyRange, cut_sky
 from margin_cache.audit.request import (
     AuditRequest,
     catalogs_states,
-    check_output_dir,
     check_unchanged,
     load_request,
-    remove_other_verdict,
+    remove_results,
     request_id,
     save_request,
 )
@@ -79,32 +77,9 @@ def test_requests_are_saved_and_loaded(tmp_path: Path) -> None:
             load_request(path)
 
 
-def test_an_output_directory_is_new_or_has_files_of_an_audit(tmp_path: Path) -> None:
-    directory = tmp_path / "out"
-    check_output_dir(directory)
-    directory.mkdir()
-    names = ("audit.csv", "audit.json", "audit.png", ".audit.png.1234.tmp")
-    for name in (*names, "missing.png", "extra.png"):  # the last two by older versions
-        (directory / name).touch()
-    check_output_dir(directory)
-    (directory / "catalog_info.json").touch()
-    with pytest.raises(MarginCacheError, match=r"/out: contains catalog_info.json, which is no"):
-        check_output_dir(directory)
-    (tmp_path / "file").touch()
-    with pytest.raises(MarginCacheError, match=r"/file: Not a directory\. Choose another"):
-        check_output_dir(tmp_path / "file")
-
-
-def test_a_new_audit_removes_the_verdict_of_another_one(tmp_path: Path) -> None:
-    request = replace(REQUEST, output_dir=str(tmp_path))
-    verdict = tmp_path / "audit.json"
-    names = ("kinds", "margin", "catalog", "claimed_threshold")
-    content = {"verdict": "clean", "request": request_id(request), **dict.fromkeys(names)}
-    verdict.write_text(json.dumps(content))
-    remove_other_verdict(request)
-    assert verdict.exists()
-    remove_other_verdict(replace(request, states=("a", "changed")))
-    assert not verdict.exists()
-    verdict.write_text('{"verdict": "of an older version"}')
-    remove_other_verdict(request)
-    assert not verdict.exists()
+def test_results_of_an_earlier_audit_are_removed(tmp_path: Path) -> None:
+    for name in ("audit.json", "audit.png", "notes.txt"):
+        (tmp_path / name).touch()
+    remove_results(tmp_path)
+    remove_results(tmp_path / "none")
+    assert [path.name for path in tmp_path.iterdir()] == ["notes.txt"]

@@ -301,17 +301,26 @@ def test_a_request_grows_with_the_attempts() -> None:
 
 
 @pytest.mark.parametrize(
-    ("output_path", "key"),
+    ("catalog", "output_path", "margin", "key"),
     [
-        ("s3://sky/lab", "output_storage_options"),
-        ("s3a://sky//", "output_storage_options"),
-        ("s3://sky/la", "input_storage_options"),
-        ("results", "input_storage_options"),
+        ("gaia", "s3://sky/lab", "s3://sky/lab/m", "output_storage_options"),
+        ("gaia", "s3a://sky//", "s3://sky/lab/m", "output_storage_options"),
+        ("gaia", "s3://sky/la", "s3://sky/lab/m", "input_storage_options"),
+        ("gaia", "results", "s3://sky/lab/m", "input_storage_options"),
+        ("s3://other/gaia", "results", "s3://sky/lab/m", "input_storage_options"),
+        ("https://a.org/gaia", "results", "https://a.org/m", "input_storage_options"),
+        ("https://a.org/gaia", "results", "https://a.org.evil.org/m", ""),
+        ("https://a.org/gaia", "results", "https://b.org/m", ""),
+        ("https://a.org/gaia", "results", "s3://sky/lab/m", ""),
+        ("https://a.org/gaia", "s3://sky/lab", "results/m", ""),
     ],
 )
-def test_the_options_of_an_audited_margin_follow_from_its_place(output_path: str, key: str) -> None:
-    settings = MarginSettings(output_path=output_path)
-    assert options_key(settings, "s3://sky/lab/gaia_10arcs") == key
+def test_the_options_of_an_audited_margin_follow_from_its_place(
+    catalog: str, output_path: str, margin: str, key: str
+) -> None:
+    """Those of the catalog are not sent to another server."""
+    settings = MarginSettings(input_catalog_path=catalog, output_path=output_path)
+    assert options_key(settings, margin) == key
 
 
 def test_jobs_of_an_audit_find_options_but_no_secret_is_saved(
