@@ -42,28 +42,14 @@ from margin_cache.errors import MarginCacheError
 def audit_sky_range(
     request: AuditRequest, sky_range: SkyRange, options: StoreOptions = (None, None)
 ) -> RangeFindings:
-    """Check the pixels of a range of the sky, or a sample of them.
-
-    Args:
-        request: What is checked.
-        sky_range: One of its ranges.
-        options: Options for fsspec of the stores of the primary and of the margin.
-
-    Raises:
-        MarginCacheError: A catalog cannot be opened, the primary cannot be read, or the margin's
-            metadata have no threshold.
-    """
+    """Check the pixels of a range of the sky, or a sample of them."""
     return _Audit(request, options).check_sky_range(sky_range)
 
 
 def conclude(
     request: AuditRequest, findings: RangeFindings, options: StoreOptions = (None, None)
 ) -> AuditReport:
-    """Check the metadata, after all sky ranges were checked.
-
-    Raises:
-        MarginCacheError: As `audit_sky_range`; or the findings lack a range, or contain no pixel.
-    """
+    """Check the metadata, after all sky ranges were checked."""
     return _Audit(request, options).conclude(findings)
 
 
@@ -73,17 +59,11 @@ class _Audit:
     def __init__(self, request: AuditRequest, options: StoreOptions) -> None:
         self.request = request
         primary, self.margin = open_pair(request.primary, request.margin, options)
-        threshold = request.threshold
-        if threshold is None:
-            threshold = self.margin.threshold
-        if threshold is None:
-            raise MarginCacheError(
-                f"{request.margin}: no threshold in its metadata. Set audit_threshold."
-            )
+        threshold = request.threshold or self.margin.threshold or math.nan
         if not is_threshold(threshold):
             raise MarginCacheError(
                 f"{request.margin}: the threshold must be a number of arcsec above 0, not "
-                f"{threshold:g}. Set audit_threshold."
+                f"{self.margin.threshold}. Set audit_threshold."
             )
         self.threshold = threshold
         self.cell_order = _cell_order(request, self.margin)

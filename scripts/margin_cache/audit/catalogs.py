@@ -44,7 +44,7 @@ BATCH_BYTES = 250_000_000  # columns of a row group that are read at a time, unc
 
 @dataclass(frozen=True)
 class AuditedCatalog:
-    """A primary or a margin.
+    """A primary or a margin. Methods that read raise UnreadableFile.
 
     Attributes:
         root: Directory that contains the directories `Norder=*`.
@@ -83,9 +83,6 @@ class AuditedCatalog:
         """Return the files of a pixel. Without a directory it is one file, which may be missing.
 
         Of a directory, they are those that PyArrow reads as a dataset.
-
-        Raises:
-            UnreadableFile: Its directory has no files.
         """
         path = self.path(pixel)
         if self.suffix != "/":
@@ -105,33 +102,16 @@ class AuditedCatalog:
         return files
 
     def schemas(self, pixel: Pixel) -> list[pa.Schema]:
-        """Read the schemas of a pixel's files.
-
-        Raises:
-            UnreadableFile: A file is missing or cannot be read.
-        """
+        """Read the schemas of a pixel's files."""
         schemas = []
         for path in self.files(pixel):
             with open_parquet(path) as file:
                 schemas.append(file.schema_arrow.remove_metadata())
         return schemas
 
-    def schema(self, pixel: Pixel) -> pa.Schema:
-        """Read the schema of a pixel's first file.
-
-        Raises:
-            UnreadableFile: It is missing or cannot be read.
-        """
-        with open_parquet(self.files(pixel)[0]) as file:
-            return file.schema_arrow.remove_metadata()
-
     def index_column_of(self, pixel: Pixel) -> str | None:
-        """Return the column of the spatial index in a pixel's files; None if they have none.
-
-        Raises:
-            UnreadableFile: The files lack the column that the metadata name, or are unreadable.
-        """
-        names = self.schema(pixel).names
+        """Return the column of the spatial index in a pixel's files; None if they have none."""
+        names = self.schemas(pixel)[0].names
         if self.index_column is None:
             return next((name for name in INDEX_COLUMNS if name in names), None)
         if self.index_column not in names:
@@ -148,11 +128,7 @@ class AuditedCatalog:
             return pa.schema([])
 
     def count(self, pixel: Pixel) -> int:
-        """Return the number of rows of a pixel, from the footers of its files.
-
-        Raises:
-            UnreadableFile: A file is missing or cannot be read.
-        """
+        """Return the number of rows of a pixel, from the footers of its files."""
         number = 0
         for path in self.files(pixel):
             with open_parquet(path) as file:
@@ -160,12 +136,7 @@ class AuditedCatalog:
         return number
 
     def read(self, pixel: Pixel, columns: Sequence[str]) -> pa.Table:
-        """Read columns of all rows of a pixel.
-
-        Raises:
-            UnreadableFile: A file is missing or cannot be read, or has no such column or several;
-                or columns of two files have types that do not match.
-        """
+        """Read columns of all rows of a pixel."""
         tables = []
         for path in self.files(pixel):
             with open_parquet(path) as file:
@@ -180,10 +151,6 @@ class AuditedCatalog:
         """Read `index`, `ra` and `dec` of all rows of a pixel, with a `digest` of 0.
 
         Without a spatial index, it is computed from the position.
-
-        Raises:
-            UnreadableFile: A file is missing or cannot be read, has no such column, or lacks
-                values of the index.
         """
         return self.positions_in(
             self.read(pixel, self.names_of_positions(index_column)), pixel, index_column
@@ -195,11 +162,7 @@ class AuditedCatalog:
         return list(dict.fromkeys((*names, *self.position_columns)))
 
     def positions_in(self, table: pa.Table, pixel: Pixel, index_column: str | None) -> pd.DataFrame:
-        """Return what `positions` returns, of rows of a pixel that have been read.
-
-        Raises:
-            UnreadableFile: A column has no numbers, or lacks values of the index.
-        """
+        """Return what `positions` returns, of rows of a pixel that have been read."""
         try:
             ra, dec = (table[name].to_numpy().astype(np.float64) for name in self.position_columns)
             index = np.empty(len(ra), np.uint64)
@@ -228,9 +191,6 @@ class AuditedCatalog:
             pixel: Order and nested number.
             columns: Names of the columns.
             is_selected: One value for each row of the pixel, in the order of `positions`.
-
-        Raises:
-            UnreadableFile: A file cannot be read, or has no such column or several.
         """
         parts, start = [np.empty(0, np.uint64)], 0
         for path in self.files(pixel):
@@ -261,15 +221,7 @@ def are_positions(ra: npt.NDArray[np.float64], dec: npt.NDArray[np.float64]) -> 
 
 
 def open_catalog(location: str, options: Options = None) -> AuditedCatalog:
-    """Open a catalog with the reader of its format.
-
-    Args:
-        location: Path or URL.
-        options: Options of the store for fsspec, if it is a URL.
-
-    Raises:
-        MarginCacheError: The reader does not open it.
-    """
+    """Open a catalog, at a path or URL, with the reader of its format."""
     path = open_location(location, options)
     is_hipscat = bool(read_json(path / "catalog_info.json"))
     # Both readers compile functions while they are imported, which takes much longer.
@@ -315,16 +267,7 @@ def open_catalog(location: str, options: Options = None) -> AuditedCatalog:
 def open_pair(
     primary: str, margin: str, options: StoreOptions = (None, None)
 ) -> tuple[AuditedCatalog, AuditedCatalog]:
-    """Open a primary and a margin, which must be of one format.
-
-    Args:
-        primary: Path or URL.
-        margin: Path or URL.
-        options: Options of their stores.
-
-    Raises:
-        MarginCacheError: They differ in their formats, or cannot be opened.
-    """
+    """Open a primary and a margin, at paths or URLs, which must be of one format."""
     first, second = open_catalog(primary, options[0]), open_catalog(margin, options[1])
     if first.is_hipscat != second.is_hipscat:
         names = {True: "HiPSCat", False: "HATS"}

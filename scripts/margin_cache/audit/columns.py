@@ -114,12 +114,12 @@ def _schema(primary: AuditedCatalog) -> pa.Schema:
 
     Without such a statement, with a type even if a partition has only nulls.
     """
-    schema, stated = primary.schema(primary.pixels[0]), primary.stated_schema
+    schema, stated = primary.schemas(primary.pixels[0])[0], primary.stated_schema
     if repeated := _repeated(schema):
         path = primary.path(primary.pixels[0])
         raise UnreadableFile(f"{path}: several columns {', '.join(repeated)}")
     for pixel in (None, *primary.pixels[1:]):
-        other = stated if pixel is None else primary.schema(pixel)
+        other = stated if pixel is None else primary.schemas(pixel)[0]
         for number, field in enumerate(schema):
             if field.name in other.names and (pixel is None or pa.types.is_null(field.type)):
                 schema = schema.set(number, other.field(field.name))

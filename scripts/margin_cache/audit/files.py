@@ -28,11 +28,7 @@ class UnreadableFile(MarginCacheError):
 
 
 def open_location(location: str, options: Options = None) -> UPath:
-    """Return a path or URL as an object like a path, with the options of its store.
-
-    Raises:
-        MarginCacheError: The driver of the store is missing, or does not accept the options.
-    """
+    """Return a path or URL as an object like a path, with the options of its store."""
     if not is_url(location):
         return UPath(location)
     try:
@@ -67,12 +63,7 @@ def is_local(path: UPath) -> bool:
 
 @contextmanager
 def open_parquet(path: UPath) -> Iterator[pq.ParquetFile]:
-    """Open a Parquet file; errors while it is open name it.
-
-    Raises:
-        UnreadableFile: It is missing or damaged.
-        RetryableError: A request failed.
-    """
+    """Open a Parquet file; errors while it is open name it."""
     try:
         if is_local(path):
             with pq.ParquetFile(str(path)) as file:
@@ -95,11 +86,7 @@ def open_parquet(path: UPath) -> Iterator[pq.ParquetFile]:
 
 
 def read_bytes(path: UPath, size: int | None = None) -> bytes | None:
-    """Return the content of a small file, or its first bytes; None if there is none.
-
-    Raises:
-        RetryableError: A request failed.
-    """
+    """Return the content of a small file, or its first bytes; None if there is none."""
     try:
         if is_local(path):
             return bytes(path.read_bytes()[:size])
@@ -124,20 +111,12 @@ def read_json(path: UPath) -> dict[str, Any]:
 
 
 def is_there(path: UPath) -> bool:
-    """Return whether there is an optional file.
-
-    Raises:
-        RetryableError: A request failed.
-    """
+    """Return whether there is an optional file."""
     return bool(path.exists()) if is_local(path) else read_bytes(path, 64) is not None
 
 
 def names_below(directory: UPath) -> list[str]:
-    """Return the names of all files below a directory, relative to it.
-
-    Raises:
-        Exception: The server does not list them; drivers raise errors of any type.
-    """
+    """Return the names of all files below a directory, relative to it."""
     if is_local(directory):
         walk = os.walk(str(directory), followlinks=True)
         paths = (Path(place, name) for place, _, names in walk for name in names)
@@ -162,9 +141,6 @@ def state_at_url(location: str, options: Options = None) -> str:
     """Return a digest of the names, sizes and versions of all files at a URL.
 
     Where a server does not list its files, as those of http, it is a digest of the metadata.
-
-    Raises:
-        MarginCacheError: It cannot be read.
     """
     path = open_location(location, options)
     try:

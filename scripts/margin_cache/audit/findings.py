@@ -171,11 +171,7 @@ def save_findings(findings: RangeFindings, path: Path) -> None:
 
 
 def load_findings(paths: Iterable[Path]) -> RangeFindings:
-    """Read the findings in several ranges of the sky, and combine them.
-
-    Raises:
-        MarginCacheError: A file is missing or damaged.
-    """
+    """Read the findings in several ranges of the sky, and combine them."""
     candidates, pixels = 0, []
     for path in paths:
         try:

@@ -2,6 +2,7 @@
 
 from collections import OrderedDict
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 
 import healpy
@@ -36,45 +37,33 @@ class RowCache:
         return self._tables[pixel]
 
 
+@dataclass
 class NearbyRows:
     """The rows of a primary that can matter for pixels outside of their partition.
 
     They are near the boundary of their partition, because every point outside of it is nearer to
     the boundary than to the row; or the margin has their index, rightly or not.
+
+    Attributes:
+        primary: The catalog whose rows are read.
+        threshold: Threshold of the margin in arcsec.
+        index_column: Spatial index; None if it is computed.
+        columns: Columns whose values are compared.
+        margin_indexes: Returns the spatial indexes that the margin has for pixels near a partition.
     """
 
-    def __init__(
-        self,
-        primary: AuditedCatalog,
-        threshold: float,
-        index_column: str | None,
-        columns: list[str],
-        margin_indexes: Callable[[Pixel], npt.NDArray[np.uint64]],
-    ) -> None:
-        """Remember what to read; nothing is read yet.
+    primary: AuditedCatalog
+    threshold: float
+    index_column: str | None
+    columns: list[str]
+    margin_indexes: Callable[[Pixel], npt.NDArray[np.uint64]]
 
-        Args:
-            primary: The catalog whose rows are read.
-            threshold: Threshold of the margin in arcsec.
-            index_column: Spatial index; None if it is computed.
-            columns: Columns whose values are compared.
-            margin_indexes: Returns the spatial indexes that the margin has for pixels near a
-                partition.
-        """
-        self._primary = primary
-        self._threshold = threshold
-        self._index_column = index_column
-        self._columns = columns
-        self._margin_indexes = margin_indexes
+    def __post_init__(self) -> None:
         self._cache = RowCache(self._read)
-        self._positions = RowCache(partial(_positions, primary, index_column))
+        self._positions = RowCache(partial(_positions, self.primary, self.index_column))
 
     def rows(self, pixel: Pixel, partitions: list[Pixel]) -> pd.DataFrame:
-        """Return the rows of partitions near a pixel, as `compare_rows` expects them.
-
-        Raises:
-            MarginCacheError: A partition cannot be read.
-        """
+        """Return the rows of partitions near a pixel, as `compare_rows` expects them."""
         tables = [no_rows(), *map(self._cache.rows, partitions)]
         is_own = [False, *(partition == pixel for partition in partitions)]
         return pd.concat(tables).assign(own=np.repeat(is_own, list(map(len, tables))))
@@ -104,26 +93,26 @@ class NearbyRows:
         points = healpy.ang2pix(
             1 << FINEST_ORDER, ra[is_valid], dec[is_valid], nest=True, lonlat=True
         )
-        pixels = np.array(self._primary.pixels).reshape(-1, 2)
-        starts = np.array([first_descendant(pixel) for pixel in self._primary.pixels], np.int64)
+        pixels = np.array(self.primary.pixels).reshape(-1, 2)
+        starts = np.array([first_descendant(pixel) for pixel in self.primary.pixels], np.int64)
         order = np.argsort(starts)
         last = np.searchsorted(starts[order], points, side="right") - 1
         chosen = order[np.unique(last[last >= 0])]
         return {(int(o), int(number)) for o, number in pixels[chosen]}
 
     def _read(self, partition: Pixel) -> pd.DataFrame:
-        rows = _positions(self._primary, self._index_column, partition)
-        is_in_margin = rows["index"].isin(self._margin_indexes(partition)).to_numpy()
+        rows = _positions(self.primary, self.index_column, partition)
+        is_in_margin = rows["index"].isin(self.margin_indexes(partition)).to_numpy()
         ra, dec = rows["ra"].to_numpy(), rows["dec"].to_numpy()
-        is_near = near_boundary(ra, dec, *partition, self._threshold)
+        is_near = near_boundary(ra, dec, *partition, self.threshold)
         if is_in_margin.any():
             rows.loc[is_in_margin, "digest"] = self._digests(partition, is_in_margin)
         return rows[is_in_margin | is_near].copy()
 
     def _digests(self, partition: Pixel, is_selected: npt.NDArray[np.bool_]) -> Digests:
         """Return digests of rows; in HiPSCat also of the partition, which the margin names."""
-        digests = self._primary.digests(partition, self._columns, is_selected)
-        if not self._primary.is_hipscat:
+        digests = self.primary.digests(partition, self.columns, is_selected)
+        if not self.primary.is_hipscat:
             return digests
         values = values_of_pixel(partition)
         table = pa.table({name: np.full(len(digests), value) for name, value in values.items()})
@@ -131,11 +120,7 @@ class NearbyRows:
 
 
 def _positions(catalog: AuditedCatalog, index_column: str | None, pixel: Pixel) -> pd.DataFrame:
-    """Read the positions of a partition, all of which must be possible.
-
-    Raises:
-        MarginCacheError: One is not, or a file cannot be read.
-    """
+    """Read the positions of a partition, all of which must be possible."""
     rows = catalog.positions(pixel, index_column)
     is_valid = are_positions(rows["ra"].to_numpy(), rows["dec"].to_numpy())
     if not is_valid.all():

@@ -65,11 +65,7 @@ def save_request(request: AuditRequest, path: Path) -> None:
 
 
 def load_request(path: Path) -> AuditRequest:
-    """Read a request.
-
-    Raises:
-        MarginCacheError: The file is missing or damaged.
-    """
+    """Read a request."""
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
         ranges = tuple(SkyRange(**sky_range) for sky_range in values["sky_ranges"])
@@ -87,20 +83,12 @@ def load_request(path: Path) -> AuditRequest:
 def catalogs_states(
     primary: str, margin: str, options: StoreOptions = (None, None)
 ) -> tuple[str, str]:
-    """Return the states of a primary and a margin.
-
-    Raises:
-        MarginCacheError: One cannot be read.
-    """
+    """Return the states of a primary and a margin."""
     return state_of(primary, options[0]), state_of(margin, options[1])
 
 
 def check_unchanged(request: AuditRequest, options: StoreOptions = (None, None)) -> None:
-    """Check that both catalogs are as they were when the audit began.
-
-    Raises:
-        MarginCacheError: One of them has changed.
-    """
+    """Check that both catalogs are as they were when the audit began."""
     if request.states != catalogs_states(request.primary, request.margin, options):
         raise MarginCacheError(
             f"{request.margin}: the margin or its primary changed during the audit. "

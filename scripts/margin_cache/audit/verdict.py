@@ -174,9 +174,6 @@ def state_of(location: str, options: Options = None) -> str:
     Args:
         location: Path or URL.
         options: Options of the store, if it is a URL.
-
-    Raises:
-        MarginCacheError: It cannot be read.
     """
     if not is_url(location):
         return _state_on_disk(Path(location))

@@ -94,7 +94,7 @@ def test_files_that_are_missing_or_damaged_are_named(parted: AuditedCatalog) -> 
     ):
         with pytest.raises(MarginCacheError, match=r"part1.parquet: cannot be read"):
             read((1, 4))
-    for read in (parted.count, parted.schema):
+    for read in (parted.count, parted.schemas):
         with pytest.raises(MarginCacheError, match="Npix=5: no files found"):
             read((1, 5))
 
