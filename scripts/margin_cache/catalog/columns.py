@@ -64,21 +64,6 @@ def read_schema(info: CatalogInfo, partitions: Partitions) -> pa.Schema:
     return schema
 
 
-def check_unchanged(info: CatalogInfo, partitions: Partitions, planned: pa.Schema) -> None:
-    """Check that the schema of a catalog is the one that a margin was planned with.
-
-    Remote files are read only in the state that they had then.
-    """
-    if info.url:
-        return
-    source = schema_source(info, partitions)
-    if not info.files.open_parquet(source).schema_arrow.equals(planned, check_metadata=True):
-        raise MarginCacheError(
-            f"{info.files.name(source)}: the catalog's columns were changed after the run began. "
-            "Start the run again."
-        )
-
-
 def schema_source(info: CatalogInfo, partitions: Partitions) -> str:
     """Return the file that has the schema of a catalog: _common_metadata, or a partition."""
     common = info.parquet_path(COMMON_METADATA)
@@ -98,12 +83,6 @@ def check_columns(info: CatalogInfo, schema: pa.Schema, source: str) -> None:
             f"input_catalog_path: {info.path}: its metadata names the column {info.ra_column} both "
             "as right ascension and as declination. Correct the metadata."
         )
-    for name in (DESTINATION, SOURCE):
-        if name in schema.names:
-            raise MarginCacheError(
-                f"{source}: has a column named {name}, but intermediate files use this name. "
-                "Rename the column."
-            )
     for column in (info.index_column, info.ra_column, info.dec_column):
         if column is None:
             continue

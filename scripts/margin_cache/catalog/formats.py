@@ -17,50 +17,30 @@ from margin_cache.catalog.spec import (
 )
 from margin_cache.errors import MarginCacheError
 from margin_cache.healpix.nested import Ints, Pixel
-from margin_cache.storage.catalog_files import CatalogFiles, files_at
+from margin_cache.storage.catalog_files import files_at
 from margin_cache.storage.urls import canonical_url, check_url, is_url
 
 
 class CatalogFormat(Protocol):
-    """The interface of the modules hats and hipscat."""
+    """The interface of the modules hats and hipscat, which describe these functions."""
 
-    def read_info(self, files: CatalogFiles) -> CatalogInfo:
-        """Read the description of a catalog."""
+    def is_margin(self, descriptions: Mapping[str, bytes]) -> bool: ...
 
-    def is_margin(self, descriptions: Mapping[str, bytes]) -> bool:
-        """Return whether a description is that of a margin; see `is_margin`."""
+    def stated_rows(self, info: CatalogInfo) -> tuple[str, int] | None: ...
 
-    def stated_rows(self, info: CatalogInfo) -> tuple[str, int] | None:
-        """Return the number of rows in the description, and its key and file for messages."""
-
-    def margin_schema(self, primary: pa.Schema, source: str) -> pa.Schema:
-        """Return the schema of a margin. ``source`` names what has the primary's schema."""
+    def margin_schema(self, primary: pa.Schema, source: str) -> pa.Schema: ...
 
     def pixel_columns(
         self, pixels: tuple[Ints, Ints], sources: tuple[Ints, Ints]
-    ) -> dict[str, Ints]:
-        """Return the columns that name the pixels of n rows.
-
-        Both arguments are orders and numbers of shape (n,): of the pixels whose margins the rows
-        are in, and of the partitions that they are from.
-        """
-
-    def additional_properties(self, values: Mapping[str, Any]) -> dict[str, str]:
-        """Return what the key ``addl_hats_properties`` adds to the margin's properties, by name."""
-
-    def footer_path(self, info: CatalogInfo, path: str) -> str:
-        """Return how ``_metadata`` names a file, given its path in the catalog."""
+    ) -> dict[str, Ints]: ...
 
     def write_description(
         self, directory: Path, summary: MarginSummary
-    ) -> tuple[dict[str, Any], list[str]]:
-        """Write the description of a margin; return it, and the names of its files."""
+    ) -> tuple[dict[str, Any], list[str]]: ...
 
-    def partition_list(self, pixels: Iterable[Pixel]) -> str:
-        """Return the content of partition_info.csv."""
+    def partition_list(self, pixels: Iterable[Pixel]) -> str: ...
 
-    def format_version(self) -> str:
-        """Return the version of the format that margins are written in."""
+    def format_version(self) -> str: ...
 
 
 _FORMATS: dict[str, CatalogFormat] = {"hipscat": hipscat, "hats": hats}

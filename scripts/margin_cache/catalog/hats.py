@@ -40,22 +40,6 @@ _REQUIRED_BY_HATS: dict[str, Any] = {
 }
 """Properties that hats requires before it validates ``addl_hats_properties``; never written."""
 
-_NOT_CONFIGURABLE = (
-    HatsKey.NAME,
-    HatsKey.TYPE,
-    HatsKey.ROWS,
-    HatsKey.RA,
-    HatsKey.DEC,
-    HatsKey.INDEX,
-    HatsKey.INDEX_ORDER,
-    HatsKey.PRIMARY,
-    HatsKey.THRESHOLD,
-    HatsKey.NPIX_SUFFIX,
-    HatsKey.ORDER,
-    HatsKey.SKY_FRACTION,
-)
-"""Properties that follow from the margin itself."""
-
 
 def parse_properties(content: bytes, name: str) -> dict[str, str]:
     """Return the keys and values in the content of a Java properties file, named in errors."""
@@ -151,11 +135,7 @@ def pixel_columns(pixels: tuple[Ints, Ints], sources: tuple[Ints, Ints]) -> dict
 
 
 def additional_properties(values: Mapping[str, Any]) -> dict[str, str]:
-    """Return the lines that ``addl_hats_properties`` adds, written as hats writes them.
-
-    Raises:
-        MarginCacheError: hats refuses a value, or a key follows from the margin itself.
-    """
+    """Return the lines that ``addl_hats_properties`` adds, written as hats writes them."""
     if not values:
         return {}
     # Slow to import, and nothing else needs it.
@@ -163,18 +143,8 @@ def additional_properties(values: Mapping[str, Any]) -> dict[str, str]:
 
     aliases = {name: field.alias or name for name, field in TableProperties.model_fields.items()}
     properties = {aliases.get(name, name): value for name, value in values.items()}
-    for name, value in values.items():
-        if not str(value).isprintable() or "\\" in str(value):
-            raise MarginCacheError(
-                f"addl_hats_properties: the value of {name!r} contains a backslash or a control "
-                "character, which programs read in different ways. Remove it."
-            )
-        if not re.fullmatch("[A-Za-z][A-Za-z0-9._-]*", name):
-            raise MarginCacheError(
-                f"addl_hats_properties: {name!r} is not a valid name. Use a letter, then letters, "
-                'digits, ".", "_" and "-".'
-            )
-        if aliases.get(name, name) in _NOT_CONFIGURABLE:
+    for name in values:
+        if aliases.get(name, name) in vars(HatsKey).values():
             raise MarginCacheError(
                 f"addl_hats_properties: the workflow writes {name} itself. Remove it."
             )
@@ -185,11 +155,6 @@ def additional_properties(values: Mapping[str, Any]) -> dict[str, str]:
         raise MarginCacheError(f"addl_hats_properties: {key}: {reason.strip()}") from None
     written = table.model_dump(by_alias=True, exclude_none=True)
     return {name: str(written[name]) for name in properties if name in written}
-
-
-def footer_path(info: CatalogInfo, path: str) -> str:
-    """Return how ``_metadata`` names a file: relative to the dataset, as in hats."""
-    return path.removeprefix(f"{info.dataset}/")
 
 
 def write_description(directory: Path, summary: MarginSummary) -> tuple[dict[str, str], list[str]]:

@@ -155,6 +155,11 @@ def _with_source_columns(pandas: dict[str, Any]) -> dict[str, Any]:
 
 
 def pixel_columns(pixels: tuple[Ints, Ints], sources: tuple[Ints, Ints]) -> dict[str, Ints]:
+    """Return the columns that name the pixels of n rows.
+
+    Both arguments are orders and numbers of shape (n,): of the pixels whose margins the rows are
+    in, and of the partitions that they are from.
+    """
     values = [
         column
         for orders, numbers in (pixels, sources)
@@ -163,16 +168,8 @@ def pixel_columns(pixels: tuple[Ints, Ints], sources: tuple[Ints, Ints]) -> dict
     return dict(zip((*PIXEL_COLUMNS, *_SOURCE_COLUMNS), values, strict=True))
 
 
-def additional_properties(values: Mapping[str, Any]) -> dict[str, str]:
-    return {}
-
-
-def footer_path(info: CatalogInfo, path: str) -> str:
-    """Return how ``_metadata`` names a file: with a leading slash, as in hipscat."""
-    return f"/{path}"
-
-
 def write_description(directory: Path, summary: MarginSummary) -> tuple[dict[str, Any], list[str]]:
+    """Write the description of a margin; return it, and the names of its files."""
     # The keys are in the order of hipscat.
     description = {
         HipscatKey.NAME: summary.output_dir.name,
@@ -189,6 +186,7 @@ def write_description(directory: Path, summary: MarginSummary) -> tuple[dict[str
 
 
 def partition_list(pixels: Iterable[Pixel]) -> str:
+    """Return the content of partition_info.csv."""
     lines = [f"{order},{number},{pixel_dir(number)}" for order, number in pixels]
     return "\n".join([f"{NORDER},{NPIX},{DIR}", *lines, ""])
 

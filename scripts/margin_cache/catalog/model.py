@@ -63,6 +63,13 @@ class CatalogInfo:
         """Return the path, in the catalog, of a file in the directory of the Parquet files."""
         return f"{self.dataset}/{name}" if self.dataset else name
 
+    def footer_path(self, path: str) -> str:
+        """Return how ``_metadata`` names a file: relative to the dataset, as in hats.
+
+        In HiPSCat it has a leading slash, as in hipscat.
+        """
+        return path.removeprefix(f"{self.dataset}/") if self.dataset else f"/{path}"
+
     def partition_path(self, pixel: Pixel) -> str:
         """Return the path of a partition's file, or of its directory if it has several files."""
         return self.parquet_path(pixel_path(pixel, self.npix_suffix)).rstrip("/")

@@ -4,7 +4,7 @@ import csv
 import hashlib
 import os
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
@@ -17,15 +17,11 @@ from margin_cache.healpix.nested import MAX_ORDER, Pixel, as_pixels, pixel_range
 from margin_cache.storage.catalog_files import FileState
 from margin_cache.storage.parquet_files import MAGIC
 
-_MAGIC_OF_ENCRYPTED = b"PARE"
-
 _IGNORED_SUFFIX = re.compile(
     r".*(\.(tmp|temp|part|partial|filepart|crdownload|aria2|swp|bak|crc|md5|sha\d+|asc|sig)|~)",
     re.DOTALL | re.IGNORECASE,
 )
 """Names of unfinished downloads, backups and checksums, which are left beside partitions."""
-
-_MAX_INT64 = 2**63 - 1
 
 _READERS = 16
 
@@ -141,7 +137,6 @@ def read_partitions(info: CatalogInfo) -> Partitions:
         )
     if not states:
         raise MarginCacheError(f"{where}: the catalog has no partitions")
-    _check_dates(info, states.items())
     orders, pixels = np.array(list(states), dtype=np.int64).T
     sizes, times, parts = np.array(list(states.values()), dtype=np.int64).T
     starts, ends = pixel_ranges(orders, pixels)
@@ -154,16 +149,6 @@ def read_partitions(info: CatalogInfo) -> Partitions:
             f"{where}: the partitions {first} and {second} overlap. Remove the wrong one."
         )
     return Partitions(orders, pixels, sizes, times, parts).take(nested)
-
-
-def _check_dates(info: CatalogInfo, states: Iterable[tuple[Pixel, State]]) -> None:
-    """Check that modification times, in ns since 1970, fit 64 bits."""
-    for pixel, state in states:
-        if not -_MAX_INT64 <= state.time <= _MAX_INT64:
-            raise MarginCacheError(
-                f"{info.partition_name(pixel)}: has a modification time before 1678 or after 2261. "
-                "Change it with touch."
-            )
 
 
 def _scan_partitions(info: CatalogInfo) -> Iterator[tuple[Pixel, State]]:
@@ -303,12 +288,7 @@ def _first_problem(info: CatalogInfo, pixels: list[Pixel]) -> str | None:
                     os.close(descriptor)
             except OSError as error:
                 return f"{path}: cannot be read: {error.strerror or error}"
-            if end == _MAGIC_OF_ENCRYPTED:
-                return (
-                    f"{path}: is encrypted, which is not supported. Write the catalog again "
-                    "without encryption."
-                )
             if size <= 2 * len(MAGIC) or end != MAGIC:
-                state = "truncated or not Parquet" if size else "empty"
+                state = "truncated, encrypted or not Parquet" if size else "empty"
                 return f"{path}: is {state} ({size} bytes). Copy it again."
     return None

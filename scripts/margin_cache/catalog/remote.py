@@ -4,11 +4,14 @@ The store is listed, or, if that is impossible, asked for each file that partiti
 `_metadata` names.
 """
 
+import re
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from typing import Any
 
-from margin_cache.catalog import consistency
+import pyarrow as pa
+import pyarrow.parquet as pq
+
 from margin_cache.catalog.formats import read_catalog_info
 from margin_cache.catalog.hats import parse_properties
 from margin_cache.catalog.model import CatalogInfo
@@ -19,14 +22,17 @@ from margin_cache.catalog.spec import (
     COMMON_METADATA,
     DATASET,
     DESCRIPTIONS,
+    DIR,
     METADATA,
     NORDER,
+    NPIX,
     PARTITION_INFO,
     PROPERTIES,
     HatsKey,
     pixel_path,
 )
 from margin_cache.errors import MarginCacheError
+from margin_cache.storage.catalog_files import CatalogFiles
 from margin_cache.storage.object_store import (
     ObjectState,
     ObjectStore,
@@ -34,9 +40,16 @@ from margin_cache.storage.object_store import (
     connect,
     parallel,
 )
-from margin_cache.storage.parquet_files import MAGIC
+from margin_cache.storage.parquet_files import MAGIC, unreadable
 from margin_cache.storage.remote_files import RemoteFiles, connect_files
 from margin_cache.storage.urls import check_url, is_file_path, is_url, join_url
+
+MOST_BYTES = 128 * 10**6
+"""A larger ``_metadata`` is not read: one of this size takes a second and 900 MB to decode."""
+
+_MOST_ELEMENTS = (1 << 31) - 1
+
+_PARTITION_PATH = re.compile(rf"(?:^|/)({NORDER}=\d+/{DIR}=\d+/{NPIX}=.*)")
 
 _OPTIONAL = (
     PARTITION_INFO,
@@ -129,7 +142,7 @@ def _states(store: ObjectStore, names: Iterable[str]) -> dict[str, ObjectState]:
 
 def _is_valid(files: RemoteFiles, name: str) -> bool:
     """Return whether a file is what its name says, and no page that some servers send instead."""
-    if files.listing[name].size > consistency.MOST_BYTES:
+    if files.listing[name].size > MOST_BYTES:
         return True  # it is not read
     content = files.read_if_exists(name)
     if content is None:
@@ -146,8 +159,8 @@ def _named_files(info: CatalogInfo) -> set[str]:
     listed = listed_partitions(info)
     if listed is not None and info.npix_suffix != "/":
         return {pixel_path(pixel, info.npix_suffix) for pixel in listed}
-    metadata = consistency.read_metadata(info.files, info.parquet_path(METADATA))
-    named = None if metadata is None else consistency.listed_files(metadata)
+    metadata = read_metadata(info.files, info.parquet_path(METADATA))
+    named = None if metadata is None else listed_files(metadata)
     if named is None:
         needed = f"{PARTITION_INFO} or {METADATA}" if listed is None else METADATA
         raise MarginCacheError(
@@ -161,3 +174,35 @@ def _named_files(info: CatalogInfo) -> set[str]:
                 f"Correct {METADATA}."
             )
     return named
+
+
+def read_metadata(files: CatalogFiles, path: str) -> pq.FileMetaData | None:
+    """Return the content of ``_metadata``; None if it is missing or too large."""
+    if not files.exists(path):
+        return None
+    try:
+        if files.state(path).size > MOST_BYTES:
+            return None
+        # The default limits of the reader are for the files of single partitions.
+        return pq.ParquetFile(
+            files.open(path),
+            pre_buffer=False,
+            thrift_string_size_limit=_MOST_ELEMENTS,
+            thrift_container_size_limit=_MOST_ELEMENTS,
+        ).metadata
+    except FileNotFoundError:
+        raise MarginCacheError(f"{files.name(path)}: is a broken link. Remove it.") from None
+    except (pa.ArrowException, OSError) as error:
+        raise unreadable(files.name(path), error) from None
+
+
+def listed_files(metadata: pq.FileMetaData) -> set[str] | None:
+    """Return the paths of the files in ``_metadata``; None if some have no path.
+
+    The paths begin with ``Norder=``: formats and writers put different directories before it.
+    """
+    groups = range(metadata.num_row_groups if metadata.num_columns else 0)
+    paths = {metadata.row_group(number).column(0).file_path for number in groups}
+    matches = [_PARTITION_PATH.search(path) for path in paths]
+    listed = {match[1] for match in matches if match}
+    return listed if listed and None not in matches else None

@@ -179,9 +179,8 @@ class MarginSettings:
     addl_hats_properties: Annotated[
         dict[str, Any], Key(Table.HATS, takes="a mapping of names to values")
     ] = field(default_factory=dict)
-    """Further lines of the margin's properties, for example `{obs_copyright: CDS}`. Lines that
-    contradict the workflow's own lines are refused. `hats_builder`, `hats_creation_date`,
-    `hats_estsize`, `hats_release_date` and `hats_version` are ignored."""
+    """Further lines of the margin's properties, for example `{obs_copyright: CDS}`. Lines that the
+    workflow writes itself are refused."""
 
     create_thumbnail: Annotated[bool, Key(Table.HATS)] = False
     """Whether the margin gets a `data_thumbnail.parquet` with one row of each of its files."""

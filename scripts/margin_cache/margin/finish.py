@@ -18,7 +18,6 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from margin_cache import __version__
-from margin_cache.catalog.columns import check_unchanged
 from margin_cache.catalog.formats import format_of
 from margin_cache.catalog.model import MarginSummary
 from margin_cache.catalog.optional_files import OF_ROWS, WITHOUT_ROWS, make_optional_files
@@ -74,7 +73,6 @@ def finish_margin(margin: Margin) -> dict[str, Any]:
         output.refresh()
         before = output.state()
         if not is_complete(margin) or _is_reduced_anew(margin):
-            check_unchanged(info, plan.partitions, plan.schema)
             check_output(margin)
             _put_together(margin, before)
         else:

@@ -17,7 +17,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from margin_cache.catalog.columns import check_unchanged, coordinates, shard_schema, spatial_index
+from margin_cache.catalog.columns import coordinates, shard_schema, spatial_index
 from margin_cache.catalog.model import CatalogInfo
 from margin_cache.catalog.partitions import unchanged_files
 from margin_cache.errors import MarginCacheError
@@ -74,7 +74,6 @@ class _Candidates(FilePositions):
 
 def map_partitions(plan: Plan, job: int, shard: Path, threads: int = 1) -> MapResult:
     """Write the shard of a map job, with some threads that decode columns."""
-    check_unchanged(plan.parameters.catalog, plan.partitions, plan.schema)
     schema = shard_schema(plan.schema)
     read = written = buffered_bytes = 0
     buffered: list[pa.Table] = []

@@ -10,6 +10,7 @@ import numpy as np
 from margin_cache.catalog.columns import read_schema, schema_source
 from margin_cache.catalog.consistency import check_consistency
 from margin_cache.catalog.formats import check_hats_keys, format_of
+from margin_cache.catalog.hats import additional_properties
 from margin_cache.catalog.model import INDEX_TOLERANCE, CatalogInfo
 from margin_cache.catalog.optional_files import OPTIONAL_FILES
 from margin_cache.catalog.partitions import check_whole, read_partitions, restrict
@@ -186,7 +187,7 @@ def _prepare(margin: NamedMargin) -> Margin:
         write_table_kwargs=settings.write_table_kwargs,
         npix_suffix=settings.npix_suffix,
         npix_parquet_name=settings.npix_parquet_name,
-        properties=catalog_format.additional_properties(settings.addl_hats_properties),
+        properties=additional_properties(settings.addl_hats_properties),
         optional_files=[key for key in OPTIONAL_FILES if getattr(settings, key)],
         run_id="" if settings.resume else unique_id(),
     )

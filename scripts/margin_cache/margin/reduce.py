@@ -18,7 +18,6 @@ from numpy.typing import NDArray
 from margin_cache.catalog.columns import (
     DESTINATION,
     SOURCE,
-    check_unchanged,
     schema_without_dictionaries,
     shard_schema,
     spatial_index,
@@ -56,7 +55,6 @@ def reduce_margins(
         Rows, bytes and digest of each file, by its path in the margin.
     """
     info = plan.parameters.catalog
-    check_unchanged(info, plan.partitions, plan.schema)
     name = plan.reduce_names[job]
     receipt, footers = files.receipt(name), files.footers(name)
     schema = format_of(info).margin_schema(plan.schema, info.path)
@@ -79,7 +77,7 @@ def reduce_margins(
             relative = plan.margin_path(destination)
             content, metadata = _as_parquet(rows, schema, options, plan)
             write(staging_dir / relative, content)
-            metadata.set_file_path(format_of(info).footer_path(info, relative))
+            metadata.set_file_path(info.footer_path(relative))
             collected.append(metadata)
             written[relative] = (metadata.num_rows, content.size, content_digest(content))
     with atomic_path(footers) as temporary:

@@ -13,7 +13,6 @@ from margin_cache.catalog.columns import (
     SOURCE,
     check_columns,
     check_schema,
-    check_unchanged,
     coordinates,
     read_schema,
     schema_without_dictionaries,
@@ -22,7 +21,6 @@ from margin_cache.catalog.columns import (
     without_dictionaries,
 )
 from margin_cache.errors import MarginCacheError
-from margin_cache.healpix.nested import Pixel
 from support import skies
 from support.catalog_infos import HATS, HIPSCAT, some_partitions
 
@@ -124,12 +122,6 @@ def test_a_catalog_without_an_index_needs_none() -> None:
 def test_a_duplicate_column_name_is_refused() -> None:
     with pytest.raises(MarginCacheError, match="has several columns mag"):
         check_columns(HIPSCAT, SCHEMA.append(pa.field("mag", pa.float32())), PATH)
-
-
-@pytest.mark.parametrize("name", [DESTINATION, SOURCE])
-def test_a_column_name_reserved_for_shards_is_refused(name: str) -> None:
-    with pytest.raises(MarginCacheError, match=f"a.parquet: has a column named {name}"):
-        check_columns(HIPSCAT, SCHEMA.append(pa.field(name, pa.int8())), PATH)
 
 
 # --- all partitions alike -------------------------------------------------------------------
@@ -239,20 +231,6 @@ def test_the_schema_is_read_from_common_metadata_or_else_from_the_first_partitio
         MarginCacheError, match="_common_metadata: the column ra has the type int64"
     ):
         read_schema(info, partitions)
-
-
-@pytest.mark.parametrize("has_common", [True, False])
-def test_a_changed_schema_or_metadata_is_noticed(has_common: bool, tmp_path: Path) -> None:
-    planned = SCHEMA.with_metadata({"unit": "deg"})
-    info, partitions = some_partitions(tmp_path, [(0, 3), (0, 4)], planned)
-    source = info.files.name("_common_metadata" if has_common else info.partition_path(Pixel(0, 3)))
-    for schema in (planned, planned.append(pa.field("new", pa.int8())), SCHEMA):
-        pq.write_table(schema.empty_table(), source)
-        if schema is planned:
-            check_unchanged(info, partitions, planned)
-            continue
-        with pytest.raises(MarginCacheError, match=f"{source}: the catalog's columns were changed"):
-            check_unchanged(info, partitions, planned)
 
 
 def test_a_common_metadata_that_is_a_broken_link_is_named(tmp_path: Path) -> None:

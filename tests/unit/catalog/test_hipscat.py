@@ -209,4 +209,4 @@ def test_partitions_are_listed_with_their_directories() -> None:
 
 
 def test_metadata_names_files_with_a_leading_slash() -> None:
-    assert hipscat.footer_path(HIPSCAT, "Norder=1/x.parquet") == "/Norder=1/x.parquet"
+    assert HIPSCAT.footer_path("Norder=1/x.parquet") == "/Norder=1/x.parquet"

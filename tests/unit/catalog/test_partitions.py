@@ -22,7 +22,6 @@ from margin_cache.catalog.spec import pixel_path
 from margin_cache.errors import MarginCacheError
 from margin_cache.healpix.nested import Pixel
 from support.catalog_infos import HATS, HIPSCAT, partition_paths, write_partition
-from support.encrypted_files import write_encrypted
 from support.unprivileged import raised_without_privileges
 
 TABLE = pa.table({"ra": [1.0], "dec": [2.0]})
@@ -351,7 +350,7 @@ def test_truncated_files_are_named(size: int, info: CatalogInfo) -> None:
     check_whole(info, partitions)
     file = file_of(info, 4)
     file.write_bytes(file.read_bytes()[:size])
-    state = "truncated or not Parquet" if size else "empty"
+    state = "truncated, encrypted or not Parquet" if size else "empty"
     with pytest.raises(MarginCacheError) as caught:
         check_whole(info, partitions)
     assert str(caught.value) == f"{file}: is {state} ({size} bytes). Copy it again."
@@ -418,21 +417,3 @@ def test_a_pixel_without_partition_is_refused(info: CatalogInfo, pixel: tuple[in
     )
     with pytest.raises(MarginCacheError, match=said):
         restrict(read_partitions(info), ((2, 5), pixel))
-
-
-def test_an_encrypted_file_is_not_called_truncated(info: CatalogInfo) -> None:
-    write_encrypted(TABLE, file_of(info, 2), "ra", plain_footer=False)
-    with pytest.raises(MarginCacheError, match=f"{file_of(info, 2)}: is encrypted, which is not"):
-        check_whole(info, read_partitions(info))
-
-
-def test_dates_beyond_64_bits_are_refused_and_dates_before_1970_accepted(
-    info: CatalogInfo,
-) -> None:
-    path = file_of(info, 1)
-    os.utime(path, ns=(-(10**18),) * 2)
-    assert -(10**18) in read_partitions(info).times or info.npix_suffix == "/"
-    os.utime(path, ns=(10_413_792_000 * 10**9,) * 2)
-    said = f"{info.partition_name(PIXELS[1])}: has a modification time before 1678 or after 2261"
-    with pytest.raises(MarginCacheError, match=re.escape(said)):
-        read_partitions(info)

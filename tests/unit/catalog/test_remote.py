@@ -5,7 +5,7 @@ from pathlib import Path
 
 import fsspec
 import pytest
-from margin_cache.catalog import consistency
+from margin_cache.catalog import remote
 from margin_cache.catalog.formats import read_catalog_info
 from margin_cache.catalog.model import CatalogInfo
 from margin_cache.catalog.partitions import partition_files, read_partitions
@@ -92,11 +92,11 @@ def test_large_metadata_is_not_read(
     served: Behaviour, catalog: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (catalog / "_metadata").write_bytes(b"x" * 100_000)
-    monkeypatch.setattr(consistency, "MOST_BYTES", 99_999)
+    monkeypatch.setattr(remote, "MOST_BYTES", 99_999)
     info = connected(f"{served.url}/small")
     assert info.files.state("_metadata").size == 100_000
     assert ("GET", "/small/_metadata") not in served.requests
-    assert consistency.read_metadata(info.files, "_metadata") is None
+    assert remote.read_metadata(info.files, "_metadata") is None
 
 
 def test_listing_store_needs_no_partition_info(catalog: Path) -> None:
