@@ -23,30 +23,31 @@ def finish_audit(directory: Path, is_strict: bool, is_told: bool) -> bool:
     from margin_cache.margin.storage_options import load_options
 
     request = load_request(directory / "request.json")
-    output_dir = Path(request.output_dir)
     primary, margin = map(load_options, audit_storage_files(directory))
     check_unchanged(request, (primary, margin))
     files = (directory / f"findings/{sky_range.name}.json" for sky_range in request.sky_ranges)
     report = conclude(request, load_findings(files), (primary, margin))
     check_unchanged(request, (primary, margin))
+    output_dir = Path(request.output_dir)
     audit = write_audit(report, request, output_dir)
     print(describe(audit, output_dir), file=sys.stdout if is_told else sys.stderr, flush=True)
     return is_passed(audit, is_strict)
 
 
 def main(arguments: argparse.Namespace) -> int:
-    finished, passed = 0, 0
+    results = []
     for directory in arguments.audits:
         try:
-            passed += finish_audit(directory, arguments.strict, arguments.fail)
-            finished += 1
+            results.append(finish_audit(directory, arguments.strict, arguments.fail))
         except MarginCacheError as error:
             print(f"error: {error}", file=sys.stderr)
-    needed = passed if arguments.fail else finished
-    if finished == len(arguments.audits) > needed:
-        failed = len(arguments.audits) - passed
+    if len(results) < len(arguments.audits):
+        return EXIT_ERROR
+    if arguments.fail and not all(results):
+        failed = results.count(False)
         print(f"error: margins that have not passed their audit: {failed}", file=sys.stderr)
-    return 0 if needed == len(arguments.audits) else EXIT_ERROR
+        return EXIT_ERROR
+    return 0
 
 
 if __name__ == "__main__":

@@ -25,6 +25,7 @@ from margin_cache.planning.jobs import audit_jobs
 from margin_cache.planning.model import describe_job
 from margin_cache.planning.resources import Request, audit_pixels_request, audit_request
 from margin_cache.progress.work import MarginWork, Stage, audit_amounts
+from margin_cache.run.session import errors_in_one_line, resource_function
 from margin_cache.storage.files import size_text
 from margin_cache.storage.urls import absolute_location, canonical_url, is_url
 
@@ -56,11 +57,7 @@ class Audits:
 
     @cache  # noqa: B019  # one object lasts as long as the process
     def requests(self) -> dict[str, Audit]:
-        """Return what is checked, by the directories of the audits' intermediate files.
-
-        Raises:
-            MarginCacheError: a margin is not there, or two audits have one output.
-        """
+        """Return what is checked, by the directories of the audits' intermediate files."""
         requests: dict[str, Audit] = {}
         for number, (settings, margin) in enumerate(self._session.audited):
             request = _request(settings, margin)
@@ -86,7 +83,7 @@ class Audits:
 
     def results(self, wildcards: Any) -> list[str]:
         """Return the files with the findings of the jobs of all audits."""
-        with self._session.errors_in_one_line():
+        with errors_in_one_line():
             requests = self.requests()
             if not self.wanted:
                 self.wanted = True
@@ -131,8 +128,6 @@ class Audits:
 
     def request(self, rule: str, resource: str) -> Callable[[Any, Any, int], int]:
         """Return a function for `resources`: what a job of a rule asks for at an attempt."""
-        from margin_cache.run.session import resource_function
-
         requests = {"audit_pixels": self._pixels_request, "audit": self._audit_request}
         return resource_function(requests[rule], resource)
 
@@ -220,17 +215,14 @@ def options_key(settings: MarginSettings, location: str) -> str:
 def _request(settings: MarginSettings, margin: Margin) -> AuditRequest:
     primary = margin.plan.parameters.catalog.path
 
-    def options(url: str) -> Mapping[str, Any]:
-        key = options_key(settings, url)
+    def options(location: str) -> Mapping[str, Any]:
+        key = options_key(settings, location)
         return getattr(settings, key) if key else {}
 
-    if settings.audit_catalog_path:
-        audited = find_margin(
-            "audit_catalog_path",
-            settings.audit_catalog_path,
-            settings.input_catalog_path,
-            options,
-        )
+    given = settings.audit_catalog_path
+    if given:
+        catalog = settings.input_catalog_path
+        audited = find_margin("audit_catalog_path", given, catalog, options)
     else:
         audited = margin.files.location
         if not margin.output.is_margin():
@@ -238,6 +230,7 @@ def _request(settings: MarginSettings, margin: Margin) -> AuditRequest:
                 f"audit_catalog_path: the margin of this configuration, {audited}, does not "
                 "exist. Make it first, or give the margin to check."
             )
+    all_options = settings.input_storage_options, options(audited)
     return AuditRequest(
         primary=primary,
         margin=audited,
@@ -248,10 +241,6 @@ def _request(settings: MarginSettings, margin: Margin) -> AuditRequest:
         only_pixels=settings.debug_filter_pixel_list or None,
         fraction=settings.audit_fraction,
         seed=settings.audit_seed,
-        states=catalogs_states(
-            primary,
-            audited,
-            (settings.input_storage_options, options(audited)),
-        ),
+        states=catalogs_states(primary, audited, all_options),
         sky_ranges=cut_sky(*audit_jobs(margin.plan, settings.audit_fraction)),
     )

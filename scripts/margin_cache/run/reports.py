@@ -9,6 +9,7 @@ from margin_cache.errors import MarginCacheError
 from margin_cache.margin.model import Margin
 from margin_cache.margin.paths import FIGURE, FIGURES, REPORT_PAGE
 from margin_cache.report.data import read_audit_of_margin
+from margin_cache.run.session import errors_in_one_line
 
 if TYPE_CHECKING:
     from margin_cache.run.session import Session
@@ -30,7 +31,7 @@ class Reports:
             return [*session.targets(wildcards), *self.existing_pages(wildcards)]
         session.announce()
         files: list[str] = []
-        with session.errors_in_one_line():
+        with errors_in_one_line():
             for plan_dir, margin in session.margins.items():
                 page = margin.files.report_page
                 if str(page) in files:

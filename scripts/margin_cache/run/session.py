@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import cache, cached_property, partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any
 
 from margin_cache.catalog.partitions import partition_files
 from margin_cache.config.command_line import (
@@ -42,7 +42,6 @@ from margin_cache.planning.resources import (
     reduce_request,
 )
 from margin_cache.process import one_line
-from margin_cache.progress.work import MarginWork
 from margin_cache.run import compat
 from margin_cache.run.events import RunningJobs
 from margin_cache.run.start import describe_plan, start_jobs, start_margins
@@ -65,11 +64,7 @@ class Session:
     ) -> None:
         """Read the configuration and plan the margins; nothing is written.
 
-        Args:
-            workflow: Snakemake's object.
-            config: the configuration as Snakemake holds it.
-            base: directory of the checkout that this Snakefile is part of.
-            is_module: whether another workflow uses this one as a module.
+        ``base`` is the directory of the checkout that this Snakefile is part of.
         """
         self._workflow = workflow
         self._base = base
@@ -88,13 +83,13 @@ class Session:
             for plan_dir, margin in self.margins.items()
             if not self.is_main or not is_complete(margin) or has_leftovers(margin)
         ]
-        self.audits: Audits | None = None
+        self.audits: Audits  # set by itself
         self.jobs = RunningJobs()
         self.before_jobs: list[Callable[[], None]] = []
         self.margins_read: list[Margin] = []
         self.started: set[str] = set()
         self._in_dag: set[str] = set()
-        self._is_announced = False
+        self._is_announced = self._has_warned = False
 
     def _read_run_settings(self, config: Mapping[str, Any]) -> None:
         run = run_settings(config)
@@ -296,7 +291,7 @@ class Session:
         if not self.is_main or self.only_describes:
             return
         self._is_announced = True
-        with self.errors_in_one_line():
+        with errors_in_one_line():
             self._check_outputs()
         for plan_dir, margin in self.margins.items():
             if not self.is_pending(plan_dir):
@@ -308,7 +303,7 @@ class Session:
                 pending.append((margin, forecast_margin(margin)))
         if pending:
             print(describe_plan(pending), file=sys.stderr)
-            with self.errors_in_one_line():
+            with errors_in_one_line():
                 check_disk_space(disk_space(pending))
 
     def _check_outputs(self) -> None:
@@ -334,35 +329,23 @@ class Session:
         """
         if self.jobs.queue is not None:
             return
-        try:
+        with errors_in_one_line():
             start_margins(self)
             start_jobs(self)
-        except (MarginCacheError, OSError) as error:
-            end_run(error)
-        except KeyboardInterrupt:
-            sys.exit(stopped("SIGINT"))
 
     def _start_without_handlers(self) -> None:
         """Save what jobs read while the DAG is built, if Snakemake will not call `onstart`."""
         if not self.lacks_handlers or not self.runs_jobs:
             return
-        self._warn_that_no_mail_is_sent()
-        try:
+        if self.mail is not None and not self._has_warned:
+            self._has_warned = True
+            print(
+                "completion_email_address: Snakemake calls no handlers of a module, or with "
+                "--no-hooks. No mail is sent unless another Snakefile calls them (docs/module.md)",
+                file=sys.stderr,
+            )
+        with errors_in_one_line():
             start_margins(self)
-        except (MarginCacheError, OSError) as error:
-            end_run(error)
-
-    @cache  # noqa: B019
-    def _warn_that_no_mail_is_sent(self) -> None:
-        if self.mail is None:
-            return
-        reason = (
-            "this workflow is a module of another one, and sends a mail only if the handlers of "
-            "that Snakefile call it (docs/module.md)"
-            if self.is_module
-            else "no mail is sent because of --no-hooks"
-        )
-        print(f"completion_email_address: {reason}", file=sys.stderr)
 
     def margins_in_dag(self) -> list[str]:
         """Return the plan directories of the margins that jobs of this run make."""
@@ -382,20 +365,6 @@ class Session:
     def lacks_handlers(self) -> bool:
         """Whether Snakemake does not call the handlers; known once the rules ask for files."""
         return self.is_module or compat.skips_handlers(self._workflow)
-
-    def audit_verdicts(self, are_finished: bool) -> list[tuple[str, bool]]:
-        return self.audits.verdicts(are_finished) if self.audits is not None else []
-
-    def audit_works(self) -> dict[str, MarginWork]:
-        return self.audits.works() if self.audits is not None else {}
-
-    @contextmanager
-    def errors_in_one_line(self) -> Iterator[None]:
-        """End the run with one line, where Snakemake would print the traceback of an exception."""
-        try:
-            yield
-        except (MarginCacheError, OSError) as error:
-            end_run(error)
 
     @property
     def runs_jobs(self) -> bool:
@@ -424,17 +393,19 @@ def open_session(workflow: Any, config: Mapping[str, Any], base: Path, is_module
         print(describe_keys((base / "config/config.yaml").read_text(encoding="utf-8")))
         print(f"\n{base / 'config/README.md'} explains them all.")
         sys.exit()
-    try:
+    with errors_in_one_line():
         session = Session(workflow, config, base, is_module)
-    except (MarginCacheError, OSError) as error:
-        end_run(error)
-    except KeyboardInterrupt:
-        sys.exit(stopped("SIGINT"))
     sessions.append(session)
     return session
 
 
-def end_run(error: MarginCacheError | OSError) -> NoReturn:
-    """End a run with one line. Snakemake releases its lock, if it has one."""
-    print(one_line(error), file=sys.stderr)
-    sys.exit(1)
+@contextmanager
+def errors_in_one_line() -> Iterator[None]:
+    """End the run with one line, where Snakemake would print a traceback."""
+    try:
+        yield
+    except (MarginCacheError, OSError) as error:
+        print(one_line(error), file=sys.stderr)
+        sys.exit(1)
+    except KeyboardInterrupt:
+        sys.exit(stopped("SIGINT"))

@@ -100,7 +100,7 @@ def show_progress(session: "Session", events: JobEvents) -> ShownProgress | None
     works = {
         plan_dir: work_of(session.margins[plan_dir], session.makes_all)
         for plan_dir in session.margins_in_dag()
-    } | session.audit_works()
+    } | session.audits.works()
     if not works or not terminals:
         return None
     planned_seconds = time.monotonic() - session.started_at

@@ -38,7 +38,7 @@ def succeeded(session: "Session", logs: list[str]) -> bool:
     Returns:
         whether all audited margins have passed.
     """
-    statuses, verdicts = _statuses(session), session.audit_verdicts(are_finished=True)
+    statuses, verdicts = _statuses(session), session.audits.verdicts(are_finished=True)
     made = [status for status in statuses if not status.was_complete]
     lines = finished_margins(made).splitlines()
     for job in session.jobs.events.finished:
@@ -59,7 +59,7 @@ def failed(session: "Session", logs: list[str]) -> None:
         jobs, stopped_by = [Job("submitted to SLURM", message=running.unschedulable)], ""
     has_directory = any(word.startswith(("-d", "--directory")) for word in sys.orig_argv)
     command = resume_command(sys.orig_argv, None if has_directory else Path.cwd())
-    lines = [text for text, _ in session.audit_verdicts(are_finished=False)]
+    lines = [text for text, _ in session.audits.verdicts(are_finished=False)]
     lines.append(running.unschedulable or failure_summary(logs, jobs, stopped_by))
     subject = failure_subject(_statuses(session), jobs) if session.mail is not None else ""
     _end(session, lines, subject, [command], logs)
