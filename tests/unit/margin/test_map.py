@@ -215,18 +215,6 @@ def test_a_partition_rewritten_while_it_is_read_makes_no_shard(
     assert list(shard.parent.iterdir()) == []
 
 
-def test_columns_that_change_after_planning_make_no_shard(
-    catalog: Path, prepare: Callable[..., Margin]
-) -> None:
-    margin = prepare()
-    common = catalog / "_common_metadata"
-    pq.write_metadata(pq.read_schema(common).with_metadata({"a": "b"}), common)
-    shard = margin.files.shard(margin.plan.map_names[0])
-    with pytest.raises(MarginCacheError, match=f"{common}: the catalog's columns were changed"):
-        map_partitions(margin.plan, 0, shard)
-    assert not shard.exists()
-
-
 def test_nulls_in_a_column_that_is_not_nullable_are_refused(
     catalog: Path, prepare: Callable[..., Margin]
 ) -> None:

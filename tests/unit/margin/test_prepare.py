@@ -138,6 +138,7 @@ def test_a_catalog_that_contradicts_itself_is_refused_when_it_is_planned(
     content = info.read_text()
     rows = json.loads(content)["total_rows"]
     order, pixel = map(int, (catalog / "partition_info.csv").read_text().split()[1].split(",")[:2])
+    (catalog / "partition_info.csv").unlink()
     wanted = {"debug_filter_pixel_list": [[order, pixel]]}
     info.write_text(content.replace(f"{rows}", f"{rows + 1}"))
     for _ in range(2):
