@@ -36,6 +36,31 @@ def test_the_first_page_is_short() -> None:
     assert printed == [number.replace(",", "") for number in (found, existing, existing)]
 
 
+def test_the_first_page_has_the_numbers_of_the_performance_page() -> None:
+    def cells(line: str) -> list[str]:
+        return [cell.strip("* ") for cell in line.strip("|").split("|")]
+
+    def number(cell: str) -> float:
+        return float(cell.split()[0].replace(",", ""))
+
+    measured = {}
+    for line in (ROOT / "docs/performance.md").read_text(encoding="utf-8").splitlines():
+        if line.startswith("| survey | "):
+            _, tool, *numbers = cells(line)
+            measured.setdefault(tool, numbers)  # of the first table: beside other tools
+    page = (ROOT / "README.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| \W*(?:this workflow|ACID|hats-import|hipscat-import)\b.*$", page, re.M)
+    assert len(rows) == 4
+    for row in rows:
+        tool, missing, extra, seconds, peak = cells(row)
+        wall, *_, peak_mb, _, _, missing_rows, extra_rows = measured[
+            re.findall(r"[\w -]+", tool)[0]
+        ]
+        assert (missing.split()[0], extra) == (missing_rows, extra_rows), row
+        assert abs(number(seconds) - number(wall)) < 0.5, row
+        assert number(peak) == number(peak_mb), row
+
+
 def test_the_picture_of_the_bars_is_that_of_the_recording() -> None:
     is_current = animate_recording.picture() == animate_recording.SVG.read_text(encoding="utf-8")
     assert is_current, "docs/progress.svg is not made from docs/progress.cast: run `make recording`"
