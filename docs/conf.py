@@ -27,6 +27,8 @@ add_module_names = False
 
 templates_path = ["_templates"]
 html_theme = "pydata_sphinx_theme"
+html_static_path = ["_static"]
+html_css_files = ["wide.css"]
 html_title = project
 html_show_sourcelink = False
 html_sidebars = {"**": ["contents.html"]}
