@@ -1,3 +1,3 @@
 """Exact margin caches of HEALPix-partitioned catalogs: the library behind the scripts."""
 
-__version__ = "0.1.0.dev0"
+__version__ = "0.1.0"

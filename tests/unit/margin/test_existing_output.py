@@ -47,22 +47,24 @@ def test_a_margin_of_another_state_or_content_is_not_complete(finished: Margin) 
 
 
 @pytest.mark.parametrize(
-    ("library", "complete"), [("9.9", False), ("9.9.dev0+1", False), ("", True)]
+    ("made", "now", "complete"),
+    [
+        ("1.0", "1.1", True),
+        ("1.0", "1.1.dev0+1", False),
+        ("1.1.dev0+1", "1.1.dev0+1", True),
+        ("1.1.dev0+1", "1.1.dev0+2", False),
+        ("1.1.dev0+1", "1.1", False),
+    ],
 )
-def test_a_margin_of_changed_code_is_not_complete(
-    finished: Margin, library: str, complete: bool
+def test_a_margin_of_another_release_is_complete_and_of_changed_code_not(
+    finished: Margin, made: str, now: str, complete: bool
 ) -> None:
-    """The fixture is made by a version in development."""
-    plan = replace(finished.plan, library=library or finished.plan.library)
-    assert is_complete(replace(finished, plan=plan)) == complete
-
-
-def test_a_margin_of_another_release_is_complete(finished: Margin) -> None:
     path = finished.files.output_dir / "provenance_info.json"
     provenance = json.loads(path.read_text())
-    provenance["tool_args"]["runtime_args"]["library"] = "1.0"
+    provenance["tool_args"]["runtime_args"]["library"] = made
     path.write_text(json.dumps(provenance))
-    assert is_complete(replace(finished, plan=replace(finished.plan, library="1.1")))
+    plan = replace(finished.plan, library=now)
+    assert is_complete(replace(finished, plan=plan)) == complete
 
 
 def test_output_of_another_tool_is_not_replaced(finished: Margin) -> None:
