@@ -89,14 +89,14 @@ def finish_margin(margin: Margin) -> dict[str, Any]:
 
 def _is_reduced_anew(margin: Margin) -> bool:
     """Return whether all files of the margin are in the staging directory, as after --forceall."""
-    sizes: dict[str, int] = {}
-    for job in margin.plan.reduce_names:
-        receipt = read_receipt(margin.files.receipt(job))
-        if receipt is None:
-            return False
-        sizes.update((path, size) for path, (_, size, _) in receipt.files.items())
+    receipts = [read_receipt(margin.files.receipt(job)) for job in margin.plan.reduce_names]
+    files = [file for receipt in receipts if receipt for file in receipt.files.items()]
     staging_dir = margin.files.staging_dir
-    return bool(sizes) and all(has_size(staging_dir / path, size) for path, size in sizes.items())
+    return (
+        None not in receipts
+        and bool(files)
+        and all(has_size(staging_dir / path, size) for path, (_, size, _) in files)
+    )
 
 
 def _put_together(margin: Margin, before: object) -> None:
@@ -105,17 +105,16 @@ def _put_together(margin: Margin, before: object) -> None:
     ``before`` is the state of the output before it was checked.
     """
     paths, output, existing = margin.files, margin.output, existing_files(margin)
-    files: dict[str, tuple[int, int, str]] = {}
-    for job in margin.plan.reduce_names:
-        files.update(_receipt(margin, job).files)
+    receipts = {job: _receipt(margin, job) for job in margin.plan.reduce_names}
+    files = {path: file for receipt in receipts.values() for path, file in receipt.files.items()}
     finishing_dir = paths.finishing_dir(unique_id())
 
     def draft(etags: Mapping[str, str], token: str) -> dict[str, Any]:
         return _provenance(margin, {}, existing | tables, etags, {UNFINISHED: token})
 
     try:
-        _gather(margin, finishing_dir)
-        tables = _write_tables(margin, files, finishing_dir)
+        _gather(margin, receipts, finishing_dir)
+        tables = _write_tables(margin, receipts, files, finishing_dir)
         etags = output.upload(finishing_dir, tables, draft)
         _write_description(margin, files, tables, etags, finishing_dir)
         # If this job has outlived its run, another run may have made the margin meanwhile, and
@@ -141,7 +140,7 @@ def _receipt(margin: Margin, job: str) -> Receipt:
     return receipt
 
 
-def _gather(margin: Margin, finishing_dir: Path) -> None:
+def _gather(margin: Margin, receipts: Mapping[str, Receipt], finishing_dir: Path) -> None:
     """Put the files of the receipts, and no others, into a new directory.
 
     Hard links are used, so a job that has outlived its run, and writes into the staging directory
@@ -150,8 +149,8 @@ def _gather(margin: Margin, finishing_dir: Path) -> None:
     """
     staging_dir, existing = margin.files.staging_dir, existing_files(margin)
     finishing_dir.mkdir(parents=True)
-    for job in margin.plan.reduce_names:
-        for path, (_, size, digest) in _receipt(margin, job).files.items():
+    for job, receipt in receipts.items():
+        for path, (_, size, digest) in receipt.files.items():
             file = staging_dir / path
             if not has_size(file, size):
                 if not is_in_output(margin, path, [size, digest], existing):
@@ -174,7 +173,10 @@ def _gather(margin: Margin, finishing_dir: Path) -> None:
 
 
 def _write_tables(
-    margin: Margin, files: Mapping[str, tuple[int, int, str]], finishing_dir: Path
+    margin: Margin,
+    receipts: Mapping[str, Receipt],
+    files: Mapping[str, tuple[int, int, str]],
+    finishing_dir: Path,
 ) -> dict[str, SizeAndDigest]:
     """Write what does not depend on the size of the margin into the directory of its files.
 
@@ -186,12 +188,9 @@ def _write_tables(
     catalog_format = format_of(info)
     dataset = finishing_dir / info.dataset
     with atomic_path(dataset / COMMON_METADATA) as temporary:
-        pq.write_metadata(
-            catalog_format.margin_schema(plan.schema, info.path),
-            temporary,
-        )
+        pq.write_metadata(catalog_format.margin_schema(plan.schema, info.path), temporary)
     names = [f"{info.dataset}/{COMMON_METADATA}".lstrip("/"), PARTITION_INFO]
-    if plan.parameters.create_metadata and _write_footers(margin, dataset):
+    if plan.parameters.create_metadata and _write_footers(margin, receipts, dataset):
         names.append(f"{info.dataset}/{METADATA}".lstrip("/"))
     of_rows = [key for key in _optional_files(plan, bool(files)) if key in OF_ROWS]
     names += make_optional_files(finishing_dir, margin.name, of_rows)
@@ -257,20 +256,19 @@ def _size_and_digest(path: Path) -> list[Any]:
     return [path.stat().st_size, file_digest(path)]
 
 
-def _write_footers(margin: Margin, dataset: Path) -> bool:
+def _write_footers(margin: Margin, receipts: Mapping[str, Receipt], dataset: Path) -> bool:
     """Write ``_metadata`` from the footers that the reduce jobs have kept.
 
     Returns:
         Whether it was written. A file too large for readers of Parquet is not.
     """
-    kept = []
-    for job in margin.plan.reduce_names:
-        kept.append(margin.files.footers(job))
-        if file_digest(kept[-1]) != _receipt(margin, job).footers_digest:
+    kept = [margin.files.footers(job) for job in receipts]
+    for path, (job, receipt) in zip(kept, receipts.items(), strict=True):
+        if file_digest(path) != receipt.footers_digest:
             # Without its receipt the job is done again.
             margin.files.receipt(job).unlink(missing_ok=True)
             raise MarginCacheError(
-                f"{kept[-1]}: is damaged. Start the run again; it makes the file again."
+                f"{path}: is damaged. Start the run again; it makes the file again."
             )
     size = sum(path.stat().st_size for path in kept)  # hardly less than that of the joined file
     if size > MOST_FOOTER_BYTES:
