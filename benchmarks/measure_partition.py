@@ -1,12 +1,12 @@
-"""One large partition, mapped with few and with many threads.
+"""One large partition, mapped.
 
-Makes a catalog of one partition, of order 4, in one row group, and runs its map job
-with each number of threads. Prints wall time, CPU time and the largest resident memory of the job;
-medians of some repetitions, with the file in the system's memory.
+Makes a catalog of one partition, of order 4, in one row group, and runs its map job. Prints wall
+time, CPU time and the largest resident memory of the job; medians of some repetitions, with the
+file in the system's memory.
 
-    python benchmarks/measure_partition.py                    # 20 million rows, threads 1 and 4
+    python benchmarks/measure_partition.py                    # 20 million rows
     python benchmarks/measure_partition.py 50 --columns 5     # of 50 million rows
-    python benchmarks/measure_partition.py 50 --threads 1 --habit hats
+    python benchmarks/measure_partition.py 50 --habit hats
 
 Making the catalog takes somewhat more memory than its values take up.
 """
@@ -16,7 +16,6 @@ import argparse
 import statistics
 import tempfile
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 
 from library import provenance
@@ -81,36 +80,31 @@ def make_catalog(directory: Path, rows: int, columns: int, habit: str) -> tuple[
 
 
 def lines(directory: Path, arguments: argparse.Namespace) -> Iterator[str]:
-    """Measure each number of threads; yield the lines of the table."""
+    """Measure the map job; yield the lines of the table."""
     wanted = round(arguments.millions * 1e6)
     rows, size = apart(make_catalog, directory, wanted, arguments.columns, arguments.habit)
     yield (
         f"{rows:,} rows, {arguments.columns} columns, {size / 1e6:,.0f} MB, one row group, habit "
         f"of {arguments.habit}, medians of {arguments.repeat}\n\n"
-        "| threads | wall s | CPU s | peak MB | wall, ratio |\n|---:|---:|---:|---:|---:|"
+        "| wall s | CPU s | peak MB |\n|---:|---:|---:|"
     )
     (job,) = apart(jobs_of, directory, CONFIG, "map_partitions")
     shard = Path(job.arguments[job.arguments.index("--shard") + 1])
-    first = 0.0
-    for threads in arguments.threads:
-        threaded = replace(job, arguments=[*job.arguments, "--threads", str(threads)])
-        usages = []
-        for _ in range(arguments.repeat + 1):
-            shard.unlink(missing_ok=True)
-            usages.append(run_job(threaded, directory))
-        del usages[0]  # it has brought the file into memory
-        wall, cpu, peak = (
-            statistics.median(getattr(usage, figure) for usage in usages)
-            for figure in ("wall", "cpu", "peak_mb")
-        )
-        first = first or wall
-        yield f"| {threads} | {wall:.2f} | {cpu:.2f} | {peak:,.0f} | {wall / first:.2f} |"
+    usages = []
+    for _ in range(arguments.repeat + 1):
+        shard.unlink(missing_ok=True)
+        usages.append(run_job(job, directory))
+    del usages[0]  # it has brought the file into memory
+    wall, cpu, peak = (
+        statistics.median(getattr(usage, figure) for usage in usages)
+        for figure in ("wall", "cpu", "peak_mb")
+    )
+    yield f"| {wall:.2f} | {cpu:.2f} | {peak:,.0f} |"
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("millions", nargs="?", type=float, default=20.0, help="of rows")
-    parser.add_argument("--threads", nargs="+", type=int, default=[1, 4])
     parser.add_argument("--columns", type=int, default=9, help="beside the spatial index")
     parser.add_argument("--habit", choices=("hats", "arrow"), default="arrow")
     parser.add_argument("--repeat", type=int, default=3)

@@ -13,12 +13,12 @@ def main(arguments: argparse.Namespace) -> int:
     from margin_cache.margin.map import map_partitions
     from margin_cache.planning.model import load_plan
 
-    # Columns are decoded in threads of this job's own.
+    # A job uses one thread.
     pa.set_cpu_count(1)
     plan = load_plan(arguments.plan)
     job = plan.map_job_of(arguments.job)
     print(f"mapping {plan.covered_by_map_job(arguments.job)}", file=sys.stderr)
-    result = map_partitions(plan, job, arguments.shard, arguments.threads)
+    result = map_partitions(plan, job, arguments.shard)
     print(f"read {result.rows_read} rows, wrote {result.rows_written}", file=sys.stderr)
     return 0
 
@@ -28,5 +28,4 @@ if __name__ == "__main__":
     parser.add_argument("--plan", type=Path, required=True, help="plan of the margin")
     parser.add_argument("--job", required=True, help="name of the map job")
     parser.add_argument("--shard", type=Path, required=True, help="file to write")
-    parser.add_argument("--threads", type=int, default=1, help="threads that read and decode")
     run(main, parser)

@@ -23,7 +23,7 @@ rule map_partitions:
     message:
         "Mapping {params.name}, job {wildcards.job:.5}: {params.covers}"
     shell:
-        "{params.script} --plan={params.plan:q} --job {wildcards.job} --threads {threads}"
+        "{params.script} --plan={params.plan:q} --job {wildcards.job}"
         " --shard={output.shard:q} --failure-mark={log:q}.failed 2> {log:q}"
 
 

@@ -39,7 +39,7 @@ _OTHER_KEYS = "follows from {} and output_artifact_name. Use these keys"
 _UNUSED_KEYS = {
     "dask_tmp": f"{_NO_DASK} --default-resources tmpdir=DIRECTORY",
     "dask_n_workers": f"{_NO_DASK} --cores N on one machine, or --jobs N on a cluster",
-    "dask_threads_per_worker": f"{_NO_DASK} --set-threads map_partitions=N, for N threads a job",
+    "dask_threads_per_worker": f"{_NO_DASK} --cores N: a job uses one thread",
     "simple_progress_bar": _NO_BAR,
     "tqdm_kwargs": _NO_BAR,
     "resume_tmp": "a run resumes from its intermediate files. Use tmp_dir",

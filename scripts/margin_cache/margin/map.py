@@ -6,10 +6,8 @@ the order of their partitions.
 
 from collections import deque
 from collections.abc import Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from itertools import repeat
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -72,19 +70,19 @@ class _Candidates(FilePositions):
     rows_read: int
 
 
-def map_partitions(plan: Plan, job: int, shard: Path, threads: int = 1) -> MapResult:
-    """Write the shard of a map job, with some threads that decode columns."""
+def map_partitions(plan: Plan, job: int, shard: Path) -> MapResult:
+    """Write the shard of a map job."""
     schema = shard_schema(plan.schema)
     read = written = buffered_bytes = 0
     buffered: list[pa.Table] = []
     blocks: list[Block] = []
     with atomic_path(shard) as temporary, temporary.open("wb") as file:
         with _unchanged_partitions(plan, job), _reader_of(plan, job, shard) as reader:
-            candidates = _candidates_of(plan, job, threads, reader)
-            for selected in _rows_in_margins(plan, candidates, threads):
+            candidates = _candidates_of(plan, job, reader)
+            for selected in _rows_in_margins(plan, candidates):
                 read += selected.rows_read
                 written += len(selected.rows)
-                for table in _shard_rows(selected, plan.parameters.catalog, schema, threads):
+                for table in _shard_rows(selected, plan.parameters.catalog, schema):
                     buffered.append(table)
                     buffered_bytes += table.nbytes
                     if buffered_bytes > SHARD_BUFFER_BYTES:
@@ -122,30 +120,24 @@ def _reader_of(plan: Plan, job: int, shard: Path) -> Iterator["RemoteReader | No
         yield reader
 
 
-def _candidates_of(
-    plan: Plan, job: int, threads: int, reader: "RemoteReader | None"
-) -> Iterator[_Candidates]:
+def _candidates_of(plan: Plan, job: int, reader: "RemoteReader | None") -> Iterator[_Candidates]:
     """Yield the rows of a map job's files that pass the coarse filter."""
     info = plan.parameters.catalog
     destinations = pixel_ranges(plan.destination_orders, plan.destination_pixels)
     for partition in range(plan.map_bounds[job], plan.map_bounds[job + 1]):
         for file in open_files(info, plan.partitions[partition], plan.schema, reader):
-            yield from _candidates_in(plan, partition, file, destinations, threads)
+            yield from _candidates_in(plan, partition, file, destinations)
 
 
 def _candidates_in(
-    plan: Plan,
-    partition: int,
-    file: PartitionFile,
-    destinations: tuple[Ints, Ints],
-    threads: int,
+    plan: Plan, partition: int, file: PartitionFile, destinations: tuple[Ints, Ints]
 ) -> Iterator[_Candidates]:
     """Yield the rows of a file that pass the coarse filter, in batches if they are very many."""
     parameters, pixel = plan.parameters, plan.partitions[partition].pixel
     info = parameters.catalog
     start = pairs = 0
     batches: list[_Candidates] = []
-    for table in read_positions(info, pixel, file, threads):
+    for table in read_positions(info, pixel, file):
         near, around = find_candidates(
             spatial_index(info, table),
             parameters.index_shift,
@@ -179,9 +171,7 @@ def _joined(batches: list[_Candidates]) -> _Candidates:
     )
 
 
-def _rows_in_margins(
-    plan: Plan, candidates: Iterator[_Candidates], threads: int
-) -> Iterator[_Candidates]:
+def _rows_in_margins(plan: Plan, candidates: Iterator[_Candidates]) -> Iterator[_Candidates]:
     """Yield the candidates that pass the exact filter, or all without ``fine_filtering``."""
     window: list[_Candidates] = []
     pairs = on_disk = 0
@@ -190,13 +180,13 @@ def _rows_in_margins(
         pairs += len(batch.rows)
         on_disk += batch.file.bytes_on_disk
         if pairs >= _WINDOW_PAIRS or len(window) >= _WINDOW_FILES or on_disk >= _WINDOW_BYTES:
-            yield from _checked(plan, window, threads)
+            yield from _checked(plan, window)
             window, pairs, on_disk = [], 0, 0
     if window:
-        yield from _checked(plan, window, threads)
+        yield from _checked(plan, window)
 
 
-def _checked(plan: Plan, window: list[_Candidates], threads: int) -> Iterator[_Candidates]:
+def _checked(plan: Plan, window: list[_Candidates]) -> Iterator[_Candidates]:
     """Check the coordinates of candidates, and yield those that are in margins."""
     info = plan.parameters.catalog
     check_coordinates(info, window)
@@ -206,10 +196,7 @@ def _checked(plan: Plan, window: list[_Candidates], threads: int) -> Iterator[_C
     lon, lat = coordinates(info, pa.concat_tables([batch.positions for batch in window]))
     destinations = np.concatenate([batch.destinations for batch in window])
     orders, pixels = plan.destination_orders[destinations], plan.destination_pixels[destinations]
-    parts = [np.array_split(values, threads) for values in (lon, lat, orders, pixels)]
-    with ThreadPoolExecutor(threads) as pool:
-        masks = pool.map(is_within, *parts, repeat(plan.parameters.threshold))
-        within = np.concatenate(list(masks))
+    within = is_within(lon, lat, orders, pixels, plan.parameters.threshold)
     # A row whose index says that it is beside a pixel may lie inside, far from the boundary.
     beyond = np.flatnonzero(~within)
     within[beyond] = are_inside(lon[beyond], lat[beyond], orders[beyond], pixels[beyond])
@@ -241,9 +228,7 @@ def _prefetch(coming: Iterable[_Candidates]) -> None:
         batch.file.prefetch_rows(batch.rows)
 
 
-def _shard_rows(
-    selected: _Candidates, info: CatalogInfo, schema: pa.Schema, threads: int
-) -> Iterator[pa.Table]:
+def _shard_rows(selected: _Candidates, info: CatalogInfo, schema: pa.Schema) -> Iterator[pa.Table]:
     """Yield selected rows with all columns of a shard."""
     columns = pa.schema(list(schema)[2:])
     not_nullable = [field.name for field in columns if not field.nullable]
@@ -252,7 +237,7 @@ def _shard_rows(
     for batch in row_batches(selected.file, len(selected.rows)):
         positions = selected.positions.slice(batch.start, batch.stop - batch.start)
         numbers = selected.rows[batch]
-        rows = select_rows(selected.file, positions, info.index_column, numbers, columns, threads)
+        rows = select_rows(selected.file, positions, info.index_column, numbers, columns)
         for name in not_nullable:
             if rows[name].null_count:
                 raise MarginCacheError(

@@ -13,7 +13,6 @@ from typing import Any
 from margin_cache.config.model import MarginSettings
 from margin_cache.errors import MarginCacheError
 from margin_cache.storage.files import read_json, write_json
-from margin_cache.storage.store_options import flat_options
 from margin_cache.storage.urls import is_url
 
 _NO_SECRETS = {
@@ -78,6 +77,9 @@ def find_source(
     names = tuple(str(file.absolute()) for file in files)
     if _options_in(key, names, number) == options:
         return OptionsSource(key, names, number)
+    # Not needed for local catalogs.
+    from margin_cache.storage.store_options import flat_options
+
     for name, value in flat_options(options):
         if name.rpartition(".")[2] not in _NO_SECRETS or "@" in str(value):
             raise MarginCacheError(

@@ -16,7 +16,7 @@ from margin_cache.catalog.columns import cast_column, check_columns, check_schem
 from margin_cache.catalog.model import CatalogInfo, Partition
 from margin_cache.catalog.partitions import unchanged_files
 from margin_cache.parquet.footers import ColumnSize, column_sizes, row_ranges
-from margin_cache.storage.parquet_files import READ_BYTES, open_parquet, unreadable
+from margin_cache.storage.parquet_files import open_parquet, unreadable
 
 _RESULT_BYTES = 16 << 20
 """Most bytes in memory of the selected values of columns that are read together."""
@@ -65,12 +65,6 @@ class PartitionFile:
                 for name, column in columns.items()
             }
         return pa.table(columns)
-
-    def reopened(self) -> pq.ParquetFile:
-        """Open the file for another thread."""
-        return pq.ParquetFile(
-            self.source, metadata=self.file.metadata, pre_buffer=False, buffer_size=READ_BYTES
-        )
 
     @property
     def size(self) -> int:

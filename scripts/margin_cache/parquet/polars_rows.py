@@ -99,7 +99,6 @@ def read_rows(
     index: tuple[str, NDArray[np.integer]] | None,
     rows: NDArray[np.int64],
     schema: pa.Schema,
-    threads: int,
 ) -> dict[str, pa.ChunkedArray]:
     """Read rows of a file.
 
@@ -109,7 +108,6 @@ def read_rows(
             catalog has no index.
         rows: indices of the rows in the file, ascending, each once, shape (n,).
         schema: the columns to read, which are all supported, and the types to cast them to.
-        threads: threads of Polars; the first call of a process decides.
 
     Returns:
         The columns, each with n rows.
@@ -117,7 +115,7 @@ def read_rows(
     Raises:
         PolarsFailed: Polars cannot read the file, or the file was replaced.
     """
-    polars = _import_polars(threads)
+    polars = _import_polars()
     # Polars does not use the memory that PyArrow keeps for itself.
     pa.default_memory_pool().release_unused()
     columns: dict[str, pa.ChunkedArray] = {}
@@ -182,11 +180,11 @@ def _is_in(polars: ModuleType, name: str, values: NDArray) -> Any:
 
 
 @cache
-def _import_polars(threads: int) -> ModuleType:
-    """Import Polars with a number of threads, which cannot be changed afterwards."""
+def _import_polars() -> ModuleType:
+    """Import Polars with one thread, which cannot be changed afterwards."""
     os.environ |= {
-        "POLARS_MAX_THREADS": str(threads),
-        "POLARS_ASYNC_THREAD_COUNT": str(threads),
+        "POLARS_MAX_THREADS": "1",
+        "POLARS_ASYNC_THREAD_COUNT": "1",
         # Row groups that are loaded before they are decoded.
         "POLARS_ROW_GROUP_PREFETCH_SIZE": "1",
         # Files in the cache of the system are read one column at a time.

@@ -4,7 +4,6 @@ Memory is bounded by batches of rows, not by the size of a partition or of its r
 """
 
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
@@ -46,14 +45,13 @@ class FilePositions:
     positions: pa.Table
 
 
-def read_positions(
-    info: CatalogInfo, pixel: Pixel, part: PartitionFile, threads: int
-) -> Iterator[pa.Table]:
+def read_positions(info: CatalogInfo, pixel: Pixel, part: PartitionFile) -> Iterator[pa.Table]:
     """Yield the spatial index and the coordinates of a file's rows, checked, batch by batch."""
     columns = [info.ra_column, info.dec_column]
     if info.index_column is not None:
         columns.insert(0, info.index_column)
-    for batch in _batches_of(part, columns, threads):
+    groups = range(part.file.num_row_groups)
+    for batch in read_batches(part.path, part.file, groups, columns):
         # By name, because the batch also has nested columns whose paths are equal to the names.
         # Without the nullability of the file's schema, which may differ between partitions.
         table = part.in_catalog_types({name: batch[name] for name in columns})
@@ -100,29 +98,6 @@ def read_batches(
             raise EOFError("it ends before its last row")
     except (pa.ArrowException, OSError, EOFError) as error:
         raise unreadable(path, error) from None
-
-
-def _batches_of(part: PartitionFile, columns: list[str], threads: int) -> Iterator[pa.RecordBatch]:
-    """Yield columns of a file; with several threads, the next batch is read in advance."""
-    groups = range(part.file.num_row_groups)
-    if threads == 1:
-        yield from read_batches(part.path, part.file, groups, columns)
-        return
-    shares = [columns[first :: threads - 1] for first in range(min(threads - 1, len(columns)))]
-    streams = [read_batches(part.path, part.reopened(), groups, share) for share in shares]
-    with ThreadPoolExecutor(len(shares)) as pool:
-        futures = [pool.submit(next, stream, None) for stream in streams]
-        while True:
-            batches = [batch for future in futures if (batch := future.result()) is not None]
-            if len(batches) < len(shares):
-                return  # all streams have ended: each has yielded all rows of the file
-            futures = [pool.submit(next, stream, None) for stream in streams]
-            if len({len(batch) for batch in batches}) > 1:
-                raise unreadable(part.path, EOFError("one of its columns ends before its last row"))
-            yield pa.RecordBatch.from_arrays(
-                [column for batch in batches for column in batch.columns],
-                [name for batch in batches for name in batch.schema.names],
-            )
 
 
 def _share(count: int | np.integer, part: PartitionFile) -> str:

@@ -7,11 +7,9 @@ index of a row group.
 """
 
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from margin_cache.catalog.columns import cast_column
@@ -50,7 +48,6 @@ def select_rows(
     index: str | None,
     rows: NDArray[np.int64],
     schema: pa.Schema,
-    threads: int,
 ) -> pa.Table:
     """Read rows of a file with all columns.
 
@@ -60,7 +57,6 @@ def select_rows(
         index: name of the spatial index, one of these; None if the catalog has none.
         rows: indices of the rows in the file, ascending, perhaps repeated, shape (n,).
         schema: schema of the result, with types that the columns can be cast to.
-        threads: threads that decode columns.
     """
     taken = {
         name: cast_column(positions[name], schema.field(name), part.path)
@@ -73,10 +69,12 @@ def select_rows(
         values = None
         if index is not None and is_supported(part, part.schema.field(index)):
             values = index, positions[index].to_numpy()
-        taken |= _select_by_polars(part, values, rows, _without(schema, taken), threads)
+        taken |= _select_by_polars(part, values, rows, _without(schema, taken))
     try:
-        for columns in _select_groups(part, _without(schema, taken), rows, threads):
-            taken |= columns
+        columns = _without(schema, taken)
+        for names in column_groups(part, columns.names, COLUMNS_BYTES):
+            together = pa.schema([columns.field(name) for name in names])
+            taken |= _select_columns(part, together, rows)
     except pa.ArrowException as error:
         # Some damage is noticed only when values are taken or cast.
         raise unreadable(part.path, error) from None
@@ -106,7 +104,6 @@ def _select_by_polars(
     index: tuple[str, NDArray[np.integer]] | None,
     rows: NDArray[np.int64],
     schema: pa.Schema,
-    threads: int,
 ) -> dict[str, pa.ChunkedArray]:
     """Read the columns that Polars supports; none if it fails."""
     unsupported = set(int96_columns(part.file))
@@ -121,7 +118,7 @@ def _select_by_polars(
     if index is not None:
         index = (index[0], index[1][np.searchsorted(rows, distinct)])
     try:
-        taken = read_rows(part, index, distinct, columns, threads)
+        taken = read_rows(part, index, distinct, columns)
     except PolarsFailed:
         return {}
     if len(distinct) == len(rows):
@@ -130,38 +127,20 @@ def _select_by_polars(
     return {name: column.take(again) for name, column in taken.items()}
 
 
-def _select_groups(
-    part: PartitionFile, schema: pa.Schema, rows: NDArray[np.int64], threads: int
-) -> Iterator[dict[str, pa.ChunkedArray]]:
-    """Read rows of columns, one group of columns after another, or in parallel threads."""
-    groups = [
-        pa.schema([schema.field(name) for name in names])
-        for names in column_groups(part, schema.names, COLUMNS_BYTES)
-    ]
-    if threads == 1:
-        for columns in groups:
-            yield _select_columns(part, part.file, columns, rows)
-        return
-    with ThreadPoolExecutor(threads) as pool:
-        yield from pool.map(
-            lambda columns: _select_columns(part, part.reopened(), columns, rows), groups
-        )
-
-
 def _select_columns(
-    part: PartitionFile, file: pq.ParquetFile, schema: pa.Schema, rows: NDArray[np.int64]
+    part: PartitionFile, schema: pa.Schema, rows: NDArray[np.int64]
 ) -> dict[str, pa.ChunkedArray]:
     """Read rows of columns."""
     taken: list[pa.RecordBatch] = []
     row_bytes = sum(part.sizes[name].row for name in schema.names)
     start = 0
-    for number, group in enumerate(row_groups(file.metadata)):
+    for number, group in enumerate(row_groups(part.file.metadata)):
         end = start + group.num_rows
         low, high = np.searchsorted(rows, [start, end])
         selected = rows[low:high] - start
         start = end
         if high > low:
-            batches = read_batches(part.path, file, [number], schema.names, row_bytes)
+            batches = read_batches(part.path, part.file, [number], schema.names, row_bytes)
             taken += _take_rows(part.path, batches, schema, selected)
     if sum(map(len, taken)) < len(rows):
         raise unreadable(part.path, EOFError("it ends before the last of its rows"))

@@ -252,7 +252,7 @@ def test_number_as_a_key_is_refused():
     [
         ("dask_tmp", "tmpdir="),
         ("dask_n_workers", "--cores"),
-        ("dask_threads_per_worker", "--set-threads"),
+        ("dask_threads_per_worker", "--cores"),
     ],
 )
 def test_key_for_dask_is_refused_with_the_option_of_snakemake(key, equivalent):

@@ -1,8 +1,6 @@
 """A shard has the rows that are in margins, by destination, and nothing of a changed catalog."""
 
 import json
-import threading
-from collections import defaultdict
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,7 +13,6 @@ from margin_cache.errors import MarginCacheError
 from margin_cache.margin import map as mapping
 from margin_cache.margin.map import map_partitions
 from margin_cache.margin.model import Margin
-from margin_cache.parquet import row_selection
 from support import oracle, skies
 from support.full_disks import files_end_at
 from support.margins import configuration
@@ -69,50 +66,6 @@ def test_shards_have_the_rows_that_brute_force_finds(prepare: Callable[..., Marg
     found = pairs_of(margin)
     assert found == expected_pairs(margin, 300.0)
     assert len(found) > 50
-
-
-def test_a_map_job_uses_its_threads_and_no_more(
-    prepare: Callable[..., Margin], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """And its shard is the same, however many they are."""
-    margin = prepare(margin_threshold=300.0)
-    shard = margin.files.shard(margin.plan.map_names[0])
-    at_work: dict[str, set[int]] = defaultdict(set)
-    most: dict[str, int] = {}
-    others_have_begun: dict[str, threading.Event] = defaultdict(threading.Event)
-
-    def noted(module: object, name: str) -> None:
-        original = getattr(module, name)
-
-        def and_note(*arguments: object) -> object:
-            at_work[name].add(threading.get_ident())
-            most[name] = max(most.get(name, 0), len(at_work[name]))
-            if len(at_work[name]) > 1:
-                others_have_begun[name].set()
-            elif name != "find_candidates" and threads > 1:
-                others_have_begun[name].wait(60)
-            try:
-                return original(*arguments)
-            finally:
-                at_work[name].discard(threading.get_ident())
-
-        monkeypatch.setattr(module, name, and_note)
-
-    noted(mapping, "find_candidates")
-    noted(mapping, "is_within")
-    noted(row_selection, "_select_columns")
-    monkeypatch.setattr(row_selection, "COLUMNS_BYTES", 1)
-    shards = {}
-    for threads in (1, 2, 4):
-        most.clear()
-        others_have_begun.clear()
-        map_partitions(margin.plan, 0, shard, threads)
-        shards[threads] = shard.read_bytes()
-        assert most["find_candidates"] == 1
-        # On a busy machine, some may end before the last begins.
-        for name in ("is_within", "_select_columns"):
-            assert min(threads, 2) <= most[name] <= threads
-    assert shards[1] == shards[2] == shards[4]
 
 
 @pytest.mark.parametrize("has_index", [True, False])

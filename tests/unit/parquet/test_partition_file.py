@@ -104,7 +104,7 @@ def read_as_planned(directory: Path, file: pa.Table, schema: pa.Schema) -> pa.Ta
     (part,) = open_files(info, partition_of(info), schema)
     positions = part.in_catalog_types({name: file[name] for name in ("ra", "dec")})
     rows = np.arange(file.num_rows)
-    return select_rows(part, positions, None, rows, schema_without_dictionaries(schema), 1)
+    return select_rows(part, positions, None, rows, schema_without_dictionaries(schema))
 
 
 def column(arrow_type: pa.DataType, *values: Any) -> pa.Array:

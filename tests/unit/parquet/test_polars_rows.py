@@ -37,7 +37,7 @@ def read(
     part = open_file(path)
     schema = pa.schema([part.file.schema_arrow.field(name) for name in names])
     wanted = np.array(rows)
-    return read_rows(part, index and (index, INDEX[wanted]), wanted, schema, 1)
+    return read_rows(part, index and (index, INDEX[wanted]), wanted, schema)
 
 
 @pytest.mark.parametrize("index", ["index", None])
@@ -145,7 +145,7 @@ def test_other_rows_than_the_selected_ones_are_a_failure(tmp_path: Path) -> None
     path = written(tmp_path / "table.parquet", table_of())
     part = open_file(path)
     with pytest.raises(PolarsFailed, match="other rows"):
-        read_rows(part, ("index", np.array([0, 4])), np.array([4, 55]), part.file.schema_arrow, 1)
+        read_rows(part, ("index", np.array([0, 4])), np.array([4, 55]), part.file.schema_arrow)
 
 
 def test_a_damaged_file_is_a_failure(tmp_path: Path) -> None:
@@ -162,7 +162,7 @@ def test_a_file_that_is_gone_is_a_failure(tmp_path: Path) -> None:
     part = open_file(path)
     path.unlink()
     with pytest.raises(PolarsFailed, match="No such file"):
-        read_rows(part, None, np.array([1]), pa.schema([("x", pa.int64())]), 1)
+        read_rows(part, None, np.array([1]), pa.schema([("x", pa.int64())]))
 
 
 def test_a_panic_is_a_failure(tmp_path: Path) -> None:
@@ -214,7 +214,7 @@ def test_rows_are_selected_by_number_if_many_have_the_same_index(
 
     monkeypatch.setattr(polars_rows, "_is_in", and_note)
     schema = pa.schema([("x", pa.int64())])
-    found = read_rows(open_file(path), ("index", index[rows]), rows, schema, 1)
+    found = read_rows(open_file(path), ("index", index[rows]), rows, schema)
     assert found["x"].to_pylist() == rows.tolist()
     assert asked == ["index", *[DESTINATION] * by_number]
 
@@ -230,18 +230,16 @@ from typing import Any
 assert "polars" not in sys.modules
 part = open_file(Path(sys.argv[3]))
 schema = pa.schema([("x", pa.float64())])
-for threads in (int(sys.argv[4]), 1):
-    found = polars_rows.read_rows(part, None, np.array([5]), schema, threads)
+found = polars_rows.read_rows(part, None, np.array([5]), schema)
 import polars
 print(polars.thread_pool_size(), found["x"][0])
 """
 
 
-@pytest.mark.parametrize("threads", [1, 3])
-def test_polars_has_the_threads_of_the_job(threads: int, tmp_path: Path) -> None:
+def test_polars_has_one_thread(tmp_path: Path) -> None:
     """Regardless of the environment; and Polars is imported only when rows are read."""
     path = written(tmp_path / "table.parquet", table_of(x=np.arange(ROWS) / 2))
-    command = [sys.executable, "-c", READ, ROOT / "scripts", ROOT / "tests", path, str(threads)]
+    command = [sys.executable, "-c", READ, ROOT / "scripts", ROOT / "tests", path]
     done = subprocess.run(
         command,
         env={**os.environ, "POLARS_MAX_THREADS": "7"},
@@ -249,7 +247,7 @@ def test_polars_has_the_threads_of_the_job(threads: int, tmp_path: Path) -> None
         check=True,
         encoding="utf-8",
     )
-    assert done.stdout.split() == [str(threads), "2.5"]
+    assert done.stdout.split() == ["1", "2.5"]
 
 
 KEPT = """
@@ -262,13 +260,13 @@ from pathlib import Path
 from typing import Any
 part = open_file(Path(sys.argv[3]))
 schema = pa.schema([("x", pa.float64())])
-polars_rows.read_rows(part, None, np.array([5]), schema, 1)
+polars_rows.read_rows(part, None, np.array([5]), schema)
 def resident():
     return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 blocks = [pa.array(np.arange(1 << 17)).cast(pa.float64()) for _ in range(64)]
 del blocks
 before = resident()
-polars_rows.read_rows(part, None, np.array([5]), schema, 1)
+polars_rows.read_rows(part, None, np.array([5]), schema)
 print(before - resident(), os.environ["_RJEM_MALLOC_CONF"])
 """
 

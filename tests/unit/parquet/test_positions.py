@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -51,8 +50,8 @@ class Catalog:
     def files(self, schema: pa.Schema | None = None) -> list[PartitionFile]:
         return list(open_files(self.info, self.partition, schema or self.table.schema))
 
-    def batches(self, part: PartitionFile, threads: int = 1) -> Iterator[pa.Table]:
-        return positions.read_positions(self.info, PIXEL, part, threads)
+    def batches(self, part: PartitionFile) -> Iterator[pa.Table]:
+        return positions.read_positions(self.info, PIXEL, part)
 
     def read(self) -> pa.Table:
         """The positions of all rows."""
@@ -115,57 +114,21 @@ def test_index_and_coordinates_of_all_rows_are_read_batch_by_batch(
     assert max(sizes) <= batch and sum(sizes) == ROWS
 
 
-@pytest.mark.parametrize("threads", [1, 2, 4])
-def test_row_groups_are_read_in_order_by_any_number_of_threads(
-    threads: int, catalog: Catalog
-) -> None:
+def test_row_groups_are_read_in_order(catalog: Catalog) -> None:
     pq.write_table(catalog.table, catalog.path, row_group_size=300)
     (part,) = catalog.files()
     assert (part.path, part.file.num_row_groups) == (str(catalog.path), 4)
-    found = pa.concat_tables(catalog.batches(part, threads))
+    found = pa.concat_tables(catalog.batches(part))
     assert found["ra"].equals(catalog.table["ra"])
 
 
-def test_columns_read_by_several_threads_must_have_equal_lengths(
-    catalog: Catalog, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    original = positions.read_batches
-
-    def shorter(*arguments: Any) -> Iterator[pa.RecordBatch]:
-        for batch in original(*arguments):
-            yield batch.slice(1) if "ra" in batch.schema.names else batch
-
-    monkeypatch.setattr(positions, "read_batches", shorter)
-    (part,) = catalog.files()
-    with pytest.raises(MarginCacheError, match="one of its columns ends before its last row"):
-        list(catalog.batches(part, 4))
-
-
-@pytest.mark.parametrize("threads", [2, 3, 4, 9])
-def test_one_thread_is_left_for_the_filter(
-    threads: int, catalog: Catalog, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    original, lots = positions.read_batches, []
-
-    def and_note(path: Path, file: pq.ParquetFile, groups: Any, columns: list[str]) -> Any:
-        lots.append(columns)
-        return original(path, file, groups, columns)
-
-    monkeypatch.setattr(positions, "read_batches", and_note)
-    (part,) = catalog.files()
-    found = pa.concat_tables(catalog.batches(part, threads))
-    assert found.equals(catalog.table.select(found.column_names))
-    assert len(lots) == min(threads - 1, len(found.column_names))
-    assert sorted(name for lot in lots for name in lot) == sorted(found.column_names)
-
-
-def test_an_error_in_a_reading_thread_is_raised(catalog: Catalog) -> None:
+def test_a_damaged_file_is_named(catalog: Catalog) -> None:
     content = bytearray(catalog.path.read_bytes())
     content[4 : len(content) // 2] = b"\xff" * (len(content) // 2 - 4)
     catalog.path.write_bytes(content)
     (part,) = catalog.files()
     with pytest.raises(MarginCacheError, match=re.escape(f"{catalog.path}: cannot be read (")):
-        list(catalog.batches(part, 3))
+        list(catalog.batches(part))
 
 
 # --- what is wrong --------------------------------------------------------------------------
@@ -393,6 +356,6 @@ def test_positions_have_only_their_columns(tmp_path: Path) -> None:
     pq.write_table(table, path)
     part = open_file(path)
     info = replace(HATS, ra_column="coord.ra", dec_column="dec", index_column=None)
-    (taken,) = positions.read_positions(info, Pixel(0, 0), part, 1)
+    (taken,) = positions.read_positions(info, Pixel(0, 0), part)
     assert taken.schema.names == ["coord.ra", "dec"]
-    assert select_rows(part, taken, None, np.arange(10), table.schema, 1).equals(table)
+    assert select_rows(part, taken, None, np.arange(10), table.schema).equals(table)

@@ -102,7 +102,7 @@ def test_no_bit_differs(
         read = expected.select([INDEX] if index else [])
         for by_polars in (True, False):
             monkeypatch.setattr(row_selection, "_are_few", lambda part, rows, by=by_polars: by)
-            found = select_rows(open_file(path), read, index, rows, schema, 1)
+            found = select_rows(open_file(path), read, index, rows, schema)
             assert found.schema.equals(schema, check_metadata=True)
             for name in schema.names:
                 said = difference(found[name], expected[name])

@@ -60,11 +60,10 @@ def test_rows_are_those_of_the_file(
     for rows in ([0, 0, 5, 76, 77, 400, 699], [999], [3, 700], list(range(600, 900))):
         expected = whole.take(pa.array(rows))
         read = expected.select(["index", "ra", "dec"])
-        for threads in (1, 3):
-            found = select_rows(part, read, index, np.array(rows), schema, threads)
-            assert found.schema.equals(schema, check_metadata=True)
-            for name in schema.names:
-                assert found[name].to_pylist() == expected[name].to_pylist(), name
+        found = select_rows(part, read, index, np.array(rows), schema)
+        assert found.schema.equals(schema, check_metadata=True)
+        for name in schema.names:
+            assert found[name].to_pylist() == expected[name].to_pylist(), name
 
 
 def test_columns_read_together_are_small_or_single(path: Path) -> None:
@@ -131,10 +130,9 @@ def test_polars_reads_few_of_many_rows(tmp_path: Path, monkeypatch: pytest.Monke
         rows = np.arange(count)
         read = table.select(["index"])[:count]
         wanted = table.select(pq.read_schema(file).names)[:count]
-        for threads in (1, 2):
-            found = select_rows(open_file(file), read, "index", rows, wanted.schema, threads)
-            assert found.equals(wanted)
-        assert asked == [count] * 2 * times
+        found = select_rows(open_file(file), read, "index", rows, wanted.schema)
+        assert found.equals(wanted)
+        assert asked == [count] * times
 
 
 def test_a_file_with_damaged_codes_is_named(tmp_path: Path) -> None:
@@ -153,7 +151,7 @@ def test_a_file_with_damaged_codes_is_named(tmp_path: Path) -> None:
         path.write_bytes(content[:place] + b"\xff" + content[place + 1 :])
         index = table.select(["index"]).take(pa.array(rows))
         try:
-            found = select_rows(open_file(path), index, "index", rows, schema, 1)
+            found = select_rows(open_file(path), index, "index", rows, schema)
         except MarginCacheError as error:
             assert str(error).startswith(f"{path}: cannot be read (")
             refused += 1
@@ -171,7 +169,7 @@ def test_pyarrow_reads_what_polars_cannot(path: Path, monkeypatch: pytest.Monkey
     part = open_file(path)
     schema = schema_without_dictionaries(part.file.schema_arrow)
     expected = part.file.read().replace_schema_metadata().cast(schema).take(pa.array([1, 1, 800]))
-    found = select_rows(part, expected.select([]), None, np.array([1, 1, 800]), schema, 1)
+    found = select_rows(part, expected.select([]), None, np.array([1, 1, 800]), schema)
     assert found.equals(expected)
 
 
@@ -184,7 +182,7 @@ def test_strings_in_other_encodings_are_kept(encoding: str, tmp_path: Path) -> N
     names = dict.fromkeys(table.column_names, encoding)
     pq.write_table(table, path, use_dictionary=False, column_encoding=names)
     rows = [0, 5, 5, 998]
-    found = select_rows(open_file(path), table.select([]), None, np.array(rows), table.schema, 1)
+    found = select_rows(open_file(path), table.select([]), None, np.array(rows), table.schema)
     assert found.equals(table.take(pa.array(rows)))
 
 
@@ -196,7 +194,7 @@ def test_a_replaced_file_is_read_as_it_was_opened(tmp_path: Path) -> None:
     part = open_file(path)
     pq.write_table(table.take(pa.array(np.arange(ROWS)[::-1])), tmp_path / "other.parquet")
     (tmp_path / "other.parquet").replace(path)
-    found = select_rows(part, table.select([]), None, np.array([1, 998]), table.schema, 1)
+    found = select_rows(part, table.select([]), None, np.array([1, 998]), table.schema)
     assert found.to_pylist() == [{"x": 1, "few": "a"}, {"x": 998, "few": "b"}]
 
 
@@ -211,4 +209,4 @@ def test_a_short_column_is_an_error_of_the_file(
     with pytest.raises(
         MarginCacheError, match=re.escape(f"{path}: cannot be read (it ends before")
     ):
-        select_rows(open_file(path), table.select([]), None, np.array([3]), table.schema, 1)
+        select_rows(open_file(path), table.select([]), None, np.array([3]), table.schema)
