@@ -5,6 +5,7 @@ layout or width (`plain_type`), as those of `string` and `large_string`.
 """
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 
 import numpy as np
 import numpy.typing as npt
@@ -34,20 +35,24 @@ def row_digests(
     """
     if digests is None:
         digests = np.zeros(len(table) if rows is None else len(rows), np.uint64)
-    for name in columns:
-        digests = digests * FACTOR + _column_digests(table[name], rows)
+    indices = None if rows is None or len(rows) == len(table) else pa.array(rows)
+    hashed = pl.DataFrame([pl.Series(name, _hashed(table[name], indices)) for name in columns])
+    for column in hashed.select(pl.all().hash()):
+        digests = digests * FACTOR + column.to_numpy()
     return digests
 
 
-def _column_digests(column: pa.ChunkedArray, rows: npt.NDArray[np.int64] | None) -> Digests:
+def _hashed(column: pa.ChunkedArray, rows: pa.Array | None) -> pa.ChunkedArray:
+    """Return some rows of a column, in a type that Polars can hash."""
     kind = column.type
     if isinstance(kind, pa.BaseExtensionType):
         storages = [chunk.storage for chunk in column.chunks]
         column = pa.chunked_array(storages, kind.storage_type)
+    if rows is not None:
+        with suppress(pa.ArrowNotImplementedError):  # for string_view
+            column, rows = column.take(rows), None
     column = column.cast(_with_leaves(plain_type(kind), _hashed_leaf))
-    if rows is not None and len(rows) < len(column):
-        column = column.take(pa.array(rows))
-    return pl.Series(column).hash().to_numpy()
+    return column if rows is None else column.take(rows)
 
 
 def plain_type(kind: pa.DataType) -> pa.DataType:

@@ -33,7 +33,7 @@ FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]
 
 STEPS = (16, 128, 1024, 8192)  # chords along an edge: more only for points still undecided
-SIEVE_STEPS = (16, 64, 256)  # the same for `near_boundary`
+SIEVE_STEPS = (4, 16, 64, 256)  # the same for `near_boundary`
 DEVIATION = 2.7 / 8
 SQUARE_ROUNDING = 1e-7  # bounds the error of distances from squares that cancel near 1
 ROUNDING = 1e-14  # bounds the rounding error of coordinates and their sums
