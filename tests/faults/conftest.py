@@ -3,13 +3,13 @@
 import os
 import platform
 from collections.abc import Callable, Iterator
-from datetime import UTC, datetime
 from pathlib import Path
 
 import pyarrow as pa
 import pytest
 from support import faults
 from support.faults import Tally
+from support.measuring import source_of_numbers
 
 pytestmark = pytest.mark.usefixtures("tally")
 
@@ -42,11 +42,11 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     lines = faults.table(properties)
     if not lines:
         return
+    command = "make faults" if faults.LONG else "pytest tests/faults"
     kernel = platform.release().partition("-")[0]
     made = (
-        f"Seed {faults.SEED}, {datetime.now(UTC):%Y-%m-%d}, {os.cpu_count()} cores, "
-        f"{platform.system()} {kernel}, Python {platform.python_version()}, "
-        f"PyArrow {pa.__version__}; the {'long' if faults.LONG else 'short'} form."
+        f"*Measured with {source_of_numbers(command)}, {platform.system()} {kernel}, "
+        f"Python {platform.python_version()}, PyArrow {pa.__version__}; seed {faults.SEED}.*"
     )
     terminalreporter.section("faults")
     terminalreporter.write_line("\n".join([made, "", *lines]))

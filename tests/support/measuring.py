@@ -6,7 +6,10 @@ import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
+
+from support.paths import ROOT
 
 _NOT_PASSED_ON = {"NUMBA_DISABLE_JIT", "PYTHONDONTWRITEBYTECODE"}
 """Variables that slow down what is measured: the compiler that hipscat needs in an environment of
@@ -65,3 +68,14 @@ def _bytes_read() -> int:
     """Return the bytes that this process and those it has waited for have read."""
     lines = Path("/proc/self/io").read_text().splitlines()
     return int(dict(line.split(": ") for line in lines)["rchar"])
+
+
+def source_of_numbers(command: str) -> str:
+    """Return what documents say of numbers: the command, the commit, the date and the cores."""
+    describe = ["git", "-C", ROOT, "describe", "--always", "--dirty=, changed", "--exclude=*"]
+    try:
+        commit = subprocess.run(describe, check=True, capture_output=True, encoding="utf-8").stdout
+    except (FileNotFoundError, subprocess.CalledProcessError):
+        commit = "unknown"
+    date = f"{datetime.now(UTC):%Y-%m-%d}"
+    return f"`{command}`, commit {commit.strip()}, {date}, {os.cpu_count()} cores"
