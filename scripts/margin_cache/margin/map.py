@@ -18,7 +18,6 @@ from numpy.typing import NDArray
 from margin_cache.catalog.columns import coordinates, shard_schema, spatial_index
 from margin_cache.catalog.model import CatalogInfo
 from margin_cache.catalog.partitions import unchanged_files
-from margin_cache.errors import MarginCacheError
 from margin_cache.healpix.boundary import is_within
 from margin_cache.healpix.margin_filter import find_candidates
 from margin_cache.healpix.neighbors import are_inside
@@ -231,20 +230,12 @@ def _prefetch(coming: Iterable[_Candidates]) -> None:
 def _shard_rows(selected: _Candidates, info: CatalogInfo, schema: pa.Schema) -> Iterator[pa.Table]:
     """Yield selected rows with all columns of a shard."""
     columns = pa.schema(list(schema)[2:])
-    not_nullable = [field.name for field in columns if not field.nullable]
     source = pa.scalar(selected.partition, pa.uint32())
     selected.file.fetch_rows(selected.rows)
     for batch in row_batches(selected.file, len(selected.rows)):
         positions = selected.positions.slice(batch.start, batch.stop - batch.start)
         numbers = selected.rows[batch]
         rows = select_rows(selected.file, positions, info.index_column, numbers, columns)
-        for name in not_nullable:
-            if rows[name].null_count:
-                raise MarginCacheError(
-                    f"{selected.file.path}: column {name} has nulls, though _common_metadata, or "
-                    "the first partition if there is none, declares it not nullable. Correct one "
-                    "of them."
-                )
         destinations = pa.array(selected.destinations[batch], pa.uint32())
         sources = pa.repeat(source, len(numbers))
         yield pa.Table.from_arrays([destinations, sources, *rows.columns], schema=schema)

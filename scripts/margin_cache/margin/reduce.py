@@ -24,7 +24,6 @@ from margin_cache.catalog.columns import (
     without_dictionaries,
 )
 from margin_cache.catalog.formats import format_of
-from margin_cache.catalog.model import CatalogInfo
 from margin_cache.errors import MarginCacheError
 from margin_cache.margin.paths import PlanFiles, job_of
 from margin_cache.margin.shard import read_rows
@@ -72,14 +71,20 @@ def reduce_margins(
             other.unlink(missing_ok=True)
     written: dict[str, tuple[int, int, str]] = {}
     collected: list[pq.FileMetaData] = []
-    with atomic_files() as write:
-        for destination, rows in _margins(plan, batches, first, stop, schema):
-            relative = plan.margin_path(destination)
-            content, metadata = _as_parquet(rows, schema, options, plan)
-            write(staging_dir / relative, content)
-            metadata.set_file_path(info.footer_path(relative))
-            collected.append(metadata)
-            written[relative] = (metadata.num_rows, content.size, content_digest(content))
+    try:
+        with atomic_files() as write:
+            for destination, rows in _margins(plan, batches, first, stop, schema):
+                relative = plan.margin_path(destination)
+                content, metadata = _as_parquet(rows, schema, options, plan)
+                write(staging_dir / relative, content)
+                metadata.set_file_path(info.footer_path(relative))
+                collected.append(metadata)
+                written[relative] = (metadata.num_rows, content.size, content_digest(content))
+    except pa.ArrowInvalid as error:
+        raise MarginCacheError(
+            f"{info.path}: rows of a margin do not fit the columns of the catalog "
+            f"({str(error).splitlines()[0]}). Write the catalog with another type of this column."
+        ) from None
     with atomic_path(footers) as temporary:
         pq.write_metadata(schema, temporary, metadata_collector=collected)
     record = {
@@ -175,26 +180,13 @@ def _margin_columns(plan: Plan, rows: pa.Table, schema: pa.Schema) -> pa.Table:
         (plan.partitions.orders[source], plan.partitions.pixels[source]),
     )
     columns = [
-        _as_pixels(pixel_values[field.name], field, plan.parameters.catalog)
+        # PyArrow has no cast from numbers to a dictionary of text.
+        pa.array(pixel_values[field.name]).cast(without_dictionaries(field.type))
         if field.name in pixel_values
         else rows[field.name]
         for field in schema
     ]
     return pa.Table.from_arrays(columns, schema=schema_without_dictionaries(schema))
-
-
-def _as_pixels(values: NDArray[np.int64], field: pa.Field, info: CatalogInfo) -> pa.Array:
-    """Return pixel numbers with the type of a column, without its dictionary.
-
-    PyArrow has no cast from numbers to a dictionary of text.
-    """
-    try:
-        return pa.array(values).cast(without_dictionaries(field.type))
-    except pa.ArrowInvalid:
-        raise MarginCacheError(
-            f"input_catalog_path: {info.path}: column {field.name} ({field.type}) is too small "
-            f"for pixel {values.max()}, which has margin rows. Write the catalog with a wider type."
-        ) from None
 
 
 def _as_parquet(
@@ -206,30 +198,11 @@ def _as_parquet(
     # No metadata_collector: PyArrow uses it after a failure too, and then hides the error.
     with pq.ParquetWriter(sink, schema, **options) as writer:
         for start in range(0, rows.num_rows, group_rows):
-            for table in _row_groups(rows.slice(start, group_rows), schema):
-                writer.write_table(table, row_group_size=group_rows)
+            group = rows.slice(start, group_rows)
+            if not rows.schema.equals(schema):
+                # Dictionaries of its own. `take`, because a cast of lists includes the values
+                # outside a slice.
+                columns = group.take(pa.array(np.arange(group.num_rows))).columns
+                group = pa.Table.from_arrays(columns, schema=schema)
+            writer.write_table(group.replace_schema_metadata(schema.metadata), group_rows)
     return sink.getvalue(), writer.writer.metadata
-
-
-def _row_groups(rows: pa.Table, schema: pa.Schema) -> Iterator[pa.Table]:
-    """Yield rows as tables with the schema of a margin file, one for a row group.
-
-    It is one table, unless the partitions have so many categories together that their codes do not
-    fit the type of the catalog's dictionaries. Each row group has its own dictionary, so halves may
-    fit.
-    """
-    if rows.schema.equals(schema):
-        yield rows.replace_schema_metadata(schema.metadata)
-        return
-    try:
-        # `take`, because a cast of lists includes the values outside a slice.
-        taken = rows.take(pa.array(np.arange(rows.num_rows)))
-        table = pa.Table.from_arrays(taken.columns, schema=schema)
-    except pa.ArrowInvalid:
-        if rows.num_rows < 2:
-            raise
-        half = rows.num_rows // 2
-        yield from _row_groups(rows.slice(0, half), schema)
-        yield from _row_groups(rows.slice(half), schema)
-    else:
-        yield table

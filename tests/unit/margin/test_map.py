@@ -18,6 +18,7 @@ from support.full_disks import files_end_at
 from support.margins import configuration
 from support.shards import rows_in_shard
 from support.small_skies import small_catalog
+from support.stages import run_reduce_jobs
 from support.write_hats import write_hats
 
 Pairs = set[tuple[int, int]]
@@ -181,8 +182,9 @@ def test_nulls_in_a_column_that_is_not_nullable_are_refused(
         table = table.set_column(table.schema.get_field_index("mag"), "mag", nulls)
         pq.write_table(table, path)
     margin = prepare()
-    with pytest.raises(MarginCacheError, match="column mag has nulls"):
+    with pytest.raises(MarginCacheError, match=r"\(Column 'mag' is declared non-nullable"):
         pairs_of(margin)
+        run_reduce_jobs(margin)
 
 
 @pytest.mark.parametrize("fine", [True, False])
