@@ -153,13 +153,11 @@ def _margin_order(info: CatalogInfo, settings: MarginSettings, highest: int) -> 
         return min(order, finest_margin_order(threshold + INDEX_TOLERANCE))
     if order > highest:
         return order
-    finest = choose_margin_order(-1, threshold, info.index_order)
     origin = "" if settings.margin_order >= 0 else f" (for {threshold:g} arcsec)"
     raise MarginCacheError(
         f"margin_order: {order}{origin} is not above {highest}, the highest order of the catalog's "
-        "partitions, but fine_filtering: false needs a finer one. Use "
-        f"{f'{highest + 1} to {finest}' if finest > highest else 'a smaller threshold'}, or "
-        "fine_filtering: true."
+        "partitions, but fine_filtering: false needs a finer one. Use a higher margin_order, a "
+        "smaller threshold, or fine_filtering: true."
     )
 
 

@@ -41,11 +41,11 @@ def lock_margin(margin: Margin) -> None:
     for path in (files.plan_lock, files.staging_lock):
         for other in files.staging_locks():
             if other != files.staging_lock and is_locked(other):
-                raise _in_use(margin, other)
+                raise _in_use(other)
         path.parent.mkdir(parents=True, exist_ok=True)
         descriptor = acquire_lock(path, json.dumps(_this_run(margin)))
         if descriptor is None:
-            raise _in_use(margin, path)
+            raise _in_use(path)
         _lock_descriptors.append(descriptor)
 
 
@@ -58,16 +58,10 @@ def _this_run(margin: Margin) -> dict[str, Any]:
     }
 
 
-def _in_use(margin: Margin, lock: Path) -> MarginCacheError:
-    run, files = read_json(lock), margin.files
-    other = describe_run(run)
+def _in_use(lock: Path) -> MarginCacheError:
+    run = read_json(lock)
     made = run.get("output") if isinstance(run, dict) else None
-    if lock == files.plan_lock and made and made != _this_run(margin)["output"]:
-        return MarginCacheError(
-            f"tmp_dir: {files.plan_dir} is in use by another run ({other}), which makes {made}. "
-            "Wait until that run has ended, or choose another tmp_dir."
-        )
     return MarginCacheError(
-        f"output_path: {files.location} is being made by another run ({other}). Wait until that "
-        "run has ended, or choose another output_artifact_name."
+        f"{made or lock.parent} is being made by another run ({describe_run(run)}). Wait until "
+        "that run has ended, or choose another output_artifact_name or tmp_dir."
     )

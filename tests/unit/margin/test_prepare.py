@@ -47,11 +47,11 @@ def test_a_coarse_margin_has_the_threshold_of_its_order(
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ({"margin_order": 1}, "1 is not above 1, .* Use 2 to 11, or fine_filtering: true"),
-        ({"margin_order": 0}, "0 is not above 1, .* Use 2 to 11, or fine_filtering: true"),
+        ({"margin_order": 1}, "1 is not above 1, .* Use a higher margin_order"),
+        ({"margin_order": 0}, "0 is not above 1, .* Use a higher margin_order"),
         (
             {"margin_threshold": 36_000},
-            r"1 .for 36000 arcsec. is not above 1, .* Use a smaller threshold",
+            r"1 .for 36000 arcsec. is not above 1, .* a smaller threshold",
         ),
     ],
 )

@@ -132,13 +132,11 @@ def test_a_tmp_dir_in_use_for_another_output_path_is_refused(
             start_margin(other)
         said = str(caught.value)
         assert said.startswith(
-            f"tmp_dir: {margin.files.plan_dir} is in use by another run (process"
+            f"{margin.files.output_dir.absolute()} is being made by another run (process {run.pid}"
         )
-        assert f"process {run.pid} on " in said
-        assert f"which makes {margin.files.output_dir.absolute()}. Wait" in said
         assert str(tmp_path / "others") not in said
         assert not other.files.staging_dir.exists()
-        with pytest.raises(MarginCacheError, match=r"^output_path: .* is being made by another"):
+        with pytest.raises(MarginCacheError, match="is being made by another"):
             start_margin(same_place)
     start_margin(other)
 
