@@ -26,8 +26,11 @@ from margin_cache.healpix.nested import finest_margin_order
 from margin_cache.margin.model import Margin, NamedMargin, name_margins, with_primary_tables
 from margin_cache.margin.paths import PlanFiles
 from margin_cache.margin.storage_options import find_sources
-from margin_cache.margin.writer_options import check_write_options
-from margin_cache.parquet.primary_options import MOST_FILES, read_primary_options
+from margin_cache.parquet.primary_options import (
+    MOST_FILES,
+    check_write_options,
+    read_primary_options,
+)
 from margin_cache.planning.jobs import make_plan
 from margin_cache.planning.model import (
     MarginParameters,
@@ -189,7 +192,7 @@ def _prepare(margin: NamedMargin) -> Margin:
         optional_files=[key for key in OPTIONAL_FILES if getattr(settings, key)],
         run_id="" if settings.resume else unique_id(),
     )
-    check_write_options(parameters, margin_schema)
+    check_write_options(parameters.primary_options, settings.write_table_kwargs, margin_schema)
     library = library_version()
     own_id = plan_id(library, parameters, content_id(parameters, schema, partitions))
     try:

@@ -27,7 +27,7 @@ from margin_cache.catalog.formats import format_of
 from margin_cache.errors import MarginCacheError
 from margin_cache.margin.paths import PlanFiles, job_of
 from margin_cache.margin.shard import read_rows
-from margin_cache.margin.writer_options import row_group_rows, writer_options
+from margin_cache.parquet.primary_options import row_group_rows, writer_options
 from margin_cache.planning.model import Plan
 from margin_cache.storage.files import (
     atomic_files,
@@ -57,7 +57,9 @@ def reduce_margins(
     name = plan.reduce_names[job]
     receipt, footers = files.receipt(name), files.footers(name)
     schema = format_of(info).margin_schema(plan.schema, info.path)
-    options = writer_options(plan.parameters, schema)
+    parameters = plan.parameters
+    options = writer_options(parameters.primary_options, parameters.write_table_kwargs, schema)
+    group_rows = row_group_rows(parameters.primary_options, parameters.write_table_kwargs)
     first, stop = plan.reduce_bounds[job : job + 2].tolist()
     shards = [files.shard(plan.map_names[need]) for need in plan.needs_of(job)]
     batches = [
@@ -75,7 +77,7 @@ def reduce_margins(
         with atomic_files() as write:
             for destination, rows in _margins(plan, batches, first, stop, schema):
                 relative = plan.margin_path(destination)
-                content, metadata = _as_parquet(rows, schema, options, plan)
+                content, metadata = _as_parquet(rows, schema, options, group_rows)
                 write(staging_dir / relative, content)
                 metadata.set_file_path(info.footer_path(relative))
                 collected.append(metadata)
@@ -190,10 +192,9 @@ def _margin_columns(plan: Plan, rows: pa.Table, schema: pa.Schema) -> pa.Table:
 
 
 def _as_parquet(
-    rows: pa.Table, schema: pa.Schema, options: dict[str, Any], plan: Plan
+    rows: pa.Table, schema: pa.Schema, options: dict[str, Any], group_rows: int
 ) -> tuple[pa.Buffer, pq.FileMetaData]:
     """Return the content and the footer of a margin file, from sorted rows without dictionaries."""
-    group_rows = row_group_rows(plan.parameters)
     sink = pa.BufferOutputStream()
     # No metadata_collector: PyArrow uses it after a failure too, and then hides the error.
     with pq.ParquetWriter(sink, schema, **options) as writer:

@@ -10,7 +10,6 @@ selected, because the import takes a tenth of a second.
 import os
 from functools import cache
 from types import ModuleType
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -21,11 +20,6 @@ from margin_cache.parquet.partition_file import PartitionFile, column_groups
 
 _LEAST_BYTES, _MOST_BYTES = 32 << 20, 256 << 20
 """Limits of ``most_bytes_together``."""
-
-_MOST_EQUAL = 2
-"""If no more of the selected rows than this, on average, have the same index, rows are selected by
-the index alone: few others have it. Selecting by row number too can take a tenth of a map job's
-time."""
 
 _ROW = DESTINATION
 """Name for the numbers of rows, which no column of a catalog has."""
@@ -143,13 +137,13 @@ def _collect(
     rows: NDArray[np.int64],
     names: list[str],
 ) -> pa.Table:
-    """Read rows of some columns."""
-    conditions = []
-    values = np.unique(index[1]) if index is not None else np.array([])
-    if index is not None:
-        conditions.append(_is_in(polars, index[0], values))
-    if _MOST_EQUAL * len(values) < len(rows):
-        conditions.append(_is_in(polars, _ROW, rows.astype(np.uint32)))
+    """Read rows of some columns.
+
+    By the index alone, if there is one: few other rows have the same. Selecting by row number too
+    can take a tenth of a map job's time.
+    """
+    name, values = (_ROW, rows.astype(np.uint32)) if index is None else index
+    condition = polars.col(name).is_in(polars.Series(np.unique(values)).implode())
     scan = polars.scan_parquet(
         part.local_path.absolute(),
         parallel="prefiltered",
@@ -159,7 +153,7 @@ def _collect(
         hive_partitioning=False,
         glob=False,
     )
-    frame = scan.filter(*conditions).select(_ROW, *names).collect()
+    frame = scan.filter(condition).select(_ROW, *names).collect()
     if len(frame) > len(rows):
         # The others have the same index as selected rows.
         frame = frame.filter(polars.Series(np.isin(frame[_ROW].to_numpy(), rows)))
@@ -173,10 +167,6 @@ def _cast(column: pa.ChunkedArray, arrow_type: pa.DataType) -> pa.ChunkedArray:
     """Cast a column, also if only the names of nested fields differ, which ``==`` ignores."""
     same = pa.field("", column.type).equals(pa.field("", arrow_type), check_metadata=True)
     return column if same else column.cast(arrow_type)
-
-
-def _is_in(polars: ModuleType, name: str, values: NDArray) -> Any:
-    return polars.col(name).is_in(polars.Series(values).implode())
 
 
 @cache

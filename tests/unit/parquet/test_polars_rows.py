@@ -4,13 +4,11 @@ import os
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from margin_cache.catalog.columns import DESTINATION
 from margin_cache.parquet import partition_file, polars_rows
 from margin_cache.parquet.polars_rows import PolarsFailed, is_supported, read_rows
 from support.partition_files import open_file
@@ -195,28 +193,6 @@ def test_groups_of_columns_are_small_in_the_file_and_in_memory(
     assert parts(path, 1) == [["a", "b", "c"], ["d", "e"]]
     monkeypatch.setattr(polars_rows, "_MOST_BYTES", 11 * ROWS)
     assert parts(path, 1) == [["a"], ["b"], ["c"], ["d"], ["e"]]
-
-
-@pytest.mark.parametrize(("alike", "by_number"), [(1, False), (2, False), (3, True), (99, True)])
-def test_rows_are_selected_by_number_if_many_have_the_same_index(
-    alike: int, by_number: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Both ways yield the selected rows only."""
-    index = np.arange(ROWS) // (alike + 1)
-    path = written(tmp_path / "table.parquet", pa.table({"index": index, "x": np.arange(ROWS)}))
-    rows = np.flatnonzero(np.arange(ROWS) % (alike + 1) < alike)[: 4 * alike]
-    asked = []
-    original = polars_rows._is_in
-
-    def and_note(polars: Any, name: str, values: np.ndarray) -> Any:
-        asked.append(name)
-        return original(polars, name, values)
-
-    monkeypatch.setattr(polars_rows, "_is_in", and_note)
-    schema = pa.schema([("x", pa.int64())])
-    found = read_rows(open_file(path), ("index", index[rows]), rows, schema)
-    assert found["x"].to_pylist() == rows.tolist()
-    assert asked == ["index", *[DESTINATION] * by_number]
 
 
 READ = """

@@ -9,17 +9,18 @@ import pyarrow.parquet as pq
 import pytest
 from margin_cache.catalog.partitions import read_partitions
 from margin_cache.errors import MarginCacheError
-from margin_cache.margin.writer_options import check_write_options, row_group_rows, writer_options
 from margin_cache.parquet.primary_options import (
     TYPES_OF_ENCODINGS,
     ColumnOptions,
     PrimaryOptions,
+    check_write_options,
     leaf_columns,
     read_primary_options,
+    row_group_rows,
+    writer_options,
 )
 from support.catalog_infos import HATS, write_partition
 from support.hats_options import hats_options
-from support.plans import PARAMETERS
 from support.typed_tables import typed_table
 
 
@@ -35,9 +36,10 @@ TYPED = read_again(typed_table(300, 1))
 
 def written(primary: PrimaryOptions, table: pa.Table) -> pq.FileMetaData:
     """The footer of a table that is written as a margin of such a primary is."""
-    parameters = replace(PARAMETERS, primary_options=primary)
     sink = pa.BufferOutputStream()
-    with pq.ParquetWriter(sink, table.schema, **writer_options(parameters, table.schema)) as writer:
+    with pq.ParquetWriter(
+        sink, table.schema, **writer_options(primary, {}, table.schema)
+    ) as writer:
         writer.write_table(table)
     file = pq.ParquetFile(sink.getvalue())
     assert file.read().equals(table)
@@ -99,7 +101,7 @@ def test_an_encoding_that_a_type_cannot_have_is_not_used(encoding: str) -> None:
 
 
 def test_columns_that_the_primary_lacks_get_the_defaults() -> None:
-    options = writer_options(PARAMETERS, pa.schema({"margin_Npix": pa.int64()}))
+    options = writer_options(PrimaryOptions(), {}, pa.schema({"margin_Npix": pa.int64()}))
     assert options["use_dictionary"] == options["write_statistics"] == ["margin_Npix"]
     assert options["column_encoding"] is None
 
@@ -154,13 +156,11 @@ PRIMARY = PrimaryOptions(
 def test_write_table_kwargs_override_the_primarys_options(
     given: dict[str, Any], changed: dict[str, Any]
 ) -> None:
-    parameters = replace(PARAMETERS, primary_options=PRIMARY)
-    before = writer_options(parameters, SCHEMA)
+    before = writer_options(PRIMARY, {}, SCHEMA)
     assert before["use_dictionary"] == ["name"]
-    parameters = replace(parameters, write_table_kwargs=given)
-    check_write_options(parameters, SCHEMA)
-    assert writer_options(parameters, SCHEMA) == before | changed
-    assert row_group_rows(parameters) == given.get("row_group_size", 1000)
+    check_write_options(PRIMARY, given, SCHEMA)
+    assert writer_options(PRIMARY, given, SCHEMA) == before | changed
+    assert row_group_rows(PRIMARY, given) == given.get("row_group_size", 1000)
 
 
 @pytest.mark.parametrize(
@@ -186,6 +186,5 @@ def test_write_table_kwargs_override_the_primarys_options(
     ],
 )
 def test_invalid_options_are_refused(given: dict[str, Any], said: str) -> None:
-    parameters = replace(PARAMETERS, primary_options=PRIMARY, write_table_kwargs=given)
     with pytest.raises(MarginCacheError, match=f"^write_table_kwargs: {said}"):
-        check_write_options(parameters, SCHEMA)
+        check_write_options(PRIMARY, given, SCHEMA)
