@@ -26,7 +26,6 @@ OPTIONS: dict[str, dict[str, Any]] = {
         "addl_hats_properties": {
             "obs_copyright": "CDS: a=b",
             "hats_cols_default": "ra dec",
-            "hats_builder": "nobody",
         }
     },
     "written": {

@@ -200,14 +200,6 @@ def test_margins_are_listed_in_their_collection(collection: Path) -> None:
         assert properties["hats_primary_table_url"] == "collection/sky"
 
 
-def test_a_collection_has_its_size_once_a_margin_is_added(collection: Path) -> None:
-    with (collection / "collection.properties").open("a", encoding="utf-8") as file:
-        file.write("hats_estsize=1\n")
-    make_in(collection.parent, configuration("collection", "collection", 600.0))
-    values = properties_of(collection / "collection.properties")
-    assert values["hats_estsize"] == str(estimate_dir_size(collection, divisor=1024))
-
-
 def test_margins_of_one_name_in_two_collections_are_made_by_one_run(collection: Path) -> None:
     """Of two catalogs, and of one catalog whose margins have one plan."""
     directory = collection.parent

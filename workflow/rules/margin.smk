@@ -1,7 +1,6 @@
 # A margin: map jobs write shards, reduce jobs the files of the margin, the last job its metadata.
+# Partitions are no input files: the state of those of a map job is in its name.
 rule map_partitions:
-    input:
-        newest_partition=session.newest_partition,
     output:
         shard=paths.SHARD,
     log:

@@ -138,9 +138,6 @@ def find_margin(
             name of a margin of the collection ``catalog``.
         catalog: the path or URL of a catalog or a collection.
         options: returns the storage options of a URL.
-
-    Raises:
-        MarginCacheError: it is not a margin, or cannot be read.
     """
     if not is_url(location) and not Path(location).is_dir():
         collection = _collection_at("input_catalog_path", catalog, options)

@@ -1,7 +1,7 @@
 """The HATS format: reading descriptions of catalogs, writing those of margins and collections."""
 
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -26,7 +26,7 @@ from margin_cache.catalog.spec import (
 from margin_cache.errors import MarginCacheError
 from margin_cache.healpix.nested import MAX_ORDER, Ints, Pixel
 from margin_cache.storage.catalog_files import CatalogFiles
-from margin_cache.storage.files import atomic_path, directory_size, exclusive_lock, rewrite_text
+from margin_cache.storage.files import atomic_path, exclusive_lock, rewrite_text
 from margin_cache.storage.urls import canonical_url, is_url, join_url
 
 _HATS_VERSION = {HatsKey.RELEASE_DATE: "2025-08-22", HatsKey.VERSION: "v1.0"}
@@ -266,24 +266,18 @@ class Collection:
         members |= {member: member for member in self._margins}
         return self._location_of(members[name]) if name and name in members else None
 
-    def with_margin(self, margin: str, may_be_default: bool, size: Callable[[], int]) -> str:
-        """Return the properties with a margin.
+    def with_margin(self, margin: str, may_be_default: bool) -> str:
+        """Return the properties with a margin, and all other lines as they are.
 
-        It becomes the default if there is none and it ``may_be_default``. If the size of the
-        collection is stated, it is updated: ``size()``, and the properties. All other lines stay.
+        It becomes the default if there is none and it ``may_be_default``.
         """
-        changed = {}
-        if not self.lists(margin):
-            name = margin.rpartition("/")[2]
-            changed[HatsKey.MARGINS] = " ".join(dict.fromkeys([*self._margins, name]))
-            if may_be_default and not self._values.get(HatsKey.DEFAULT_MARGIN):
-                changed[HatsKey.DEFAULT_MARGIN] = name
-        after = _with_values(self.text, changed) if changed else self.text
-        if HatsKey.SIZE in self._values:
-            kilobytes = str((size() + len(after.encode())) // 1024)
-            if kilobytes != self._values[HatsKey.SIZE]:
-                after = _with_values(after, {HatsKey.SIZE: kilobytes})
-        return after
+        if self.lists(margin):
+            return self.text
+        name = margin.rpartition("/")[2]
+        changed = {HatsKey.MARGINS: " ".join(dict.fromkeys([*self._margins, name]))}
+        if may_be_default and not self._values.get(HatsKey.DEFAULT_MARGIN):
+            changed[HatsKey.DEFAULT_MARGIN] = name
+        return _with_values(self.text, changed)
 
 
 def collection_of(location: str, properties: bytes) -> Collection:
@@ -320,14 +314,11 @@ def register(collection: Collection, margin: str, may_be_default: bool) -> None:
     directory = Path(collection.location)
     path = directory / COLLECTION_PROPERTIES
 
-    def size() -> int:
-        return directory_size(directory) - path.stat().st_size
-
     # Another process may be finishing a margin of the same collection.
     with exclusive_lock(directory):
         if (current := read_collection(directory)) is None:
             return
-        after = current.with_margin(margin, may_be_default, size)
+        after = current.with_margin(margin, may_be_default)
         if after != current.text:
             rewrite_text(path, after)
 

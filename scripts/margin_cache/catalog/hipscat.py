@@ -88,12 +88,7 @@ def stated_rows(info: CatalogInfo) -> tuple[str, int] | None:
 
 
 def margin_schema(primary: pa.Schema, source: str) -> pa.Schema:
-    """Append the columns that name the pixel that a row is from, also to the pandas metadata.
-
-    Raises:
-        MarginCacheError: the primary has columns of these names, pixel columns of a type that
-            holds neither whole numbers nor text, or damaged pandas metadata.
-    """
+    """Append the columns that name the pixel that a row is from, also to the pandas metadata."""
     for name in PIXEL_COLUMNS:
         if name in primary.names and not _holds_pixels(primary.field(name).type):
             raise MarginCacheError(

@@ -118,12 +118,7 @@ def unchanged_files(info: CatalogInfo, partition: Partition) -> list[str]:
 
 
 def read_partitions(info: CatalogInfo) -> Partitions:
-    """List the partition files of a catalog.
-
-    Raises:
-        MarginCacheError: there are none, they overlap, they differ from partition_info.csv, or
-            some cannot be listed.
-    """
+    """List the partition files of a catalog."""
     where = f"input_catalog_path: {info.path}"
     states = dict(_scan_partitions(info))
     listed = listed_partitions(info)

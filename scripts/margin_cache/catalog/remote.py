@@ -67,9 +67,6 @@ def connect_catalog(url: str, options: Mapping[str, Any]) -> RemoteFiles:
     Args:
         url: the catalog, or a HATS collection, of which the primary table is listed.
         options: fsspec's storage options.
-
-    Raises:
-        MarginCacheError: there is no catalog, or it cannot be read.
     """
     table = _primary_table(connect(url, options))
     store = connect(table, options)
@@ -151,11 +148,7 @@ def _is_valid(files: RemoteFiles, name: str) -> bool:
 
 
 def _named_files(info: CatalogInfo) -> set[str]:
-    """Return the partition files that the catalog's own files name.
-
-    Raises:
-        MarginCacheError: they name none, or one outside the catalog.
-    """
+    """Return the partition files that the catalog's own files name."""
     listed = listed_partitions(info)
     if listed is not None and info.npix_suffix != "/":
         return {pixel_path(pixel, info.npix_suffix) for pixel in listed}

@@ -20,7 +20,7 @@ import pyarrow.parquet as pq
 from margin_cache import __version__
 from margin_cache.catalog.formats import format_of
 from margin_cache.catalog.model import MarginSummary
-from margin_cache.catalog.optional_files import OF_ROWS, WITHOUT_ROWS, make_optional_files
+from margin_cache.catalog.optional_files import WITHOUT_ROWS, make_optional_files
 from margin_cache.catalog.spec import COMMON_METADATA, METADATA, NPIX, PARTITION_INFO
 from margin_cache.errors import MarginCacheError
 from margin_cache.healpix.nested import Ints, as_pixels
@@ -192,17 +192,11 @@ def _write_tables(
     names = [f"{info.dataset}/{COMMON_METADATA}".lstrip("/"), PARTITION_INFO]
     if plan.parameters.create_metadata and _write_footers(margin, receipts, dataset):
         names.append(f"{info.dataset}/{METADATA}".lstrip("/"))
-    of_rows = [key for key in _optional_files(plan, bool(files)) if key in OF_ROWS]
-    names += make_optional_files(finishing_dir, margin.name, of_rows)
     pixels = as_pixels(*_pixels_with_rows(plan, files))
     write_text(finishing_dir / PARTITION_INFO, catalog_format.partition_list(pixels))
     return {path: [size, digest] for path, (_, size, digest) in sorted(files.items())} | {
         name: _size_and_digest(finishing_dir / name) for name in names
     }
-
-
-def _optional_files(plan: Plan, has_rows: bool) -> list[str]:
-    return [key for key in plan.parameters.optional_files if has_rows or key in WITHOUT_ROWS]
 
 
 def _pixels_with_rows(plan: Plan, files: Container[str]) -> tuple[Ints, Ints]:
@@ -236,10 +230,11 @@ def _write_description(
         npix_suffix=plan.parameters.npix_suffix,
         properties=plan.parameters.properties,
     )
-    if others := [key for key in _optional_files(plan, bool(files)) if key not in OF_ROWS]:
+    wanted = [key for key in plan.parameters.optional_files if rows or key in WITHOUT_ROWS]
+    if wanted:
         # hats needs the description of the catalog for these files.
         catalog_format.write_description(finishing_dir, summary)
-        for name in make_optional_files(finishing_dir, margin.name, others):
+        for name in make_optional_files(finishing_dir, margin.name, wanted):
             listed[name] = _size_and_digest(finishing_dir / name)
     # These files state the size of the margin, which includes their own. Writing them again
     # settles the number of its digits.

@@ -276,16 +276,12 @@ class StoreOutput(Output):
     def register(self, info: CatalogInfo, may_be_default: bool) -> None:
         store = connect(self._parent_url, self._options, "output")
 
-        def size() -> int:
-            objects = store.list() or {}
-            return sum(state.size for p, state in objects.items() if p != COLLECTION_PROPERTIES)
-
         for _ in range(_ATTEMPTS):
             self.__dict__.pop("_collection", None)
             if (found := self._collection) is None or not found[0].is_of(info):
                 return
             collection, state = found
-            after = collection.with_margin(self._url, may_be_default, size)
+            after = collection.with_margin(self._url, may_be_default)
             if after == collection.text:
                 return
             with suppress(PreconditionFailed):

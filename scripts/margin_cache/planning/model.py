@@ -19,7 +19,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from margin_cache import __version__
-from margin_cache.catalog.model import INDEX_TOLERANCE, CatalogInfo, Partition, Partitions
+from margin_cache.catalog.model import INDEX_TOLERANCE, CatalogInfo, Partitions
 from margin_cache.catalog.partitions import partition_files
 from margin_cache.catalog.spec import NPIX, PARQUET_SUFFIX, pixel_path
 from margin_cache.errors import MarginCacheError
@@ -238,11 +238,6 @@ class Plan:
             for pixel, _ in self.partitions.take(self.map_slice(job))
             for file in partition_files(self.parameters.catalog, pixel)
         ]
-
-    def newest_of(self, job: int) -> Partition:
-        """Return the partition that was changed last of those that a map job reads."""
-        times = self.partitions.times[self.map_slice(job)]
-        return self.partitions[int(self.map_bounds[job] + np.argmax(times))]
 
     def needs_of(self, job: int) -> Ints:
         """Return the numbers of the map jobs whose shards a reduce job reads, ascending."""

@@ -86,12 +86,7 @@ class StageCosts:
 
 
 def read_report_data(margin: Margin) -> ReportData:
-    """Read the data of a finished margin's report.
-
-    Raises:
-        MarginCacheError: The margin is not finished, or a file of it or of the catalog cannot be
-            read.
-    """
+    """Read the data of a finished margin's report."""
     plan, output = margin.plan, margin.output
     provenance = read_provenance(output)
     if provenance is None:

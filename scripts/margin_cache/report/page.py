@@ -27,11 +27,7 @@ _MAX_LARGEST = 10  # files in the table of the largest ones
 
 
 def write_report(margin: Margin) -> None:
-    """Write the page and the figures of a finished margin.
-
-    Raises:
-        MarginCacheError: The margin is not finished, or a file cannot be read.
-    """
+    """Write the page and the figures of a finished margin."""
     if margin.plan.parameters.catalog.url:
         # Slow to import, and not needed for local catalogs.
         from margin_cache.margin.remote_input import use_catalog

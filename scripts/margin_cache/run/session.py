@@ -11,7 +11,6 @@ from functools import cache, cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from margin_cache.catalog.partitions import partition_files
 from margin_cache.config.command_line import (
     check_catalog_given,
     check_command,
@@ -145,22 +144,6 @@ class Session:
             if wildcards.plan_dir not in self.started:
                 self._start_without_handlers()
         return self.margins[wildcards.plan_dir]
-
-    def newest_partition(self, wildcards: Any) -> list[str]:
-        """Return the file of a map job's partitions that was changed last, or none.
-
-        One is enough, since the state of all files is in the job's name; Snakemake would print the
-        paths of all if the job fails. None of a remote catalog; if the path has braces, which
-        Snakemake takes for wildcards; or if the file is dated in the future, by a file server whose
-        clock is wrong: the shard would always seem to be too old.
-        """
-        plan = self.margin_of(wildcards).plan
-        info = plan.parameters.catalog
-        if info.url:
-            return []
-        pixel, state = plan.newest_of(plan.map_job_of(wildcards.job))
-        file = info.files.name(partition_files(info, pixel)[0])
-        return [] if state.time > time.time_ns() or set("{}") & set(file) else [file]
 
     def shards_of_job(self, wildcards: Any) -> list[str]:
         """Return the shards that a reduce job reads."""

@@ -267,20 +267,6 @@ def is_locked(path: Path) -> bool:
     return False
 
 
-def directory_size(directory: Path) -> int:
-    """Return the size in bytes of all files below a directory, without hidden ones."""
-    size = 0
-    # Files may be removed during the count.
-    with suppress(FileNotFoundError), os.scandir(directory) as entries:
-        for entry in entries:
-            if entry.name.startswith("."):
-                continue
-            with suppress(FileNotFoundError):
-                is_directory = entry.is_dir()
-                size += directory_size(Path(entry.path)) if is_directory else entry.stat().st_size
-    return size
-
-
 def replace_directory(new: Path, target: Path, backup: Path) -> None:
     """Move a new directory to `target`, and delete the old one there if there is one.
 

@@ -411,26 +411,6 @@ def test_the_primary_is_named_as_configured_in_a_collection_too(
         assert description["hats_primary_table_url"] == collection.info.path
 
 
-def test_a_stated_size_of_a_collection_is_updated(
-    collection: Collection,
-) -> None:
-    """Hidden files, such as unfinished margins, do not count."""
-    collection.write("hats_primary_table_url=sky\nhats_estsize = 1\nobs_title=x\n")
-    margin = collection.path / "one"
-    for path, size in ((margin / "a/b", 5000), (collection.path / ".two.staging/c", 9000)):
-        path.parent.mkdir(parents=True)
-        path.write_bytes(bytes(size))
-    text = collection.register("one")
-    assert text == (
-        "hats_primary_table_url=sky\nhats_estsize=4\nobs_title=x\nall_margins=one\n"
-        "default_margin=one\n"
-    )
-    (margin / "a/b").write_bytes(bytes(7 * 1024 - len(text)))
-    assert "hats_estsize=7\n" in collection.register("one")
-    (margin / "a/b").write_bytes(bytes(7 * 1024 - len(text) - 1))
-    assert "hats_estsize=6\n" in collection.register("one")
-
-
 def test_ends_of_lines_of_a_collection_are_kept(collection: Collection) -> None:
     path = collection.path / COLLECTION_PROPERTIES
     path.write_bytes(b"#mine\r\nhats_primary_table_url=sky\r\nall_margins=a\r\nx : y\r\n")

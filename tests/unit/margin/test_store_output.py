@@ -424,7 +424,7 @@ def test_a_margin_is_listed_in_the_collection_of_its_primary(
     assert collection is None or collection.has_default(f"{PLACE}/margin")
     lines = stores.objects[url].decode().split("\r\n")
     if is_inside:
-        assert lines[2] == "hats_estsize=5"
+        assert lines[2] == "hats_estsize=1"
         assert lines[3:] == ["all_margins=other2 margin", "default_margin=margin", ""]
     else:
         assert stores.objects[url] == before

@@ -1,8 +1,6 @@
 """A session answers what the rules ask for, and writes nothing before jobs start."""
 
 import json
-import os
-import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -53,36 +51,6 @@ def new_session(catalog: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
 
 def written() -> set[str]:
     return {path.name for path in Path().iterdir()} - {".snakemake"}
-
-
-def test_snakemake_sees_the_newest_partition_of_a_job(new_session: Open, catalog: Path) -> None:
-    session = new_session()
-    ((plan_dir, margin),) = session.margins.items()
-    names = margin.plan.map_names
-    assert len(names) > 1
-    for number, name in enumerate(names):
-        files = [str(catalog / file) for file in margin.plan.files_of(number)]
-        assert len(files) > 1
-        (seen,) = session.newest_partition(job(plan_dir, name))
-        assert seen in files
-        assert all(Path(seen).stat().st_mtime >= Path(file).stat().st_mtime for file in files)
-    assert written() == set()
-
-
-def test_snakemake_does_not_see_a_partition_of_the_future(new_session: Open, catalog: Path) -> None:
-    first = min(catalog.rglob("Npix=*.parquet"))
-    os.utime(first, (time.time() + 1000,) * 2)
-    session = new_session(partitions_per_job=1)
-    ((plan_dir, margin),) = session.margins.items()
-    read = [session.newest_partition(job(plan_dir, name)) for name in margin.plan.map_names]
-    assert read.count([]) == 1
-
-
-def test_snakemake_does_not_see_paths_with_braces(tmp_path: Path, new_session: Open) -> None:
-    catalog = small_catalog(tmp_path / "a{b}" / "sky", rows=100, max_rows=100)
-    session = new_session(input_catalog_path=str(catalog))
-    ((plan_dir, margin),) = session.margins.items()
-    assert session.newest_partition(job(plan_dir, margin.plan.map_names[0])) == []
 
 
 def test_a_reduce_job_reads_the_shards_that_it_needs(new_session: Open) -> None:
