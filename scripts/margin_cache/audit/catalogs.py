@@ -187,10 +187,7 @@ class AuditedCatalog:
     ) -> Digests:
         """Return the digests of some rows of a pixel, from only the row groups that contain them.
 
-        Args:
-            pixel: Order and nested number.
-            columns: Names of the columns.
-            is_selected: One value for each row of the pixel, in the order of `positions`.
+        ``is_selected`` has a value for each row, in the order of `positions`.
         """
         parts, start = [np.empty(0, np.uint64)], 0
         for path in self.files(pixel):

@@ -45,14 +45,7 @@ WITHIN, UNDECIDED, BEYOND = 1, 0, -1
 def compare_distances(
     ra: FloatArray, dec: FloatArray, order: int, pixel: int, threshold: float
 ) -> tuple[IntArray, FloatArray]:
-    """Tell which points lie within a threshold of a pixel's boundary.
-
-    Args:
-        ra: Right ascensions of the points in degrees, shape (n,).
-        dec: Declinations of the points in degrees, shape (n,).
-        order: Order of the pixel.
-        pixel: Nested number of the pixel.
-        threshold: Arcsec.
+    """Tell which points (degrees) lie within a threshold (arcsec) of a pixel's boundary.
 
     Returns:
         WITHIN, BEYOND, or UNDECIDED where the distance is nearer to the threshold than the bound of
@@ -103,9 +96,7 @@ def near_boundary(
 def polygon_error(order: int, steps: int) -> float:
     """Return a bound of the distance of a pixel's boundary from its polygon, on the unit sphere.
 
-    Args:
-        order: Order of the pixel.
-        steps: Chords along each edge.
+    The polygon has some steps along each edge.
     """
     return DEVIATION / (2**order * steps**2) + ROUNDING
 

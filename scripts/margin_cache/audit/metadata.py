@@ -28,9 +28,7 @@ _PIXEL_PATH = re.compile(r"Norder=(\d+)/Dir=\d+/Npix=(\d+)")
 def metadata_defects(margin: AuditedCatalog, rows: Mapping[Pixel, int]) -> list[str]:
     """Return a line for each contradiction between the margin's metadata and its files.
 
-    Args:
-        margin: The margin.
-        rows: Number of rows of each listed pixel whose files could be read.
+    ``rows`` has the number of rows of each listed pixel whose files could be read.
     """
     total = sum(rows.values())
     defects = []

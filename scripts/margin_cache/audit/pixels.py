@@ -23,10 +23,7 @@ ROUNDING = 1e-9  # bounds the rounding error of angles between pixel centres, in
 class SkyRange:
     """The part of the sky that one job checks: all pixels, of any order, that begin in it.
 
-    Attributes:
-        name: Name of the job.
-        first: First pixel of the finest order in the range.
-        end: Pixel of the finest order after the last one.
+    It has the name of the job, and ends before the pixel ``end`` of the finest order.
     """
 
     name: str
@@ -38,12 +35,9 @@ class SkyRange:
 
 
 def cut_sky(names: Sequence[str], firsts: Sequence[int]) -> tuple[SkyRange, ...]:
-    """Cut the whole sky into ranges.
+    """Cut the whole sky into ranges with these names and first pixels of the finest order.
 
-    Args:
-        names: Names of the ranges.
-        firsts: First pixel of the finest order of each range, ascending. The first range begins at
-            pixel 0 in any case.
+    The first range begins at pixel 0 in any case.
     """
     starts = [0, *firsts[1:]]
     return tuple(map(SkyRange, names, starts, [*starts[1:], SKY_END]))

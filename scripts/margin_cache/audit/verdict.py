@@ -60,11 +60,8 @@ def read_audit_of(
 ) -> Mapping[str, Any] | None:
     """Read the results of an audit of a margin; None if the margin has changed since.
 
-    Args:
-        results: Directory of the results.
-        margin: Path or URL.
-        primary: Path or URL of the catalog that it must have been compared with.
-        options: Options of the margin's store, if it is a URL.
+    ``primary`` is the catalog that it must have been compared with, and ``options`` are those of
+    the margin's store.
     """
     audit = read_audit(results)
     if audit is None or audit["margin"].get("path") != absolute_location(margin):
@@ -169,12 +166,7 @@ def _as_seen_from_here(path: str) -> str:
 
 
 def state_of(location: str, options: Options = None) -> str:
-    """Return a digest that changes with the files of a catalog.
-
-    Args:
-        location: Path or URL.
-        options: Options of the store, if it is a URL.
-    """
+    """Return a digest that changes with the files of a catalog, given by its path or URL."""
     if not is_url(location):
         return _state_on_disk(Path(location))
     # Slow to import, and not needed for catalogs on disk.

@@ -55,11 +55,9 @@ def format_of(info: CatalogInfo) -> CatalogFormat:
 
 
 def read_catalog_info(location: str) -> CatalogInfo:
-    """Read the description of a catalog of either format.
+    """Read the description of a catalog of either format; of a HATS collection, of its primary.
 
-    Args:
-        location: its directory, or its URL, which this process was connected to; of a HATS
-            collection, the primary table is read.
+    A URL must be one that this process was connected to.
     """
     where = f"input_catalog_path: {location}"
     try:
@@ -130,14 +128,10 @@ def find_margin(
     catalog: str,
     options: Callable[[str], Mapping[str, Any]] = lambda url: {},
 ) -> str:
-    """Return the directory, or the URL, of the margin that a user means.
+    """Return the directory, or the URL, of the margin that a user means under a key.
 
-    Args:
-        key: key of the configuration, for messages.
-        location: directory or URL of a margin, or of a collection with a default margin; or the
-            name of a margin of the collection ``catalog``.
-        catalog: the path or URL of a catalog or a collection.
-        options: returns the storage options of a URL.
+    ``location`` is that of a margin, or of a collection with a default margin; or the name of a
+    margin of the collection ``catalog``. ``options`` returns the storage options of a URL.
     """
     if not is_url(location) and not Path(location).is_dir():
         collection = _collection_at("input_catalog_path", catalog, options)
@@ -182,11 +176,7 @@ def _margin_at(key: str, location: str, options: Callable[[str], Mapping[str, An
 
 
 def is_margin(descriptions: Mapping[str, bytes]) -> bool:
-    """Return whether a catalog of either format is a margin.
-
-    Args:
-        descriptions: the contents of the files that describe it, by their names.
-    """
+    """Return whether a catalog is a margin, by the contents of the files that describe it."""
     return any(catalog_format.is_margin(descriptions) for catalog_format in _FORMATS.values())
 
 

@@ -64,9 +64,7 @@ _OPTIONAL = (
 def connect_catalog(url: str, options: Mapping[str, Any]) -> RemoteFiles:
     """List the files of a remote catalog, and let `files_at` of this process return them.
 
-    Args:
-        url: the catalog, or a HATS collection, of which the primary table is listed.
-        options: fsspec's storage options.
+    Of a HATS collection, the primary table is listed.
     """
     table = _primary_table(connect(url, options))
     store = connect(table, options)

@@ -344,12 +344,9 @@ def guaranteed_threshold(settings: MarginSettings) -> float:
 
 
 def choose_margin_order(margin_order: int, threshold: float, index_order: int = MAX_ORDER) -> int:
-    """Return the order of the coarse filter's cells.
+    """Return the order of the coarse filter's cells: the requested one, or for -1 the finest.
 
-    Args:
-        margin_order: the requested order; -1 for the finest.
-        threshold: margin threshold in arcsec.
-        index_order: order of the catalog's spatial index, the finest that cells can have.
+    Cells cannot be finer than ``index_order``, the order of the catalog's spatial index.
     """
     by_threshold = finest_margin_order(threshold)
     finest = min(by_threshold, index_order)

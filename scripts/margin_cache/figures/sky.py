@@ -46,18 +46,10 @@ def log_norm(values: Floats) -> Normalize:
 def draw_sky(
     axes: Any, orders: Ints, pixels: Ints, values: Floats, norm: Normalize, frame: str = "C"
 ) -> ScalarMappable:
-    """Draw a map of values of pixels, which are in nested order and do not overlap.
+    """Draw a map of values (NaN for no data) of pixels in equatorial coordinates.
 
-    Args:
-        axes: where to draw.
-        orders: orders of the pixels, in equatorial coordinates.
-        pixels: their nested numbers.
-        values: their values; NaN for no data.
-        norm: the scale of the colours.
-        frame: the coordinate system of the map: C is equatorial, G is galactic.
-
-    Returns:
-        The scale of the colours.
+    The pixels are in nested order and do not overlap. ``frame`` is the coordinate system of the
+    map: C is equatorial, G is galactic. Returns the scale of the colours.
     """
     projection = healpy.projector.MollweideProj(coord=frame, xsize=_WIDTH)
     image = projected(projection, orders, pixels, values)
@@ -97,17 +89,9 @@ def _show(axes: Any, projection: Any, image: Floats, colours: Floats) -> None:
 
 
 def projected(projection: Any, orders: Ints, pixels: Ints, values: Floats) -> Floats:
-    """Return an image of the sky from values of pixels.
+    """Return an image of the sky, from south to north, by a projector of healpy.
 
-    Args:
-        projection: a projector of healpy, in any coordinate system.
-        orders: orders of the pixels, which are in nested order, in equatorial coordinates.
-        pixels: their nested numbers.
-        values: their values.
-
-    Returns:
-        The values at the points of the image, from south to north: NaN between the pixels, minus
-        infinity outside the sky.
+    It is NaN between the pixels, which are as those of `draw_sky`, and minus infinity outside.
     """
     finest = int(orders.max())
     starts = pixels << 2 * (finest - orders)

@@ -62,11 +62,7 @@ class Reports:
         return [self._session.target(self._find(wildcards)[0])]
 
     def files(self, report: Callable[..., Any]) -> dict[str, Any]:
-        """Return the page and the figures of a report; Snakemake's own report shows the figures.
-
-        Args:
-            report: Snakemake's flag for files that its report shows.
-        """
+        """Return the page and the figures of a report, which Snakemake's ``report`` flags."""
         figures = {
             name: report(
                 FIGURE.format(report_dir="{report_dir}", figure=name),
