@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
@@ -18,14 +19,13 @@ import numpy.typing as npt
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
-from upath import UPath
 
 from margin_cache.audit.digests import Digests, row_digests
 from margin_cache.audit.files import (
     PROPERTIES,
+    AnyPath,
     UnreadableFile,
     download_files,
-    is_local,
     names_below,
     open_location,
     open_parquet,
@@ -61,7 +61,7 @@ class AuditedCatalog:
         only_pixels: Pixels to which the margin is restricted; empty if it is not.
     """
 
-    root: UPath
+    root: AnyPath
     pixels: list[Pixel]
     suffix: str
     threshold: float | None
@@ -73,13 +73,13 @@ class AuditedCatalog:
     cell_order: int = FINEST_ORDER
     only_pixels: tuple[Pixel, ...] = ()
 
-    def path(self, pixel: Pixel) -> UPath:
+    def path(self, pixel: Pixel) -> AnyPath:
         """Return the file of a pixel, or its directory of files."""
         order, number = pixel
         directory = self.root / f"Norder={order}" / f"Dir={number // 10000 * 10000}"
         return directory / f"Npix={number}{self.suffix.rstrip('/')}"
 
-    def files(self, pixel: Pixel) -> list[UPath]:
+    def files(self, pixel: Pixel) -> list[AnyPath]:
         """Return the files of a pixel. Without a directory it is one file, which may be missing.
 
         Of a directory, they are those that PyArrow reads as a dataset.
@@ -87,15 +87,12 @@ class AuditedCatalog:
         path = self.path(pixel)
         if self.suffix != "/":
             return [path]
-        try:
-            names = names_below(path)
-        except FileNotFoundError:
-            names = []
-        except Exception as error:  # drivers raise errors of any type
+        names = names_below(path)
+        if names is None:
             raise MarginCacheError(
                 f"{path}: is a directory of files, which the server does not list. Audit a "
                 "local copy."
-            ) from error
+            )
         files = [path / name for name in sorted(names) if not _IGNORED.search(name)]
         if not files:
             raise UnreadableFile(f"{path}: no files found")
@@ -204,7 +201,7 @@ class AuditedCatalog:
         return np.concatenate(parts)
 
 
-def _check_columns(path: UPath, file: pq.ParquetFile, columns: Sequence[str]) -> None:
+def _check_columns(path: AnyPath, file: pq.ParquetFile, columns: Sequence[str]) -> None:
     numbers = Counter(file.schema_arrow.names)
     wrong = next((name for name in columns if numbers[name] != 1), None)
     if wrong is not None:
@@ -244,7 +241,7 @@ def open_catalog(location: str, options: Options = None) -> AuditedCatalog:
     threshold = getattr(info, "margin_threshold", None)
     if isinstance(threshold, str):
         threshold = math.nan
-    base = UPath(catalog.catalog_path) if is_local(path) and not is_hipscat else path
+    base = Path(catalog.catalog_path) if isinstance(path, Path) and not is_hipscat else path
     is_coarse, cell_order, only_pixels = _margin_kind(base, is_hipscat, threshold)
     return AuditedCatalog(
         root=base if is_hipscat else base / "dataset",
@@ -279,7 +276,7 @@ def open_pair(
 
 
 def _margin_kind(
-    path: UPath, is_hipscat: bool, threshold: float | None
+    path: AnyPath, is_hipscat: bool, threshold: float | None
 ) -> tuple[bool, int, tuple[Pixel, ...]]:
     """Return whether a margin is coarse, the order of its cells, and the only pixels it is of.
 
@@ -327,12 +324,11 @@ def finest_cell_order(threshold: float) -> int:
 # Each of the readers takes two seconds to import.
 
 
-def _open_with_hipscat(path: UPath) -> Any:
+def _open_with_hipscat(path: AnyPath) -> Any:
     from hipscat.loaders.read_from_hipscat import read_from_hipscat
 
-    if is_local(path):
+    if isinstance(path, Path):
         return read_from_hipscat(str(path))
-    # Its reader wants a directory, which servers of http do not have.
     with TemporaryDirectory() as directory:
         found = download_files(path, ("catalog_info.json", "partition_info.csv"), directory)
         if "partition_info.csv" not in found:
@@ -340,19 +336,19 @@ def _open_with_hipscat(path: UPath) -> Any:
         return read_from_hipscat(directory)
 
 
-def _open_with_hats(path: UPath) -> Any:
+def _open_with_hats(path: AnyPath) -> Any:
     from hats.loaders.read_hats import read_hats
 
-    if not is_local(path):
-        # Its reader takes the pages that some servers send for missing files for files.
-        with TemporaryDirectory() as directory:
-            found = download_files(path, (*PROPERTIES, "partition_info.csv"), directory)
-            if not found & set(PROPERTIES):
-                raise FileNotFoundError(f"it has no {PROPERTIES[0]}")
-            if "partition_info.csv" in found:
-                return read_hats(directory, read_moc=False)
-    catalog = read_hats(path, read_moc=False)
-    return getattr(catalog, "main_catalog", catalog)  # of a collection, its primary
+    if isinstance(path, Path):
+        catalog = read_hats(path, read_moc=False)
+        return getattr(catalog, "main_catalog", catalog)  # of a collection, its primary
+    with TemporaryDirectory() as directory:
+        found = download_files(path, (*PROPERTIES, "partition_info.csv"), directory)
+        if not found & set(PROPERTIES):
+            raise FileNotFoundError(f"it has no {PROPERTIES[0]}")
+        if "partition_info.csv" not in found:
+            download_files(path, ("dataset/_metadata",), directory)  # which can be large
+        return read_hats(directory, read_moc=False)
 
 
 def _digests_of_group(

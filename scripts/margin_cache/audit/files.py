@@ -1,107 +1,95 @@
-"""Files on disk or at URLs, as audits read them: with PyArrow and the drivers of fsspec."""
+"""Files on disk or at URLs, as audits read them with PyArrow."""
 
 import hashlib
 import json
 import os
-import ssl
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-from upath import UPath
 
 from margin_cache.audit.verdict import Options
-from margin_cache.errors import MarginCacheError, RetryableError
-from margin_cache.storage.object_store import without_user
+from margin_cache.errors import MarginCacheError
+from margin_cache.storage.object_store import ObjectState, ObjectStore, PermissionDenied, connect
+from margin_cache.storage.remote_files import RangeReader, RemoteFiles
 from margin_cache.storage.urls import is_url
 
 PROPERTIES = ("hats.properties", "properties")
-
-_HTTP = ("http", "https")
 
 
 class UnreadableFile(MarginCacheError):
     """A file of a catalog is missing or damaged; no request has failed."""
 
 
-def open_location(location: str, options: Options = None) -> UPath:
-    """Return a path or URL as an object like a path, with the options of its store."""
-    if not is_url(location):
-        return UPath(location)
-    try:
-        path = UPath(location)
-        path = UPath(location, **_driver_options(path.protocol, options or {}))
-        path.fs.invalidate_cache()
-    except Exception as error:  # drivers raise errors of any type
-        raise MarginCacheError(f"{location}: cannot be opened ({_reason(error)}).") from error
-    return path
+@dataclass(frozen=True)
+class RemotePath:
+    """An object of a store, or a directory of objects, where `Path` is one on disk."""
+
+    store: ObjectStore
+    path: str = ""
+
+    def __truediv__(self, name: str) -> "RemotePath":
+        return RemotePath(self.store, f"{self.path}/{name}".lstrip("/"))
+
+    def __str__(self) -> str:
+        return self.store.url_of(self.path)
+
+    @property
+    def parent(self) -> "RemotePath":
+        return RemotePath(self.store, self.path.rpartition("/")[0])
 
 
-def _driver_options(protocol: str, options: Mapping[str, Any]) -> dict[str, Any]:
-    """Return options as fsspec's drivers take them, where making margins accepts others too."""
-    values = dict(options)
-    if protocol in ("s3", "s3a"):
-        moved = {name: values.pop(name) for name in ("region_name", "verify") if name in values}
-        if moved:
-            values["client_kwargs"] = {**values.get("client_kwargs", {}), **moved}
-    if protocol in _HTTP:
-        values.pop("anon", None)
-        verify = values.pop("verify", True)
-        if verify is not True:
-            values["ssl"] = ssl.create_default_context(cafile=verify) if verify else False
-    if protocol in ("gs", "gcs") and values.pop("anon", False):
-        values["token"] = "anon"
-    return values
+AnyPath = Path | RemotePath
 
 
-def is_local(path: UPath) -> bool:
-    return path.protocol in ("", "file")
+def open_location(location: str, options: Options = None) -> AnyPath:
+    return RemotePath(connect(location, options or {})) if is_url(location) else Path(location)
 
 
 @contextmanager
-def open_parquet(path: UPath) -> Iterator[pq.ParquetFile]:
-    """Open a Parquet file; errors while it is open name it."""
+def open_parquet(path: AnyPath) -> Iterator[pq.ParquetFile]:
+    """Open a Parquet file, of which only the needed ranges are read; errors name it."""
     try:
-        if is_local(path):
-            with pq.ParquetFile(str(path)) as file:
-                yield file
-        else:
-            # Only the ranges of the columns are read.
-            with (
-                path.fs.open(path.path, "rb", cache_type="none") as stream,
-                pq.ParquetFile(stream, pre_buffer=True) as file,
-            ):
-                yield file
+        source = path if isinstance(path, Path) else pa.PythonFile(_open(path), mode="r")
+        with pq.ParquetFile(source, pre_buffer=not isinstance(path, Path)) as file:
+            yield file
+    except PermissionDenied as error:  # as some stores answer for what does not exist
+        raise UnreadableFile(str(error)) from error
     except MarginCacheError:
         raise
-    except Exception as error:  # drivers raise errors of any type
-        if is_local(path) and not isinstance(error, (OSError, ValueError, pa.ArrowException)):
-            raise
-        if not is_local(path) and _is_transient(path, error):
-            raise _failed(path, error) from error
+    except (OSError, ValueError, pa.ArrowException) as error:
         raise UnreadableFile(f"{path}: cannot be read: {error}") from error
 
 
-def read_bytes(path: UPath, size: int | None = None) -> bytes | None:
-    """Return the content of a small file, or its first bytes; None if there is none."""
+def _open(path: RemotePath) -> RangeReader:
+    store, state = path.store, path.store.state(path.path)
+    if state is None:
+        raise UnreadableFile(f"{path}: cannot be read: there is no such file")
+    return RangeReader(RemoteFiles(store.url, {}, lambda: store), path.path, state)
+
+
+def read_bytes(path: AnyPath) -> bytes | None:
+    """Return the content of a small file; None if there is none."""
     try:
-        if is_local(path):
-            return bytes(path.read_bytes()[:size])
-        content = bytes(path.fs.cat_file(path.path, start=0 if size else None, end=size))
-    except Exception as error:  # drivers raise errors of any type
-        if is_local(path) and not isinstance(error, OSError):
-            raise
-        if not is_local(path) and _is_transient(path, error):
-            raise _failed(path, error) from error
+        if isinstance(path, Path):
+            return path.read_bytes()
+        found = path.store.read(path.path)
+    except (OSError, PermissionDenied):
         return None
-    # Some servers send a page that says that there is no such file.
-    return None if content.lstrip().startswith(b"<") else content
+    return None if found is None or _is_page(found[0]) else found[0]
 
 
-def read_json(path: UPath) -> dict[str, Any]:
+def _is_page(content: bytes) -> bool:
+    """Return whether a server has sent a page that says that there is no such file."""
+    return content.lstrip().startswith(b"<")
+
+
+def read_json(path: AnyPath) -> dict[str, Any]:
     """Return the object in a JSON file; {} if there is none, or something else."""
     try:
         values = json.loads(read_bytes(path) or b"")
@@ -110,29 +98,42 @@ def read_json(path: UPath) -> dict[str, Any]:
     return values if isinstance(values, dict) else {}
 
 
-def is_there(path: UPath) -> bool:
+def is_there(path: AnyPath) -> bool:
     """Return whether there is an optional file."""
-    return bool(path.exists()) if is_local(path) else read_bytes(path, 64) is not None
+    if isinstance(path, Path):
+        return path.exists()
+    try:
+        state = path.store.state(path.path)
+    except PermissionDenied:
+        return False
+    if state is None:
+        return False
+    return not _is_page(bytes(path.store.read_range(path.path, 0, min(64, state.size), state)))
 
 
-def names_below(directory: UPath) -> list[str]:
-    """Return the names of all files below a directory, relative to it."""
-    if is_local(directory):
-        walk = os.walk(str(directory), followlinks=True)
+@cache
+def _objects(store: ObjectStore) -> dict[str, ObjectState] | None:
+    return store.list()
+
+
+def names_below(directory: AnyPath) -> list[str] | None:
+    """Return the names of all files below a directory, relative to it; None if not listed."""
+    if isinstance(directory, Path):
+        walk = os.walk(directory, followlinks=True)
         paths = (Path(place, name) for place, _, names in walk for name in names)
-        return [str(path.relative_to(str(directory))) for path in paths]
-    if directory.protocol in _HTTP:
-        raise PermissionError
-    root = directory.path.strip("/") + "/"
-    found = (name.lstrip("/") for name in directory.fs.find(directory.path))
-    # Names with a slash at the end stand for directories.
-    return [name.removeprefix(root) for name in found if name.startswith(root) and name[-1] != "/"]
+        return [str(path.relative_to(directory)) for path in paths]
+    objects = _objects(directory.store)
+    start = f"{directory.path}/".lstrip("/")
+    if objects is None:
+        return None
+    return [name.removeprefix(start) for name in objects if name.startswith(start)]
 
 
-def download_files(path: UPath, names: Sequence[str], directory: str) -> set[str]:
+def download_files(path: RemotePath, names: Sequence[str], directory: str) -> set[str]:
     """Copy those of some small files that exist into a directory; return their names."""
     found = {name: content for name in names if (content := read_bytes(path / name)) is not None}
     for name, content in found.items():
+        Path(directory, name).parent.mkdir(exist_ok=True)
         Path(directory, name).write_bytes(content)
     return set(found)
 
@@ -142,45 +143,12 @@ def state_at_url(location: str, options: Options = None) -> str:
 
     Where a server does not list its files, as those of http, it is a digest of the metadata.
     """
-    path = open_location(location, options)
-    try:
-        files = None if path.protocol in _HTTP else path.fs.find(path.path, detail=True)
-    except PermissionError:
-        files = None
-    except Exception as error:  # drivers raise errors of any type
-        raise MarginCacheError(f"{location}: cannot be read ({_reason(error)}).") from error
-    if files is None:
+    path = RemotePath(connect(location, options or {}))
+    objects = path.store.list()
+    if objects is None:
         names = ("catalog_info.json", *PROPERTIES, "provenance_info.json", "partition_info.csv")
         values = [read_bytes(path / name) for name in names]
         state = b"/".join(hashlib.blake2b(value or b"").digest() for value in values)
     else:
-        keys = ("size", "ETag", "etag", "md5Hash", "mtime", "last_modified", "LastModified")
-        state = repr(
-            [(name, [str(files[name].get(key)) for key in keys]) for name in sorted(files)]
-        ).encode()
+        state = repr(sorted(objects.items())).encode()
     return hashlib.blake2b(state, digest_size=16).hexdigest()
-
-
-def _is_transient(path: UPath, error: BaseException) -> bool:
-    """Return whether a request has failed, which says nothing about the file."""
-    if path.protocol in _HTTP and error.__cause__ is not None:
-        error = error.__cause__  # the driver says for all failures that there is no such file
-    status = getattr(error, "status", None)
-    if isinstance(status, int):
-        return status in (408, 429) or status >= 500
-    if isinstance(error, (FileNotFoundError, PermissionError, IsADirectoryError)):
-        return False
-    if isinstance(error, (TimeoutError, ConnectionError)):
-        return True
-    if isinstance(error, OSError):
-        return error.errno is not None  # PyArrow's errors about damaged files have none
-    return not isinstance(error, (ValueError, pa.ArrowException))
-
-
-def _failed(path: UPath, error: Exception) -> RetryableError:
-    reason = _reason(error.__cause__ or error)
-    return RetryableError(f"{path}: a request failed ({reason}). Start the audit again.")
-
-
-def _reason(error: BaseException) -> str:
-    return f"{type(error).__name__}: {without_user(str(error))}".removesuffix(": ")

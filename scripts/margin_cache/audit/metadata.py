@@ -6,13 +6,14 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 
 import pandas as pd
-from upath import UPath
 
 from margin_cache.audit.catalogs import AuditedCatalog
 from margin_cache.audit.columns import PrimaryColumns
 from margin_cache.audit.files import (
+    AnyPath,
     UnreadableFile,
     is_there,
+    names_below,
     open_parquet,
     read_bytes,
 )
@@ -68,14 +69,11 @@ def description_defects(
     return defects
 
 
-def _partitions_on_disk(margin: AuditedCatalog) -> list[UPath]:
+def _partitions_on_disk(margin: AuditedCatalog) -> list[AnyPath]:
     """Return the files or directories of partitions; none where a server does not list them."""
-    if margin.root.protocol in ("http", "https"):
-        return []
-    try:
-        return list(margin.root.glob("Norder=*/Dir=*/Npix=*"))
-    except PermissionError:
-        return []
+    names = names_below(margin.root) or []
+    parts = {"/".join(name.split("/")[:3]) for name in names}
+    return [margin.root / part for part in parts if _PIXEL_PATH.match(part)]
 
 
 def _partition_info_defects(margin: AuditedCatalog, rows: Mapping[Pixel, int]) -> list[str]:
@@ -120,7 +118,7 @@ def _footer_defects(margin: AuditedCatalog, rows: Mapping[Pixel, int]) -> list[s
     return _pixel_defects(path, pixels, filled) + _row_number_defects(path, numbers, rows)
 
 
-def _pixel_defects(path: UPath, pixels: set[Pixel], listed: set[Pixel]) -> list[str]:
+def _pixel_defects(path: AnyPath, pixels: set[Pixel], listed: set[Pixel]) -> list[str]:
     return [
         *_examples(f"pixels only in {path}", pixels - listed),
         *_examples(f"pixels missing from {path}", listed - pixels),
@@ -128,7 +126,7 @@ def _pixel_defects(path: UPath, pixels: set[Pixel], listed: set[Pixel]) -> list[
 
 
 def _row_number_defects(
-    path: UPath, numbers: Mapping[Pixel, int], rows: Mapping[Pixel, int]
+    path: AnyPath, numbers: Mapping[Pixel, int], rows: Mapping[Pixel, int]
 ) -> list[str]:
     wrong = [
         f"{pixel}: {number} instead of {rows[pixel]}"

@@ -100,7 +100,7 @@ class RemoteFiles(CatalogFiles):
     def open(self, path: str) -> pa.NativeFile:
         if "=" not in path:  # no partition: it is read as a whole
             return pa.BufferReader(self.read(path))
-        return pa.PythonFile(_RangeReader(self, path, self.object_state(path)), mode="r")
+        return pa.PythonFile(RangeReader(self, path, self.object_state(path)), mode="r")
 
     def open_parquet(self, path: str) -> pq.ParquetFile:
         try:
@@ -148,7 +148,7 @@ class RemoteFiles(CatalogFiles):
         return _CACHE / hashlib.blake2b(self.location.encode(), digest_size=8).hexdigest()
 
 
-class _RangeReader(io.RawIOBase):
+class RangeReader(io.RawIOBase):
     """A file of which ranges are read from a store."""
 
     def __init__(self, files: RemoteFiles, path: str, state: ObjectState) -> None:

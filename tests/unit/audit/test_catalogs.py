@@ -10,10 +10,9 @@ import pyarrow.parquet as pq
 import pytest
 from margin_cache.audit.catalogs import AuditedCatalog, open_catalog
 from margin_cache.audit.digests import row_digests
-from margin_cache.audit.files import UnreadableFile
+from margin_cache.audit.files import UnreadableFile, open_location
 from margin_cache.errors import MarginCacheError
 from support.paths import ROOT
-from upath import UPath
 
 
 @pytest.mark.parametrize("name", ["hipparcos", "hipparcos_hats"])
@@ -41,7 +40,7 @@ def test_a_directory_that_is_no_catalog_is_an_error(tmp_path: Path) -> None:
 @pytest.fixture
 def parted(tmp_path: Path) -> AuditedCatalog:
     """A catalog with a partition of three files, of several row groups each."""
-    catalog = AuditedCatalog(UPath(tmp_path), [(1, 4)], "/", None, 30, None, ("ra", "dec"))
+    catalog = AuditedCatalog(tmp_path, [(1, 4)], "/", None, 30, None, ("ra", "dec"))
     for number in range(3):
         values = range(10 * number, 10 * number + 10)
         path = catalog.path((1, 4)) / f"part{number}.parquet"
@@ -110,7 +109,7 @@ def test_of_a_directory_the_files_are_read_that_pyarrow_reads(parted: AuditedCat
     assert list(map(str, parted.files((1, 4)))) == sorted(expected)
     assert parted.count((1, 4)) == 40
     fsspec.filesystem("memory").put(str(parted.root), "/parted", recursive=True)
-    at_url = replace(parted, root=UPath("memory://parted"))
+    at_url = replace(parted, root=open_location("memory://parted"))
     names = [path.relative_to(parted.root) for path in parted.files((1, 4))]
     assert at_url.files((1, 4)) == [at_url.root / str(name) for name in names]
     assert at_url.count((1, 4)) == 40

@@ -5,7 +5,6 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from margin_cache.audit.catalogs import AuditedCatalog
 from margin_cache.audit.columns import PrimaryColumns, name_pixel
-from upath import UPath
 
 PIXEL = {"Norder": "uint8", "Dir": "uint64", "Npix": "uint64"}
 SOURCE = {f"margin_{name}": kind for name, kind in PIXEL.items()}
@@ -17,7 +16,7 @@ def columns_of(
     """The columns of a primary whose partitions have these schemas."""
     pixels = [(1, number) for number in range(len(schemas))]
     primary = AuditedCatalog(
-        UPath(directory), pixels, ".parquet", None, None, None, ("ra", "dec"), is_hipscat
+        directory, pixels, ".parquet", None, None, None, ("ra", "dec"), is_hipscat
     )
     for pixel, schema in zip(pixels, schemas):
         path = primary.path(pixel)

@@ -7,7 +7,6 @@ import pytest
 from margin_cache.audit.catalogs import AuditedCatalog
 from margin_cache.audit.columns import PrimaryColumns
 from margin_cache.audit.metadata import description_defects, metadata_defects
-from upath import UPath
 
 ROWS = {(1, 4): 2, (1, 5): 3}
 
@@ -15,9 +14,7 @@ ROWS = {(1, 4): 2, (1, 5): 3}
 @pytest.fixture
 def margin(tmp_path: Path) -> AuditedCatalog:
     """A margin of two files, with right metadata."""
-    catalog = AuditedCatalog(
-        UPath(tmp_path), sorted(ROWS), ".parquet", 10.0, 5, None, ("ra", "dec")
-    )
+    catalog = AuditedCatalog(tmp_path, sorted(ROWS), ".parquet", 10.0, 5, None, ("ra", "dec"))
     footers: list[pq.FileMetaData] = []
     for pixel, count in ROWS.items():
         path = catalog.path(pixel)

@@ -36,11 +36,11 @@ def test_a_request_that_fails_is_no_finding(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setitem(odd_servers.MISSING, "503", (503, b"", {}))
     with odd_server(DATA / "hats_import", "503") as url:
         margin = open_catalog_of_pixels(f"{url}/margin/dataset")
-        with pytest.raises(RetryableError, match=r"Npix=9.parquet: a request failed \(.*503"):
+        with pytest.raises(RetryableError, match=r"Npix=9.parquet: failed .*503"):
             margin.count((3, 9))
-        with pytest.raises(RetryableError, match="a request failed"):
+        with pytest.raises(RetryableError, match="failed 8 times"):
             is_there(margin.root / "nothing")
-    with pytest.raises(RetryableError, match="a request failed"):
+    with pytest.raises(RetryableError, match="failed 8 times"):
         margin.count((3, 9))  # the server is away
     with odd_server(DATA / "hats_import") as url:
         margin = open_catalog_of_pixels(f"{url}/margin/dataset")
@@ -77,15 +77,9 @@ def test_a_store_that_must_not_be_listed(monkeypatch: pytest.MonkeyPatch) -> Non
 
 def test_a_driver_that_is_missing_and_options_that_it_does_not_take() -> None:
     for location, options in (("nothing://x/y", {}), ("s3://x/y", {"secrett": "s3cret"})):
-        with pytest.raises(MarginCacheError, match=rf"^{location}: cannot be ") as raised:
+        with pytest.raises(MarginCacheError) as raised:
             state_of(location, options)
         assert "s3cret" not in str(raised.value) and "\n" not in str(raised.value)
-    options = {"verify": False, "region_name": "eu", "key": "a"}
-    nested = {"key": "a", "client_kwargs": {"verify": False, "region_name": "eu"}}
-    assert open_location("s3://x/y", options).storage_options == nested
-    options = {"verify": False, "anon": True, "headers": {"a": "b"}}
-    expected = {"ssl": False, "headers": {"a": "b"}}
-    assert open_location("https://x/y", options).storage_options == expected
 
 
 def test_a_file_that_cannot_be_fetched_is_named() -> None:
