@@ -9,8 +9,8 @@ from typing import Any, NamedTuple
 
 from margin_cache.audit.compare import RowDefects
 from margin_cache.audit.pixels import Pixel
+from margin_cache.audit.request import read_dataclass
 from margin_cache.audit.verdict import CLEAN, KINDS, SAFE, UNSAFE
-from margin_cache.errors import MarginCacheError
 from margin_cache.storage.files import write_text
 
 ROW_KINDS = ("missing", "changed", "foreign", "duplicate", "beyond")
@@ -172,22 +172,6 @@ def save_findings(findings: RangeFindings, path: Path) -> None:
 
 def load_findings(paths: Iterable[Path]) -> RangeFindings:
     """Read the findings in several ranges of the sky, and combine them."""
-    candidates, pixels = 0, []
-    for path in paths:
-        try:
-            values = json.loads(path.read_text(encoding="utf-8"))
-            pixels += [_pixel_findings(**pixel) for pixel in values["pixels"]]
-            candidates += values["candidates"]
-        except (OSError, ValueError, TypeError, KeyError) as error:
-            raise MarginCacheError(
-                f"{path}: cannot be read ({error}). Delete it, and start the audit again."
-            ) from None
-    return RangeFindings(candidates, pixels)
-
-
-def _pixel_findings(pixel: list[int], row_defects: dict[str, Any], **values: Any) -> PixelFindings:
-    order, number = pixel
-    beyond = [(index, arcsec) for index, arcsec in row_defects.pop("beyond")]
-    return PixelFindings(
-        (order, number), row_defects=RowDefects(beyond=beyond, **row_defects), **values
-    )
+    parts = [read_dataclass(RangeFindings, path) for path in paths]
+    pixels = [pixel for part in parts for pixel in part.pixels]
+    return RangeFindings(sum(part.candidates for part in parts), pixels)

@@ -4,11 +4,14 @@ import hashlib
 import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import TypeVar
 
 from margin_cache.audit.pixels import SKY_END, Pixel, SkyRange
 from margin_cache.audit.verdict import AUDIT_JSON, AUDIT_MAP, StoreOptions, state_of
 from margin_cache.errors import MarginCacheError
 from margin_cache.storage.files import write_text
+
+Record = TypeVar("Record")
 
 
 @dataclass(frozen=True)
@@ -65,18 +68,19 @@ def save_request(request: AuditRequest, path: Path) -> None:
 
 
 def load_request(path: Path) -> AuditRequest:
-    """Read a request."""
+    return read_dataclass(AuditRequest, path)
+
+
+def read_dataclass(kind: type[Record], path: Path) -> Record:
+    """Read what an earlier job has written as JSON."""
+    # Slow to import, and not needed for what a workflow does before its first job.
+    from pydantic import TypeAdapter
+
     try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-        ranges = tuple(SkyRange(**sky_range) for sky_range in values["sky_ranges"])
-        states, only_pixels = tuple(values["states"]), values["only_pixels"]
-        if only_pixels is not None:
-            only_pixels = tuple((order, number) for order, number in only_pixels)
-        changed = {"states": states, "sky_ranges": ranges, "only_pixels": only_pixels}
-        return AuditRequest(**{**values, **changed})
-    except (OSError, ValueError, TypeError, KeyError) as error:
+        return TypeAdapter(kind).validate_json(path.read_bytes())
+    except (OSError, ValueError):
         raise MarginCacheError(
-            f"{path}: cannot be read ({error}). Delete it, and start the audit again."
+            f"{path}: is missing or damaged. Delete it, and start the audit again."
         ) from None
 
 

@@ -1,6 +1,7 @@
 """Schemas of a catalog, its shards and its margins; spatial index and coordinates of its rows."""
 
 from collections import Counter
+from collections.abc import Callable
 
 import numpy as np
 import pyarrow as pa
@@ -170,26 +171,18 @@ def _field_can_hold(expected: pa.Field, field: pa.Field) -> bool:
     return (expected.nullable or not field.nullable) and can_hold(expected.type, field.type)
 
 
-def _is_list(arrow_type: pa.DataType) -> bool:
-    types = pa.types
-    return any(
-        is_of(arrow_type)
-        for is_of in (types.is_list, types.is_large_list, types.is_fixed_size_list)
-    )
+def _is_any(*checks: Callable[[pa.DataType], bool]) -> Callable[[pa.DataType], bool]:
+    return lambda arrow_type: any(check(arrow_type) for check in checks)
 
 
-def _is_text(arrow_type: pa.DataType) -> bool:
-    """Return whether values are strings or bytes: some writers do not mark strings."""
-    types = pa.types
-    return any(
-        is_of(arrow_type)
-        for is_of in (
-            *(types.is_string, types.is_large_string, types.is_string_view),
-            *(types.is_binary, types.is_large_binary, types.is_binary_view),
-            types.is_fixed_size_binary,
-        )
-    )
+_is_list = _is_any(pa.types.is_list, pa.types.is_large_list, pa.types.is_fixed_size_list)
 
+_is_text = _is_any(
+    *(pa.types.is_string, pa.types.is_large_string, pa.types.is_string_view),
+    *(pa.types.is_binary, pa.types.is_large_binary, pa.types.is_binary_view),
+    pa.types.is_fixed_size_binary,
+)
+"""Whether values are strings or bytes: some writers do not mark strings."""
 
 _OF_ONE_KIND = (
     _is_text,
