@@ -25,7 +25,6 @@ PARAMETERS = MarginParameters(
     npix_suffix=".parquet",
     npix_parquet_name="",
     properties={},
-    optional_files=[],
 )
 
 
