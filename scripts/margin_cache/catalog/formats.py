@@ -107,14 +107,13 @@ def _catalogs_in(directory: Path) -> list[str]:
     return sorted(entry.name for entry in directory.iterdir() if is_catalog(entry))
 
 
-def check_hats_keys(info: CatalogInfo, keys: Iterable[str]) -> None:
+def check_hats_keys(info: CatalogInfo, keys: list[str]) -> None:
     """Reject configuration keys that are for HATS margins if the catalog is of another format."""
-    for key in keys:
-        if info.format != "hats":
-            raise MarginCacheError(
-                f"{key}: is for margins of HATS catalogs, but {info.path} is a HiPSCat catalog. "
-                "Remove the key."
-            )
+    if keys and info.format != "hats":
+        raise MarginCacheError(
+            f"{keys[0]}: is for margins of HATS catalogs, but {info.path} is a HiPSCat catalog. "
+            "Remove the key."
+        )
 
 
 def is_catalog(path: Path) -> bool:

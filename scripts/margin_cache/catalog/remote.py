@@ -32,7 +32,6 @@ from margin_cache.catalog.spec import (
     pixel_path,
 )
 from margin_cache.errors import MarginCacheError
-from margin_cache.storage.catalog_files import CatalogFiles
 from margin_cache.storage.object_store import (
     ObjectState,
     ObjectStore,
@@ -40,25 +39,15 @@ from margin_cache.storage.object_store import (
     connect,
     parallel,
 )
-from margin_cache.storage.parquet_files import MAGIC, unreadable
+from margin_cache.storage.parquet_files import MAGIC
 from margin_cache.storage.remote_files import RemoteFiles, connect_files
 from margin_cache.storage.urls import check_url, is_file_path, is_url, join_url
 
-MOST_BYTES = 128 * 10**6
-"""A larger ``_metadata`` is not read: one of this size takes a second and 900 MB to decode."""
-
-_MOST_ELEMENTS = (1 << 31) - 1
+_OPTIONAL = (PARTITION_INFO, COMMON_METADATA, f"{DATASET}/{COMMON_METADATA}")
 
 _PARTITION_PATH = re.compile(rf"(?:^|/)({NORDER}=\d+/{DIR}=\d+/{NPIX}=.*)")
 
-_OPTIONAL = (
-    PARTITION_INFO,
-    *(
-        f"{directory}{name}"
-        for directory in ("", f"{DATASET}/")
-        for name in (COMMON_METADATA, METADATA)
-    ),
-)
+_MOST_ELEMENTS = (1 << 31) - 1
 
 
 def connect_catalog(url: str, options: Mapping[str, Any]) -> RemoteFiles:
@@ -86,7 +75,9 @@ def connect_catalog(url: str, options: Mapping[str, Any]) -> RemoteFiles:
     info = read_catalog_info(table)
     start = info.parquet_path(f"{NORDER}=")
     if objects is None:
-        partitions = store.states(info.parquet_path(name) for name in sorted(_named_files(info)))
+        partitions = store.states(
+            info.parquet_path(name) for name in sorted(_named_files(store, info))
+        )
     else:
         partitions = {path: state for path, state in objects.items() if path.startswith(start)}
     files.listing |= partitions
@@ -137,22 +128,21 @@ def _states(store: ObjectStore, names: Iterable[str]) -> dict[str, ObjectState]:
 
 def _is_valid(files: RemoteFiles, name: str) -> bool:
     """Return whether a file is what its name says, and no page that some servers send instead."""
-    if files.listing[name].size > MOST_BYTES:
-        return True  # it is not read
     content = files.read_if_exists(name)
     if content is None:
         return False
     return not name.endswith(METADATA) or content.startswith(MAGIC)
 
 
-def _named_files(info: CatalogInfo) -> set[str]:
+def _named_files(store: ObjectStore, info: CatalogInfo) -> set[str]:
     """Return the partition files that the catalog's own files name."""
     listed = listed_partitions(info)
     if listed is not None and info.npix_suffix != "/":
         return {pixel_path(pixel, info.npix_suffix) for pixel in listed}
-    metadata = read_metadata(info.files, info.parquet_path(METADATA))
-    named = None if metadata is None else listed_files(metadata)
-    if named is None:
+    paths = _paths_in_metadata(store, info.parquet_path(METADATA))
+    matches = [_PARTITION_PATH.search(path) for path in paths]
+    named = {match[1] for match in matches if match}
+    if not named or None in matches:
         needed = f"{PARTITION_INFO} or {METADATA}" if listed is None else METADATA
         raise MarginCacheError(
             f"input_catalog_path: {info.path}: the server does not list files, and no readable "
@@ -167,33 +157,16 @@ def _named_files(info: CatalogInfo) -> set[str]:
     return named
 
 
-def read_metadata(files: CatalogFiles, path: str) -> pq.FileMetaData | None:
-    """Return the content of ``_metadata``; None if it is missing or too large."""
-    if not files.exists(path):
-        return None
-    try:
-        if files.state(path).size > MOST_BYTES:
-            return None
-        # The default limits of the reader are for the files of single partitions.
-        return pq.ParquetFile(
-            files.open(path),
-            pre_buffer=False,
-            thrift_string_size_limit=_MOST_ELEMENTS,
-            thrift_container_size_limit=_MOST_ELEMENTS,
-        ).metadata
-    except FileNotFoundError:
-        raise MarginCacheError(f"{files.name(path)}: is a broken link. Remove it.") from None
-    except (pa.ArrowException, OSError) as error:
-        raise unreadable(files.name(path), error) from None
-
-
-def listed_files(metadata: pq.FileMetaData) -> set[str] | None:
-    """Return the paths of the files in ``_metadata``; None if some have no path.
-
-    The paths begin with ``Norder=``: formats and writers put different directories before it.
-    """
-    groups = range(metadata.num_row_groups if metadata.num_columns else 0)
-    paths = {metadata.row_group(number).column(0).file_path for number in groups}
-    matches = [_PARTITION_PATH.search(path) for path in paths]
-    listed = {match[1] for match in matches if match}
-    return listed if listed and None not in matches else None
+def _paths_in_metadata(store: ObjectStore, name: str) -> set[str]:
+    """Return the paths of files in ``_metadata``; none if it is missing or damaged."""
+    with suppress(PermissionDenied, pa.ArrowException):
+        if found := store.read(name):
+            # The default limits of the reader are for the files of single partitions.
+            metadata = pq.ParquetFile(
+                pa.BufferReader(found[0]),
+                thrift_string_size_limit=_MOST_ELEMENTS,
+                thrift_container_size_limit=_MOST_ELEMENTS,
+            ).metadata
+            groups = range(metadata.num_row_groups if metadata.num_columns else 0)
+            return {metadata.row_group(number).column(0).file_path for number in groups}
+    return set()

@@ -5,7 +5,6 @@ from pathlib import Path
 
 import fsspec
 import pytest
-from margin_cache.catalog import remote
 from margin_cache.catalog.formats import read_catalog_info
 from margin_cache.catalog.model import CatalogInfo
 from margin_cache.catalog.partitions import partition_files, read_partitions
@@ -88,15 +87,11 @@ def test_listing_follows_changes(served: Behaviour, catalog: Path) -> None:
     assert after.changed_from(shared).sum() == 1
 
 
-def test_large_metadata_is_not_read(
-    served: Behaviour, catalog: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    (catalog / "_metadata").write_bytes(b"x" * 100_000)
-    monkeypatch.setattr(remote, "MOST_BYTES", 99_999)
-    info = connected(f"{served.url}/small")
-    assert info.files.state("_metadata").size == 100_000
+def test_metadata_of_all_files_is_not_read(served: Behaviour, catalog: Path) -> None:
+    """It can be large, and a list of the partitions serves."""
+    assert (catalog / "_metadata").exists()
+    connected(f"{served.url}/small")
     assert ("GET", "/small/_metadata") not in served.requests
-    assert remote.read_metadata(info.files, "_metadata") is None
 
 
 def test_listing_store_needs_no_partition_info(catalog: Path) -> None:
