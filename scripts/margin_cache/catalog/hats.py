@@ -11,7 +11,7 @@ from typing import Any
 import pyarrow as pa
 
 from margin_cache import __version__
-from margin_cache.catalog.model import CatalogInfo, MarginSummary
+from margin_cache.catalog.model import CatalogInfo, MarginSummary, check_type
 from margin_cache.catalog.spec import (
     COLLECTION_PROPERTIES,
     DATASET,
@@ -19,7 +19,6 @@ from margin_cache.catalog.spec import (
     NORDER,
     NPIX,
     PARQUET_SUFFIX,
-    PRIMARY_TYPES,
     PROPERTIES,
     HatsKey,
 )
@@ -67,12 +66,7 @@ def read_info(files: CatalogFiles) -> CatalogInfo:
     for key in (HatsKey.NAME, HatsKey.TYPE):
         if not values.get(key):
             raise MarginCacheError(f"{where}: its {source} is damaged or lacks {key}")
-    catalog_type = values[HatsKey.TYPE]
-    if catalog_type not in PRIMARY_TYPES:
-        raise MarginCacheError(
-            f"{where}: is a catalog of type {catalog_type}. Margins are made from catalogs of type "
-            f"{' or '.join(PRIMARY_TYPES)}."
-        )
+    check_type(where, values[HatsKey.TYPE])
     for key in (HatsKey.RA, HatsKey.DEC):
         if not values.get(key):
             raise MarginCacheError(f"{where}: its {source} lacks {key}")

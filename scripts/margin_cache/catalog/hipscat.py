@@ -7,14 +7,13 @@ from typing import Any
 
 import pyarrow as pa
 
-from margin_cache.catalog.model import CatalogInfo, MarginSummary
+from margin_cache.catalog.model import CatalogInfo, MarginSummary, check_type
 from margin_cache.catalog.spec import (
     CATALOG_INFO,
     DIR,
     MARGIN_TYPE,
     NORDER,
     NPIX,
-    PRIMARY_TYPES,
     HipscatIndex,
     HipscatKey,
     pixel_dir,
@@ -42,11 +41,7 @@ def read_info(files: CatalogFiles) -> CatalogInfo:
             f"{where}: its {CATALOG_INFO} is damaged or lacks {HipscatKey.NAME} or "
             f"{HipscatKey.TYPE}"
         ) from None
-    if catalog_type not in PRIMARY_TYPES:
-        raise MarginCacheError(
-            f"{where}: is a catalog of type {catalog_type}. Margins are made from catalogs of type "
-            f"{' or '.join(PRIMARY_TYPES)}."
-        )
+    check_type(where, catalog_type)
     for key in (HipscatKey.NAME, HipscatKey.RA, HipscatKey.DEC):
         if not info.get(key) or not isinstance(info[key], str):
             raise MarginCacheError(f"{where}: its {CATALOG_INFO} does not give {key} as text")
@@ -89,12 +84,6 @@ def stated_rows(info: CatalogInfo) -> tuple[str, int] | None:
 
 def margin_schema(primary: pa.Schema, source: str) -> pa.Schema:
     """Append the columns that name the pixel that a row is from, also to the pandas metadata."""
-    for name in PIXEL_COLUMNS:
-        if name in primary.names and not _holds_pixels(primary.field(name).type):
-            raise MarginCacheError(
-                f"{source}: the column {name} has the type {primary.field(name).type}, but its "
-                "values in a margin are whole numbers. Write the catalog with an integer type."
-            )
     for name in _SOURCE_COLUMNS:
         if name in primary.names:
             raise MarginCacheError(
@@ -115,18 +104,6 @@ def margin_schema(primary: pa.Schema, source: str) -> pa.Schema:
             ) from None
         metadata[b"pandas"] = pandas.encode()
     return schema.with_metadata(metadata or None)
-
-
-def _holds_pixels(arrow_type: pa.DataType) -> bool:
-    """Return whether a type holds pixel numbers, as numbers or as text."""
-    if pa.types.is_dictionary(arrow_type):
-        return _holds_pixels(arrow_type.value_type)
-    return (
-        pa.types.is_integer(arrow_type)
-        or pa.types.is_string(arrow_type)
-        or pa.types.is_large_string(arrow_type)
-        or pa.types.is_string_view(arrow_type)
-    )
 
 
 def _with_source_columns(pandas: dict[str, Any]) -> dict[str, Any]:

@@ -9,7 +9,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from margin_cache.catalog.spec import PARQUET_SUFFIX, pixel_path
+from margin_cache.catalog.spec import PARQUET_SUFFIX, PRIMARY_TYPES, pixel_path
+from margin_cache.errors import MarginCacheError
 from margin_cache.healpix.nested import Pixel, as_pixels
 from margin_cache.storage.catalog_files import CatalogFiles, files_at
 
@@ -77,6 +78,15 @@ class CatalogInfo:
     def partition_name(self, pixel: Pixel) -> str:
         """Return the path or the URL of a partition, for messages."""
         return self.files.name(self.partition_path(pixel))
+
+
+def check_type(where: str, catalog_type: str) -> None:
+    """Check that margins are made from catalogs of a type."""
+    if catalog_type not in PRIMARY_TYPES:
+        raise MarginCacheError(
+            f"{where}: is a catalog of type {catalog_type}. Margins are made from catalogs of type "
+            f"{' or '.join(PRIMARY_TYPES)}."
+        )
 
 
 @dataclass(frozen=True)

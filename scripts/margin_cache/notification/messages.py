@@ -150,7 +150,7 @@ def stopped(signal: str) -> str:
 
 
 def _finished(margin: MarginStatus) -> list[str]:
-    amount = f"{_counted(margin.rows, 'row')} in {_counted(margin.files, 'file')}"
+    amount = f"{counted(margin.rows, 'row')} in {counted(margin.files, 'file')}"
     lines = [f"{margin.location}: {amount}, {_extent(margin)}"]
     if margin.collection:
         role = ", as its default margin" if margin.is_default else ""
@@ -158,8 +158,8 @@ def _finished(margin: MarginStatus) -> list[str]:
     return [*lines, f"  to open it in Python: {open_command(margin)}"]
 
 
-def _counted(number: int | None, noun: str) -> str:
-    return f"{number} {noun}{'' if number == 1 else 's'}"
+def counted(number: int | None, noun: str, form: str = "") -> str:
+    return f"{number:{form}} {noun}{'' if number == 1 else 's'}"
 
 
 def open_command(margin: MarginStatus) -> str:

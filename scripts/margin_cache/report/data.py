@@ -165,7 +165,3 @@ def _read_benchmark(path: Path) -> tuple[float, float, float] | None:
 def _number(text: str, unmeasured: float) -> float:
     """Return a number, or another one for a job that ended before it was measured."""
     return unmeasured if text in ("NA", "-") else float(text)
-
-
-def counted(number: int, noun: str) -> str:
-    return f"{number:,} {noun}{'' if number == 1 else 's'}"

@@ -12,11 +12,11 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from margin_cache.audit.verdict import AUDIT_MAP, CLEAN, KINDS, explain, headline
 from margin_cache.figures.style import RenderedFigure, write_figure
 from margin_cache.margin.model import Margin
+from margin_cache.notification.messages import counted
 from margin_cache.report.charts import draw_costs, draw_histograms, draw_maps
 from margin_cache.report.data import (
     ReportData,
     StageCosts,
-    counted,
     read_costs,
     read_report_data,
 )
@@ -63,7 +63,7 @@ def page_text(
     )
     environment.filters["base64"] = lambda image: b64encode(image).decode()
     environment.filters["number"] = lambda value: f"{int(value):,}"
-    environment.filters["counted"] = lambda value, noun: counted(int(value), noun)
+    environment.filters["counted"] = lambda value, noun: counted(int(value), noun, ",")
     environment.filters["size"] = lambda value: size_text(int(value))
     environment.filters["value"] = lambda value: (
         value if value and isinstance(value, str) else json.dumps(value)

@@ -22,7 +22,8 @@ from margin_cache.figures.style import (
 from margin_cache.healpix.nested import ARCSEC_PER_RADIAN, Ints, Pixel, resolution
 from margin_cache.margin.model import Margin
 from margin_cache.margin.paths import FIGURES
-from margin_cache.report.data import ReportData, counted
+from margin_cache.notification.messages import counted
+from margin_cache.report.data import ReportData
 
 _NAME = "partition"
 _MAX_POINTS = 20_000  # of a plot
@@ -143,7 +144,7 @@ def draw_partition(margin: Margin, data: ReportData) -> RenderedFigure:
     handles = [*panels[0].get_legend_handles_labels()[0], area]
     figure.legend(handles=handles, loc="outside upper center", ncols=4, frameon=False)
     caption = (
-        f"{counted(len(own), 'row')}, {len(margin_rows):,} in the margin of {data.threshold:g} "
+        f"{counted(len(own), 'row', ',')}, {len(margin_rows):,} in the margin of {data.threshold:g} "
         f"arcsec. Other rows are those of the nearest {_MAX_FILES} partitions at most. "
         "Lines: boundaries of pixels."
     )

@@ -135,24 +135,6 @@ def test_pixel_columns_may_be_whole_numbers_or_text(kind: pa.DataType) -> None:
     assert hipscat.margin_schema(primary, SOURCE).types[:2] == [kind, kind]
 
 
-@pytest.mark.parametrize("name", ["Norder", "Dir", "Npix"])
-@pytest.mark.parametrize(
-    "kind",
-    [
-        *(pa.float16(), pa.float32(), pa.float64(), pa.decimal128(5), pa.date32(), pa.bool_()),
-        *(pa.timestamp("s"), pa.duration("ms"), pa.binary(), pa.list_(pa.int64()), pa.null()),
-        pa.dictionary(pa.int8(), pa.float32()),
-    ],
-    ids=str,
-)
-def test_pixel_columns_of_other_types_are_refused(kind: pa.DataType, name: str) -> None:
-    """float16 cannot hold 2049, and no cast reports it."""
-    primary = pa.schema([("ra", pa.float64()), (name, kind)])
-    with pytest.raises(MarginCacheError) as caught:
-        hipscat.margin_schema(primary, SOURCE)
-    assert str(caught.value).startswith(f"{SOURCE}: the column {name} has the type {kind}, but")
-
-
 def test_rows_name_their_destination_and_source_pixels() -> None:
     destinations = np.array([9, 9]), np.array([2_345_678, 2_345_678])
     sources = np.array([3, 9]), np.array([7, 123_456])
