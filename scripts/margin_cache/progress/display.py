@@ -218,17 +218,9 @@ def terminal_columns(stream: TextIO) -> int:
 
 
 def _speed(progress: StageProgress, elapsed: float) -> str:
-    """Return bytes or pixels per unit of time; empty if unknown."""
-    if not elapsed or progress.done == progress.before:
-        return ""
-    if progress.total.size:
-        return f"{size_text((progress.done.size - progress.before.size) / elapsed)}/s"
-    speed = (progress.done.count - progress.before.count) / elapsed
-    for unit in ("s", "min"):
-        if speed >= 1:
-            return f"{speed:.3g}/{unit}"
-        speed *= 60
-    return f"{speed:.3g}/h"
+    """Return the bytes a second; empty if unknown, and for pixels."""
+    size = progress.done.size - progress.before.size
+    return f"{size_text(size / elapsed)}/s" if elapsed and size else ""
 
 
 # --- lines ---------------------------------------------------------------------------------------

@@ -71,7 +71,7 @@ def test_bars_of_all_margins_together_are_there_from_the_start(
         lines := seen(terminal),
         *("2 margins", "  Planning  100%", "  Mapping    25%", "  Reducing    0%", "  Fin"),
     )
-    assert "168/168 partitions [00:02<00:00, 67.2/s]" in lines[1]
+    assert "168/168 partitions [00:02<00:00]" in lines[1]
     assert "42/168 partitions [00:00<?, 4.2 kB of 16.8 kB]" in lines[2]
     assert "0/180 pixels [00:00<?]" in lines[3]
     bars.close()
@@ -140,7 +140,7 @@ def test_a_stage_whose_start_nobody_tells_starts_with_the_display(
     clock.now += 60
     bars.advance(Stage.REDUCING, Amount(45))
     bars.close()
-    assert "45/90 pixels [01:00<01:00, 45/min]" in seen(terminal)[3]
+    assert "45/90 pixels [01:00<01:00]" in seen(terminal)[3]
 
 
 def test_other_text_stands_above_the_bars(terminal: io.StringIO, clock: Clock) -> None:
