@@ -145,8 +145,8 @@ def draw_partition(margin: Margin, data: ReportData) -> RenderedFigure:
     figure.legend(handles=handles, loc="outside upper center", ncols=4, frameon=False)
     caption = (
         f"{counted(len(own), 'row', ',')}, {len(margin_rows):,} in the margin of "
-        f"{data.threshold:g} arcsec. Other rows are those of the nearest {_MAX_FILES} partitions at most. "
-        "Lines: boundaries of pixels."
+        f"{data.threshold:g} arcsec. Other rows are those of the nearest "
+        f"{_MAX_FILES} partitions at most. Lines: boundaries of pixels."
     )
     return render(figure, _NAME, FIGURES[_NAME], caption)
 
