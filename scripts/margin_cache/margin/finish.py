@@ -59,10 +59,7 @@ def finish_margin(margin: Margin) -> dict[str, Any]:
     """Put a margin together from the files of the reduce jobs, and put it where it belongs.
 
     If the margin is complete, and the reduce jobs have not written all its files anew, only
-    register it in its collection and clean up.
-
-    Returns:
-        The content of the done file: output directory, rows and number of Parquet files.
+    register it in its collection and clean up. Return the content of the done file.
     """
     plan, paths, output = margin.plan, margin.files, margin.output
     info = plan.parameters.catalog
@@ -179,8 +176,7 @@ def _write_tables(
 ) -> dict[str, SizeAndDigest]:
     """Write what does not depend on the size of the margin into the directory of its files.
 
-    Returns:
-        Size and digest of all files of the margin but its description.
+    Return size and digest of all files of the margin but its description.
     """
     plan = margin.plan
     info = plan.parameters.catalog
@@ -245,11 +241,7 @@ def _size_and_digest(path: Path) -> list[Any]:
 
 
 def _write_footers(margin: Margin, receipts: Mapping[str, Receipt], dataset: Path) -> bool:
-    """Write ``_metadata`` from the footers that the reduce jobs have kept.
-
-    Returns:
-        Whether it was written. A file too large for readers of Parquet is not.
-    """
+    """Write ``_metadata`` from the footers of the reduce jobs, unless readers would refuse it."""
     kept = [margin.files.footers(job) for job in receipts]
     for path, (job, receipt) in zip(kept, receipts.items(), strict=True):
         if file_digest(path) != receipt.footers_digest:

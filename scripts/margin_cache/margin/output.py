@@ -78,10 +78,8 @@ class Output:
     ) -> dict[str, str]:
         """Write the files of a margin where they cannot be moved; return their ETags.
 
-        Args:
-            directory: has the files that are not there yet.
-            listed: size and digest of all files of the margin but its description.
-            draft: returns the provenance of the unfinished margin, from ETags and a token.
+        The directory has the files that are not there yet; all but the description are listed.
+        ``draft`` returns the provenance of the unfinished margin, from ETags and a token.
         """
         return {}
 

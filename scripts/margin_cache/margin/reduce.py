@@ -50,8 +50,7 @@ def reduce_margins(
 ) -> dict[str, tuple[int, int, str]]:
     """Write the margins of a reduce job's destinations, their footers and the receipt.
 
-    Returns:
-        Rows, bytes and digest of each file, by its path in the margin.
+    Return rows, bytes and digest of each file, by its path in the margin.
     """
     info = plan.parameters.catalog
     name = plan.reduce_names[job]

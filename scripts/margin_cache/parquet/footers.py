@@ -140,14 +140,9 @@ def join_footers(common: Path, footers: Sequence[Path], target: Path) -> bool:
 
     Source: https://github.com/apache/parquet-format/blob/master/src/main/thrift/parquet.thrift
 
-    Args:
-        common: a file of the same schema without row groups.
-        footers: the files.
-        target: the file to write.
-
-    Returns:
-        Whether it was written. It is not if a footer differs in more than its row groups, for
-        example because another version of PyArrow has written it.
+    ``common`` is a file of the same schema without row groups. Return whether the target was
+    written. It is not if a footer differs in more than its row groups, for example because another
+    version of PyArrow has written it.
     """
     before, _, after = _footer_of(common).partition(_NO_ROW_GROUPS)
     rows = groups = 0

@@ -103,9 +103,6 @@ def read_rows(
         rows: indices of the rows in the file, ascending, each once, shape (n,).
         schema: the columns to read, which are all supported, and the types to cast them to.
 
-    Returns:
-        The columns, each with n rows.
-
     Raises:
         PolarsFailed: Polars cannot read the file, or the file was replaced.
     """

@@ -100,9 +100,7 @@ class PrimaryOptions:
     """How the files of a primary catalog are written. The defaults are PyArrow's.
 
     Attributes:
-        compression: codec, by PyArrow's name.
         compression_level: None for PyArrow's default.
-        row_group_rows: most rows of a row group.
         page_bytes: size of data pages and of dictionaries; None for PyArrow's default.
         columns: options of leaf columns by path, as PyArrow writes it.
     """

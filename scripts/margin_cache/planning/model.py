@@ -40,14 +40,10 @@ class MarginParameters:
     """Everything that determines the rows, the files and the jobs of a margin.
 
     Attributes:
-        threshold: margin threshold in arcsec.
         margin_order: order of the cells of the coarse filter.
-        fine_filtering: whether the exact filter follows the coarse one.
         partitions_per_job: "auto" or a number.
-        job_size_mb: approximate Parquet of an auto job in MB.
         npix_suffix: end of the names of partitions; "/" if each is a directory.
         npix_parquet_name: name of the file in each such directory; empty for the pixel's.
-        properties: additional lines of hats.properties.
         run_id: unique id of a run with ``resume: false``, which keeps it from files of other runs.
     """
 
@@ -127,7 +123,6 @@ class Plan:
     """Partitions, destinations and jobs of a margin.
 
     Attributes:
-        library: version of the library that has made the plan.
         schema: the Arrow schema of the primary catalog, with its metadata.
         partitions: the n partitions of the primary catalog, in nested order.
         destination_orders, destination_pixels: the pixels that can have margin rows: the

@@ -231,10 +231,8 @@ def exclusive_lock(path: Path) -> Iterator[None]:
 def acquire_lock(path: Path, text: str) -> int | None:
     """Lock a file until this process ends, and write a text into it that describes the process.
 
-    Without effect on network file systems that have no locks.
-
-    Returns:
-        The file's descriptor, to be kept open; None if another process has the lock.
+    Without effect on network file systems that have no locks. Return the file's descriptor, to be
+    kept open, or None if another process has the lock.
     """
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
     try:
