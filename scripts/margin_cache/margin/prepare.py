@@ -1,6 +1,6 @@
 """Checks the catalogs and directories of margins and plans the jobs, in the main process."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
@@ -39,7 +39,7 @@ from margin_cache.planning.model import (
     plan_id,
 )
 from margin_cache.storage.files import unique_id
-from margin_cache.storage.urls import canonical_url, is_url, join_url
+from margin_cache.storage.urls import absolute_location, is_url, join_url
 
 _PACKAGES = ("snakemake", "hpgeom")
 """Packages of the provenance whose versions the finishing job does not know."""
@@ -93,51 +93,28 @@ def check_directories(margins: Iterable[NamedMargin]) -> None:
     margin that they describe is not checked.
     """
     margins = list(margins)
-    # Directories that are taken, and what they are.
-    owners = {
-        Path(margin.info.path).resolve(): "the input catalog"
-        for margin in margins
-        if not margin.info.url
-    }
+    # Locations that are taken, and what they are.
+    owners = {absolute_location(info.url or info.path): "the input catalog" for info, *_ in margins}
     for _, settings, name, directory in margins:
-        output_dir = Path(settings.output_path, name)
-        if not settings.audit_catalog_path and not is_url(settings.output_path):
-            if output_dir.is_symlink():
+        if not settings.audit_catalog_path:
+            output = join_url(settings.output_path, name)
+            if Path(output).is_symlink():
                 raise MarginCacheError(
-                    f"output_path: {output_dir} is a link. Give the directory itself."
+                    f"output_path: {output} is a link. Give the directory itself."
                 )
-            _check_free("output_path or output_artifact_name", output_dir, owners)
-            owners[output_dir.resolve()] = "another margin of this run"
-        _check_free("tmp_dir", directory, owners)
-        owners[directory.resolve()] = f"the tmp_dir of {name}"
-    _check_urls(margins)
+            _take("output_path", absolute_location(output), "another margin of this run", owners)
+        _take("tmp_dir", absolute_location(str(directory)), f"the tmp_dir of {name}", owners)
 
 
-def _check_free(key: str, path: Path, owners: Mapping[Path, str]) -> None:
-    """Check that a directory overlaps with no other one."""
-    path = path.resolve()
-    for other, owner in owners.items():
-        if path == other or other in path.parents or path in other.parents:
+def _take(key: str, location: str, owner: str, owners: dict[str, str]) -> None:
+    """Check that a directory or URL overlaps with no other one, and add it to these."""
+    for other, other_owner in owners.items():
+        if f"{location}/".startswith(f"{other}/") or f"{other}/".startswith(f"{location}/"):
             raise MarginCacheError(
-                f"{key.partition(' ')[0]}: {path} overlaps with {owner}, {other}. Choose another "
-                f"{key}."
+                f"{key}: {location} overlaps with {other_owner}, {other}. Choose another {key}"
+                f"{' or output_artifact_name' if key == 'output_path' else ''}."
             )
-
-
-def _check_urls(margins: list[NamedMargin]) -> None:
-    """Check that the URLs of margins do not overlap with those of catalogs or other margins."""
-    catalogs = {canonical_url(margin.info.url) for margin in margins if margin.info.url}
-    used = [(url, "the input catalog") for url in sorted(catalogs)]
-    for margin in margins:
-        if margin.settings.audit_catalog_path or not is_url(margin.settings.output_path):
-            continue
-        url = canonical_url(join_url(margin.settings.output_path, margin.name))
-        for other, owner in used:
-            if f"{other}/".startswith(f"{url}/") or f"{url}/".startswith(f"{other}/"):
-                raise MarginCacheError(
-                    f"output_path: {url} overlaps with {owner} {other}. Choose another output_path."
-                )
-        used.append((url, "another margin"))
+    owners[location] = owner
 
 
 def _margin_order(info: CatalogInfo, settings: MarginSettings, highest: int) -> int:

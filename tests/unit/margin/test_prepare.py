@@ -279,8 +279,8 @@ def test_margins_of_one_name_with_their_own_tmp_dirs_keep_their_name(
         ("s3://a", "sky", "the input catalog"),
         ("s3a://a/sky", "m", "the input catalog"),
         ("S3://a//sky/dataset/", "m", "the input catalog"),
-        ("s3://b", "m", "another margin"),
-        ("s3a://b/m", "n", "another margin"),
+        ("s3://b", "m", "another margin of this run"),
+        ("s3a://b/m", "n", "another margin of this run"),
         ("s3://a", "sky_10arcs", ""),
         ("s3://b", "m2", ""),
         ("gs://b", "m", ""),
@@ -293,13 +293,13 @@ def test_urls_of_margins_do_not_overlap_with_others(output_path: str, name: str,
             CatalogInfo("hats", "sky", "sky", None, "ra", "dec", None, 29, 0, url="s3://a/sky"),
             MarginSettings(output_path=path),
             margin_name,
-            Path("intermediate"),
+            Path("intermediate", margin_name, path.replace("/", "")),
         )
         for path, margin_name in (("s3://b", "m"), (output_path, name))
     )
     for both in ([first, second], [second, first]):
         if not owner:
-            preparing._check_urls(both)
+            preparing.check_directories(both)
             continue
-        with pytest.raises(MarginCacheError, match=f"overlaps with {owner} s3:"):
-            preparing._check_urls(both)
+        with pytest.raises(MarginCacheError, match=f"overlaps with {owner}, s3:"):
+            preparing.check_directories(both)
