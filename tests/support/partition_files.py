@@ -9,5 +9,4 @@ from margin_cache.parquet.partition_file import PartitionFile
 
 def open_file(path: Path) -> PartitionFile:
     """A file, open."""
-    source = pa.OSFile(str(path))
-    return PartitionFile(str(path), source, pq.ParquetFile(source))
+    return PartitionFile(str(path), pq.ParquetFile(pa.OSFile(str(path))))

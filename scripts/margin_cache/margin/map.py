@@ -212,19 +212,20 @@ def _checked(plan: Plan, window: list[_Candidates]) -> Iterator[_Candidates]:
     # A file is closed, and its downloads are deleted, when nothing refers to it any more.
     window.clear()
     while selected:
-        if info.url:
-            _prefetch(selected)
+        _prefetch(selected)
         yield selected.popleft()
 
 
 def _prefetch(coming: Iterable[_Candidates]) -> None:
-    """Start to fetch the rows of the next remote files."""
+    """Start to fetch the rows of the next files if they are remote."""
     size = 0
     for number, batch in enumerate(coming):
-        size += batch.file.size
+        if batch.file.remote is None:
+            return
+        size += batch.file.remote.size
         if number and size > _PREFETCH_BYTES:
-            break
-        batch.file.prefetch_rows(batch.rows)
+            return
+        batch.file.fetch_rows(batch.rows, wait=False)
 
 
 def _shard_rows(selected: _Candidates, info: CatalogInfo, schema: pa.Schema) -> Iterator[pa.Table]:

@@ -1,7 +1,7 @@
 """Opens the files of partitions, so that all reads see one state of a file."""
 
 import weakref
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -16,7 +16,7 @@ from margin_cache.catalog.columns import cast_column, check_columns, check_schem
 from margin_cache.catalog.model import CatalogInfo, Partition
 from margin_cache.catalog.partitions import unchanged_files
 from margin_cache.parquet.footers import ColumnSize, column_sizes, row_ranges
-from margin_cache.storage.parquet_files import open_parquet, unreadable
+from margin_cache.storage.parquet_files import open_parquet
 
 _RESULT_BYTES = 16 << 20
 """Most bytes in memory of the selected values of columns that are read together."""
@@ -31,17 +31,14 @@ class PartitionFile:
 
     Attributes:
         path: its path or URL, for messages.
-        source, file: the open file, so that all reads see one state of it.
+        file: the open file, so that all reads see one state of it.
         remote: fetches parts of the file if the catalog is remote.
-        fetched: the columns that were fetched when it was opened.
         catalog_schema: the schema of its catalog, if its own differs.
     """
 
     path: str
-    source: pa.OSFile
     file: pq.ParquetFile
     remote: "RemoteFile | None" = None
-    fetched: Collection[str] = ()
     catalog_schema: pa.Schema | None = None
 
     @property
@@ -67,23 +64,15 @@ class PartitionFile:
         return pa.table(columns)
 
     @property
-    def size(self) -> int:
-        return int(self.source.size())
-
-    @property
     def bytes_on_disk(self) -> int:
         """Bytes of a remote file that were downloaded."""
         return self.remote.bytes_on_disk if self.remote else 0
 
-    def prefetch_rows(self, rows: NDArray[np.int64]) -> None:
-        """Begin to download the row groups with these rows, given by ascending numbers."""
+    def fetch_rows(self, rows: NDArray[np.int64], wait: bool = True) -> None:
+        """Download the row groups with these rows, given by ascending numbers, if it is remote."""
         if self.remote and len(rows):
-            self.remote.prefetch(row_ranges(self.file, rows, self.fetched))
-
-    def fetch_rows(self, rows: NDArray[np.int64]) -> None:
-        """Download the row groups with these rows, given by ascending numbers."""
-        if self.remote and len(rows):
-            self.remote.fetch(row_ranges(self.file, rows, self.fetched))
+            fetch = self.remote.fetch if wait else self.remote.prefetch
+            fetch(row_ranges(self.file, rows, self.remote.columns))
 
 
 def open_files(
@@ -96,13 +85,8 @@ def open_files(
     for file_path in unchanged_files(info, partition):
         path = info.files.name(file_path)
         remote = reader.open(file_path) if reader else None
-        local_path = remote.path if remote else Path(path)
-        try:
-            source = pa.OSFile(str(local_path))
-        except OSError as error:
-            raise unreadable(path, error) from None
-        file = open_parquet(path, source)
-        part = PartitionFile(path, source, file, remote, reader.columns if reader else ())
+        source = pa.OSFile(str(remote.path)) if remote else None
+        part = PartitionFile(path, open_parquet(path, source), remote)
         # The schema of the catalog was checked before.
         if not part.schema.equals(schema):
             check_columns(info, part.schema, path)

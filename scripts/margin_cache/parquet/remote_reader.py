@@ -26,10 +26,20 @@ _REQUEST_BYTES = 8 << 20
 
 
 class RemoteFile:
-    """A remote file, and the private file ``path`` with the ranges that threads have fetched."""
+    """A remote file, and the private file ``path`` with the ranges that threads have fetched.
 
-    def __init__(self, files: RemoteFiles, name: str, path: Path, threads: Executor) -> None:
-        self._files, self._name, self._threads = files, name, threads
+    ``columns`` are fetched when it is opened.
+    """
+
+    def __init__(
+        self,
+        files: RemoteFiles,
+        name: str,
+        path: Path,
+        threads: Executor,
+        columns: Collection[str] = (),
+    ) -> None:
+        self._files, self._name, self._threads, self.columns = files, name, threads, columns
         self._state = files.object_state(name)
         self.path, self.size = path, self._state.size
         self._fetches: dict[Range, Future[None]] = {}
@@ -93,8 +103,7 @@ class RemoteReader:
     def __init__(
         self, files: RemoteFiles, names: Sequence[str], columns: Collection[str], directory: Path
     ) -> None:
-        self.columns = columns
-        self._files, self._waiting = files, list(names)
+        self._files, self._waiting, self._columns = files, list(names), columns
         self._directory = directory
         self._ahead: list[tuple[str, int, Future[RemoteFile]]] = []
         self._opened: list[RemoteFile] = []
@@ -128,14 +137,14 @@ class RemoteReader:
             self._ahead.append((name, size, self._openers.submit(self._fetch, name)))
 
     def _fetch(self, name: str) -> RemoteFile:
-        file = RemoteFile(self._files, name, self._directory / name, self._requests)
+        file = RemoteFile(self._files, name, self._directory / name, self._requests, self._columns)
         self._opened.append(file)
         file.fetch_footer()
         try:
             parquet = open_parquet(file.path)
         except MarginCacheError:
             return file  # the caller opens it again and gets the error
-        file.fetch(column_ranges(parquet, self.columns))
+        file.fetch(column_ranges(parquet, self._columns))
         return file
 
 

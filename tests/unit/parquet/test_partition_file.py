@@ -44,7 +44,6 @@ def test_files_of_a_partition_are_opened_in_order(tmp_path: Path) -> None:
     info = catalog_of(tmp_path, names)
     found = list(open_files(info, partition_of(info), TABLE.schema))
     assert [part.local_path.name for part in found] == sorted(names)
-    assert [part.size for part in found] == [part.local_path.stat().st_size for part in found]
     assert all(part.bytes_on_disk == 0 for part in found)
 
 
@@ -82,8 +81,6 @@ def test_downloads_are_deleted_with_the_last_reader(tmp_path: Path) -> None:
             closed.append(self.path)
 
     class Reader:
-        columns = ()
-
         def open(self, path: str) -> Remote:
             return Remote(Path(info.path, path))
 
