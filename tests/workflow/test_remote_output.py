@@ -74,7 +74,7 @@ def test_a_margin_in_the_collection_of_its_catalog(catalogs: Path, s3: S3, tmp_p
     config = configured(catalogs / "hats", s3, "twins/a")
     config["margins"] = [{"output_path": f"s3://{BUCKET}/twins/{place}"} for place in "ab"]
     line = error_line(run_workflow(tmp_path / "twins", "report", config=config))
-    assert f"s3://{BUCKET}/twins/a/{NAME} and s3://{BUCKET}/twins/b/{NAME} would both be" in line
+    assert f"several reports would be written to {NAME}_report" in line
 
 
 def test_failures_of_one_in_ten_requests_do_not_change_the_margin(
