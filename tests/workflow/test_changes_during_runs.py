@@ -1,4 +1,4 @@
-"""A change of the library itself is not ignored."""
+"""A change of the library itself is not ignored in a version in development."""
 
 import shutil
 from pathlib import Path
@@ -14,6 +14,8 @@ def test_edited_code_rebuilds_a_margin(tmp_path: Path):
     for name in ("scripts", "workflow", "profiles", "demo/hipparcos"):
         shutil.copytree(ROOT / name, checkout / name)
     shutil.copy(ROOT / "Snakefile", checkout)
+    version = checkout / "scripts/margin_cache/__init__.py"
+    version.write_text('__version__ = "9.9.dev0"\n')
     command = [SNAKEMAKE, "--cores", "2", "-s", checkout / "Snakefile", "-d", tmp_path / "run"]
     command += ["--config", f"input_catalog_path={checkout / 'demo/hipparcos'}"]
     words = [str(word) for word in command]
