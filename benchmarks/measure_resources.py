@@ -89,6 +89,7 @@ def lines(case: Case, directory: Path) -> Iterator[str]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--scale", type=float, default=1.0, help="factor for the numbers of rows")
+    parser.add_argument("--cases", type=int, help="only so many catalogs")
     parser.add_argument("--directory", type=Path, help="to make the catalogs in")
     arguments = parser.parse_args()
     print(provenance())
@@ -97,7 +98,7 @@ def main() -> None:
         "| MB read by a job | peak MB | MB requested | CPU s of all jobs |"
     )
     print("|" + 4 * "---:|" + "---|" + 5 * "---:|")
-    for case in CASES:
+    for case in CASES[: arguments.cases]:
         scaled = replace(case, rows=round(case.rows * arguments.scale))
         with tempfile.TemporaryDirectory(dir=arguments.directory) as directory:
             for line in lines(scaled, Path(directory)):

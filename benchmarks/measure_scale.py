@@ -68,12 +68,14 @@ def make_reduced(directory: Path) -> tuple[int, int]:
     from margin_cache.config.validation import settings_of_margins
     from margin_cache.margin.model import save_margin
     from margin_cache.margin.prepare import prepare_margins
-    from margin_cache.storage.files import file_digest, write_json
+    from margin_cache.margin.reduce import write_receipt
+    from margin_cache.storage.files import content_digest
 
     (margin,) = prepare_margins(settings_of_margins(CONFIG))
     save_margin(margin)
     plan = margin.plan
-    schema = format_of(plan.parameters.catalog).margin_schema(plan.schema)
+    info = plan.parameters.catalog
+    schema = format_of(info).margin_schema(plan.schema, info.path)
     one = pa.Table.from_pylist([{}], schema)
     for job, name in enumerate(plan.reduce_names):
         files, footers = {}, []
@@ -82,17 +84,15 @@ def make_reduced(directory: Path) -> tuple[int, int]:
             if destination % MOST_LINKS == 0:
                 source = directory / f"margin-{destination}.parquet"
                 pq.write_table(one, source)
-                entry = [1, source.stat().st_size, file_digest(source)]
+                entry = (1, source.stat().st_size, content_digest(source.read_bytes()))
             path.parent.mkdir(parents=True, exist_ok=True)
             os.link(source, path)
             files[plan.margin_path(destination)] = entry
             footers.append(pq.read_metadata(source))
-            footers[-1].set_file_path("/" + plan.margin_path(destination))
+            footers[-1].set_file_path(info.footer_path(plan.margin_path(destination)))
         margin.files.receipt(name).parent.mkdir(parents=True, exist_ok=True)
         pq.write_metadata(schema, margin.files.footers(name), metadata_collector=footers)
-        kept = margin.files.footers(name)
-        record = {"footers": kept.stat().st_size, "footers_digest": file_digest(kept)}
-        write_json(margin.files.receipt(name), {**record, "files": files})
+        write_receipt(margin.files.receipt(name), margin.files.footers(name), files)
     return len(plan.map_names) + len(plan.reduce_names), len(plan.destination_orders)
 
 

@@ -25,7 +25,7 @@ from library import ROOT, provenance
 from support.sky_catalogs import survey_sky
 from support.write_hipscat import write_hipscat
 
-ROWS, COLUMNS, ORDER = 1_000_000, 30, 1
+ROWS, COLUMNS = 1_000_000, 30
 GROUPINGS = ("1", "16", "auto")
 SCRIPTS = ("map_partitions.py", "reduce_margins.py", "finish_margin.py")
 
@@ -79,14 +79,19 @@ def make_margin(directory: Path, grouping: str, resources: list[str]) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("resources", nargs="+", help="for snakemake's --default-resources")
+    parser.add_argument("--order", type=int, default=1, help="of the partitions of the whole sky")
+    parser.add_argument("--groupings", nargs="+", choices=GROUPINGS, default=GROUPINGS)
     arguments = parser.parse_args()
-    count = 12 * 4**ORDER
-    partitions = np.column_stack([np.full(count, ORDER), np.arange(count)])
+    count = 12 * 4**arguments.order
+    partitions = np.column_stack([np.full(count, arguments.order), np.arange(count)])
     directory = Path(tempfile.mkdtemp())
     try:
         write_hipscat(directory, "sky", survey_sky(ROWS, COLUMNS), partitions)
         (directory / "sitecustomize.py").write_text(NOTE.format(scripts=SCRIPTS))
-        lines = [make_margin(directory, grouping, arguments.resources) for grouping in GROUPINGS]
+        lines = [
+            make_margin(directory, grouping, arguments.resources)
+            for grouping in arguments.groupings
+        ]
     finally:
         shutil.rmtree(directory)
     print(provenance())

@@ -1,9 +1,9 @@
 """Whether two checkouts of this workflow make the same margins, to the byte.
 
-Each makes the margins of the demo (both formats), of the survey sky and of the border sky with its
-own code and, if it has one, its own .venv. Compared are the SHA-256 of all files but provenance,
-and of properties without the lines that name the version and the creation date. The exit code is
-1 if any differs.
+Each makes the margins of the demo (both formats), of the survey sky and of the border sky, or of
+those of these two that are named, with its own code and, if it has one, its own .venv. Compared are
+the SHA-256 of all files but provenance, and of properties without the lines that name the version
+and the creation date. The exit code is 1 if any differs.
 
     python benchmarks/same_bytes.py OTHER_CHECKOUT
 """
@@ -18,6 +18,8 @@ import tempfile
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
+THRESHOLDS = {"survey": 10, "border": 10}
+"""Of the margins of skies that benchmarks/skies.py makes, in arcsec."""
 PROPERTIES = {"hats.properties", "properties"}
 OWN_LINES = re.compile(rb"^hats_(?:builder|creation_date)=.*\n", re.MULTILINE)
 
@@ -52,19 +54,20 @@ def main() -> int:
     """Compare this checkout with the one that the command line names."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("checkout", type=Path, help="another checkout of this workflow")
-    other = parser.parse_args().checkout.resolve()
+    parser.add_argument("--skies", nargs="*", choices=THRESHOLDS, default=list(THRESHOLDS))
+    arguments = parser.parse_args()
+    other = arguments.checkout.resolve()
     os.environ["NUMBA_DISABLE_JIT"] = "1"
     differing = 0
     with tempfile.TemporaryDirectory() as name:
         skies = Path(name, "skies")
-        for sky in ("survey", "border"):
+        for sky in arguments.skies:
             make_sky = [sys.executable, ROOT / "benchmarks/skies.py", sky, skies]
             subprocess.run(make_sky, check=True, stdout=subprocess.DEVNULL)
         for catalog, threshold in (
             (ROOT / "demo/hipparcos", 5),
             (ROOT / "demo/hipparcos_hats", 5),
-            (skies / "survey", 10),
-            (skies / "border", 10),
+            *((skies / sky, THRESHOLDS[sky]) for sky in arguments.skies),
         ):
             ours, theirs = (
                 digests(make_margin(checkout, catalog, threshold, Path(name, which, catalog.name)))

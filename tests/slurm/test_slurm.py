@@ -5,6 +5,7 @@ import re
 import shutil
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -69,6 +70,17 @@ def margin_digests(directory: Path) -> Digests:
     digests = tree_digest(directory / "results/margin")
     digests.pop("provenance_info.json", None)
     return digests
+
+
+def test_the_benchmark_runs(cluster: Cluster) -> None:
+    script = ROOT / "benchmarks/measure_slurm.py"
+    resources = ("slurm_account=lab", "slurm_partition=main")
+    smallest = ("--order", "0", "--groupings", "auto")
+    finished = subprocess.run(
+        [sys.executable, script, *resources, *smallest], capture_output=True, encoding="utf-8"
+    )
+    assert finished.returncode == 0, finished.stderr
+    assert len(re.findall(r"^\| auto \|.* \d+ \|$", finished.stdout, re.M)) == 1
 
 
 @contextmanager

@@ -127,6 +127,11 @@ def _pole() -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
     return tuple(np.array([angle]) for angle in sky_catalogs.BAND_POLE)
 
 
+def _tiny() -> Rows:
+    """For a look at whether a benchmark runs."""
+    return survey(20_000, 12, 1_500)
+
+
 def _small() -> Rows:
     return survey(500_000, 31, 12_000)
 
@@ -140,6 +145,8 @@ def _large() -> Rows:
 
 
 SKIES = {
+    "tiny": Sky(_tiny, 10.0, hipscat=True, habit="hats"),
+    "tiny_arrow": Sky(_tiny, 10.0, hipscat=True),
     "small": Sky(_small, 10.0, hipscat=True, habit="hats"),
     "small_arrow": Sky(_small, 10.0, hipscat=True),
     "survey": Sky(_survey, 10.0, hipscat=True, habit="hats"),

@@ -5,7 +5,7 @@ as one Parquet metadata file, from which ``_metadata`` is joined, and a receipt 
 digest of each file.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -88,14 +88,19 @@ def reduce_margins(
         ) from None
     with atomic_path(footers) as temporary:
         pq.write_metadata(schema, temporary, metadata_collector=collected)
+    write_receipt(receipt, footers, written)
+    return written
+
+
+def write_receipt(receipt: Path, footers: Path, files: Mapping[str, tuple[int, int, str]]) -> None:
+    """Write what a job has made: rows, bytes and digest of each file, by its path in the margin."""
     record = {
         "job": job_of(receipt),
         "footers": footers.stat().st_size,
         "footers_digest": file_digest(footers),
-        "files": written,
+        "files": files,
     }
     write_json(receipt, record)
-    return written
 
 
 def _margins(
