@@ -165,7 +165,10 @@ def partition_list(pixels: Iterable[Pixel]) -> str:
 
 def format_version() -> str:
     """Return the version of the hipscat package, since the format has none."""
-    # Imported here, because jobs do not need it and start faster without it.
-    from importlib.metadata import version
+    # Slow to import.
+    from importlib.metadata import PackageNotFoundError, version
 
-    return version("hipscat")
+    try:
+        return version("hipscat")
+    except PackageNotFoundError:  # as in the environment of jobs
+        return "unknown"

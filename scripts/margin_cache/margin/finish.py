@@ -7,6 +7,7 @@ older margin stays in place.
 import platform
 import sys
 from collections.abc import Container, Mapping
+from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -14,7 +15,6 @@ from types import MappingProxyType
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 import pyarrow.parquet as pq
 
 from margin_cache import __version__
@@ -280,7 +280,7 @@ def _provenance(
     run_id = plan.parameters.run_id
     return {
         **description,
-        "version": margin.format_version,
+        "version": format_of(plan.parameters.catalog).format_version(),
         "generation_date": datetime.now(UTC).strftime("%Y.%m.%d"),
         "tool_args": {
             "tool_name": TOOL_NAME,
@@ -292,9 +292,7 @@ def _provenance(
                 "margin_threshold_used": plan.parameters.threshold,
                 "packages": {
                     "python": platform.python_version(),
-                    **margin.versions,
-                    "numpy": np.__version__,
-                    "pyarrow": pa.__version__,
+                    **_versions("snakemake", "hpgeom", "numpy", "pyarrow"),
                 },
                 "library": plan.library,
                 "content_id": plan.content_id,
@@ -306,3 +304,15 @@ def _provenance(
             },
         },
     }
+
+
+def _versions(*packages: str) -> dict[str, str]:
+    """Return the versions of those packages that are installed."""
+    # Slow to import.
+    from importlib.metadata import PackageNotFoundError, version
+
+    versions = {}
+    for name in packages:
+        with suppress(PackageNotFoundError):
+            versions[name] = version(name)
+    return versions

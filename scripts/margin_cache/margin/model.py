@@ -57,7 +57,6 @@ class Margin:
     """A margin with its plan.
 
     Attributes:
-        versions: versions of packages that only the main process knows, by their names.
         is_plan_new: whether the plan differs from the plan on disk.
         options_source: where jobs find the storage options of a remote catalog.
         output_source: where jobs find the storage options of an output bucket.
@@ -68,8 +67,6 @@ class Margin:
     name: str
     intermediate_dir: Path
     plan: Plan
-    format_version: str
-    versions: Mapping[str, str]
     is_plan_new: bool = False
     options_source: OptionsSource | None = None
     output_source: OptionsSource | None = None
@@ -115,8 +112,6 @@ def save_margin(margin: Margin) -> None:
     record = {
         "name": margin.name,
         "settings": settings_as_json(margin.settings),
-        "format_version": margin.format_version,
-        "versions": dict(margin.versions),
         "may_be_default": margin.may_be_default,
     }
     if read_json(margin.files.margin_file) != record:
@@ -130,8 +125,7 @@ def load_margin(path: Path) -> Margin:
         values = record["settings"]
         pixels = tuple(tuple(pixel) for pixel in values["debug_filter_pixel_list"])
         settings = MarginSettings(**{**values, "debug_filter_pixel_list": pixels})
-        names = ("name", "format_version", "versions", "may_be_default")
-        saved = {name: record[name] for name in names}
+        saved = {name: record[name] for name in ("name", "may_be_default")}
     except (TypeError, KeyError):
         raise MarginCacheError(
             f"{path}: is missing or damaged. Start the run again; it replaces the file."

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
-from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
@@ -40,9 +39,6 @@ from margin_cache.planning.model import (
 )
 from margin_cache.storage.files import unique_id
 from margin_cache.storage.urls import absolute_location, is_url, join_url
-
-_PACKAGES = ("snakemake", "hpgeom")
-"""Packages of the provenance whose versions the finishing job does not know."""
 
 
 def prepare_margins(
@@ -181,13 +177,4 @@ def _prepare(margin: NamedMargin) -> Margin:
     if changed.any():
         check_whole(info, partitions.take(np.flatnonzero(changed)))
         check_consistency(info, all_partitions)
-    versions = {package: version(package) for package in _PACKAGES}
-    return Margin(
-        settings,
-        name,
-        directory,
-        plan,
-        catalog_format.format_version(),
-        versions,
-        bool(changed.any()),
-    )
+    return Margin(settings, name, directory, plan, is_plan_new=bool(changed.any()))

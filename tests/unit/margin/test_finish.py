@@ -5,6 +5,7 @@ import os
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -63,7 +64,7 @@ def test_provenance_lists_all_files_and_versions(reduced: Margin) -> None:
     assert arguments["margin_order_used"] == reduced.plan.parameters.margin_order
     assert arguments["margin_threshold_used"] == reduced.plan.parameters.threshold
     assert arguments["library"] == reduced.plan.library
-    assert arguments["packages"]["snakemake"] == reduced.versions["snakemake"]
+    assert arguments["packages"]["snakemake"] == version("snakemake")
 
 
 def test_metadata_has_the_footers_in_the_order_of_the_pixels(reduced: Margin) -> None:
