@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 from urllib.error import HTTPError
 from urllib.parse import urlsplit
-from urllib.request import HTTPRedirectHandler, Request, build_opener
+from urllib.request import Request, urlopen
 
 import obstore
 from obstore.exceptions import (
@@ -338,44 +338,31 @@ def _amazon(bucket: str, options: StoreOptions) -> dict[str, Any]:
             if name in profile:
                 config.setdefault(name.removesuffix("_url"), profile[name])
         if credentials is not None:
-            extra["credential_provider"] = _Credentials(credentials)
+
+            def renewed() -> Any:
+                now = credentials.get_frozen_credentials()
+                return {
+                    "access_key_id": now.access_key,
+                    "secret_access_key": now.secret_key,
+                    "token": now.token,
+                    "expires_at": datetime.now(UTC) + timedelta(minutes=5),
+                }
+
+            extra["credential_provider"] = renewed
     in_environment = ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "AWS_ENDPOINT")
     endpoint = next((os.environ[name] for name in in_environment if name in os.environ), None)
     if endpoint:
         config.setdefault("endpoint", endpoint)
-    if "endpoint" not in config:
-        region = _region_of(bucket)
-        if region:
-            config["region"] = region
+    if "endpoint" not in config and (region := _region_of(bucket)):
+        config["region"] = region
     return extra
-
-
-class _Credentials:
-    """Credentials that botocore has found, and renews."""
-
-    def __init__(self, credentials: Any) -> None:
-        self._credentials = credentials
-
-    def __call__(self) -> Any:
-        now = self._credentials.get_frozen_credentials()
-        return {
-            "access_key_id": now.access_key,
-            "secret_access_key": now.secret_key,
-            "token": now.token,
-            "expires_at": datetime.now(UTC) + timedelta(minutes=5),
-        }
-
-
-class _NoRedirect(HTTPRedirectHandler):
-    def redirect_request(self, *_: Any) -> None:
-        return None
 
 
 def _region_of(bucket: str) -> str | None:
     """Ask Amazon for the region of a bucket, which it tells everyone."""
     request = Request(f"https://s3.amazonaws.com/{bucket}", method="HEAD")
     try:
-        with build_opener(_NoRedirect).open(request, timeout=10) as answer:
+        with urlopen(request, timeout=10) as answer:
             return answer.headers.get("x-amz-bucket-region")
     except HTTPError as error:
         return error.headers.get("x-amz-bucket-region")
