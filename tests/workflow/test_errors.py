@@ -48,7 +48,7 @@ def test_two_margins_of_a_name_are_refused(site):
         "margin_threshold": THRESHOLD,
         "margins": [{"fine_filtering": True}, {"fine_filtering": False}],
     }
-    said = f"output_artifact_name: two margins .* {NAME} in {site.output}\\."
+    said = f"output_path: {site.output}/{NAME} overlaps with another margin of this run"
     with pytest.raises(MarginCacheError, match=said):
         prepare_margins(settings_of_margins(config))
 

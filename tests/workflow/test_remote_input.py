@@ -327,7 +327,7 @@ def test_a_killed_run_of_a_remote_catalog_resumes_to_the_same_bytes(
             {"input_catalog_path": "s3://sky/a", "input_storage_options": {"anonymous": True}},
             ("input_storage_options: anonymous is not an option for s3://. Known are",),
         ),
-        ({"input_catalog_path": "sftp://127.0.0.1/sky"}, ("needs the package paramiko",)),
+        ({"input_catalog_path": "sftp://127.0.0.1/sky"}, ('requires "paramiko" to be installed',)),
         (
             {"input_catalog_path": "ftp://127.0.0.1:1/sky"},
             ("ftp://127.0.0.1:1/sky: cannot connect",),

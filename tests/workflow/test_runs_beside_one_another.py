@@ -68,7 +68,8 @@ def test_a_second_run_for_the_same_margin_is_refused_and_names_the_first(
             assert run.runs()
         assert refused.returncode == 1
         error = refused.stdout.splitlines()[-1]
-        assert error.startswith(f"error: {shared}: ")
+        made = tmp_path / "results" / NAME
+        assert error.startswith(f"error: {made} is being made by another run")
         assert f"process {run.main.pid} on " in error and str(first) in error
         assert "Traceback" not in refused.stdout
         run.main.wait()

@@ -140,11 +140,12 @@ def _gather(margin: Margin, receipts: Mapping[str, Receipt], finishing_dir: Path
     """Put the files of the receipts, and no others, into a new directory.
 
     Hard links are used, so a job that has outlived its run, and writes into the staging directory
-    from now on, changes nothing. A file that such a job has written before is forgotten. Files that
+    from now on, changes nothing. Files that such a job has written before are forgotten. Files that
     are objects already stay where they are.
     """
     staging_dir, existing = margin.files.staging_dir, existing_files(margin)
     finishing_dir.mkdir(parents=True)
+    stale = []
     for job, receipt in receipts.items():
         for path, (_, size, digest) in receipt.files.items():
             file = staging_dir / path
@@ -160,12 +161,14 @@ def _gather(margin: Margin, receipts: Mapping[str, Receipt], finishing_dir: Path
             link_or_copy(file, finishing_dir / path)
             if file_digest(finishing_dir / path) != digest:
                 # Without its receipt the job is done again.
-                margin.files.receipt(job).unlink()
+                margin.files.receipt(job).unlink(missing_ok=True)
                 (staging_dir / path).unlink(missing_ok=True)
-                raise MarginCacheError(
-                    f"{staging_dir / path}: was made from another state of the catalog, or changed "
-                    "since. Start the run again; it makes what is missing."
-                )
+                stale.append(staging_dir / path)
+    if stale:
+        raise MarginCacheError(
+            f"{stale[0]}: was made from another state of the catalog, or changed since (such "
+            f"files: {len(stale)}). Start the run again; it makes what is missing."
+        )
 
 
 def _write_tables(
