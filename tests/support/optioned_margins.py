@@ -10,6 +10,13 @@ from support.workflow_runs import run_workflow
 from support.write_hats import write_hats
 
 THRESHOLD = 1800.0
+FURTHER = {
+    "create_thumbnail": "data_thumbnail.parquet",
+    "create_per_partition_stats": "per_partition_statistics.parquet",
+    "create_partition_info_png": "partition_info.png",
+    "create_summary_html": "index.html",
+    "create_summary_md": "README.md",
+}
 OPTIONS: dict[str, dict[str, Any]] = {
     "plain": {},
     "suffix": {"npix_suffix": ".pq"},
@@ -28,11 +35,12 @@ OPTIONS: dict[str, dict[str, Any]] = {
             "column_encoding": {"ra": "PLAIN"},
         }
     },
-    "empty": {"margin_threshold": 0.001},
+    **{key: {key: True} for key in FURTHER},
+    "all_empty": {"margin_threshold": 0.001, **{key: True for key in FURTHER}},
 }
 
 
-THROUGH_WORKFLOW = ("plain", "named", "empty")
+THROUGH_WORKFLOW = ("plain", "named", "all_empty")
 
 
 def make_margins(directory: Path) -> None:

@@ -25,6 +25,7 @@ PARAMETERS = MarginParameters(
     npix_suffix=".parquet",
     npix_parquet_name="",
     properties={},
+    optional_files=[],
 )
 
 

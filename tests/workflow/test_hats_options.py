@@ -14,9 +14,9 @@ from hats import read_hats
 from hats.io.validation import is_valid_catalog
 from support import optioned_margins
 from support.faulty_margins import make_margins, run_in_child
-from support.margins import margin_digests, partition_paths, tree_digest
+from support.margins import margin_digests, partition_paths, remains, tree_digest
 from support.once import once
-from support.optioned_margins import OPTIONS, THRESHOLD
+from support.optioned_margins import FURTHER, OPTIONS, THRESHOLD
 from support.small_skies import small_catalog
 from support.workflow_runs import run_workflow
 
@@ -50,10 +50,10 @@ def test_hats_finds_a_margin_with_any_option_valid(name: str, made: Path) -> Non
     pixels = catalog.get_healpix_pixels()
     rows = sum(len(catalog.read_pixel_to_pandas(pixel)) for pixel in pixels)
     assert rows == catalog.catalog_info.total_rows
-    assert rows == 0 if name == "empty" else rows > 50
+    assert rows == 0 if name == "all_empty" else rows > 50
 
 
-@pytest.mark.parametrize("name", [name for name in OPTIONS if name != "empty"])
+@pytest.mark.parametrize("name", [name for name in OPTIONS if name != "all_empty"])
 def test_no_option_changes_the_rows(name: str, made: Path) -> None:
     assert rows_of(made / "results" / name).equals(rows_of(made / "results" / "plain"))
 
@@ -102,6 +102,38 @@ def test_files_are_written_as_asked_for(made: Path) -> None:
     assert largest == 3
 
 
+def test_optional_files_change_no_other_file(made: Path) -> None:
+    plain = tree_digest(made / "results" / "plain")
+    told = {"provenance_info.json", "hats.properties", "properties"}
+    for key, name in FURTHER.items():
+        digests = tree_digest(made / "results" / key)
+        assert digests.keys() - plain.keys() == {name}
+        assert all(digests[path] == plain[path] for path in plain.keys() - told)
+    empty = tree_digest(made / "results" / "all_empty").keys()
+    assert empty & set(FURTHER.values()) == {"index.html", "README.md"}
+    assert remains(made) == []
+
+
+def test_optional_files_describe_the_margin(made: Path) -> None:
+    margin = made / "results" / "plain"
+    files = partition_paths(margin)
+    thumbnail = pq.read_table(made / "results" / "create_thumbnail" / "data_thumbnail.parquet")
+    firsts = [pq.ParquetFile(file).read()["id"][0].as_py() for file in files]
+    assert sorted(thumbnail["id"].to_pylist()) == sorted(firsts)
+    name = "per_partition_statistics.parquet"
+    statistics = pq.read_table(made / "results" / "create_per_partition_stats" / name)
+    assert statistics.num_rows == len(files)
+    rows = rows_of(margin).num_rows
+    assert sum(statistics["id::row_count"].to_pylist()) == rows
+    least = min(statistics["ra::min_value"].to_pylist())
+    assert least == min(rows_of(margin)["ra"].to_pylist())
+    for key in ("create_summary_html", "create_summary_md"):
+        text = (made / "results" / key / FURTHER[key]).read_text(encoding="utf-8")
+        assert f"{key}/" in text and "staging" not in text and str(rows) in text
+    png = (made / "results" / "create_partition_info_png" / "partition_info.png").read_bytes()
+    assert png.startswith(b"\x89PNG")
+
+
 def outcome(directory: Path, config: dict[str, Any]) -> str:
     """What becomes of a margin up to its first job, without Snakemake."""
 
@@ -122,7 +154,7 @@ def test_another_option_refuses_or_replaces_the_margin(made: Path, tmp_path: Pat
     }
     assert outcome(tmp_path, plain) == "begin\n"
     before = tree_digest(tmp_path / "results")
-    for key in OPTIONS.keys() - {"plain", "empty"}:
+    for key in OPTIONS.keys() - {"plain", "all_empty"}:
         refused = outcome(tmp_path, plain | OPTIONS[key])
         assert "was made with other parameters" in refused and "map\n" not in refused
         assert next(iter(OPTIONS[key])) in refused

@@ -70,6 +70,7 @@ def test_the_command_in_the_migration_guide_makes_the_margin(tmp_path: Path) -> 
     info = read_hats(margin).catalog_info
     assert (info.npix_suffix, info.margin_threshold) == ("/", 3600.0)
     assert "obs_copyright=ESA" in (margin / "hats.properties").read_text()
+    assert (margin / "README.md").exists()
     files = partition_paths(margin)
     assert files
     for file in files:

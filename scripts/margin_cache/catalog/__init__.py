@@ -6,5 +6,6 @@
 - ``partitions``: lists the partitions, returns their files and notices changes
 - ``columns``: schemas of a catalog and its shards; spatial index and coordinates of rows
 - ``consistency``: compares the number of rows in a catalog's description with its files
+- ``optional_files``: files of a HATS margin that hats makes
 - ``remote``: catalogs behind a URL
 """

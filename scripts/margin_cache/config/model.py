@@ -30,7 +30,7 @@ class Table(StrEnum):
     """A table of config/README.md; the value is in the comment that marks it there."""
 
     WHAT = "what is made"
-    HATS = "names and properties of HATS margins"
+    HATS = "further files and properties of HATS margins"
     HOW = "how it is made"
     AUDIT = "an audit"
     MAIL = "a mail at the end"
@@ -181,6 +181,22 @@ class MarginSettings:
     ] = field(default_factory=dict)
     """Further lines of the margin's properties, for example `{obs_copyright: CDS}`. Lines that the
     workflow writes itself are refused."""
+
+    create_thumbnail: Annotated[bool, Key(Table.HATS)] = False
+    """Whether the margin gets a `data_thumbnail.parquet` with one row of each of its files."""
+
+    create_per_partition_stats: Annotated[bool, Key(Table.HATS)] = False
+    """Whether it gets a `per_partition_statistics.parquet` with the statistics of each row
+    group."""
+
+    create_partition_info_png: Annotated[bool, Key(Table.HATS)] = False
+    """Whether it gets a `partition_info.png`, a map of its pixels on the sky."""
+
+    create_summary_html: Annotated[bool, Key(Table.HATS)] = False
+    """Whether it gets an `index.html` that describes it and its columns."""
+
+    create_summary_md: Annotated[bool, Key(Table.HATS)] = False
+    """Whether it gets a `README.md` with the same description."""
 
     tmp_dir: Annotated[str, Key(Table.HOW)] = ""
     """Directory of the intermediate files, which are in `tmp_dir/NAME`. Empty: `intermediate` in

@@ -36,8 +36,6 @@ _NO_BAR = "bars are drawn on a terminal, unless progress_bar is false. Remove th
 _NO_SKYMAP = "a margin has no sky map, in hats-import neither. Remove the key"
 _OTHER_KEYS = "follows from {} and output_artifact_name. Use these keys"
 
-_MADE_BY_HATS = "hats makes this file of a finished margin, see docs/migration.md. Remove the key"
-
 _UNUSED_KEYS = {
     "dask_tmp": f"{_NO_DASK} --default-resources tmpdir=DIRECTORY",
     "dask_n_workers": f"{_NO_DASK} --cores N on one machine, or --jobs N on a cluster",
@@ -52,11 +50,6 @@ _UNUSED_KEYS = {
     "should_write_skymap": _NO_SKYMAP,
     "skymap_alt_orders": _NO_SKYMAP,
     "create_skymap_png": _NO_SKYMAP,
-    "create_thumbnail": _MADE_BY_HATS,
-    "create_per_partition_stats": _MADE_BY_HATS,
-    "create_partition_info_png": _MADE_BY_HATS,
-    "create_summary_html": _MADE_BY_HATS,
-    "create_summary_md": _MADE_BY_HATS,
     "catalog_path": _OTHER_KEYS.format("output_path"),
     "tmp_path": _OTHER_KEYS.format("tmp_dir"),
     "tmp_base_path": _OTHER_KEYS.format("tmp_dir"),
@@ -82,6 +75,15 @@ _SIMILAR = 0.8
 _GENERAL_WORDS = {"dir", "path", "name", "size", "options", "create"}
 
 _PATHS = ("input_catalog_path", "output_path", "tmp_dir", "audit_catalog_path")
+
+_NEEDS_DISK = (
+    "create_thumbnail",
+    "create_per_partition_stats",
+    "create_partition_info_png",
+    "create_summary_html",
+    "create_summary_md",
+)
+"""Keys of files that hats makes of a margin on disk."""
 
 Model = TypeVar("Model")
 
@@ -236,6 +238,12 @@ def _check_urls(settings: MarginSettings) -> None:
             f"output_path: {settings.output_path} is not a URL to which margins are written. Use a "
             "directory, or a URL that begins with s3://, gs:// or az://."
         )
+    for key in _NEEDS_DISK:
+        if getattr(settings, key):
+            raise MarginCacheError(
+                f"{key}: is available for margins on disk only, and output_path is a URL. Remove "
+                "the key."
+            )
 
 
 def _with_homes(settings: MarginSettings) -> MarginSettings:

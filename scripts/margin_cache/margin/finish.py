@@ -20,6 +20,7 @@ import pyarrow.parquet as pq
 from margin_cache import __version__
 from margin_cache.catalog.formats import format_of
 from margin_cache.catalog.model import MarginSummary
+from margin_cache.catalog.optional_files import WITHOUT_ROWS, make_optional_files
 from margin_cache.catalog.spec import COMMON_METADATA, METADATA, NPIX, PARTITION_INFO
 from margin_cache.errors import MarginCacheError
 from margin_cache.healpix.nested import Ints, as_pixels
@@ -228,6 +229,12 @@ def _write_description(
         npix_suffix=plan.parameters.npix_suffix,
         properties=plan.parameters.properties,
     )
+    wanted = [key for key in plan.parameters.optional_files if rows or key in WITHOUT_ROWS]
+    if wanted:
+        # hats needs the description of the catalog for these files.
+        catalog_format.write_description(finishing_dir, summary)
+        for name in make_optional_files(finishing_dir, margin.name, wanted):
+            listed[name] = _size_and_digest(finishing_dir / name)
     # These files state the size of the margin, which includes their own. Writing them again
     # settles the number of its digits.
     for _ in range(3):

@@ -11,6 +11,7 @@ from margin_cache.catalog.consistency import check_consistency
 from margin_cache.catalog.formats import check_hats_keys, format_of
 from margin_cache.catalog.hats import additional_properties
 from margin_cache.catalog.model import INDEX_TOLERANCE, CatalogInfo
+from margin_cache.catalog.optional_files import OPTIONAL_FILES
 from margin_cache.catalog.partitions import check_whole, read_partitions, restrict
 from margin_cache.config.model import (
     MarginSettings,
@@ -161,6 +162,7 @@ def _prepare(margin: NamedMargin) -> Margin:
         npix_suffix=settings.npix_suffix,
         npix_parquet_name=settings.npix_parquet_name,
         properties=additional_properties(settings.addl_hats_properties),
+        optional_files=[key for key in OPTIONAL_FILES if getattr(settings, key)],
         run_id="" if settings.resume else unique_id(),
     )
     check_write_options(parameters.primary_options, settings.write_table_kwargs, margin_schema)

@@ -44,6 +44,7 @@ class MarginParameters:
         partitions_per_job: "auto" or a number.
         npix_suffix: end of the names of partitions; "/" if each is a directory.
         npix_parquet_name: name of the file in each such directory; empty for the pixel's.
+        optional_files: keys of the configuration that ask for optional files.
         run_id: unique id of a run with ``resume: false``, which keeps it from files of other runs.
     """
 
@@ -59,6 +60,7 @@ class MarginParameters:
     npix_suffix: str
     npix_parquet_name: str
     properties: dict[str, str]
+    optional_files: list[str]
     run_id: str = ""
 
     @property

@@ -56,6 +56,7 @@ _FILES_PER_MINUTE = 5 * 60
 # all, several times; the process in which hats makes optional files, and minutes for all of them.
 _FILE_MB = 0.003
 _REDUCE_SHARE = 0.05
+_HATS_MB, _HATS_MINUTES = 270, 1
 
 # A job of an audit: libraries and rows that it keeps; each row of a partition; reading.
 _AUDIT_MB, _AUDIT_ROW_BYTES, _AUDIT_MB_PER_MINUTE = 900, 200, 5 * 60
@@ -205,6 +206,9 @@ def finish_request(plan: Plan, group: RowGroupSize, is_sent: bool = False) -> Re
         sizes = plan.partitions.sizes
         written = float((sizes * margin_shares(plan, plan.partitions.orders)).sum()) / _MB
         minutes += written / _FETCHED_MB_PER_MINUTE
+    if plan.parameters.optional_files:
+        # hats reads the footers of all files, decoded.
+        memory, minutes = memory + _HATS_MB + footers, minutes + _HATS_MINUTES
     return _request(memory, footers, minutes)
 
 

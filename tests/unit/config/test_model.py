@@ -35,6 +35,11 @@ DEFAULTS = {
     "npix_suffix": ".parquet",
     "npix_parquet_name": "",
     "addl_hats_properties": {},
+    "create_thumbnail": False,
+    "create_per_partition_stats": False,
+    "create_partition_info_png": False,
+    "create_summary_html": False,
+    "create_summary_md": False,
     "resume": True,
     "tmp_dir": "",
     "delete_intermediate_parquet_files": True,
@@ -138,6 +143,6 @@ def test_order_finer_than_the_index_is_refused_for_this_catalog():
 
 
 def test_keys_of_a_table_are_given_if_they_are_not_as_by_default():
-    settings = MarginSettings(npix_suffix="/", npix_parquet_name="", overwrite=True)
+    settings = MarginSettings(npix_suffix="/", create_thumbnail=False, overwrite=True)
     assert given_keys(settings, Table.HATS) == ["npix_suffix"]
     assert given_keys(MarginSettings(), Table.HATS) == []

@@ -104,6 +104,14 @@ def test_finishing_asks_for_more_with_more_columns(tmp_path: Path, catalog: Path
     assert finish_request(plan, wide).mem_mb > finish_request(plan, GROUP).mem_mb
 
 
+def test_finishing_asks_for_more_if_hats_makes_optional_files(tmp_path: Path, catalog: Path):
+    plan = plan_of(catalog, tmp_path)
+    more = replace(plan.parameters, optional_files=["create_summary_md"])
+    few, many = (finish_request(each, GROUP) for each in (plan, replace(plan, parameters=more)))
+    assert many.mem_mb >= few.mem_mb + 270
+    assert many.runtime > few.runtime
+
+
 def test_the_largest_row_group_is_that_of_the_largest_partition(tmp_path: Path):
     rows = 3000
     lists = pa.array([[1.0, 2.0]] * rows)
