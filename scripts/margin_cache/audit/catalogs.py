@@ -31,7 +31,7 @@ from margin_cache.audit.files import (
     open_parquet,
     read_json,
 )
-from margin_cache.audit.pixels import FINEST_ORDER, Pixel
+from margin_cache.audit.pixels import FINEST_ORDER, PIXEL_PATH, Pixel
 from margin_cache.audit.verdict import Options, StoreOptions
 from margin_cache.errors import MarginCacheError, RetryableError
 
@@ -347,7 +347,9 @@ def _open_with_hats(path: AnyPath) -> Any:
         if not found & set(PROPERTIES):
             raise FileNotFoundError(f"it has no {PROPERTIES[0]}")
         if "partition_info.csv" not in found:
-            download_files(path, ("dataset/_metadata",), directory)  # which can be large
+            matches = map(PIXEL_PATH.match, names_below(path / "dataset") or ())
+            lines = sorted({f"{match[1]},{match[2]}" for match in matches if match})
+            Path(directory, "partition_info.csv").write_text("\n".join(["Norder,Npix", *lines]))
         return read_hats(directory, read_moc=False)
 
 

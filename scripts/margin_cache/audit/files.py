@@ -133,7 +133,6 @@ def download_files(path: RemotePath, names: Sequence[str], directory: str) -> se
     """Copy those of some small files that exist into a directory; return their names."""
     found = {name: content for name in names if (content := read_bytes(path / name)) is not None}
     for name, content in found.items():
-        Path(directory, name).parent.mkdir(exist_ok=True)
         Path(directory, name).write_bytes(content)
     return set(found)
 

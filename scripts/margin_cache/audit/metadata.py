@@ -1,7 +1,6 @@
 """Compares the metadata and the schemas of a margin with its files and with the primary."""
 
 import io
-import re
 from collections import Counter
 from collections.abc import Iterable, Mapping
 
@@ -17,13 +16,11 @@ from margin_cache.audit.files import (
     open_parquet,
     read_bytes,
 )
-from margin_cache.audit.pixels import Pixel
+from margin_cache.audit.pixels import PIXEL_PATH, Pixel
 
 MAX_EXAMPLES = 3  # in a line
 
 _REFUSED = "; LSDB can refuse to open the margin"
-
-_PIXEL_PATH = re.compile(r"Norder=(\d+)/Dir=\d+/Npix=(\d+)")
 
 
 def metadata_defects(margin: AuditedCatalog, rows: Mapping[Pixel, int]) -> list[str]:
@@ -73,7 +70,7 @@ def _partitions_on_disk(margin: AuditedCatalog) -> list[AnyPath]:
     """Return the files or directories of partitions; none where a server does not list them."""
     names = names_below(margin.root) or []
     parts = {"/".join(name.split("/")[:3]) for name in names}
-    return [margin.root / part for part in parts if _PIXEL_PATH.match(part)]
+    return [margin.root / part for part in parts if PIXEL_PATH.match(part)]
 
 
 def _partition_info_defects(margin: AuditedCatalog, rows: Mapping[Pixel, int]) -> list[str]:
@@ -104,7 +101,7 @@ def _footer_defects(margin: AuditedCatalog, rows: Mapping[Pixel, int]) -> list[s
         numbers: Counter[Pixel] = Counter()
         for number in range(footer.num_row_groups):
             group = footer.row_group(number)
-            match = _PIXEL_PATH.search(group.column(0).file_path)
+            match = PIXEL_PATH.search(group.column(0).file_path)
             if match is None:
                 raise ValueError(f"{group.column(0).file_path!r} is not the path of a pixel")
             numbers[int(match[1]), int(match[2])] += group.num_rows

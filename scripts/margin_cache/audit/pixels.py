@@ -1,6 +1,7 @@
 """Pixels: which of them an audit checks, in which job, and which partitions are near them."""
 
 import hashlib
+import re
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 
@@ -9,6 +10,8 @@ import numpy.typing as npt
 
 Pixel = tuple[int, int]
 """Order and nested number."""
+
+PIXEL_PATH = re.compile(r"Norder=(\d+)/Dir=\d+/Npix=(\d+)")
 
 FINEST_ORDER = 29
 
