@@ -103,21 +103,19 @@ _COMMON: dict[str, _Setter] = {"anon": _config("skip_signature"), "verify": _ver
 _OF_WEB: dict[str, _Setter] = {
     "verify": _verify,
     "headers": _headers,
-    "client_kwargs.headers": _headers,
-    "client_kwargs.trust_env": _ignore,  # proxies of the environment are always used
+    "trust_env": _ignore,  # proxies of the environment are always used
 }
 
 _TABLES: dict[str, dict[str, _Setter]] = {
     "s3": {
         **_COMMON,
-        **dict.fromkeys(("key", "username"), _config("access_key_id")),
-        **dict.fromkeys(("secret", "password"), _config("secret_access_key")),
-        "client_kwargs.aws_access_key_id": _config("access_key_id"),
-        "client_kwargs.aws_secret_access_key": _config("secret_access_key"),
-        **dict.fromkeys(("token", "client_kwargs.aws_session_token"), _config("session_token")),
-        **dict.fromkeys(("endpoint_url", "client_kwargs.endpoint_url"), _config("endpoint")),
-        **dict.fromkeys(("region_name", "client_kwargs.region_name"), _config("region")),
-        "client_kwargs.verify": _verify,
+        **dict.fromkeys(("key", "username", "aws_access_key_id"), _config("access_key_id")),
+        **dict.fromkeys(
+            ("secret", "password", "aws_secret_access_key"), _config("secret_access_key")
+        ),
+        **dict.fromkeys(("token", "aws_session_token"), _config("session_token")),
+        "endpoint_url": _config("endpoint"),
+        "region_name": _config("region"),
         "config_kwargs.s3.addressing_style": _addressing_style,
         "requester_pays": _config("request_payer"),
         "profile": _profile,
@@ -154,13 +152,14 @@ def translate(protocol: str, options: Mapping[str, Any], side: str) -> StoreOpti
     """
     table, translated = _TABLES[protocol], StoreOptions()
     for name, value in flat_options(options):
-        if name not in table:
+        setter = table.get(name.removeprefix("client_kwargs."))
+        if setter is None:
             raise MarginCacheError(
                 f"{side}_storage_options: {name} is not an option for {protocol}://. "
                 f"Known are {', '.join(sorted(table))}."
             )
         try:
-            table[name](translated, value)
+            setter(translated, value)
         except (OSError, TypeError, ValueError):
             raise MarginCacheError(
                 f"{side}_storage_options: the value of {name} is not valid (it is not shown, "
