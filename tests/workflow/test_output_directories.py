@@ -69,7 +69,7 @@ def test_a_location_inside_the_input_of_another_margin_is_refused(site, pristine
 def test_a_location_below_a_file_is_refused(site, key):
     (site.root / "file").write_text("not a directory")
     site.config = {key: site.root / "file" / "below"}
-    assert_refused_before_any_job(site, key, str(site.root / "file"), "not a directory")
+    assert_refused_before_any_job(site, str(site.root / "file"), "Not a directory")
 
 
 @pytest.mark.parametrize("key", ["output_path", "tmp_dir"])
@@ -82,7 +82,7 @@ def test_file_of_the_margins_name_is_refused(site):
     site.output.mkdir()
     (site.output / NAME).write_text("not a directory")
     site.config = {"overwrite": True}
-    assert_refused_before_any_job(site, "output_path", NAME, "is a file")
+    assert_refused_before_any_job(site, "output_path", NAME, "is a link or a file")
 
 
 # --- what stands in the margin's place -------------------------------------------------------

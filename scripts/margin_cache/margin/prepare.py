@@ -95,9 +95,9 @@ def check_directories(margins: Iterable[NamedMargin]) -> None:
     for _, settings, name, directory in margins:
         if not settings.audit_catalog_path:
             output = join_url(settings.output_path, name)
-            if Path(output).is_symlink():
+            if Path(output).is_symlink() or Path(output).is_file():
                 raise MarginCacheError(
-                    f"output_path: {output} is a link. Give the directory itself."
+                    f"output_path: {output} is a link or a file. Give a directory."
                 )
             _take("output_path", absolute_location(output), "another margin of this run", owners)
         _take("tmp_dir", absolute_location(str(directory)), f"the tmp_dir of {name}", owners)

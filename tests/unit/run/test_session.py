@@ -215,7 +215,7 @@ def test_an_audit_does_not_judge_the_margin_that_the_configuration_would_make(
     assert "sky_5arcs" not in printed
     with pytest.raises(SystemExit):
         session.targets(None)
-    assert "error: output_path: results/sky_5arcs is a link." in capsys.readouterr().err
+    assert "error: output_path: results/sky_5arcs is a link" in capsys.readouterr().err
     Path("results/sky_5arcs").unlink()
     make_margin(Path("results/sky_5arcs"))
     audits = Audits(new_session(margins=entries))
