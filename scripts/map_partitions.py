@@ -18,8 +18,8 @@ def main(arguments: argparse.Namespace) -> int:
     plan = load_plan(arguments.plan)
     job = plan.map_job_of(arguments.job)
     print(f"mapping {plan.covered_by_map_job(arguments.job)}", file=sys.stderr)
-    result = map_partitions(plan, job, arguments.shard)
-    print(f"read {result.rows_read} rows, wrote {result.rows_written}", file=sys.stderr)
+    read, written = map_partitions(plan, job, arguments.shard)
+    print(f"read {read} rows, wrote {written}", file=sys.stderr)
     return 0
 
 

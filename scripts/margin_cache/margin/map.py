@@ -6,7 +6,7 @@ the order of their partitions.
 
 from collections import deque
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -47,14 +47,6 @@ of it are read several times."""
 
 
 @dataclass(frozen=True)
-class MapResult:
-    """Rows that a map job has read, and rows that it has written (once a destination)."""
-
-    rows_read: int
-    rows_written: int
-
-
-@dataclass(frozen=True)
 class _Candidates(FilePositions):
     """Rows of a file, ascending, once for each destination whose margin they may be in.
 
@@ -69,8 +61,11 @@ class _Candidates(FilePositions):
     rows_read: int
 
 
-def map_partitions(plan: Plan, job: int, shard: Path) -> MapResult:
-    """Write the shard of a map job."""
+def map_partitions(plan: Plan, job: int, shard: Path) -> tuple[int, int]:
+    """Write the shard of a map job.
+
+    Return the numbers of rows that were read, and written: once a destination.
+    """
     schema = shard_schema(plan.schema)
     read = written = buffered_bytes = 0
     buffered: list[pa.Table] = []
@@ -90,7 +85,7 @@ def map_partitions(plan: Plan, job: int, shard: Path) -> MapResult:
         if buffered:
             blocks += write_rows(file, buffered, plan.reduce_bounds)
         write_index(file, shard, blocks)
-    return MapResult(read, written)
+    return read, written
 
 
 @contextmanager
@@ -106,17 +101,14 @@ def _unchanged_partitions(plan: Plan, job: int) -> Iterator[None]:
             unchanged_files(plan.parameters.catalog, partition)
 
 
-@contextmanager
-def _reader_of(plan: Plan, job: int, shard: Path) -> Iterator["RemoteReader | None"]:
-    """Yield the reader of a remote catalog, whose downloads are deleted at the end; else None."""
+def _reader_of(plan: Plan, job: int, shard: Path) -> AbstractContextManager["RemoteReader | None"]:
+    """Return the reader of a remote catalog, whose downloads are deleted at the end; else None."""
     if not plan.parameters.catalog.url:
-        yield None
-        return
+        return nullcontext()
     # Slow to import, and of no use for catalogs on disk.
     from margin_cache.margin.remote_input import remote_reader
 
-    with remote_reader(plan, job, PlanFiles(shard.parents[1])) as reader:
-        yield reader
+    return remote_reader(plan, job, PlanFiles(shard.parents[1]))
 
 
 def _candidates_of(plan: Plan, job: int, reader: "RemoteReader | None") -> Iterator[_Candidates]:
