@@ -98,3 +98,20 @@ def test_numbers_name_their_command_commit_and_date(page: Path) -> None:
         if "---:" in alignment and "estimated" not in header:
             without_source += [header] * (not any(map(SOURCE.search, lines)))
     assert not without_source
+
+
+def test_no_target_follows_an_option_of_several_values() -> None:
+    """Snakemake would take it for another of them."""
+    wrong, tried = [], 0
+    for page in (ROOT / "README.md", *(ROOT / "docs").glob("*.md")):
+        for block in re.findall(r"^```\n(.*?)^```", page.read_text(encoding="utf-8"), re.M | re.S):
+            for command in re.findall(r"^snakemake .*$", block.replace("\\\n", " "), re.M):
+                tried += 1
+                for values in re.findall(
+                    r"--(?:default-resources|config)((?: +[^- ]\S*)+)", command
+                ):
+                    wrong += [
+                        (page.name, v) for v in values.split() if "=" not in v and "." not in v
+                    ]
+    assert tried > 10
+    assert wrong == []
