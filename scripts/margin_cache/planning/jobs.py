@@ -133,9 +133,6 @@ def _group(
     total = int(sizes.sum())
     limit = min(parameters.job_size_mb * _MB, max(_LEAST_JOB, total / _JOBS_WANTED))
     # In steps, so that a partition of another size does not change it.
-    while total > _MOST_JOBS * limit:
-        limit *= 2
-    # If most partitions are somewhat smaller than a job, each of them is a job.
     while len(map_bounds := _bounds(sizes, limit)) > _MOST_JOBS + 1:
         limit *= 2
     reduced = _REDUCE_FACTOR * limit

@@ -138,12 +138,7 @@ def parallel(
     if len(items) < 2:
         return list(map(call, items))
     with ThreadPoolExecutor(requests) as threads:
-        calls = [threads.submit(call, item) for item in items]
-        try:
-            return [future.result() for future in calls]
-        except BaseException:
-            threads.shutdown(wait=False, cancel_futures=True)
-            raise
+        return list(threads.map(call, items))
 
 
 def files_among(objects: Mapping[str, ObjectState]) -> dict[str, ObjectState]:
