@@ -65,6 +65,7 @@ def test_chosen_rows_have_the_digests_that_they_have_among_all(name: str) -> Non
         ([b"ab", b"cd", None], pa.binary(), pa.binary(2)),
         ([[1.5, None], [0.0, 2.0], None], pa.list_(pa.float32()), pa.list_(pa.float64(), 2)),
         ([[1.5, None], [], None], pa.list_(pa.float32()), pa.large_list(pa.float64())),
+        ([[], None, [1.5, None]], pa.list_(pa.float32()), pa.list_view(pa.float64())),
         (
             [{"a": "x"}, {"a": None}, None],
             *(pa.struct({"a": kind}) for kind in (pa.string(), pa.large_string())),
