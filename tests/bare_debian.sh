@@ -61,10 +61,10 @@ step() {
     printf -- '--- %s, after %d s\n' "$*" "$SECONDS"
 }
 
-# In a namespace of its own, so that its mounts and processes end with it, however it ends.
+# In a namespace of its own, so that mounts and processes end with this script, however it ends.
 export suite packages checkout mirror directory debian
 export -f shared_paths step run_inside
-unshare --mount --pid --fork --kill-child --mount-proc \
+setpriv --pdeathsig KILL unshare --mount --pid --fork --kill-child --mount-proc \
     bash -euo pipefail -c 'targets=("$@"); run_inside' bash "${targets[@]}" &
 inside=$!
 wait "$inside"
