@@ -171,7 +171,7 @@ def test_a_module_changes_nothing_of_the_workflow_that_uses_it(
     printed = guest(tmp_path, catalog, completion_email_address="astronomer@example.org")
     assert "own onstart" in printed and "own onsuccess" in printed
     assert "rule margin_map_partitions" in printed or "Mapping margin" in printed
-    assert "completion_email_address: this workflow is a module" in printed
+    assert "completion_email_address: Snakemake calls no handlers of a module" in printed
     assert files_of(tmp_path) == expected
 
 
