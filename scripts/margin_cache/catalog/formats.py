@@ -89,6 +89,8 @@ def _local_table(location: str) -> str:
         if path.is_symlink():
             problem = "is a link that does not lead to a directory"
         else:
+            with suppress(FileNotFoundError, NotADirectoryError):
+                path.stat()  # is_dir() of Python 3.14 does not raise where permission is missing
             problem = "is a file" if path.exists() else "there is no such directory"
         raise MarginCacheError(f"{where}: {problem}. Give the directory of a catalog.")
     if not (path / COLLECTION_PROPERTIES).exists():
