@@ -97,7 +97,7 @@ def draw_map(report: AuditReport, name: str) -> bytes:
         if counts.any():
             colour_bar(figure, mapping, [axes], "defects")
         found = [f"{report.counts[kind]} {kind}" for kind in kinds if report.counts[kind]]
-        title = "unsafe" if is_unsafe else "larger than needed, or untidy"
+        title = "unsafe" if is_unsafe else "harmless"
         axes.set_title(f"{title}: {', '.join(found) or 'nothing'}")
     checked = f"{len(report.pixels)} of {report.candidates} pixels checked"
     figure.suptitle(f"{name}, {report.threshold:g} arcsec: {report.verdict}; {checked}")

@@ -219,5 +219,5 @@ def _label_axes(axes: Any, window: Window) -> None:
     half = window.half / size
     ra, dec = healpy.vec2ang(window.basis[2], lonlat=True)
     axes.set(xlim=(half, -half), ylim=(-half, half), aspect="equal")
-    axes.set_xlabel(f"to the east of {round(float(ra[0]), 4) % 360:.4f}° ({unit})")
-    axes.set_ylabel(f"to the north of {dec[0]:.4f}° ({unit})")
+    axes.set_xlabel(f"east of RA {round(float(ra[0]), 4) % 360:.4f}° ({unit})")
+    axes.set_ylabel(f"north of Dec {dec[0]:.4f}° ({unit})")

@@ -106,7 +106,7 @@ def test_the_map_counts_defects_by_pixel_and_says_what_it_shows(
     assert draw_map(report, "gaia_10arcs") == (
         "gaia_10arcs, 10 arcsec: unsafe; 2 of 3 pixels checked",
         "unsafe: 2 missing, 1 changed, 1 foreign, 1 duplicate, 1 unreadable, 1 columns",
-        "larger than needed, or untidy: 1 beyond, 2 unsorted",
+        "harmless: 1 beyond, 2 unsorted",
     )
     pixels = [1, 1], [4, 5]
     assert drawn == [(*pixels, [0, 7]), (*pixels, [1, 2])]
