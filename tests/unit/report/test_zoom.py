@@ -133,4 +133,4 @@ def test_the_square_of_the_zoom_is_within_the_other_picture(
 def test_the_right_ascension_of_a_window_is_less_than_360_degrees():
     _, (axes,) = new_figure(2)
     zoom._label_axes(axes, window_at(healpy.ang2vec(359.99999, 0.0, lonlat=True), 1.0))
-    assert axes.get_xlabel() == "to the east of 0.0000° (arcsec)"
+    assert axes.get_xlabel() == "east of RA 0.0000° (arcsec)"
