@@ -183,7 +183,9 @@ def pixel_name(partitions: Partitions, number: int) -> str:
 def queue_command() -> str:
     """The command in docs/hpc.md that lists jobs with their stages and pixels."""
     page = (ROOT / "docs/hpc.md").read_text(encoding="utf-8")
-    (command,) = [line for line in page.splitlines() if line.startswith("squeue --me")]
+    (command,) = [
+        line for line in page.splitlines() if line.startswith("squeue --me --format '%i %T")
+    ]
     return command
 
 
@@ -270,7 +272,7 @@ def test_a_request_above_the_limit_of_its_partition_ends_the_run(
     run = run_workflow(tmp_path, *profile("short"), config=configuration(catalog))
     assert re.search(r"SLURM would never start job \d+ \(PartitionTimeLimit\)", last_error(run))
     assert time.monotonic() - start < 90
-    assert states(cluster, tmp_path) == ["CANCELLED"]
+    assert states(cluster, tmp_path) == ["CANCELLED"], run.stdout + run.stderr
     assert not list((tmp_path / ".snakemake").glob("locks/*"))
     # Less can be given.
     less = ("--set-resources", "map_partitions:runtime=5", "reduce_margins:runtime=5")
