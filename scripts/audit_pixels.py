@@ -1,14 +1,12 @@
 """Check the margin of all pixels in a range of the sky, and write the findings."""
 
 import argparse
-import os
 from pathlib import Path
 
 from margin_cache.process import run
 
 
 def main(arguments: argparse.Namespace) -> int:
-    os.environ.setdefault("POLARS_MAX_THREADS", "1")  # a job has one core
     # Imported here, so that an interrupt meanwhile is no traceback either.
     from margin_cache.audit.audit import audit_sky_range
     from margin_cache.audit.findings import save_findings
