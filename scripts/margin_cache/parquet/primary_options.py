@@ -284,6 +284,8 @@ def check_write_options(
     primary: PrimaryOptions, write_table_kwargs: Mapping[str, Any], schema: pa.Schema
 ) -> None:
     """Check ``write_table_kwargs``, by writing a file without rows."""
+    if not write_table_kwargs:
+        return
     for key in write_table_kwargs:
         if key not in _ALLOWED:
             raise MarginCacheError(
@@ -300,7 +302,7 @@ def check_write_options(
     try:
         options = writer_options(primary, write_table_kwargs, schema)
         with pq.ParquetWriter(BytesIO(), schema, **options) as writer:
-            writer.write_table(schema.empty_table())
+            writer.write_table(pa.Table.from_batches([], schema))
     except _REFUSALS as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise MarginCacheError(

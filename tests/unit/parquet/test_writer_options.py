@@ -188,3 +188,8 @@ def test_write_table_kwargs_override_the_primarys_options(
 def test_invalid_options_are_refused(given: dict[str, Any], said: str) -> None:
     with pytest.raises(MarginCacheError, match=f"^write_table_kwargs: {said}"):
         check_write_options(PRIMARY, given, SCHEMA)
+
+
+def test_columns_that_pyarrow_makes_no_empty_arrays_of_are_no_reason_to_refuse() -> None:
+    tensors = pa.list_(pa.fixed_shape_tensor(pa.float32(), (2,)))
+    check_write_options(PRIMARY, {"compression": "zstd"}, pa.schema({"a": tensors}))
