@@ -191,7 +191,7 @@ def test_debug_filter_pixel_list(name: str, partitions: int, directory: Path, da
             "debug_filter_pixel_list: the catalog has no partition that overlaps [0, 5]",
         ),
         ({"input_catalog_path": "/foo"}, "input_catalog_path: /foo: there is no such directory"),
-        ({"output_artifact_name": SOURCES}, "is the input catalog"),
+        ({"output_artifact_name": SOURCES}, "overlaps with the input catalog"),
     ],
 )
 def test_arguments_that_are_refused(
