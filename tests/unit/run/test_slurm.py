@@ -21,7 +21,8 @@ def put_program(directory: Path, name: str, script: str) -> None:
 
 @pytest.fixture
 def programs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A directory in front of all others on PATH."""
+    """A directory in front of all others on PATH; its SLURM is asked without pauses."""
+    monkeypatch.setattr(slurm, "CANCEL_PAUSES", (0, 0, 0))
     directory = tmp_path / "programs"
     directory.mkdir()
     monkeypatch.setenv("PATH", f"{directory}:/usr/bin:/bin")
@@ -98,9 +99,8 @@ def test_without_slurm_there_are_no_jobs(logs: Path, monkeypatch: pytest.MonkeyP
 
 @pytest.mark.parametrize("busy", ["squeue", "scancel"])
 def test_a_busy_slurm_is_asked_again_for_what_is_left(
-    programs: Path, logs: Path, busy: str, monkeypatch: pytest.MonkeyPatch
+    programs: Path, logs: Path, busy: str
 ) -> None:
-    monkeypatch.setattr(slurm, "CANCEL_PAUSES", (0, 0, 0))
     put_program(programs, "squeue", "")
     watch = QueueWatch(lambda job, reason: None, logs)
     refuse_once = f"test -e {programs}/asked || {{ touch {programs}/asked; exit 1; }}"
@@ -116,12 +116,8 @@ def test_a_busy_slurm_is_asked_again_for_what_is_left(
 
 
 def test_a_queue_that_does_not_answer_is_a_warning(
-    programs: Path,
-    logs: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
+    programs: Path, logs: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(slurm, "CANCEL_PAUSES", (0, 0, 0))
     put_program(programs, "squeue", "exit 1")
     put_program(programs, "scancel", f"touch {programs}/cancelled")
     watch = QueueWatch(lambda job, reason: None, logs)
@@ -137,7 +133,6 @@ def test_jobs_that_cannot_be_cancelled_are_a_warning(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    monkeypatch.setattr(slurm, "CANCEL_PAUSES", (0, 0, 0))
     monkeypatch.setenv("PATH", str(programs))  # without scancel
     put_program(programs, "squeue", "")
     watch = QueueWatch(lambda job, reason: None, logs)
