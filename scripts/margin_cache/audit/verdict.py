@@ -11,7 +11,7 @@ from margin_cache.storage.files import read_json
 from margin_cache.storage.urls import absolute_location, is_url
 
 Options = Mapping[str, Any] | None
-"""Options of a store for fsspec."""
+"""Options of a store, named as those of fsspec."""
 
 StoreOptions = tuple[Options, Options]
 """Of the primary and of the margin."""
