@@ -2,7 +2,7 @@
 
 import os
 
-from margin_cache.margin import start_run
+from margin_cache.margin import prepare
 from margin_cache.margin.map import map_partitions
 from margin_cache.margin.model import Margin
 from margin_cache.margin.reduce import reduce_margins
@@ -22,6 +22,6 @@ def run_reduce_jobs(margin: Margin) -> None:
 
 def release_locks() -> None:
     """Release what begun margins have locked, which lasts as long as a process otherwise."""
-    for descriptor in start_run._lock_descriptors:
+    for descriptor in prepare._lock_descriptors:
         os.close(descriptor)
-    start_run._lock_descriptors.clear()
+    prepare._lock_descriptors.clear()

@@ -48,7 +48,7 @@ from margin_cache.margin.map import map_partitions
 from margin_cache.margin.model import load_margin, load_margins
 from margin_cache.margin.prepare import prepare_margins
 from margin_cache.margin.reduce import reduce_margins
-from margin_cache.margin.start_run import start_margin
+from margin_cache.margin.prepare import start_margin
 settings = settings_of_margins({"input_catalog_path": sys.argv[2], "margin_threshold": 600})
 (margin,) = prepare_margins(settings)
 start_margin(margin)

@@ -14,12 +14,7 @@ from margin_cache.config.model import MarginSettings
 from margin_cache.errors import MarginCacheError
 from margin_cache.margin.model import Margin, settings_as_json
 from margin_cache.margin.output import Output
-from margin_cache.margin.paths import (
-    PROVENANCE,
-    MarginFiles,
-    PlanFiles,
-    plan_dirs,
-)
+from margin_cache.margin.paths import PROVENANCE, MarginFiles, PlanFiles
 from margin_cache.planning.model import Plan, is_current
 from margin_cache.storage.files import (
     delete_directory,
@@ -44,10 +39,6 @@ CATALOG_PATH = "input_catalog_absolute_path"
 CATALOG_CONTENT = "input_content"
 """Key of a provenance: digest of the primary's files that a copy of them has too, and the time (ns)
 of the last change of any of them."""
-
-_OTHER_CATALOG = (
-    "when the catalog had other partitions, columns, compression, encodings or row groups"
-)
 
 _WITHOUT_INFLUENCE = (
     "output_path",
@@ -178,19 +169,13 @@ def read_provenance(output: Output) -> Mapping[str, Any] | None:
     """Return the arguments that a margin of this workflow was made with, else None."""
     try:
         tool = output.read_json(PROVENANCE)["tool_args"]
-        arguments = tool["runtime_args"]
-        if tool["tool_name"] == TOOL_NAME:
-            return arguments
-    except (TypeError, KeyError, AttributeError):
-        pass
-    return None
+        return tool["runtime_args"] if tool["tool_name"] == TOOL_NAME else None
+    except (TypeError, KeyError):
+        return None
 
 
 def existing_files(margin: Margin) -> dict[str, list[Any]]:
-    """Return size and digest of the files that the margin that is there was made with.
-
-    Empty if the margin was not made by this workflow.
-    """
+    """Return size and digest of the files of the margin that this workflow has made, if any."""
     provenance = read_provenance(margin.output)
     return {} if provenance is None else provenance["files"]
 
@@ -223,9 +208,13 @@ def check_output(margin: Margin) -> None:
         difference = _difference(provenance, margin.settings)
         # An unfinished margin of other partitions is of no use to anybody.
         if difference or UNFINISHED not in provenance:
+            difference = difference or (
+                "when the catalog had other partitions, columns, compression, encodings or row "
+                "groups"
+            )
             raise MarginCacheError(
-                f"output_path: {place} exists and was made {difference or _OTHER_CATALOG}. Choose "
-                "another output_artifact_name, or set overwrite: true."
+                f"output_path: {place} exists and was made {difference}. Choose another "
+                "output_artifact_name, or set overwrite: true."
             )
     _check_catalog_path(provenance, margin)
     foreign = sorted({*output.paths()} - {PROVENANCE, *provenance["files"]})
@@ -283,7 +272,8 @@ def clean_up(margin: Margin, own_lock: Path | None = None) -> None:
             delete_directory(directory)
     if not margin.settings.delete_intermediate_parquet_files:
         return
-    for other in map(PlanFiles, plan_dirs(files.intermediate_dir)):
+    for plan in files.intermediate_dir.glob("*/plan.npz"):
+        other = PlanFiles(plan.parent)
         if (
             other.plan_dir != files.plan_dir
             and not is_locked(other.plan_lock)

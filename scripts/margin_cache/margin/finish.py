@@ -11,7 +11,6 @@ from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -102,12 +101,21 @@ def _put_together(margin: Margin, before: object) -> None:
     ``before`` is the state of the output before it was checked.
     """
     paths, output, existing = margin.files, margin.output, existing_files(margin)
-    receipts = {job: _receipt(margin, job) for job in margin.plan.reduce_names}
+    receipts = {}
+    for job in margin.plan.reduce_names:
+        if (receipt := read_receipt(paths.receipt(job))) is None:
+            raise MarginCacheError(
+                f"{paths.receipt(job)}: is missing or damaged. Start the run again; it makes the "
+                "file again."
+            )
+        receipts[job] = receipt
     files = {path: file for receipt in receipts.values() for path, file in receipt.files.items()}
     finishing_dir = paths.finishing_dir(unique_id())
 
     def draft(etags: Mapping[str, str], token: str) -> dict[str, Any]:
-        return _provenance(margin, {}, existing | tables, etags, {UNFINISHED: token})
+        record = _provenance(margin, {}, existing | tables, etags)
+        record["tool_args"]["runtime_args"][UNFINISHED] = token
+        return record
 
     try:
         _gather(margin, receipts, finishing_dir)
@@ -127,22 +135,11 @@ def _put_together(margin: Margin, before: object) -> None:
         delete_directory(finishing_dir)
 
 
-def _receipt(margin: Margin, job: str) -> Receipt:
-    path = margin.files.receipt(job)
-    receipt = read_receipt(path)
-    if receipt is None:
-        raise MarginCacheError(
-            f"{path}: is missing or damaged. Start the run again; it makes the file again."
-        )
-    return receipt
-
-
 def _gather(margin: Margin, receipts: Mapping[str, Receipt], finishing_dir: Path) -> None:
     """Put the files of the receipts, and no others, into a new directory.
 
     Hard links are used, so a job that has outlived its run, and writes into the staging directory
-    from now on, changes nothing. Files that such a job has written before are forgotten. Files that
-    are objects already stay where they are.
+    from now on, changes nothing. Files that are objects already stay where they are.
     """
     staging_dir, existing = margin.files.staging_dir, existing_files(margin)
     finishing_dir.mkdir(parents=True)
@@ -199,9 +196,7 @@ def _write_tables(
 
 
 def _pixels_with_rows(plan: Plan, files: Container[str]) -> tuple[Ints, Ints]:
-    has_rows = np.array(
-        [plan.margin_path(number) in files for number in range(len(plan.destination_orders))]
-    )
+    has_rows = [plan.margin_path(number) in files for number in range(len(plan.destination_orders))]
     return plan.destination_orders[has_rows], plan.destination_pixels[has_rows]
 
 
@@ -283,11 +278,16 @@ def _provenance(
     description: Mapping[str, Any],
     files: Mapping[str, SizeAndDigest],
     etags: Mapping[str, str],
-    further: Mapping[str, str] = MappingProxyType({}),
 ) -> dict[str, Any]:
     """Return description, parameters, versions of packages, and files of a margin."""
-    plan = margin.plan
-    run_id = plan.parameters.run_id
+    # Slow to import.
+    from importlib.metadata import PackageNotFoundError, version
+
+    plan, run_id = margin.plan, margin.plan.parameters.run_id
+    packages = {"python": platform.python_version()}
+    for name in ("snakemake", "hpgeom", "numpy", "pyarrow"):
+        with suppress(PackageNotFoundError):
+            packages[name] = version(name)
     return {
         **description,
         "version": format_of(plan.parameters.catalog).format_version(),
@@ -300,29 +300,13 @@ def _provenance(
                 "output_artifact_name": margin.name,
                 "margin_order_used": plan.parameters.margin_order,
                 "margin_threshold_used": plan.parameters.threshold,
-                "packages": {
-                    "python": platform.python_version(),
-                    **_versions("snakemake", "hpgeom", "numpy", "pyarrow"),
-                },
+                "packages": packages,
                 "library": plan.library,
                 "content_id": plan.content_id,
                 **catalog_record(plan),
                 "files": files,
                 **({"objects": etags} if margin.files.url else {}),
                 **({RUN_ID: run_id} if run_id else {}),
-                **further,
             },
         },
     }
-
-
-def _versions(*packages: str) -> dict[str, str]:
-    """Return the versions of those packages that are installed."""
-    # Slow to import.
-    from importlib.metadata import PackageNotFoundError, version
-
-    versions = {}
-    for name in packages:
-        with suppress(PackageNotFoundError):
-            versions[name] = version(name)
-    return versions

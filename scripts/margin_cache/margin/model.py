@@ -3,37 +3,24 @@
 import json
 import os
 import platform
-import re
 import time
-from collections import Counter
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass, fields, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
-import numpy as np
-
-from margin_cache.catalog.formats import read_catalog_info
 from margin_cache.catalog.hats import primary_of
-from margin_cache.catalog.model import CatalogInfo
 from margin_cache.catalog.spec import COLLECTION_PROPERTIES
-from margin_cache.config.model import MarginSettings, Table, guaranteed_threshold, key_of
+from margin_cache.config.model import MarginSettings, Table, key_of
 from margin_cache.errors import MarginCacheError, RetryableError
 from margin_cache.margin.output import Output, open_output
-from margin_cache.margin.paths import (
-    TMP_DIR,
-    MarginFiles,
-    PlanFiles,
-    intermediate_dir,
-    margin_files,
-    plan_dirs,
-)
+from margin_cache.margin.paths import TMP_DIR, MarginFiles, PlanFiles
 from margin_cache.margin.storage_options import OptionsSource, load_options, save_source
 from margin_cache.planning.model import Plan, load_plan, save_plan
 from margin_cache.storage.files import read_json, write_json
-from margin_cache.storage.urls import check_url, is_url
+from margin_cache.storage.urls import canonical_url, check_url, is_url, join_url
 
 PATIENCE = 10.0
 """Time in which a file server shows what another machine has written (seconds)."""
@@ -41,15 +28,6 @@ PATIENCE = 10.0
 _SETTINGS_OF_AUDITS = frozenset(
     key.name for key in fields(MarginSettings) if key_of(key.type).table == Table.AUDIT
 )
-
-
-class NamedMargin(NamedTuple):
-    """A margin before planning."""
-
-    info: CatalogInfo
-    settings: MarginSettings
-    name: str
-    intermediate_dir: Path
 
 
 @dataclass(frozen=True)
@@ -74,8 +52,11 @@ class Margin:
 
     @cached_property
     def files(self) -> MarginFiles:
-        plan_dir = self.intermediate_dir / self.plan.plan_id
-        return margin_files(plan_dir, self.settings.output_path, self.name)
+        plan_dir, output_path = self.intermediate_dir / self.plan.plan_id, self.settings.output_path
+        if is_url(output_path):
+            url = canonical_url(join_url(output_path, self.name))
+            return MarginFiles(plan_dir, self.intermediate_dir / self.name, url)
+        return MarginFiles(plan_dir, Path(output_path, self.name))
 
     @cached_property
     def output(self) -> Output:
@@ -125,13 +106,13 @@ def load_margin(path: Path) -> Margin:
         values = record["settings"]
         pixels = tuple(tuple(pixel) for pixel in values["debug_filter_pixel_list"])
         settings = MarginSettings(**{**values, "debug_filter_pixel_list": pixels})
-        saved = {name: record[name] for name in ("name", "may_be_default")}
+        name, may_be_default = record["name"], record["may_be_default"]
     except (TypeError, KeyError):
         raise MarginCacheError(
             f"{path}: is missing or damaged. Start the run again; it replaces the file."
         ) from None
     plan = load_plan(PlanFiles(path.parent).plan)
-    return Margin(settings, intermediate_dir=path.parent.parent, plan=plan, **saved)
+    return Margin(settings, name, path.parent.parent, plan, may_be_default=may_be_default)
 
 
 def load_margins(all_settings: Iterable[MarginSettings]) -> list[Margin]:
@@ -139,42 +120,41 @@ def load_margins(all_settings: Iterable[MarginSettings]) -> list[Margin]:
 
     Older plans may have the same settings as the current one; all are returned.
     """
-    return [margin for settings in with_primary_tables(all_settings) for margin in _load(settings)]
-
-
-def _load(settings: MarginSettings) -> list[Margin]:
-    directory = Path(settings.tmp_dir or TMP_DIR)
-    end = time.monotonic() + PATIENCE
-    while not (found := _margin_files_of(settings, directory)):
-        if time.monotonic() < end:
-            time.sleep(min(1.0, PATIENCE / 5))
-            with suppress(OSError):  # makes a network file system ask its server
-                next(directory.parent.iterdir(), None)
-        elif directory.exists():
-            raise MarginCacheError(
-                f"{directory}: has no plan of this configuration. Do not change the configuration "
-                "during a run, and use a tmp_dir on a file system that all nodes see."
-            )
-        else:
-            node = os.environ.get("SLURMD_NODENAME", platform.node())
-            raise RetryableError(
-                f"tmp_dir: {directory.absolute()} is not visible on {node}, which runs a job. Use "
-                "a file system that all nodes see."
-            )
-    return list(map(load_margin, found))
-
-
-def _margin_files_of(settings: MarginSettings, tmp_dir: Path) -> list[Path]:
-    """Return the ``margin.json`` of all plans with some settings."""
-    directories = sorted(tmp_dir.iterdir()) if tmp_dir.is_dir() else []
     return [
-        path
-        for directory in directories
-        for plan_dir in plan_dirs(directory)
-        for path in [PlanFiles(plan_dir).margin_file]
-        if isinstance(record := read_json(path), dict)
-        and record.get("settings") == settings_as_json(settings)
+        load_margin(file)
+        for settings in with_primary_tables(all_settings)
+        for file in _find_margin_files(settings)
     ]
+
+
+def _find_margin_files(settings: MarginSettings) -> list[Path]:
+    """Find the ``margin.json`` of all plans with some settings; wait for a slow file server."""
+    directory, wanted = Path(settings.tmp_dir or TMP_DIR), settings_as_json(settings)
+    end = time.monotonic() + PATIENCE
+    while True:
+        files = [plan.with_name("margin.json") for plan in sorted(directory.glob("*/*/plan.npz"))]
+        found = [
+            file
+            for file in files
+            if isinstance(record := read_json(file), dict) and record.get("settings") == wanted
+        ]
+        if found:
+            return found
+        if time.monotonic() >= end:
+            break
+        time.sleep(min(1.0, PATIENCE / 5))
+        with suppress(OSError):  # makes a network file system ask its server
+            next(directory.parent.iterdir(), None)
+    if directory.exists():
+        raise MarginCacheError(
+            f"{directory}: has no plan of this configuration. Do not change the configuration "
+            "during a run, and use a tmp_dir on a file system that all nodes see."
+        )
+    node = os.environ.get("SLURMD_NODENAME", platform.node())
+    raise RetryableError(
+        f"tmp_dir: {directory.absolute()} is not visible on {node}, which runs a job. Use "
+        "a file system that all nodes see."
+    )
 
 
 def settings_as_json(settings: MarginSettings) -> dict[str, Any]:
@@ -203,45 +183,3 @@ def without_audit(settings: MarginSettings) -> MarginSettings:
     """Return the settings of a margin with the defaults of the keys of audits."""
     defaults = MarginSettings()
     return replace(settings, **{key: getattr(defaults, key) for key in _SETTINGS_OF_AUDITS})
-
-
-def name_margins(all_settings: Iterable[MarginSettings]) -> list[NamedMargin]:
-    """Read the descriptions of the catalogs, and return the margins of a run with their names.
-
-    Margins of one name get different directories of intermediate files, by their output paths.
-    """
-    margins = []
-    for settings in all_settings:
-        info = read_catalog_info(settings.input_catalog_path)
-        name = margin_name(info, settings)
-        margins.append(NamedMargin(info, settings, name, intermediate_dir(settings.tmp_dir, name)))
-    counts = Counter(margin.intermediate_dir.absolute() for margin in margins)
-    return [
-        margin
-        if counts[margin.intermediate_dir.absolute()] == 1
-        else margin._replace(
-            intermediate_dir=intermediate_dir(
-                margin.settings.tmp_dir, margin.name, margin.settings.output_path
-            )
-        )
-        for margin in margins
-    ]
-
-
-def margin_name(info: CatalogInfo, settings: MarginSettings) -> str:
-    """Return ``output_artifact_name``, or the catalog's name with the threshold."""
-    if settings.output_artifact_name:
-        return settings.output_artifact_name
-    guaranteed = guaranteed_threshold(settings)
-    # The threshold of an order has too many digits for a name.
-    precision = None if guaranteed == settings.margin_threshold else 6
-    threshold = np.format_float_positional(
-        guaranteed, precision=precision, fractional=False, trim="-"
-    )
-    name = f"{info.name}_{threshold}arcs"
-    if not re.fullmatch(r"[A-Za-z0-9_-][A-Za-z0-9._-]{,127}", name):
-        raise MarginCacheError(
-            f"output_artifact_name: the catalog's name {info.name!r} cannot be part of a directory "
-            'name. Give a name of at most 128 letters, digits, ".", "_" and "-".'
-        )
-    return name

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from margin_cache.catalog.spec import PROVENANCE_INFO
-from margin_cache.storage.urls import absolute_location, canonical_url, is_url, join_url
+from margin_cache.storage.urls import absolute_location, is_url
 
 SHARD = "{plan_dir}/shards/{job}.arrow"
 RECEIPT = "{plan_dir}/receipts/{job}.json"
@@ -44,6 +44,8 @@ FIGURES = {
 
 PROVENANCE = PROVENANCE_INFO
 
+_STAGING_LOCK = ".run.lock"
+
 TMP_DIR = "intermediate"
 """Directory of the intermediate files of all margins, unless tmp_dir is set."""
 
@@ -65,34 +67,16 @@ class PlanFiles:
     plan_dir: Path
 
     plan = _Below("plan.npz")
-
-    margin_file = _Below("margin.json")
-    """The margin as the main process has prepared it, for jobs."""
-
-    plan_lock = _Below("run.lock")
-    """Locked by a run that makes this plan's margin."""
-
-    storage_file = _Below("storage.json")
-    output_storage_file = _Below("output_storage.json")
-    """Where jobs find the storage options of a remote catalog, and of an output bucket."""
-
-    run_token = _Below("run_token.json")
-    """The token of the run that has locked a margin at a URL, for its jobs."""
-
-    provenance_copy = _Below("provenance.json")
-    """The provenance of a margin at a URL, as a file that Snakemake can depend on."""
-
-    listing = _Below("listing.json")
-    """The files of a remote catalog, and the states in which jobs read them."""
-
-    downloads_dir = _Below("fetched")
-    """Parts of a remote catalog that jobs have downloaded."""
-
+    margin_file = _Below("margin.json")  # the margin as the main process has prepared it, for jobs
+    plan_lock = _Below("run.lock")  # held by a run that makes this plan's margin
+    storage_file = _Below("storage.json")  # where jobs find the storage options of the catalog ...
+    output_storage_file = _Below("output_storage.json")  # ... and of the output bucket
+    run_token = _Below("run_token.json")  # of the run that has locked a margin at a URL, for jobs
+    provenance_copy = _Below("provenance.json")  # of a margin at a URL, for Snakemake
+    listing = _Below("listing.json")  # the files of a remote catalog, in the states that jobs read
+    downloads_dir = _Below("fetched")  # parts of a remote catalog that jobs have downloaded
     shards_dir = _Below("shards")
     receipts_dir = _Below("receipts")
-
-    def benchmarks_dir(self, rule: str) -> Path:
-        return self.plan_dir / "benchmarks" / rule
 
     def shard(self, job: str) -> Path:
         return self._path(SHARD, job=job)
@@ -105,7 +89,6 @@ class PlanFiles:
         return self._path(FOOTERS, job=job)
 
     def done(self, fingerprint: str) -> Path:
-        """Return the file that the finishing job writes last, for a state of the catalog."""
         return self._path(DONE, fingerprint=fingerprint)
 
     def _path(self, pattern: str, **wildcards: str) -> Path:
@@ -166,13 +149,10 @@ class MarginFiles(PlanFiles):
     @property
     def staging_lock(self) -> Path:
         """Locked by a run that makes this margin."""
-        return _lock_in(self.staging_dir)
+        return self.staging_dir / _STAGING_LOCK
 
     def finishing_dir(self, process_id: str) -> Path:
-        """Return where a process puts the margin together, from the files of the staging directory.
-
-        The process id is a ``unique_id``.
-        """
+        """Return where a process with a ``unique_id`` puts the staged files together."""
         return self._beside(f"finishing-{process_id}")
 
     def left_behind(self) -> list[Path]:
@@ -188,25 +168,16 @@ class MarginFiles(PlanFiles):
 
     def staging_locks(self) -> list[Path]:
         """Return the locks of the staging directories beside this margin, for any plan."""
-        return [_lock_in(path) for path in self.left_behind() if path.name.endswith(".staging")]
+        return [
+            path / _STAGING_LOCK for path in self.left_behind() if path.name.endswith(".staging")
+        ]
 
     def _beside(self, use: str) -> Path:
         return self.output_dir.with_name(f".{self.output_dir.name}.{self.plan_dir.name}.{use}")
 
 
-def margin_files(plan_dir: Path, output_path: str, name: str) -> MarginFiles:
-    """Return the files of a margin, whose directory or URL is below ``output_path``."""
-    if is_url(output_path):
-        url = canonical_url(join_url(output_path, name))
-        return MarginFiles(plan_dir, plan_dir.parent / name, url)
-    return MarginFiles(plan_dir, Path(output_path) / name)
-
-
 def intermediate_dir(tmp_dir: str, name: str, output_path: str | None = None) -> Path:
-    """Return the directory of the intermediate files of a margin.
-
-    ``output_path`` is given if the run makes several margins of this name.
-    """
+    """Return the directory of intermediate files, with a digest of ``output_path`` if given."""
     directory = Path(tmp_dir or TMP_DIR) / name
     if output_path is None:
         return directory
@@ -215,11 +186,6 @@ def intermediate_dir(tmp_dir: str, name: str, output_path: str | None = None) ->
 
 def _with_digest_of(parent: str | Path, name: str) -> str:
     return f"{name}-{hashlib.blake2b(os.fsencode(parent), digest_size=4).hexdigest()}"
-
-
-def audit_dir(parent: Path, name: str) -> Path:
-    """Return the directory of the intermediate files of the audits of margins of a name."""
-    return parent / f"{name}_audit"
 
 
 def audit_results_dir(output_path: str, margin: str) -> Path:
@@ -244,13 +210,6 @@ def audit_storage_files(directory: Path) -> tuple[Path, Path]:
     return directory / "storage.json", directory / "margin_storage.json"
 
 
-def plan_dirs(directory: Path) -> list[Path]:
-    """Return the directories of plans in the intermediate directory of a margin."""
-    if not directory.is_dir():
-        return []
-    return sorted(path for path in directory.iterdir() if PlanFiles(path).plan.exists())
-
-
 def job_of(path: Path) -> str:
     """Return the plan's id and the job's name, from the path of a shard or a receipt."""
     return f"{path.parents[1].name}/{path.stem}"
@@ -266,7 +225,3 @@ def is_of_this_run(log: str) -> bool:
         return Path(log).stat().st_mtime >= began
     except (IndexError, OSError):
         return True
-
-
-def _lock_in(staging_dir: Path) -> Path:
-    return staging_dir / ".run.lock"

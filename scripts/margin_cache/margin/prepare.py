@@ -1,14 +1,21 @@
-"""Checks the catalogs and directories of margins and plans the jobs, in the main process."""
+"""What the main process does before the first job: it checks and plans margins, and locks them."""
 
-from collections.abc import Iterable, Sequence
+import json
+import os
+import platform
+import re
+import shutil
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from margin_cache.catalog.columns import read_schema, schema_source
 from margin_cache.catalog.consistency import check_consistency
-from margin_cache.catalog.formats import check_hats_keys, format_of
+from margin_cache.catalog.formats import check_hats_keys, format_of, read_catalog_info
 from margin_cache.catalog.hats import additional_properties
 from margin_cache.catalog.model import INDEX_TOLERANCE, CatalogInfo
 from margin_cache.catalog.optional_files import OPTIONAL_FILES
@@ -22,8 +29,10 @@ from margin_cache.config.model import (
 )
 from margin_cache.errors import MarginCacheError
 from margin_cache.healpix.nested import finest_margin_order
-from margin_cache.margin.model import Margin, NamedMargin, name_margins, with_primary_tables
-from margin_cache.margin.paths import PlanFiles
+from margin_cache.margin.existing_output import check_output, restore_backup
+from margin_cache.margin.model import Margin, save_margin, with_primary_tables
+from margin_cache.margin.output import describe_run
+from margin_cache.margin.paths import PlanFiles, intermediate_dir
 from margin_cache.margin.storage_options import find_sources
 from margin_cache.parquet.primary_options import (
     MOST_FILES,
@@ -33,13 +42,17 @@ from margin_cache.parquet.primary_options import (
 from margin_cache.planning.jobs import make_plan
 from margin_cache.planning.model import (
     MarginParameters,
+    Plan,
     content_id,
     library_version,
     load_plan,
     plan_id,
 )
-from margin_cache.storage.files import unique_id
-from margin_cache.storage.urls import absolute_location, is_url, join_url
+from margin_cache.storage.files import acquire_lock, is_locked, read_json, unique_id
+from margin_cache.storage.urls import absolute_location, is_url
+
+_lock_descriptors: list[int] = []
+"""File descriptors of the locks of this process, which last until it ends."""
 
 
 def prepare_margins(
@@ -47,64 +60,92 @@ def prepare_margins(
     config_files: Iterable[Path] = (),
     numbers: Sequence[int] = (),
 ) -> list[Margin]:
-    """Check the catalogs and the directories of margins, and plan them.
+    """Check the catalogs and the directories of margins, and plan them; nothing is written.
 
     The settings are from ``config_files``, where ``numbers`` are their indices in ``margins``, if
     that has further entries.
     """
-    all_settings, config_files = with_primary_tables(all_settings), list(config_files)
-    sources = find_sources(all_settings, config_files, numbers)
+    all_settings = with_primary_tables(all_settings)
+    sources = find_sources(all_settings, list(config_files), numbers)
     remote = [settings for settings in all_settings if is_url(settings.input_catalog_path)]
     if remote:
         # Slow to import, and not needed for local catalogs.
         from margin_cache.margin.remote_input import connect_catalogs
 
         connect_catalogs(remote)
-    margins = name_margins(all_settings)
+    infos = [read_catalog_info(settings.input_catalog_path) for settings in all_settings]
+    names = list(map(margin_name, infos, all_settings))
+    directories = [
+        intermediate_dir(settings.tmp_dir, name)
+        for settings, name in zip(all_settings, names, strict=True)
+    ]
+    counts = Counter(map(Path.absolute, directories))
+    margins = []
+    for info, settings, name, directory, margin_sources in zip(
+        infos, all_settings, names, directories, sources, strict=True
+    ):
+        if counts[directory.absolute()] > 1:  # several margins of one name
+            directory = intermediate_dir(settings.tmp_dir, name, settings.output_path)
+        plan, is_new = _plan(info, settings, directory)
+        margins.append(Margin(settings, name, directory, plan, is_new, *margin_sources))
     check_directories(margins)
-    return _with_defaults(
-        [
-            replace(_prepare(margin), options_source=source, output_source=output_source)
-            for margin, (source, output_source) in zip(margins, sources, strict=True)
-        ]
+    return list(_with_defaults(margins))
+
+
+def margin_name(info: CatalogInfo, settings: MarginSettings) -> str:
+    """Return ``output_artifact_name``, or the catalog's name with the threshold."""
+    if settings.output_artifact_name:
+        return settings.output_artifact_name
+    guaranteed = guaranteed_threshold(settings)
+    # The threshold of an order has too many digits for a name.
+    precision = None if guaranteed == settings.margin_threshold else 6
+    threshold = np.format_float_positional(
+        guaranteed, precision=precision, fractional=False, trim="-"
     )
+    name = f"{info.name}_{threshold}arcs"
+    if not re.fullmatch(r"[A-Za-z0-9_-][A-Za-z0-9._-]{,127}", name):
+        raise MarginCacheError(
+            f"output_artifact_name: the catalog's name {info.name!r} cannot be part of a directory "
+            'name. Give a name of at most 128 letters, digits, ".", "_" and "-".'
+        )
+    return name
 
 
-def _with_defaults(margins: Iterable[Margin]) -> list[Margin]:
+def _with_defaults(margins: Iterable[Margin]) -> Iterator[Margin]:
     """Let only the first margin of each collection become its default margin."""
-    collections: set[str] = set()
-    checked = []
+    locations: set[str] = set()
     for margin in margins:
-        collection = margin.output.collection(margin.plan.parameters.catalog)
-        is_first = collection is None or collection.location not in collections
-        checked.append(margin if is_first else replace(margin, may_be_default=False))
-        if collection is not None:
-            collections.add(collection.location)
-    return checked
+        if (collection := margin.output.collection(margin.plan.parameters.catalog)) is not None:
+            margin = replace(margin, may_be_default=collection.location not in locations)
+            locations.add(collection.location)
+        yield margin
 
 
-def check_directories(margins: Iterable[NamedMargin]) -> None:
+def check_directories(margins: Sequence[Margin]) -> None:
     """Check that outputs and intermediate directories overlap with no catalog and no other one.
 
     Settings that name a margin to audit may serve for that only: the output directory of the
     margin that they describe is not checked.
     """
-    margins = list(margins)
     # Locations that are taken, and what they are.
-    owners = {absolute_location(info.url or info.path): "the input catalog" for info, *_ in margins}
-    for _, settings, name, directory in margins:
-        if not settings.audit_catalog_path:
-            output = join_url(settings.output_path, name)
+    owners = {
+        absolute_location(margin.plan.parameters.catalog.path): "the input catalog"
+        for margin in margins
+    }
+    for margin in margins:
+        if not margin.settings.audit_catalog_path:
+            output = margin.files.location
             if Path(output).is_symlink() or Path(output).is_file():
                 raise MarginCacheError(
                     f"output_path: {output} is a link or a file. Give a directory."
                 )
-            _take("output_path", absolute_location(output), "another margin of this run", owners)
-        _take("tmp_dir", absolute_location(str(directory)), f"the tmp_dir of {name}", owners)
+            _take("output_path", output, "another margin of this run", owners)
+        _take("tmp_dir", str(margin.intermediate_dir), f"the tmp_dir of {margin.name}", owners)
 
 
 def _take(key: str, location: str, owner: str, owners: dict[str, str]) -> None:
     """Check that a directory or URL overlaps with no other one, and add it to these."""
+    location = absolute_location(location)
     for other, other_owner in owners.items():
         if f"{location}/".startswith(f"{other}/") or f"{other}/".startswith(f"{location}/"):
             raise MarginCacheError(
@@ -137,8 +178,8 @@ def _margin_order(info: CatalogInfo, settings: MarginSettings, highest: int) -> 
     )
 
 
-def _prepare(margin: NamedMargin) -> Margin:
-    info, settings, name, directory = margin
+def _plan(info: CatalogInfo, settings: MarginSettings, directory: Path) -> tuple[Plan, bool]:
+    """Return the plan of a margin, and whether it differs from the plan on disk, if any."""
     catalog_format = format_of(info)
     check_hats_keys(info, given_keys(settings, Table.HATS))
     partitions = all_partitions = read_partitions(info)
@@ -179,4 +220,54 @@ def _prepare(margin: NamedMargin) -> Margin:
     if changed.any():
         check_whole(info, partitions.take(np.flatnonzero(changed)))
         check_consistency(info, all_partitions)
-    return Margin(settings, name, directory, plan, is_plan_new=bool(changed.any()))
+    return plan, bool(changed.any())
+
+
+def start_margin(margin: Margin) -> None:
+    """Lock a margin for this run, and write what its jobs need."""
+    try:
+        lock_margin(margin)
+        restore_backup(margin.files)
+        margin.output.refresh()
+        check_output(margin)
+        margin.output.acquire(_this_run(margin))
+        save_margin(margin)
+        shutil.rmtree(margin.files.downloads_dir, ignore_errors=True)
+    except OSError as error:
+        raise MarginCacheError(
+            f"{error.filename or margin.files.plan_dir}: cannot be written "
+            f"({error.strerror or error}). "
+            "Choose another tmp_dir or output_path, or free disk space."
+        ) from None
+
+
+def lock_margin(margin: Margin) -> None:
+    """Lock a margin's plan directory and staging directory until this process ends."""
+    files = margin.files
+    for path in (files.plan_lock, files.staging_lock):
+        for other in files.staging_locks():
+            if other != files.staging_lock and is_locked(other):
+                raise _in_use(other)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        descriptor = acquire_lock(path, json.dumps(_this_run(margin)))
+        if descriptor is None:
+            raise _in_use(path)
+        _lock_descriptors.append(descriptor)
+
+
+def _this_run(margin: Margin) -> dict[str, Any]:
+    return {
+        "process": os.getpid(),
+        "host": platform.node(),
+        "directory": str(Path.cwd()),
+        "output": margin.files.url or str(margin.files.output_dir.resolve()),
+    }
+
+
+def _in_use(lock: Path) -> MarginCacheError:
+    run = read_json(lock)
+    made = run.get("output") if isinstance(run, dict) else None
+    return MarginCacheError(
+        f"{made or lock.parent} is being made by another run ({describe_run(run)}). Wait until "
+        "that run has ended, or choose another output_artifact_name or tmp_dir."
+    )

@@ -145,7 +145,10 @@ def read_costs(files: PlanFiles) -> list[StageCosts]:
     """Return the costs of the stages, from Snakemake's benchmark files that still exist."""
     costs = []
     for stage, rule in _STAGES.items():
-        jobs = [_read_benchmark(path) for path in sorted(files.benchmarks_dir(rule).glob("*.tsv"))]
+        jobs = [
+            _read_benchmark(path)
+            for path in sorted(files.plan_dir.glob(f"benchmarks/{rule}/*.tsv"))
+        ]
         complete = [job for job in jobs if job]
         if complete:
             costs.append(StageCosts(stage, *np.array(complete, dtype=np.float64).T))

@@ -7,6 +7,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import cache, cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -27,7 +28,7 @@ from margin_cache.margin.existing_output import (
     is_complete,
     provenance_file,
 )
-from margin_cache.margin.model import Margin, NamedMargin, load_margins, without_audit
+from margin_cache.margin.model import Margin, load_margins, without_audit
 from margin_cache.margin.prepare import check_directories, prepare_margins
 from margin_cache.margin.receipts import missing_receipts
 from margin_cache.notification.messages import margin_status, nothing_to_do, stopped
@@ -293,12 +294,7 @@ class Session:
         if any(settings.audit_catalog_path for settings, _ in self.audited):
             check_directories(
                 [
-                    NamedMargin(
-                        margin.plan.parameters.catalog,
-                        without_audit(margin.settings),
-                        margin.name,
-                        margin.intermediate_dir,
-                    )
+                    replace(margin, settings=without_audit(margin.settings))
                     for margin in self.margins.values()
                 ]
             )

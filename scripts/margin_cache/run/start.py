@@ -12,7 +12,7 @@ from snakemake.logging import logger
 
 from margin_cache.margin.disk_space import disk_space
 from margin_cache.margin.model import Margin, save_margin
-from margin_cache.margin.start_run import start_margin
+from margin_cache.margin.prepare import start_margin
 from margin_cache.notification.messages import (
     disk_space_lines,
     forecast_lines,

@@ -8,7 +8,7 @@ import pytest
 from margin_cache.margin.existing_output import clean_up, has_leftovers
 from margin_cache.margin.finish import finish_margin
 from margin_cache.margin.model import Margin
-from margin_cache.margin.start_run import start_margin
+from margin_cache.margin.prepare import start_margin
 from support.stages import release_locks, run_map_jobs, run_reduce_jobs
 
 

@@ -5,14 +5,12 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from margin_cache.catalog.formats import read_catalog_info
 from margin_cache.errors import MarginCacheError, RetryableError
 from margin_cache.margin import model
 from margin_cache.margin.model import (
     Margin,
     load_margin,
     load_margins,
-    margin_name,
     save_margin,
     settings_as_json,
 )
@@ -71,42 +69,6 @@ def test_a_plan_may_become_visible_late(
     monkeypatch.setattr(model.time, "sleep", lambda _: hidden.rename(directory))
     (loaded,) = load_margins([margin.settings])
     assert loaded.plan.plan_id == margin.plan.plan_id
-
-
-@pytest.mark.parametrize(
-    ("given", "threshold", "name"),
-    [
-        ("", 10.0, "sky_10arcs"),
-        ("", 0.5, "sky_0.5arcs"),
-        ("", 1e-3, "sky_0.001arcs"),
-        ("wide", 10.0, "wide"),
-    ],
-)
-def test_a_margin_is_named_after_the_catalog_and_the_threshold(
-    prepare: Callable[..., Margin], given: str, threshold: float, name: str
-) -> None:
-    margin = prepare()
-    settings = replace(margin.settings, output_artifact_name=given, margin_threshold=threshold)
-    assert margin_name(margin.plan.parameters.catalog, settings) == name
-
-
-def test_a_coarse_margin_is_named_after_the_threshold_of_its_order(
-    prepare: Callable[..., Margin],
-) -> None:
-    margin = prepare()
-    coarse = replace(margin.settings, output_artifact_name="", fine_filtering=False)
-    for order, name in ((4, "sky_8245.17arcs"), (-1, "sky_60arcs"), (29, "sky_0.000245725arcs")):
-        settings = replace(coarse, margin_order=order, margin_threshold=60.0)
-        assert margin_name(margin.plan.parameters.catalog, settings) == name
-
-
-def test_a_catalog_name_unfit_for_a_directory_is_refused(
-    prepare: Callable[..., Margin],
-) -> None:
-    margin = prepare()
-    info = replace(read_catalog_info(margin.settings.input_catalog_path), name="a/b")
-    with pytest.raises(MarginCacheError, match=r"output_artifact_name: .*'a/b'"):
-        margin_name(info, replace(margin.settings, output_artifact_name=""))
 
 
 def test_settings_have_the_types_of_json(prepare: Callable[..., Margin]) -> None:

@@ -9,7 +9,6 @@ from margin_cache.margin import paths
 from margin_cache.margin.paths import (
     MarginFiles,
     PlanFiles,
-    audit_dir,
     audit_request,
     audit_results_dir,
     intermediate_dir,
@@ -96,7 +95,6 @@ def test_logs_of_earlier_runs_are_not_of_this_run(tmp_path: Path) -> None:
 def test_an_audit_is_beside_the_margin() -> None:
     files = MarginFiles(Path("/scratch/me/gaia_10arcs/1234"), Path("/data/gaia_10arcs"))
     assert files.audit_file == Path("/data/gaia_10arcs_audit/audit.json")
-    assert audit_dir(Path("/data"), "gaia_10arcs") == files.audit_file.parent
     assert audit_results_dir("/data", "/data/gaia_10arcs") == files.audit_file.parent
     elsewhere = audit_results_dir("/data", "/other/gaia_10arcs")
     assert re.fullmatch(r"/data/gaia_10arcs-[0-9a-f]{8}_audit", str(elsewhere))

@@ -13,13 +13,13 @@ from margin_cache.catalog.model import CatalogInfo
 from margin_cache.config.model import MarginSettings
 from margin_cache.config.validation import settings_of_margins
 from margin_cache.errors import MarginCacheError
-from margin_cache.margin import model as margins
 from margin_cache.margin import prepare as preparing
-from margin_cache.margin.model import Margin, NamedMargin, load_margins, save_margin
-from margin_cache.margin.prepare import prepare_margins
+from margin_cache.margin.model import Margin, load_margins, save_margin
+from margin_cache.margin.prepare import margin_name, prepare_margins
 from margin_cache.planning.model import load_plan
 from support.changed_catalogs import rewrite_partitions, say_other_codec
 from support.margins import configuration
+from support.plans import PARAMETERS, make_plan, partitions_of
 from support.small_skies import pixels_at, sky_of, small_catalog
 from support.stages import run_map_jobs, run_reduce_jobs
 from support.write_hats import write_collection, write_hats
@@ -64,6 +64,42 @@ def test_cells_of_a_coarse_margin_must_be_smaller_than_partitions(
         prepare(fine_filtering=False, **config)
 
 
+@pytest.mark.parametrize(
+    ("given", "threshold", "name"),
+    [
+        ("", 10.0, "sky_10arcs"),
+        ("", 0.5, "sky_0.5arcs"),
+        ("", 1e-3, "sky_0.001arcs"),
+        ("wide", 10.0, "wide"),
+    ],
+)
+def test_a_margin_is_named_after_the_catalog_and_the_threshold(
+    prepare: Callable[..., Margin], given: str, threshold: float, name: str
+) -> None:
+    margin = prepare()
+    settings = replace(margin.settings, output_artifact_name=given, margin_threshold=threshold)
+    assert margin_name(margin.plan.parameters.catalog, settings) == name
+
+
+def test_a_coarse_margin_is_named_after_the_threshold_of_its_order(
+    prepare: Callable[..., Margin],
+) -> None:
+    margin = prepare()
+    coarse = replace(margin.settings, output_artifact_name="", fine_filtering=False)
+    for order, name in ((4, "sky_8245.17arcs"), (-1, "sky_60arcs"), (29, "sky_0.000245725arcs")):
+        settings = replace(coarse, margin_order=order, margin_threshold=60.0)
+        assert margin_name(margin.plan.parameters.catalog, settings) == name
+
+
+def test_a_catalog_name_unfit_for_a_directory_is_refused(
+    prepare: Callable[..., Margin],
+) -> None:
+    margin = prepare()
+    info = replace(read_catalog_info(margin.settings.input_catalog_path), name="a/b")
+    with pytest.raises(MarginCacheError, match=r"output_artifact_name: .*'a/b'"):
+        margin_name(info, replace(margin.settings, output_artifact_name=""))
+
+
 @pytest.mark.parametrize("margin_order", [-1, 1, 5])
 def test_an_index_too_coarse_for_a_coarse_margin_is_refused(
     margin_order: int,
@@ -73,7 +109,7 @@ def test_an_index_too_coarse_for_a_coarse_margin_is_refused(
 ) -> None:
     """No order and no threshold would help."""
     info = replace(read_catalog_info(str(catalog)), index_order=1)
-    monkeypatch.setattr(margins, "read_catalog_info", lambda location: info)
+    monkeypatch.setattr(preparing, "read_catalog_info", lambda location: info)
     said = "fine_filtering: false needs a spatial index of order 2 or more, .* has order 1\\."
     with pytest.raises(MarginCacheError, match=f"^{said}"):
         prepare(fine_filtering=False, margin_order=margin_order)
@@ -288,12 +324,15 @@ def test_margins_of_one_name_with_their_own_tmp_dirs_keep_their_name(
     ],
 )
 def test_urls_of_margins_do_not_overlap_with_others(output_path: str, name: str, owner: str):
+    url = "s3://a/sky"
+    info = CatalogInfo("hats", url, "sky", None, "ra", "dec", None, 29, 0, url=url)
+    plan = make_plan(replace(PARAMETERS, catalog=info), partitions_of(4))
     first, second = (
-        NamedMargin(
-            CatalogInfo("hats", "sky", "sky", None, "ra", "dec", None, 29, 0, url="s3://a/sky"),
+        Margin(
             MarginSettings(output_path=path),
             margin_name,
             Path("intermediate", margin_name, path.replace("/", "")),
+            plan,
         )
         for path, margin_name in (("s3://b", "m"), (output_path, name))
     )

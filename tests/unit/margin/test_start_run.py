@@ -13,7 +13,7 @@ from margin_cache.errors import MarginCacheError
 from margin_cache.margin.existing_output import clean_up, is_complete
 from margin_cache.margin.finish import finish_margin
 from margin_cache.margin.model import Margin, load_margin
-from margin_cache.margin.start_run import start_margin
+from margin_cache.margin.prepare import start_margin
 from margin_cache.storage.files import delete_directory
 from support.full_disks import files_end_at
 from support.paths import ROOT
@@ -23,7 +23,7 @@ BEGIN = """
 import sys
 sys.path.insert(0, sys.argv[1])
 from pathlib import Path
-from margin_cache.margin.start_run import start_margin
+from margin_cache.margin.prepare import start_margin
 from margin_cache.margin.model import load_margin
 start_margin(load_margin(Path(sys.argv[2])))
 print("begun", flush=True)

@@ -15,8 +15,8 @@ from margin_cache.margin import store_output
 from margin_cache.margin.existing_output import check_output, has_leftovers, is_complete
 from margin_cache.margin.finish import finish_margin
 from margin_cache.margin.model import Margin, load_margin
+from margin_cache.margin.prepare import start_margin
 from margin_cache.margin.receipts import missing_receipts
-from margin_cache.margin.start_run import start_margin
 from margin_cache.margin.store_output import LOCK, release_all
 from support.margins import tree_digest
 from support.memory_store import PLACE, MemoryStore, Stores
