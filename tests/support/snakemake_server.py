@@ -37,7 +37,8 @@ def become(run: dict[str, Any]) -> None:
     os.environ.update(run["environment"])
     sys.argv = run["arguments"]
     sys.orig_argv = [sys.executable, *sys.argv]
-    if f"{ROOT}/" not in sys.argv[sys.argv.index("-s") + 1]:  # it may bring its own library
+    snakefile = Path(sys.argv[sys.argv.index("-s") + 1])
+    if not snakefile.is_relative_to(ROOT):  # it may bring its own library
         for name in [name for name in sys.modules if name.startswith("margin_cache")]:
             del sys.modules[name]
     # As Python does at its start.
