@@ -59,5 +59,5 @@ def test_the_call_that_a_run_prints_opens_the_margin(
     status = MarginStatus(
         "plain", str(margin), "plain", 1.0, True, False, rows=1, files=1, format="hipscat"
     )
-    call = finished_margins([status]).splitlines()[-1].partition("Python: ")[2]
+    call = finished_margins([status])[-1].partition("Python: ")[2]
     assert eval(call, {"hipscat": hipscat}).catalog_info.catalog_name == "plain"

@@ -157,7 +157,7 @@ def test_the_call_that_a_run_prints_opens_the_margin(
         *(location.name, str(location), str(made / catalog), THRESHOLD, True, False, 1, 1),
         collection=str(made / collection) if collection else "",
     )
-    call = finished_margins([status]).splitlines()[-1].partition("Python: ")[2]
+    call = finished_margins([status])[-1].partition("Python: ")[2]
     opened = eval(call, {"lsdb": lsdb})
     assert opened.margin.name == location.name
 

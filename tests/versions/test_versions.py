@@ -203,10 +203,7 @@ def test_interrupted_run_says_so_and_goes_on(
     said = (tmp_path / "said.log").read_text()
     assert "Traceback" not in said
     assert "stopped by SIGINT" in said
-    after = said[len(so_far) :]
-    # Older versions may report the jobs that the signal has ended before they learn of it.
-    assert after.count("Error in rule") <= 2, said
-    assert "Error in rule" in after or len(after.splitlines()) <= 15, said
+    assert len(said[len(so_far) :].splitlines()) <= 15, said
     run(snakemake, tmp_path)
     assert digests(tmp_path) == reference["hipscat"]
 

@@ -9,11 +9,8 @@ rule audit_pixels:
         paths.AUDIT_BENCHMARK
     conda:
         "../envs/audit.yaml"
-    threads: 1
     resources:
-        mem_mb=audits.request("audit_pixels", "mem_mb"),
-        disk_mb=audits.request("audit_pixels", "disk_mb"),
-        runtime=audits.request("audit_pixels", "runtime"),
+        **audits.resources("audit_pixels"),
     params:
         name=audits.margin_name,
         request=audits.request_file,
@@ -37,11 +34,8 @@ rule audit:
     localrule: True
     conda:
         "../envs/audit.yaml"
-    threads: 1
     resources:
-        mem_mb=audits.request("audit", "mem_mb"),
-        disk_mb=audits.request("audit", "disk_mb"),
-        runtime=audits.request("audit", "runtime"),
+        **audits.resources("audit"),
     params:
         directories=audits.directories,
         options=audits.exit_options,

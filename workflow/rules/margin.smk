@@ -9,11 +9,8 @@ rule map_partitions:
         paths.MAP_BENCHMARK
     conda:
         "../envs/margin_cache.yaml"
-    threads: 1
     resources:
-        mem_mb=session.request("map_partitions", "mem_mb"),
-        disk_mb=session.request("map_partitions", "disk_mb"),
-        runtime=session.request("map_partitions", "runtime"),
+        **session.resources("map_partitions"),
     params:
         name=session.margin_name,
         plan=session.plan_file,
@@ -38,11 +35,8 @@ rule reduce_margins:
         paths.REDUCE_BENCHMARK
     conda:
         "../envs/margin_cache.yaml"
-    threads: 1
     resources:
-        mem_mb=session.request("reduce_margins", "mem_mb"),
-        disk_mb=session.request("reduce_margins", "disk_mb"),
-        runtime=session.request("reduce_margins", "runtime"),
+        **session.resources("reduce_margins"),
     params:
         name=session.margin_name,
         plan=session.plan_file,
@@ -68,11 +62,8 @@ rule finish_margin:
     localrule: session.finishes_locally
     conda:
         "../envs/margin_cache.yaml"
-    threads: 1
     resources:
-        mem_mb=session.request("finish_margin", "mem_mb"),
-        disk_mb=session.request("finish_margin", "disk_mb"),
-        runtime=session.request("finish_margin", "runtime"),
+        **session.resources("finish_margin"),
     params:
         name=session.margin_name,
         margin=session.margin_file,

@@ -20,7 +20,6 @@ rule draw_report:
     localrule: True
     conda:
         "../envs/report.yaml"
-    threads: 1
     resources:
         mem_mb=2000,
         disk_mb=100,

@@ -80,13 +80,10 @@ def margin_status(margin: Margin, is_pending: bool = True) -> MarginStatus:
 # --- the terminal --------------------------------------------------------------------------------
 
 
-def margins_to_make(margins: Iterable[MarginStatus]) -> str:
-    """Return one line for each margin that a run is going to make."""
-    return "\n".join(
-        f"making margin {margin.name} of {margin.catalog} {_extent(margin)} in "
-        f"{margin.location.rpartition('/')[0] or '.'}"
-        for margin in margins
-    )
+def making(margin: MarginStatus) -> str:
+    """Return one line about a margin that a run is going to make."""
+    directory = margin.location.rpartition("/")[0] or "."
+    return f"making margin {margin.name} of {margin.catalog} {_extent(margin)} in {directory}"
 
 
 def forecast_lines(expected: Forecast) -> str:
@@ -108,13 +105,6 @@ def disk_space_lines(file_systems: Iterable[Place]) -> str:
         f"{size_text(disk.free)} are free"
         + (", WHICH MAY NOT BE ENOUGH" if disk.needed > disk.free else "")
         for disk in file_systems
-    )
-
-
-def finished_margins(margins: Iterable[MarginStatus]) -> str:
-    """Return the last lines of a successful run: where each margin is and how to open it."""
-    return "\n".join(
-        line for margin in margins if margin.rows is not None for line in _finished(margin)
     )
 
 
@@ -149,13 +139,19 @@ def stopped(signal: str) -> str:
     return f"stopped by {signal}. {_ADVICE_IF_STOPPED}"
 
 
-def _finished(margin: MarginStatus) -> list[str]:
-    amount = f"{counted(margin.rows, 'row')} in {counted(margin.files, 'file')}"
-    lines = [f"{margin.location}: {amount}, {_extent(margin)}"]
-    if margin.collection:
-        role = ", as its default margin" if margin.is_default else ""
-        lines.append(f"  listed in the collection {margin.collection}{role}")
-    return [*lines, f"  to open it in Python: {open_command(margin)}"]
+def finished_margins(margins: Iterable[MarginStatus]) -> list[str]:
+    """Return the last lines of a successful run: where each margin is and how to open it."""
+    lines = []
+    for margin in margins:
+        if margin.rows is None:
+            continue
+        amount = f"{counted(margin.rows, 'row')} in {counted(margin.files, 'file')}"
+        lines.append(f"{margin.location}: {amount}, {_extent(margin)}")
+        if margin.collection:
+            role = ", as its default margin" if margin.is_default else ""
+            lines.append(f"  listed in the collection {margin.collection}{role}")
+        lines.append(f"  to open it in Python: {open_command(margin)}")
+    return lines
 
 
 def counted(number: int | None, noun: str, form: str = "") -> str:

@@ -1,7 +1,7 @@
 """Audits of margins on disk: what the rules of `snakemake audit` ask for."""
 
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -19,13 +19,13 @@ from margin_cache.catalog.formats import find_margin
 from margin_cache.config.model import MarginSettings
 from margin_cache.errors import MarginCacheError
 from margin_cache.margin import paths
-from margin_cache.margin.model import Margin
+from margin_cache.margin.model import Margin, save_margin
 from margin_cache.margin.storage_options import OptionsSource, Sources, find_source, save_source
 from margin_cache.planning.jobs import audit_jobs
 from margin_cache.planning.model import describe_job
 from margin_cache.planning.resources import Request, audit_pixels_request, audit_request
 from margin_cache.progress.work import MarginWork, Stage, audit_amounts
-from margin_cache.run.session import errors_in_one_line, resource_function
+from margin_cache.run.session import ResourceFunction, errors_in_one_line, resource_functions
 from margin_cache.storage.files import size_text
 from margin_cache.storage.urls import absolute_location, canonical_url, is_url
 
@@ -107,7 +107,8 @@ class Audits:
                 f"{len(request.sky_ranges)}",
                 file=sys.stderr,
             )
-            self._session.do_before_jobs(partial(_start, request, sources, directory), margin)
+            self._session.do_before_jobs(partial(save_margin, margin))
+            self._session.do_before_jobs(partial(_start, request, sources, directory))
 
     def directories(self, wildcards: Any, input: Any) -> list[str]:
         return list(dict.fromkeys(str(Path(file).parents[1]) for file in input))
@@ -126,10 +127,10 @@ class Audits:
         first = next(iter(self._session.margins.values()))
         return paths.AUDITS_LOG.format(audits_dir=first.files.plan_dir)
 
-    def request(self, rule: str, resource: str) -> Callable[[Any, Any, int], int]:
-        """Return a function for `resources`: what a job of a rule asks for at an attempt."""
+    def resources(self, rule: str) -> dict[str, ResourceFunction]:
+        """Return the resources that jobs of a rule ask for."""
         requests = {"audit_pixels": self._pixels_request, "audit": self._audit_request}
-        return resource_function(requests[rule], resource)
+        return resource_functions(requests[rule])
 
     def _pixels_request(self, wildcards: Any, input: Any) -> Request:
         if not self._session.is_main:

@@ -2,6 +2,7 @@
 
 import logging
 import re
+import threading
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from logging.handlers import QueueHandler
@@ -18,6 +19,12 @@ from margin_cache.run.slurm import QueueWatch
 
 _MISSING_OUTPUT = re.compile(r"MissingOutputException in rule \w+ .*\nJob (\d+) ")
 """What Snakemake logs of a job that has ended without its files."""
+
+_KILLED_JOB = re.compile(r"exit status (129|130|143)\.|died with <Signals\.SIG(HUP|INT|TERM)")
+"""What Snakemake logs of a job that was ended by a signal, such as that of Ctrl-C."""
+
+_SIGNAL_SECONDS = 5.0
+"""Time in which this process learns of a signal that has ended a job."""
 
 
 class JobEvents(logging.Handler):
@@ -118,10 +125,7 @@ class _OnWarning(logging.Handler):
         self._act = act
 
     def emit(self, record: logging.LogRecord) -> None:
-        try:
-            self._act()
-        except Exception:
-            self.handleError(record)
+        self._act()
 
 
 class ShownProgress:
@@ -159,15 +163,26 @@ class RunningJobs:
     queue: QueueWatch | None = None
     stopped_by: str = ""
     unschedulable: str = ""
+    _is_stopped: threading.Event = field(default_factory=threading.Event)
 
     def stop(self, signal: str) -> None:
-        """Note that a signal ends the run, and silence Snakemake's pages about killed jobs."""
+        """Note that a signal ends the run."""
         self.stopped_by = signal
         self._end_progress()
+        self._is_stopped.set()
+
+    def hide_killed_jobs(self) -> None:
+        """Keep Snakemake's pages about the jobs that a signal ends from the terminal."""
         # In older versions, a queue is what stands before the terminal.
         queues = [part for part in logger.handlers if isinstance(part, QueueHandler)]
         for handler in terminal_handlers() or queues:
-            handler.setLevel(logging.CRITICAL)
+            handler.addFilter(self._is_shown)
+
+    def _is_shown(self, record: logging.LogRecord) -> bool:
+        # A thread may report the job before the main thread has learned of the same signal.
+        if _KILLED_JOB.search(record.getMessage()):
+            self._is_stopped.wait(_SIGNAL_SECONDS)
+        return not self._is_stopped.is_set()
 
     def close(self) -> None:
         """Stop following the jobs."""

@@ -2,11 +2,11 @@
 
 import time
 from collections.abc import Callable
-from functools import cache
+from functools import cache, partial
 from typing import TYPE_CHECKING, Any
 
 from margin_cache.errors import MarginCacheError
-from margin_cache.margin.model import Margin
+from margin_cache.margin.model import Margin, save_margin
 from margin_cache.margin.paths import FIGURE, FIGURES, REPORT_PAGE
 from margin_cache.report.data import read_audit_of_margin
 from margin_cache.run.session import errors_in_one_line
@@ -41,7 +41,7 @@ class Reports:
                     )
                 if session.runs_jobs:
                     page.unlink(missing_ok=True)
-                session.do_before_jobs(None, margin)
+                session.do_before_jobs(partial(save_margin, margin))
                 # The margin too: Snakemake would be content with a page that is there already.
                 files += [session.target(plan_dir), str(page)]
         return files

@@ -29,9 +29,16 @@ from margin_cache.margin.existing_output import (
     provenance_file,
 )
 from margin_cache.margin.model import Margin, load_margins, without_audit
-from margin_cache.margin.prepare import check_directories, prepare_margins
+from margin_cache.margin.prepare import check_directories, prepare_margins, start_margin
 from margin_cache.margin.receipts import missing_receipts
-from margin_cache.notification.messages import margin_status, nothing_to_do, stopped
+from margin_cache.notification.messages import (
+    disk_space_lines,
+    forecast_lines,
+    making,
+    margin_status,
+    nothing_to_do,
+    stopped,
+)
 from margin_cache.notification.smtp import Login, take_login
 from margin_cache.planning.resources import (
     Request,
@@ -41,13 +48,15 @@ from margin_cache.planning.resources import (
     map_request,
     reduce_request,
 )
-from margin_cache.process import one_line
+from margin_cache.process import FAILURE_MARK, one_line
 from margin_cache.run import compat
 from margin_cache.run.events import RunningJobs
-from margin_cache.run.start import describe_plan, start_jobs, start_margins
 
 if TYPE_CHECKING:
     from margin_cache.run.audits import Audits
+
+ResourceFunction = Callable[[Any, Any, int], int]
+"""Takes wildcards, input and attempt."""
 
 sessions: list["Session"] = []
 """The sessions of this process: one, or one for each module that another workflow uses."""
@@ -85,8 +94,7 @@ class Session:
         ]
         self.audits: Audits  # set by itself
         self.jobs = RunningJobs()
-        self.before_jobs: list[Callable[[], None]] = []
-        self.margins_read: list[Margin] = []
+        self.before_jobs: list[Callable[[], object]] = []
         self.started: set[str] = set()
         self._in_dag: set[str] = set()
         self._is_announced = self._has_warned = False
@@ -196,9 +204,9 @@ class Session:
 
         return parameter
 
-    def request(self, rule: str, resource: str) -> Callable[[Any, Any, int], int]:
-        """Return a function for `resources`: what a job of a rule asks for at an attempt."""
-        return resource_function(partial(self._request, rule), resource)
+    def resources(self, rule: str) -> dict[str, ResourceFunction]:
+        """Return the resources that jobs of a rule ask for."""
+        return resource_functions(partial(self._request, rule))
 
     def _request(self, rule: str, wildcards: Any, input: Any) -> Request:
         margin = self.margin_of(wildcards)
@@ -277,18 +285,22 @@ class Session:
         self._is_announced = True
         with errors_in_one_line():
             self._check_outputs()
+        say = partial(print, file=sys.stderr)
         for plan_dir, margin in self.margins.items():
             if not self.is_pending(plan_dir):
-                print(nothing_to_do(margin_status(margin)), file=sys.stderr)
+                say(nothing_to_do(margin_status(margin)))
         pending = []
         for plan_dir, margin in self.margins.items():
             if self.is_pending(plan_dir):
                 self._missing_receipts(plan_dir)  # deletes what is damaged, which is made again
                 pending.append((margin, forecast_margin(margin)))
+        for margin, expected in pending:
+            say(making(margin_status(margin)), forecast_lines(expected), sep="\n")
         if pending:
-            print(describe_plan(pending), file=sys.stderr)
+            places = disk_space(pending)
+            say(disk_space_lines(places))
             with errors_in_one_line():
-                check_disk_space(disk_space(pending))
+                check_disk_space(places)
 
     def _check_outputs(self) -> None:
         if any(settings.audit_catalog_path for settings, _ in self.audited):
@@ -301,16 +313,18 @@ class Session:
         for plan_dir in self._incomplete:
             check_output(self.margins[plan_dir])
 
-    def start(self) -> None:
-        """Prepare and watch the jobs of this run, once, before the first of them.
-
-        Ends the process with one line if another run makes the margin.
-        """
-        if self.jobs.queue is not None:
-            return
-        with errors_in_one_line():
-            start_margins(self)
-            start_jobs(self)
+    def start_margins(self) -> None:
+        """Lock the margins that this run makes, and save what their jobs read, once each."""
+        for plan_dir in self.margins_in_dag():
+            if plan_dir in self.started:
+                continue
+            self.started.add(plan_dir)
+            margin = self.margins[plan_dir]
+            start_margin(margin)
+            for mark in margin.files.plan_dir.glob(f"logs/*/*{FAILURE_MARK}"):
+                mark.unlink(missing_ok=True)  # of a job that has failed for good in an earlier run
+        while self.before_jobs:
+            self.before_jobs.pop(0)()
 
     def _start_without_handlers(self) -> None:
         """Save what jobs read while the DAG is built, if Snakemake will not call `onstart`."""
@@ -324,20 +338,15 @@ class Session:
                 file=sys.stderr,
             )
         with errors_in_one_line():
-            start_margins(self)
+            self.start_margins()
 
     def margins_in_dag(self) -> list[str]:
         """Return the plan directories of the margins that jobs of this run make."""
         return [plan_dir for plan_dir in self.margins if plan_dir in self._in_dag]
 
-    def do_before_jobs(self, action: Callable[[], None] | None, margin: Margin) -> None:
-        """Register an action before the first job, and a margin that jobs load.
-
-        Both are done at once where Snakemake does not call `onstart`.
-        """
-        if action is not None:
-            self.before_jobs.append(action)
-        self.margins_read.append(margin)
+    def do_before_jobs(self, action: Callable[[], object]) -> None:
+        """Register an action before the first job; at once where Snakemake calls no `onstart`."""
+        self.before_jobs.append(action)
         self._start_without_handlers()
 
     @property
@@ -352,15 +361,15 @@ class Session:
         return self.is_main and not is_dry_run and not self.only_describes
 
 
-def resource_function(
-    request: Callable[[Any, Any], Request], resource: str
-) -> Callable[[Any, Any, int], int]:
-    """Return a function for Snakemake's `resources` that gives one of those of a request."""
+def resource_functions(request: Callable[[Any, Any], Request]) -> dict[str, ResourceFunction]:
+    """Return functions for Snakemake's `resources`, which grow with the attempts."""
 
-    def value(wildcards: Any, input: Any, attempt: int) -> int:
-        return int(getattr(request(wildcards, input).at(attempt), resource))
+    def function(name: str) -> ResourceFunction:
+        return lambda wildcards, input, attempt: getattr(
+            request(wildcards, input).at(attempt), name
+        )
 
-    return value
+    return {name: function(name) for name in ("mem_mb", "disk_mb", "runtime")}
 
 
 def open_session(workflow: Any, config: Mapping[str, Any], base: Path, is_module: bool) -> Session:

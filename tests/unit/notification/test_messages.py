@@ -17,7 +17,7 @@ from margin_cache.notification.messages import (
     finished_margins,
     forecast_lines,
     mail,
-    margins_to_make,
+    making,
     nothing_to_do,
     printable,
     resume_command,
@@ -65,9 +65,9 @@ def test_the_subject_tells_what_was_not_made_and_which_jobs_have_failed():
 def test_a_coarse_margin_is_not_said_to_end_at_the_threshold():
     margin = replace(MARGIN, threshold=8245.1683, cell_order=4)
     expected = "all rows within 8245.17 arcsec and some beyond (cells of order 4)"
-    first, _ = finished_margins([margin]).splitlines()
+    first, _ = finished_margins([margin])
     assert first == f"/out/gaia_10arcs: 1234 rows in 56 files, {expected}"
-    assert expected in margins_to_make([margin])
+    assert expected in making(margin)
 
 
 def test_command_is_quoted_and_has_its_directory_if_that_is_known():
@@ -78,14 +78,14 @@ def test_command_is_quoted_and_has_its_directory_if_that_is_known():
 
 def test_terminal_says_where_a_margin_is_and_how_to_open_it():
     relative = replace(MARGIN, location="results/m", catalog="demo/sky", format="hipscat")
-    assert finished_margins([MARGIN, INCOMPLETE, relative]).splitlines() == [
+    assert finished_margins([MARGIN, INCOMPLETE, relative]) == [
         "/out/gaia_10arcs: 1234 rows in 56 files, within 10 arcsec",
         '  to open it in Python: lsdb.open_catalog("/sky/gaia", margin_cache="/out/gaia_10arcs")',
         "results/m: 1234 rows in 56 files, within 10 arcsec",
         f'  to open it in Python: hipscat.read_from_hipscat("{Path.cwd()}/results/m")',
     ]
-    assert finished_margins([INCOMPLETE]) == ""
-    first, _ = finished_margins([replace(MARGIN, rows=1, files=1)]).splitlines()
+    assert finished_margins([INCOMPLETE]) == []
+    first, _ = finished_margins([replace(MARGIN, rows=1, files=1)])
     assert first == "/out/gaia_10arcs: 1 row in 1 file, within 10 arcsec"
 
 
@@ -96,7 +96,7 @@ def test_a_margin_is_opened_by_the_collection_that_lists_it(is_default):
         "listed in the collection /out" + (", as its default margin" if is_default else ""),
         'lsdb.open_catalog("/out", margin_cache="gaia_10arcs")',
     ]
-    assert finished_margins([margin]).splitlines()[1:] == [
+    assert finished_margins([margin])[1:] == [
         f"  {lines[0]}",
         f"  to open it in Python: {lines[1]}",
     ]

@@ -2,6 +2,8 @@
 
 import io
 import logging
+import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -154,12 +156,20 @@ def test_what_snakemake_says_after_a_signal_is_not_printed(
     terminal: logging.StreamHandler[Any], display: FakeDisplay
 ) -> None:
     running = RunningJobs(JobEvents(), ShownProgress(display, terminal_handlers()))
+    running.hide_killed_jobs()
+    # A thread that reports a job which the signal has ended, before this thread learns of it.
+    message = "Command 'map.py' returned non-zero exit status 130."
+    reporting = threading.Thread(target=logger.error, args=[message])
+    reporting.start()
+    while display.told != [("clear",)]:
+        time.sleep(0.001)
     running.stop("SIGINT")
+    reporting.join()
     logger.error("Error in rule")
     running.close()
     logger.error("At least one job did not complete successfully.")
     assert terminal.stream.getvalue() == ""
-    assert display.told == [("close",)]
+    assert display.told == [("clear",), ("close",)]
 
 
 def test_a_log_file_is_not_the_terminal(

@@ -15,7 +15,7 @@ from margin_cache.margin.paths import audit_storage_files
 from margin_cache.margin.storage_options import load_options
 from margin_cache.run.audits import Audits, options_key
 from margin_cache.run.reports import Reports
-from margin_cache.run.session import Session, open_session, resource_function
+from margin_cache.run.session import Session, open_session, resource_functions
 from margin_cache.storage.files import is_locked
 from support.odd_servers import odd_server
 from support.paths import ROOT
@@ -109,7 +109,7 @@ def test_without_handlers_the_jobs_files_are_saved_when_the_rules_ask(
         assert is_locked(margin.files.plan_lock)
     done: list[Margin] = []
     for margin in session.margins.values():
-        session.do_before_jobs(partial(done.append, margin), margin)
+        session.do_before_jobs(partial(done.append, margin))
     assert done == list(session.margins.values())
     # A mail that nobody sends is not passed over in silence.
     assert capsys.readouterr().err.count("completion_email_address: ") == 1
@@ -264,7 +264,9 @@ def test_snakemakes_report_names_the_verdict_of_a_margin(
 def test_a_request_grows_with_the_attempts() -> None:
     from margin_cache.planning.resources import Request
 
-    mem_mb = resource_function(lambda wildcards, input: Request(100, 5, 10), "mem_mb")
+    resources = resource_functions(lambda wildcards, input: Request(100, 5, 10))
+    assert list(resources) == ["mem_mb", "disk_mb", "runtime"]
+    mem_mb = resources["mem_mb"]
     assert [mem_mb(None, [], attempt) for attempt in (1, 2, 3)] == [100, 200, 300]
 
 

@@ -1,0 +1,169 @@
+"""The start and the end of a run: locks, bars and signals; the last lines and the mail.
+
+Another workflow that uses this one as a module may call ``on_start``, ``on_success`` and
+``on_error`` in its own handlers, since Snakemake does not run those of a module.
+"""
+
+import os
+import signal
+import sys
+import time
+from collections.abc import Iterable
+from pathlib import Path
+from types import FrameType
+
+from snakemake.logging import logger
+
+from margin_cache.notification.failures import Job
+from margin_cache.notification.messages import (
+    MarginStatus,
+    failure_subject,
+    failure_summary,
+    finished_margins,
+    mail,
+    margin_status,
+    resume_command,
+    run_details,
+    success_subject,
+)
+from margin_cache.notification.smtp import notify, take_login
+from margin_cache.progress.display import open_display
+from margin_cache.progress.work import work_of
+from margin_cache.run import compat
+from margin_cache.run.events import RunningJobs, ShownProgress, terminal_handlers
+from margin_cache.run.session import Session, errors_in_one_line, sessions
+from margin_cache.run.slurm import QueueWatch
+
+
+def on_start() -> None:
+    """Do what precedes the first job: locks, progress, the watch over SLURM's queue.
+
+    Ends the process with one line if another run makes a margin.
+    """
+    for session in sessions:
+        if session.jobs.queue is None:  # not started yet
+            with errors_in_one_line():
+                session.start_margins()
+                start_jobs(session)
+
+
+def start_jobs(session: Session) -> None:
+    """Follow the jobs of a run by Snakemake's log records, and show how far they are."""
+    running = session.jobs
+    logger.addHandler(running.events)
+    if not session.is_module:
+        handle_signals(running)
+    if session.wants_progress_bar:
+        running.progress = show_progress(session)
+
+    def end_run(job: str, reason: str) -> None:
+        running.unschedulable = (
+            f"error: SLURM would never start job {job} ({reason}). Compare what it asks for "
+            f"(scontrol show job {job}) with the limits of its partition, and give another "
+            "slurm_partition, or less with --set-resources"
+        )
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    running.queue = QueueWatch(end_run)
+
+
+def handle_signals(running: RunningJobs) -> None:
+    """Let SIGTERM and SIGHUP end the run as Ctrl-C does, which cancels jobs and removes the lock.
+
+    Signals that are ignored, as SIGHUP is by nohup, stay so.
+    """
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        is_first = not running.stopped_by
+        if is_first:
+            running.stop(signal.Signals(number).name)
+        print("stopping: waiting for the end of running jobs", file=sys.stderr)
+        if is_first:
+            raise KeyboardInterrupt
+
+    running.hide_killed_jobs()
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) != signal.SIG_IGN:
+            signal.signal(number, stop)
+
+
+def show_progress(session: Session) -> ShownProgress | None:
+    """Draw bars, or print lines now and then; None if there is nothing to count or to write to."""
+    terminals = terminal_handlers()
+    works = {
+        plan_dir: work_of(session.margins[plan_dir], session.makes_all)
+        for plan_dir in session.margins_in_dag()
+    } | session.audits.works()
+    if not works or not terminals:
+        return None
+    planned_seconds = time.monotonic() - session.started_at
+    display = open_display(terminals[0].stream, works.values(), planned_seconds)
+    session.jobs.events.show(display, works)
+    return ShownProgress(display, terminals)
+
+
+def on_success(logs: Iterable[str]) -> None:
+    """Print where the margins are, what audits have found, and where reports are; send the mail.
+
+    Ends the process with exit code 1 if a margin has not passed its audit: no job has failed then.
+    """
+    logs, all_passed = list(logs), True
+    for session in sessions:
+        statuses, verdicts = _statuses(session), session.audits.verdicts(are_finished=True)
+        made = [status for status in statuses if not status.was_complete]
+        lines = [
+            *finished_margins(made),
+            *(
+                f"report: {job.output[0]}"
+                for job in session.jobs.events.finished
+                if job.rule.endswith("draw_report")
+            ),
+        ]
+        audits = [text for text, _ in verdicts]
+        subject = success_subject(statuses, audits)
+        _end(session, [*lines, *audits], subject, "The run is done.", logs)
+        all_passed &= all(is_passed for _, is_passed in verdicts)
+    if not all_passed:
+        sys.exit(1)
+
+
+def on_error(logs: Iterable[str]) -> None:
+    """Print what has failed and how to go on, and send the mail."""
+    logs = list(logs)
+    has_directory = any(word.startswith(("-d", "--directory")) for word in sys.orig_argv)
+    command = resume_command(sys.orig_argv, None if has_directory else Path.cwd())
+    for session in sessions:
+        running = session.jobs
+        jobs = sorted(running.events.failed.values(), key=lambda job: (job.rule, job.logs))
+        if running.unschedulable:
+            jobs = [Job("submitted to SLURM", message=running.unschedulable)]
+        lines = [text for text, _ in session.audits.verdicts(are_finished=False)]
+        lines.append(running.unschedulable or failure_summary(logs, jobs, running.stopped_by))
+        subject = failure_subject(_statuses(session), jobs) if session.mail is not None else ""
+        _end(session, lines, subject, command, logs)
+
+
+def _statuses(session: Session) -> list[MarginStatus]:
+    return [
+        margin_status(session.margins[plan_dir], session.is_pending(plan_dir))
+        for plan_dir in session.margins_of_run()
+    ]
+
+
+def _end(session: Session, lines: list[str], subject: str, first: str, logs: list[str]) -> None:
+    """Print the last lines, and send them in a mail, after its first paragraph."""
+    session.jobs.close()
+    try:
+        print(*lines, sep="\n", flush=True)
+    except OSError:
+        # Nobody reads it, as after `| head`. What is left of it would let Python's own end fail.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    if session.mail is not None:
+        details = run_details(time.monotonic() - session.started_at, logs)
+        message = mail(subject, [first, "\n".join(lines), details])
+        notify(session.mail, message, session.login or take_login(os.environ))
+    if session.jobs.queue is not None:
+        session.jobs.queue.cancel_jobs()
+    if not session.is_module:
+        compat.end_timers()
+        compat.skip_garbage()
