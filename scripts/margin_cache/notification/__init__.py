@@ -1,5 +1,5 @@
-"""What a run tells its user: lines on the terminal, and one mail at the end.
+"""What a run tells its user.
 
-``messages`` writes the texts, ``failures`` finds the cause of a failed job in its logs, ``smtp``
-sends a mail without ever delaying or failing a run.
+``messages`` writes the lines on the terminal and finds the causes of failed jobs in their logs;
+``mail`` sends one mail at the end, without ever delaying or failing a run.
 """

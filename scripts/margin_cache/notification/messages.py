@@ -1,27 +1,19 @@
-"""The texts of a run: what it prints at its start and end, and the mail at its end."""
+"""What a run prints at its start and at its end, and why jobs have failed."""
 
-import platform
-import shlex
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from datetime import timedelta
-from email.message import EmailMessage
-from email.policy import SMTP
+import re
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from margin_cache.margin.disk_space import Place
 from margin_cache.margin.existing_output import listing
 from margin_cache.margin.model import Margin
-from margin_cache.notification.failures import Job, cause, causes
 from margin_cache.planning.forecast import Forecast
 from margin_cache.storage.files import read_json, size_text
 from margin_cache.storage.urls import is_url
 
-_MAX_NAMES = 3  # margins named in a subject
-_MAX_CAUSES = 5  # error lines on the terminal
-_REPEAT = "repeat the same command in the same directory to continue."
-_ADVICE = f"Completed work is kept. Fix the error, then {_REPEAT}"
-_ADVICE_IF_STOPPED = f"Completed work is kept; {_REPEAT}"
+# --- margins -------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -57,13 +49,12 @@ class MarginStatus:
 
 def margin_status(margin: Margin, is_pending: bool = True) -> MarginStatus:
     """Return what is said about a margin; one that is not pending was complete before the run."""
-    done, parameters, files = read_json(margin.done_file), margin.plan.parameters, margin.files
-    info = parameters.catalog
+    done, parameters = read_json(margin.done_file), margin.plan.parameters
     # The main process does not see what the finishing job has changed in a store.
     listed = done or listing(margin)
     return MarginStatus(
         name=margin.name,
-        location=files.location,
+        location=margin.files.location,
         catalog=margin.settings.input_catalog_path,
         threshold=parameters.threshold,
         is_complete=done is not None or not is_pending,
@@ -71,13 +62,10 @@ def margin_status(margin: Margin, is_pending: bool = True) -> MarginStatus:
         rows=done["rows"] if done else None,
         files=done["files"] if done else None,
         cell_order=None if parameters.fine_filtering else parameters.margin_order,
-        format=info.format,
+        format=parameters.catalog.format,
         collection=listed["collection"],
         is_default=listed["is_default"],
     )
-
-
-# --- the terminal --------------------------------------------------------------------------------
 
 
 def making(margin: MarginStatus) -> str:
@@ -117,28 +105,6 @@ def nothing_to_do(margin: MarginStatus) -> str:
     )
 
 
-def failure_summary(logs: Iterable[str], failed: Sequence[Job] = (), stopped_by: str = "") -> str:
-    """Return the last lines of a run that has failed or was stopped by a signal."""
-    text = "\n".join(Path(log).read_text(encoding="utf-8", errors="replace") for log in logs)
-    logged = [line.rstrip() for line in text.splitlines() if line.startswith("error: ")]
-    of_jobs = {line for line in map(cause, failed) if line}
-    if stopped_by:
-        errors = [line for line in dict.fromkeys(logged) if line in of_jobs]
-        return "\n".join([*errors[:1], stopped(stopped_by)])
-    errors = causes(failed)
-    errors += [line for line in dict.fromkeys(logged) if line not in of_jobs]
-    if len(errors) > _MAX_CAUSES:
-        more = len(errors) - _MAX_CAUSES
-        errors = [*errors[:_MAX_CAUSES], f"error: more errors are in the log: {more}"]
-    unknown = "error: a job failed. See its log, which is printed or named above."
-    return "\n".join([_ADVICE, *(errors or [unknown])])
-
-
-def stopped(signal: str) -> str:
-    """Return the last line of a run that was stopped by a signal."""
-    return f"stopped by {signal}. {_ADVICE_IF_STOPPED}"
-
-
 def finished_margins(margins: Iterable[MarginStatus]) -> list[str]:
     """Return the last lines of a successful run: where each margin is and how to open it."""
     lines = []
@@ -160,12 +126,15 @@ def counted(number: int | None, noun: str, form: str = "") -> str:
 
 def open_command(margin: MarginStatus) -> str:
     """Return the Python call that opens a margin."""
-    location = f'"{_absolute(margin.location)}"'
+    location, catalog, collection = (
+        path if is_url(path) else str(Path(path).absolute())
+        for path in (margin.location, margin.catalog, margin.collection)
+    )
     if margin.format == "hipscat":
-        return f"hipscat.read_from_hipscat({location})"
+        return f'hipscat.read_from_hipscat("{location}")'
     if margin.collection:
-        return f'lsdb.open_catalog("{_absolute(margin.collection)}", margin_cache="{margin.name}")'
-    return f'lsdb.open_catalog("{_absolute(margin.catalog)}", margin_cache={location})'
+        return f'lsdb.open_catalog("{collection}", margin_cache="{margin.name}")'
+    return f'lsdb.open_catalog("{catalog}", margin_cache="{location}")'
 
 
 def _extent(margin: MarginStatus) -> str:
@@ -176,54 +145,129 @@ def _extent(margin: MarginStatus) -> str:
     return f"all rows {within} and some beyond (cells of order {margin.cell_order})"
 
 
-# --- the mail ------------------------------------------------------------------------------------
+# --- failures ------------------------------------------------------------------------------------
+
+_MAX_CAUSES = 5  # error lines on the terminal
+_MAX_BYTES = 1 << 16  # read from the end of a log
+_MAX_LENGTH = 500  # of a line
+
+_REFUSAL = re.compile(
+    r"sbatch failed\. The error message was '(.*?)'\.\s*(?:\n|$)"
+    r"|Job submission failed with exception: (.*?)(?:For further error details|$)",
+    re.DOTALL,
+)
+_STATE = re.compile(r"SLURM status is: +'?(\w+)")
+_MEMORY = re.compile(
+    r"oom.?kill|out.of.memory|exceeded (job|step)? ?memory|memory limit|MemoryError", re.IGNORECASE
+)
+_TIME = re.compile(r"due to time limit", re.IGNORECASE)
 
 
-def success_subject(margins: Sequence[MarginStatus], audits: Sequence[str]) -> str:
-    """Return the subject of the mail about a successful run; ``audits`` are verdicts."""
-    if audits:
-        return "; ".join(audit.splitlines()[0] for audit in audits[:_MAX_NAMES])
-    complete = [margin for margin in margins if margin.is_complete]
-    return f"done: {_names(complete)}" if complete else "run done, no margin made"
+@dataclass(frozen=True)
+class Job:
+    """A job of a run.
+
+    Attributes:
+        rule: name of its rule, with the prefix that a module gives it.
+        logs: its log files: that of its script first, then that of SLURM.
+        message: what the executor says about its failure; may be empty.
+        memory_mb: requested memory in MB; 0 if unknown.
+        minutes: requested run time in minutes; 0 if unknown.
+    """
+
+    rule: str
+    wildcards: Mapping[str, str] = field(default_factory=dict)
+    logs: tuple[str, ...] = ()
+    message: str = ""
+    memory_mb: float = 0
+    minutes: float = 0
+    output: tuple[str, ...] = ()
 
 
-def failure_subject(margins: Sequence[MarginStatus], failed: Sequence[Job]) -> str:
-    """Return the subject of the mail about a run that has failed or was stopped."""
-    incomplete = [margin for margin in margins if not margin.is_complete]
-    rules = ", ".join(dict.fromkeys(job.rule for job in failed))
-    return f"failed: {_names(incomplete or margins)}" + (f" in {rules}" if rules else "")
+def failure_summary(logs: Iterable[str], failed: Sequence[Job] = (), stopped_by: str = "") -> str:
+    """Return the last lines of a run that has failed or was stopped by a signal.
+
+    Each cause is named once, with the number of its jobs if there are several.
+    """
+    causes = Counter(filter(None, map(cause, failed)))
+    text = "\n".join(Path(log).read_text(encoding="utf-8", errors="replace") for log in logs)
+    logged = dict.fromkeys(
+        line.rstrip() for line in text.splitlines() if line.startswith("error: ")
+    )
+    if stopped_by:
+        return "\n".join([*[line for line in logged if line in causes][:1], stopped(stopped_by)])
+    errors = [f"{line} ({count} jobs)" if count > 1 else line for line, count in causes.items()]
+    errors += [line for line in logged if line not in causes]
+    if len(errors) > _MAX_CAUSES:
+        more = len(errors) - _MAX_CAUSES
+        errors[_MAX_CAUSES:] = [f"error: more errors are in the log: {more}"]
+    advice = (
+        "Completed work is kept. Fix the error, then repeat the same command in the same directory "
+        "to continue."
+    )
+    unknown = "error: a job failed. See its log, which is printed or named above."
+    return "\n".join([advice, *(errors or [unknown])])
 
 
-def mail(subject: str, parts: Iterable[str]) -> EmailMessage:
-    """Return a mail without its addresses; each part is a paragraph."""
-    message = EmailMessage(policy=SMTP.clone(cte_type="7bit"))  # which every server accepts
-    message["Subject"] = " ".join(printable(f"Margin cache {subject}").split())
-    message.set_content(printable("\n\n".join(parts)) + "\n")
-    return message
+def stopped(signal: str) -> str:
+    """Return the last line of a run that was stopped by a signal."""
+    return (
+        f"stopped by {signal}. Completed work is kept; repeat the same command in the same "
+        "directory to continue."
+    )
 
 
-def resume_command(words: Sequence[str], start: Path | None) -> str:
-    """Return the shell commands that repeat a command, in its directory if that is known."""
-    return (f"cd {shlex.quote(str(start))}\n" if start else "") + shlex.join(words)
+def cause(job: Job) -> str:
+    """Return one line, ``error: ...``, that says why a job failed; empty if nothing is known."""
+    rule, message = job.rule, job.message
+    lines = [line for log in dict.fromkeys(job.logs) for line in last_lines(log)]
+    if errors := [line for line in lines if line.startswith("error: ")]:
+        return errors[-1]
+    if match := _REFUSAL.search(message):
+        reason = " ".join((match[1] or match[2]).split())
+        return f"error: {rule}: SLURM refused the job: {reason}"
+    match = _STATE.search(message)
+    state = match[1] if match else ""
+    if state == "OUT_OF_MEMORY" or any(map(_MEMORY.search, lines)):
+        requested = f" ({job.memory_mb:.0f} MB requested)" if job.memory_mb else ""
+        return (
+            f"error: {rule}: the job ran out of memory{requested}. Use "
+            f"--set-resources {rule}:mem_mb={2 * job.memory_mb or 8000:.0f} to request more."
+        )
+    if state in ("TIMEOUT", "DEADLINE") or any(map(_TIME.search, lines)):
+        requested = f" ({job.minutes:.0f} minutes requested)" if job.minutes else ""
+        return (
+            f"error: {rule}: the job ran out of time{requested}. Use "
+            f"--set-resources {rule}:runtime={2 * job.minutes or 60:.0f} to request more, or make "
+            "jobs smaller with job_size_mb."
+        )
+    if state in ("NODE_FAIL", "BOOT_FAIL"):
+        return f"error: {rule}: the node of the job failed"
+    if state == "CANCELLED":
+        return f"error: {rule}: the job was cancelled, by scancel or by the cluster"
+    if "MissingOutputException" in message:
+        return (
+            f"error: {rule}: the job succeeded, but its output files are not visible here. The "
+            "catalog, output_path, tmp_dir and the working directory must be on a file system "
+            "that all nodes share. If it is slow, use a longer --latency-wait."
+        )
+    if lines:
+        return f"error: {rule}: the job failed; last line of its log: {lines[-1]}"
+    if state:
+        return (
+            f"error: {rule}: the job failed ({state}) and wrote no log. Check that the nodes see "
+            f"the working directory {Path.cwd()} and the Python that started this run."
+        )
+    reason = " ".join(message.partition("For further error details")[0].split())
+    return f"error: {rule}: the job failed: {reason[:_MAX_LENGTH]}" if reason else ""
 
 
-def run_details(seconds: float, logs: Iterable[str]) -> str:
-    """Return the last lines of a mail: wall time, machine, directory and Snakemake's logs."""
-    wall_time = timedelta(seconds=round(seconds))
-    lines = [f"Wall time: {wall_time}", f"Host: {platform.node()}", f"Directory: {Path.cwd()}"]
-    return "\n".join([*lines, *(f"Log: {log}" for log in logs)])
-
-
-def printable(text: str) -> str:
-    """Return a text with a question mark for each control character but newline and tab."""
-    return "".join(char if char.isprintable() or char in "\n\t" else "?" for char in text)
-
-
-def _names(margins: Sequence[MarginStatus]) -> str:
-    names = ", ".join(margin.name for margin in margins[:_MAX_NAMES])
-    more = len(margins) - _MAX_NAMES
-    return f"{names} and {more} more" if more > 0 else names
-
-
-def _absolute(location: str) -> str:
-    return location if is_url(location) else str(Path(location).absolute())
+def last_lines(log: str) -> list[str]:
+    """Return the last lines of a log, without the blank ones; none if the file is missing."""
+    try:
+        with Path(log).open("rb") as file:
+            file.seek(max(file.seek(0, 2) - _MAX_BYTES, 0))
+            lines = file.read(_MAX_BYTES).decode("utf-8", "replace").splitlines()
+    except OSError:
+        return []
+    return [line[:_MAX_LENGTH] for line in lines if line.strip()]

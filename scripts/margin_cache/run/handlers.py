@@ -14,19 +14,22 @@ from types import FrameType
 
 from snakemake.logging import logger
 
-from margin_cache.notification.failures import Job
-from margin_cache.notification.messages import (
-    MarginStatus,
+from margin_cache.notification.mail import (
     failure_subject,
-    failure_summary,
-    finished_margins,
     mail,
-    margin_status,
+    notify,
     resume_command,
     run_details,
     success_subject,
+    take_login,
 )
-from margin_cache.notification.smtp import notify, take_login
+from margin_cache.notification.messages import (
+    Job,
+    MarginStatus,
+    failure_summary,
+    finished_margins,
+    margin_status,
+)
 from margin_cache.progress.display import open_display
 from margin_cache.progress.work import work_of
 from margin_cache.run import compat

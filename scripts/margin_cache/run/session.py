@@ -31,6 +31,7 @@ from margin_cache.margin.existing_output import (
 from margin_cache.margin.model import Margin, load_margins, without_audit
 from margin_cache.margin.prepare import check_directories, prepare_margins, start_margin
 from margin_cache.margin.receipts import missing_receipts
+from margin_cache.notification.mail import Login, take_login
 from margin_cache.notification.messages import (
     disk_space_lines,
     forecast_lines,
@@ -39,7 +40,6 @@ from margin_cache.notification.messages import (
     nothing_to_do,
     stopped,
 )
-from margin_cache.notification.smtp import Login, take_login
 from margin_cache.planning.resources import (
     Request,
     RowGroupSize,

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import pytest
-from margin_cache.notification.failures import Job, cause, causes, last_lines, refusal, state
+from margin_cache.notification.messages import Job, cause, failure_summary, last_lines
 
 # Messages of the executor plugin.
 REFUSED = (
@@ -35,21 +35,15 @@ def failed(message: str, logs: tuple[str, ...]) -> Job:
     return Job("map", {}, logs, message, 450, 11)
 
 
-def test_the_reason_of_a_refusal_is_found() -> None:
-    assert refusal(REFUSED).startswith("sbatch: error: invalid partition specified: x sbatch:")
-    assert refusal(NOT_SUBMITTED) == "[Errno 36] File name too long: 'x'"
-    assert refusal(ENDED.format("FAILED")) == refusal("") == ""
-
-
-def test_the_state_of_a_job_is_found() -> None:
-    assert state(ENDED.format("TIMEOUT")) == "TIMEOUT"
-    assert state(REFUSED) == state("") == ""
-
-
 @pytest.mark.parametrize(
     ("message", "lines", "words"),
     [
-        (REFUSED, (), ("SLURM refused the job", "invalid partition specified: x")),
+        (
+            REFUSED,
+            (),
+            ("SLURM refused the job: sbatch: error: invalid partition specified: x sbatch:",),
+        ),
+        (NOT_SUBMITTED, (), ("SLURM refused the job: [Errno 36] File name too long: 'x'",)),
         (ENDED.format("OUT_OF_MEMORY"), (), ("memory", "450 MB", "map:mem_mb=900")),
         (
             ENDED.format("FAILED"),
@@ -98,12 +92,11 @@ def test_the_error_of_the_script_comes_first(logs: tuple[str, str]) -> None:
 def test_the_cause_is_empty_if_nothing_is_known(tmp_path: Path) -> None:
     job = Job("map", logs=(str(tmp_path / "missing"),))
     assert cause(job) == ""
-    assert causes([job]) == []
 
 
 def test_a_cause_of_several_jobs_is_named_once() -> None:
     jobs = [Job("map", message=message) for message in ("a", "b", "a", "a")]
-    assert causes(jobs) == [
+    assert failure_summary([], jobs).splitlines()[1:] == [
         "error: map: the job failed: a (3 jobs)",
         "error: map: the job failed: b",
     ]

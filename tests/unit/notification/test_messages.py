@@ -8,22 +8,24 @@ from pathlib import Path
 
 import pytest
 from margin_cache.margin.disk_space import Place
-from margin_cache.notification.failures import Job
-from margin_cache.notification.messages import (
-    MarginStatus,
-    disk_space_lines,
+from margin_cache.notification.mail import (
     failure_subject,
-    failure_summary,
-    finished_margins,
-    forecast_lines,
     mail,
-    making,
-    nothing_to_do,
     printable,
     resume_command,
     run_details,
-    stopped,
     success_subject,
+)
+from margin_cache.notification.messages import (
+    Job,
+    MarginStatus,
+    disk_space_lines,
+    failure_summary,
+    finished_margins,
+    forecast_lines,
+    making,
+    nothing_to_do,
+    stopped,
 )
 from margin_cache.planning.forecast import Forecast
 

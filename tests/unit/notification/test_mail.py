@@ -10,8 +10,7 @@ from collections.abc import Callable
 
 import pytest
 from margin_cache.config.model import SMTP_PASSWORD, SMTP_USER, MailSettings
-from margin_cache.notification import smtp
-from margin_cache.notification.messages import mail
+from margin_cache.notification import mail
 from support.smtp_server import (
     ALL,
     HERE,
@@ -68,8 +67,8 @@ def send(capsys) -> Callable[..., str]:
             security=server.get("security", "none"),
             sender=server.get("sender", ""),
         )
-        login = smtp.take_login(dict(os.environ))
-        smtp.notify(settings, mail("done: small", [text]), login)
+        login = mail.take_login(dict(os.environ))
+        mail.notify(settings, mail.mail("done: small", [text]), login)
         captured = capsys.readouterr()
         assert captured.out == ""
         return captured.err
@@ -250,13 +249,13 @@ def test_server_that_is_down_is_a_warning(send):
 
 @pytest.mark.parametrize("host", ["no-such-host.invalid", "a..b", "-", "%"])
 def test_host_that_does_not_exist_is_a_warning(send, host, monkeypatch):
-    monkeypatch.setattr(smtp, "TIMEOUT", SHORT)
+    monkeypatch.setattr(mail, "TIMEOUT", SHORT)
     assert_is_one_warning(send(host=host), host)
 
 
 @pytest.mark.parametrize("security", ["none", "starttls", "ssl"])
 def test_mute_server_costs_limited_time(send, monkeypatch, security):
-    monkeypatch.setattr(smtp, "TIMEOUT", SHORT)
+    monkeypatch.setattr(mail, "TIMEOUT", SHORT)
     with odd_server(mute) as port:
         start = time.monotonic()
         warning = send(port=port, security=security)
@@ -266,7 +265,7 @@ def test_mute_server_costs_limited_time(send, monkeypatch, security):
 
 
 def test_mail_counts_as_sent_once_the_server_has_it(send, monkeypatch):
-    monkeypatch.setattr(smtp, "TIMEOUT", SHORT)
+    monkeypatch.setattr(mail, "TIMEOUT", SHORT)
     start = time.monotonic()
     with odd_server(mute_once_the_mail_is_there) as port:
         assert send(port=port) == ""
@@ -278,4 +277,4 @@ def test_warning_that_cannot_be_printed_does_no_harm(monkeypatch):
     closed.close()
     monkeypatch.setattr(sys, "stderr", closed)
     settings = MailSettings(ALL, HERE, free_port(), "none", "")
-    smtp.notify(settings, mail("", []))
+    mail.notify(settings, mail.mail("", []), mail.Login())
