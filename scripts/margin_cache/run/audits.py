@@ -24,7 +24,7 @@ from margin_cache.margin.storage_options import OptionsSource, Sources, find_sou
 from margin_cache.planning.jobs import audit_jobs
 from margin_cache.planning.model import describe_job
 from margin_cache.planning.resources import Request, audit_pixels_request, audit_request
-from margin_cache.progress.work import MarginWork, Stage, audit_amounts
+from margin_cache.progress import MarginWork, Stage, audit_amounts
 from margin_cache.run.session import ResourceFunction, errors_in_one_line, resource_functions
 from margin_cache.storage.files import size_text
 from margin_cache.storage.urls import absolute_location, canonical_url, is_url

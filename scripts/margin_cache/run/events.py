@@ -13,8 +13,7 @@ from snakemake_interface_logger_plugins.common import LogEvent
 
 from margin_cache.margin.paths import is_of_this_run
 from margin_cache.notification.messages import Job
-from margin_cache.progress.display import Display
-from margin_cache.progress.work import Amount, MarginWork, Stage
+from margin_cache.progress import Amount, Display, MarginWork, Stage
 from margin_cache.run.slurm import QueueWatch
 
 _MISSING_OUTPUT = re.compile(r"MissingOutputException in rule \w+ .*\nJob (\d+) ")

@@ -30,8 +30,7 @@ from margin_cache.notification.messages import (
     finished_margins,
     margin_status,
 )
-from margin_cache.progress.display import open_display
-from margin_cache.progress.work import work_of
+from margin_cache.progress import open_display, work_of
 from margin_cache.run import compat
 from margin_cache.run.events import RunningJobs, ShownProgress, terminal_handlers
 from margin_cache.run.session import Session, errors_in_one_line, sessions

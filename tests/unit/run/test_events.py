@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from margin_cache.progress.work import Amount, MarginWork, Stage
+from margin_cache.progress import Amount, MarginWork, Stage
 from margin_cache.run.events import JobEvents, RunningJobs, ShownProgress, terminal_handlers
 from snakemake.logging import logger
 from snakemake_interface_logger_plugins.common import LogEvent

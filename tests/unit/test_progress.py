@@ -1,12 +1,28 @@
-"""Bars on a terminal and lines elsewhere show how far a run is, and how long each stage takes."""
+"""The work of a run is counted, whatever jobs it is in; bars or lines show how far it is."""
 
 import io
 import time
 from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
-from margin_cache.progress.display import Bars, Lines, open_display, terminal_columns
-from margin_cache.progress.work import Amount, MarginWork, Stage
+from margin_cache.config.model import MarginSettings
+from margin_cache.margin.model import Margin
+from margin_cache.progress import (
+    Amount,
+    Bars,
+    Lines,
+    MarginWork,
+    Stage,
+    StageProgress,
+    audit_amounts,
+    open_display,
+    progress_of,
+    terminal_columns,
+    work_of,
+)
+from support.plans import PARAMETERS, make_plan, partitions_of
 from support.terminals import Screen, pseudo_terminal
 
 HOUR = 3600.0
@@ -254,7 +270,7 @@ def test_a_terminal_that_cannot_move_its_cursor_gets_lines(
 
 
 def test_a_line_counts_all_margins_and_the_time_left_of_each_stage(clock: Clock) -> None:
-    lines = Lines(io.StringIO(), [work("a", done=2), work("b", done=2)], clock)
+    lines = Lines(io.StringIO(), [work("a", done=2), work("b", done=2)], 0.0, clock)
     clock.now += 5
     assert lines.text() == (
         "0:00:05: mapped 4 of 168 partitions (400 B of 16.8 kB); reduced 0 of 180 pixels; "
@@ -278,7 +294,7 @@ def test_a_line_counts_all_margins_and_the_time_left_of_each_stage(clock: Clock)
 def test_lines_are_a_minute_apart_and_more_in_long_runs(
     hours: int, most: int, clock: Clock
 ) -> None:
-    lines = Lines(stream := io.StringIO(), [work("a")], clock)
+    lines = Lines(stream := io.StringIO(), [work("a")], 0.0, clock)
     lines.close()
     for _ in range(0, hours * 3600, 5):
         lines.tick()
@@ -289,7 +305,7 @@ def test_lines_are_a_minute_apart_and_more_in_long_runs(
 
 
 def test_lines_say_nothing_in_the_first_minute_nor_at_the_end(clock: Clock) -> None:
-    lines = Lines(stream := io.StringIO(), [work("a")], clock)
+    lines = Lines(stream := io.StringIO(), [work("a")], 0.0, clock)
     lines.tick()
     lines.advance(Stage.FINISHING, Amount(50))
     lines.clear()
@@ -301,8 +317,8 @@ def test_lines_say_nothing_in_the_first_minute_nor_at_the_end(clock: Clock) -> N
 def test_a_display_lives_between_jobs_until_it_is_closed(
     clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("margin_cache.progress.display._TICK", 0.001)
-    lines = Lines(stream := io.StringIO(), [work("a")], clock)
+    monkeypatch.setattr("margin_cache.progress._TICK", 0.001)
+    lines = Lines(stream := io.StringIO(), [work("a")], 0.0, clock)
     clock.now += 100
     deadline = time.monotonic() + 60
     while not stream.getvalue() and time.monotonic() < deadline:
@@ -313,3 +329,93 @@ def test_a_display_lives_between_jobs_until_it_is_closed(
     clock.now += 100
     time.sleep(0.05)
     assert stream.getvalue() == said
+
+
+# --- work ----------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def margin(tmp_path: Path) -> Margin:
+    plan = make_plan(replace(PARAMETERS, partitions_per_job=3), partitions_of(4))
+    return Margin(
+        MarginSettings(tmp_dir=str(tmp_path)), "sky_10arcs", tmp_path / "sky_10arcs", plan, "", {}
+    )
+
+
+def touch(*paths: Path) -> None:
+    for path in paths:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+
+
+def total(work: MarginWork) -> dict[Stage, Amount]:
+    return {stage: progress.total for stage, progress in progress_of([work]).items()}
+
+
+def done(work: MarginWork) -> dict[Stage, Amount]:
+    return {stage: progress.done for stage, progress in progress_of([work]).items()}
+
+
+def test_jobs_add_up_to_the_whole(margin):
+    plan = margin.plan
+    touch(*map(margin.files.receipt, plan.reduce_names))
+    work = work_of(margin, is_anew=True)
+    assert work.name == margin.name
+    assert work.partitions == len(plan.partitions.orders)
+    assert list(work.jobs[Stage.MAPPING]) == list(plan.map_names)
+    assert list(work.jobs[Stage.REDUCING]) == list(plan.reduce_names)
+    assert min(len(plan.map_names), len(plan.reduce_names)) > 2
+    assert total(work) == {
+        Stage.MAPPING: Amount(len(plan.partitions.orders), int(plan.partitions.sizes.sum())),
+        Stage.REDUCING: Amount(len(plan.destination_orders)),
+        Stage.FINISHING: Amount(len(plan.destination_orders)),
+    }
+    assert set(done(work).values()) == {Amount()}
+
+
+def test_what_an_earlier_run_has_done_is_counted(margin):
+    names = margin.plan.map_names
+    touch(*map(margin.files.shard, names[:2]))
+    work = work_of(margin, is_anew=False)
+    jobs = work.jobs[Stage.MAPPING]
+    assert done(work)[Stage.MAPPING] == jobs[names[0]] + jobs[names[1]]
+    assert done(work)[Stage.REDUCING] == Amount()
+
+
+def test_a_finished_margin_that_is_finished_again_has_all_but_that_done(margin):
+    touch(*map(margin.files.receipt, margin.plan.reduce_names))
+    work = work_of(margin, is_anew=False)
+    assert done(work) == total(work) | {Stage.FINISHING: Amount()}
+
+
+def test_stages_of_several_margins_are_added_up(margin):
+    touch(*map(margin.files.shard, margin.plan.map_names[:2]))
+    work = work_of(margin, is_anew=False)
+    both = progress_of([work, work_of(margin, is_anew=True)])
+    for stage, progress in both.items():
+        assert progress.total == total(work)[stage] + total(work)[stage]
+        assert progress.before == progress.done == done(work)[stage]
+
+
+def test_nothing_is_known_of_a_stage_before_its_first_job_ends():
+    stage = StageProgress(Amount(5), Amount(1), Amount(1))
+    assert stage.seconds_left(9.0) is None
+    stage.start(3.0)
+    stage.start(6.0)
+    assert (stage.elapsed(9.0), stage.seconds_left(9.0)) == (6.0, None)
+    stage.advance(Amount(2), 9.0)
+    assert stage.seconds_left(9.0) == 6.0
+    stage.advance(Amount(2), 10.0)
+    assert (stage.elapsed(50.0), stage.seconds_left(50.0)) == (7.0, 0.0)
+
+
+@pytest.mark.parametrize("fraction", [1.0, 0.4])
+def test_jobs_of_an_audit_add_up_to_the_catalog(margin, fraction):
+    amounts = audit_amounts(margin, fraction)
+    assert sum(amounts, Amount()) == amount_of_all(margin)
+    assert len(amounts) > 1 and all(each.count for each in amounts)
+
+
+def amount_of_all(margin: Margin) -> Amount:
+    sizes = margin.plan.partitions.sizes
+    return Amount(len(sizes), int(sizes.sum()))
