@@ -4,7 +4,7 @@ import os
 import re
 import tempfile
 import textwrap
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +34,7 @@ _READ_ONLY = (
 _NEEDED_BYTES = 1 << 16  # for Snakemake's log and records
 
 
-def check_command(words: Sequence[str], start: Path, workflow_dirs: Iterable[Path]) -> None:
+def check_command(words: Sequence[str], start: Path, workflow_dir: Path) -> None:
     """Check for repeated options and for missing workflow profiles."""
     options = [word.partition("=")[0] for word in words if word.startswith("-")]
     names = [_OTHER_NAMES.get(option, option) for option in options]
@@ -46,19 +46,16 @@ def check_command(words: Sequence[str], start: Path, workflow_dirs: Iterable[Pat
             )
     for word, following in zip(words, [*words[1:], ""], strict=True):
         option, equals, value = word.partition("=")
-        if option == _PROFILE:
-            _check_profile(value if equals else following, start, list(workflow_dirs))
-
-
-def _check_profile(name: str, start: Path, workflow_dirs: list[Path]) -> None:
-    places = [start / name, *(path / "profiles" / name for path in (start, *workflow_dirs))]
-    if name == "none" or any(path.exists() for path in places):
-        return
-    profiles = {path.name for parent in workflow_dirs for path in parent.glob("profiles/*/")}
-    raise MarginCacheError(
-        f"{_PROFILE}: there is no profile {name}, and Snakemake would run without one. Profiles of "
-        f"the workflow: {', '.join(sorted(profiles))}."
-    )
+        profile = value if equals else following
+        if option != _PROFILE or profile == "none":
+            continue
+        parents = (start, start / "profiles", workflow_dir / "profiles")
+        if not any((parent / profile).exists() for parent in parents):
+            profiles = sorted(path.name for path in workflow_dir.glob("profiles/*/"))
+            raise MarginCacheError(
+                f"{_PROFILE}: there is no profile {profile}, and Snakemake would run without one. "
+                f"Profiles of the workflow: {', '.join(profiles)}."
+            )
 
 
 def check_working_directory(words: Sequence[str], directory: Path) -> None:

@@ -21,8 +21,10 @@ from margin_cache.config.model import (
     MarginSettings,
     RunSettings,
     SmtpSettings,
+    Table,
     annotations_of,
     choose_margin_order,
+    given_keys,
     key_of,
 )
 from margin_cache.errors import MarginCacheError
@@ -75,15 +77,6 @@ _SIMILAR = 0.8
 _GENERAL_WORDS = {"dir", "path", "name", "size", "options", "create"}
 
 _PATHS = ("input_catalog_path", "output_path", "tmp_dir", "audit_catalog_path")
-
-_NEEDS_DISK = (
-    "create_thumbnail",
-    "create_per_partition_stats",
-    "create_partition_info_png",
-    "create_summary_html",
-    "create_summary_md",
-)
-"""Keys of files that hats makes of a margin on disk."""
 
 Model = TypeVar("Model")
 
@@ -203,10 +196,14 @@ def _fault(annotations: Mapping[str, Any], error: ValidationError) -> str:
 def _margin_settings(values: Mapping[str, Any], where: str) -> MarginSettings:
     """Return the settings of a margin after checks of several keys together."""
     settings = read(values, MarginSettings, where)
+    # As Snakemake does in the paths of rules. Unlike Path.expanduser, this leaves an unknown user's
+    # home as it is, which is not found then.
+    homes = {key: os.path.expanduser(getattr(settings, key)) for key in _PATHS}  # noqa: PTH111
+    pixels = tuple(sorted(set(settings.debug_filter_pixel_list)))
+    settings = replace(settings, debug_filter_pixel_list=pixels, **homes)
     try:
-        settings = _with_homes(settings)
         _check_urls(settings)
-        for order, pixel in settings.debug_filter_pixel_list:
+        for order, pixel in pixels:
             if pixel >= 12 * 4**order:
                 raise MarginCacheError(
                     f"debug_filter_pixel_list: there is no pixel {pixel} at order {order}. The "
@@ -220,8 +217,7 @@ def _margin_settings(values: Mapping[str, Any], where: str) -> MarginSettings:
             )
     except MarginCacheError as error:
         raise MarginCacheError(f"{where}{error}") from None
-    pixels = tuple(sorted(set(settings.debug_filter_pixel_list)))
-    return replace(settings, debug_filter_pixel_list=pixels)
+    return settings
 
 
 def _check_urls(settings: MarginSettings) -> None:
@@ -238,19 +234,12 @@ def _check_urls(settings: MarginSettings) -> None:
             f"output_path: {settings.output_path} is not a URL to which margins are written. Use a "
             "directory, or a URL that begins with s3://, gs:// or az://."
         )
-    for key in _NEEDS_DISK:
-        if getattr(settings, key):
+    for key in given_keys(settings, Table.HATS):
+        if key.startswith("create_"):  # hats makes these files of a margin on disk
             raise MarginCacheError(
                 f"{key}: is available for margins on disk only, and output_path is a URL. Remove "
                 "the key."
             )
-
-
-def _with_homes(settings: MarginSettings) -> MarginSettings:
-    """Return settings with ``~`` expanded in paths, as Snakemake does in the paths of rules."""
-    # Unlike Path.expanduser, this leaves an unknown user's home as it is, which is not found then.
-    expand = os.path.expanduser
-    return replace(settings, **{key: expand(getattr(settings, key)) for key in _PATHS})
 
 
 def _check_address(key: str, address: str) -> None:

@@ -106,7 +106,7 @@ class Session:
         if self.is_module:
             return
         if sys.argv[1:] and Path(sys.argv[0]).name in ("snakemake", "__main__.py"):
-            check_command(sys.argv[1:], Path(os.environ.get("PWD", ".")), [self._base])
+            check_command(sys.argv[1:], Path(os.environ.get("PWD", ".")), self._base)
             check_working_directory(sys.argv[1:], Path.cwd())
         check_catalog_given(config, Path.cwd(), self._base)
         self.login = take_login(os.environ)

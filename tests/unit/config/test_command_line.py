@@ -26,21 +26,21 @@ from support.paths import ROOT
 )
 def test_an_option_given_twice_is_refused(words: list[str], option: str, tmp_path: Path) -> None:
     with pytest.raises(MarginCacheError, match=rf"^{option}: is given 2 times"):
-        check_command(words, tmp_path, [ROOT])
+        check_command(words, tmp_path, ROOT)
 
 
 def test_a_profile_that_is_not_there_is_refused(tmp_path: Path) -> None:
     for words in (["--workflow-profile", "slrum"], ["--workflow-profile=slrum", "-n"]):
         with pytest.raises(MarginCacheError, match=r"no profile slrum, .*: default, slurm\.$"):
-            check_command(words, tmp_path, [ROOT])
+            check_command(words, tmp_path, ROOT)
 
 
 def test_profiles_are_searched_where_snakemake_searches_them(tmp_path: Path) -> None:
     own = tmp_path / "own"
     (own / "profiles/mine").mkdir(parents=True)
     for name in ("slurm", "own", "none", str(ROOT / "profiles/slurm"), "own/profiles/mine"):
-        check_command(["--workflow-profile", name, "--config", "a=1"], tmp_path, [ROOT])
-    check_command(["--workflow-profile", "mine"], own, [ROOT])
+        check_command(["--workflow-profile", name, "--config", "a=1"], tmp_path, ROOT)
+    check_command(["--workflow-profile", "mine"], own, ROOT)
 
 
 @pytest.mark.parametrize(
