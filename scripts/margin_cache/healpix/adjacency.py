@@ -12,6 +12,7 @@ from margin_cache.healpix.nested import (
     pixel_ranges,
     resolution,
 )
+from margin_cache.healpix.sides import Floats
 
 _CIRCUMRADIUS = 1.11
 """No point of a pixel is farther from its centre than this times the resolution of its order."""
@@ -46,22 +47,16 @@ def pixels_within(
     )
     from_destination = source_orders[backward[1]] < destination_orders[backward[0]]
     count = len(destination_orders)
-    pairs = np.unique(
-        np.concatenate(
-            [
-                forward[0][from_source] * count + forward[1][from_source],
-                backward[1][from_destination] * count + backward[0][from_destination],
-            ]
-        )
-    )
-    found_sources, found_destinations = np.divmod(pairs, count)
+    forward_pairs = forward[0][from_source] * count + forward[1][from_source]
+    backward_pairs = backward[1][from_destination] * count + backward[0][from_destination]
+    source, destination = np.divmod(np.union1d(forward_pairs, backward_pairs), count)
     near = _are_near(
-        (sources[0][found_sources], sources[1][found_sources]),
-        (destinations[0][found_destinations], destinations[1][found_destinations]),
+        (sources[0][source], sources[1][source]),
+        (destinations[0][destination], destinations[1][destination]),
         threshold,
         finest,
     )
-    return found_sources[near], found_destinations[near]
+    return source[near], destination[near]
 
 
 def _overlapping(
@@ -95,10 +90,8 @@ def _are_near(
     """Return a mask of the n pairs that can be within the threshold of each other."""
     near = np.ones(len(sources[0]), dtype=bool)
     swap = sources[0] > destinations[0]
-    finer = tuple(np.where(swap, one, two) for one, two in zip(sources, destinations, strict=True))
-    coarser = tuple(
-        np.where(swap, two, one) for one, two in zip(sources, destinations, strict=True)
-    )
+    finer = np.where(swap, sources, destinations)
+    coarser = np.where(swap, destinations, sources)
     unsure = np.flatnonzero(finer[0] > finest)
     fine_lon, fine_lat = centres(finer[0][unsure], finer[1][unsure])
     radius = _circumradius(finer[0][unsure])
@@ -116,16 +109,11 @@ def _are_near(
     return near
 
 
-def _circumradius(orders: Ints) -> NDArray[np.float64]:
+def _circumradius(orders: Ints) -> Floats:
     return _CIRCUMRADIUS * resolution(0) / np.exp2(orders)
 
 
-def _separation(
-    lon: NDArray[np.float64],
-    lat: NDArray[np.float64],
-    other_lon: NDArray[np.float64],
-    other_lat: NDArray[np.float64],
-) -> NDArray[np.float64]:
+def _separation(lon: Floats, lat: Floats, other_lon: Floats, other_lat: Floats) -> Floats:
     """Return the angular separation, in arcsec, of points in degrees (the haversine formula)."""
     lon, lat, other_lon, other_lat = (np.deg2rad(v) for v in (lon, lat, other_lon, other_lat))
     square = (

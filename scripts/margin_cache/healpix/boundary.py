@@ -10,6 +10,8 @@ Newton iteration. Angles are taken from the difference and the sum of the two ve
 a distance is a few 1e-16 rad, 1e-10 arcsec, whatever the order and the distance.
 """
 
+from collections.abc import Iterator
+
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
@@ -43,15 +45,11 @@ def distance_to_pixel(lon: ArrayLike, lat: ArrayLike, order: ArrayLike, pixel: A
     inside a pixel has the distance to the nearest point of its boundary too. The error is below
     1e-6 arcsec.
     """
-    lon, lat, order, pixel = _as_pairs(lon, lat, order, pixel)
-    distance = np.empty(lon.shape)
-    for start in range(0, len(lon), _CHUNK):
-        part = slice(start, start + _CHUNK)
-        sides = sides_of(lon[part], lat[part], order[part], pixel[part])
-        nodes = _evaluate_nodes(sides)
-        nearest = nodes.angle.reshape(-1, 4 * _NODES).min(axis=1)
-        distance[part] = ARCSEC_PER_RADIAN * _refine(sides, nodes, order[part], nearest)
-    return distance
+    parts = [
+        _refine(sides, nodes, orders, nearest)
+        for sides, nodes, orders, nearest in _evaluate(lon, lat, order, pixel)
+    ]
+    return ARCSEC_PER_RADIAN * np.concatenate([np.empty(0), *parts])
 
 
 def is_within(
@@ -62,36 +60,44 @@ def is_within(
     Equal to ``distance_to_pixel(...) <= threshold``, but faster, because the distances to a few
     points of the boundary decide for most pairs.
     """
-    lon, lat, order, pixel = _as_pairs(lon, lat, order, pixel)
-    within = np.empty(lon.shape, dtype=bool)
-    for start in range(0, len(lon), _CHUNK):
-        part = slice(start, start + _CHUNK)
-        sides = sides_of(lon[part], lat[part], order[part], pixel[part])
-        nodes = _evaluate_nodes(sides)
-        nearest = nodes.angle.reshape(-1, 4 * _NODES).min(axis=1)
+    parts = [np.empty(0, dtype=bool)]
+    for sides, nodes, orders, nearest in _evaluate(lon, lat, order, pixel):
         # In arcsec as below: otherwise rounding could leave a pair between the two comparisons.
         beyond = ARCSEC_PER_RADIAN * nearest > threshold
-        reach = threshold / ARCSEC_PER_RADIAN + _gap(order[part]) / 2
+        reach = threshold / ARCSEC_PER_RADIAN + _gap(orders) / 2
         unsure = np.flatnonzero(beyond & (nearest <= reach))
         if len(unsure):
             rows = (4 * unsure[:, None] + np.arange(4)).ravel()
             nearest[unsure] = _refine(
-                sides.take(rows), nodes.take(rows), order[part][unsure], nearest[unsure]
+                sides.take(rows), nodes.take(rows), orders[unsure], nearest[unsure]
             )
-        within[part] = ARCSEC_PER_RADIAN * nearest <= threshold
-    return within
+        parts.append(ARCSEC_PER_RADIAN * nearest <= threshold)
+    return np.concatenate(parts)
 
 
-def _as_pairs(
+def _evaluate(
     lon: ArrayLike, lat: ArrayLike, order: ArrayLike, pixel: ArrayLike
-) -> tuple[Floats, Floats, Ints, Ints]:
-    lon, lat, order, pixel = np.broadcast_arrays(
-        np.asarray(lon, dtype=np.float64),
-        np.asarray(lat, dtype=np.float64),
-        np.asarray(order, dtype=np.int64),
-        np.asarray(pixel, dtype=np.int64),
+) -> Iterator[tuple[Sides, Values, Ints, Floats]]:
+    """Evaluate the sides of n pixels at equidistant nodes, some pixels at a time.
+
+    Yields:
+        sides, shape (4 n,); their values at the nodes, shape (4 n, _NODES); the orders of the
+        pixels, and the least angle from the point to a node of the pixel, both of shape (n,).
+    """
+    pairs = np.atleast_1d(
+        *np.broadcast_arrays(
+            np.asarray(lon, dtype=np.float64),
+            np.asarray(lat, dtype=np.float64),
+            np.asarray(order, dtype=np.int64),
+            np.asarray(pixel, dtype=np.int64),
+        )
     )
-    return np.atleast_1d(lon), np.atleast_1d(lat), np.atleast_1d(order), np.atleast_1d(pixel)
+    for start in range(0, len(pairs[0]), _CHUNK):
+        lons, lats, orders, pixels = (values[start : start + _CHUNK] for values in pairs)
+        sides = sides_of(lons, lats, orders, pixels)
+        nodes = np.broadcast_to(np.linspace(0, 1, _NODES), (len(sides.a0), _NODES))
+        values = evaluate(sides, nodes)
+        yield sides, values, orders, values.angle.reshape(-1, 4 * _NODES).min(axis=1)
 
 
 def _gap(order: Ints) -> Floats:
@@ -99,20 +105,10 @@ def _gap(order: Ints) -> Floats:
     return _LENGTH_BOUND / (_NODES - 1) / np.exp2(order)
 
 
-def _evaluate_nodes(sides: Sides) -> Values:
-    """Evaluate n sides at equidistant nodes; the results have the shape (n, _NODES)."""
-    nodes = np.linspace(0, 1, _NODES)
-    return evaluate(sides, np.broadcast_to(nodes, (len(sides.a0), _NODES)))
-
-
 def _refine(sides: Sides, nodes: Values, order: Ints, nearest: Floats) -> Floats:
-    """Return the least angle from each point to the sides of its pixel, in radians.
+    """Return the least angle from each point to the sides of its pixel, in radians, shape (n,).
 
-    Args:
-        sides: the sides, shape (4 n,).
-        nodes: their values at the nodes, shape (4 n, _NODES).
-        order: orders of the pixels, shape (n,).
-        nearest: least angle to a node of the pixel, in radians, shape (n,).
+    The arguments are what ``_evaluate`` yields.
     """
     nearest = nearest.copy()
     angle = nodes.angle

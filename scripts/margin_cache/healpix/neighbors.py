@@ -4,10 +4,10 @@ import hpgeom
 import numpy as np
 from numpy.typing import NDArray
 
-from margin_cache.healpix.nested import MAX_ORDER
+from margin_cache.healpix.nested import MAX_ORDER, Ints
 
 
-def cells_and_neighbours(order: int, cells: NDArray[np.int64]) -> NDArray[np.int64]:
+def cells_and_neighbours(order: int, cells: Ints) -> Ints:
     """Return each of n cells, in nested numbers, with the up to eight cells that touch it.
 
     Returns:
@@ -26,7 +26,7 @@ def centres(
     return hpgeom.pixel_to_angle(nside, np.asarray(pixels, dtype=np.int64), nest=True, lonlat=True)
 
 
-def pixels_at(order: int, lon: NDArray[np.float64], lat: NDArray[np.float64]) -> NDArray[np.int64]:
+def pixels_at(order: int, lon: NDArray[np.float64], lat: NDArray[np.float64]) -> Ints:
     """Return the nested numbers of the pixels that contain points, all of shape (n,).
 
     Points are in degrees; longitudes may be of any turn.
@@ -37,8 +37,8 @@ def pixels_at(order: int, lon: NDArray[np.float64], lat: NDArray[np.float64]) ->
 def are_inside(
     lon: NDArray[np.float64],
     lat: NDArray[np.float64],
-    order: NDArray[np.int64],
-    pixel: NDArray[np.int64],
+    order: Ints,
+    pixel: Ints,
 ) -> NDArray[np.bool_]:
     """Return a mask of the points that are inside their pixels; near a border, up to rounding.
 

@@ -58,7 +58,7 @@ def finest_margin_order(threshold: float) -> int:
 
 def pixel_ranges(
     orders: NDArray[np.integer], pixels: NDArray[np.integer], order: int = MAX_ORDER
-) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+) -> tuple[Ints, Ints]:
     """Return the half-open ranges that pixels cover at an order that is at least theirs.
 
     Returns:
@@ -69,9 +69,7 @@ def pixel_ranges(
     return pixels << shift, (pixels + 1) << shift
 
 
-def expand_ranges(
-    first: NDArray[np.int64], last: NDArray[np.int64]
-) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+def expand_ranges(first: Ints, last: Ints) -> tuple[Ints, Ints]:
     """Return all numbers in half-open ranges, preceded by the index of the range of each.
 
     A range that ends before it begins is empty.
@@ -82,9 +80,7 @@ def expand_ranges(
     return which, first[which] + np.arange(len(which)) - before
 
 
-def split_pixel(
-    order: NDArray[np.integer], pixel: NDArray[np.integer]
-) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
+def split_pixel(order: NDArray[np.integer], pixel: NDArray[np.integer]) -> tuple[Ints, Ints, Ints]:
     """Split n nested pixels into base face (0 to 11), x and y (0 to ``2**order - 1``)."""
     order = np.asarray(order, dtype=np.int64)
     pixel = np.asarray(pixel, dtype=np.int64)
@@ -93,7 +89,7 @@ def split_pixel(
     return face, _even_bits(inside), _even_bits(inside >> 1)
 
 
-def _even_bits(value: NDArray[np.int64]) -> NDArray[np.int64]:
+def _even_bits(value: Ints) -> Ints:
     """Gather the bits of even position into the low half of each number."""
     value = value & _EVEN_BITS
     for shift, mask in (
@@ -132,9 +128,7 @@ def touches_border(
     return near
 
 
-def negative_pixels(
-    orders: NDArray[np.integer], pixels: NDArray[np.integer]
-) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+def negative_pixels(orders: NDArray[np.integer], pixels: NDArray[np.integer]) -> tuple[Ints, Ints]:
     """Return the largest pixels that cover the sky outside n disjoint pixels, in nested order."""
     orders = np.asarray(orders, dtype=np.int64)
     pixels = np.asarray(pixels, dtype=np.int64)

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from margin_cache.healpix.nested import Ints, split_pixel
 
 Floats = NDArray[np.float64]
+_Curve = tuple[Floats, Floats, Floats, tuple[Floats, Floats, Floats, Floats, Floats, Floats]]
 
 _FACE_ROW = np.array([2, 2, 2, 2, 3, 3, 3, 3, 4, 4, 4, 4])
 _FACE_LONGITUDE = np.array([1, 3, 5, 7, 0, 2, 4, 6, 1, 3, 5, 7])
@@ -128,9 +129,7 @@ def evaluate(sides: Sides, t: Floats) -> Values:
     return Values(angle, slope, bend)
 
 
-def _belt_curve(
-    sides: Sides, t: Floats
-) -> tuple[Floats, Floats, Floats, tuple[Floats, Floats, Floats, Floats, Floats, Floats]]:
+def _belt_curve(sides: Sides, t: Floats) -> _Curve:
     """Return points q(t) of sides in the belt, and their derivatives; all have the shape of t.
 
     Returns:
@@ -155,9 +154,7 @@ def _belt_curve(
     return radius, z, angle, derivatives
 
 
-def _polar_curve(
-    sides: Sides, t: Floats
-) -> tuple[Floats, Floats, Floats, tuple[Floats, Floats, Floats, Floats, Floats, Floats]]:
+def _polar_curve(sides: Sides, t: Floats) -> _Curve:
     """Return points of sides in a polar cap, and their derivatives, as ``_belt_curve`` does.
 
     With ``w = sqrt((2 - a**2/3)/3)`` the radius is ``a w``, and the derivative of the longitude

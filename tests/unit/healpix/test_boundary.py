@@ -9,7 +9,6 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from margin_cache.healpix import boundary
 from margin_cache.healpix.boundary import distance_to_pixel, is_within
-from margin_cache.healpix.sides import sides_of
 from support import oracle
 from support.boundary_pairs import (
     ARCSEC_PER_RADIAN,
@@ -187,8 +186,8 @@ def test_points_within_a_threshold_have_at_most_that_distance(order: int) -> Non
     start = edge_points(rng, orders, pixel)
     lon, lat = displaced(rng, start, log_uniform_distances(rng, orders))
     distance = distance_to_pixel(lon, lat, orders, pixel)
-    nodes = boundary._evaluate_nodes(sides_of(lon, lat, orders, pixel))
-    to_node = boundary.ARCSEC_PER_RADIAN * nodes.angle.reshape(len(orders), -1).min(axis=1)
+    ((*_, nearest),) = boundary._evaluate(lon, lat, orders, pixel)
+    to_node = boundary.ARCSEC_PER_RADIAN * nearest
     for point in range(len(orders)):
         at = lon[point], lat[point], order, pixel[point]
         for near in (distance[point], to_node[point]):
