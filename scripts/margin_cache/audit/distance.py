@@ -37,7 +37,7 @@ SIEVE_STEPS = (4, 16, 64, 256)  # the same for `near_boundary`
 DEVIATION = 2.7 / 8
 SQUARE_ROUNDING = 1e-7  # bounds the error of distances from squares that cancel near 1
 ROUNDING = 1e-14  # bounds the rounding error of coordinates and their sums
-BLOCK_SIZE = 2_000_000  # pairs of a point and a chord at a time
+BLOCK_SIZE = 200_000  # pairs of a point and a chord at a time
 
 WITHIN, UNDECIDED, BEYOND = 1, 0, -1
 

@@ -13,8 +13,15 @@ from margin_cache.audit.findings import AuditReport, PixelFindings
 from margin_cache.audit.pixels import sort_nested
 from margin_cache.audit.request import AuditRequest, remove_results, request_id
 from margin_cache.audit.verdict import AUDIT_JSON, AUDIT_MAP, KINDS, UNSAFE
-from margin_cache.figures.sky import FAULTLESS, MAP_HEIGHT, NO_DATA, colour_bar, draw_faults
-from margin_cache.figures.style import new_figure, render_png
+from margin_cache.figures import (
+    FAULTLESS,
+    MAP_HEIGHT,
+    NO_DATA,
+    colour_bar,
+    draw_faults,
+    new_figure,
+    render_png,
+)
 from margin_cache.storage.files import atomic_path, write_json
 from margin_cache.storage.urls import absolute_location
 

@@ -7,18 +7,16 @@ from matplotlib.colors import Normalize
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
-from margin_cache.figures.sky import (
+from margin_cache.figures import (
     MAP_HEIGHT,
-    colour_bar,
-    draw_sky,
-    log_norm,
-    order_norm,
-)
-from margin_cache.figures.style import (
     MARGIN,
     PRIMARY,
     RenderedFigure,
+    colour_bar,
+    draw_sky,
+    log_norm,
     new_figure,
+    order_norm,
     placeholder_figure,
     plain_ticks,
     render,

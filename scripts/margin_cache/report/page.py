@@ -10,7 +10,7 @@ import numpy as np
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from margin_cache.audit.verdict import AUDIT_MAP, CLEAN, KINDS, explain, headline
-from margin_cache.figures.style import RenderedFigure, write_figure
+from margin_cache.figures import RenderedFigure, write_figure
 from margin_cache.margin.model import Margin
 from margin_cache.notification.messages import counted
 from margin_cache.report.charts import draw_costs, draw_histograms, draw_maps

@@ -10,7 +10,7 @@ from matplotlib.patches import Patch, Rectangle
 from numpy.typing import NDArray
 
 from margin_cache.catalog.partitions import partition_files
-from margin_cache.figures.style import (
+from margin_cache.figures import (
     MARGIN,
     OTHER,
     PRIMARY,

@@ -13,7 +13,7 @@ from margin_cache.audit.findings import AuditReport, PixelFindings
 from margin_cache.audit.output import draw_map, write_audit
 from margin_cache.audit.request import AuditRequest, request_id
 from margin_cache.audit.verdict import read_audit
-from margin_cache.figures.sky import draw_faults
+from margin_cache.figures import draw_faults
 
 NOTHING = RowDefects([], [], [], [], [])
 FAULTS = RowDefects([4, 4], [2], [8], [1], [(7, 0.25)], 3)

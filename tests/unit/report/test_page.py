@@ -9,7 +9,7 @@ from html.parser import HTMLParser
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
-from margin_cache.figures.style import RenderedFigure
+from margin_cache.figures import RenderedFigure
 from margin_cache.margin.model import Margin
 from margin_cache.margin.paths import FIGURES
 from margin_cache.report import page

@@ -7,7 +7,7 @@ import healpy
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
-from margin_cache.figures.style import new_figure
+from margin_cache.figures import new_figure
 from margin_cache.healpix.nested import Pixel
 from margin_cache.margin.model import Margin
 from margin_cache.report import zoom
