@@ -24,11 +24,11 @@ from workflow_jobs import STAGES, apart, jobs_of, run_job
 
 PARTS = {
     "footers": ("storage/parquet_files.py", "open_parquet"),
-    "spatial index and coordinates": ("parquet/positions.py", "read_positions"),
+    "spatial index and coordinates": ("parquet/partition_file.py", "read_positions"),
     "coarse filter": ("healpix/margin_filter.py", "find_candidates"),
     "exact filter": ("healpix/boundary.py", "is_within"),
-    "import of Polars": ("parquet/polars_rows.py", "_import_polars"),
-    "wanted rows by Polars": ("parquet/polars_rows.py", "_collect"),
+    "import of Polars": ("parquet/row_selection.py", "_import_polars"),
+    "wanted rows by Polars": ("parquet/row_selection.py", "_collect"),
     "wanted rows by PyArrow": ("parquet/row_selection.py", "_select_columns"),
     "writing": ("margin/shard.py", "write_rows"),
     "all": ("margin/map.py", "map_partitions"),

@@ -60,20 +60,13 @@ class MemoryStore(ObjectStore):
     def read_range(self, path: str, start: int, end: int, state: ObjectState) -> memoryview:
         return memoryview(self._stores.objects[self.url_of(path)])[start:end]
 
-    def put(
-        self,
-        path: str,
-        content: bytes | Path,
-        *,
-        if_absent: bool = False,
-        if_match: ObjectState | None = None,
-    ) -> ObjectState:
+    def _put(self, path: str, content: bytes | Path, replaced: ObjectState | None) -> ObjectState:
         content = content.read_bytes() if isinstance(content, Path) else content
         found = self.state(path)
         self._stores.before("put", self.url_of(path))
         if self._stores.conditions:
             found = self.state(path)
-        if (if_absent and found) or (if_match is not None and found != if_match):
+        if found != replaced:
             raise PreconditionFailed(self.url_of(path))
         self._stores.objects[self.url_of(path)] = content
         return _state_of(content)

@@ -13,7 +13,6 @@ SLOW = {"pandas", "jsonschema", "pydantic", "yaml", "snakemake", "requests"}
 REMOTE = {
     *("obstore", "fsspec", "aiohttp", "botocore"),
     *(f"margin_cache.storage.{name}" for name in ("object_store", "obstore_store", "remote_files")),
-    *(f"margin_cache.storage.{name}" for name in ("fsspec_store", "store_options")),
     *("margin_cache.catalog.remote", "margin_cache.margin.remote_input"),
     *("margin_cache.parquet.remote_reader", "margin_cache.margin.store_output"),
 }
@@ -23,7 +22,7 @@ NOT_FOR_FINISHING = {
     "hpgeom",
     "pyarrow.compute",
     "margin_cache.planning.jobs",
-    "margin_cache.parquet.positions",
+    "margin_cache.parquet.partition_file",
     "margin_cache.margin.reduce",
 }
 

@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 from margin_cache.audit.verdict import Options
 from margin_cache.errors import MarginCacheError
 from margin_cache.storage.object_store import ObjectState, ObjectStore, PermissionDenied, connect
-from margin_cache.storage.remote_files import RangeReader, RemoteFiles
+from margin_cache.storage.remote_files import RangeReader
 from margin_cache.storage.urls import is_url
 
 PROPERTIES = ("hats.properties", "properties")
@@ -70,7 +70,9 @@ def _open(path: RemotePath) -> RangeReader:
     store, state = path.store, path.store.state(path.path)
     if state is None:
         raise UnreadableFile(f"{path}: cannot be read: there is no such file")
-    return RangeReader(RemoteFiles(store.url, {}, lambda: store), path.path, state)
+    return RangeReader(
+        lambda start, end: store.read_range(path.path, start, end, state), state.size
+    )
 
 
 def read_bytes(path: AnyPath) -> bytes | None:

@@ -3,9 +3,8 @@
 - ``spec``: file names, keys and columns of both formats
 - ``formats``: which format a catalog has; ``hats`` and ``hipscat``: their differences
 - ``model``: a catalog's description, its partitions, and a partition
-- ``partitions``: lists the partitions, returns their files and notices changes
+- ``partitions``: lists the partitions, returns their files, notices changes and missing rows
 - ``columns``: schemas of a catalog and its shards; spatial index and coordinates of rows
-- ``consistency``: compares the number of rows in a catalog's description with its files
 - ``optional_files``: files of a HATS margin that hats makes
 - ``remote``: catalogs behind a URL
 """

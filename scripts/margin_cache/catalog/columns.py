@@ -1,7 +1,7 @@
 """Schemas of a catalog, its shards and its margins; spatial index and coordinates of its rows."""
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import numpy as np
 import pyarrow as pa
@@ -154,7 +154,7 @@ def can_hold(expected: pa.DataType, arrow_type: pa.DataType) -> bool:
         return True  # what pandas makes of whole numbers with nulls
     if types.is_timestamp(arrow_type) and types.is_timestamp(expected):
         return arrow_type.tz == expected.tz
-    if _is_list(arrow_type) and _is_list(expected):
+    if _is_any(arrow_type, _LISTS) and _is_any(expected, _LISTS):
         return _field_can_hold(expected.value_field, arrow_type.value_field)
     if types.is_map(arrow_type) and types.is_map(expected):
         return _field_can_hold(expected.key_field, arrow_type.key_field) and _field_can_hold(
@@ -164,35 +164,29 @@ def can_hold(expected: pa.DataType, arrow_type: pa.DataType) -> bool:
         return sorted(arrow_type.names) == sorted(expected.names) and all(
             _field_can_hold(field, arrow_type.field(field.name)) for field in expected
         )
-    return any(is_of(arrow_type) and is_of(expected) for is_of in _OF_ONE_KIND)
+    return any(_is_any(arrow_type, kind) and _is_any(expected, kind) for kind in _KINDS)
 
 
 def _field_can_hold(expected: pa.Field, field: pa.Field) -> bool:
     return (expected.nullable or not field.nullable) and can_hold(expected.type, field.type)
 
 
-def _is_any(*checks: Callable[[pa.DataType], bool]) -> Callable[[pa.DataType], bool]:
-    return lambda arrow_type: any(check(arrow_type) for check in checks)
+def _is_any(arrow_type: pa.DataType, checks: Iterable[Callable[[pa.DataType], bool]]) -> bool:
+    return any(check(arrow_type) for check in checks)
 
 
-_is_list = _is_any(pa.types.is_list, pa.types.is_large_list, pa.types.is_fixed_size_list)
+_LISTS = (pa.types.is_list, pa.types.is_large_list, pa.types.is_fixed_size_list)
 
-_is_text = _is_any(
-    *(pa.types.is_string, pa.types.is_large_string, pa.types.is_string_view),
-    *(pa.types.is_binary, pa.types.is_large_binary, pa.types.is_binary_view),
-    pa.types.is_fixed_size_binary,
+_KINDS = (
+    (
+        *(pa.types.is_string, pa.types.is_large_string, pa.types.is_string_view),
+        *(pa.types.is_binary, pa.types.is_large_binary, pa.types.is_binary_view),
+        pa.types.is_fixed_size_binary,
+    ),
+    *((pa.types.is_integer,), (pa.types.is_decimal,)),
+    *((pa.types.is_date,), (pa.types.is_time,), (pa.types.is_duration,)),
 )
-"""Whether values are strings or bytes: some writers do not mark strings."""
-
-_OF_ONE_KIND = (
-    _is_text,
-    pa.types.is_integer,
-    pa.types.is_decimal,
-    pa.types.is_date,
-    pa.types.is_time,
-    pa.types.is_duration,
-)
-"""Kinds of types of different widths or units."""
+"""Kinds of types of different widths or units. Some writers do not tell strings from bytes."""
 
 
 def cast_column(

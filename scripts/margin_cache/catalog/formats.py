@@ -7,14 +7,8 @@ from typing import Any, Protocol
 
 import pyarrow as pa
 
-from margin_cache.catalog import hats, hipscat
+from margin_cache.catalog import hats, hipscat, spec
 from margin_cache.catalog.model import CatalogInfo, MarginSummary
-from margin_cache.catalog.spec import (
-    CATALOG_INFO,
-    COLLECTION_PROPERTIES,
-    DESCRIPTIONS,
-    PROPERTIES,
-)
 from margin_cache.errors import MarginCacheError
 from margin_cache.healpix.nested import Ints, Pixel
 from margin_cache.storage.catalog_files import files_at
@@ -45,7 +39,6 @@ class CatalogFormat(Protocol):
 
 _FORMATS: dict[str, CatalogFormat] = {"hipscat": hipscat, "hats": hats}
 
-
 _MOST_NAMES = 10
 """Catalogs in a directory that an error names."""
 
@@ -62,9 +55,9 @@ def read_catalog_info(location: str) -> CatalogInfo:
     where = f"input_catalog_path: {location}"
     try:
         files = files_at(location if is_url(location) else _local_table(location))
-        if any(files.exists(name) for name in PROPERTIES):
+        if any(files.exists(name) for name in spec.PROPERTIES):
             return hats.read_info(files)
-        if files.exists(CATALOG_INFO):
+        if files.exists(spec.CATALOG_INFO):
             return hipscat.read_info(files)
         catalogs = [] if is_url(location) else _catalogs_in(Path(location))
     except OSError as error:
@@ -77,8 +70,8 @@ def read_catalog_info(location: str) -> CatalogInfo:
             f"{where}: is not a catalog, but contains catalogs. Give one: {names}"
         )
     raise MarginCacheError(
-        f"{where}: is neither a HiPSCat catalog, which has a {CATALOG_INFO}, nor a HATS "
-        f"catalog, which has a {PROPERTIES[0]}"
+        f"{where}: is neither a HiPSCat catalog, which has a {spec.CATALOG_INFO}, nor a HATS "
+        f"catalog, which has a {spec.PROPERTIES[0]}"
     )
 
 
@@ -93,20 +86,26 @@ def _local_table(location: str) -> str:
                 path.stat()  # is_dir() of Python 3.14 does not raise where permission is missing
             problem = "is a file" if path.exists() else "there is no such directory"
         raise MarginCacheError(f"{where}: {problem}. Give the directory of a catalog.")
-    if not (path / COLLECTION_PROPERTIES).exists():
+    if not (path / spec.COLLECTION_PROPERTIES).exists():
         return location
     table = hats.primary_of(location)
     if is_url(table):
         raise MarginCacheError(f"{where}: its primary table is remote. Give its URL: {table}")
     if not Path(table).is_dir():
         raise MarginCacheError(
-            f"{where}: {COLLECTION_PROPERTIES} names the primary table {table}, which is missing"
+            f"{where}: its {spec.COLLECTION_PROPERTIES} names the primary table {table}, which is "
+            "missing"
         )
     return table
 
 
 def _catalogs_in(directory: Path) -> list[str]:
-    return sorted(entry.name for entry in directory.iterdir() if is_catalog(entry))
+    names = (*spec.DESCRIPTIONS, spec.COLLECTION_PROPERTIES)
+    return sorted(
+        entry.name
+        for entry in directory.iterdir()
+        if any((entry / name).exists() for name in names)
+    )
 
 
 def check_hats_keys(info: CatalogInfo, keys: list[str]) -> None:
@@ -118,26 +117,19 @@ def check_hats_keys(info: CatalogInfo, keys: list[str]) -> None:
         )
 
 
-def is_catalog(path: Path) -> bool:
-    """Return whether a directory is a catalog or a collection, of either format."""
-    return any((path / name).exists() for name in (*DESCRIPTIONS, COLLECTION_PROPERTIES))
+Options = Callable[[str], Mapping[str, Any]]
+"""Returns the storage options of a URL."""
 
 
-def find_margin(
-    key: str,
-    location: str,
-    catalog: str,
-    options: Callable[[str], Mapping[str, Any]] = lambda url: {},
-) -> str:
+def find_margin(key: str, location: str, catalog: str, options: Options = lambda url: {}) -> str:
     """Return the directory, or the URL, of the margin that a user means under a key.
 
     ``location`` is that of a margin, or of a collection with a default margin; or the name of a
-    margin of the collection ``catalog``. ``options`` returns the storage options of a URL.
+    margin of the collection ``catalog``.
     """
     if not is_url(location) and not Path(location).is_dir():
         collection = _collection_at("input_catalog_path", catalog, options)
-        if collection is not None:
-            location = collection.margin(location) or location
+        location = (collection and collection.margin(location)) or location
     try:
         return _margin_at(key, location, options)
     except MarginCacheError as error:
@@ -147,11 +139,9 @@ def find_margin(
         raise type(error)(own if text.startswith("input_catalog_path:") else text) from None
 
 
-def _margin_at(key: str, location: str, options: Callable[[str], Mapping[str, Any]]) -> str:
-    collection = _collection_at(key, location, options)
-    if collection is not None:
-        default = collection.margin()
-        if default is None:
+def _margin_at(key: str, location: str, options: Options) -> str:
+    if (collection := _collection_at(key, location, options)) is not None:
+        if (default := collection.margin()) is None:
             raise MarginCacheError(
                 f"{key}: {location} is a collection without a default margin. Give one of its "
                 "margins."
@@ -159,19 +149,14 @@ def _margin_at(key: str, location: str, options: Callable[[str], Mapping[str, An
         location = default
     if is_url(location):
         check_url(key, location)
-        if not _is_margin_at(location, options):
-            raise MarginCacheError(
-                f"{key}: {location} has no metadata of a margin. Give the URL of the margin to "
-                "check."
-            )
-        return canonical_url(location)
-    path = Path(location)
-    if not path.is_dir():
-        raise MarginCacheError(f"{key}: {path} is not a directory. Give the margin to check.")
-    if not is_margin(descriptions_in(path)):
-        kind = "a catalog" if is_catalog(path) else "a directory"
+        location, descriptions = canonical_url(location), _descriptions_at(location, options)
+    elif Path(location).is_dir():
+        descriptions = descriptions_in(Path(location))
+    else:
+        raise MarginCacheError(f"{key}: {location} is not a directory. Give the margin to check.")
+    if not is_margin(descriptions):
         raise MarginCacheError(
-            f"{key}: {path} is {kind}, but not a margin by its metadata. Give the margin to check."
+            f"{key}: {location} has no metadata of a margin. Give the margin to check."
         )
     return location
 
@@ -184,39 +169,37 @@ def is_margin(descriptions: Mapping[str, bytes]) -> bool:
 def descriptions_in(directory: Path) -> dict[str, bytes]:
     """Return the contents of the files that describe a catalog, as far as they can be read."""
     found = {}
-    for name in DESCRIPTIONS:
+    for name in spec.DESCRIPTIONS:
         with suppress(OSError):
             found[name] = (directory / name).read_bytes()
     return found
 
 
-def _collection_at(
-    key: str, location: str, options: Callable[[str], Mapping[str, Any]]
-) -> hats.Collection | None:
-    """Return the collection in a directory or at a URL, if there is one."""
-    if not is_url(location):
-        return hats.read_collection(Path(location))
+def _descriptions_at(url: str, options: Options) -> dict[str, bytes]:
     # Slow to import, and not needed for local catalogs.
     from margin_cache.storage.object_store import PermissionDenied, connect
 
-    check_url(key, location)
-    with suppress(PermissionDenied):  # some stores answer so for files that do not exist
-        if found := connect(location, options(location)).read(COLLECTION_PROPERTIES):
-            return hats.collection_of(location, found[0])
-    return None
-
-
-def _is_margin_at(url: str, options: Callable[[str], Mapping[str, Any]]) -> bool:
-    from margin_cache.storage.object_store import PermissionDenied, connect
-
-    store = connect(url, options(url))
-    descriptions, denied = {}, None
-    for name in DESCRIPTIONS:
+    store, denied = connect(url, options(url)), None
+    descriptions = {}
+    for name in spec.DESCRIPTIONS:
         try:
             if found := store.read(name):
                 descriptions[name] = found[0]
-        except PermissionDenied as error:
+        except PermissionDenied as error:  # some stores answer so for files that do not exist
             denied = error
     if denied is not None and not descriptions:
         raise denied
-    return is_margin(descriptions)
+    return descriptions
+
+
+def _collection_at(key: str, location: str, options: Options) -> hats.Collection | None:
+    """Return the collection in a directory or at a URL, if there is one."""
+    if not is_url(location):
+        return hats.read_collection(Path(location))
+    from margin_cache.storage.object_store import PermissionDenied, connect
+
+    check_url(key, location)
+    with suppress(PermissionDenied):
+        if found := connect(location, options(location)).read(spec.COLLECTION_PROPERTIES):
+            return hats.collection_of(location, found[0])
+    return None

@@ -11,29 +11,21 @@ from typing import Any
 import pyarrow as pa
 
 from margin_cache import __version__
+from margin_cache.catalog import spec
 from margin_cache.catalog.model import CatalogInfo, MarginSummary, check_type
-from margin_cache.catalog.spec import (
-    COLLECTION_PROPERTIES,
-    DATASET,
-    MARGIN_TYPE,
-    NORDER,
-    NPIX,
-    PARQUET_SUFFIX,
-    PROPERTIES,
-    HatsKey,
-)
+from margin_cache.catalog.spec import HatsKey
 from margin_cache.errors import MarginCacheError
 from margin_cache.healpix.nested import MAX_ORDER, Ints, Pixel
 from margin_cache.storage.catalog_files import CatalogFiles
 from margin_cache.storage.files import atomic_path, exclusive_lock, rewrite_text
-from margin_cache.storage.urls import canonical_url, is_url, join_url
+from margin_cache.storage.urls import absolute_location, is_url, join_url
 
 _HATS_VERSION = {HatsKey.RELEASE_DATE: "2025-08-22", HatsKey.VERSION: "v1.0"}
 """Version of the specification that margins are written in."""
 
 _REQUIRED_BY_HATS: dict[str, Any] = {
     HatsKey.NAME: "margin",
-    HatsKey.TYPE: MARGIN_TYPE,
+    HatsKey.TYPE: spec.MARGIN_TYPE,
     HatsKey.PRIMARY: "primary",
     HatsKey.THRESHOLD: 1.0,
 }
@@ -56,27 +48,24 @@ def primary_of(collection: str) -> str:
     """Return the directory or the URL of the primary table of a collection on disk."""
     found = read_collection(Path(collection))
     if found is None:
-        raise MarginCacheError(f"{Path(collection, COLLECTION_PROPERTIES)}: no such file")
+        raise MarginCacheError(f"{Path(collection, spec.COLLECTION_PROPERTIES)}: no such file")
     return found.primary
 
 
 def read_info(files: CatalogFiles) -> CatalogInfo:
     where = f"input_catalog_path: {files.location}"
     source, values = _read_info(files)
-    for key in (HatsKey.NAME, HatsKey.TYPE):
+    for key in (HatsKey.NAME, HatsKey.TYPE, HatsKey.RA, HatsKey.DEC):
         if not values.get(key):
             raise MarginCacheError(f"{where}: its {source} is damaged or lacks {key}")
-    check_type(where, values[HatsKey.TYPE])
-    for key in (HatsKey.RA, HatsKey.DEC):
-        if not values.get(key):
-            raise MarginCacheError(f"{where}: its {source} lacks {key}")
+        if key == HatsKey.TYPE:
+            check_type(where, values[key])
     order = values.get(HatsKey.INDEX_ORDER) or str(MAX_ORDER)
     if not re.fullmatch("[0-9]{1,2}", order) or int(order) > MAX_ORDER:
         raise MarginCacheError(f"{where}: {HatsKey.INDEX_ORDER} in its {source} is {order}")
     return CatalogInfo(
         format="hats",
         path=files.location,
-        url=files.location if is_url(files.location) else "",
         name=values[HatsKey.NAME],
         epoch=None,
         ra_column=values[HatsKey.RA],
@@ -84,23 +73,23 @@ def read_info(files: CatalogFiles) -> CatalogInfo:
         index_column=values.get(HatsKey.INDEX) or None,
         index_order=int(order),
         index_shift=0,
-        dataset=DATASET,
-        npix_suffix=values.get(HatsKey.NPIX_SUFFIX) or PARQUET_SUFFIX,
+        dataset=spec.DATASET,
+        npix_suffix=values.get(HatsKey.NPIX_SUFFIX) or spec.PARQUET_SUFFIX,
     )
 
 
 def is_margin(descriptions: Mapping[str, bytes]) -> bool:
-    for name in PROPERTIES:
+    for name in spec.PROPERTIES:
         with suppress(MarginCacheError):
             properties = parse_properties(descriptions.get(name, b""), name)
-            if properties.get(HatsKey.TYPE) == MARGIN_TYPE:
+            if properties.get(HatsKey.TYPE) == spec.MARGIN_TYPE:
                 return True
     return False
 
 
 def _read_info(files: CatalogFiles) -> tuple[str, dict[str, str]]:
     """Return the name and the values of the file that describes a catalog."""
-    source = next(name for name in PROPERTIES if files.exists(name))
+    source = next(name for name in spec.PROPERTIES if files.exists(name))
     return source, parse_properties(files.read(source), files.name(source))
 
 
@@ -160,7 +149,7 @@ def write_description(directory: Path, summary: MarginSummary) -> tuple[dict[str
     description = {
         **summary.properties,
         HatsKey.NAME: summary.output_dir.name,
-        HatsKey.TYPE: MARGIN_TYPE,
+        HatsKey.TYPE: spec.MARGIN_TYPE,
         HatsKey.ROWS: str(summary.rows),
         HatsKey.RA: info.ra_column,
         HatsKey.DEC: info.dec_column,
@@ -175,14 +164,21 @@ def write_description(directory: Path, summary: MarginSummary) -> tuple[dict[str
         HatsKey.SIZE: str(summary.size // 1024),
         **_HATS_VERSION,
     }
-    for name in PROPERTIES:
-        _write_properties(directory / name, description)
-    return description, list(PROPERTIES)
+    # Slow to import, and nothing else needs it.
+    from jproperties import Properties
+
+    written = Properties(process_escapes_in_values=False)
+    for key, value in description.items():
+        written[key] = value
+    for name in spec.PROPERTIES:
+        with atomic_path(directory / name) as temporary, temporary.open("wb") as file:
+            written.store(file, initial_comments="HATS catalog", encoding="utf-8", timestamp=False)
+    return description, list(spec.PROPERTIES)
 
 
 def partition_list(pixels: Iterable[Pixel]) -> str:
     lines = [f"{order},{number}" for order, number in pixels]
-    return "\n".join([f"{NORDER},{NPIX}", *lines, ""])
+    return "\n".join([f"{spec.NORDER},{spec.NPIX}", *lines, ""])
 
 
 def format_version() -> str:
@@ -190,31 +186,21 @@ def format_version() -> str:
     return _HATS_VERSION[HatsKey.VERSION]
 
 
-def _write_properties(path: Path, values: Mapping[str, Any]) -> None:
-    from jproperties import Properties
-
-    properties = Properties(process_escapes_in_values=False)
-    for key, value in values.items():
-        properties[key] = value
-    with atomic_path(path) as temporary, temporary.open("wb") as file:
-        properties.store(file, initial_comments="HATS catalog", encoding="utf-8", timestamp=False)
-
-
 @dataclass(frozen=True)
 class Collection:
-    """The properties of a collection, whose members may have absolute paths or URLs.
-
-    Attributes:
-        location: its directory or URL.
-        text: the properties.
-    """
+    """The text of the properties of a collection; members may have absolute paths or URLs."""
 
     location: str
     text: str
 
     @property
+    def file(self) -> str:
+        """The path or the URL of the properties, for messages."""
+        return join_url(self.location, spec.COLLECTION_PROPERTIES)
+
+    @property
     def _values(self) -> dict[str, str]:
-        return parse_properties(self.text.encode(), join_url(self.location, COLLECTION_PROPERTIES))
+        return parse_properties(self.text.encode(), self.file)
 
     @property
     def primary(self) -> str:
@@ -222,22 +208,20 @@ class Collection:
         try:
             return self._location_of(self._values[HatsKey.PRIMARY])
         except KeyError:
-            raise MarginCacheError(
-                f"{join_url(self.location, COLLECTION_PROPERTIES)}: lacks {HatsKey.PRIMARY}"
-            ) from None
+            raise MarginCacheError(f"{self.file}: lacks {HatsKey.PRIMARY}") from None
 
     def is_of(self, info: CatalogInfo) -> bool:
         """Return whether a catalog is the primary table."""
-        return _is_same(self.primary, info.url or info.path)
+        return absolute_location(self.primary) == absolute_location(info.path)
 
     def lists(self, margin: str) -> bool:
         """Return whether the collection has a margin, given by its directory or URL."""
-        return any(_is_same(self._location_of(name), margin) for name in self._margins)
+        return absolute_location(margin) in map(self._absolute, self._margins)
 
     def has_default(self, margin: str) -> bool:
         """Return whether a margin is the default one."""
         default = self._values.get(HatsKey.DEFAULT_MARGIN) or ""
-        return bool(default) and _is_same(self._location_of(default), margin)
+        return bool(default) and self._absolute(default) == absolute_location(margin)
 
     @property
     def _margins(self) -> list[str]:
@@ -249,6 +233,9 @@ class Collection:
             return path
         is_remote = is_url(self.location)
         return join_url(self.location, path) if is_remote else str(Path(self.location, path))
+
+    def _absolute(self, member: str) -> str:
+        return absolute_location(self._location_of(member))
 
     def margin(self, name: str = "") -> str | None:
         """Return the directory or URL of a margin, by its name, or of the default one.
@@ -280,13 +267,13 @@ def collection_of(location: str, properties: bytes) -> Collection:
         # Not read as text, which would change "\r\n" to "\n".
         return Collection(location, properties.decode())
     except ValueError as error:
-        name = join_url(location, COLLECTION_PROPERTIES)
+        name = join_url(location, spec.COLLECTION_PROPERTIES)
         raise MarginCacheError(f"{name}: cannot be read as properties: {error}") from None
 
 
 def read_collection(directory: Path) -> Collection | None:
     """Return the collection in a directory, if there is one."""
-    path = directory / COLLECTION_PROPERTIES
+    path = directory / spec.COLLECTION_PROPERTIES
     try:
         return collection_of(str(directory), path.read_bytes())
     except FileNotFoundError:
@@ -295,18 +282,10 @@ def read_collection(directory: Path) -> Collection | None:
         raise MarginCacheError(f"{path}: cannot be read as properties: {error}") from None
 
 
-def _is_same(place: str, other: str) -> bool:
-    if is_url(place) and is_url(other):
-        return canonical_url(place) == canonical_url(other)
-    if is_url(place) or is_url(other):
-        return False
-    return Path(place).resolve() == Path(other).resolve()
-
-
 def register(collection: Collection, margin: str, may_be_default: bool) -> None:
     """Add a margin to a collection on disk."""
     directory = Path(collection.location)
-    path = directory / COLLECTION_PROPERTIES
+    path = directory / spec.COLLECTION_PROPERTIES
 
     # Another process may be finishing a margin of the same collection.
     with exclusive_lock(directory):

@@ -7,24 +7,15 @@ from typing import Any
 
 import pyarrow as pa
 
+from margin_cache.catalog import spec
 from margin_cache.catalog.model import CatalogInfo, MarginSummary, check_type
-from margin_cache.catalog.spec import (
-    CATALOG_INFO,
-    DIR,
-    MARGIN_TYPE,
-    NORDER,
-    NPIX,
-    HipscatIndex,
-    HipscatKey,
-    pixel_dir,
-)
+from margin_cache.catalog.spec import HipscatIndex, HipscatKey, pixel_dir
 from margin_cache.errors import MarginCacheError
 from margin_cache.healpix.nested import Ints, Pixel
 from margin_cache.storage.catalog_files import CatalogFiles
 from margin_cache.storage.files import write_json
-from margin_cache.storage.urls import is_url
 
-PIXEL_COLUMNS = {NORDER: pa.uint8(), DIR: pa.uint64(), NPIX: pa.uint64()}
+PIXEL_COLUMNS = {spec.NORDER: pa.uint8(), spec.DIR: pa.uint64(), spec.NPIX: pa.uint64()}
 """Columns with the pixel of a row, with the types that hipscat writes."""
 
 _SOURCE_COLUMNS = {f"margin_{name}": arrow_type for name, arrow_type in PIXEL_COLUMNS.items()}
@@ -34,21 +25,20 @@ _SOURCE_COLUMNS = {f"margin_{name}": arrow_type for name, arrow_type in PIXEL_CO
 def read_info(files: CatalogFiles) -> CatalogInfo:
     where = f"input_catalog_path: {files.location}"
     try:
-        info = json.loads(files.read(CATALOG_INFO).decode("utf-8-sig"))
+        info = json.loads(files.read(spec.CATALOG_INFO).decode("utf-8-sig"))
         catalog_type, name = info[HipscatKey.TYPE], info[HipscatKey.NAME]
     except (ValueError, KeyError, TypeError, OSError):
         raise MarginCacheError(
-            f"{where}: its {CATALOG_INFO} is damaged or lacks {HipscatKey.NAME} or "
+            f"{where}: its {spec.CATALOG_INFO} is damaged or lacks {HipscatKey.NAME} or "
             f"{HipscatKey.TYPE}"
         ) from None
     check_type(where, catalog_type)
     for key in (HipscatKey.NAME, HipscatKey.RA, HipscatKey.DEC):
         if not info.get(key) or not isinstance(info[key], str):
-            raise MarginCacheError(f"{where}: its {CATALOG_INFO} does not give {key} as text")
+            raise MarginCacheError(f"{where}: its {spec.CATALOG_INFO} does not give {key} as text")
     return CatalogInfo(
         format="hipscat",
         path=files.location,
-        url=files.location if is_url(files.location) else "",
         name=name,
         epoch=info.get(HipscatKey.EPOCH),
         ra_column=info[HipscatKey.RA],
@@ -61,19 +51,19 @@ def read_info(files: CatalogFiles) -> CatalogInfo:
 
 def is_margin(descriptions: Mapping[str, bytes]) -> bool:
     try:
-        info = json.loads(descriptions.get(CATALOG_INFO, b""))
+        info = json.loads(descriptions.get(spec.CATALOG_INFO, b""))
     except ValueError:
         return False
-    return isinstance(info, dict) and info.get(HipscatKey.TYPE) == MARGIN_TYPE
+    return isinstance(info, dict) and info.get(HipscatKey.TYPE) == spec.MARGIN_TYPE
 
 
 def stated_rows(info: CatalogInfo) -> tuple[str, int] | None:
     """Return the number of rows in the description, and its key and file for messages."""
-    described = json.loads(info.files.read(CATALOG_INFO).decode("utf-8-sig"))
+    described = json.loads(info.files.read(spec.CATALOG_INFO).decode("utf-8-sig"))
     rows = described.get(HipscatKey.ROWS)
     if rows is None:
         return None
-    stated = f"{HipscatKey.ROWS} in its {CATALOG_INFO}"
+    stated = f"{HipscatKey.ROWS} in its {spec.CATALOG_INFO}"
     if type(rows) is not int:
         raise MarginCacheError(
             f"input_catalog_path: {info.path}: {stated} is {rows!r}, not a whole number. Correct "
@@ -145,7 +135,7 @@ def write_description(directory: Path, summary: MarginSummary) -> tuple[dict[str
     # The keys are in the order of hipscat.
     description = {
         HipscatKey.NAME: summary.output_dir.name,
-        HipscatKey.TYPE: MARGIN_TYPE,
+        HipscatKey.TYPE: spec.MARGIN_TYPE,
         HipscatKey.ROWS: summary.rows,
         HipscatKey.EPOCH: summary.primary.epoch,
         HipscatKey.RA: summary.primary.ra_column,
@@ -153,14 +143,14 @@ def write_description(directory: Path, summary: MarginSummary) -> tuple[dict[str
         HipscatKey.PRIMARY: summary.primary.path,
         HipscatKey.THRESHOLD: summary.threshold,
     }
-    write_json(directory / CATALOG_INFO, description)
-    return description, [CATALOG_INFO]
+    write_json(directory / spec.CATALOG_INFO, description)
+    return description, [spec.CATALOG_INFO]
 
 
 def partition_list(pixels: Iterable[Pixel]) -> str:
     """Return the content of partition_info.csv."""
     lines = [f"{order},{number},{pixel_dir(number)}" for order, number in pixels]
-    return "\n".join([f"{NORDER},{NPIX},{DIR}", *lines, ""])
+    return "\n".join([f"{spec.NORDER},{spec.NPIX},{spec.DIR}", *lines, ""])
 
 
 def format_version() -> str:

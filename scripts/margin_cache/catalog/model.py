@@ -13,6 +13,7 @@ from margin_cache.catalog.spec import PARQUET_SUFFIX, PRIMARY_TYPES, pixel_path
 from margin_cache.errors import MarginCacheError
 from margin_cache.healpix.nested import Pixel, as_pixels
 from margin_cache.storage.catalog_files import CatalogFiles, files_at
+from margin_cache.storage.urls import is_url
 
 INDEX_TOLERANCE = 5.0
 """Largest accepted distance (arcsec) of a row's coordinates from the cell of its spatial index.
@@ -27,16 +28,13 @@ class CatalogInfo:
     """The description of a catalog.
 
     Attributes:
-        format: hipscat or hats.
         path: directory of the catalog as configured, or its URL; of a collection, those of its
             primary table.
-        ra_column, dec_column: columns of the coordinates in degrees.
         index_column: column of the spatial index; None if the catalog has none.
-        index_order: order of the nested pixel in the spatial index.
-        index_shift: number of bits to the right of that pixel.
+        index_order, index_shift: order of the nested pixel in the spatial index, and the number of
+            bits to the right of it.
         dataset: directory of the Parquet files inside ``path``; "" for ``path`` itself.
         npix_suffix: end of the names of partitions; "/" if each is a directory of files.
-        url: the URL of a remote catalog; else "".
     """
 
     format: str
@@ -50,7 +48,11 @@ class CatalogInfo:
     index_shift: int
     dataset: str = ""
     npix_suffix: str = PARQUET_SUFFIX
-    url: str = ""
+
+    @property
+    def url(self) -> str:
+        """The URL of a remote catalog; else ""."""
+        return self.path if is_url(self.path) else ""
 
     @cached_property
     def files(self) -> CatalogFiles:
@@ -81,7 +83,6 @@ class CatalogInfo:
 
 
 def check_type(where: str, catalog_type: str) -> None:
-    """Check that margins are made from catalogs of a type."""
     if catalog_type not in PRIMARY_TYPES:
         raise MarginCacheError(
             f"{where}: is a catalog of type {catalog_type}. Margins are made from catalogs of type "
@@ -94,12 +95,11 @@ class MarginSummary:
     """The values in the description of a margin.
 
     Attributes:
-        output_dir: directory of the margin; its name is the name of the margin.
-        threshold: margin threshold in arcsec.
+        output_dir: its name is the name of the margin.
+        threshold: in arcsec.
         order: highest order of the margin's partitions; of the primary's if the margin has none.
         sky_fraction: share of the sky that the margin's partitions cover.
         size: bytes of the margin's directory.
-        npix_suffix: end of the names of its partitions; "/" if each is a directory.
         properties: additional lines of hats.properties.
     """
 
@@ -117,10 +117,8 @@ class MarginSummary:
 class State(NamedTuple):
     """Size and times of a partition's files: it differs if a file was changed.
 
-    Attributes:
-        size: bytes of all files.
-        time: time of the last change in ns; of an object, a digest of its ETag.
-        parts: digest of names, sizes and times of the files of a directory; 0 for a single file.
+    ``time`` is that of the last change in ns; of an object, a digest of its ETag. ``parts`` is a
+    digest of names, sizes and times of the files of a directory; 0 for a single file.
     """
 
     size: int
@@ -137,11 +135,9 @@ class Partition(NamedTuple):
 
 @dataclass(frozen=True)
 class Partitions:
-    """The partitions of a catalog in nested order. Arrays, because there can be 70,000 of them.
+    """The partitions of a catalog in nested order, with the fields of `Pixel` and `State`.
 
-    Attributes:
-        orders, pixels: orders and nested numbers of the pixels, int64 of shape (n,).
-        sizes, times, parts: the fields of ``State``, int64 of shape (n,).
+    Arrays of int64 of shape (n,), because there can be 70,000 of them.
     """
 
     orders: NDArray[np.int64]

@@ -4,17 +4,18 @@ import csv
 import hashlib
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
+from typing import TypeVar
 
 import numpy as np
 
+from margin_cache.catalog.formats import format_of
 from margin_cache.catalog.model import CatalogInfo, Partition, Partitions, State
 from margin_cache.catalog.spec import DIR, NORDER, NPIX, PARTITION_INFO, pixel_path
 from margin_cache.errors import MarginCacheError
 from margin_cache.healpix.nested import MAX_ORDER, Pixel, as_pixels, pixel_ranges
-from margin_cache.storage.catalog_files import FileState
 from margin_cache.storage.parquet_files import MAGIC
 
 _IGNORED_SUFFIX = re.compile(
@@ -22,6 +23,8 @@ _IGNORED_SUFFIX = re.compile(
     re.DOTALL | re.IGNORECASE,
 )
 """Names of unfinished downloads, backups and checksums, which are left beside partitions."""
+
+Result = TypeVar("Result")
 
 _READERS = 16
 
@@ -48,19 +51,15 @@ def partition_state(info: CatalogInfo, pixel: Pixel) -> State:
 
 def _state_of(info: CatalogInfo, files: list[str]) -> State:
     states = [info.files.state(file) for file in files]
-    return State(
-        sum(state.size for state in states),
-        max((state.version for state in states), default=0),
-        _digest_of_parts(files, states) if info.npix_suffix == "/" else 0,
-    )
-
-
-def _digest_of_parts(files: list[str], states: list[FileState]) -> int:
-    digest = hashlib.blake2b(digest_size=8)
-    for file, state in zip(files, states, strict=True):
-        name = file.rpartition("/")[2]
-        digest.update(os.fsencode(f"{name}/{state.size}/{state.version}/"))
-    return int.from_bytes(digest.digest(), "little", signed=True)
+    parts = 0
+    if info.npix_suffix == "/":
+        digest = hashlib.blake2b(digest_size=8)
+        for file, state in zip(files, states, strict=True):
+            name = file.rpartition("/")[2]
+            digest.update(os.fsencode(f"{name}/{state.size}/{state.version}/"))
+        parts = int.from_bytes(digest.digest(), "little", signed=True)
+    version = max((state.version for state in states), default=0)
+    return State(sum(state.size for state in states), version, parts)
 
 
 def content_digest(info: CatalogInfo, partitions: Partitions) -> str:
@@ -73,16 +72,25 @@ def content_digest(info: CatalogInfo, partitions: Partitions) -> str:
     if info.url:
         return ""
     most = max(_LEAST_END_BYTES, _ENDS_BYTES // len(partitions))
-    step = max(1, len(partitions) // 256)
-    parts = [
-        partitions.take(slice(start, start + step)) for start in range(0, len(partitions), step)
-    ]
     try:
-        with ThreadPoolExecutor(_READERS) as threads:
-            digests = list(threads.map(partial(_digest_of_ends, info, most), parts))
+        digests = list(_in_threads(partial(_digest_of_ends, info, most), partitions))
     except OSError:
         return ""
     return "" if b"" in digests else hashlib.blake2b(b"".join(digests), digest_size=16).hexdigest()
+
+
+def _in_threads(call: Callable[[Partitions], Result], partitions: Partitions) -> Iterator[Result]:
+    """Call a function for parts of the partitions; yield the results.
+
+    Threads, because on a network file system each read waits for the server. Each call takes many
+    partitions, because starting one takes longer than a read from a local disk.
+    """
+    step = max(1, len(partitions) // 256)
+    starts = range(0, len(partitions), step)
+    with ThreadPoolExecutor(_READERS) as threads:
+        yield from threads.map(
+            call, [partitions.take(slice(start, start + step)) for start in starts]
+        )
 
 
 def _digest_of_ends(info: CatalogInfo, most: int, partitions: Partitions) -> bytes:
@@ -254,36 +262,48 @@ def check_whole(info: CatalogInfo, partitions: Partitions) -> None:
     Two small reads a file reveal an interrupted copy before any job starts. Objects of a remote
     catalog are always whole, and are not read here.
     """
-    if info.url:
-        return
-    pixels = list(as_pixels(partitions.orders, partitions.pixels))
-    # Threads, because on a network file system each read waits for the server. Each task takes
-    # many partitions, because starting one takes longer than a read from a local disk.
-    step = max(1, len(pixels) // 256)
-    parts = (pixels[start : start + step] for start in range(0, len(pixels), step))
-    with ThreadPoolExecutor(_READERS) as threads:
-        for problem in threads.map(partial(_first_problem, info), parts):
+    if not info.url:
+        for problem in _in_threads(partial(_first_problem, info), partitions):
             if problem:
                 raise MarginCacheError(problem)
 
 
-def _first_problem(info: CatalogInfo, pixels: list[Pixel]) -> str | None:
+def _first_problem(info: CatalogInfo, partitions: Partitions) -> str | None:
     """Describe the first partition without a file, or with a broken one."""
-    for pixel in pixels:
+    for pixel in as_pixels(partitions.orders, partitions.pixels):
         files = partition_files(info, pixel)
         if not files:
             return f"{info.partition_name(pixel)}: contains no file"
         for path in map(info.files.name, files):
             try:
-                descriptor = os.open(path, os.O_RDONLY)
-                try:
-                    size = os.fstat(descriptor).st_size
-                    end = os.pread(descriptor, len(MAGIC), max(size - len(MAGIC), 0))
-                finally:
-                    os.close(descriptor)
+                with open(path, "rb", buffering=0) as file:  # noqa: PTH123
+                    size = os.fstat(file.fileno()).st_size
+                    end = os.pread(file.fileno(), len(MAGIC), max(size - len(MAGIC), 0))
             except OSError as error:
                 return f"{path}: cannot be read: {error.strerror or error}"
             if size <= 2 * len(MAGIC) or end != MAGIC:
                 state = "truncated, encrypted or not Parquet" if size else "empty"
                 return f"{path}: is {state} ({size} bytes). Copy it again."
     return None
+
+
+def check_consistency(info: CatalogInfo, partitions: Partitions) -> None:
+    """Check that the files have as many rows as the catalog states.
+
+    This takes too long for every run, so it is done when a margin is planned or a partition has
+    changed, and only if partition_info.csv has not shown that no file is missing.
+    """
+    stated = format_of(info).stated_rows(info)
+    if stated is None or (info.npix_suffix != "/" and info.files.exists(PARTITION_INFO)):
+        return
+
+    def rows_of(part: Partitions) -> int:
+        files = (file for pixel, _ in part for file in partition_files(info, pixel))
+        return sum(info.files.open_parquet(file).metadata.num_rows for file in files)
+
+    rows = sum(_in_threads(rows_of, partitions))
+    if stated[1] != rows:
+        raise MarginCacheError(
+            f"input_catalog_path: {info.path}: {stated[0]} is {stated[1]}, but its files have "
+            f"{rows} rows. Copy missing files again, or correct the number."
+        )

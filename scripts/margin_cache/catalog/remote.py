@@ -5,33 +5,21 @@ The store is listed, or, if that is impossible, asked for each file that partiti
 """
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from margin_cache.catalog import spec
 from margin_cache.catalog.formats import read_catalog_info
 from margin_cache.catalog.hats import parse_properties
 from margin_cache.catalog.model import CatalogInfo
 from margin_cache.catalog.partitions import listed_partitions
-from margin_cache.catalog.spec import (
-    CATALOG_INFO,
-    COLLECTION_PROPERTIES,
-    COMMON_METADATA,
-    DATASET,
-    DESCRIPTIONS,
-    DIR,
-    METADATA,
-    NORDER,
-    NPIX,
-    PARTITION_INFO,
-    PROPERTIES,
-    HatsKey,
-    pixel_path,
-)
+from margin_cache.catalog.spec import HatsKey, pixel_path
 from margin_cache.errors import MarginCacheError
+from margin_cache.storage.catalog_files import use_remote_files
 from margin_cache.storage.object_store import (
     ObjectState,
     ObjectStore,
@@ -40,14 +28,12 @@ from margin_cache.storage.object_store import (
     parallel,
 )
 from margin_cache.storage.parquet_files import MAGIC
-from margin_cache.storage.remote_files import RemoteFiles, connect_files
-from margin_cache.storage.urls import check_url, is_file_path, is_url, join_url
+from margin_cache.storage.remote_files import RemoteFiles
+from margin_cache.storage.urls import check_url, is_file_path, is_url
 
-_OPTIONAL = (PARTITION_INFO, COMMON_METADATA, f"{DATASET}/{COMMON_METADATA}")
+_OPTIONAL = (spec.PARTITION_INFO, spec.COMMON_METADATA, f"{spec.DATASET}/{spec.COMMON_METADATA}")
 
-_PARTITION_PATH = re.compile(rf"(?:^|/)({NORDER}=\d+/{DIR}=\d+/{NPIX}=.*)")
-
-_MOST_ELEMENTS = (1 << 31) - 1
+_PARTITION_PATH = re.compile(rf"(?:^|/)({spec.NORDER}=\d+/{spec.DIR}=\d+/{spec.NPIX}=.*)")
 
 
 def connect_catalog(url: str, options: Mapping[str, Any]) -> RemoteFiles:
@@ -55,32 +41,30 @@ def connect_catalog(url: str, options: Mapping[str, Any]) -> RemoteFiles:
 
     Of a HATS collection, the primary table is listed.
     """
-    table = _primary_table(connect(url, options))
-    store = connect(table, options)
+    store = connect(url, options)
+    if (table := _primary_table(store)) != store.url:
+        store = connect(table, options)
     objects = store.list()
-    names = (*DESCRIPTIONS, *_OPTIONAL)
+    names = (*spec.DESCRIPTIONS, *_OPTIONAL)
     if objects is None:
         small = _states(store, names)
     else:
         small = {name: objects[name] for name in names if name in objects}
-    files = RemoteFiles(table, {}, lambda: store)
-    files.listing = small
+    files = RemoteFiles(store.url, small, lambda: store)
     files.listing = {name: state for name, state in small.items() if _is_valid(files, name)}
-    if not any(name in files.listing for name in DESCRIPTIONS):
+    if files.listing.keys().isdisjoint(spec.DESCRIPTIONS):
         raise MarginCacheError(
-            f"input_catalog_path: {table}: has no {CATALOG_INFO} (HiPSCat) and no {PROPERTIES[0]} "
-            "(HATS). Give the URL of a catalog."
+            f"input_catalog_path: {store.url}: has no {spec.CATALOG_INFO} (HiPSCat) and no "
+            f"{spec.PROPERTIES[0]} (HATS). Give the URL of a catalog."
         )
-    connect_files(files, url)
-    info = read_catalog_info(table)
-    start = info.parquet_path(f"{NORDER}=")
+    use_remote_files(files, url)
+    info = read_catalog_info(store.url)
     if objects is None:
-        partitions = store.states(
-            info.parquet_path(name) for name in sorted(_named_files(store, info))
-        )
+        named = sorted(_named_files(store, info))
+        files.listing |= store.states(map(info.parquet_path, named))
     else:
-        partitions = {path: state for path, state in objects.items() if path.startswith(start)}
-    files.listing |= partitions
+        start = info.parquet_path(f"{spec.NORDER}=")
+        files.listing |= {path: objects[path] for path in objects if path.startswith(start)}
     return files
 
 
@@ -88,10 +72,10 @@ def _primary_table(store: ObjectStore) -> str:
     """Return the URL of the primary table in a collection; of another catalog, its own URL."""
     found = None
     with suppress(PermissionDenied):  # some stores answer so for files that do not exist
-        found = store.read(COLLECTION_PROPERTIES)
+        found = store.read(spec.COLLECTION_PROPERTIES)
     if found is None:
         return store.url
-    name = store.url_of(COLLECTION_PROPERTIES)
+    name = store.url_of(spec.COLLECTION_PROPERTIES)
     table = parse_properties(found[0], name).get(HatsKey.PRIMARY, "")
     if is_url(table):
         check_url("input_catalog_path", table)
@@ -101,10 +85,10 @@ def _primary_table(store: ObjectStore) -> str:
             f"input_catalog_path: {name} names the primary table {table!r}, which is outside the "
             "collection. Give the URL of the table itself."
         )
-    return join_url(store.url, table)
+    return store.url_of(table)
 
 
-def _states(store: ObjectStore, names: Iterable[str]) -> dict[str, ObjectState]:
+def _states(store: ObjectStore, names: Sequence[str]) -> dict[str, ObjectState]:
     """Request the states of optional files; return those that exist.
 
     Some stores refuse what does not exist. If they refuse all, the permission is missing.
@@ -118,9 +102,8 @@ def _states(store: ObjectStore, names: Iterable[str]) -> dict[str, ObjectState]:
             denied.append(error)
             return None
 
-    names = list(names)
-    states = parallel(state, names, len(names))
-    found = {name: state for name, state in zip(names, states, strict=True) if state is not None}
+    states = dict(zip(names, parallel(state, names, len(names)), strict=True))
+    found = {name: state for name, state in states.items() if state is not None}
     if denied and not found:
         raise denied[0]
     return found
@@ -131,7 +114,7 @@ def _is_valid(files: RemoteFiles, name: str) -> bool:
     content = files.read_if_exists(name)
     if content is None:
         return False
-    return not name.endswith(METADATA) or content.startswith(MAGIC)
+    return not name.endswith(spec.METADATA) or content.startswith(MAGIC)
 
 
 def _named_files(store: ObjectStore, info: CatalogInfo) -> set[str]:
@@ -139,11 +122,11 @@ def _named_files(store: ObjectStore, info: CatalogInfo) -> set[str]:
     listed = listed_partitions(info)
     if listed is not None and info.npix_suffix != "/":
         return {pixel_path(pixel, info.npix_suffix) for pixel in listed}
-    paths = _paths_in_metadata(store, info.parquet_path(METADATA))
+    paths = _paths_in_metadata(store, info.parquet_path(spec.METADATA))
     matches = [_PARTITION_PATH.search(path) for path in paths]
     named = {match[1] for match in matches if match}
     if not named or None in matches:
-        needed = f"{PARTITION_INFO} or {METADATA}" if listed is None else METADATA
+        needed = f"{spec.PARTITION_INFO} or {spec.METADATA}" if listed is None else spec.METADATA
         raise MarginCacheError(
             f"input_catalog_path: {info.path}: the server does not list files, and no readable "
             f"{needed} names them. Use a store that lists files, or a local copy."
@@ -152,7 +135,7 @@ def _named_files(store: ObjectStore, info: CatalogInfo) -> set[str]:
         if not is_file_path(path):
             raise MarginCacheError(
                 f"{info.path}: the catalog lists the file {path}, which is not inside the catalog. "
-                f"Correct {METADATA}."
+                f"Correct {spec.METADATA}."
             )
     return named
 
@@ -162,11 +145,9 @@ def _paths_in_metadata(store: ObjectStore, name: str) -> set[str]:
     with suppress(PermissionDenied, pa.ArrowException):
         if found := store.read(name):
             # The default limits of the reader are for the files of single partitions.
-            metadata = pq.ParquetFile(
-                pa.BufferReader(found[0]),
-                thrift_string_size_limit=_MOST_ELEMENTS,
-                thrift_container_size_limit=_MOST_ELEMENTS,
-            ).metadata
+            most = (1 << 31) - 1
+            limits = {"thrift_string_size_limit": most, "thrift_container_size_limit": most}
+            metadata = pq.ParquetFile(pa.BufferReader(found[0]), **limits).metadata
             groups = range(metadata.num_row_groups if metadata.num_columns else 0)
             return {metadata.row_group(number).column(0).file_path for number in groups}
     return set()

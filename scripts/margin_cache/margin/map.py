@@ -24,8 +24,13 @@ from margin_cache.healpix.neighbors import are_inside
 from margin_cache.healpix.nested import Ints, pixel_ranges
 from margin_cache.margin.paths import PlanFiles
 from margin_cache.margin.shard import Block, write_index, write_rows
-from margin_cache.parquet.partition_file import PartitionFile, open_files
-from margin_cache.parquet.positions import FilePositions, check_coordinates, read_positions
+from margin_cache.parquet.partition_file import (
+    FilePositions,
+    PartitionFile,
+    check_coordinates,
+    open_files,
+    read_positions,
+)
 from margin_cache.parquet.row_selection import row_batches, select_rows
 from margin_cache.planning.model import Plan
 from margin_cache.planning.resources import SHARD_BUFFER_BYTES

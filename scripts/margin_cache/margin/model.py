@@ -78,11 +78,7 @@ class Margin:
 def save_margin(margin: Margin) -> None:
     """Write what jobs need to load a margin, unless it is on disk already."""
     if margin.is_plan_new:
-        info = margin.plan.parameters.catalog
-        if info.url:
-            from margin_cache.storage.remote_files import connected, save_listing
-
-            save_listing(connected(info.url), margin.files.listing)
+        margin.plan.parameters.catalog.files.save_listing(margin.files.listing)
         save_plan(margin.plan, margin.files.plan)
     if margin.options_source is not None:
         save_source(margin.options_source, margin.files.storage_file)

@@ -14,12 +14,16 @@ from typing import Any
 import numpy as np
 
 from margin_cache.catalog.columns import read_schema, schema_source
-from margin_cache.catalog.consistency import check_consistency
 from margin_cache.catalog.formats import check_hats_keys, format_of, read_catalog_info
 from margin_cache.catalog.hats import additional_properties
 from margin_cache.catalog.model import INDEX_TOLERANCE, CatalogInfo
 from margin_cache.catalog.optional_files import OPTIONAL_FILES
-from margin_cache.catalog.partitions import check_whole, read_partitions, restrict
+from margin_cache.catalog.partitions import (
+    check_consistency,
+    check_whole,
+    read_partitions,
+    restrict,
+)
 from margin_cache.config.model import (
     MarginSettings,
     Table,
@@ -65,8 +69,11 @@ def prepare_margins(
     The settings are from ``config_files``, where ``numbers`` are their indices in ``margins``, if
     that has further entries.
     """
-    all_settings = with_primary_tables(all_settings)
-    sources = find_sources(all_settings, list(config_files), numbers)
+    all_settings, config_files = with_primary_tables(all_settings), list(config_files)
+    sources = [
+        find_sources(settings, number, config_files)
+        for number, settings in zip(numbers or range(len(all_settings)), all_settings, strict=True)
+    ]
     remote = [settings for settings in all_settings if is_url(settings.input_catalog_path)]
     if remote:
         # Slow to import, and not needed for local catalogs.

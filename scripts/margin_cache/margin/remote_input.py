@@ -11,9 +11,10 @@ from margin_cache.margin.paths import PlanFiles
 from margin_cache.margin.storage_options import load_options
 from margin_cache.parquet.remote_reader import RemoteReader
 from margin_cache.planning.model import Plan
+from margin_cache.storage.catalog_files import use_remote_files
 from margin_cache.storage.files import unique_id
 from margin_cache.storage.object_store import connect
-from margin_cache.storage.remote_files import RemoteFiles, connect_files, load_listing
+from margin_cache.storage.remote_files import RemoteFiles, load_listing
 
 
 def connect_catalogs(all_settings: Iterable[MarginSettings]) -> None:
@@ -34,7 +35,7 @@ def use_catalog(plan: Plan, files: PlanFiles) -> RemoteFiles:
     """Let this process read the files of a remote catalog, in the states of the plan."""
     options = load_options(files.storage_file)
     catalog = load_listing(files.listing, lambda url: connect(url, options))
-    connect_files(catalog, plan.parameters.catalog.url)
+    use_remote_files(catalog, plan.parameters.catalog.url)
     return catalog
 
 

@@ -47,38 +47,33 @@ Sources = tuple[OptionsSource | None, OptionsSource | None]
 """Of the catalog and of the output of a margin; None for a local path."""
 
 
-def find_sources(
-    all_settings: Sequence[MarginSettings], files: list[Path], numbers: Sequence[int] = ()
-) -> list[Sources]:
-    """Find where the storage options of margins are.
-
-    Each of the ``files`` overrides those before it. ``numbers`` are the indices of the settings in
-    ``margins``, if that has further entries.
-    """
-    return [
-        (
-            find_source("input_storage_options", settings.input_storage_options, number, files)
-            if is_url(settings.input_catalog_path)
-            else None,
-            find_source("output_storage_options", settings.output_storage_options, number, files)
-            if is_url(settings.output_path)
-            else None,
-        )
-        for number, settings in zip(numbers or range(len(all_settings)), all_settings, strict=True)
-    ]
+def find_sources(settings: MarginSettings, number: int, files: Iterable[Path]) -> Sources:
+    """Find where the storage options of a margin are; see `find_source`."""
+    catalog, output = settings.input_catalog_path, settings.output_path
+    return (
+        find_source("input_storage_options", catalog, settings, number, files),
+        find_source("output_storage_options", output, settings, number, files),
+    )
 
 
 def find_source(
-    key: str, options: Mapping[str, Any], number: int, files: Iterable[Path]
-) -> OptionsSource:
-    """Find where the storage options of one margin are; see `find_sources`."""
+    key: str, location: str, settings: MarginSettings, number: int, files: Iterable[Path]
+) -> OptionsSource | None:
+    """Find where the storage options of a location are; None for a local path.
+
+    ``number`` is the index of the settings in ``margins`` of the configuration ``files``, each of
+    which overrides those before it.
+    """
+    if not is_url(location):
+        return None
+    options = getattr(settings, key)
     if not options:
         return OptionsSource(key)
     names = tuple(str(file.absolute()) for file in files)
     if _options_in(key, names, number) == options:
         return OptionsSource(key, names, number)
     # Not needed for local catalogs.
-    from margin_cache.storage.store_options import flat_options
+    from margin_cache.storage.obstore_store import flat_options
 
     for name, value in flat_options(options):
         if name.rpartition(".")[2] not in _NO_SECRETS or "@" in str(value):

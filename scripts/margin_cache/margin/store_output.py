@@ -1,7 +1,7 @@
 """A margin in an object store, where nothing can be renamed and nothing is locked.
 
-A run writes a lock object with a token of its own; another run with another token may take over
-only in the same working directory. A margin is written in this order:
+A run writes a lock object with a token of its own. Only a run of the same working directory, the
+owner, may take over, with another token. A margin is written in this order:
 
 1. a provenance that says *unfinished* and lists all objects, old and new;
 2. the files by which readers find a catalog are removed, then all objects of other content;
@@ -34,6 +34,7 @@ from margin_cache.margin.paths import PROVENANCE
 from margin_cache.storage.files import content_digest, read_json, unique_id, write_json
 from margin_cache.storage.object_store import (
     ObjectState,
+    ObjectStore,
     PermissionDenied,
     PreconditionFailed,
     connect,
@@ -121,31 +122,35 @@ class StoreOutput(Output):
 
     # The lock.
 
-    def _read_lock(self) -> tuple[dict[str, Any], ObjectState] | None:
-        """Return the content of the lock object, empty if it is damaged, and its state."""
-        if (found := self._store.read(LOCK)) is None:
-            return None
+    def _read_lock(self) -> tuple[dict[str, Any], ObjectState | None]:
+        """Return what the lock object says, {} if it is missing or damaged, and its state."""
+        found = self._store.read(LOCK)
         with suppress(ValueError, TypeError):
-            return dict(json.loads(found[0])), found[1]
-        return {}, found[1]
+            return dict(json.loads(found[0] if found else b"")), found and found[1]
+        return {}, found and found[1]
 
     def check_free(self) -> None:
-        if LOCK in self._objects and (found := self._read_lock()) and not _is_own(found[0]):
-            raise self._in_use(found[0])
-        inside = [path for path in self._objects if _marks_catalog(path) and "/" in path]
-        if inside:
-            raise MarginCacheError(
-                f"output_path: {self._url} contains another catalog or margin, whose "
-                f"{inside[0]} is there. Choose another output_path or output_artifact_name."
-            )
-        for url in _around(self._parent_url):
+        lock, state = self._read_lock()
+        if state is not None and not _is_own(lock):
+            raise self._in_use(lock)
+        marks = (*DESCRIPTIONS, LOCK)
+        for path in self._objects:
+            directory, _, name = path.rpartition("/")
+            if directory and name in marks:
+                raise MarginCacheError(
+                    f"output_path: {self._url} contains another catalog or margin, whose {path} "
+                    "is there. Choose another output_path or output_artifact_name."
+                )
+        url = self._parent_url
+        while not url.endswith("/"):  # up to the bucket
             store = connect(url, self._options, "output")
             with suppress(PermissionDenied):
-                for name in store.states((*DESCRIPTIONS, LOCK)):
+                for name in store.states(marks):
                     raise MarginCacheError(
                         f"output_path: {self._url} is inside another catalog or margin, which "
                         f"has {store.url_of(name)}. Choose another output_path."
                     )
+            url = url.rpartition("/")[0]
 
     def _in_use(self, lock: Mapping[str, Any]) -> MarginCacheError:
         return MarginCacheError(
@@ -155,27 +160,24 @@ class StoreOutput(Output):
         )
 
     def acquire(self, run: Mapping[str, Any]) -> None:
-        found = self._read_lock()
-        if found and not _is_own(found[0]):
-            raise self._in_use(found[0])
+        lock, state = self._read_lock()
+        if state is not None and not _is_own(lock):
+            raise self._in_use(lock)
         if read_json(_OWNER_FILE) is None:
             write_json(_OWNER_FILE, unique_id())
         self._token = unique_id()
-        lock = {**run, "owner": read_json(_OWNER_FILE), "token": self._token}
-        with suppress(PreconditionFailed):  # also after an answer that was lost
-            self._put_over(LOCK, json.dumps(lock).encode(), found and found[1])
+        own = {**run, "owner": read_json(_OWNER_FILE), "token": self._token}
+        with suppress(PreconditionFailed):
+            self._store.put(LOCK, json.dumps(own).encode(), state)
         if not self._has_lock():
-            found = self._read_lock()
-            raise self._in_use(found[0] if found else {})
+            raise self._in_use(self._read_lock()[0])
         write_json(self._token_file, self._token)
         if not _acquired:
             atexit.register(release_all)
         _acquired.append(self)
 
     def is_left_locked(self) -> bool:
-        return (
-            LOCK in self._objects and (found := self._read_lock()) is not None and _is_own(found[0])
-        )
+        return _is_own(self._read_lock()[0])
 
     @cached_property
     def _token(self) -> str:
@@ -186,8 +188,7 @@ class StoreOutput(Output):
         return self._has_lock()
 
     def _has_lock(self) -> bool:
-        found = self._read_lock()
-        return found is not None and found[0].get("token") == self._token
+        return self._read_lock()[0].get("token") == self._token
 
     def _check_lock(self) -> None:
         if not self._has_lock():
@@ -207,12 +208,15 @@ class StoreOutput(Output):
         kept = {p: self._objects[p].etag for p, file in listed.items() if self.has(p, file)}
         content = json.dumps(draft(kept, self._token)).encode()
         self._check_lock()
-        self._draft = self._put(PROVENANCE, content, self._provenance and self._provenance[1])
+        self._draft = self._store.put(PROVENANCE, content, self._provenance and self._provenance[1])
         self._check_lock()
         self._store.delete([name for name in DESCRIPTIONS if name in self._objects])
         self._store.delete([p for p in self.paths() if p not in {*kept, PROVENANCE, *DESCRIPTIONS}])
-        new = {path: size for path, (size, _) in listed.items() if path not in kept}
-        etags = kept | self._write_new(directory, new)
+        etags = dict(kept)
+        for batch in _batches({p: size for p, (size, _) in listed.items() if p not in kept}):
+            self._check_lock()
+            states = parallel(lambda path: self._store.put(path, directory / path, None), batch)
+            etags |= {path: state.etag for path, state in zip(batch, states, strict=True)}
         self.refresh()
         found = {p: state.etag for p, state in self._objects.items() if p not in (LOCK, PROVENANCE)}
         if found != etags:
@@ -223,72 +227,45 @@ class StoreOutput(Output):
             )
         return etags
 
-    def _write_new(self, directory: Path, sizes: Mapping[str, int]) -> dict[str, str]:
-        etags: dict[str, str] = {}
-        for batch in _batches(sizes):
-            self._check_lock()
-            states = parallel(lambda path: self._put(path, directory / path, None), batch)
-            etags |= {path: state.etag for path, state in zip(batch, states, strict=True)}
-        return etags
-
     def publish(self, directory: Path, backup: Path) -> None:
         self._check_lock()
-        self._put(PROVENANCE, directory / PROVENANCE, self._draft)
+        self._store.put(PROVENANCE, directory / PROVENANCE, self._draft)
         for name in reversed(DESCRIPTIONS):
             if (directory / name).exists():
-                self._put(name, directory / name, None)
+                self._store.put(name, directory / name, None)
         self.refresh()
-
-    def _put(self, path: str, content: bytes | Path, replaced: ObjectState | None) -> ObjectState:
-        """Write an object in the place of a known one, or of none; return its state."""
-        try:
-            return self._put_over(path, content, replaced)
-        except PreconditionFailed:
-            found, wanted = self._store.read(path), content
-            if found is None or found[0] != (
-                wanted.read_bytes() if isinstance(wanted, Path) else wanted
-            ):
-                raise MarginCacheError(
-                    f"{self._store.url_of(path)}: was written by another run meanwhile. Start the "
-                    "run again."
-                ) from None
-            return found[1]  # the answer to an earlier attempt was lost
-
-    def _put_over(
-        self, path: str, content: bytes | Path, replaced: ObjectState | None
-    ) -> ObjectState:
-        return self._store.put(path, content, if_absent=replaced is None, if_match=replaced)
 
     # The collection around the margin.
 
     @cached_property
-    def _collection(self) -> tuple[Collection, ObjectState] | None:
-        store = connect(self._parent_url, self._options, "output")
+    def _parent(self) -> ObjectStore:
+        return connect(self._parent_url, self._options, "output")
+
+    def _read_collection(self, info: CatalogInfo) -> tuple[Collection, ObjectState] | None:
+        """Return the collection, if the catalog is its primary table, and the state of its file."""
         with suppress(PermissionDenied):
-            if found := store.read(COLLECTION_PROPERTIES):
-                return collection_of(self._parent_url, found[0]), found[1]
+            if found := self._parent.read(COLLECTION_PROPERTIES):
+                collection = collection_of(self._parent_url, found[0])
+                return (collection, found[1]) if collection.is_of(info) else None
         return None
 
     def collection(self, info: CatalogInfo) -> Collection | None:
-        found = self._collection
-        return found[0] if found is not None and found[0].is_of(info) else None
+        found = self._read_collection(info)
+        return found and found[0]
 
     def register(self, info: CatalogInfo, may_be_default: bool) -> None:
-        store = connect(self._parent_url, self._options, "output")
-
         for _ in range(_ATTEMPTS):
-            self.__dict__.pop("_collection", None)
-            if (found := self._collection) is None or not found[0].is_of(info):
+            if (found := self._read_collection(info)) is None:
                 return
             collection, state = found
             after = collection.with_margin(self._url, may_be_default)
             if after == collection.text:
                 return
             with suppress(PreconditionFailed):
-                store.put(COLLECTION_PROPERTIES, after.encode(), if_match=state)
+                self._parent.put(COLLECTION_PROPERTIES, after.encode(), state)
         raise MarginCacheError(
-            f"{store.url_of(COLLECTION_PROPERTIES)}: changed by others {_ATTEMPTS} times. Start "
-            "the run again."
+            f"{self._parent.url_of(COLLECTION_PROPERTIES)}: changed by others {_ATTEMPTS} times. "
+            "Start the run again."
         )
 
 
@@ -303,19 +280,7 @@ def release_all() -> None:
 
 
 def _is_own(lock: Mapping[str, Any]) -> bool:
-    """Return whether a lock is of a run of this directory."""
     return "owner" in lock and lock["owner"] == read_json(_OWNER_FILE)
-
-
-def _marks_catalog(path: str) -> bool:
-    return path.rpartition("/")[2] in (*DESCRIPTIONS, LOCK)
-
-
-def _around(url: str) -> Iterator[str]:
-    """Yield a URL, and those of the directories around it, up to the bucket."""
-    while not url.endswith("/"):
-        yield url
-        url = url.rpartition("/")[0]
 
 
 def _batches(sizes: Mapping[str, int]) -> Iterator[list[str]]:

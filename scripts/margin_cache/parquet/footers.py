@@ -20,6 +20,9 @@ MOST_FOOTER_BYTES = (1 << 31) - 1
 _WIDTHS = {"INT32": 4, "INT64": 8, "INT96": 12, "FLOAT": 4, "DOUBLE": 8, "BYTE_ARRAY": 16}
 """Least bytes of a value in memory, by physical type."""
 
+_SMALL_GROUP_BYTES = 32 << 10
+"""Most bytes of a row group, without compression, that is fetched whole from a store."""
+
 _NO_ROW_GROUPS = b"\x16\x00\x19\x0c"
 _HEAD = re.compile(
     rb"\x16([\x80-\xff]*[\x00-\x7f])\x19(?:([\x00-\xef])|\xfc([\x80-\xff]*[\x00-\x7f]))", re.DOTALL
@@ -37,15 +40,12 @@ def column_chunks(metadata: pq.FileMetaData) -> Iterator[pq.ColumnChunkMetaData]
         yield from map(group.column, range(group.num_columns))
 
 
-def int96_columns(file: pq.ParquetFile) -> list[str]:
+def int96_columns(file: pq.ParquetFile) -> set[str]:
     """Return the columns that have timestamps of the deprecated type INT96, also inside others."""
-    paths = [column.path for column in file.schema if column.physical_type == "INT96"]
-    # The path of a nested column begins with the names of its parents, which may have dots.
-    return [
-        name
-        for name in (file.schema_arrow.names if paths else ())
-        if any(f"{path}.".startswith(f"{name}.") for path in paths)
-    ]
+    names = file.schema_arrow.names
+    return {
+        _top_column(column.path, names) for column in file.schema if column.physical_type == "INT96"
+    }
 
 
 @dataclass
@@ -94,41 +94,56 @@ def _top_column(path: str, names: Container[str]) -> str:
     return path
 
 
+def column_ranges(file: pq.ParquetFile, columns: Collection[str]) -> list[Range]:
+    """Return the byte ranges of columns, given by name, in all row groups.
+
+    Of small row groups, those of all columns, so that one request gets many of them.
+    """
+    leaves = [leaf for leaf, column in enumerate(file.schema) if _top_column(column.path, columns)]
+    return _joined(
+        chunk
+        for group in row_groups(file.metadata)
+        for chunk in _chunk_ranges(group, range(group.num_columns) if _is_small(group) else leaves)
+    )
+
+
 def row_ranges(file: pq.ParquetFile, rows: NDArray[np.int64], but: Collection[str]) -> list[Range]:
     """Return the byte ranges of all row groups that hold any of the rows, given by number.
 
-    Without the columns ``but``.
+    Without the ranges that `column_ranges` returns for the columns ``but``. Those of a row group
+    are always the same.
     """
-    ends = np.cumsum([group.num_rows for group in row_groups(file.metadata)])
-    groups = np.unique(np.searchsorted(ends, rows, side="right")).tolist()
+    groups = row_groups(file.metadata)
+    ends = np.cumsum([group.num_rows for group in groups])
     leaves = [leaf for leaf, column in enumerate(file.schema) if not _top_column(column.path, but)]
-    return _ranges(file.metadata, groups, leaves)
+    return [
+        joined
+        for number in np.unique(np.searchsorted(ends, rows, side="right"))
+        if not _is_small(groups[number])
+        for joined in _joined(_chunk_ranges(groups[number], leaves))
+    ]
 
 
-def column_ranges(file: pq.ParquetFile, columns: Collection[str]) -> list[Range]:
-    """Return the byte ranges of columns, given by name; names that do not exist are ignored."""
-    leaves = [leaf for leaf, column in enumerate(file.schema) if _top_column(column.path, columns)]
-    return _ranges(file.metadata, range(file.num_row_groups), leaves)
+def _is_small(group: pq.RowGroupMetaData) -> bool:
+    return group.total_byte_size < _SMALL_GROUP_BYTES
 
 
-def _ranges(
-    metadata: pq.FileMetaData, groups: Iterable[int], leaves: Collection[int]
-) -> list[Range]:
-    """Return the byte ranges of columns in row groups; those of a group together if they touch."""
+def _chunk_ranges(group: pq.RowGroupMetaData, leaves: Iterable[int]) -> Iterator[Range]:
+    for chunk in map(group.column, leaves):
+        start = chunk.data_page_offset
+        if chunk.has_dictionary_page and 0 < chunk.dictionary_page_offset < start:
+            start = chunk.dictionary_page_offset
+        yield start, start + chunk.total_compressed_size
+
+
+def _joined(chunks: Iterable[Range]) -> list[Range]:
+    """Join ranges that touch."""
     ranges: list[Range] = []
-    for group in groups:
-        chunks = []
-        for leaf in leaves:
-            chunk = metadata.row_group(group).column(leaf)
-            start = chunk.data_page_offset
-            if chunk.has_dictionary_page and 0 < chunk.dictionary_page_offset < start:
-                start = chunk.dictionary_page_offset
-            chunks.append((start, start + chunk.total_compressed_size))
-        for number, (start, end) in enumerate(sorted(chunks)):
-            if number and start == ranges[-1][1]:
-                ranges[-1] = ranges[-1][0], end
-            else:
-                ranges.append((start, end))
+    for start, end in sorted(chunks):
+        if ranges and start == ranges[-1][1]:
+            ranges[-1] = ranges[-1][0], end
+        else:
+            ranges.append((start, end))
     return ranges
 
 

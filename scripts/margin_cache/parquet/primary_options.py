@@ -1,8 +1,7 @@
 """How the files of a primary catalog are written, by their footers; margins are written alike.
 
-Footers do not contain the compression level and the page size. Files by hats are recognized by
-their encodings, and get the values of hats; all others get PyArrow's defaults, with which most
-other catalogs are written.
+Footers do not tell the compression level and the page size. Files by hats are recognized by their
+encodings, and get the values of hats; all others get PyArrow's defaults.
 """
 
 from collections import Counter, defaultdict
@@ -22,7 +21,7 @@ from margin_cache.errors import MarginCacheError
 from margin_cache.parquet.footers import column_chunks, row_groups
 
 PYARROW_GROUP_ROWS = 1 << 20
-"""Most rows of a row group that PyArrow writes by default."""
+"""PyArrow's default of the most rows of a row group."""
 
 HATS_GROUP_ROWS, HATS_LEVEL, HATS_PAGE_BYTES = 100_000, 15, 128 << 10
 """Defaults of hats 0.11: most rows of a row group, compression level of zstd, page size.
@@ -38,26 +37,19 @@ _CODECS = {"UNCOMPRESSED": "none", "UNKNOWN": "lz4"}
 """Codecs that PyArrow's writer calls otherwise. "UNKNOWN" is the deprecated LZ4 of Hadoop, which
 PyArrow does not write: LZ4_RAW is its successor."""
 
-_WIDTHS = {"FLOAT": 4, "DOUBLE": 8}
-"""Bytes of a floating-point value."""
-
-_INT = ("INT32", "INT64")
-_BYTES = ("BYTE_ARRAY", "FIXED_LEN_BYTE_ARRAY")
+_FLOAT_BYTES = {"FLOAT": 4, "DOUBLE": 8}
 
 TYPES_OF_ENCODINGS = {
-    "BYTE_STREAM_SPLIT": ("FLOAT", "DOUBLE", "FIXED_LEN_BYTE_ARRAY", *_INT),
-    "DELTA_BINARY_PACKED": _INT,
+    "BYTE_STREAM_SPLIT": ("FLOAT", "DOUBLE", "FIXED_LEN_BYTE_ARRAY", "INT32", "INT64"),
+    "DELTA_BINARY_PACKED": ("INT32", "INT64"),
     "DELTA_LENGTH_BYTE_ARRAY": ("BYTE_ARRAY",),
-    "DELTA_BYTE_ARRAY": _BYTES,
+    "DELTA_BYTE_ARRAY": ("BYTE_ARRAY", "FIXED_LEN_BYTE_ARRAY"),
 }
 """Encodings that PyArrow's writer can use, except plain and dictionaries, with the physical types
 that each is for."""
 
-
-_ROW_GROUP_SIZE = "row_group_size"
-
 _SIZES = (
-    _ROW_GROUP_SIZE,
+    "row_group_size",
     "data_page_size",
     "dictionary_pagesize_limit",
     "max_rows_per_page",
@@ -85,10 +77,7 @@ _REFUSALS = (pa.ArrowException, AttributeError, OSError, OverflowError, TypeErro
 
 @dataclass(frozen=True)
 class ColumnOptions:
-    """How a leaf column is written.
-
-    ``encoding`` is for columns without dictionaries, and "" for the writer's choice.
-    """
+    """How a leaf column is written. An ``encoding`` "" is the writer's choice."""
 
     dictionary: bool = True
     encoding: str = ""
@@ -97,12 +86,10 @@ class ColumnOptions:
 
 @dataclass(frozen=True)
 class PrimaryOptions:
-    """How the files of a primary catalog are written. The defaults are PyArrow's.
+    """How the files of a primary catalog are written. None and the defaults are PyArrow's.
 
-    Attributes:
-        compression_level: None for PyArrow's default.
-        page_bytes: size of data pages and of dictionaries; None for PyArrow's default.
-        columns: options of leaf columns by path, as PyArrow writes it.
+    ``page_bytes`` is the size of data pages and of dictionaries; ``columns`` has the options of
+    leaf columns by their paths, as PyArrow writes them.
     """
 
     compression: str = "snappy"
@@ -120,7 +107,7 @@ def options_from_json(values: Mapping[str, Any]) -> PrimaryOptions:
 
 
 def read_primary_options(info: CatalogInfo, partitions: Partitions) -> PrimaryOptions:
-    """Return how the first files of a catalog with rows are written."""
+    """Return how the first files of a catalog that have rows are written."""
     files = list(_first_files(info, partitions))
     if not files:
         return PrimaryOptions()
@@ -136,10 +123,7 @@ def read_primary_options(info: CatalogInfo, partitions: Partitions) -> PrimaryOp
     return PrimaryOptions(
         compression=_CODECS.get(codec, codec.lower()),
         compression_level=HATS_LEVEL if is_from_hats else None,
-        row_group_rows=_group_rows(
-            [file.metadata for file in files],
-            HATS_GROUP_ROWS if is_from_hats else PYARROW_GROUP_ROWS,
-        ),
+        row_group_rows=_group_rows(files, HATS_GROUP_ROWS if is_from_hats else PYARROW_GROUP_ROWS),
         page_bytes=HATS_PAGE_BYTES if is_from_hats else None,
         page_index=is_indexed,
         columns=columns,
@@ -181,25 +165,20 @@ def _chunks_by_path(files: list[pq.ParquetFile]) -> dict[str, list[pq.ColumnChun
 
 
 def _column_options(chunks: list[pq.ColumnChunkMetaData]) -> ColumnOptions:
-    encodings = Counter(encoding for chunk in chunks for encoding in chunk.encodings)
-    dictionary = any(chunk.has_dictionary_page for chunk in chunks) and _is_dictionary_useful(
-        chunks
-    )
+    statistics = any(chunk.is_stats_set for chunk in chunks)
+    if any(chunk.has_dictionary_page for chunk in chunks) and _is_dictionary_useful(chunks):
+        return ColumnOptions(statistics=statistics)
+    encodings = {encoding for chunk in chunks for encoding in chunk.encodings}
     encoding = next((name for name in TYPES_OF_ENCODINGS if name in encodings), "")
-    return ColumnOptions(
-        dictionary=dictionary,
-        encoding="" if dictionary else encoding,
-        statistics=any(chunk.is_stats_set for chunk in chunks),
-    )
+    return ColumnOptions(dictionary=False, encoding=encoding, statistics=statistics)
 
 
 def _is_dictionary_useful(chunks: list[pq.ColumnChunkMetaData]) -> bool:
-    """Return whether the dictionaries of a column make it smaller.
+    """Return True, except for floating-point values that the dictionaries make larger.
 
-    Always true except for floating-point values, which hardly repeat: PyArrow's default makes
-    dictionaries of them too, which take a third of the time of writing a margin.
+    They hardly repeat, and their dictionaries take a third of the time of writing a margin.
     """
-    width = _WIDTHS.get(chunks[0].physical_type)
+    width = _FLOAT_BYTES.get(chunks[0].physical_type)
     if width is None:
         return True
     values = sum(
@@ -209,16 +188,16 @@ def _is_dictionary_useful(chunks: list[pq.ColumnChunkMetaData]) -> bool:
     return sum(chunk.total_uncompressed_size for chunk in chunks) < values * width
 
 
-def _group_rows(footers: list[pq.FileMetaData], default: int) -> int:
+def _group_rows(files: list[pq.ParquetFile], default: int) -> int:
     """Return the most rows that row groups are written with.
 
     If row groups differ in size, it is rounded up to a power of two, so that a few more rows in the
     catalog do not change it.
     """
     sizes = [
-        [group.num_rows for group in row_groups(footer)]
-        for footer in footers
-        if footer.num_row_groups > 1
+        [group.num_rows for group in row_groups(file.metadata)]
+        for file in files
+        if file.num_row_groups > 1
     ]
     if not sizes:
         return default
@@ -271,13 +250,13 @@ def writer_options(
         "dictionary_pagesize_limit": overrides.get("data_page_size", primary.page_bytes),
         "write_page_index": primary.page_index,
     }
-    overrides.pop(_ROW_GROUP_SIZE, None)
+    overrides.pop("row_group_size", None)
     return options | overrides
 
 
 def row_group_rows(primary: PrimaryOptions, write_table_kwargs: Mapping[str, Any]) -> int:
     """Return the most rows of a row group of a margin's files."""
-    return int(write_table_kwargs.get(_ROW_GROUP_SIZE, primary.row_group_rows))
+    return int(write_table_kwargs.get("row_group_size", primary.row_group_rows))
 
 
 def check_write_options(

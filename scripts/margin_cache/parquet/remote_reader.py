@@ -6,7 +6,7 @@ byte is fetched twice.
 
 import os
 import threading
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from pathlib import Path
 
@@ -54,24 +54,25 @@ class RemoteFile:
         return sum(end - start for start, end in self._fetches)
 
     def fetch_footer(self) -> None:
-        footer = self._files.cached_footer(self._name) or self._files.fetch_footer(self._name)
+        footer = self._files.footer(self._name, keep=False)
         self._write(footer, self.size - len(footer))
 
-    def prefetch(self, ranges: Iterable[Range]) -> None:
-        """Begin to fetch the ranges that are not on disk, and return at once.
+    def fetch(self, ranges: Iterable[Range], wait: bool = True) -> None:
+        """Begin to fetch the ranges that are not on disk, and wait for them.
 
         Ranges that were given before may be given again, but others must not overlap with them.
         """
-        for start, end in _requests(ranges):
-            if (start, end) not in self._fetches:
-                self._fetches[start, end] = self._threads.submit(self._fetch, start, end)
-
-    def fetch(self, ranges: Iterable[Range]) -> None:
-        """Fetch the ranges that are not on disk, and wait for them."""
-        ranges = list(ranges)
-        self.prefetch(ranges)
-        for request in _requests(ranges):
-            self._fetches[request].result()
+        requests = [
+            (first, min(first + _REQUEST_BYTES, end))
+            for start, end in ranges
+            for first in range(start, end, _REQUEST_BYTES)
+        ]
+        for request in requests:
+            if request not in self._fetches:
+                self._fetches[request] = self._threads.submit(self._fetch, *request)
+        if wait:
+            for request in requests:
+                self._fetches[request].result()
 
     def close(self) -> None:
         """Delete the private file. A second call does nothing."""
@@ -146,10 +147,3 @@ class RemoteReader:
             return file  # the caller opens it again and gets the error
         file.fetch(column_ranges(parquet, self._columns))
         return file
-
-
-def _requests(ranges: Iterable[Range]) -> Iterator[Range]:
-    """Yield the ranges in parts of at most ``_REQUEST_BYTES``."""
-    for start, end in ranges:
-        for first in range(start, end, _REQUEST_BYTES):
-            yield first, min(first + _REQUEST_BYTES, end)

@@ -1,22 +1,26 @@
 """Reads all columns of selected rows.
 
-Polars reads few rows of large files (``polars_rows``). PyArrow reads all others, and the columns
-that Polars does not support, batch by batch. Memory is bounded by batches of rows, and by groups of
-columns or the largest column as stored, not by the size of a file; for Polars also by the spatial
-index of a row group.
+Polars reads few rows of large files: it decodes the spatial index, and the values of the other
+columns for the selected rows only, where PyArrow decodes whole row groups. The result is what
+PyArrow would read, bit by bit: PyArrow reads the types for which this is not certain, and the files
+that Polars cannot read or reads differently.
+
+Memory is bounded by batches of rows, and by groups of columns or the largest column as stored, not
+by the size of a file; for Polars also by the spatial index of a row group.
 """
 
-from collections.abc import Iterator
+import os
+from collections.abc import Container, Iterator
+from functools import cache
+from types import ModuleType
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from margin_cache.catalog.columns import cast_column
+from margin_cache.catalog.columns import DESTINATION, cast_column
 from margin_cache.parquet.footers import int96_columns, row_groups
-from margin_cache.parquet.partition_file import PartitionFile, column_groups
-from margin_cache.parquet.polars_rows import PolarsFailed, is_supported, read_rows
-from margin_cache.parquet.positions import read_batches
+from margin_cache.parquet.partition_file import PartitionFile, column_groups, read_batches
 from margin_cache.storage.parquet_files import unreadable
 
 COLUMNS_BYTES = 8 * 10**6
@@ -32,6 +36,32 @@ below, PyArrow is as fast."""
 
 _MOST_ROWS = 1 << 24
 """Most rows of a row group that Polars reads: it keeps the index of all of them in memory."""
+
+_LEAST_BYTES, _MOST_BYTES = 32 << 20, 256 << 20
+"""Limits of ``most_bytes_together``."""
+
+_ROW = DESTINATION
+"""Name for the numbers of rows, which no column of a catalog has."""
+
+_EQUAL_TYPES = (
+    pa.types.is_boolean,
+    pa.types.is_integer,
+    pa.types.is_floating,
+    pa.types.is_string,
+    pa.types.is_large_string,
+    pa.types.is_binary,
+    pa.types.is_large_binary,
+    pa.types.is_fixed_size_binary,
+    pa.types.is_decimal128,
+    pa.types.is_date32,
+)
+"""Types without children that Polars and PyArrow read equally."""
+
+_LISTS = (pa.types.is_list, pa.types.is_large_list, pa.types.is_fixed_size_list)
+
+_CHECKED_CODECS = {"SNAPPY", "ZSTD", "BROTLI"}
+"""Codecs with which Polars notices most damage. With GZIP, only PyArrow compares checksums; without
+compression or with LZ4, Polars accepts codes and lengths that PyArrow rejects."""
 
 
 def row_batches(part: PartitionFile, rows: int) -> Iterator[slice]:
@@ -49,14 +79,10 @@ def select_rows(
     rows: NDArray[np.int64],
     schema: pa.Schema,
 ) -> pa.Table:
-    """Read rows of a file with all columns.
+    """Read n rows of a file with all columns of a schema, in its types.
 
-    Args:
-        part: the file.
-        positions: columns that were read before, n rows.
-        index: name of the spatial index, one of these; None if the catalog has none.
-        rows: indices of the rows in the file, ascending, perhaps repeated, shape (n,).
-        schema: schema of the result, with types that the columns can be cast to.
+    ``positions`` has the columns that were read before, n rows, among them the spatial ``index`` if
+    the catalog has one. ``rows`` are numbers in the file, ascending, perhaps repeated.
     """
     taken = {
         name: cast_column(positions[name], schema.field(name), part.path)
@@ -81,15 +107,12 @@ def select_rows(
     return pa.Table.from_arrays([taken[name] for name in schema.names], schema=schema)
 
 
-def _without(schema: pa.Schema, taken: dict[str, pa.ChunkedArray]) -> pa.Schema:
-    return pa.schema([field for field in schema if field.name not in taken])
+def _without(schema: pa.Schema, names: Container[str]) -> pa.Schema:
+    return pa.schema([field for field in schema if field.name not in names])
 
 
 def _are_few(part: PartitionFile, rows: NDArray[np.int64]) -> bool:
-    """Return whether so few of the file's rows are selected that Polars is faster than PyArrow.
-
-    PyArrow decodes the whole file.
-    """
+    """Return whether so few rows are selected that Polars is faster than decoding all."""
     footer = part.file.metadata
     return (
         footer.num_columns >= _LEAST_COLUMNS
@@ -106,14 +129,10 @@ def _select_by_polars(
     schema: pa.Schema,
 ) -> dict[str, pa.ChunkedArray]:
     """Read the columns that Polars supports; none if it fails."""
-    unsupported = set(int96_columns(part.file))
-    columns = pa.schema(
-        [
-            field
-            for field in schema
-            if field.name not in unsupported and is_supported(part, part.schema.field(field.name))
-        ]
-    )
+    unsupported = int96_columns(part.file)
+    fields = map(part.schema.field, schema.names)
+    unsupported |= {field.name for field in fields if not is_supported(part, field)}
+    columns = _without(schema, unsupported)
     distinct, positions = np.unique(rows, return_inverse=True)
     if index is not None:
         index = (index[0], index[1][np.searchsorted(rows, distinct)])
@@ -169,3 +188,138 @@ def _take_rows(
             cast = pa.RecordBatch.from_arrays(columns, schema.names)
             yield cast.take(pa.array(rows[low:high] - start))
         start += batch.num_rows
+
+
+# Reading with Polars.
+
+
+class PolarsFailed(Exception):
+    """Polars cannot read the rows, or reads others than the selected ones."""
+
+
+def is_supported(part: PartitionFile, field: pa.Field) -> bool:
+    """Return whether Polars reads a column, with its type in the file, exactly as PyArrow does."""
+    is_pattern = field.name == "*" or field.name.startswith("^")
+    if is_pattern or not part.sizes[field.name].codecs <= _CHECKED_CODECS:
+        return False
+    arrow_type = field.type
+    if pa.types.is_dictionary(arrow_type):
+        arrow_type = arrow_type.value_type
+        return pa.types.is_string(arrow_type) or pa.types.is_large_string(arrow_type)
+    return _is_supported_type(arrow_type)
+
+
+def _is_supported_type(arrow_type: pa.DataType) -> bool:
+    if any(is_of(arrow_type) for is_of in _EQUAL_TYPES):
+        return True
+    if pa.types.is_timestamp(arrow_type):
+        # Polars converts seconds, and rejects most names of time zones.
+        return arrow_type.unit != "s" and arrow_type.tz in (None, "UTC")
+    if pa.types.is_duration(arrow_type):
+        return arrow_type.unit != "s"
+    if any(is_of(arrow_type) for is_of in _LISTS):
+        return _is_supported_type(arrow_type.value_type)
+    # No maps: of equal keys, Polars keeps the last one only.
+    return pa.types.is_struct(arrow_type) and all(
+        _is_supported_type(field.type) for field in arrow_type
+    )
+
+
+def most_bytes_together(index_bytes: int) -> int:
+    """Return the most bytes of a row group that columns may have that are read together.
+
+    Four times those of the spatial index, which is read again for each group of columns.
+    """
+    return min(max(4 * index_bytes, _LEAST_BYTES), _MOST_BYTES)
+
+
+def read_rows(
+    part: PartitionFile,
+    index: tuple[str, NDArray[np.integer]] | None,
+    rows: NDArray[np.int64],
+    schema: pa.Schema,
+) -> dict[str, pa.ChunkedArray]:
+    """Read n rows of a file, given by ascending numbers, each once.
+
+    ``index`` is the name of the spatial index and its values of the rows; None if the catalog has
+    none. ``schema`` has the columns, which are all supported, and the types to cast them to.
+
+    Raises:
+        PolarsFailed: Polars cannot read the file, or the file was replaced.
+    """
+    polars = _import_polars()
+    # Polars does not use the memory that PyArrow keeps for itself.
+    pa.default_memory_pool().release_unused()
+    columns: dict[str, pa.ChunkedArray] = {}
+    try:
+        limit = most_bytes_together(part.sizes[index[0]].stored if index is not None else 0)
+        for names in column_groups(part, schema.names, limit, len(rows)):
+            table = _collect(polars, part, index, rows, names)
+            for name in names:
+                columns[name] = _cast(table[name], schema.field(name).type)
+    except (
+        polars.exceptions.PolarsError,
+        polars.exceptions.PanicException,
+        pa.ArrowException,
+        OSError,
+        MemoryError,
+    ) as error:
+        raise PolarsFailed(str(error)) from None
+    return columns
+
+
+def _collect(
+    polars: ModuleType,
+    part: PartitionFile,
+    index: tuple[str, NDArray[np.integer]] | None,
+    rows: NDArray[np.int64],
+    names: list[str],
+) -> pa.Table:
+    """Read rows of some columns.
+
+    They are found by the index, if there is one: few other rows have the same. Finding them by
+    their numbers too can take a tenth of a map job's time.
+    """
+    name, values = (_ROW, rows.astype(np.uint32)) if index is None else index
+    condition = polars.col(name).is_in(polars.Series(np.unique(values)).implode())
+    scan = polars.scan_parquet(
+        part.local_path.absolute(),
+        parallel="prefiltered",
+        row_index_name=_ROW,
+        # Statistics may be wrong, and nearly all row groups have selected rows.
+        use_statistics=False,
+        hive_partitioning=False,
+        glob=False,
+    )
+    frame = scan.filter(condition).select(_ROW, *names).collect()
+    if len(frame) > len(rows):
+        # The others have the same index as selected rows.
+        frame = frame.filter(polars.Series(np.isin(frame[_ROW].to_numpy(), rows)))
+    table = frame.to_arrow()
+    if not np.array_equal(table[_ROW].to_numpy(), rows):
+        raise PolarsFailed("Polars finds other rows")
+    return table
+
+
+def _cast(column: pa.ChunkedArray, arrow_type: pa.DataType) -> pa.ChunkedArray:
+    """Cast a column, also if only the names of nested fields differ, which ``==`` ignores."""
+    same = pa.field("", column.type).equals(pa.field("", arrow_type), check_metadata=True)
+    return column if same else column.cast(arrow_type)
+
+
+@cache
+def _import_polars() -> ModuleType:
+    """Import Polars with one thread, which cannot be changed afterwards."""
+    os.environ |= {
+        "POLARS_MAX_THREADS": "1",
+        "POLARS_ASYNC_THREAD_COUNT": "1",
+        # Row groups that are loaded before they are decoded.
+        "POLARS_ROW_GROUP_PREFETCH_SIZE": "1",
+        # Files in the cache of the system are read one column at a time.
+        "POLARS_FILE_DEFER_CACHED_READS": "1",
+        # Threads free what other threads allocated, and each arena would keep its own.
+        "_RJEM_MALLOC_CONF": "narenas:1",
+    }
+    import polars
+
+    return polars

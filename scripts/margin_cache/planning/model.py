@@ -80,7 +80,7 @@ def content_id(parameters: MarginParameters, schema: pa.Schema, partitions: Part
     Margins have it in their provenance. The location of the catalog is no part of it.
     """
     shaping = asdict(replace(parameters, partitions_per_job="auto", job_size_mb=0, run_id=""))
-    del shaping["catalog"]["path"], shaping["catalog"]["url"]
+    del shaping["catalog"]["path"]
     return _digest(
         json.dumps(shaping, sort_keys=True).encode()
         + schema.serialize().to_pybytes()

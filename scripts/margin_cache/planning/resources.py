@@ -14,8 +14,8 @@ from margin_cache.catalog.partitions import partition_files
 from margin_cache.errors import MarginCacheError
 from margin_cache.healpix.nested import resolution
 from margin_cache.parquet.footers import row_groups
-from margin_cache.parquet.polars_rows import most_bytes_together
-from margin_cache.parquet.positions import BATCH_BYTES, BATCH_ROWS
+from margin_cache.parquet.partition_file import BATCH_BYTES, BATCH_ROWS
+from margin_cache.parquet.row_selection import most_bytes_together
 from margin_cache.planning.model import Plan
 
 _MB = 10**6

@@ -20,7 +20,7 @@ from margin_cache.config.model import MarginSettings
 from margin_cache.errors import MarginCacheError
 from margin_cache.margin import paths
 from margin_cache.margin.model import Margin, save_margin
-from margin_cache.margin.storage_options import OptionsSource, Sources, find_source, save_source
+from margin_cache.margin.storage_options import Sources, find_source, save_source
 from margin_cache.planning.jobs import audit_jobs
 from margin_cache.planning.model import describe_job
 from margin_cache.planning.resources import Request, audit_pixels_request, audit_request
@@ -73,13 +73,11 @@ class Audits:
         return requests
 
     def _sources(self, request: AuditRequest, settings: MarginSettings, number: int) -> Sources:
-        def source(location: str, key: str) -> OptionsSource | None:
-            if not key or not is_url(location):
-                return None
-            return find_source(key, getattr(settings, key), number, self._session.config_files)
-
-        key = options_key(settings, request.margin)
-        return source(request.primary, "input_storage_options"), source(request.margin, key)
+        key, files = options_key(settings, request.margin), self._session.config_files
+        return (
+            find_source("input_storage_options", request.primary, settings, number, files),
+            find_source(key, request.margin, settings, number, files) if key else None,
+        )
 
     def results(self, wildcards: Any) -> list[str]:
         """Return the files with the findings of the jobs of all audits."""

@@ -1,13 +1,12 @@
 """Where the files of a catalog are: a local directory, or a URL (`remote_files`).
 
-Files are named by their paths relative to the catalog. Only `files_at` knows that there are URLs.
+Files are named by their paths relative to the catalog.
 """
 
 import os
 from pathlib import Path
 from typing import NamedTuple
 
-import pyarrow as pa
 import pyarrow.parquet as pq
 
 from margin_cache.storage.parquet_files import open_parquet
@@ -47,19 +46,22 @@ class CatalogFiles:
         """Return the content of a small file."""
         return Path(self.location, path).read_bytes()
 
-    def open(self, path: str) -> pa.NativeFile:
-        return pa.OSFile(self.name(path))
-
     def open_parquet(self, path: str) -> pq.ParquetFile:
         """Open a Parquet file; see `parquet_files.open_parquet`."""
         return open_parquet(Path(self.location, path))
 
+    def save_listing(self, path: Path) -> None:
+        """Save for jobs which files there are, unless they can see it themselves."""
+
+
+_at_urls: dict[str, CatalogFiles] = {}
+
+
+def use_remote_files(files: CatalogFiles, url: str) -> None:
+    """Let `files_at` return remote files for their own URL, and for that of their collection."""
+    _at_urls[files.location] = _at_urls[url.rstrip("/")] = files
+
 
 def files_at(location: str) -> CatalogFiles:
-    """Return the files of a catalog; of a URL, those that this process was connected to."""
-    if not is_url(location):
-        return CatalogFiles(location)
-    # Slow to import, and not needed for local catalogs.
-    from margin_cache.storage.remote_files import connected
-
-    return connected(location)
+    """Return the files of a catalog; of a URL, those that this process uses."""
+    return _at_urls[location.rstrip("/")] if is_url(location) else CatalogFiles(location)

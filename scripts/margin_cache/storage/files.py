@@ -14,7 +14,7 @@ import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import pyarrow as pa
 
@@ -28,8 +28,6 @@ _TEMPORARY = re.compile(r"\..+\.[0-9a-f]{12}\.tmp", re.DOTALL)
 
 _DELETED = ".deleted"
 """Suffix of directories that are being deleted."""
-
-_UNITS = ("B", "kB", "MB", "GB", "TB", "PB")
 
 
 @contextmanager
@@ -48,19 +46,15 @@ def atomic_path(path: Path) -> Iterator[Path]:
     try:
         with with_file_name(path, temporary):
             yield temporary
-            descriptor = os.open(temporary, os.O_RDONLY)
-            try:
-                os.fsync(descriptor)
-            finally:
-                os.close(descriptor)
+            with temporary.open("rb") as file:
+                os.fsync(file.fileno())
             temporary.replace(path)
-    except BaseException as error:
-        with suppress(OSError):
-            temporary.unlink()
-        if not isinstance(error, pa.ArrowException):
-            raise
+    except pa.ArrowException as error:
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise MarginCacheError(f"{path}: cannot be written ({reason})") from error
+    finally:
+        with suppress(OSError):  # unless it was renamed
+            temporary.unlink()
 
 
 @contextmanager
@@ -70,44 +64,40 @@ def atomic_files() -> Iterator[Callable[[Path, pa.Buffer], None]]:
     All files are renamed when the block ends without an error. Flushing many small files together
     takes hardly longer than flushing one.
     """
-    opened: list[tuple[Path, Path, int]] = []
-    directories: set[Path] = set()
+    opened: list[tuple[Path, Path, BinaryIO]] = []
     suffix = unique_id()
 
     def write(path: Path, content: pa.Buffer) -> None:
-        if path.parent not in directories:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            directories.add(path.parent)
+        path.parent.mkdir(parents=True, exist_ok=True)
         temporary = temporary_beside(path, suffix)
         with with_file_name(path, temporary):
-            descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
-            opened.append((path, temporary, descriptor))
-            view = memoryview(content)
-            while view:
-                view = view[os.write(descriptor, view) :]
+            file = temporary.open("xb")
+            opened.append((path, temporary, file))
+            file.write(content)
+            file.flush()
             if hasattr(os, "posix_fadvise"):
                 # Linux begins to write the file to disk now.
-                os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
+                os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
         if len(opened) == _MAX_OPEN:
             flush()
 
     def flush() -> None:
-        for path, temporary, descriptor in opened:
+        for path, temporary, file in opened:
             with with_file_name(path, temporary):
-                os.fsync(descriptor)
-        while opened:
-            path, temporary, descriptor = opened[-1]
+                os.fsync(file.fileno())
+        for path, temporary, file in opened:
             with with_file_name(path, temporary):
                 temporary.replace(path)
-            opened.pop()
-            os.close(descriptor)
+            file.close()
+        opened.clear()
 
     try:
         yield write
         flush()
     finally:
-        for _, temporary, descriptor in opened:
-            os.close(descriptor)
+        for _, temporary, file in opened:
+            with suppress(OSError):
+                file.close()
             with suppress(OSError):
                 temporary.unlink()
 
@@ -181,11 +171,11 @@ def has_size(path: Path, size: int) -> bool:
 
 def size_text(size: float) -> str:
     """Format a number of bytes with three digits and a unit."""
-    power = 0
-    while size >= 999.5 and power < len(_UNITS) - 1:
-        size /= 1000
-        power += 1
-    return f"{size:.3g} {_UNITS[power]}"
+    units = iter(("B", "kB", "MB", "GB", "TB", "PB"))
+    unit = next(units)
+    while size >= 999.5 and (larger := next(units, None)):
+        size, unit = size / 1000, larger
+    return f"{size:.3g} {unit}"
 
 
 def content_digest(content: pa.Buffer) -> str:

@@ -1,19 +1,19 @@
 """Object stores: the interface to the objects below a URL, and `connect`, which opens it.
 
-Amazon S3, Google Cloud Storage, Azure and web servers are reached with obstore, which also repeats
-failed requests; everything else with fsspec, for reading only. A run without URLs imports neither.
+Amazon S3, Google Cloud Storage, Azure and web servers are reached with obstore (`obstore_store`),
+which also repeats failed requests; everything else, as hf:// and sftp://, with the drivers of
+fsspec, for reading only. A run without URLs imports neither.
 """
 
-import gzip
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from datetime import datetime
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple, TypeVar
 
-from margin_cache.errors import MarginCacheError
+from margin_cache.errors import MarginCacheError, RetryableError
 from margin_cache.storage.urls import is_file_path, join_url, protocol_of
 
 Item = TypeVar("Item")
@@ -21,6 +21,10 @@ Result = TypeVar("Result")
 
 _STATE_REQUESTS, _WRITE_REQUESTS = 64, 8
 """Concurrent requests for states, and for writing or deleting."""
+
+_ETAG_NAMES = ("ETag", "etag", "e_tag", "blob_id", "md5Hash", "generation", "content_md5")
+_TIME_NAMES = ("LastModified", "last_modified", "mtime", "modified", "updated", "created")
+"""Names that drivers of fsspec use, the preferred one first."""
 
 
 class ObjectState(NamedTuple):
@@ -34,7 +38,7 @@ class PreconditionFailed(MarginCacheError):
     """An object was not written, because its state is not the expected one."""
 
     def __init__(self, url: str) -> None:
-        super().__init__(f"{url}: was changed by others.")
+        super().__init__(f"{url}: was written by another run meanwhile. Start the run again.")
 
 
 class ObjectChanged(MarginCacheError):
@@ -90,22 +94,24 @@ class ObjectStore(ABC):
         states = parallel(self.state, paths, _STATE_REQUESTS)
         return {path: state for path, state in zip(paths, states, strict=True) if state is not None}
 
-    def put(
-        self,
-        path: str,
-        content: bytes | Path,
-        *,
-        if_absent: bool = False,
-        if_match: ObjectState | None = None,
-    ) -> ObjectState:
-        """Write a whole object, from memory or from a file; return its state.
+    def put(self, path: str, content: bytes | Path, replaced: ObjectState | None) -> ObjectState:
+        """Write an object, from memory or from a file, in the place of a known one or of none.
 
         Some stores that imitate S3 do not know conditions. There, the state is asked for before.
 
         Raises:
-            PreconditionFailed: the condition does not hold. If an answer was lost, an earlier
-                attempt of the same call may have written the object.
+            PreconditionFailed: there is another object, of other content.
         """
+        try:
+            return self._put(path, content, replaced)
+        except PreconditionFailed:
+            wanted = content.read_bytes() if isinstance(content, Path) else content
+            found = self.read(path)
+            if found is None or found[0] != wanted:
+                raise
+            return found[1]  # the answer to an earlier attempt was lost
+
+    def _put(self, path: str, content: bytes | Path, replaced: ObjectState | None) -> ObjectState:
         raise NotImplementedError(self.url)
 
     def delete(self, paths: Iterable[str]) -> None:
@@ -119,11 +125,11 @@ def connect(url: str, options: Mapping[str, Any], side: str = "input") -> Object
     ``side``, "input" or "output", selects the configuration keys that error messages name.
     """
     # Slow to import, and not needed for local catalogs.
-    from margin_cache.storage import fsspec_store, obstore_store
+    from margin_cache.storage import obstore_store
 
     if protocol_of(url) in obstore_store.PROTOCOLS:
         return obstore_store.connect(url, options, side)
-    return fsspec_store.FsspecStore(url, options, side)
+    return _FsspecStore(url, options, side)
 
 
 def parallel(
@@ -168,9 +174,104 @@ def without_user(text: str) -> str:
     return re.sub(r"(://)[^/\s]*@", r"\1", (text.strip().splitlines() or [""])[0])[:200]
 
 
-def decompressed(content: bytes, encoding: str | None) -> bytes:
-    """Undo the compression that a server has applied to a file on its way."""
-    if encoding == "gzip":
-        with suppress(OSError, EOFError):
-            return gzip.decompress(content)
-    return content
+class _FsspecStore(ObjectStore):
+    """Drivers do not tell which version a range was read from, so the state is asked for again."""
+
+    def __init__(self, url: str, options: Mapping[str, Any], side: str) -> None:
+        super().__init__(url)
+        self._side = side
+        self._system = _driver(self.url, options, side)
+        self._root = str(self._system._strip_protocol(self.url)).rstrip("/")
+
+    def list(self) -> dict[str, ObjectState] | None:
+        def ask() -> Mapping[str, Any] | None:
+            try:
+                return self._system.find(self._root, detail=True)
+            except (NotImplementedError, PermissionError, FileNotFoundError):
+                return None
+
+        infos = self._ask("", ask)
+        if infos is None:
+            return None
+        found = {
+            name[len(self._root) + 1 :]: _state_of(info)
+            for name, info in infos.items()
+            if name.startswith(f"{self._root}/")
+        }
+        name = next(iter(found), None)
+        if name is not None and self.state(name) != found[name]:
+            # The driver's listing has other fields than its `info`, which is compared with later.
+            found = self.states(found)
+        return files_among(found)
+
+    def state(self, path: str) -> ObjectState | None:
+        def ask() -> ObjectState | None:
+            info = self._system.info(f"{self._root}/{path}")
+            return _state_of(info) if info.get("type", "file") == "file" else None
+
+        try:
+            return self._ask(path, ask)
+        except FileNotFoundError:
+            return None
+
+    def read(self, path: str) -> tuple[bytes, ObjectState] | None:
+        state = self.state(path)
+        return (
+            None if state is None else (bytes(self.read_range(path, 0, state.size, state)), state)
+        )
+
+    def read_range(self, path: str, start: int, end: int, state: ObjectState) -> memoryview:
+        def ask() -> bytes:
+            return self._system.cat_file(f"{self._root}/{path}", start=start, end=end)
+
+        if end <= start:
+            return memoryview(b"")
+        try:
+            content = self._ask(path, ask)
+        except FileNotFoundError:
+            raise ObjectChanged(self.url_of(path)) from None
+        if self.state(path) != state or len(content) != end - start:
+            raise ObjectChanged(self.url_of(path))
+        return memoryview(content)
+
+    def _ask(self, path: str, request: Callable[[], Result]) -> Result:
+        url = self.url_of(path)
+        try:
+            return request()
+        except FileNotFoundError:
+            raise
+        except PermissionError:
+            raise permission_denied(url, self._side) from None
+        except Exception as error:  # of a driver, which can be any
+            kind = RetryableError if isinstance(error, OSError | EOFError) else MarginCacheError
+            reason = f"{type(error).__name__}: {without_user(str(error))}"
+            raise kind(f"{url}: cannot be read ({reason}). Check the URL and the server.") from None
+
+
+def _driver(url: str, options: Mapping[str, Any], side: str) -> Any:
+    """Return fsspec's file system of a URL."""
+    import fsspec
+
+    key = "input_catalog_path" if side == "input" else "output_path"
+    try:
+        driver = fsspec.get_filesystem_class(protocol_of(url))
+    except (ImportError, ValueError) as error:
+        raise MarginCacheError(f"{key}: {url}: {error}.") from None
+    try:
+        # Some drivers connect at once, to the server in the URL.
+        address = driver._get_kwargs_from_urls(url)
+        own = {"skip_instance_cache": True, "use_listings_cache": False}
+        return driver(**{**own, **address, **options})
+    except Exception as error:  # of a driver, which can be any
+        raise MarginCacheError(
+            f"{key}: {url}: cannot connect ({type(error).__name__}). Check the URL, the server and "
+            f"{side}_storage_options, whose values are not shown."
+        ) from None
+
+
+def _state_of(info: Mapping[str, Any]) -> ObjectState:
+    values = (info.get(name) for name in (*_ETAG_NAMES, *_TIME_NAMES))
+    etag = next((value for value in values if value is not None), "")
+    if isinstance(etag, datetime):
+        etag = etag.timestamp()
+    return ObjectState(int(info["size"] or 0), str(etag))

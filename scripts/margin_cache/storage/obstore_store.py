@@ -1,8 +1,19 @@
-"""S3, Google Cloud Storage, Azure and web servers, with obstore."""
+"""S3, Google Cloud Storage, Azure and web servers, with obstore.
 
+Storage options are those of fsspec's drivers, which have a dictionary of options each, and are
+translated for obstore. An option that is in no table is refused, because without it another object
+might be read, or with other credentials.
+"""
+
+import base64
+import gzip
+import json
+import netrc
 import os
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, TypeVar
@@ -28,28 +39,26 @@ from margin_cache.storage.object_store import (
     ObjectStore,
     PermissionDenied,
     PreconditionFailed,
-    decompressed,
     files_among,
     parallel,
     permission_denied,
     without_user,
 )
-from margin_cache.storage.store_options import StoreOptions, add_netrc, translate
 from margin_cache.storage.urls import protocol_of
 
 Result = TypeVar("Result")
 
-PROTOCOLS = ("s3", "gs", "abfs", "http", "https")
+_BUCKETS: dict[str, Any] = {"s3": S3Store, "gs": GCSStore, "abfs": AzureStore}
+
+PROTOCOLS = (*_BUCKETS, "http", "https")
 
 _TRIES = 8
 
+_BACKOFF = {"init_backoff": timedelta(seconds=0.1), "max_backoff": timedelta(seconds=20), "base": 2}
+
 RETRIES = {
     "max_retries": _TRIES - 1,
-    "backoff": {
-        "init_backoff": timedelta(seconds=0.1),
-        "max_backoff": timedelta(seconds=20),
-        "base": 2,
-    },
+    "backoff": _BACKOFF,
     "retry_timeout": timedelta(minutes=10),
 }
 
@@ -66,7 +75,7 @@ _STATUS = re.compile(r"status code: (\d{3})")
 _CODE = re.compile(r"<Code>(\w+)</Code>")
 _CAUSE = re.compile(r'(?:message|error): "([^"]+)"')
 _WRONG_RANGE = re.compile(r"Range request not supported|Requested \d|Content-Length Header missing")
-_TRANSIENT_STATUS = {408, 425, 429, 500, 502, 503, 504}
+_TRANSIENT_STATUS = {"408", "425", "429", "500", "502", "503", "504"}
 
 
 class ObstoreStore(ObjectStore):
@@ -74,7 +83,7 @@ class ObstoreStore(ObjectStore):
 
     _has_conditions = True
 
-    def __init__(self, url: str, side: str, make: Callable[[dict[str, Any]], Any]) -> None:
+    def __init__(self, url: str, side: str, make: Callable[[Mapping[str, str]], Any]) -> None:
         super().__init__(url)
         self._side = side
         self._store = make(_CLIENT)
@@ -83,7 +92,7 @@ class ObstoreStore(ObjectStore):
     def list(self) -> dict[str, ObjectState] | None:
         try:
             found = self._call("", lambda: obstore.list(self._store).collect())
-        except (PermissionDeniedError, UnauthenticatedError, InvalidPathError):
+        except (PermissionDenied, InvalidPathError):
             # Many public buckets cannot be listed, and obstore lists no names with an empty part.
             return None
         return files_among({meta["path"]: _state_of(meta) for meta in found})
@@ -94,8 +103,11 @@ class ObstoreStore(ObjectStore):
     def read(self, path: str) -> tuple[bytes, ObjectState] | None:
         def get() -> tuple[bytes, ObjectState]:
             answer = obstore.get(self._store, path)
-            state, encoding = _state_of(answer.meta), answer.attributes.get("Content-Encoding")
-            return decompressed(bytes(answer.bytes()), encoding), state
+            content = bytes(answer.bytes())
+            if answer.attributes.get("Content-Encoding") == "gzip":  # some servers compress text
+                with suppress(OSError, EOFError):
+                    content = gzip.decompress(content)
+            return content, _state_of(answer.meta)
 
         return self._found(path, get)
 
@@ -113,42 +125,29 @@ class ObstoreStore(ObjectStore):
             raise ObjectChanged(self.url_of(path))
         return content
 
-    def put(
-        self,
-        path: str,
-        content: bytes | Path,
-        *,
-        if_absent: bool = False,
-        if_match: ObjectState | None = None,
-    ) -> ObjectState:
-        if (if_absent or if_match) and not self._has_conditions:
-            if self.state(path) != if_match:
+    def _put(self, path: str, content: bytes | Path, replaced: ObjectState | None) -> ObjectState:
+        mode: Any = "create" if replaced is None else self._version(path, replaced)
+        if not self._has_conditions:
+            if self.state(path) != replaced:
                 raise PreconditionFailed(self.url_of(path))
-            if_absent, if_match = False, None
+            mode = "overwrite"
         size = content.stat().st_size if isinstance(content, Path) else len(content)
-        store = self._store
+        is_multipart, store = size > _MULTIPART_BYTES, self._store
         if size > _LARGE_BYTES:
             store = self._make({name: _CLIENT[name] for name in ("connect_timeout", "timeout")})
-        mode: Any = "create" if if_absent else "overwrite"
-        if if_match is not None:
-            mode = self._version(path, if_match)
         try:
             done = self._call(
                 path,
-                lambda: obstore.put(
-                    store, path, content, mode=mode, use_multipart=size > _MULTIPART_BYTES
-                ),
+                lambda: obstore.put(store, path, content, mode=mode, use_multipart=is_multipart),
                 "written",
             )
-        except (AlreadyExistsError, PreconditionError):
-            raise PreconditionFailed(self.url_of(path)) from None
         except FileNotFoundError:
             raise self._no_bucket() from None
         except _Refused as error:
             if mode == "overwrite" or "status 501" not in str(error):
                 raise
             self._has_conditions = False
-            return self.put(path, content, if_absent=if_absent, if_match=if_match)
+            return self._put(path, content, replaced)
         return ObjectState(size, _bare(done["e_tag"]))
 
     def delete(self, paths: Iterable[str]) -> None:
@@ -172,25 +171,23 @@ class ObstoreStore(ObjectStore):
             return None
 
     def _call(self, path: str, call: Callable[[], Result], action: str = "read") -> Result:
-        """Make a request, and turn errors into a message of one line.
+        """Make a request, and turn its errors into messages of one line.
 
-        Some errors remain: of missing objects, of conditions, and of a listing that is refused.
+        FileNotFoundError and InvalidPathError remain.
         """
         url = self.url_of(path)
         try:
             return call()
         except (PermissionDeniedError, UnauthenticatedError):
-            if path:
-                raise permission_denied(url, self._side) from None
+            raise permission_denied(url, self._side) from None
+        except (AlreadyExistsError, PreconditionError):
+            raise PreconditionFailed(url) from None
+        except InvalidPathError:
             raise
-        except (AlreadyExistsError, PreconditionError, InvalidPathError):
-            raise
-        except FileNotFoundError as error:
-            if "status code: 405" in str(error):
-                raise self._readable(url, str(error), action) from None
-            raise
-        except BaseError as error:
-            if "status code: 410" in str(error):
+        except (BaseError, FileNotFoundError) as error:
+            # obstore takes 405, an answer to HEAD, for missing, and 410 for another error.
+            is_missing = isinstance(error, FileNotFoundError) and "code: 405" not in str(error)
+            if is_missing or "code: 410" in str(error):
                 raise FileNotFoundError from None
             raise self._readable(url, str(error), action) from None
 
@@ -202,9 +199,9 @@ class ObstoreStore(ObjectStore):
         if "169.254.169.254" in text or "metadata.google.internal" in text:
             # Without other credentials, those of a virtual machine are asked for.
             return permission_denied(url, self._side)
-        if status and int(status[1]) == 416:
+        if status and status[1] == "416":
             return ObjectChanged(url)
-        if status and int(status[1]) not in _TRANSIENT_STATUS:
+        if status and status[1] not in _TRANSIENT_STATUS:
             reason = f"status {status[1]}{f', {code[1]}' if code else ''}"
             return _Refused(f"{url}: cannot be {action} ({reason}). Check the URL.")
         if _WRONG_RANGE.search(text):
@@ -214,9 +211,7 @@ class ObstoreStore(ObjectStore):
                 "local copy."
             )
         cause = _CAUSE.search(text)
-        reason = cause[1] if cause else "no complete answer"
-        if status:
-            reason = f"status {status[1]}"
+        reason = f"status {status[1]}" if status else cause[1] if cause else "no complete answer"
         return RetryableError(
             f"{url}: failed {_TRIES} times ({without_user(reason)}). Check the URL and the server."
         )
@@ -271,43 +266,194 @@ def _again_if_wrong(get: Callable[[], Result]) -> Result:
     return get()
 
 
+def _state_of(meta: Any) -> ObjectState:
+    etag = meta["e_tag"] or meta["last_modified"].isoformat()
+    return ObjectState(int(meta["size"]), _bare(etag))
+
+
+def _bare(etag: str | None) -> str:
+    """Return an ETag without its quotes, which some stores leave out in listings."""
+    etag = etag or ""
+    return etag[1:-1] if etag[:1] == etag[-1:] == '"' else etag
+
+
+# Options.
+
+
+@dataclass
+class StoreOptions:
+    """Options of obstore: those of a kind of store, and those of the HTTP client of all."""
+
+    config: dict[str, Any] = field(default_factory=dict)
+    client: dict[str, Any] = field(default_factory=dict)
+
+
+def _headers(options: StoreOptions, value: Any) -> None:
+    own = options.client.setdefault("default_headers", {})
+    own.update({str(name): str(text) for name, text in dict(value).items()})
+
+
+def _verify(options: StoreOptions, value: Any) -> None:
+    if isinstance(value, str):
+        options.client["root_certificate"] = Path(value).read_bytes()
+    else:
+        options.client["allow_invalid_certificates"] = not value
+
+
+def _addressing_style(options: StoreOptions, value: Any) -> None:
+    if value not in ("path", "virtual", "auto"):
+        raise ValueError(value)
+    options.config["virtual_hosted_style_request"] = value == "virtual"
+
+
+def _google_token(options: StoreOptions, value: Any) -> None:
+    if value == "anon":
+        options.config["skip_signature"] = True
+    elif isinstance(value, Mapping):
+        options.config["service_account_key"] = json.dumps(dict(value))
+    elif value not in (None, "google_default", "cloud", "cache"):
+        if not Path(str(value)).expanduser().is_file():
+            raise ValueError("no such file")
+        options.config["application_credentials"] = str(Path(str(value)).expanduser())
+
+
+def _requester_project(options: StoreOptions, value: Any) -> None:
+    if isinstance(value, str):
+        _headers(options, {"x-goog-user-project": value})
+
+
+def _connection_string(options: StoreOptions, value: Any) -> None:
+    parts = dict(part.split("=", 1) for part in str(value).split(";") if part)
+    names = {
+        "AccountName": "account_name",
+        "AccountKey": "account_key",
+        "SharedAccessSignature": "sas_key",
+        "BlobEndpoint": "endpoint",
+    }
+    options.config.update({names[name]: parts[name] for name in names if name in parts})
+
+
+_Target = str | None | Callable[[StoreOptions, Any], None]
+"""An option of obstore, None for what is done anyway, or a function that sets other options."""
+
+_TABLES: dict[str, dict[str, _Target]] = {
+    "s3": {
+        **dict.fromkeys(("key", "username", "aws_access_key_id"), "access_key_id"),
+        **dict.fromkeys(("secret", "password", "aws_secret_access_key"), "secret_access_key"),
+        **dict.fromkeys(("token", "aws_session_token"), "session_token"),
+        "anon": "skip_signature",
+        "endpoint_url": "endpoint",
+        "region_name": "region",
+        "config_kwargs.s3.addressing_style": _addressing_style,
+        "requester_pays": "request_payer",
+        "profile": "profile",
+        "use_ssl": None,  # the URL of the endpoint says so
+        "verify": _verify,
+    },
+    "gs": {
+        "anon": "skip_signature",
+        "token": _google_token,
+        "endpoint_url": "base_url",
+        "requester_pays": _requester_project,
+        "project": None,  # is needed for lists of buckets only
+        "verify": _verify,
+    },
+    "abfs": {
+        **{name: name for name in ("account_name", "account_key")},
+        **{name: name for name in ("tenant_id", "client_id", "client_secret")},
+        "anon": "skip_signature",
+        "sas_token": "sas_key",
+        "connection_string": _connection_string,
+        "account_host": lambda options, host: options.config.update(endpoint=f"https://{host}"),
+        "endpoint_url": "endpoint",
+        "verify": _verify,
+    },
+    "http": {
+        "headers": _headers,
+        "trust_env": None,  # proxies of the environment are always used
+        "verify": _verify,
+    },
+}
+
+
+def translate(protocol: str, options: Mapping[str, Any], side: str) -> StoreOptions:
+    """Translate fsspec's storage options for s3, gs, abfs, http or https; values are never shown.
+
+    ``side`` is "input" or "output".
+    """
+    table, translated = _TABLES["http" if protocol == "https" else protocol], StoreOptions()
+    for name, value in flat_options(options):
+        known = name.removeprefix("client_kwargs.")
+        if known not in table:
+            raise MarginCacheError(
+                f"{side}_storage_options: {name} is not an option for {protocol}://. "
+                f"Known are {', '.join(sorted(table))}."
+            )
+        target = table[known]
+        try:
+            if isinstance(target, str):
+                translated.config[target] = value
+            elif target is not None:
+                target(translated, value)
+        except (OSError, TypeError, ValueError):
+            raise MarginCacheError(
+                f"{side}_storage_options: the value of {name} is not valid (it is not shown, "
+                "because it may be secret)."
+            ) from None
+    return translated
+
+
+def flat_options(options: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield names and values of options; one inside another has a name like `s3.region_name`."""
+    for name, value in options.items():
+        if name in ("client_kwargs", "config_kwargs", "s3") and isinstance(value, Mapping):
+            yield from flat_options(value, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", value
+
+
+def add_netrc(options: StoreOptions, url: str) -> None:
+    """Add the user and password of a web server in ~/.netrc, unless a header has others."""
+    headers = options.client.setdefault("default_headers", {})
+    if any(name.lower() == "authorization" for name in headers):
+        return
+    path = Path(os.environ.get("NETRC", Path.home() / ".netrc"))
+    with suppress(OSError, netrc.NetrcParseError):
+        if found := netrc.netrc(str(path)).authenticators(urlsplit(url).hostname or ""):
+            user, _, password = found
+            token = base64.b64encode(f"{user}:{password}".encode()).decode()
+            headers["Authorization"] = f"Basic {token}"
+
+
+# Connecting.
+
+
 def connect(url: str, options: Mapping[str, Any], side: str) -> ObstoreStore:
     """Return the store of the objects below a URL; see `object_store.connect`."""
-    protocol = protocol_of(url)
-    is_web = protocol in ("http", "https")
+    protocol, parts = protocol_of(url), urlsplit(url)
     translated = translate(protocol, options, side)
-    config, own_client = translated.config, translated.client
-    parts = urlsplit(url)
-    prefix = parts.path.strip("/") or None
-    extra: dict[str, Any] = {}
-    if is_web:
-        add_netrc(translated, url)
-        headers = own_client.setdefault("default_headers", {})
-        headers.setdefault("Accept-Encoding", "identity")
-    elif protocol == "s3":
-        extra = _amazon(parts.netloc, translated)
+    config, client = translated.config, translated.client
+    credentials: dict[str, Any] = {}
+    if protocol == "s3":
+        credentials = _amazon(parts.netloc, config)
     elif protocol == "abfs":
         _azure(parts.netloc, config)
+    elif protocol != "gs":
+        add_netrc(translated, url)
+        client["default_headers"].setdefault("Accept-Encoding", "identity")
     address = config.get("base_url" if protocol == "gs" else "endpoint", url)
     if str(address).startswith("http://"):
-        own_client["allow_http"] = True
+        client["allow_http"] = True
 
-    def make(client: dict[str, Any]) -> Any:
-        common: dict[str, Any] = {
-            "client_options": {**client, **own_client},
-            "retry_config": RETRIES,
-        }
-        if is_web:
+    def make(limits: Mapping[str, str]) -> Any:
+        common: dict[str, Any] = {"client_options": {**limits, **client}, "retry_config": RETRIES}
+        if protocol not in _BUCKETS:
             return HTTPStore(url.rstrip("/"), **common)
-        common |= {"prefix": prefix, "config": config, **extra}
-        if protocol == "s3":
-            return S3Store(parts.netloc, **common)
-        if protocol == "gs":
-            return GCSStore(parts.netloc, **common)
-        return AzureStore(parts.netloc.partition("@")[0], **common)
+        bucket, prefix = parts.netloc.partition("@")[0], parts.path.strip("/") or None
+        return _BUCKETS[protocol](bucket, prefix=prefix, config=config, **common, **credentials)
 
     try:
-        return (HttpStore if is_web else ObstoreStore)(url, side, make)
+        return (ObstoreStore if protocol in _BUCKETS else HttpStore)(url, side, make)
     except (BaseError, TypeError, ValueError) as error:
         raise MarginCacheError(
             f"{side}_storage_options: cannot be used for {url} ({type(error).__name__}; the values "
@@ -315,28 +461,25 @@ def connect(url: str, options: Mapping[str, Any], side: str) -> ObstoreStore:
         ) from None
 
 
-def _amazon(bucket: str, options: StoreOptions) -> dict[str, Any]:
+def _amazon(bucket: str, config: dict[str, Any]) -> dict[str, Any]:
     """Complete the options of S3: credentials from the usual files, and the bucket's region."""
-    config, extra = options.config, {}
-    has_key = "access_key_id" in config or (
-        "AWS_ACCESS_KEY_ID" in os.environ and options.profile is None
-    )
+    extra, profile = {}, config.pop("profile", None)
+    has_key = "access_key_id" in config or (profile is None and "AWS_ACCESS_KEY_ID" in os.environ)
     if not has_key and not config.get("skip_signature"):
         # Slow to import, and not needed for most catalogs.
         from botocore.exceptions import BotoCoreError
         from botocore.session import Session
 
-        session = Session(profile=options.profile)
+        session = Session(profile=profile)
         try:
-            credentials = session.get_credentials()
-            profile = session.get_scoped_config()
+            credentials, settings = session.get_credentials(), session.get_scoped_config()
         except BotoCoreError as error:
             raise MarginCacheError(
                 f"s3://{bucket}: no credentials ({without_user(str(error))})."
             ) from None
-        for name in ("region", "endpoint_url"):
-            if name in profile:
-                config.setdefault(name.removesuffix("_url"), profile[name])
+        for name, own in (("region", "region"), ("endpoint_url", "endpoint")):
+            if name in settings:
+                config.setdefault(own, settings[name])
         if credentials is not None:
 
             def renewed() -> Any:
@@ -349,10 +492,9 @@ def _amazon(bucket: str, options: StoreOptions) -> dict[str, Any]:
                 }
 
             extra["credential_provider"] = renewed
-    in_environment = ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "AWS_ENDPOINT")
-    endpoint = next((os.environ[name] for name in in_environment if name in os.environ), None)
-    if endpoint:
-        config.setdefault("endpoint", endpoint)
+    for name in ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "AWS_ENDPOINT"):
+        if os.environ.get(name):
+            config.setdefault("endpoint", os.environ[name])
     if "endpoint" not in config and (region := _region_of(bucket)):
         config["region"] = region
     return extra
@@ -378,14 +520,3 @@ def _azure(place: str, config: dict[str, Any]) -> None:
     connection = os.environ.get("AZURE_STORAGE_CONNECTION_STRING")
     if connection and not {"account_name", "account_key", "sas_key"} & config.keys():
         config.update(translate("abfs", {"connection_string": connection}, "input").config)
-
-
-def _state_of(meta: Any) -> ObjectState:
-    etag = meta["e_tag"] or meta["last_modified"].isoformat()
-    return ObjectState(int(meta["size"]), _bare(etag))
-
-
-def _bare(etag: str | None) -> str:
-    """Return an ETag without its quotes, which some stores leave out in listings."""
-    etag = etag or ""
-    return etag[1:-1] if etag[:1] == etag[-1:] == '"' else etag

@@ -8,9 +8,10 @@ import hashlib
 import io
 from collections import defaultdict
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -20,9 +21,12 @@ from margin_cache.storage.catalog_files import CatalogFiles, FileState
 from margin_cache.storage.files import atomic_path, read_json, write_json
 from margin_cache.storage.object_store import ObjectChanged, ObjectState, ObjectStore
 from margin_cache.storage.parquet_files import TAIL_BYTES, footer_start, open_parquet
+from margin_cache.storage.urls import join_url
 
 _CACHE = Path(".snakemake", "remote")
 """Directory of the cache, in the working directory."""
+
+Content = TypeVar("Content", bytes, bytes | None)
 
 
 class RemoteFiles(CatalogFiles):
@@ -31,7 +35,7 @@ class RemoteFiles(CatalogFiles):
     def __init__(
         self, url: str, listing: Mapping[str, ObjectState], connect: Callable[[], ObjectStore]
     ) -> None:
-        self.location = url.rstrip("/")
+        super().__init__(url.rstrip("/"))
         self.listing = dict(listing)
         self._connect = connect
 
@@ -52,7 +56,7 @@ class RemoteFiles(CatalogFiles):
         return names
 
     def name(self, path: str) -> str:
-        return f"{self.location}/{path}" if path else self.location
+        return join_url(self.location, path)
 
     def exists(self, path: str) -> bool:
         return path in self.listing
@@ -84,75 +88,73 @@ class RemoteFiles(CatalogFiles):
         """
         state = self.object_state(path)
 
-        def read() -> bytes:
+        def read() -> bytes | None:
             found = self.store.read(path)
-            if found is None:
-                raise FileNotFoundError(2, "no such file", self.name(path))
-            if found[1].etag != state.etag:
+            if found is not None and found[1].etag != state.etag:
                 raise ObjectChanged(self.name(path))
-            return found[0]
+            return None if found is None else found[0]
 
-        try:
-            return self._cached(path, state, "", read)
-        except FileNotFoundError:
-            return None
-
-    def open(self, path: str) -> pa.NativeFile:
-        if "=" not in path:  # no partition: it is read as a whole
-            return pa.BufferReader(self.read(path))
-        return pa.PythonFile(RangeReader(self, path, self.object_state(path)), mode="r")
+        return self._cached(path, "", read)
 
     def open_parquet(self, path: str) -> pq.ParquetFile:
         try:
-            source = self.open(path)
-            footer = self.footer(path) if "=" in path else None
-            return open_parquet(self.name(path), source, footer)
+            if "=" not in path:  # no partition: it is read as a whole
+                return open_parquet(self.name(path), pa.BufferReader(self.read(path)))
+            state, footer = self.object_state(path), self.footer(path)
         except FileNotFoundError:
             raise MarginCacheError(f"{self.name(path)}: no such file.") from None
+        reader = RangeReader(
+            lambda start, end: self.store.read_range(path, start, end, state), state.size
+        )
+        return open_parquet(self.name(path), pa.PythonFile(reader, mode="r"), footer)
 
-    def footer(self, path: str) -> bytes:
-        """Return the footer of a Parquet file, and all that follows."""
+    def footer(self, path: str, keep: bool = True) -> bytes:
+        """Return the footer of a Parquet file, and all that follows, and keep it in the cache."""
         state = self.object_state(path)
-        return self._cached(path, state, "footer", lambda: self.fetch_footer(path))
 
-    def fetch_footer(self, path: str) -> bytes:
-        state = self.object_state(path)
-        tail_start = max(0, state.size - TAIL_BYTES)
-        tail = bytes(self.store.read_range(path, tail_start, state.size, state))
-        start = footer_start(tail, state.size)
-        return bytes(self.store.read_range(path, start, tail_start, state)) + tail
+        def read() -> bytes:
+            tail_start = max(0, state.size - TAIL_BYTES)
+            tail = bytes(self.store.read_range(path, tail_start, state.size, state))
+            start = footer_start(tail, state.size)
+            return bytes(self.store.read_range(path, start, tail_start, state)) + tail
 
-    def cached_footer(self, path: str) -> bytes | None:
-        """Return the same, unless it was not read before."""
-        try:
-            return self._cache_path(path, self.object_state(path), "footer").read_bytes()
-        except OSError:
-            return None
+        return self._cached(path, "footer", read, keep)
 
-    def _cached(self, path: str, state: ObjectState, part: str, read: Callable[[], bytes]) -> bytes:
-        file = self._cache_path(path, state, part)
-        try:
+    def _cached(
+        self, path: str, part: str, read: Callable[[], Content], keep: bool = True
+    ) -> bytes | Content:
+        key = repr((self.location, path, *self.object_state(path), part)).encode()
+        file = _CACHE / hashlib.blake2b(key, digest_size=16).hexdigest()
+        with suppress(OSError):
             return file.read_bytes()
-        except OSError:
-            content = read()
-        with atomic_path(file) as temporary:
-            temporary.write_bytes(content)
+        content = read()
+        if keep and content is not None:
+            with atomic_path(file) as temporary:
+                temporary.write_bytes(content)
         return content
 
-    def _cache_path(self, path: str, state: ObjectState, part: str) -> Path:
-        key = repr((path, state.size, state.etag, part)).encode()
-        return self._cache_dir / hashlib.blake2b(key, digest_size=16).hexdigest()
+    def save_listing(self, path: Path) -> None:
+        write_json(path, {"url": self.location, "files": self.listing})
 
-    @cached_property
-    def _cache_dir(self) -> Path:
-        return _CACHE / hashlib.blake2b(self.location.encode(), digest_size=8).hexdigest()
+
+def load_listing(path: Path, connect: Callable[[str], ObjectStore]) -> RemoteFiles:
+    """Return the files whose listing was saved."""
+    record: Any = read_json(path)
+    try:
+        url = str(record["url"])
+        listing = {name: ObjectState(*state) for name, state in record["files"].items()}
+    except (TypeError, KeyError, AttributeError):
+        raise MarginCacheError(
+            f"{path}: is missing or damaged. Start the run again; it replaces the file."
+        ) from None
+    return RemoteFiles(url, listing, lambda: connect(url))
 
 
 class RangeReader(io.RawIOBase):
-    """A file of which ranges are read from a store."""
+    """A file of some size; ``read_range`` returns the bytes from a start to before an end."""
 
-    def __init__(self, files: RemoteFiles, path: str, state: ObjectState) -> None:
-        self._files, self._path, self._state = files, path, state
+    def __init__(self, read_range: Callable[[int, int], memoryview], size: int) -> None:
+        self._read_range, self._size = read_range, size
         self._position = 0
 
     def readable(self) -> bool:
@@ -165,45 +167,14 @@ class RangeReader(io.RawIOBase):
         return self._position
 
     def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        origin = {io.SEEK_SET: 0, io.SEEK_CUR: self._position, io.SEEK_END: self._state.size}
+        origin = {io.SEEK_SET: 0, io.SEEK_CUR: self._position, io.SEEK_END: self._size}
         self._position = origin[whence] + offset
         return self._position
 
     def size(self) -> int:
-        return self._state.size
+        return self._size
 
     def read(self, size: int = -1) -> bytes:
-        start, end = self._position, self._state.size
-        self._position = end if size < 0 else min(start + size, end)
-        store = self._files.store
-        return bytes(store.read_range(self._path, start, self._position, self._state))
-
-
-_connected: dict[str, RemoteFiles] = {}
-
-
-def connect_files(files: RemoteFiles, url: str = "") -> None:
-    """Let `catalog_files.files_at` return files for their URL, and for another one."""
-    _connected[files.location] = _connected[(url or files.location).rstrip("/")] = files
-
-
-def connected(url: str) -> RemoteFiles:
-    return _connected[url.rstrip("/")]
-
-
-def save_listing(files: RemoteFiles, path: Path) -> None:
-    """Save the listing of a catalog for jobs."""
-    write_json(path, {"url": files.location, "files": files.listing})
-
-
-def load_listing(path: Path, connect: Callable[[str], ObjectStore]) -> RemoteFiles:
-    """Load a saved listing."""
-    record: Any = read_json(path)
-    try:
-        url = str(record["url"])
-        listing = {name: ObjectState(*state) for name, state in record["files"].items()}
-    except (TypeError, KeyError, AttributeError):
-        raise MarginCacheError(
-            f"{path}: is missing or damaged. Start the run again; it replaces the file."
-        ) from None
-    return RemoteFiles(url, listing, lambda: connect(url))
+        start = self._position
+        self._position = self._size if size < 0 else min(start + size, self._size)
+        return bytes(self._read_range(start, self._position))

@@ -6,9 +6,8 @@ from pathlib import Path
 
 import pyarrow as pa
 import pytest
-from margin_cache.catalog.consistency import check_consistency
 from margin_cache.catalog.model import CatalogInfo
-from margin_cache.catalog.partitions import read_partitions
+from margin_cache.catalog.partitions import check_consistency, read_partitions
 from margin_cache.errors import MarginCacheError
 from margin_cache.healpix.nested import Pixel
 from margin_cache.storage.catalog_files import CatalogFiles

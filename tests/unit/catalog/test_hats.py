@@ -311,7 +311,7 @@ def test_a_margin_of_a_remote_primary_is_listed_in_a_local_collection(
 ) -> None:
     for url, is_listed in (("s3://bucket/sky", True), ("s3://bucket/other", False), ("", False)):
         collection.write("hats_primary_table_url=S3A://bucket/sky/\n")
-        info = replace(collection.info, path=".snakemake/remote/1", url=url)
+        info = replace(collection.info, path=url or "elsewhere")
         Output(collection.path / "one").register(info, True)
         assert ("all_margins=one\n" in collection.file.read_text()) == is_listed
 

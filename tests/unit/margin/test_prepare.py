@@ -325,7 +325,7 @@ def test_margins_of_one_name_with_their_own_tmp_dirs_keep_their_name(
 )
 def test_urls_of_margins_do_not_overlap_with_others(output_path: str, name: str, owner: str):
     url = "s3://a/sky"
-    info = CatalogInfo("hats", url, "sky", None, "ra", "dec", None, 29, 0, url=url)
+    info = CatalogInfo("hats", url, "sky", None, "ra", "dec", None, 29, 0)
     plan = make_plan(replace(PARAMETERS, catalog=info), partitions_of(4))
     first, second = (
         Margin(

@@ -33,9 +33,21 @@ def saved(source: OptionsSource, path: Path) -> dict[str, Any]:
     return load_options(path)
 
 
+def settings(catalog: str, output: str, **options: Any) -> MarginSettings:
+    return MarginSettings(input_catalog_path=catalog, output_path=output, **options)
+
+
+def source_of(options: dict[str, Any], number: int, files: list[Path]) -> OptionsSource:
+    url = "s3://a/sky"
+    margin = settings(url, "results", input_storage_options=options)
+    found = find_source(KEY, url, margin, number, files)
+    assert found is not None
+    return found
+
+
 def test_options_of_files_are_not_saved(tmp_path: Path) -> None:
     config = written(tmp_path / "a.yaml", {"input_storage_options": OPTIONS})
-    source = find_source(KEY, OPTIONS, 0, [config])
+    source = source_of(OPTIONS, 0, [config])
     assert source == OptionsSource(KEY, (str(config),), 0)
     assert saved(source, tmp_path / "storage.json") == OPTIONS
 
@@ -45,7 +57,7 @@ def test_files_are_merged_as_snakemake_merges_them(tmp_path: Path) -> None:
     second = {"input_storage_options": {"key": "b", "client_kwargs": {"verify": False}}}
     files = [first, written(tmp_path / "b.yaml", second)]
     merged = {**OPTIONS, "key": "b", "client_kwargs": {"region_name": "x", "verify": False}}
-    assert saved(find_source(KEY, merged, 0, files), tmp_path / "storage.json") == merged
+    assert saved(source_of(merged, 0, files), tmp_path / "storage.json") == merged
 
 
 def test_margins_have_options_of_their_own(tmp_path: Path) -> None:
@@ -56,9 +68,9 @@ def test_margins_have_options_of_their_own(tmp_path: Path) -> None:
             "margins": [{"input_storage_options": OPTIONS}, {"margin_threshold": 5}],
         },
     )
-    assert saved(find_source(KEY, OPTIONS, 0, [config]), tmp_path / "0.json") == OPTIONS
+    assert saved(source_of(OPTIONS, 0, [config]), tmp_path / "0.json") == OPTIONS
     common = {"secret": "of all"}
-    assert saved(find_source(KEY, common, 1, [config]), tmp_path / "1.json") == common
+    assert saved(source_of(common, 1, [config]), tmp_path / "1.json") == common
 
 
 @pytest.mark.parametrize(
@@ -72,7 +84,7 @@ def test_margins_have_options_of_their_own(tmp_path: Path) -> None:
 def test_options_without_secrets_may_come_from_the_command_line(
     options: dict[str, Any], tmp_path: Path
 ) -> None:
-    source = find_source(KEY, options, 0, [tmp_path / "none.yaml"])
+    source = source_of(options, 0, [tmp_path / "none.yaml"])
     assert source == OptionsSource(KEY, options=options)
     assert saved(source, tmp_path / "storage.json") == options
 
@@ -93,13 +105,13 @@ def test_possible_secrets_from_the_command_line_are_refused(
     options: dict[str, Any], name: str, tmp_path: Path
 ) -> None:
     with pytest.raises(MarginCacheError, match=f"input_storage_options: {name}") as error:
-        find_source(KEY, options, 0, [written(tmp_path / "a.yaml", {"input_storage_options": {}})])
+        source_of(options, 0, [written(tmp_path / "a.yaml", {"input_storage_options": {}})])
     assert SECRET not in str(error.value)
 
 
 def test_removed_options_are_an_error(tmp_path: Path) -> None:
     config = written(tmp_path / "a.yaml", {"input_storage_options": OPTIONS})
-    save_source(find_source(KEY, OPTIONS, 0, [config]), tmp_path / "storage.json")
+    save_source(source_of(OPTIONS, 0, [config]), tmp_path / "storage.json")
     config.unlink()
     with pytest.raises(MarginCacheError, match=r"not in .*a.yaml any more"):
         load_options(tmp_path / "storage.json")
@@ -118,20 +130,12 @@ def test_unchanged_source_is_not_saved_again(tmp_path: Path) -> None:
     assert json.loads(path.read_text())["options"] == {"anon": True}
 
 
-def settings(catalog: str, output: str, **options: Any) -> MarginSettings:
-    return MarginSettings(input_catalog_path=catalog, output_path=output, **options)
-
-
 def test_sources_are_found_for_urls_only(tmp_path: Path) -> None:
     anon = {"input_storage_options": {"anon": True}, "output_storage_options": {"anon": False}}
-    found = find_sources(
-        [
-            settings("sky", "results", **anon),
-            settings("s3://a/sky", "results", **anon),
-            settings("sky", "s3://a/results", **anon),
-        ],
-        [],
-    )
+    found = [
+        find_sources(settings(catalog, output, **anon), 0, [])
+        for catalog, output in (("sky", "results"), ("s3://a/sky", "results"), ("sky", "s3://a/b"))
+    ]
     source = OptionsSource("input_storage_options", options={"anon": True})
     output = OptionsSource("output_storage_options", options={"anon": False})
     assert found == [(None, None), (source, None), (None, output)]
@@ -141,5 +145,5 @@ def test_options_of_margins_are_found_by_their_place_in_the_configuration(tmp_pa
     file = tmp_path / "config.yaml"
     secret = {"input_storage_options": {"secret": "one"}}
     file.write_text(json.dumps({"margins": [{}, {}, secret]}))
-    ((source, _),) = find_sources([settings("s3://a/sky", "results", **secret)], [file], [2])
+    source, _ = find_sources(settings("s3://a/sky", "results", **secret), 2, [file])
     assert source == OptionsSource("input_storage_options", (str(file),), 2)

@@ -260,7 +260,7 @@ def test_of_two_runs_that_start_at_once_one_is_refused(
     release_locks()
     url = f"{margin.files.url}/{LOCK}"
     other = stores.objects.pop(url)
-    put = MemoryStore.put
+    put = MemoryStore._put
 
     def at_once(store: MemoryStore, *arguments: Any, **condition: Any) -> Any:
         if conditions:
@@ -269,7 +269,7 @@ def test_of_two_runs_that_start_at_once_one_is_refused(
         stores.objects[url] = other
         return state
 
-    monkeypatch.setattr(MemoryStore, "put", at_once)
+    monkeypatch.setattr(MemoryStore, "_put", at_once)
     with pytest.raises(MarginCacheError, match="is being made by another run"):
         start_margin(loaded(margin))
     assert stores.objects == {url: other}
@@ -377,13 +377,13 @@ def test_an_answer_that_was_lost_is_no_other_run(
     margin: Margin, stores: Stores, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The request is repeated, and its object is there already."""
-    put = MemoryStore.put
+    put = MemoryStore._put
 
     def twice(store: MemoryStore, *arguments: Any, **condition: Any) -> Any:
         put(store, *arguments, **condition)
         return put(store, *arguments, **condition)
 
-    monkeypatch.setattr(MemoryStore, "put", twice)
+    monkeypatch.setattr(MemoryStore, "_put", twice)
     made(margin)
     assert is_complete(loaded(margin))
 
@@ -408,7 +408,7 @@ def test_a_margin_is_listed_in_the_collection_of_its_primary(
     url = f"{PLACE}/collection.properties"
     before = stores.objects[url] = PROPERTIES.format(primary).encode()
     stores.objects[f"{PLACE}/primary/rows"] = bytes(6000)
-    info = replace(margin.plan.parameters.catalog, url="s3a://sky/lab/primary")
+    info = replace(margin.plan.parameters.catalog, path="s3a://sky/lab/primary")
     others = iter(range(3))
 
     def late(action: str, _: str) -> None:

@@ -9,8 +9,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from margin_cache.parquet import partition_file, polars_rows
-from margin_cache.parquet.polars_rows import PolarsFailed, is_supported, read_rows
+from margin_cache.parquet import partition_file, row_selection
+from margin_cache.parquet.row_selection import PolarsFailed, is_supported, read_rows
 from support.partition_files import open_file
 from support.paths import ROOT
 from support.same_bits import difference
@@ -173,7 +173,7 @@ def test_a_panic_is_a_failure(tmp_path: Path) -> None:
 def parts(path: Path, rows: int) -> list[list[str]]:
     names = ["a", "b", "c", "d", "e"]
     part = open_file(path)
-    limit = polars_rows.most_bytes_together(part.sizes["index"].stored)
+    limit = row_selection.most_bytes_together(part.sizes["index"].stored)
     return list(partition_file.column_groups(part, names, limit, rows))
 
 
@@ -189,9 +189,9 @@ def test_groups_of_columns_are_small_in_the_file_and_in_memory(
     assert parts(path, 100) == [["a"], ["b"], ["c"], ["d"], ["e"]]
     monkeypatch.undo()
     # A column takes 8 bytes a row and its dictionary's codes, the index a tenth of it.
-    monkeypatch.setattr(polars_rows, "_LEAST_BYTES", 3 * 11 * ROWS)
+    monkeypatch.setattr(row_selection, "_LEAST_BYTES", 3 * 11 * ROWS)
     assert parts(path, 1) == [["a", "b", "c"], ["d", "e"]]
-    monkeypatch.setattr(polars_rows, "_MOST_BYTES", 11 * ROWS)
+    monkeypatch.setattr(row_selection, "_MOST_BYTES", 11 * ROWS)
     assert parts(path, 1) == [["a"], ["b"], ["c"], ["d"], ["e"]]
 
 
@@ -199,14 +199,14 @@ READ = """
 import sys
 import numpy as np, pyarrow as pa
 sys.path[:0] = sys.argv[1:3]
-from margin_cache.parquet import polars_rows
+from margin_cache.parquet import row_selection
 from support.partition_files import open_file
 from pathlib import Path
 from typing import Any
 assert "polars" not in sys.modules
 part = open_file(Path(sys.argv[3]))
 schema = pa.schema([("x", pa.float64())])
-found = polars_rows.read_rows(part, None, np.array([5]), schema)
+found = row_selection.read_rows(part, None, np.array([5]), schema)
 import polars
 print(polars.thread_pool_size(), found["x"][0])
 """
@@ -230,19 +230,19 @@ KEPT = """
 import os, sys
 import numpy as np, pyarrow as pa
 sys.path[:0] = sys.argv[1:3]
-from margin_cache.parquet import polars_rows
+from margin_cache.parquet import row_selection
 from support.partition_files import open_file
 from pathlib import Path
 from typing import Any
 part = open_file(Path(sys.argv[3]))
 schema = pa.schema([("x", pa.float64())])
-polars_rows.read_rows(part, None, np.array([5]), schema)
+row_selection.read_rows(part, None, np.array([5]), schema)
 def resident():
     return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 blocks = [pa.array(np.arange(1 << 17)).cast(pa.float64()) for _ in range(64)]
 del blocks
 before = resident()
-polars_rows.read_rows(part, None, np.array([5]), schema)
+row_selection.read_rows(part, None, np.array([5]), schema)
 print(before - resident(), os.environ["_RJEM_MALLOC_CONF"])
 """
 

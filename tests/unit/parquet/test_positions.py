@@ -17,9 +17,8 @@ from margin_cache.catalog.model import CatalogInfo, Partition
 from margin_cache.catalog.partitions import partition_state
 from margin_cache.errors import MarginCacheError
 from margin_cache.healpix.nested import Pixel
-from margin_cache.parquet import positions
-from margin_cache.parquet.partition_file import PartitionFile, open_files
-from margin_cache.parquet.positions import FilePositions
+from margin_cache.parquet import partition_file
+from margin_cache.parquet.partition_file import FilePositions, PartitionFile, open_files
 from margin_cache.parquet.row_selection import select_rows
 from support import skies
 from support.catalog_infos import HATS, HIPSCAT, write_partition
@@ -51,7 +50,7 @@ class Catalog:
         return list(open_files(self.info, self.partition, schema or self.table.schema))
 
     def batches(self, part: PartitionFile) -> Iterator[pa.Table]:
-        return positions.read_positions(self.info, PIXEL, part)
+        return partition_file.read_positions(self.info, PIXEL, part)
 
     def read(self) -> pa.Table:
         """The positions of all rows."""
@@ -59,7 +58,7 @@ class Catalog:
 
     def check_coordinates(self) -> None:
         """Check the last rows, as a job does with candidates."""
-        positions.check_coordinates(self.info, [self.last()])
+        partition_file.check_coordinates(self.info, [self.last()])
 
     def last(self) -> FilePositions:
         """The positions of the last rows."""
@@ -105,7 +104,7 @@ def with_values(table: pa.Table, name: str, values: dict[int, float | None]) -> 
 def test_index_and_coordinates_of_all_rows_are_read_batch_by_batch(
     batch: int, catalog: Catalog, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(positions, "BATCH_ROWS", batch)
+    monkeypatch.setattr(partition_file, "BATCH_ROWS", batch)
     found = catalog.read()
     names = [name for name in ("_hipscat_index", "ra", "dec") if name in catalog.table.schema.names]
     assert found.equals(catalog.table.select(names))
@@ -269,7 +268,7 @@ def test_among_files_checked_together_the_wrong_one_is_named(
     """Also among files of partitions with cells of another order."""
     good = replace(catalog.last(), pixel=Pixel(16, 0))
     others = [good, replace(good, pixel=PIXEL)]
-    positions.check_coordinates(catalog.info, others)
+    partition_file.check_coordinates(catalog.info, others)
     ra = pa.array(np.asarray(catalog.table["ra"]) + 1)
     info = replace(catalog.info, path=str(tmp_path / "wrong"))
     wrong = Catalog(info, catalog.table.set_column(0, "ra", ra))
@@ -277,7 +276,7 @@ def test_among_files_checked_together_the_wrong_one_is_named(
     with pytest.raises(
         MarginCacheError, match=f"^{wrong.path}: ra and dec are .* at least 100 of 1000 rows"
     ):
-        positions.check_coordinates(catalog.info, others)
+        partition_file.check_coordinates(catalog.info, others)
 
 
 @pytest.mark.parametrize("catalog", [HATS], indirect=True)
@@ -332,9 +331,9 @@ def test_a_file_of_which_pyarrow_reads_fewer_rows_is_named(value: int, tmp_path:
         except (pa.ArrowException, OSError):
             unread += 1
             with pytest.raises(MarginCacheError, match=re.escape(f"{path}: cannot be read (")):
-                list(positions.read_batches(path, part.file, [0], table.schema.names))
+                list(partition_file.read_batches(path, part.file, [0], table.schema.names))
         else:
-            batches = positions.read_batches(path, part.file, [0], table.schema.names)
+            batches = partition_file.read_batches(path, part.file, [0], table.schema.names)
             assert pa.Table.from_batches(batches).equals(whole)
     assert unread
 
@@ -356,6 +355,6 @@ def test_positions_have_only_their_columns(tmp_path: Path) -> None:
     pq.write_table(table, path)
     part = open_file(path)
     info = replace(HATS, ra_column="coord.ra", dec_column="dec", index_column=None)
-    (taken,) = positions.read_positions(info, Pixel(0, 0), part)
+    (taken,) = partition_file.read_positions(info, Pixel(0, 0), part)
     assert taken.schema.names == ["coord.ra", "dec"]
     assert select_rows(part, taken, None, np.arange(10), table.schema).equals(table)

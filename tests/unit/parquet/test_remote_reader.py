@@ -143,7 +143,7 @@ def test_no_byte_is_fetched_twice(
     cuts = np.unique([0, *rng.integers(0, len(OBJECT), 30), len(OBJECT)]).tolist()
     ranges = list(pairwise(cuts))
     for number in rng.integers(0, len(ranges), 20).tolist():
-        opened.prefetch([ranges[number]])
+        opened.fetch([ranges[number]], wait=False)
     opened.fetch(ranges)
     assert opened.path.read_bytes() == OBJECT
     assert object_server.bytes_sent == len(OBJECT)
@@ -159,6 +159,6 @@ def test_closing_deletes_the_file_during_a_download(
     opened: RemoteFile, object_server: Behaviour
 ) -> None:
     object_server.latency = 0.2
-    opened.prefetch([(0, len(OBJECT))])
+    opened.fetch([(0, len(OBJECT))], wait=False)
     opened.close()
     assert not opened.path.exists()

@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 from margin_cache.catalog.columns import schema_without_dictionaries
 from margin_cache.errors import MarginCacheError
-from margin_cache.parquet import polars_rows, positions, row_selection
+from margin_cache.parquet import partition_file, row_selection
 from margin_cache.parquet.partition_file import column_groups
 from margin_cache.parquet.row_selection import row_batches, select_rows
 from support.partition_files import open_file
@@ -53,7 +53,7 @@ def test_rows_are_those_of_the_file(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(row_selection, "COLUMNS_BYTES", at_once)
-    monkeypatch.setattr(positions, "BATCH_ROWS", batch)
+    monkeypatch.setattr(partition_file, "BATCH_ROWS", batch)
     part = open_file(path)
     schema = schema_without_dictionaries(part.file.schema_arrow)
     whole = part.file.read().replace_schema_metadata().cast(schema)
@@ -119,9 +119,11 @@ def test_polars_reads_few_of_many_rows(tmp_path: Path, monkeypatch: pytest.Monke
     monkeypatch.setattr(row_selection, "_MOST_ROWS", 30_000)
     asked: list[list[int]] = []
 
+    read_rows = row_selection.read_rows
+
     def and_note(*arguments: object) -> object:
         asked.append(len(arguments[2]))
-        return polars_rows.read_rows(*arguments)
+        return read_rows(*arguments)
 
     monkeypatch.setattr(row_selection, "read_rows", and_note)
     cases = ((path, 10_000, 1), (path, 10_001, 0), (small, 1, 0), (narrow, 1, 0))
@@ -162,7 +164,7 @@ def test_a_file_with_damaged_codes_is_named(tmp_path: Path) -> None:
 
 def test_pyarrow_reads_what_polars_cannot(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*arguments: object) -> None:
-        raise polars_rows.PolarsFailed("not this one")
+        raise row_selection.PolarsFailed("not this one")
 
     monkeypatch.setattr(row_selection, "_are_few", lambda part, rows: True)
     monkeypatch.setattr(row_selection, "read_rows", refuse)

@@ -133,7 +133,7 @@ def test_content_id_does_not_depend_on_how_jobs_are_cut_nor_on_the_library() -> 
 
 def test_content_id_does_not_depend_on_where_the_catalog_is() -> None:
     plan = make_plan(PARAMETERS, partitions_of(2))
-    catalog = replace(PARAMETERS.catalog, path="elsewhere", url="s3://bucket/sky")
+    catalog = replace(PARAMETERS.catalog, path="s3://bucket/sky")
     other = make_plan(replace(PARAMETERS, catalog=catalog), partitions_of(2))
     assert other.content_id == plan.content_id
     assert other.plan_id != plan.plan_id

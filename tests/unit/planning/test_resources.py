@@ -9,7 +9,7 @@ import pyarrow as pa
 import pytest
 from margin_cache.config.validation import settings_of_margins
 from margin_cache.margin.prepare import prepare_margins
-from margin_cache.parquet import polars_rows
+from margin_cache.parquet import row_selection
 from margin_cache.planning.model import Plan
 from margin_cache.planning.resources import (
     Request,
@@ -129,7 +129,7 @@ def test_the_largest_row_group_is_that_of_the_largest_partition(tmp_path: Path):
 def test_columns_that_are_read_at_once_are_small_or_a_single_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(polars_rows, "_LEAST_BYTES", 8 * 10**6)
+    monkeypatch.setattr(row_selection, "_LEAST_BYTES", 8 * 10**6)
     lists = pa.array([[float(number)] * 1000 for number in range(4000)])
     columns = {"f": lists, "g": pa.array(np.random.default_rng(1).random(4000))}
     path = small_catalog(tmp_path / "sky", rows=4000, max_rows=4000, columns=columns)

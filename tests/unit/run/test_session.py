@@ -141,8 +141,8 @@ def test_an_error_is_one_line(
     [
         ("", "the margin of this configuration, results/sky_5arcs, does not exist. Make it first"),
         ("nowhere", "nowhere is not a directory. Give the margin to check."),
-        ("nothing", "nothing is a directory, but not a margin by its metadata"),
-        ("../sky", "../sky is a catalog, but not a margin by its metadata"),
+        ("nothing", "nothing has no metadata of a margin. Give the margin to check."),
+        ("../sky", "../sky has no metadata of a margin. Give the margin to check."),
         ("collection", "collection is a collection without a default margin"),
     ],
 )

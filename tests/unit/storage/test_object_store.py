@@ -145,7 +145,7 @@ def test_special_characters_in_names(name: str, served: Behaviour, tmp_path: Pat
     (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
     (tmp_path / name).write_bytes(b"1")
     bucket = connect(f"s3://{BUCKET}/special", s3.options)
-    bucket.put(name, b"1")
+    bucket.put(name, b"1", None)
     assert list(bucket.list() or ()) == [name]
     for store in (connect(served.url, {}), bucket):
         found = store.read(name)
@@ -159,12 +159,12 @@ def test_a_store_without_conditions_is_looked_at_before_writing(
     with faulty_proxy(s3.endpoint) as proxy:
         proxy.refuses_conditions = True
         store = connect(bucket.url, {**s3.options, "endpoint_url": proxy.url})
-        first = store.put("object", b"first", if_absent=True)
+        first = store.put("object", b"first", None)
         with pytest.raises(PreconditionFailed):
-            store.put("object", b"second", if_absent=True)
-        second = store.put("object", b"second", if_match=first)
+            store.put("object", b"second", None)
+        second = store.put("object", b"second", first)
         with pytest.raises(PreconditionFailed):
-            store.put("object", b"third", if_match=first)
+            store.put("object", b"third", first)
     assert bucket.read("object") == (b"second", second)
 
 
@@ -192,7 +192,7 @@ def test_a_server_that_always_fails_ends_in_one_line(s3: S3) -> None:
             lambda: store.state("a"),
             lambda: store.read("a"),
             lambda: store.read_range("a", 0, 5, ObjectState(9, "")),
-            lambda: store.put("a", b"1"),
+            lambda: store.put("a", b"1", None),
             lambda: store.delete(["a"]),
         )
         for call in calls:
@@ -222,7 +222,7 @@ def test_an_unreachable_server_is_named() -> None:
 
 def test_a_missing_bucket_is_named(s3: S3) -> None:
     store = connect("s3://none/sky", s3.options, "output")
-    for call in (store.list, lambda: store.put("a", b"1")):
+    for call in (store.list, lambda: store.put("a", b"1", None)):
         with pytest.raises(
             MarginCacheError, match=r"^output_path: the bucket of s3://none/sky does"
         ):
@@ -273,7 +273,7 @@ def test_an_object_is_written_from_memory_and_from_a_file(
 ) -> None:
     (tmp_path / "file").write_bytes(CONTENT)
     for content in (CONTENT, tmp_path / "file"):
-        state = bucket.put("object", content)
+        state = bucket.put("object", content, None)
         assert s3.read("stores/it/object") == CONTENT
         assert bucket.state("object") == state
         bucket.delete(["object", "none"])
@@ -281,25 +281,25 @@ def test_an_object_is_written_from_memory_and_from_a_file(
 
 
 def test_only_the_expected_object_is_replaced(s3: S3, bucket: ObjectStore) -> None:
-    first = bucket.put("object", b"a", if_absent=True)
+    first = bucket.put("object", b"a", None)
     with pytest.raises(PreconditionFailed):
-        bucket.put("object", b"b", if_absent=True)
+        bucket.put("object", b"b", None)
     with pytest.raises(PreconditionFailed):
-        bucket.put("object", b"b", if_match=ObjectState(1, "0123"))
+        bucket.put("object", b"b", ObjectState(1, "0123"))
     assert s3.read("stores/it/object") == b"a"
-    bucket.put("object", b"b", if_match=first)
+    bucket.put("object", b"b", first)
     assert s3.read("stores/it/object") == b"b"
     bucket.delete(["object"])
     with pytest.raises(PreconditionFailed):
-        bucket.put("object", b"c", if_match=first)
+        bucket.put("object", b"c", first)
 
 
 def test_an_object_written_through_failures_is_whole(s3: S3) -> None:
     with faulty_proxy(s3.endpoint) as proxy:
         store = connect(f"s3://{BUCKET}/stores/it", {**s3.options, "endpoint_url": proxy.url})
-        proxy.fails_each = 3
+        proxy.fails_each, state = 3, None
         for number in range(9):
-            store.put("object", CONTENT + bytes([number]))
+            state = store.put("object", CONTENT + bytes([number]), state)
             assert s3.read("stores/it/object") == CONTENT + bytes([number])
         assert proxy.failed >= 3
 
@@ -343,7 +343,7 @@ def test_credentials_come_from_the_usual_files(
     (tmp_path / "credentials").write_text(
         "[other]\naws_access_key_id = any\naws_secret_access_key = any\n"
     )
-    connect(url, {**options, "profile": "other"}).put("object", CONTENT)
+    connect(url, {**options, "profile": "other"}).put("object", CONTENT, None)
     (tmp_path / "config").write_text(f"[profile other]\nendpoint_url = {s3.endpoint}\n")
     monkeypatch.setenv("AWS_PROFILE", "other")
     assert connect(url, {}).read("object") is not None
@@ -359,7 +359,7 @@ def test_a_web_server_gets_the_password_in_netrc(
     monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
 
     def header(url: str, options: dict[str, Any]) -> str:
-        from margin_cache.storage.store_options import add_netrc, translate
+        from margin_cache.storage.obstore_store import add_netrc, translate
 
         translated = translate("http", options, "input")
         add_netrc(translated, url)
