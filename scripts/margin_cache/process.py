@@ -31,28 +31,22 @@ class _NoPandas:
 
 
 def keep_pandas_out() -> None:
-    """Make this process start sooner.
+    """Keep out pandas, which PyArrow imports when it meets a NumPy array.
 
-    PyArrow imports pandas, if it can, as soon as it meets a NumPy array. That takes as long as all
-    else that a job does before its work, and nothing here uses it.
+    That takes as long as all else that a job does before its work, and nothing here uses it.
     """
     sys.meta_path.insert(0, _NoPandas())
 
 
 def keep_memory() -> None:
-    """Make the C library keep freed memory for the next page of a file.
-
-    Otherwise it returns the memory to the system, which hands it out again filled with zeros.
-    Libraries other than glibc have no such setting.
-    """
-    with suppress(AttributeError, OSError):
+    """Make the C library keep freed memory, which the system would hand out again as zeros."""
+    with suppress(AttributeError, OSError):  # other libraries than glibc have no such setting
         library = ctypes.CDLL(None)
         for parameter, value in _KEPT_MEMORY.items():
             library.mallopt(parameter, value)
 
 
 def one_line(error: MarginCacheError | OSError) -> str:
-    """Return the line that tells a user of an error."""
     if isinstance(error, MarginCacheError):
         return f"error: {error}"
     return f"error: {error.filename or 'a file'}: {error.strerror or error}"
@@ -63,16 +57,10 @@ def run(
     parser: argparse.ArgumentParser,
     is_lean: bool = True,
 ) -> NoReturn:
-    """Run a script and end the process; an error is one line.
+    """Run a script, whose ``main`` returns the exit code, and end the process.
 
-    An error that another attempt would meet again is kept in the file of ``--failure-mark``. A
-    later attempt prints it and ends at once.
-
-    Args:
-        main: does the work of the command line and returns the exit code. Then it has closed all
-            files, and none of its threads is at work.
-        parser: its arguments.
-        is_lean: whether pandas is kept out, and freed memory is kept.
+    An error is one line. If another attempt would meet it again, it is kept in the file of
+    ``--failure-mark``; a later attempt prints it and ends at once.
     """
     parser.add_argument("--failure-mark", type=Path, help="file that keeps a final error")
     arguments = parser.parse_args()
@@ -96,7 +84,7 @@ def run(
             with suppress(OSError):
                 mark.write_text(line, encoding="utf-8")
         _end(line, EXIT_ERROR)
-    # A normal exit would first tear down all modules, one after the other.
+    # A normal exit would first tear down all modules, one after the other. All files are closed.
     os._exit(code)
 
 

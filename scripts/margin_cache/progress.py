@@ -18,8 +18,8 @@ from typing import NamedTuple, TextIO
 import numpy as np
 from tqdm import tqdm
 
+from margin_cache.margin.existing import done_jobs
 from margin_cache.margin.model import Margin
-from margin_cache.margin.receipts import done_jobs
 from margin_cache.planning.jobs import audit_bounds
 from margin_cache.storage.files import size_text
 

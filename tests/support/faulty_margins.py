@@ -18,12 +18,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from margin_cache.config.validation import settings_of_margins
 from margin_cache.errors import MarginCacheError
-from margin_cache.margin.existing_output import check_output, has_leftovers, is_complete
+from margin_cache.margin.existing import check_output, has_leftovers, is_complete, missing_receipts
 from margin_cache.margin.finish import finish_margin
 from margin_cache.margin.map import map_partitions
 from margin_cache.margin.model import Margin
 from margin_cache.margin.prepare import prepare_margins, start_margin
-from margin_cache.margin.receipts import missing_receipts
 from margin_cache.margin.reduce import reduce_margins
 from margin_cache.parquet import row_selection
 from margin_cache.process import one_line
@@ -39,8 +38,8 @@ import argparse, json
 from margin_cache.process import run
 from margin_cache.config.validation import settings_of_margins
 from margin_cache.margin.prepare import prepare_margins
-from margin_cache.margin.existing_output import is_complete
-from margin_cache.margin.receipts import missing_receipts
+from margin_cache.margin.existing import is_complete
+from margin_cache.margin.existing import missing_receipts
 from margin_cache.margin.prepare import start_margin
 def main(arguments):
     (margin,) = prepare_margins(settings_of_margins(json.loads(arguments.config)))

@@ -20,26 +20,34 @@ from margin_cache import __version__
 from margin_cache.catalog.formats import format_of
 from margin_cache.catalog.model import MarginSummary
 from margin_cache.catalog.optional_files import WITHOUT_ROWS, make_optional_files
-from margin_cache.catalog.spec import COMMON_METADATA, METADATA, NPIX, PARTITION_INFO
+from margin_cache.catalog.spec import (
+    COMMON_METADATA,
+    METADATA,
+    NPIX,
+    PARTITION_INFO,
+    HatsKey,
+    HipscatKey,
+)
 from margin_cache.errors import MarginCacheError
 from margin_cache.healpix.nested import Ints, as_pixels
-from margin_cache.margin.existing_output import (
+from margin_cache.margin.existing import (
     RUN_ID,
     TOOL_NAME,
     UNFINISHED,
+    Receipt,
     catalog_record,
     check_output,
     clean_up,
     existing_files,
     is_complete,
+    is_in_output,
     listing,
+    read_receipt,
     record_catalog,
-    rows_of,
 )
 from margin_cache.margin.model import Margin, settings_as_json
 from margin_cache.margin.output import SizeAndDigest
 from margin_cache.margin.paths import PROVENANCE
-from margin_cache.margin.receipts import Receipt, is_in_output, read_receipt
 from margin_cache.parquet.footers import MOST_FOOTER_BYTES, join_footers
 from margin_cache.planning.model import Plan
 from margin_cache.storage.files import (
@@ -65,7 +73,7 @@ def finish_margin(margin: Margin) -> dict[str, Any]:
     info = plan.parameters.catalog
     # A second copy of the job waits, and then finds the margin complete. If that is at a URL, a job
     # of another plan waits as well.
-    with exclusive_lock(paths.intermediate_dir if paths.url else paths.plan):
+    with exclusive_lock(margin.intermediate_dir if paths.url else paths.plan):
         output.refresh()
         before = output.state()
         if not is_complete(margin) or _is_reduced_anew(margin):
@@ -76,9 +84,13 @@ def finish_margin(margin: Margin) -> dict[str, Any]:
         output.register(info, margin.may_be_default)
         output.release()
         clean_up(margin, paths.staging_lock)
-        files = sum(f"{NPIX}=" in path for path in existing_files(margin))
-        summary = {"output_dir": paths.location, "rows": rows_of(margin), "files": files}
-        summary |= listing(margin)
+        description = output.read_json(PROVENANCE)
+        summary = {
+            "output_dir": paths.location,
+            "rows": int(description.get(HipscatKey.ROWS, description.get(HatsKey.ROWS))),
+            "files": sum(f"{NPIX}=" in path for path in existing_files(margin)),
+            **listing(margin),
+        }
         write_json(margin.done_file, summary)
     return summary
 
@@ -113,7 +125,7 @@ def _put_together(margin: Margin, before: object) -> None:
     finishing_dir = paths.finishing_dir(unique_id())
 
     def draft(etags: Mapping[str, str], token: str) -> dict[str, Any]:
-        record = _provenance(margin, {}, existing | tables, etags)
+        record = _provenance(margin, existing | tables, etags)
         record["tool_args"]["runtime_args"][UNFINISHED] = token
         return record
 
@@ -182,12 +194,11 @@ def _write_tables(
     plan = margin.plan
     info = plan.parameters.catalog
     catalog_format = format_of(info)
-    dataset = finishing_dir / info.dataset
-    with atomic_path(dataset / COMMON_METADATA) as temporary:
+    names = [info.parquet_path(COMMON_METADATA), PARTITION_INFO]
+    with atomic_path(finishing_dir / names[0]) as temporary:
         pq.write_metadata(catalog_format.margin_schema(plan.schema, info.path), temporary)
-    names = [f"{info.dataset}/{COMMON_METADATA}".lstrip("/"), PARTITION_INFO]
-    if plan.parameters.create_metadata and _write_footers(margin, receipts, dataset):
-        names.append(f"{info.dataset}/{METADATA}".lstrip("/"))
+    if plan.parameters.create_metadata and _write_footers(margin, receipts, finishing_dir):
+        names.append(info.parquet_path(METADATA))
     pixels = as_pixels(*_pixels_with_rows(plan, files))
     write_text(finishing_dir / PARTITION_INFO, catalog_format.partition_list(pixels))
     return {path: [size, digest] for path, (_, size, digest) in sorted(files.items())} | {
@@ -230,13 +241,14 @@ def _write_description(
         catalog_format.write_description(finishing_dir, summary)
         for name in make_optional_files(finishing_dir, margin.name, wanted):
             listed[name] = _size_and_digest(finishing_dir / name)
+    provenance = _provenance(margin, listed, etags)
     # These files state the size of the margin, which includes their own. Writing them again
     # settles the number of its digits.
     for _ in range(3):
         description, described = catalog_format.write_description(finishing_dir, summary)
         all_files = listed | {name: _size_and_digest(finishing_dir / name) for name in described}
-        provenance = _provenance(margin, description, all_files, etags)
-        write_json(finishing_dir / PROVENANCE, provenance)
+        provenance["tool_args"]["runtime_args"]["files"] = all_files
+        write_json(finishing_dir / PROVENANCE, description | provenance)
         own_size = (finishing_dir / PROVENANCE).stat().st_size
         summary = replace(summary, size=own_size + sum(size for size, _ in all_files.values()))
 
@@ -245,8 +257,9 @@ def _size_and_digest(path: Path) -> list[Any]:
     return [path.stat().st_size, file_digest(path)]
 
 
-def _write_footers(margin: Margin, receipts: Mapping[str, Receipt], dataset: Path) -> bool:
+def _write_footers(margin: Margin, receipts: Mapping[str, Receipt], finishing_dir: Path) -> bool:
     """Write ``_metadata`` from the footers of the reduce jobs, unless readers would refuse it."""
+    dataset = finishing_dir / margin.plan.parameters.catalog.dataset
     kept = [margin.files.footers(job) for job in receipts]
     for path, (job, receipt) in zip(kept, receipts.items(), strict=True):
         if file_digest(path) != receipt.footers_digest:
@@ -274,12 +287,9 @@ def _write_footers(margin: Margin, receipts: Mapping[str, Receipt], dataset: Pat
 
 
 def _provenance(
-    margin: Margin,
-    description: Mapping[str, Any],
-    files: Mapping[str, SizeAndDigest],
-    etags: Mapping[str, str],
+    margin: Margin, files: Mapping[str, SizeAndDigest], etags: Mapping[str, str]
 ) -> dict[str, Any]:
-    """Return description, parameters, versions of packages, and files of a margin."""
+    """Return parameters, versions of packages, and files of a margin."""
     # Slow to import.
     from importlib.metadata import PackageNotFoundError, version
 
@@ -289,7 +299,6 @@ def _provenance(
         with suppress(PackageNotFoundError):
             packages[name] = version(name)
     return {
-        **description,
         "version": format_of(plan.parameters.catalog).format_version(),
         "generation_date": datetime.now(UTC).strftime("%Y.%m.%d"),
         "tool_args": {

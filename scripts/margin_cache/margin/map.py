@@ -131,16 +131,13 @@ def _candidates_in(
     """Yield the rows of a file that pass the coarse filter, in batches if they are very many."""
     parameters, pixel = plan.parameters, plan.partitions[partition].pixel
     info = parameters.catalog
+    # Bits to the right of those of margin_order in the spatial index.
+    shift = info.index_shift + 2 * (info.index_order - parameters.margin_order)
     start = pairs = 0
     batches: list[_Candidates] = []
     for table in read_positions(info, pixel, file):
-        near, around = find_candidates(
-            spatial_index(info, table),
-            parameters.index_shift,
-            pixel,
-            destinations,
-            parameters.margin_order,
-        )
+        index = spatial_index(info, table)
+        near, around = find_candidates(index, shift, pixel, destinations, parameters.margin_order)
         positions = table.take(pa.array(near))
         batches.append(
             _Candidates(pixel, file, near + start, positions, around, partition, table.num_rows)
@@ -155,9 +152,6 @@ def _candidates_in(
 
 
 def _joined(batches: list[_Candidates]) -> _Candidates:
-    """Join the candidates of batches of a file."""
-    if len(batches) == 1:
-        return batches[0]
     return replace(
         batches[0],
         rows_read=sum(batch.rows_read for batch in batches),

@@ -15,7 +15,7 @@ from margin_cache.catalog.hats import primary_of
 from margin_cache.catalog.spec import COLLECTION_PROPERTIES
 from margin_cache.config.model import MarginSettings, Table, key_of
 from margin_cache.errors import MarginCacheError, RetryableError
-from margin_cache.margin.output import Output, open_output
+from margin_cache.margin.output import Output
 from margin_cache.margin.paths import TMP_DIR, MarginFiles, PlanFiles
 from margin_cache.margin.storage_options import OptionsSource, load_options, save_source
 from margin_cache.planning.model import Plan, load_plan, save_plan
@@ -61,7 +61,13 @@ class Margin:
     @cached_property
     def output(self) -> Output:
         """Where the margin is put, with what is there now."""
-        return open_output(self.files, self.output_options)
+        files = self.files
+        if not files.url:
+            return Output(files.output_dir)
+        # Slow to import, and not needed for margins on disk.
+        from margin_cache.margin.store_output import StoreOutput
+
+        return StoreOutput(files.url, self.output_options(), files.run_token)
 
     def output_options(self) -> Mapping[str, Any]:
         """Return the storage options of the margin's URL."""
@@ -96,7 +102,6 @@ def save_margin(margin: Margin) -> None:
 
 
 def load_margin(path: Path) -> Margin:
-    """Load a margin from its ``margin.json``."""
     record = read_json(path)
     try:
         values = record["settings"]

@@ -1,7 +1,7 @@
 """Where a margin is put: a directory, or objects below a URL (`store_output`).
 
-A margin is always put together in a hidden local directory. A directory is renamed when it is
-complete. Objects cannot be renamed: they are written when all of them are known.
+A margin is put together in a hidden local directory, which is renamed when it is complete. Objects
+cannot be renamed: they are written when all of them are known.
 """
 
 from collections.abc import Callable, Mapping
@@ -13,7 +13,6 @@ import pyarrow.parquet as pq
 from margin_cache.catalog.formats import descriptions_in, is_margin
 from margin_cache.catalog.hats import Collection, read_collection, register
 from margin_cache.catalog.model import CatalogInfo
-from margin_cache.margin.paths import MarginFiles
 from margin_cache.storage.files import has_size, read_json, replace_directory
 from margin_cache.storage.parquet_files import open_parquet
 
@@ -24,7 +23,7 @@ Draft = Callable[[Mapping[str, str], str], dict[str, Any]]
 
 
 class Output:
-    """A directory that a margin is put into; its lock is beside it (`start_run`)."""
+    """A directory that a margin is put into; its lock is beside it (`prepare`)."""
 
     def __init__(self, directory: Path) -> None:
         self._dir = directory
@@ -88,12 +87,11 @@ class Output:
         replace_directory(directory, self._dir, backup)
 
     def collection(self, info: CatalogInfo) -> Collection | None:
-        """Return the collection around the margin, if the catalog is its primary table."""
+        """Return the collection around the margin, if it is that of the catalog."""
         found = read_collection(self._dir.parent)
         return found if found is not None and found.is_of(info) else None
 
     def register(self, info: CatalogInfo, may_be_default: bool) -> None:
-        """List the margin in the collection around it, if the catalog is its primary table."""
         if (found := self.collection(info)) is not None:
             register(found, str(self._dir), may_be_default)
 
@@ -107,13 +105,3 @@ def describe_run(run: Any) -> str:
         return f"process {run['process']} on {run['host']}, started in {run['directory']}"
     except (TypeError, KeyError):
         return "unknown process"
-
-
-def open_output(files: MarginFiles, load_options: Callable[[], Mapping[str, Any]]) -> Output:
-    """Return where a margin is put; the storage options are loaded if it is at a URL."""
-    if not files.url:
-        return Output(files.output_dir)
-    # Slow to import, and not needed for margins on disk.
-    from margin_cache.margin.store_output import StoreOutput
-
-    return StoreOutput(files.url, load_options(), files.run_token)

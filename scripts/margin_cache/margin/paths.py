@@ -85,7 +85,6 @@ class PlanFiles:
         return self._path(RECEIPT, job=job)
 
     def footers(self, job: str) -> Path:
-        """Return the footers of the files of a reduce job, as one Parquet metadata file."""
         return self._path(FOOTERS, job=job)
 
     def done(self, fingerprint: str) -> Path:
@@ -110,18 +109,11 @@ class MarginFiles(PlanFiles):
 
     @property
     def location(self) -> str:
-        """Where users find the margin."""
         return self.url or str(self.output_dir)
 
     @property
     def pages_dir(self) -> Path:
-        """Directory of the directories of reports and audits."""
         return Path() if self.url else self.output_dir.parent
-
-    @property
-    def intermediate_dir(self) -> Path:
-        """Directory of the intermediate files of this margin, of all plans."""
-        return self.plan_dir.parent
 
     @property
     def report_dir(self) -> Path:
@@ -133,7 +125,6 @@ class MarginFiles(PlanFiles):
 
     @property
     def audit_file(self) -> Path:
-        """The findings of an audit of the margin."""
         return self.pages_dir / f"{self.output_dir.name}_audit/audit.json"
 
     @property
@@ -167,7 +158,6 @@ class MarginFiles(PlanFiles):
         return [path for path in self.output_dir.parent.iterdir() if pattern.fullmatch(path.name)]
 
     def staging_locks(self) -> list[Path]:
-        """Return the locks of the staging directories beside this margin, for any plan."""
         return [
             path / _STAGING_LOCK for path in self.left_behind() if path.name.endswith(".staging")
         ]

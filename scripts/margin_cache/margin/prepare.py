@@ -33,7 +33,7 @@ from margin_cache.config.model import (
 )
 from margin_cache.errors import MarginCacheError
 from margin_cache.healpix.nested import finest_margin_order
-from margin_cache.margin.existing_output import check_output, restore_backup
+from margin_cache.margin.existing import check_output, restore_backup
 from margin_cache.margin.model import Margin, save_margin, with_primary_tables
 from margin_cache.margin.output import describe_run
 from margin_cache.margin.paths import PlanFiles, intermediate_dir
@@ -74,12 +74,7 @@ def prepare_margins(
         find_sources(settings, number, config_files)
         for number, settings in zip(numbers or range(len(all_settings)), all_settings, strict=True)
     ]
-    remote = [settings for settings in all_settings if is_url(settings.input_catalog_path)]
-    if remote:
-        # Slow to import, and not needed for local catalogs.
-        from margin_cache.margin.remote_input import connect_catalogs
-
-        connect_catalogs(remote)
+    connect_catalogs(all_settings)
     infos = [read_catalog_info(settings.input_catalog_path) for settings in all_settings]
     names = list(map(margin_name, infos, all_settings))
     directories = [
@@ -97,6 +92,25 @@ def prepare_margins(
         margins.append(Margin(settings, name, directory, plan, is_new, *margin_sources))
     check_directories(margins)
     return list(_with_defaults(margins))
+
+
+def connect_catalogs(all_settings: Iterable[MarginSettings]) -> None:
+    """List the remote catalogs of margins, each once."""
+    options: dict[str, object] = {}
+    for settings in all_settings:
+        url = settings.input_catalog_path
+        if not is_url(url):
+            continue
+        if url not in options:
+            # Slow to import, and not needed for local catalogs.
+            from margin_cache.catalog.remote import connect_catalog
+
+            connect_catalog(url, settings.input_storage_options)
+            options[url] = settings.input_storage_options
+        elif options[url] != settings.input_storage_options:
+            raise MarginCacheError(
+                f"input_storage_options: differ between margins of {url}. Use the same."
+            )
 
 
 def margin_name(info: CatalogInfo, settings: MarginSettings) -> str:
@@ -163,7 +177,6 @@ def _take(key: str, location: str, owner: str, owners: dict[str, str]) -> None:
 
 
 def _margin_order(info: CatalogInfo, settings: MarginSettings, highest: int) -> int:
-    """Return the order of the coarse filter's cells in a margin."""
     threshold = settings.margin_threshold
     if not settings.fine_filtering and info.index_order <= highest:
         raise MarginCacheError(

@@ -1,12 +1,9 @@
-"""Catalogs behind URLs: connecting to them, and what jobs download of them."""
+"""How jobs read catalogs behind URLs."""
 
 import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 
-from margin_cache.catalog.remote import connect_catalog
-from margin_cache.config.model import MarginSettings
-from margin_cache.errors import MarginCacheError
 from margin_cache.margin.paths import PlanFiles
 from margin_cache.margin.storage_options import load_options
 from margin_cache.parquet.remote_reader import RemoteReader
@@ -15,20 +12,6 @@ from margin_cache.storage.catalog_files import use_remote_files
 from margin_cache.storage.files import unique_id
 from margin_cache.storage.object_store import connect
 from margin_cache.storage.remote_files import RemoteFiles, load_listing
-
-
-def connect_catalogs(all_settings: Iterable[MarginSettings]) -> None:
-    """List the remote catalogs of margins, each once."""
-    options: dict[str, object] = {}
-    for settings in all_settings:
-        url = settings.input_catalog_path
-        if url not in options:
-            connect_catalog(url, settings.input_storage_options)
-        elif options[url] != settings.input_storage_options:
-            raise MarginCacheError(
-                f"input_storage_options: differ between margins of {url}. Use the same."
-            )
-        options[url] = settings.input_storage_options
 
 
 def use_catalog(plan: Plan, files: PlanFiles) -> RemoteFiles:

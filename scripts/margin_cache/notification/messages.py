@@ -6,10 +6,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from margin_cache.margin.disk_space import Place
-from margin_cache.margin.existing_output import listing
+from margin_cache.margin.existing import listing
+from margin_cache.margin.forecast import Forecast, Place
 from margin_cache.margin.model import Margin
-from margin_cache.planning.forecast import Forecast
 from margin_cache.storage.files import read_json, size_text
 from margin_cache.storage.urls import is_url
 

@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from margin_cache.catalog.model import Partitions
+from margin_cache.catalog.model import INDEX_TOLERANCE, Partitions
 from margin_cache.healpix.adjacency import pixels_within
 from margin_cache.healpix.nested import (
     Ints,
@@ -24,36 +24,27 @@ from margin_cache.planning.model import MarginParameters, Plan, job_label
 
 _MB = 10**6
 
-_LEAST_JOB = 128 * _MB
-"""Approximate size of an auto job on a small catalog; start-up takes longer than less work."""
-
-_PARTITION = _MB // 4
-"""Weight of a partition besides its size: opening its file takes as long as reading so much."""
-
+# Of auto jobs. A catalog too small for the wanted number of full size is cut into so many smaller
+# ones, but not below the least size: start-up takes longer than less work.
 _JOBS_WANTED = 4
-"""A catalog too small for this many jobs of full size is cut into this number of smaller ones."""
+_LEAST_JOB = 128 * _MB
+_MOST_JOBS = 4096  # map jobs, so that Snakemake's own work stays below a minute
 
-_EVEN_JOBS = 32
-"""Up to this number, auto jobs are all of about the same size."""
+_PARTITION = _MB // 4  # weight of opening a file: reading so much takes as long
 
-_PROCESSORS = 4
-"""Auto jobs of the same size are one, two, or a multiple of this, which few processors share
-evenly."""
+# Up to some number, all jobs have about the same size, and are one, two, or a multiple of four,
+# which few processors share evenly.
+_EVEN_JOBS, _PROCESSORS = 32, 4
 
-_MOST_JOBS = 4096
-"""The most map jobs that auto makes, so that Snakemake's own work stays below a minute."""
-
+# A reduce job's Parquet as a multiple of a map job's; its least and most destinations, and within
+# these half of all.
 _REDUCE_FACTOR = 32
-"""Parquet of a reduce job's destinations, as a multiple of that of a map job's partitions."""
-
 _LEAST_PIXELS, _REDUCE_PIXELS = 96, 512
-"""Least and most destinations of an automatic reduce job; within these, half of all."""
 
 
 def make_plan(
     parameters: MarginParameters, schema: pa.Schema, partitions: Partitions, library: str
 ) -> Plan:
-    """Make the plan of a margin."""
     count = len(partitions)
     negative_orders, negative = negative_pixels(partitions.orders, partitions.pixels)
     orders = np.concatenate([partitions.orders, negative_orders])
@@ -67,11 +58,10 @@ def make_plan(
     )
 
     map_bounds, reduce_bounds = _group(parameters, partitions.sizes, destination_partitions)
-    within = (
-        (parameters.search_radius, finest_margin_order(parameters.search_radius))
-        if parameters.fine_filtering
-        else (math.inf, parameters.margin_order)
-    )
+    within = math.inf, parameters.margin_order
+    if parameters.fine_filtering:
+        radius = parameters.threshold + INDEX_TOLERANCE
+        within = radius, finest_margin_order(radius)
     sources, destinations = pixels_within(
         (partitions.orders, partitions.pixels), (orders, pixels), *within
     )
@@ -121,7 +111,6 @@ def audit_jobs(plan: Plan, fraction: float) -> tuple[list[str], list[int]]:
 def _group(
     parameters: MarginParameters, sizes: Ints, destination_partitions: Ints
 ) -> tuple[Ints, Ints]:
-    """Return the bounds of map and of reduce jobs."""
     if parameters.partitions_per_job != "auto":
         per_job = int(parameters.partitions_per_job)
         partitions, destinations = len(sizes), len(destination_partitions)

@@ -19,7 +19,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from margin_cache import __version__
-from margin_cache.catalog.model import INDEX_TOLERANCE, CatalogInfo, Partitions
+from margin_cache.catalog.model import CatalogInfo, Partitions
 from margin_cache.catalog.partitions import partition_files
 from margin_cache.catalog.spec import NPIX, PARQUET_SUFFIX, pixel_path
 from margin_cache.errors import MarginCacheError
@@ -28,11 +28,8 @@ from margin_cache.parquet.primary_options import PrimaryOptions, options_from_js
 from margin_cache.storage.files import atomic_path, with_file_name
 
 _LIBRARY = Path(__file__).resolve().parent.parent
-_AUDIT = "audit"
-"""Package of the library that has no influence on margins."""
 
-_DIGEST_BYTES = 16
-"""Size of the digest at the start of a plan's file."""
+_DIGEST_BYTES = 16  # at the start of a plan's file
 
 
 @dataclass(frozen=True)
@@ -41,7 +38,6 @@ class MarginParameters:
 
     Attributes:
         margin_order: order of the cells of the coarse filter.
-        partitions_per_job: "auto" or a number.
         npix_suffix: end of the names of partitions; "/" if each is a directory.
         npix_parquet_name: name of the file in each such directory; empty for the pixel's.
         optional_files: keys of the configuration that ask for optional files.
@@ -62,16 +58,6 @@ class MarginParameters:
     properties: dict[str, str]
     optional_files: list[str]
     run_id: str = ""
-
-    @property
-    def search_radius(self) -> float:
-        """Threshold plus tolerated error of the spatial index (arcsec)."""
-        return self.threshold + INDEX_TOLERANCE
-
-    @property
-    def index_shift(self) -> int:
-        """Number of bits to the right of the bits of ``margin_order`` in the spatial index."""
-        return self.catalog.index_shift + 2 * (self.catalog.index_order - self.margin_order)
 
 
 def content_id(parameters: MarginParameters, schema: pa.Schema, partitions: Partitions) -> str:
@@ -106,7 +92,7 @@ def library_version(version: str = __version__, library: Path = _LIBRARY) -> str
     digest = hashlib.blake2b(digest_size=5)
     for path in sorted(library.rglob("*.py")):
         name = path.relative_to(library)
-        if name.parts[0] != _AUDIT:
+        if name.parts[0] != "audit":  # which has no influence on margins
             digest.update(name.as_posix().encode() + b"\0" + path.read_bytes())
     return f"{version}+{digest.hexdigest()}"
 
@@ -200,11 +186,10 @@ class Plan:
         name = pixel_path(pixel, parameters.npix_suffix)
         if parameters.npix_suffix == "/":
             name += parameters.npix_parquet_name or f"{NPIX}={pixel.number}{PARQUET_SUFFIX}"
-        dataset = parameters.catalog.dataset
-        return f"{dataset}/{name}" if dataset else name
+        return parameters.catalog.parquet_path(name)
 
     def map_job_of(self, name: str) -> int:
-        """Return the number of the map job with a name, for partitions in their present state."""
+        """Return the number of a map job; an error if it reads partitions in another state."""
         return _job_of(name, self.map_names)
 
     def reduce_job_of(self, name: str) -> int:
@@ -219,11 +204,9 @@ class Plan:
         return _covered(name, self.reduce_slice(self.reduce_job_of(name)), "pixel")
 
     def map_slice(self, job: int) -> slice:
-        """Return which partitions a map job reads."""
         return slice(self.map_bounds[job], self.map_bounds[job + 1])
 
     def reduce_slice(self, job: int) -> slice:
-        """Return which destinations a reduce job writes."""
         return slice(self.reduce_bounds[job], self.reduce_bounds[job + 1])
 
     def files_of(self, job: int) -> list[str]:
@@ -271,7 +254,6 @@ def _job_of(name: str, names: list[str]) -> int:
 
 
 def save_plan(plan: Plan, path: Path) -> None:
-    """Write a plan to a file, atomically."""
     arrays = {
         name: value for name, value in vars(plan).items() if isinstance(value, np.ndarray)
     } | vars(plan.partitions)
@@ -291,12 +273,7 @@ def save_plan(plan: Plan, path: Path) -> None:
 
 
 def load_plan(path: Path) -> Plan:
-    """Read a plan from a file in a directory that is named by the plan's id.
-
-    Raises:
-        FileNotFoundError: there is no such file.
-        MarginCacheError: it is damaged, or belongs to another plan.
-    """
+    """Read a plan from a file in a directory that is named by the plan's id."""
     with with_file_name(path):
         content = path.read_bytes()
     digest, content = content[:_DIGEST_BYTES], content[_DIGEST_BYTES:]

@@ -30,18 +30,10 @@ _POLARS_MB = 60
 _FETCHING_MB = 240
 _SENDING_MB = 240
 
-_FETCHED_MB = 600
-"""Parts of remote files on the local disk that are ahead of the work, or wait for the filter."""
-
-_INDEX_BYTES = 8
-"""Bytes of a value of the spatial index."""
-
-_PAGE_MB = 1
-"""Largest part of a column that Parquet writers put into one page."""
-
-SHARD_BUFFER_BYTES = 64 * _MB
-"""Rows that a map job gathers in memory before it writes them to its shard."""
-
+_FETCHED_MB = 600  # on the local disk, of remote files ahead of the work or waiting for the filter
+_INDEX_BYTES = 8  # of a value of the spatial index
+_PAGE_MB = 1  # largest part of a column that Parquet writers put into one page
+SHARD_BUFFER_BYTES = 64 * _MB  # of rows that a map job gathers before it writes them to its shard
 _LEAST_MINUTES = 10
 
 # Rates of one job: a busy shared file system (a local disk is ten times as fast); a bucket that
@@ -74,7 +66,6 @@ class Request:
     runtime: int
 
     def at(self, attempt: int) -> "Request":
-        """Return the request of the first, second, ... attempt."""
         return Request(self.mem_mb * attempt, self.disk_mb, self.runtime * attempt)
 
 
@@ -122,11 +113,6 @@ def largest_row_group(plan: Plan) -> RowGroupSize:
 
 
 def map_request(plan: Plan, job: int, group: RowGroupSize) -> Request:
-    """Return the request of a map job.
-
-    It holds of a row group the spatial index, some columns as they are stored, some pages of each
-    of them, and a batch of rows; and all columns of the rows that are in margins.
-    """
     part = plan.map_slice(job)
     sizes = plan.partitions.sizes[part] / _MB
     shares = margin_shares(plan, plan.partitions.orders[part])
@@ -141,10 +127,10 @@ def map_request(plan: Plan, job: int, group: RowGroupSize) -> Request:
     memory = (
         _POLARS_MB
         + _INDEX_BYTES * group.rows / _MB
-        + read
-        + 5 * min(read, _PAGE_MB * group.columns)
+        + read  # some columns of a row group, as they are stored
+        + 5 * min(read, _PAGE_MB * group.columns)  # some pages of each of them
         + 3 * batch
-        + 3 * selected
+        + 3 * selected  # all columns of the rows that are in margins
         + 3 * min(written, SHARD_BUFFER_BYTES / _MB)
     )
     minutes = float(sizes.sum()) / _READ_MB_PER_MINUTE + written / _WRITE_MB_PER_MINUTE
@@ -158,10 +144,9 @@ def map_request(plan: Plan, job: int, group: RowGroupSize) -> Request:
 
 
 def margin_shares(plan: Plan, orders: NDArray[np.integer]) -> NDArray[np.float64]:
-    """Return the rows in margins as shares of all rows, for partitions of some orders.
+    """Return the rows in margins, once for each margin, as shares of all rows, by order.
 
-    A row counts once for each margin. This assumes rows spread evenly over square pixels, whose
-    neighbours have the same size.
+    This assumes rows spread evenly over square pixels, whose neighbours have the same size.
     """
     parameters = plan.parameters
     width = (
@@ -172,11 +157,6 @@ def margin_shares(plan: Plan, orders: NDArray[np.integer]) -> NDArray[np.float64
 
 
 def reduce_request(plan: Plan, job: int, shard_bytes: int) -> Request:
-    """Return the request of a reduce job.
-
-    It maps the shards into memory, and touches twice the share of them that its own destinations
-    have in the margins of the partitions behind them.
-    """
     part = plan.reduce_slice(job)
     own_partitions = plan.destination_partitions[part]
     sizes = plan.partitions.sizes
@@ -187,16 +167,15 @@ def reduce_request(plan: Plan, job: int, shard_bytes: int) -> Request:
         for need in plan.needs_of(job)
         for behind in [plan.map_slice(need)]
     )
+    # The shards are mapped into memory. The job touches twice the share of them that its own
+    # destinations have in the margins of the partitions behind them.
     read = shard_bytes / _MB * min(1.0, 2 * selected / max(written, 1e-9))
     minutes = read / _WRITE_MB_PER_MINUTE + len(own) / _FILES_PER_MINUTE
     return _request(1.5 * read, read, minutes)
 
 
 def finish_request(plan: Plan, group: RowGroupSize, is_sent: bool = False) -> Request:
-    """Return the request of the job that finishes a margin.
-
-    It holds the receipts of all files, and the footers that one reduce job has kept.
-    """
+    # It holds the receipts of all files, and the footers that one reduce job has kept.
     files = len(plan.destination_orders)
     footers = files * group.columns / 1000
     memory = files * _FILE_MB + footers * _REDUCE_SHARE
@@ -213,11 +192,8 @@ def finish_request(plan: Plan, group: RowGroupSize, is_sent: bool = False) -> Re
 
 
 def audit_pixels_request(plan: Plan, group: RowGroupSize, jobs: int) -> Request:
-    """Return the request of one of several jobs of an audit.
-
-    It holds rows of the partitions that were read last, spatial index and coordinates of another
-    one, and all columns of a row group.
-    """
+    # It holds rows of the partitions that were read last, spatial index and coordinates of another
+    # one, and all columns of a row group.
     sizes = plan.partitions.sizes / _MB
     rows = group.rows * max(1.0, float(sizes.max()) / max(group.size_mb, 1e-9))
     positions = _AUDIT_ROW_BYTES * rows / _MB

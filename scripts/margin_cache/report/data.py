@@ -15,7 +15,7 @@ from margin_cache.catalog.partitions import partition_files
 from margin_cache.config.model import MarginSettings
 from margin_cache.errors import MarginCacheError
 from margin_cache.healpix.nested import Ints, Pixel
-from margin_cache.margin.existing_output import read_provenance
+from margin_cache.margin.existing import read_provenance
 from margin_cache.margin.model import Margin, settings_as_json
 from margin_cache.margin.paths import PROVENANCE, PlanFiles
 from margin_cache.notification.messages import margin_status, open_command

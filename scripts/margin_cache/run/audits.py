@@ -67,7 +67,7 @@ class Audits:
                     "each its own"
                 )
             name = absolute_location(request.margin).rpartition("/")[2]
-            directory = margin.files.intermediate_dir.with_name(f"{name}_audit")
+            directory = margin.intermediate_dir.with_name(f"{name}_audit")
             sources = self._sources(request, settings, number)
             requests[str(directory / request_id(request))] = Audit(request, margin, sources)
         return requests

@@ -21,16 +21,16 @@ from margin_cache.config.command_line import (
 from margin_cache.config.model import MailSettings, MarginSettings
 from margin_cache.config.validation import mail_settings, run_settings, settings_of_margins
 from margin_cache.errors import MarginCacheError
-from margin_cache.margin.disk_space import check_disk_space, disk_space, forecast_margin
-from margin_cache.margin.existing_output import (
+from margin_cache.margin.existing import (
     check_output,
     has_leftovers,
     is_complete,
+    missing_receipts,
     provenance_file,
 )
+from margin_cache.margin.forecast import check_disk_space, disk_space, forecast_margin
 from margin_cache.margin.model import Margin, load_margins, without_audit
 from margin_cache.margin.prepare import check_directories, prepare_margins, start_margin
-from margin_cache.margin.receipts import missing_receipts
 from margin_cache.notification.mail import Login, take_login
 from margin_cache.notification.messages import (
     disk_space_lines,

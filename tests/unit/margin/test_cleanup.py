@@ -5,7 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from margin_cache.margin.existing_output import clean_up, has_leftovers
+from margin_cache.margin.existing import clean_up, has_leftovers
 from margin_cache.margin.finish import finish_margin
 from margin_cache.margin.model import Margin
 from margin_cache.margin.prepare import start_margin
@@ -31,7 +31,7 @@ def test_plans_for_the_same_output_are_deleted_and_others_kept(
     run_map_jobs(margin)
     run_reduce_jobs(margin)
     finish_margin(margin)
-    assert other.files.intermediate_dir == margin.files.intermediate_dir
+    assert other.intermediate_dir == margin.intermediate_dir
     assert other.files.shards_dir.exists() != same_place
     assert other.files.plan.exists() != same_place
 

@@ -7,8 +7,8 @@ from typing import NamedTuple
 
 import pytest
 from margin_cache.errors import MarginCacheError
-from margin_cache.margin import disk_space as rooms
-from margin_cache.margin.disk_space import Place, check_disk_space, disk_space, forecast_margin
+from margin_cache.margin import forecast as rooms
+from margin_cache.margin.forecast import Place, check_disk_space, disk_space, forecast_margin
 from support.stages import run_map_jobs, run_reduce_jobs
 
 
@@ -83,7 +83,7 @@ def test_what_is_done_needs_no_room(prepare):
 
 @pytest.mark.parametrize(("needed", "fits"), [(1999, True), (2000, True), (2001, False)])
 def test_what_cannot_fit_is_refused(needed: int, fits: bool, tmp_path: Path):
-    places = [Place(("output_path", "tmp_dir"), tmp_path / "not there", needed, 1000)]
+    places = [Place(("output_path", "tmp_dir"), tmp_path, needed, 1000)]
     if fits:
         check_disk_space(places)
         return

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from margin_cache.errors import MarginCacheError
-from margin_cache.margin.existing_output import (
+from margin_cache.margin.existing import (
     check_output,
     clean_up,
     has_leftovers,

@@ -14,11 +14,10 @@ import pyarrow.parquet as pq
 import pytest
 from margin_cache.errors import MarginCacheError
 from margin_cache.margin import finish, output
-from margin_cache.margin.existing_output import clean_up, has_leftovers, is_complete
+from margin_cache.margin.existing import clean_up, has_leftovers, is_complete, missing_receipts
 from margin_cache.margin.finish import finish_margin
 from margin_cache.margin.model import Margin
 from margin_cache.margin.prepare import start_margin
-from margin_cache.margin.receipts import missing_receipts
 from margin_cache.margin.reduce import reduce_margins
 from margin_cache.storage.files import file_digest, write_text
 from support.full_disks import files_end_at

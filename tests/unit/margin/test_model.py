@@ -64,7 +64,7 @@ def test_a_plan_may_become_visible_late(
     prepare: Callable[..., Margin], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     margin = prepare()
-    directory = margin.files.intermediate_dir.parent
+    directory = margin.intermediate_dir.parent
     hidden = directory.rename(directory.with_name("elsewhere"))
     monkeypatch.setattr(model.time, "sleep", lambda _: hidden.rename(directory))
     (loaded,) = load_margins([margin.settings])

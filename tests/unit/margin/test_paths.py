@@ -30,7 +30,6 @@ def test_files_of_a_plan_are_below_its_directory() -> None:
 def test_a_margin_is_built_beside_its_output_directory() -> None:
     files = MarginFiles(Path("/scratch/me/gaia_10arcs/1234"), Path("/data/gaia_10arcs"))
     assert files.plan_dir == Path("/scratch/me/gaia_10arcs/1234")
-    assert files.intermediate_dir == Path("/scratch/me/gaia_10arcs")
     assert files.margin_file == Path("/scratch/me/gaia_10arcs/1234/margin.json")
     assert files.output_dir == Path("/data/gaia_10arcs")
     hidden = {files.staging_dir, files.finishing_dir("0123456789ab"), files.backup_dir}

@@ -288,9 +288,9 @@ def test_margins_of_one_name_in_two_directories_have_intermediate_files_each(
     alone = [prepare_margins(settings_of_margins(config | place))[0] for place in places]
     settings = settings_of_margins({**config, "margins": places})
     together = prepare_margins(settings)
-    assert {margin.files.intermediate_dir for margin in alone} == {Path("intermediate/margin")}
+    assert {margin.intermediate_dir for margin in alone} == {Path("intermediate/margin")}
     one, two = (margin.files for margin in together)
-    assert len({one.intermediate_dir, two.intermediate_dir, alone[0].intermediate_dir}) == 3
+    assert len({margin.intermediate_dir for margin in (*together, alone[0])}) == 3
     assert [margin.files.staging_dir for margin in alone] == [one.staging_dir, two.staging_dir]
     for margin in together:
         save_margin(margin)
@@ -305,7 +305,7 @@ def test_margins_of_one_name_with_their_own_tmp_dirs_keep_their_name(
     monkeypatch.chdir(tmp_path)
     places = [{"output_path": name, "tmp_dir": f"tmp-{name}"} for name in ("one", "two")]
     made = prepare_margins(settings_of_margins(configuration(str(catalog), margins=places)))
-    directories = [margin.files.intermediate_dir for margin in made]
+    directories = [margin.intermediate_dir for margin in made]
     assert directories == [Path("tmp-one/margin"), Path("tmp-two/margin")]
 
 

@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+from margin_cache.margin.existing import Receipt, done_jobs, missing_receipts, read_receipt
 from margin_cache.margin.model import Margin
 from margin_cache.margin.prepare import lock_margin
-from margin_cache.margin.receipts import Receipt, done_jobs, missing_receipts, read_receipt
 from support.stages import release_locks, run_map_jobs, run_reduce_jobs
 
 FOOTERS = {"job": "plan/receipt", "footers": 7, "footers_digest": "4567"}

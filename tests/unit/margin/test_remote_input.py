@@ -10,12 +10,8 @@ from margin_cache.errors import MarginCacheError
 from margin_cache.margin import map as mapping
 from margin_cache.margin.map import map_partitions
 from margin_cache.margin.model import Margin, load_margins, save_margin
-from margin_cache.margin.prepare import prepare_margins, start_margin
-from margin_cache.margin.remote_input import (
-    connect_catalogs,
-    remote_reader,
-    use_catalog,
-)
+from margin_cache.margin.prepare import connect_catalogs, prepare_margins, start_margin
+from margin_cache.margin.remote_input import remote_reader, use_catalog
 from support.faulty_server import Behaviour, faulty_server
 from support.margins import configuration
 from support.stages import release_locks

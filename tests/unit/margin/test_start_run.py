@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from margin_cache.errors import MarginCacheError
-from margin_cache.margin.existing_output import clean_up, is_complete
+from margin_cache.margin.existing import clean_up, is_complete
 from margin_cache.margin.finish import finish_margin
 from margin_cache.margin.model import Margin, load_margin
 from margin_cache.margin.prepare import start_margin
@@ -150,7 +150,7 @@ def test_files_that_another_run_has_locked_are_not_deleted(prepare: Callable[...
     """Of one for the same place, with other parameters."""
     margin = prepare()
     other = prepare(margin_threshold=61)
-    assert other.files.intermediate_dir == margin.files.intermediate_dir
+    assert other.intermediate_dir == margin.intermediate_dir
     with another_run(other):
         clean_up(margin)
         assert load_margin(other.files.margin_file).name == other.name

@@ -12,11 +12,10 @@ import pytest
 from margin_cache.catalog.spec import DESCRIPTIONS
 from margin_cache.errors import MarginCacheError
 from margin_cache.margin import store_output
-from margin_cache.margin.existing_output import check_output, has_leftovers, is_complete
+from margin_cache.margin.existing import check_output, has_leftovers, is_complete, missing_receipts
 from margin_cache.margin.finish import finish_margin
 from margin_cache.margin.model import Margin, load_margin
 from margin_cache.margin.prepare import start_margin
-from margin_cache.margin.receipts import missing_receipts
 from margin_cache.margin.store_output import LOCK, release_all
 from support.margins import tree_digest
 from support.memory_store import PLACE, MemoryStore, Stores
@@ -132,14 +131,14 @@ def test_a_run_killed_at_any_request_leaves_no_margin_that_opens(
     objects = dict(stores.objects)
     stores.before = lambda action, url: requests.append(url)
     requests: list[str] = []
-    files = shutil.copytree(margin.files.intermediate_dir, Path("copy"))
+    files = shutil.copytree(margin.intermediate_dir, Path("copy"))
     start_margin(margin)
     finish_margin(loaded(margin))
     after = rows_in(stores.below(margin.files.url))
     assert after != before
     for number in some_of(len(requests)):
-        shutil.rmtree(margin.files.intermediate_dir)
-        shutil.copytree(files, margin.files.intermediate_dir)
+        shutil.rmtree(margin.intermediate_dir)
+        shutil.copytree(files, margin.intermediate_dir)
         stores.objects = dict(objects)
         left = [number]
 
@@ -179,7 +178,7 @@ def test_a_job_that_outlives_its_run_does_not_change_a_later_margin(
     late = in_store(overwrite=True, delete_intermediate_parquet_files=False)
     last = reduced(late)
     objects = dict(stores.objects)
-    files = shutil.copytree(late.files.intermediate_dir, Path("copy"))
+    files = shutil.copytree(late.intermediate_dir, Path("copy"))
     requests: list[str] = []
     stores.before = lambda action, url: requests.append(action)
     finish_margin(last)
@@ -199,7 +198,7 @@ def test_a_job_that_outlives_its_run_does_not_change_a_later_margin(
     for number in some_of(len(requests)):
         if requests[number] == "delete":
             continue
-        shutil.copytree(files, late.files.intermediate_dir, dirs_exist_ok=True)
+        shutil.copytree(files, late.intermediate_dir, dirs_exist_ok=True)
         stores.objects, left = dict(objects), number + 1
         later.clear()
         stores.before = take_over

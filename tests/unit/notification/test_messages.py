@@ -7,7 +7,7 @@ from email.policy import default
 from pathlib import Path
 
 import pytest
-from margin_cache.margin.disk_space import Place
+from margin_cache.margin.forecast import Forecast, Place
 from margin_cache.notification.mail import (
     failure_subject,
     mail,
@@ -27,7 +27,6 @@ from margin_cache.notification.messages import (
     nothing_to_do,
     stopped,
 )
-from margin_cache.planning.forecast import Forecast
 
 MARGIN = MarginStatus("gaia_10arcs", "/out/gaia_10arcs", "/sky/gaia", 10.0, True, False, 1234, 56)
 INCOMPLETE = MarginStatus("x_1arcs", "/out/x_1arcs", "/sky/x", 1.0, False, False)

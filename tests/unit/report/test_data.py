@@ -66,7 +66,7 @@ def test_an_unfinished_margin_is_an_error(margin: Margin, tmp_path: Path):
 
 
 def write_job(files: PlanFiles, rule: str, job: str, text: str) -> None:
-    path = files.benchmarks_dir(rule) / f"{job}.tsv"
+    path = files.plan_dir / f"benchmarks/{rule}/{job}.tsv"
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(text)
 

@@ -1,10 +1,13 @@
-"""Forecast of a margin before any of its jobs has run: rows, bytes, memory, disk space.
+"""What a margin will take before any of its jobs has run, and whether the disks have room for it.
 
 Estimates from the sizes of the partitions and some of their footers, as if rows were spread evenly
 over each partition.
 """
 
-from dataclasses import dataclass
+import shutil
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,23 +15,23 @@ from numpy.typing import NDArray
 from margin_cache.catalog.partitions import partition_files
 from margin_cache.errors import MarginCacheError
 from margin_cache.healpix.nested import Ints
+from margin_cache.margin.existing import done_jobs
+from margin_cache.margin.model import Margin
 from margin_cache.parquet.footers import column_sizes
 from margin_cache.planning.model import Plan
 from margin_cache.planning.resources import (
     RowGroupSize,
+    largest_row_group,
     map_request,
     margin_shares,
     reduce_request,
 )
+from margin_cache.storage.files import size_text
 
-_FOOTERS = 16
-"""Partitions whose footers are read."""
-
-_COLUMN_BYTES = 100
-"""Bytes of a column of a small file besides its values and its footer: headers, dictionaries."""
-
-_ROW_BYTES, _COLUMNS = 100.0, 20
-"""Guess for catalogs whose footers cannot be read; the jobs report the problem."""
+_FOOTERS = 16  # partitions whose footers are read
+_COLUMN_BYTES = 100  # of a column in a small file besides its values and footer, as dictionaries
+_ROW_BYTES, _COLUMNS = 100.0, 20  # if footers cannot be read; the jobs report the problem
+_DOUBT = 2  # how many times too large a forecast may be
 
 
 @dataclass(frozen=True)
@@ -63,6 +66,21 @@ class Forecast:
     output: int
     intermediate: int
     memory_mb: int
+
+
+@dataclass(frozen=True)
+class Place:
+    """A file system: the keys and a directory that lead to it, bytes that are needed and free."""
+
+    keys: tuple[str, ...]
+    path: Path
+    needed: int
+    free: int
+
+
+def forecast_margin(margin: Margin) -> Forecast:
+    plan = margin.plan
+    return forecast(plan, file_sizes(plan), largest_row_group(plan), *done_jobs(margin))
 
 
 def file_sizes(plan: Plan) -> FileSizes:
@@ -109,6 +127,11 @@ def forecast(
     written = _sums(per_pixel, plan.reduce_bounds)
     footers = _sums(expected_files * sizes.footer, plan.reduce_bounds)
     metadata = float(footers.sum()) if plan.parameters.create_metadata else 0.0
+    requests = [map_request(plan, job, group) for job in np.flatnonzero(~is_mapped).tolist()]
+    if not is_reduced.all():
+        read = _sums(shards[plan.needs], plan.need_bounds)
+        largest = int(np.argmax(np.where(is_reduced, -1.0, read)))
+        requests.append(reduce_request(plan, largest, int(read[largest])))
     return Forecast(
         partitions=len(partitions),
         destinations=len(owners),
@@ -120,26 +143,39 @@ def forecast(
         size=round(float(written.sum()) + metadata),
         output=round(float(written[~is_reduced].sum()) + metadata),
         intermediate=round(float(shards[~is_mapped].sum() + footers[~is_reduced].sum())),
-        memory_mb=_memory(plan, group, shards, is_mapped, is_reduced),
+        memory_mb=max((request.mem_mb for request in requests), default=0),
     )
 
 
 def _sums(values: NDArray[np.number], bounds: Ints) -> NDArray[np.float64]:
-    """Return the sums of values between bounds."""
     return np.diff(np.concatenate([[0.0], np.cumsum(values, dtype=np.float64)])[bounds])
 
 
-def _memory(
-    plan: Plan,
-    group: RowGroupSize,
-    shards: NDArray[np.float64],
-    is_mapped: NDArray[np.bool_],
-    is_reduced: NDArray[np.bool_],
-) -> int:
-    """Return the memory in MB of the largest job that is to be done."""
-    memory = [map_request(plan, job, group).mem_mb for job in np.flatnonzero(~is_mapped).tolist()]
-    if not is_reduced.all():
-        read = _sums(shards[plan.needs], plan.need_bounds)
-        largest = int(np.argmax(np.where(is_reduced, -1.0, read)))
-        memory.append(reduce_request(plan, largest, int(read[largest])).mem_mb)
-    return max(memory, default=0)
+def disk_space(margins: Iterable[tuple[Margin, Forecast]]) -> list[Place]:
+    """Return the file systems that margins are made on, each once."""
+    places: dict[int, Place] = {}
+    for margin, expected in margins:
+        # A margin at a URL is put together in tmp_dir.
+        output_key = "tmp_dir" if margin.files.url else "output_path"
+        for key, path, needed in (
+            (output_key, margin.files.output_dir.parent, expected.output),
+            ("tmp_dir", margin.intermediate_dir, expected.intermediate),
+        ):
+            path = path.absolute()
+            path = next(around for around in (path, *path.parents) if around.exists())
+            device = path.stat().st_dev
+            place = places.get(device) or Place((), path, 0, shutil.disk_usage(path).free)
+            keys = tuple(dict.fromkeys((*place.keys, key)))
+            places[device] = replace(place, keys=keys, needed=place.needed + needed)
+    return list(places.values())
+
+
+def check_disk_space(places: Iterable[Place]) -> None:
+    """Check that file systems have room for half of the forecast, which may be too high."""
+    for place in places:
+        if place.needed > _DOUBT * place.free:
+            raise MarginCacheError(
+                f"{place.keys[0]}: {place.path} has {size_text(place.free)} free, and "
+                f"about {size_text(place.needed)} are needed there. Make room, or choose another "
+                f"{' or '.join(place.keys)}."
+            )

@@ -1,23 +1,27 @@
-"""The margin that is at an output: whether it is complete, and whether it may be replaced.
+"""What exists of a margin: whether it is complete, which jobs are done, what may be replaced.
 
-Also deletes what interrupted runs have left of it.
+Also deletes what interrupted runs have left.
 """
 
 import shutil
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
 
 from margin_cache.catalog.partitions import content_digest
-from margin_cache.catalog.spec import HatsKey, HipscatKey
 from margin_cache.config.model import MarginSettings
 from margin_cache.errors import MarginCacheError
 from margin_cache.margin.model import Margin, settings_as_json
 from margin_cache.margin.output import Output
-from margin_cache.margin.paths import PROVENANCE, MarginFiles, PlanFiles
+from margin_cache.margin.paths import PROVENANCE, MarginFiles, PlanFiles, job_of
 from margin_cache.planning.model import Plan, is_current
 from margin_cache.storage.files import (
     delete_directory,
+    has_size,
     is_locked,
     is_temporary,
     read_json,
@@ -27,18 +31,11 @@ from margin_cache.storage.urls import is_url
 
 TOOL_NAME = "snakemake-margin-cache"
 
-RUN_ID = "run_id"
-"""Key of a provenance: the run that made the margin, if it was one with ``resume: false``."""
-
-UNFINISHED = "unfinished"
-"""Key of a provenance: the margin is being written to a URL, and some of its files are missing."""
-
-CATALOG_PATH = "input_catalog_absolute_path"
-"""Key of a provenance: location of the primary. The path in the configuration may be relative."""
-
-CATALOG_CONTENT = "input_content"
-"""Key of a provenance: digest of the primary's files that a copy of them has too, and the time (ns)
-of the last change of any of them."""
+# Keys of a provenance
+RUN_ID = "run_id"  # the run that made the margin, if it was one with ``resume: false``
+UNFINISHED = "unfinished"  # the margin is being written to a URL, and some files are missing
+CATALOG_PATH = "input_catalog_absolute_path"  # the path in the configuration may be relative
+CATALOG_CONTENT = "input_content"  # digest of its files, which copies share; last change (ns)
 
 _WITHOUT_INFLUENCE = (
     "output_path",
@@ -98,20 +95,16 @@ def has_leftovers(margin: Margin) -> bool:
     files = margin.files
     if any(is_locked(lock) for lock in (files.plan_lock, *files.staging_locks())):
         return False
+    collection = margin.output.collection(margin.plan.parameters.catalog)
+    provenance = read_provenance(margin.output) or {}
     return (
         bool(files.left_behind())
         or (files.receipts_dir.exists() and not margin.done_file.exists())
         or (margin.settings.delete_intermediate_parquet_files and files.shards_dir.exists())
         or margin.output.is_left_locked()
-        or not _is_registered(margin)
-        or _is_of_other_state(margin.output.read_json(PROVENANCE), margin)
+        or (collection is not None and not collection.lists(files.location))
+        or provenance.get("input_fingerprint") != margin.plan.input_fingerprint
     )
-
-
-def _is_registered(margin: Margin) -> bool:
-    """Return whether the collection around a margin, if there is one, lists it."""
-    collection = margin.output.collection(margin.plan.parameters.catalog)
-    return collection is None or collection.lists(margin.files.location)
 
 
 def listing(margin: Margin) -> dict[str, Any]:
@@ -129,14 +122,10 @@ def record_catalog(margin: Margin) -> None:
     From then on, a change of the catalog is noticed by the time of the changed file.
     """
     record = margin.output.read_json(PROVENANCE)
-    if _is_of_other_state(record, margin):
-        record["tool_args"]["runtime_args"] |= catalog_record(margin.plan)
-        write_json(margin.files.output_dir / PROVENANCE, record)
-
-
-def _is_of_other_state(record: Mapping[str, Any], margin: Margin) -> bool:
     arguments = record["tool_args"]["runtime_args"]
-    return bool(arguments["input_fingerprint"] != margin.plan.input_fingerprint)
+    if arguments["input_fingerprint"] != margin.plan.input_fingerprint:
+        arguments |= catalog_record(margin.plan)
+        write_json(margin.files.output_dir / PROVENANCE, record)
 
 
 def catalog_record(plan: Plan) -> dict[str, Any]:
@@ -147,12 +136,6 @@ def catalog_record(plan: Plan) -> dict[str, Any]:
         "input_fingerprint": plan.input_fingerprint,
         CATALOG_CONTENT: [content_digest(info, plan.partitions), int(plan.partitions.times.max())],
     }
-
-
-def rows_of(margin: Margin) -> int:
-    """Return the number of rows of a complete margin, from its description."""
-    record = margin.output.read_json(PROVENANCE)
-    return int(record.get(HipscatKey.ROWS, record.get(HatsKey.ROWS)))
 
 
 def provenance_file(margin: Margin) -> Path:
@@ -178,6 +161,87 @@ def existing_files(margin: Margin) -> dict[str, list[Any]]:
     """Return size and digest of the files of the margin that this workflow has made, if any."""
     provenance = read_provenance(margin.output)
     return {} if provenance is None else provenance["files"]
+
+
+class Receipt(NamedTuple):
+    """Size and digest of a reduce job's footers; rows, bytes and digest of its files by path."""
+
+    footers: int
+    footers_digest: str
+    files: dict[str, tuple[int, int, str]]
+
+
+def read_receipt(path: Path) -> Receipt | None:
+    """Return a receipt, or None if it is missing, damaged, or of another job or plan."""
+    try:
+        record = read_json(path)
+        if record["job"] != job_of(path):
+            return None
+        files = {
+            str(name): (int(rows), int(size), str(digest))
+            for name, (rows, size, digest) in record["files"].items()
+        }
+        return Receipt(int(record["footers"]), str(record["footers_digest"]), files)
+    except (TypeError, KeyError, ValueError, AttributeError):
+        return None
+
+
+def missing_receipts(margin: Margin) -> list[Path]:
+    """Return the receipts that reduce jobs still have to write; none if the margin is complete.
+
+    A receipt whose files are gone or have another size counts as missing. It is deleted together
+    with the done file, because Snakemake would take their jobs for done. Nothing is deleted while a
+    run uses this plan. A dry run may delete them too: no valid file is lost.
+    """
+    missing = []
+    if not is_complete(margin):
+        existing = existing_files(margin)
+        missing = [
+            margin.files.receipt(job)
+            for job in margin.plan.reduce_names
+            if not _is_valid(margin, job, existing)
+        ]
+    if not is_locked(margin.files.plan_lock):
+        with suppress(OSError):  # another user's
+            for path in (margin.done_file, *missing):
+                path.unlink(missing_ok=True)
+    return missing
+
+
+def _is_valid(margin: Margin, job: str, existing: Mapping[str, list[Any]]) -> bool:
+    """Return whether all files in the receipt of a reduce job exist."""
+    receipt = read_receipt(margin.files.receipt(job))
+    return (
+        receipt is not None
+        and has_size(margin.files.footers(job), receipt.footers)
+        and all(
+            has_size(margin.files.staging_dir / path, size)
+            or is_in_output(margin, path, [size, digest], existing)
+            for path, (_, size, digest) in receipt.files.items()
+        )
+    )
+
+
+def is_in_output(
+    margin: Margin, path: str, listed: list[Any], existing: Mapping[str, list[Any]]
+) -> bool:
+    """Return whether the output, whose ``existing_files`` are given, has a file of a receipt."""
+    return existing.get(path) == listed and margin.output.has(path, listed)
+
+
+def done_jobs(margin: Margin) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+    """Return whether each map job, and each reduce job, is done.
+
+    A map job without a shard is done if no reduce job needs it: shards are deleted at the end.
+    """
+    plan, files = margin.plan, margin.files
+    is_reduced = np.array([files.receipt(name).exists() for name in plan.reduce_names])
+    is_needed = np.zeros(len(plan.map_names), dtype=bool)
+    is_needed[plan.needs[np.repeat(~is_reduced, np.diff(plan.need_bounds))]] = True
+    is_mapped = ~is_needed
+    for job in np.flatnonzero(is_needed).tolist():
+        is_mapped[job] = files.shard(plan.map_names[job]).exists()
+    return is_mapped, is_reduced
 
 
 def check_output(margin: Margin) -> None:
@@ -272,26 +336,19 @@ def clean_up(margin: Margin, own_lock: Path | None = None) -> None:
             delete_directory(directory)
     if not margin.settings.delete_intermediate_parquet_files:
         return
-    for plan in files.intermediate_dir.glob("*/plan.npz"):
+    for plan in margin.intermediate_dir.glob("*/plan.npz"):
         other = PlanFiles(plan.parent)
+        record = read_json(other.margin_file) or {}
+        output_path = record.get("settings", {}).get("output_path")  # None if it is damaged
         if (
             other.plan_dir != files.plan_dir
             and not is_locked(other.plan_lock)
-            and _has_same_output(other, margin)
+            and output_path in (None, margin.settings.output_path)
         ):
             shutil.rmtree(other.plan_dir, ignore_errors=True)
     shutil.rmtree(files.shards_dir, ignore_errors=True)
     shutil.rmtree(files.downloads_dir, ignore_errors=True)
-    for directory in (files.intermediate_dir, files.plan_dir, files.receipts_dir):
+    for directory in (margin.intermediate_dir, files.plan_dir, files.receipts_dir):
         for path in directory.glob(".*"):
             if is_temporary(path.name):
                 path.unlink(missing_ok=True)
-
-
-def _has_same_output(other: PlanFiles, margin: Margin) -> bool:
-    """Return whether another plan is for the same output, or damaged."""
-    record = read_json(other.margin_file)
-    try:
-        return bool(record["settings"]["output_path"] == margin.settings.output_path)
-    except (TypeError, KeyError):
-        return True

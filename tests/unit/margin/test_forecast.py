@@ -8,7 +8,7 @@ import pyarrow as pa
 import pytest
 from margin_cache.catalog.formats import read_catalog_info
 from margin_cache.catalog.partitions import read_partitions
-from margin_cache.planning.forecast import FileSizes, file_sizes, forecast
+from margin_cache.margin.forecast import FileSizes, file_sizes, forecast
 from margin_cache.planning.model import Plan
 from margin_cache.planning.resources import RowGroupSize, largest_row_group, map_request
 from support.changed_catalogs import rewrite_partitions
