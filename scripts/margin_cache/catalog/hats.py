@@ -93,19 +93,9 @@ def _read_info(files: CatalogFiles) -> tuple[str, dict[str, str]]:
     return source, parse_properties(files.read(source), files.name(source))
 
 
-def stated_rows(info: CatalogInfo) -> tuple[str, int] | None:
-    """Return the number of rows in the description, and its key and file for messages."""
+def stated_rows(info: CatalogInfo) -> tuple[str, object]:
     source, values = _read_info(info.files)
-    rows = values.get(HatsKey.ROWS)
-    if not rows:
-        return None
-    stated = f"{HatsKey.ROWS} in its {source}"
-    if not rows.isascii() or not rows.isdigit():
-        raise MarginCacheError(
-            f"input_catalog_path: {info.path}: {stated} is {rows}, not a number. Correct or remove "
-            "it."
-        )
-    return stated, int(rows)
+    return f"{HatsKey.ROWS} in its {source}", values.get(HatsKey.ROWS) or None
 
 
 def margin_schema(primary: pa.Schema, source: str) -> pa.Schema:

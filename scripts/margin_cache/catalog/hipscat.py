@@ -57,19 +57,10 @@ def is_margin(descriptions: Mapping[str, bytes]) -> bool:
     return isinstance(info, dict) and info.get(HipscatKey.TYPE) == spec.MARGIN_TYPE
 
 
-def stated_rows(info: CatalogInfo) -> tuple[str, int] | None:
-    """Return the number of rows in the description, and its key and file for messages."""
-    described = json.loads(info.files.read(spec.CATALOG_INFO).decode("utf-8-sig"))
-    rows = described.get(HipscatKey.ROWS)
-    if rows is None:
-        return None
-    stated = f"{HipscatKey.ROWS} in its {spec.CATALOG_INFO}"
-    if type(rows) is not int:
-        raise MarginCacheError(
-            f"input_catalog_path: {info.path}: {stated} is {rows!r}, not a whole number. Correct "
-            "or remove it."
-        )
-    return stated, rows
+def stated_rows(info: CatalogInfo) -> tuple[str, object]:
+    """Return where the description states the number of rows, and what it states, perhaps None."""
+    description = json.loads(info.files.read(spec.CATALOG_INFO).decode("utf-8-sig"))
+    return f"{HipscatKey.ROWS} in its {spec.CATALOG_INFO}", description.get(HipscatKey.ROWS)
 
 
 def margin_schema(primary: pa.Schema, source: str) -> pa.Schema:

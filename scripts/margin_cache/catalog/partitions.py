@@ -293,17 +293,22 @@ def check_consistency(info: CatalogInfo, partitions: Partitions) -> None:
     This takes too long for every run, so it is done when a margin is planned or a partition has
     changed, and only if partition_info.csv has not shown that no file is missing.
     """
-    stated = format_of(info).stated_rows(info)
+    where, stated = format_of(info).stated_rows(info)
     if stated is None or (info.npix_suffix != "/" and info.files.exists(PARTITION_INFO)):
         return
+    if not re.fullmatch("[0-9]+", str(stated)):
+        raise MarginCacheError(
+            f"input_catalog_path: {info.path}: {where} is {stated}, not a number. Correct or "
+            "remove it."
+        )
 
     def rows_of(part: Partitions) -> int:
         files = (file for pixel, _ in part for file in partition_files(info, pixel))
         return sum(info.files.open_parquet(file).metadata.num_rows for file in files)
 
     rows = sum(_in_threads(rows_of, partitions))
-    if stated[1] != rows:
+    if int(str(stated)) != rows:
         raise MarginCacheError(
-            f"input_catalog_path: {info.path}: {stated[0]} is {stated[1]}, but its files have "
-            f"{rows} rows. Copy missing files again, or correct the number."
+            f"input_catalog_path: {info.path}: {where} is {stated}, but its files have {rows} "
+            "rows. Copy missing files again, or correct the number."
         )

@@ -7,8 +7,9 @@ fsspec, for reading only. A run without URLs imports neither.
 
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
 from datetime import datetime
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple, TypeVar
@@ -184,15 +185,11 @@ class _FsspecStore(ObjectStore):
         self._root = str(self._system._strip_protocol(self.url)).rstrip("/")
 
     def list(self) -> dict[str, ObjectState] | None:
-        def ask() -> Mapping[str, Any] | None:
+        with self._clear_errors(""):
             try:
-                return self._system.find(self._root, detail=True)
+                infos = self._system.find(self._root, detail=True)
             except (NotImplementedError, PermissionError, FileNotFoundError):
                 return None
-
-        infos = self._ask("", ask)
-        if infos is None:
-            return None
         found = {
             name[len(self._root) + 1 :]: _state_of(info)
             for name, info in infos.items()
@@ -205,39 +202,31 @@ class _FsspecStore(ObjectStore):
         return files_among(found)
 
     def state(self, path: str) -> ObjectState | None:
-        def ask() -> ObjectState | None:
+        with suppress(FileNotFoundError), self._clear_errors(path):
             info = self._system.info(f"{self._root}/{path}")
             return _state_of(info) if info.get("type", "file") == "file" else None
-
-        try:
-            return self._ask(path, ask)
-        except FileNotFoundError:
-            return None
+        return None
 
     def read(self, path: str) -> tuple[bytes, ObjectState] | None:
-        state = self.state(path)
-        return (
-            None if state is None else (bytes(self.read_range(path, 0, state.size, state)), state)
-        )
+        if (state := self.state(path)) is None:
+            return None
+        return bytes(self.read_range(path, 0, state.size, state)), state
 
     def read_range(self, path: str, start: int, end: int, state: ObjectState) -> memoryview:
-        def ask() -> bytes:
-            return self._system.cat_file(f"{self._root}/{path}", start=start, end=end)
-
-        if end <= start:
-            return memoryview(b"")
-        try:
-            content = self._ask(path, ask)
-        except FileNotFoundError:
-            raise ObjectChanged(self.url_of(path)) from None
+        content = b""
+        with suppress(FileNotFoundError), self._clear_errors(path):
+            if end > start:
+                content = self._system.cat_file(f"{self._root}/{path}", start=start, end=end)
         if self.state(path) != state or len(content) != end - start:
             raise ObjectChanged(self.url_of(path))
         return memoryview(content)
 
-    def _ask(self, path: str, request: Callable[[], Result]) -> Result:
+    @contextmanager
+    def _clear_errors(self, path: str) -> Iterator[None]:
+        """Turn errors of a driver into messages of one line; FileNotFoundError remains."""
         url = self.url_of(path)
         try:
-            return request()
+            yield
         except FileNotFoundError:
             raise
         except PermissionError:

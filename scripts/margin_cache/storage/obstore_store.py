@@ -12,11 +12,11 @@ import netrc
 import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 from urllib.error import HTTPError
 from urllib.parse import urlsplit
 from urllib.request import Request, urlopen
@@ -45,8 +45,6 @@ from margin_cache.storage.object_store import (
     without_user,
 )
 from margin_cache.storage.urls import protocol_of
-
-Result = TypeVar("Result")
 
 _BUCKETS: dict[str, Any] = {"s3": S3Store, "gs": GCSStore, "abfs": AzureStore}
 
@@ -90,40 +88,46 @@ class ObstoreStore(ObjectStore):
         self._make = make
 
     def list(self) -> dict[str, ObjectState] | None:
-        try:
-            found = self._call("", lambda: obstore.list(self._store).collect())
-        except (PermissionDenied, InvalidPathError):
-            # Many public buckets cannot be listed, and obstore lists no names with an empty part.
-            return None
-        return files_among({meta["path"]: _state_of(meta) for meta in found})
+        # Many public buckets cannot be listed, and obstore lists no names with an empty part.
+        with suppress(PermissionDenied, InvalidPathError), self._clear_errors(""):
+            found = obstore.list(self._store).collect()
+            return files_among({meta["path"]: _state_of(meta) for meta in found})
+        return None
 
     def state(self, path: str) -> ObjectState | None:
-        return self._found(path, lambda: _state_of(obstore.head(self._store, path)))
+        with suppress(FileNotFoundError), self._clear_errors(path):
+            return _state_of(obstore.head(self._store, path))
+        return None
 
     def read(self, path: str) -> tuple[bytes, ObjectState] | None:
-        def get() -> tuple[bytes, ObjectState]:
+        with suppress(FileNotFoundError), self._clear_errors(path):
             answer = obstore.get(self._store, path)
             content = bytes(answer.bytes())
             if answer.attributes.get("Content-Encoding") == "gzip":  # some servers compress text
                 with suppress(OSError, EOFError):
                     content = gzip.decompress(content)
             return content, _state_of(answer.meta)
-
-        return self._found(path, get)
+        return None
 
     def read_range(self, path: str, start: int, end: int, state: ObjectState) -> memoryview:
-        def get() -> memoryview:
-            answer = obstore.get(self._store, path, options={"range": (start, end)})
-            if _state_of(answer.meta) != state:
-                raise ObjectChanged(self.url_of(path))
-            return memoryview(answer.bytes())
-
         if end <= start:
             return memoryview(b"")
-        content = self._found(path, lambda: _again_if_wrong(get))
-        if content is None or len(content) != end - start:
-            raise ObjectChanged(self.url_of(path))
-        return content
+        with suppress(FileNotFoundError), self._clear_errors(path):
+            answer = self._get_range(path, (start, end))
+            content = memoryview(answer.bytes()) if _state_of(answer.meta) == state else b""
+            if len(content) == end - start:
+                return memoryview(content)
+        raise ObjectChanged(self.url_of(path))
+
+    def _get_range(self, path: str, ends: tuple[int, int]) -> Any:
+        """Repeat a request if the server has sent another range, which obstore does not do."""
+        for _ in range(_TRIES - 1):
+            try:
+                return obstore.get(self._store, path, options={"range": ends})
+            except BaseError as error:
+                if not _WRONG_RANGE.search(str(error)):
+                    raise
+        return obstore.get(self._store, path, options={"range": ends})
 
     def _put(self, path: str, content: bytes | Path, replaced: ObjectState | None) -> ObjectState:
         mode: Any = "create" if replaced is None else self._version(path, replaced)
@@ -136,11 +140,8 @@ class ObstoreStore(ObjectStore):
         if size > _LARGE_BYTES:
             store = self._make({name: _CLIENT[name] for name in ("connect_timeout", "timeout")})
         try:
-            done = self._call(
-                path,
-                lambda: obstore.put(store, path, content, mode=mode, use_multipart=is_multipart),
-                "written",
-            )
+            with self._clear_errors(path, "written"):
+                done = obstore.put(store, path, content, mode=mode, use_multipart=is_multipart)
         except FileNotFoundError:
             raise self._no_bucket() from None
         except _Refused as error:
@@ -152,32 +153,28 @@ class ObstoreStore(ObjectStore):
 
     def delete(self, paths: Iterable[str]) -> None:
         def delete(path: str) -> None:
-            self._found(path, lambda: obstore.delete(self._store, path), "deleted")
+            with suppress(FileNotFoundError), self._clear_errors(path, "deleted"):
+                obstore.delete(self._store, path)
 
         parallel(delete, paths)
 
     def _version(self, path: str, state: ObjectState) -> dict[str, str]:
         """Return what obstore needs to replace an object: Google asks for its generation."""
-        meta = self._found(path, lambda: obstore.head(self._store, path))
-        if meta is None or _state_of(meta) != state:
-            raise PreconditionFailed(self.url_of(path))
-        return {name: value for name in ("e_tag", "version") if (value := meta[name])}
+        with suppress(FileNotFoundError), self._clear_errors(path):
+            meta = obstore.head(self._store, path)
+            if _state_of(meta) == state:
+                return {name: value for name in ("e_tag", "version") if (value := meta[name])}
+        raise PreconditionFailed(self.url_of(path))
 
-    def _found(self, path: str, call: Callable[[], Result], action: str = "read") -> Result | None:
-        """Return the result of a request; None if there is no such object."""
-        try:
-            return self._call(path, call, action)
-        except FileNotFoundError:
-            return None
-
-    def _call(self, path: str, call: Callable[[], Result], action: str = "read") -> Result:
-        """Make a request, and turn its errors into messages of one line.
+    @contextmanager
+    def _clear_errors(self, path: str, action: str = "read") -> Iterator[None]:
+        """Turn errors of a request into messages of one line.
 
         FileNotFoundError and InvalidPathError remain.
         """
         url = self.url_of(path)
         try:
-            return call()
+            yield
         except (PermissionDeniedError, UnauthenticatedError):
             raise permission_denied(url, self._side) from None
         except (AlreadyExistsError, PreconditionError):
@@ -189,9 +186,9 @@ class ObstoreStore(ObjectStore):
             is_missing = isinstance(error, FileNotFoundError) and "code: 405" not in str(error)
             if is_missing or "code: 410" in str(error):
                 raise FileNotFoundError from None
-            raise self._readable(url, str(error), action) from None
+            raise self._error_of(url, str(error), action) from None
 
-    def _readable(self, url: str, text: str, action: str) -> MarginCacheError:
+    def _error_of(self, url: str, text: str, action: str) -> MarginCacheError:
         """Return the error of a request, without what the store has sent beside its status."""
         status, code = _STATUS.search(text), _CODE.search(text)
         if code and code[1] in ("NoSuchBucket", "ContainerNotFound"):
@@ -236,34 +233,25 @@ class HttpStore(ObstoreStore):
     def state(self, path: str) -> ObjectState | None:
         if self._head_works:
             try:
-                return self._found(path, lambda: self._state(path, {"head": True}))
+                return self._state(path, {"head": True})
             except (PermissionDenied, _Refused):
                 pass  # some servers answer GET only
-        state = self._found(path, lambda: self._state(path, {"range": (0, 1)}))
+        state = self._state(path, {"range": (0, 1)})
         self._head_works = False
         return state
 
     def _state(self, path: str, options: Any) -> ObjectState | None:
-        answer = obstore.get(self._store, path, options=options)
-        if answer.attributes.get("Content-Type", "").startswith("text/html"):
-            return None  # a page that says that there is no such file
-        return _state_of(answer.meta)
+        with suppress(FileNotFoundError), self._clear_errors(path):
+            answer = obstore.get(self._store, path, options=options)
+            # Some servers send a page that says that there is no such file.
+            if not answer.attributes.get("Content-Type", "").startswith("text/html"):
+                return _state_of(answer.meta)
+        return None
 
     def read(self, path: str) -> tuple[bytes, ObjectState] | None:
         found = super().read(path)
         # No file of a catalog is a page, but many servers send one instead of an error.
         return None if found is None or found[0].lstrip()[:1] == b"<" else found
-
-
-def _again_if_wrong(get: Callable[[], Result]) -> Result:
-    """Repeat a request if the server has sent another range, which obstore does not do."""
-    for _ in range(_TRIES - 1):
-        try:
-            return get()
-        except BaseError as error:
-            if not _WRONG_RANGE.search(str(error)):
-                raise
-    return get()
 
 
 def _state_of(meta: Any) -> ObjectState:
