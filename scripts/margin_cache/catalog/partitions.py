@@ -157,17 +157,11 @@ def read_partitions(info: CatalogInfo) -> Partitions:
 def _scan_partitions(info: CatalogInfo) -> Iterator[tuple[Pixel, State]]:
     """Yield pixel and state of each partition."""
     suffix = info.npix_suffix.rstrip("/")
-    pattern = re.compile(f"{NPIX}=([0-9]+)" + re.escape(suffix))
     for order, directory in _numbered(info, info.dataset, NORDER):
         for _, group in _numbered(info, directory, DIR):
-            for name in _names(info, group):
-                path = f"{group}/{name}"
-                match = pattern.fullmatch(name)
-                if not match:
-                    _check_name(info, path, f"{NPIX}=N{suffix}")
-                    continue
-                pixel = Pixel(order, int(match[1]))
-                if order > MAX_ORDER or pixel.number >= 12 * 4**order:
+            for number, path in _numbered(info, group, NPIX, suffix):
+                pixel = Pixel(order, number)
+                if order > MAX_ORDER or number >= 12 * 4**order:
                     raise MarginCacheError(
                         f"{info.files.name(path)}: this pixel does not exist. Remove it."
                     )
@@ -183,35 +177,30 @@ def _scan_partitions(info: CatalogInfo) -> Iterator[tuple[Pixel, State]]:
                     raise _unlisted(error.filename or info.files.name(path), error) from None
 
 
-def _numbered(info: CatalogInfo, directory: str, word: str) -> Iterator[tuple[int, str]]:
-    """Yield number and path of the directories with names like ``Norder=7``."""
-    for name in _names(info, directory):
-        path = f"{directory}/{name}" if directory else name
-        if match := re.fullmatch(rf"{word}=([0-9]+)", name):
-            yield int(match[1]), path
-        else:
-            _check_name(info, path, f"{word}=N")
+def _numbered(
+    info: CatalogInfo, directory: str, word: str, suffix: str = ""
+) -> Iterator[tuple[int, str]]:
+    """Yield number and path of everything in a directory with a name like ``Norder=7``.
 
-
-def _check_name(info: CatalogInfo, path: str, expected: str) -> None:
-    """Reject a name that resembles a partition's: the rows of this file would be left out."""
-    name = path.rpartition("/")[2]
-    is_similar = name.startswith((f"{NORDER}=", f"{DIR}=", f"{NPIX}="))
-    if is_similar and not _IGNORED_SUFFIX.fullmatch(name):
-        shown = info.files.name(path)
-        raise MarginCacheError(
-            f"{shown if shown.isprintable() else repr(shown)}: may be a partition, but "
-            f"partitions of this catalog are named {expected}. Rename it, or move it out of the "
-            "catalog."
-        )
-
-
-def _names(info: CatalogInfo, directory: str) -> list[str]:
-    """List a directory; a directory that cannot be listed must not be left out."""
+    A directory that cannot be listed must not be left out, nor a name that resembles a partition's.
+    """
     try:
-        return info.files.names(directory)
+        names = info.files.names(directory)
     except OSError as error:
         raise _unlisted(info.files.name(directory), error) from None
+    pattern = re.compile(f"{word}=([0-9]+){re.escape(suffix)}")
+    for name in names:
+        path = f"{directory}/{name}" if directory else name
+        is_similar = name.startswith((f"{NORDER}=", f"{DIR}=", f"{NPIX}="))
+        if match := pattern.fullmatch(name):
+            yield int(match[1]), path
+        elif is_similar and not _IGNORED_SUFFIX.fullmatch(name):
+            shown = info.files.name(path)
+            raise MarginCacheError(
+                f"{shown if shown.isprintable() else repr(shown)}: may be a partition, but "
+                f"partitions of this catalog are named {word}=N{suffix}. Rename it, or move it out "
+                "of the catalog."
+            )
 
 
 def _unlisted(name: str, error: OSError) -> MarginCacheError:

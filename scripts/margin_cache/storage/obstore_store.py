@@ -113,21 +113,21 @@ class ObstoreStore(ObjectStore):
         if end <= start:
             return memoryview(b"")
         with suppress(FileNotFoundError), self._clear_errors(path):
-            answer = self._get_range(path, (start, end))
-            content = memoryview(answer.bytes()) if _state_of(answer.meta) == state else b""
-            if len(content) == end - start:
-                return memoryview(content)
+            content, found = self._get_range(path, start, end)
+            if found == state and len(content) == end - start:
+                return content
         raise ObjectChanged(self.url_of(path))
 
-    def _get_range(self, path: str, ends: tuple[int, int]) -> Any:
-        """Repeat a request if the server has sent another range, which obstore does not do."""
-        for _ in range(_TRIES - 1):
+    def _get_range(self, path: str, start: int, end: int) -> tuple[memoryview, ObjectState]:
+        repeats = iter(range(_TRIES - 1))
+        while True:
             try:
-                return obstore.get(self._store, path, options={"range": ends})
+                answer = obstore.get(self._store, path, options={"range": (start, end)})
+                return memoryview(answer.bytes()), _state_of(answer.meta)
             except BaseError as error:
-                if not _WRONG_RANGE.search(str(error)):
+                # obstore does not repeat a request if the server has sent another range.
+                if not _WRONG_RANGE.search(str(error)) or next(repeats, None) is None:
                     raise
-        return obstore.get(self._store, path, options={"range": ends})
 
     def _put(self, path: str, content: bytes | Path, replaced: ObjectState | None) -> ObjectState:
         mode: Any = "create" if replaced is None else self._version(path, replaced)
