@@ -5,7 +5,6 @@ byte is fetched twice.
 """
 
 import os
-import threading
 from collections.abc import Collection, Iterable, Sequence
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from pathlib import Path
@@ -43,10 +42,9 @@ class RemoteFile:
         self._state = files.object_state(name)
         self.path, self.size = path, self._state.size
         self._fetches: dict[Range, Future[None]] = {}
-        self._lock = threading.Lock()
         path.parent.mkdir(parents=True, exist_ok=True)
-        self._descriptor: int | None = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
-        os.ftruncate(self._descriptor, self.size)
+        path.touch(0o600, exist_ok=False)
+        os.truncate(path, self.size)
 
     @property
     def bytes_on_disk(self) -> int:
@@ -76,11 +74,6 @@ class RemoteFile:
 
     def close(self) -> None:
         """Delete the private file. A second call does nothing."""
-        with self._lock:
-            if self._descriptor is None:
-                return
-            os.close(self._descriptor)
-            self._descriptor = None
         for fetch in self._fetches.values():
             fetch.cancel()
         self.path.unlink(missing_ok=True)
@@ -89,10 +82,9 @@ class RemoteFile:
         self._write(self._files.store.read_range(self._name, start, end, self._state), start)
 
     def _write(self, content: bytes | memoryview, start: int) -> None:
-        with self._lock:
-            # After closing, the number of the descriptor may be another file's.
-            if self._descriptor is not None:
-                os.pwrite(self._descriptor, content, start)
+        with self.path.open("r+b") as file:
+            file.seek(start)
+            file.write(content)
 
 
 class RemoteReader:
