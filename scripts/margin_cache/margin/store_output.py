@@ -19,6 +19,7 @@ import json
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from functools import cached_property
+from itertools import accumulate, groupby
 from pathlib import Path
 from typing import Any
 
@@ -44,7 +45,7 @@ from margin_cache.storage.remote_files import RemoteFiles
 
 LOCK = ".being_made.json"
 
-_BATCH_BYTES, _BATCH_FILES = 64 << 20, 64
+_BATCH_BYTES = 64 << 20
 """The token is checked before each batch of files. Its files are in memory at the same time."""
 
 _ATTEMPTS = 10
@@ -284,14 +285,7 @@ def _is_own(lock: Mapping[str, Any]) -> bool:
 
 
 def _batches(sizes: Mapping[str, int]) -> Iterator[list[str]]:
-    """Yield paths together whose files fit into memory; a large one is alone."""
-    batch: list[str] = []
-    total = 0
-    for path, size in sizes.items():
-        if batch and (len(batch) == _BATCH_FILES or total + size > _BATCH_BYTES):
-            yield batch
-            batch, total = [], 0
-        batch.append(path)
-        total += size
-    if batch:
-        yield batch
+    """Divide paths into parts whose files fit into memory."""
+    ends = zip(sizes, accumulate(sizes.values()), strict=True)
+    for _, batch in groupby(ends, key=lambda path_and_end: path_and_end[1] // _BATCH_BYTES):
+        yield [path for path, _ in batch]

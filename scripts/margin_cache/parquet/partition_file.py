@@ -152,8 +152,7 @@ def read_positions(info: CatalogInfo, pixel: Pixel, part: PartitionFile) -> Iter
     columns = [info.ra_column, info.dec_column]
     if info.index_column is not None:
         columns.insert(0, info.index_column)
-    groups = range(part.file.num_row_groups)
-    for batch in read_batches(part.path, part.file, groups, columns):
+    for batch in read_batches(part, range(part.file.num_row_groups), columns):
         # By name, because the batch also has nested columns whose paths are equal to the names.
         # Without the nullability of the file's schema, which may differ between partitions.
         table = part.in_catalog_types({name: batch[name] for name in columns})
@@ -175,17 +174,13 @@ def read_positions(info: CatalogInfo, pixel: Pixel, part: PartitionFile) -> Iter
 
 
 def read_batches(
-    path: str,
-    file: pq.ParquetFile,
-    groups: Sequence[int],
-    columns: list[str],
-    row_bytes: float = 1.0,
+    part: PartitionFile, groups: Sequence[int], columns: list[str], row_bytes: float = 1.0
 ) -> Iterator[pa.RecordBatch]:
     """Yield columns of row groups, batch by batch: fewer rows if they have many bytes."""
-    left = sum(file.metadata.row_group(group).num_rows for group in groups)
+    left = sum(part.file.metadata.row_group(group).num_rows for group in groups)
+    rows = max(1, min(BATCH_ROWS, int(BATCH_BYTES / max(row_bytes, 1.0))))
     try:
-        rows = max(1, min(BATCH_ROWS, int(BATCH_BYTES / max(row_bytes, 1.0))))
-        for batch in file.iter_batches(rows, row_groups=groups, columns=columns, use_threads=False):
+        for batch in part.file.iter_batches(rows, groups, columns, use_threads=False):
             # PyArrow does not report a column with fewer values than others in a damaged file.
             if any(len(column) != batch.num_rows for column in batch.columns):
                 raise EOFError("one of its columns ends before its last row")
@@ -194,7 +189,7 @@ def read_batches(
         if left:
             raise EOFError("it ends before its last row")
     except (pa.ArrowException, OSError, EOFError) as error:
-        raise unreadable(path, error) from None
+        raise unreadable(part.path, error) from None
 
 
 def _share(count: int | np.integer, part: PartitionFile) -> str:

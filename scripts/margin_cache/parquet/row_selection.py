@@ -155,12 +155,14 @@ def _select_columns(
     start = 0
     for number, group in enumerate(row_groups(part.file.metadata)):
         end = start + group.num_rows
-        low, high = np.searchsorted(rows, [start, end])
-        selected = rows[low:high] - start
+        has_rows = np.searchsorted(rows, start) < np.searchsorted(rows, end)
+        for batch in read_batches(part, [number], schema.names, row_bytes) if has_rows else ():
+            low, high = np.searchsorted(rows, [start, start + batch.num_rows])
+            if high > low:
+                selected = pa.array(rows[low:high] - start)
+                taken.append(_without_views(part, batch, schema).take(selected))
+            start += batch.num_rows
         start = end
-        if high > low:
-            batches = read_batches(part.path, part.file, [number], schema.names, row_bytes)
-            taken += _take_rows(part.path, batches, schema, selected)
     if sum(map(len, taken)) < len(rows):
         raise unreadable(part.path, EOFError("it ends before the last of its rows"))
     return {
@@ -171,23 +173,15 @@ def _select_columns(
     }
 
 
-def _take_rows(
-    path: str, batches: Iterator[pa.RecordBatch], schema: pa.Schema, rows: NDArray[np.int64]
-) -> Iterator[pa.RecordBatch]:
-    """Take rows, counted from the first row of the first batch, from batches."""
-    start = 0
-    for batch in batches:
-        low, high = np.searchsorted(rows, [start, start + batch.num_rows])
-        if high > low:
-            # Cast first, because Arrow cannot take rows of some types, such as views.
-            columns = [
-                column if pa.types.is_dictionary(column.type) else cast_column(column, field, path)
-                for field in schema
-                for column in [batch[field.name]]
-            ]
-            cast = pa.RecordBatch.from_arrays(columns, schema.names)
-            yield cast.take(pa.array(rows[low:high] - start))
-        start += batch.num_rows
+def _without_views(part: PartitionFile, batch: pa.RecordBatch, schema: pa.Schema) -> pa.RecordBatch:
+    """Cast columns to their types in a schema, because Arrow cannot take rows of all types."""
+    columns = []
+    for field in schema:
+        column = batch[field.name]
+        if not pa.types.is_dictionary(column.type):
+            column = cast_column(column, field, part.path)
+        columns.append(column)
+    return pa.RecordBatch.from_arrays(columns, schema.names)
 
 
 # Reading with Polars.

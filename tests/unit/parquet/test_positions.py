@@ -331,9 +331,9 @@ def test_a_file_of_which_pyarrow_reads_fewer_rows_is_named(value: int, tmp_path:
         except (pa.ArrowException, OSError):
             unread += 1
             with pytest.raises(MarginCacheError, match=re.escape(f"{path}: cannot be read (")):
-                list(partition_file.read_batches(path, part.file, [0], table.schema.names))
+                list(partition_file.read_batches(part, [0], table.schema.names))
         else:
-            batches = partition_file.read_batches(path, part.file, [0], table.schema.names)
+            batches = partition_file.read_batches(part, [0], table.schema.names)
             assert pa.Table.from_batches(batches).equals(whole)
     assert unread
 
