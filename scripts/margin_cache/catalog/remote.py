@@ -33,7 +33,9 @@ from margin_cache.storage.urls import check_url, is_file_path, is_url
 
 _OPTIONAL = (spec.PARTITION_INFO, spec.COMMON_METADATA, f"{spec.DATASET}/{spec.COMMON_METADATA}")
 
-_PARTITION_PATH = re.compile(rf"(?:^|/)({spec.NORDER}=\d+/{spec.DIR}=\d+/{spec.NPIX}=.*)")
+_PARTITION_PATH = re.compile(
+    rf"(?:^|/)({spec.NORDER}=\d+/{spec.DIR}=\d+/{spec.NPIX}=\d+[^/]*(?:/[^/.][^/]*)?)\Z"
+)
 
 
 def connect_catalog(url: str, options: Mapping[str, Any]) -> RemoteFiles:
@@ -131,12 +133,6 @@ def _named_files(store: ObjectStore, info: CatalogInfo) -> set[str]:
             f"input_catalog_path: {info.path}: the server does not list files, and no readable "
             f"{needed} names them. Use a store that lists files, or a local copy."
         )
-    for path in named:
-        if not is_file_path(path):
-            raise MarginCacheError(
-                f"{info.path}: the catalog lists the file {path}, which is not inside the catalog. "
-                f"Correct {spec.METADATA}."
-            )
     return named
 
 
