@@ -52,7 +52,7 @@ def on_start() -> None:
 def start_jobs(session: Session) -> None:
     """Follow the jobs of a run by Snakemake's log records, and show how far they are."""
     running = session.jobs
-    logger.addHandler(running.events)
+    logger.addHandler(running)
     if not session.is_module:
         handle_signals(running)
     if session.wants_progress_bar:
@@ -100,8 +100,7 @@ def show_progress(session: Session) -> ShownProgress | None:
         return None
     planned_seconds = time.monotonic() - session.started_at
     display = open_display(terminals[0].stream, works.values(), planned_seconds)
-    session.jobs.events.show(display, works)
-    return ShownProgress(display, terminals)
+    return ShownProgress(display, works, terminals)
 
 
 def on_success(logs: Iterable[str]) -> None:
@@ -117,7 +116,7 @@ def on_success(logs: Iterable[str]) -> None:
             *finished_margins(made),
             *(
                 f"report: {job.output[0]}"
-                for job in session.jobs.events.finished
+                for job in session.jobs.finished
                 if job.rule.endswith("draw_report")
             ),
         ]
@@ -136,7 +135,7 @@ def on_error(logs: Iterable[str]) -> None:
     command = resume_command(sys.orig_argv, None if has_directory else Path.cwd())
     for session in sessions:
         running = session.jobs
-        jobs = sorted(running.events.failed.values(), key=lambda job: (job.rule, job.logs))
+        jobs = sorted(running.failed.values(), key=lambda job: (job.rule, job.logs))
         if running.unschedulable:
             jobs = [Job("submitted to SLURM", message=running.unschedulable)]
         lines = [text for text, _ in session.audits.verdicts(are_finished=False)]
@@ -154,7 +153,7 @@ def _statuses(session: Session) -> list[MarginStatus]:
 
 def _end(session: Session, lines: list[str], subject: str, first: str, logs: list[str]) -> None:
     """Print the last lines, and send them in a mail, after its first paragraph."""
-    session.jobs.close()
+    session.jobs.end()
     try:
         print(*lines, sep="\n", flush=True)
     except OSError:

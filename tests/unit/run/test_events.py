@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from margin_cache.progress import Amount, MarginWork, Stage
-from margin_cache.run.events import JobEvents, RunningJobs, ShownProgress, terminal_handlers
+from margin_cache.run.events import RunningJobs, ShownProgress, terminal_handlers
 from snakemake.logging import logger
 from snakemake_interface_logger_plugins.common import LogEvent
 
@@ -69,14 +69,15 @@ def display() -> FakeDisplay:
 
 
 @pytest.fixture
-def events(display: FakeDisplay) -> JobEvents:
-    events = JobEvents()
+def events(display: FakeDisplay) -> Iterator[RunningJobs]:
+    events = RunningJobs()
     jobs = {Stage.MAPPING: {"00001-o0p1-ab": Amount(3, 500)}}
-    events.show(display, {"plans/ab": MarginWork("margin", 3, jobs)})
-    return events
+    events.progress = ShownProgress(display, {"plans/ab": MarginWork("margin", 3, jobs)}, [])
+    yield events
+    events.end()
 
 
-def test_a_job_is_counted_when_it_is_finished(events: JobEvents, display: FakeDisplay) -> None:
+def test_a_job_is_counted_when_it_is_finished(events: RunningJobs, display: FakeDisplay) -> None:
     events.emit(record(LogEvent.JOB_STARTED, jobs=[4]))
     events.emit(job_info(4))
     assert display.told == [("started", Stage.MAPPING)]
@@ -85,14 +86,14 @@ def test_a_job_is_counted_when_it_is_finished(events: JobEvents, display: FakeDi
     assert [job.rule for job in events.finished] == ["margin_map_partitions"]
 
 
-def test_jobs_that_nobody_counts_are_passed_over(events: JobEvents, display: FakeDisplay) -> None:
+def test_jobs_that_nobody_counts_are_passed_over(events: RunningJobs, display: FakeDisplay) -> None:
     events.emit(job_info(1, rule_name="all", wildcards={}, output=[], log=[]))
     events.emit(record(LogEvent.JOB_FINISHED, job_id=1))
     events.emit(record(LogEvent.JOB_FINISHED, job_id=99))
     assert display.told == []
 
 
-def test_a_failed_job_is_kept_with_what_it_asked_for(events: JobEvents) -> None:
+def test_a_failed_job_is_kept_with_what_it_asked_for(events: RunningJobs) -> None:
     events.emit(job_info(4))
     events.emit(job_error(4, "SLURM status is: 'TIMEOUT'", ["script.log", "7.log"]))
     events.emit(job_error(4))  # as some versions repeat it at the end
@@ -101,7 +102,7 @@ def test_a_failed_job_is_kept_with_what_it_asked_for(events: JobEvents) -> None:
     assert (job.message, job.memory_mb, job.minutes) == ("SLURM status is: 'TIMEOUT'", 700, 11)
 
 
-def test_a_job_that_succeeds_at_a_later_attempt_has_not_failed(events: JobEvents) -> None:
+def test_a_job_that_succeeds_at_a_later_attempt_has_not_failed(events: RunningJobs) -> None:
     events.emit(job_info(4))
     events.emit(job_error(4))
     events.emit(job_info(4))
@@ -109,7 +110,7 @@ def test_a_job_that_succeeds_at_a_later_attempt_has_not_failed(events: JobEvents
     assert events.failed == {}
 
 
-def test_a_job_that_ends_without_its_files_has_failed(events: JobEvents) -> None:
+def test_a_job_that_ends_without_its_files_has_failed(events: RunningJobs) -> None:
     events.emit(job_info(4))
     text = (
         'MissingOutputException in rule margin_map_partitions in file "/x/margin.smk", line 2:\n'
@@ -121,7 +122,7 @@ def test_a_job_that_ends_without_its_files_has_failed(events: JobEvents) -> None
 
 
 def test_a_record_of_unknown_shape_ends_no_run(
-    events: JobEvents, monkeypatch: pytest.MonkeyPatch
+    events: RunningJobs, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(logging, "raiseExceptions", False)
     events.emit(record(LogEvent.JOB_FINISHED))
@@ -140,7 +141,7 @@ def terminal(monkeypatch: pytest.MonkeyPatch) -> Iterator[logging.StreamHandler[
 def test_lines_about_jobs_give_way_to_progress_and_errors_do_not(
     terminal: logging.StreamHandler[Any], display: FakeDisplay
 ) -> None:
-    progress = ShownProgress(display, terminal_handlers())
+    progress = ShownProgress(display, {}, terminal_handlers())
     logger.info("rule map_partitions:")
     assert terminal.stream.getvalue() == ""
     logger.error("Error in rule")
@@ -155,7 +156,8 @@ def test_lines_about_jobs_give_way_to_progress_and_errors_do_not(
 def test_what_snakemake_says_after_a_signal_is_not_printed(
     terminal: logging.StreamHandler[Any], display: FakeDisplay
 ) -> None:
-    running = RunningJobs(JobEvents(), ShownProgress(display, terminal_handlers()))
+    running = RunningJobs()
+    running.progress = ShownProgress(display, {}, terminal_handlers())
     running.hide_killed_jobs()
     # A thread that reports a job which the signal has ended, before this thread learns of it.
     message = "Command 'map.py' returned non-zero exit status 130."
@@ -166,7 +168,7 @@ def test_what_snakemake_says_after_a_signal_is_not_printed(
     running.stop("SIGINT")
     reporting.join()
     logger.error("Error in rule")
-    running.close()
+    running.end()
     logger.error("At least one job did not complete successfully.")
     assert terminal.stream.getvalue() == ""
     assert display.told == [("clear",), ("close",)]
