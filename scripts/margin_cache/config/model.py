@@ -8,7 +8,7 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass, field, fields
 from enum import StrEnum
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal, NamedTuple
 
 from margin_cache.errors import MarginCacheError
 from margin_cache.healpix.nested import (
@@ -301,15 +301,11 @@ class RunSettings:
     """Several margins in one run: each mapping overrides the keys of a margin for one of them."""
 
 
-@dataclass(frozen=True)
-class MailSettings:
-    """Recipients and server of the mail at the end of a run; an empty sender names the machine."""
+class MailSettings(NamedTuple):
+    """Recipients and server of the mail at the end of a run; the server has a port."""
 
     recipients: tuple[str, ...]
-    host: str
-    port: int
-    security: str
-    sender: str
+    server: SmtpSettings
 
 
 def annotations_of(model: type) -> dict[str, Any]:

@@ -99,32 +99,33 @@ def notify(settings: MailSettings, message: EmailMessage, login: Login) -> None:
         with suppress(OSError, ValueError):  # stderr is closed
             print(
                 f"warning: no mail was sent to {', '.join(recipients)} by "
-                f"{settings.host}, port {settings.port}: {reason}",
+                f"{settings.server.host}, port {settings.server.port}: {reason}",
                 file=sys.stderr,
             )
 
 
 def _send(settings: MailSettings, message: EmailMessage, login: Login) -> None:
-    message["From"] = settings.sender or f"margin-cache@{socket.getfqdn()}"
+    server = settings.server
+    message["From"] = server.sender or f"margin-cache@{socket.getfqdn()}"
     message["To"] = ", ".join(settings.recipients)
     message["Date"] = formatdate(localtime=True)
     message["Message-ID"] = make_msgid(domain=message["From"].rpartition("@")[2])
     message["Auto-Submitted"] = "auto-generated"
     context = ssl.create_default_context()
-    host, port = settings.host, settings.port
-    if settings.security == "ssl":
-        smtp: smtplib.SMTP = smtplib.SMTP_SSL(host, port, timeout=TIMEOUT, context=context)
+    address = server.host, server.port or 0
+    if server.security == "ssl":
+        smtp: smtplib.SMTP = smtplib.SMTP_SSL(*address, timeout=TIMEOUT, context=context)
     else:
-        smtp = smtplib.SMTP(host, port, timeout=TIMEOUT)
+        smtp = smtplib.SMTP(*address, timeout=TIMEOUT)
     try:
         assert smtp.sock is not None
-        if settings.security == "starttls":
+        if server.security == "starttls":
             smtp.starttls(context=context)
         if any(login):
             peer = ipaddress.ip_address(smtp.sock.getpeername()[0])
             if not all(login):
                 raise ValueError(f"only one of {SMTP_USER} and {SMTP_PASSWORD} is set")
-            if settings.security == "none" and not peer.is_loopback:
+            if server.security == "none" and not peer.is_loopback:
                 raise ValueError(
                     "the password would be sent unencrypted. Set smtp.security, or unset "
                     f"{SMTP_PASSWORD}"

@@ -12,14 +12,16 @@ from functools import cache, cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from margin_cache.config.command_line import (
+from margin_cache.config.model import MailSettings, MarginSettings
+from margin_cache.config.validation import (
     check_catalog_given,
     check_command,
     check_working_directory,
     describe_keys,
+    mail_settings,
+    run_settings,
+    settings_of_margins,
 )
-from margin_cache.config.model import MailSettings, MarginSettings
-from margin_cache.config.validation import mail_settings, run_settings, settings_of_margins
 from margin_cache.errors import MarginCacheError
 from margin_cache.margin.existing import (
     check_output,

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from margin_cache.config.command_line import (
+from margin_cache.config.validation import (
     check_catalog_given,
     check_command,
     check_working_directory,

@@ -3,7 +3,7 @@
 from typing import Any
 
 import pytest
-from margin_cache.config.model import SMTP_PASSWORD, SMTP_USER, MailSettings
+from margin_cache.config.model import SMTP_PASSWORD, SMTP_USER, MailSettings, SmtpSettings
 from margin_cache.config.validation import mail_settings, settings_of_margins
 from margin_cache.errors import MarginCacheError
 
@@ -37,7 +37,7 @@ def test_no_address_means_no_mail(config):
 
 def test_defaults_of_the_server():
     settings = mail_settings({"completion_email_address": "one@example.org"})
-    assert settings == MailSettings(("one@example.org",), "localhost", 25, "none", "")
+    assert settings == MailSettings(("one@example.org",), SmtpSettings("localhost", 25, "none", ""))
 
 
 @pytest.mark.parametrize(
@@ -55,12 +55,12 @@ def test_several_addresses_are_a_list_or_separated_by_commas(given):
 
 @pytest.mark.parametrize(("security", "port"), [("none", 25), ("starttls", 587), ("ssl", 465)])
 def test_port_goes_by_the_security(security, port):
-    assert settings_for({"security": security}).port == port
-    assert settings_for({"security": security, "port": 2525}).port == 2525
+    assert settings_for({"security": security}).server.port == port
+    assert settings_for({"security": security, "port": 2525}).server.port == 2525
 
 
 def test_server_is_understood_as_snakemake_hands_it_on_from_the_command_line():
-    assert settings_for({"port": "26"}).port == 26
+    assert settings_for({"port": "26"}).server.port == 26
 
 
 def test_addresses_are_separated_by_commas_and_counted_once():

@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable
 
 import pytest
-from margin_cache.config.model import SMTP_PASSWORD, SMTP_USER, MailSettings
+from margin_cache.config.model import SMTP_PASSWORD, SMTP_USER, MailSettings, SmtpSettings
 from margin_cache.notification import mail
 from support.smtp_server import (
     ALL,
@@ -60,13 +60,7 @@ def send(capsys) -> Callable[..., str]:
     """A function that sends a message and returns what is printed."""
 
     def send(text: str = "Grüße, ☆", recipients: tuple[str, ...] = ALL, **server) -> str:
-        settings = MailSettings(
-            recipients=recipients,
-            host=server.get("host", HERE),
-            port=server.get("port", 25),
-            security=server.get("security", "none"),
-            sender=server.get("sender", ""),
-        )
+        settings = MailSettings(recipients, SmtpSettings(**{"host": HERE, "port": 25, **server}))
         login = mail.take_login(dict(os.environ))
         mail.notify(settings, mail.mail("done: small", [text]), login)
         captured = capsys.readouterr()
@@ -276,5 +270,5 @@ def test_warning_that_cannot_be_printed_does_no_harm(monkeypatch):
     closed = io.StringIO()
     closed.close()
     monkeypatch.setattr(sys, "stderr", closed)
-    settings = MailSettings(ALL, HERE, free_port(), "none", "")
+    settings = MailSettings(ALL, SmtpSettings(HERE, free_port()))
     mail.notify(settings, mail.mail("", []), mail.Login())
