@@ -115,20 +115,21 @@ class Session:
         compat.skip_garbage()
 
     def _find_margins(self, all_settings: list[MarginSettings]) -> dict[str, Margin]:
-        different: list[MarginSettings] = []
-        numbers, first_numbers = [], []
-        for number, settings in enumerate(all_settings):
-            # Audits of several margins of one catalog would all make the same margin.
-            known = list(map(without_audit, different))
-            if settings.audit_catalog_path and without_audit(settings) in known:
-                numbers.append(known.index(without_audit(settings)))
-            else:
-                numbers.append(len(different))
-                different.append(settings)
-                first_numbers.append(number)
+        # Audits of several margins of one catalog would all make the same margin.
+        alike = list(map(without_audit, all_settings))
+        numbers = [
+            number
+            for number, settings in enumerate(all_settings)
+            if not settings.audit_catalog_path or alike.index(alike[number]) == number
+        ]
+        different = [all_settings[number] for number in numbers]
         if self.is_main:
-            margins = prepare_margins(different, self.config_files, first_numbers)
-            self.audited = list(zip(all_settings, map(margins.__getitem__, numbers), strict=True))
+            margins = prepare_margins(different, self.config_files, numbers)
+            made = dict(zip(numbers, margins, strict=True))
+            self.audited = [
+                (settings, made.get(number) or made[alike.index(alike[number])])
+                for number, settings in enumerate(all_settings)
+            ]
         else:
             margins = load_margins(different)
         return {str(margin.files.plan_dir): margin for margin in margins}
@@ -211,6 +212,8 @@ class Session:
         return resource_functions(partial(self._request, rule))
 
     def _request(self, rule: str, wildcards: Any, input: Any) -> Request:
+        if not self.is_main:
+            return Request(1, 1, 1)  # the job has been given its resources already
         margin = self.margin_of(wildcards)
         plan = margin.plan
         if rule == "reduce_margins":
@@ -223,12 +226,7 @@ class Session:
 
     @cache  # noqa: B019  # sessions last as long as the process
     def largest_row_group(self, plan_dir: str) -> RowGroupSize:
-        margin = self.margins[plan_dir]
-        if margin.plan.parameters.catalog.url and not self.is_main:
-            from margin_cache.margin.remote_input import use_catalog
-
-            use_catalog(margin.plan, margin.files)
-        return largest_row_group(margin.plan)
+        return largest_row_group(self.margins[plan_dir].plan)
 
     @cache  # noqa: B019
     def _missing_receipts(self, plan_dir: str) -> list[Path]:
