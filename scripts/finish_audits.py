@@ -13,7 +13,6 @@ def finish_audit(directory: Path, is_strict: bool, is_told: bool) -> bool:
 
     The verdict is printed on stdout if `is_told`, otherwise on stderr, which is the log.
     """
-    # Imported here, so that an interrupt meanwhile is no traceback either.
     from margin_cache.audit.audit import conclude
     from margin_cache.audit.findings import load_findings
     from margin_cache.audit.output import write_audit
@@ -34,16 +33,16 @@ def finish_audit(directory: Path, is_strict: bool, is_told: bool) -> bool:
     return is_passed(audit, is_strict)
 
 
-def main(arguments: argparse.Namespace) -> int:
+def main(audits: list[Path], fail: bool, strict: bool) -> int:
     results = []
-    for directory in arguments.audits:
+    for directory in audits:
         try:
-            results.append(finish_audit(directory, arguments.strict, arguments.fail))
+            results.append(finish_audit(directory, strict, fail))
         except MarginCacheError as error:
             print(f"error: {error}", file=sys.stderr)
-    if len(results) < len(arguments.audits):
+    if len(results) < len(audits):
         return EXIT_ERROR
-    if arguments.fail and not all(results):
+    if fail and not all(results):
         failed = results.count(False)
         print(f"error: margins that have not passed their audit: {failed}", file=sys.stderr)
         return EXIT_ERROR

@@ -52,26 +52,33 @@ def one_line(error: MarginCacheError | OSError) -> str:
     return f"error: {error.filename or 'a file'}: {error.strerror or error}"
 
 
+def required(**options: Callable[[str], object]) -> argparse.ArgumentParser:
+    """Return a parser of options that must all be given, by their types."""
+    parser = argparse.ArgumentParser()
+    for name, option_type in options.items():
+        parser.add_argument(f"--{name.replace('_', '-')}", type=option_type, required=True)
+    return parser
+
+
 def run(
-    main: Callable[[argparse.Namespace], int],
-    parser: argparse.ArgumentParser,
-    is_lean: bool = True,
+    main: Callable[..., int], parser: argparse.ArgumentParser, is_lean: bool = True
 ) -> NoReturn:
-    """Run a script, whose ``main`` returns the exit code, and end the process.
+    """Run a script, whose ``main`` takes the arguments and returns the exit code; end the process.
 
     An error is one line. If another attempt would meet it again, it is kept in the file of
-    ``--failure-mark``; a later attempt prints it and ends at once.
+    ``--failure-mark``; a later attempt prints it and ends at once. ``main`` imports what it needs
+    itself, so that an interrupt meanwhile is no traceback either.
     """
     parser.add_argument("--failure-mark", type=Path, help="file that keeps a final error")
-    arguments = parser.parse_args()
-    mark: Path | None = arguments.failure_mark
+    arguments = vars(parser.parse_args())
+    mark: Path | None = arguments.pop("failure_mark")
     if mark and mark.exists():
         _end(mark.read_text(encoding="utf-8").rstrip(), EXIT_ERROR)
     if is_lean:
         keep_pandas_out()
         keep_memory()
     try:
-        code = main(arguments)
+        code = main(**arguments)
         if sys.stdout is not None:  # None if it was closed
             sys.stdout.flush()
     except KeyboardInterrupt:

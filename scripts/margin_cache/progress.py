@@ -111,7 +111,6 @@ class MarginWork:
     """
 
     name: str
-    partitions: int
     jobs: dict[Stage, dict[str, Amount]]
     done: dict[Stage, set[str]] = field(default_factory=dict)
 
@@ -140,7 +139,6 @@ def work_of(margin: Margin, is_anew: bool) -> MarginWork:
     reducing = map(Amount, np.diff(plan.reduce_bounds).tolist())
     work = MarginWork(
         margin.name,
-        len(plan.partitions.sizes),
         {
             Stage.MAPPING: dict(zip(plan.map_names, mapping, strict=True)),
             Stage.REDUCING: dict(zip(plan.reduce_names, reducing, strict=True)),
@@ -316,7 +314,8 @@ class Bars(Display):
         now = self._clock()
         names = [work.name for work in self._works]
         title = names[0] if len(names) == 1 else f"{len(names)} margins"
-        partitions = Amount(sum(work.partitions for work in self._works))
+        first_stages = (self._stages.get(stage) for stage in (Stage.MAPPING, Stage.AUDITING))
+        partitions = Amount(sum(stage.total.count for stage in first_stages if stage))
         planning = StageProgress(partitions, Amount(), partitions, 0.0, self._planned_seconds)
         bars = [_Bar("Planning", "partitions", planning)]
         for stage, progress in self._stages.items():

@@ -41,8 +41,8 @@ from margin_cache.margin.prepare import prepare_margins
 from margin_cache.margin.existing import is_complete
 from margin_cache.margin.existing import missing_receipts
 from margin_cache.margin.prepare import start_margin
-def main(arguments):
-    (margin,) = prepare_margins(settings_of_margins(json.loads(arguments.config)))
+def main(config):
+    (margin,) = prepare_margins(settings_of_margins(json.loads(config)))
     if not is_complete(margin):
         missing_receipts(margin)
         start_margin(margin)

@@ -29,7 +29,7 @@ import argparse, atexit, sys
 sys.path.insert(0, sys.argv.pop(1))
 from margin_cache.process import run
 from margin_cache.errors import MarginCacheError, RetryableError
-def main(arguments):
+def main():
 {}
 run(main, argparse.ArgumentParser())
 """

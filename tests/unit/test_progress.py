@@ -41,7 +41,6 @@ class Clock:
 def work(name: str, done: int = 0) -> MarginWork:
     return MarginWork(
         name,
-        84,
         {
             Stage.MAPPING: {
                 "earlier": Amount(done, 100 * done),
@@ -361,7 +360,6 @@ def test_jobs_add_up_to_the_whole(margin):
     touch(*map(margin.files.receipt, plan.reduce_names))
     work = work_of(margin, is_anew=True)
     assert work.name == margin.name
-    assert work.partitions == len(plan.partitions.orders)
     assert list(work.jobs[Stage.MAPPING]) == list(plan.map_names)
     assert list(work.jobs[Stage.REDUCING]) == list(plan.reduce_names)
     assert min(len(plan.map_names), len(plan.reduce_names)) > 2

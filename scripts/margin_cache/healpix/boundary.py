@@ -28,11 +28,8 @@ _LENGTH_BOUND = 1.57
 the belt.
 """
 
-_MOST_STEPS = 60
-"""Steps after which bisection alone would have found a zero."""
-
-_SHORT_STEP = 1e-9
-"""A step of Newton's iteration, as a share of a side, after which no other is needed."""
+_MOST_STEPS = 60  # after which bisection alone would have found a zero
+_SHORT_STEP = 1e-9  # of Newton's iteration, as a share of a side, after which no other is needed
 
 _CHUNK = 1 << 11
 """Pairs of point and pixel handled at once: some 8 MB of temporary arrays, so that caches help."""

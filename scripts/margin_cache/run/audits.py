@@ -176,7 +176,6 @@ class Audits:
             }
             works[directory] = MarginWork(
                 Path(request.output_dir).name,
-                sum(amount.count for amount in jobs.values()),
                 {Stage.AUDITING: jobs},
                 {Stage.AUDITING: done},
             )

@@ -16,14 +16,11 @@ from margin_cache.notification.messages import Job
 from margin_cache.progress import Amount, Display, MarginWork, Stage
 from margin_cache.run.slurm import QueueWatch
 
+# What Snakemake logs of jobs that have ended without their files, or by a signal.
 _MISSING_OUTPUT = re.compile(r"MissingOutputException in rule \w+ .*\nJob (\d+) ")
-"""What Snakemake logs of a job that has ended without its files."""
-
 _KILLED_JOB = re.compile(r"exit status (129|130|143)\.|died with <Signals\.SIG(HUP|INT|TERM)")
-"""What Snakemake logs of a job that was ended by a signal, such as that of Ctrl-C."""
 
-_SIGNAL_SECONDS = 5.0
-"""Time in which this process learns of a signal that has ended a job."""
+_SIGNAL_SECONDS = 5.0  # in which this process learns of a signal that has ended a job
 
 
 def terminal_handlers() -> list[logging.StreamHandler[TextIO]]:

@@ -10,11 +10,9 @@ from pathlib import Path
 LOGS = Path(".snakemake", "slurm_logs")
 """Where the executor plugin has SLURM write the logs of jobs, below the working directory."""
 
-POLL_SECONDS = (5, 10, 10, 20, 60)
-"""Pauses before the first looks at the queue; the last one is repeated."""
-
-CANCEL_PAUSES = (0, 1, 5)
-"""Pauses before each try to cancel what is left of a run [s]."""
+POLL_SECONDS = (5, 10, 10, 20, 60)  # before the first looks at the queue; the last one is repeated
+CANCEL_PAUSES = (0, 1, 5)  # before each try to cancel what is left of a run [s]
+_TIMEOUT = 60  # for an answer of SLURM [s]
 
 _UNSCHEDULABLE = {
     "AccountNotAllowed",
@@ -40,8 +38,6 @@ _UNSCHEDULABLE = {
 
 _FORMAT = "--Format=JobID:32,Reason:64,STDOUT:4096"
 """Columns of these widths: reasons and paths may have blanks."""
-
-_TIMEOUT = 60  # for an answer of SLURM [s]
 
 
 def queued_jobs(logs: Path) -> dict[str, str]:

@@ -72,7 +72,7 @@ def display() -> FakeDisplay:
 def events(display: FakeDisplay) -> Iterator[RunningJobs]:
     events = RunningJobs()
     jobs = {Stage.MAPPING: {"00001-o0p1-ab": Amount(3, 500)}}
-    events.progress = ShownProgress(display, {"plans/ab": MarginWork("margin", 3, jobs)}, [])
+    events.progress = ShownProgress(display, {"plans/ab": MarginWork("margin", jobs)}, [])
     yield events
     events.end()
 
