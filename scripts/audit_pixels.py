@@ -9,7 +9,7 @@ from margin_cache.process import required, run
 def main(request: Path, job: str, output: Path) -> int:
     # PyArrow's own allocator would keep some 60 MB of freed memory, and saves no time here.
     os.environ["ARROW_DEFAULT_MEMORY_POOL"] = "system"
-    from margin_cache.audit.audit import audit_sky_range
+    from margin_cache.audit.audit import Audit
     from margin_cache.audit.findings import save_findings
     from margin_cache.audit.request import load_request
     from margin_cache.margin.paths import audit_storage_files
@@ -17,8 +17,8 @@ def main(request: Path, job: str, output: Path) -> int:
 
     audited = load_request(request)
     primary, margin = map(load_options, audit_storage_files(request.parent))
-    findings = audit_sky_range(audited, audited.sky_range(job), (primary, margin))
-    save_findings(findings, output)
+    audit = Audit(audited, (primary, margin))
+    save_findings(audit.check_sky_range(audited.sky_range(job)), output)
     return 0
 
 

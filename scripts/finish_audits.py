@@ -13,9 +13,8 @@ def finish_audit(directory: Path, is_strict: bool, is_told: bool) -> bool:
 
     The verdict is printed on stdout if `is_told`, otherwise on stderr, which is the log.
     """
-    from margin_cache.audit.audit import conclude
-    from margin_cache.audit.findings import load_findings
-    from margin_cache.audit.output import write_audit
+    from margin_cache.audit.audit import Audit
+    from margin_cache.audit.findings import load_findings, write_audit
     from margin_cache.audit.request import check_unchanged, load_request
     from margin_cache.audit.verdict import describe, is_passed
     from margin_cache.margin.paths import audit_storage_files
@@ -25,7 +24,7 @@ def finish_audit(directory: Path, is_strict: bool, is_told: bool) -> bool:
     primary, margin = map(load_options, audit_storage_files(directory))
     check_unchanged(request, (primary, margin))
     files = (directory / f"findings/{sky_range.name}.json" for sky_range in request.sky_ranges)
-    report = conclude(request, load_findings(files), (primary, margin))
+    report = Audit(request, (primary, margin)).conclude(load_findings(files))
     check_unchanged(request, (primary, margin))
     output_dir = Path(request.output_dir)
     audit = write_audit(report, request, output_dir)

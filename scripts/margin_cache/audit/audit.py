@@ -1,32 +1,36 @@
 """The audit of a margin, pixel by pixel, and of its metadata."""
 
 import math
-from collections import defaultdict
-from dataclasses import replace
+from collections import OrderedDict, defaultdict
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 
+import healpy
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
+import pyarrow as pa
 
-from margin_cache.audit.catalogs import (
-    AuditedCatalog,
-    is_threshold,
-    open_pair,
-)
-from margin_cache.audit.columns import (
+from margin_cache.audit.catalogs import AuditedCatalog, are_positions, is_threshold, open_pair
+from margin_cache.audit.compare import compare_rows
+from margin_cache.audit.digests import Digests, row_digests
+from margin_cache.audit.distance import near_boundary
+from margin_cache.audit.files import UnreadableFile
+from margin_cache.audit.findings import AuditReport, PixelFindings, RangeFindings
+from margin_cache.audit.metadata import (
     PIXEL_COLUMNS,
     SOURCE_COLUMNS,
     PrimaryColumns,
+    description_defects,
+    metadata_defects,
     name_pixel,
+    values_of_pixel,
 )
-from margin_cache.audit.compare import compare_rows
-from margin_cache.audit.files import UnreadableFile
-from margin_cache.audit.findings import AuditReport, PixelFindings, RangeFindings
-from margin_cache.audit.metadata import description_defects, metadata_defects
-from margin_cache.audit.nearby_rows import NearbyRows, RowCache, no_rows
 from margin_cache.audit.pixels import (
+    FINEST_ORDER,
     Pixel,
     SkyRange,
+    first_descendant,
     is_in_sample,
     nearby_partitions,
     overlapping_pixels,
@@ -38,35 +42,26 @@ from margin_cache.audit.request import AuditRequest
 from margin_cache.audit.verdict import StoreOptions
 from margin_cache.errors import MarginCacheError
 
-
-def audit_sky_range(
-    request: AuditRequest, sky_range: SkyRange, options: StoreOptions = (None, None)
-) -> RangeFindings:
-    """Check the pixels of a range of the sky, or a sample of them."""
-    return _Audit(request, options).check_sky_range(sky_range)
+MAX_CACHED_ROWS = 5_000_000  # of each cache; some 200 MB
 
 
-def conclude(
-    request: AuditRequest, findings: RangeFindings, options: StoreOptions = (None, None)
-) -> AuditReport:
-    """Check the metadata, after all sky ranges were checked."""
-    return _Audit(request, options).conclude(findings)
-
-
-class _Audit:
+class Audit:
     """A margin and its primary while they are compared."""
 
-    def __init__(self, request: AuditRequest, options: StoreOptions) -> None:
+    def __init__(self, request: AuditRequest, options: StoreOptions = (None, None)) -> None:
         self.request = request
         primary, self.margin = open_pair(request.primary, request.margin, options)
-        threshold = request.threshold or self.margin.threshold or math.nan
-        if not is_threshold(threshold):
+        self.threshold = request.threshold or self.margin.threshold or math.nan
+        if not is_threshold(self.threshold):
             raise MarginCacheError(
                 f"{request.margin}: the threshold must be a number of arcsec above 0, not "
                 f"{self.margin.threshold}. Set audit_threshold."
             )
-        self.threshold = threshold
-        self.cell_order = _cell_order(request, self.margin)
+        is_coarse = request.is_coarse
+        if is_coarse is None:
+            is_coarse = self.margin.is_coarse or request.cell_order is not None
+        cell_order = self.margin.cell_order if request.cell_order is None else request.cell_order
+        self.cell_order = cell_order if is_coarse else None
         only_pixels = request.only_pixels
         chosen = self.margin.only_pixels if only_pixels is None else only_pixels
         self.primary = replace(primary, pixels=restrict(primary.pixels, chosen))
@@ -93,22 +88,17 @@ class _Audit:
         )
 
     def check_sky_range(self, sky_range: SkyRange) -> RangeFindings:
+        """Check the pixels of a range of the sky, or a sample of them."""
         known = (self.partitions | self.listed) - set(self.overlapping)
         pixels = filter(sky_range.contains, sort_nested(known | set(uncovered_sky(known))))
         nearby = nearby_partitions(list(pixels), self.primary.pixels, self.threshold)
-        candidates = {
-            pixel: partitions for pixel, partitions in nearby if partitions or pixel in self.listed
-        }
+        candidates = [item for item in nearby if item[1] or item[0] in self.listed]
         fraction, seed = self.request.fraction, self.request.seed
-        chosen = {
-            pixel: partitions
-            for pixel, partitions in candidates.items()
-            if is_in_sample(pixel, fraction, seed)
-        }
-        for pixel, partitions in chosen.items():
+        chosen = [item for item in candidates if is_in_sample(item[0], fraction, seed)]
+        for pixel, partitions in chosen:
             for partition in partitions if pixel in self.listed else []:
                 self.listed_near[partition].append(pixel)
-        return RangeFindings(len(candidates), [self.check_pixel(*item) for item in chosen.items()])
+        return RangeFindings(len(candidates), [self.check_pixel(*item) for item in chosen])
 
     def check_pixel(self, pixel: Pixel, partitions: list[Pixel]) -> PixelFindings:
         """Compare the rows of a pixel with the rows of the partitions near it."""
@@ -165,6 +155,7 @@ class _Audit:
         return np.concatenate(indexes)
 
     def conclude(self, findings: RangeFindings) -> AuditReport:
+        """Check the metadata, after all sky ranges were checked."""
         request, results = self.request, findings.pixels
         checked = {result.pixel for result in results}
         missing = self.listed - set(self.overlapping) - checked if request.fraction >= 1 else set()
@@ -188,12 +179,10 @@ class _Audit:
             except UnreadableFile as error:
                 unreadable.append(str(error))
         contradictions = [
-            *(
-                f"pixel {pixel} is listed, but overlaps partitions of the primary"
-                for pixel in self.overlapping
-            ),
-            *metadata_defects(self.margin, rows),
+            f"pixel {pixel} is listed, but overlaps partitions of the primary"
+            for pixel in self.overlapping
         ]
+        contradictions += metadata_defects(self.margin, rows)
         description = description_defects(self.primary, self.margin, self.columns, self.threshold)
         if self.is_partial:
             description.append(
@@ -202,6 +191,7 @@ class _Audit:
                 "other partitions loses pairs"
             )
         claimed = self.margin.threshold or 0.0
+        is_more = math.isfinite(claimed) and claimed > self.threshold
         return AuditReport(
             threshold=self.threshold,
             cell_order=self.cell_order,
@@ -210,18 +200,119 @@ class _Audit:
             candidates=findings.candidates,
             unreadable=unreadable,
             contradictions=len(contradictions),
-            claimed_threshold=claimed
-            if math.isfinite(claimed) and claimed > self.threshold
-            else None,
+            claimed_threshold=claimed if is_more else None,
             only_partitions=self.only_partitions,
         )
 
 
-def _cell_order(request: AuditRequest, margin: AuditedCatalog) -> int | None:
-    """Return the order of the cells of a coarse margin; None for an exact margin."""
-    is_coarse = request.is_coarse
-    if is_coarse is None:
-        is_coarse = margin.is_coarse or request.cell_order is not None
-    if not is_coarse:
-        return None
-    return margin.cell_order if request.cell_order is None else request.cell_order
+class RowCache:
+    """Rows by pixel. Those used last are kept, MAX_CACHED_ROWS together."""
+
+    def __init__(self, read: Callable[[Pixel], pd.DataFrame]) -> None:
+        self._read = read
+        self._tables: OrderedDict[Pixel, pd.DataFrame] = OrderedDict()
+
+    def rows(self, pixel: Pixel) -> pd.DataFrame:
+        if pixel not in self._tables:
+            self._tables[pixel] = self._read(pixel)
+            while len(self._tables) > 1 and sum(map(len, self._tables.values())) > MAX_CACHED_ROWS:
+                self._tables.popitem(last=False)
+        self._tables.move_to_end(pixel)
+        return self._tables[pixel]
+
+
+@dataclass
+class NearbyRows:
+    """The rows of a primary that can matter for pixels outside of their partition.
+
+    They are near the boundary of their partition, because every point outside of it is nearer to
+    the boundary than to the row; or the margin has their index, rightly or not.
+
+    Attributes:
+        threshold: Arcsec.
+        index_column: Spatial index; None if it is computed.
+        columns: Columns whose values are compared.
+        margin_indexes: Returns the spatial indexes that the margin has for pixels near a partition.
+    """
+
+    primary: AuditedCatalog
+    threshold: float
+    index_column: str | None
+    columns: list[str]
+    margin_indexes: Callable[[Pixel], npt.NDArray[np.uint64]]
+
+    def __post_init__(self) -> None:
+        self._cache = RowCache(self._read)
+        self._positions = RowCache(self._read_positions)
+
+    def rows(self, pixel: Pixel, partitions: list[Pixel]) -> pd.DataFrame:
+        """Return the rows of partitions near a pixel, as `compare_rows` expects them."""
+        tables = [no_rows(), *map(self._cache.rows, partitions)]
+        is_own = [False, *(partition == pixel for partition in partitions)]
+        return pd.concat(tables).assign(own=np.repeat(is_own, list(map(len, tables))))
+
+    def distant_rows(self, rows: pd.DataFrame, pixel: Pixel, nearby: pd.DataFrame) -> pd.DataFrame:
+        """Return rows of the primary that a margin has, but that are not among the nearby ones.
+
+        They are looked up in the partitions in which the margin's rows lie by their positions.
+        """
+        rows = rows[~rows["index"].isin(nearby["index"])]
+        tables = [nearby[:0]]
+        for partition in self._partitions_at(rows):
+            positions = self._positions.rows(partition)
+            is_nearby = positions["index"].isin(nearby["index"])
+            is_known = (positions["index"].isin(rows["index"]) & ~is_nearby).to_numpy()
+            if is_known.any():
+                digests = self._digests(partition, is_known)
+                tables.append(positions[is_known].assign(digest=digests, own=partition == pixel))
+        return pd.concat(tables)
+
+    def _partitions_at(self, rows: pd.DataFrame) -> list[Pixel]:
+        """Return the partitions that contain the positions of rows, or are next before them."""
+        rows = rows[are_positions(rows["ra"].to_numpy(), rows["dec"].to_numpy())]
+        if rows.empty:
+            return []
+        ra, dec = rows["ra"].to_numpy(), rows["dec"].to_numpy()
+        points = healpy.ang2pix(1 << FINEST_ORDER, ra, dec, nest=True, lonlat=True)
+        partitions = sort_nested(self.primary.pixels)
+        starts = np.array([first_descendant(pixel) for pixel in partitions], np.int64)
+        numbers = np.unique(np.searchsorted(starts, points, side="right") - 1)
+        return [partitions[number] for number in numbers[numbers >= 0]]
+
+    def _read(self, partition: Pixel) -> pd.DataFrame:
+        rows = self._read_positions(partition)
+        is_in_margin = rows["index"].isin(self.margin_indexes(partition)).to_numpy()
+        ra, dec = rows["ra"].to_numpy(), rows["dec"].to_numpy()
+        is_near = near_boundary(ra, dec, *partition, self.threshold)
+        if is_in_margin.any():
+            rows.loc[is_in_margin, "digest"] = self._digests(partition, is_in_margin)
+        return rows[is_in_margin | is_near].copy()
+
+    def _read_positions(self, partition: Pixel) -> pd.DataFrame:
+        """Read the positions of a partition, all of which must be possible."""
+        primary = self.primary
+        rows = primary.positions(partition, self.index_column)
+        is_valid = are_positions(rows["ra"].to_numpy(), rows["dec"].to_numpy())
+        if not is_valid.all():
+            raise MarginCacheError(
+                f"{primary.path(partition)}: {' or '.join(primary.position_columns)} is null, NaN "
+                f"or impossible in {np.count_nonzero(~is_valid)} of {len(rows)} rows. Correct "
+                "them, or remove them from the catalog."
+            )
+        return rows
+
+    def _digests(self, partition: Pixel, is_selected: npt.NDArray[np.bool_]) -> Digests:
+        """Return digests of rows; in HiPSCat also of the partition, which the margin names."""
+        digests = self.primary.digests(partition, self.columns, is_selected)
+        if not self.primary.is_hipscat:
+            return digests
+        values = values_of_pixel(partition)
+        table = pa.table({name: np.full(len(digests), value) for name, value in values.items()})
+        return row_digests(table, list(values), digests=digests)
+
+
+def no_rows() -> pd.DataFrame:
+    """Return a table without rows, with the types of `AuditedCatalog.positions`."""
+    types = {"index": np.uint64, "ra": np.float64, "dec": np.float64, "digest": np.uint64}
+    rows = pd.DataFrame({name: np.empty(0, kind) for name, kind in types.items()})
+    return rows.assign(is_compared=True)

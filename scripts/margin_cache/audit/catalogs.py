@@ -39,6 +39,8 @@ INDEX_COLUMNS = ("_hipscat_index", "_healpix_29")
 
 _IGNORED = re.compile("(^|/)[._]")  # what PyArrow skips below the directory of a dataset
 
+Floats = npt.NDArray[np.float64]
+
 BATCH_BYTES = 250_000_000  # columns of a row group that are read at a time, uncompressed
 
 
@@ -50,15 +52,12 @@ class AuditedCatalog:
         root: Directory that contains the directories `Norder=*`.
         pixels: Pixels that the catalog lists, sorted.
         suffix: End of the names of partitions; `/` if each partition is a directory.
-        threshold: Arcsec, from the metadata of a margin, NaN if they have text there; None for a
-            primary.
+        threshold: Arcsec, from a margin's metadata, NaN if they have text; None for a primary.
         rows: Number of rows by the metadata.
         index_column: Spatial index, if the metadata name it.
         position_columns: Right ascension and declination, in degrees.
-        is_hipscat: Whether its format is HiPSCat; otherwise it is HATS.
-        is_coarse: Whether the margin may have all rows of cells, by its metadata.
-        cell_order: Order of these cells.
-        only_pixels: Pixels to which the margin is restricted; empty if it is not.
+        is_coarse: Whether a margin may have all rows of cells of `cell_order`, by its metadata.
+        only_pixels: Pixels to which a margin is restricted; empty if it is not.
     """
 
     root: AnyPath
@@ -149,9 +148,8 @@ class AuditedCatalog:
 
         Without a spatial index, it is computed from the position.
         """
-        return self.positions_in(
-            self.read(pixel, self.names_of_positions(index_column)), pixel, index_column
-        )
+        table = self.read(pixel, self.names_of_positions(index_column))
+        return self.positions_in(table, pixel, index_column)
 
     def names_of_positions(self, index_column: str | None) -> list[str]:
         """Return the names of the columns that `positions_in` needs."""
@@ -162,21 +160,16 @@ class AuditedCatalog:
         """Return what `positions` returns, of rows of a pixel that have been read."""
         try:
             ra, dec = (table[name].to_numpy().astype(np.float64) for name in self.position_columns)
-            index = np.empty(len(ra), np.uint64)
-            if index_column is not None and not table[index_column].null_count:
+            if index_column is None:
+                index = _index_of_positions(ra, dec)
+            elif table[index_column].null_count:
+                raise UnreadableFile(f"{self.path(pixel)}: {index_column} is null in some rows")
+            else:
                 index = table[index_column].to_numpy().astype(np.uint64)
         except (TypeError, ValueError, pa.ArrowException) as error:
             raise UnreadableFile(
                 f"{self.path(pixel)}: the index or the positions are no numbers: {error}"
             ) from None
-        if index_column is None:
-            index[:] = 0
-            is_valid = are_positions(ra, dec)
-            index[is_valid] = healpy.ang2pix(
-                1 << FINEST_ORDER, ra[is_valid], dec[is_valid], nest=True, lonlat=True
-            )
-        elif table[index_column].null_count:
-            raise UnreadableFile(f"{self.path(pixel)}: {index_column} is null in some rows")
         return pd.DataFrame({"index": index, "ra": ra, "dec": dec, "digest": np.uint64(0)})
 
     def digests(
@@ -209,9 +202,17 @@ def _check_columns(path: AnyPath, file: pq.ParquetFile, columns: Sequence[str]) 
         raise UnreadableFile(f"{path}: {what} {wrong}")
 
 
-def are_positions(ra: npt.NDArray[np.float64], dec: npt.NDArray[np.float64]) -> Any:
+def are_positions(ra: Floats, dec: Floats) -> Any:
     """Return a mask of possible positions, in degrees."""
     return np.isfinite(ra) & (np.abs(dec) <= 90)
+
+
+def _index_of_positions(ra: Floats, dec: Floats) -> Digests:
+    """Return the pixels of the finest order that contain positions; 0 for impossible ones."""
+    index, is_valid = np.zeros(len(ra), np.uint64), are_positions(ra, dec)
+    nside = 1 << FINEST_ORDER
+    index[is_valid] = healpy.ang2pix(nside, ra[is_valid], dec[is_valid], nest=True, lonlat=True)
+    return index
 
 
 def open_catalog(location: str, options: Options = None) -> AuditedCatalog:
@@ -264,11 +265,10 @@ def open_pair(
     """Open a primary and a margin, at paths or URLs, which must be of one format."""
     first, second = open_catalog(primary, options[0]), open_catalog(margin, options[1])
     if first.is_hipscat != second.is_hipscat:
-        names = {True: "HiPSCat", False: "HATS"}
+        formats = ("HiPSCat", "HATS") if second.is_hipscat else ("HATS", "HiPSCat")
         raise MarginCacheError(
-            f"{margin}: is a {names[second.is_hipscat]} margin, but {primary} is a "
-            f"{names[first.is_hipscat]} catalog, whose rows have another index. Give the catalog "
-            "in the format of the margin."
+            f"{margin}: is a {formats[0]} margin, but {primary} is a {formats[1]} catalog, whose "
+            "rows have another index. Give the catalog in the format of the margin."
         )
     if not first.pixels:
         raise MarginCacheError(f"{primary}: has no partitions")
@@ -292,23 +292,16 @@ def _margin_kind(
     order = arguments.get("margin_order_used", arguments.get("margin_order"))
     if not isinstance(order, int) or not 0 <= order <= FINEST_ORDER:
         order = finest_cell_order(threshold) if is_threshold(threshold) else FINEST_ORDER
-    return (
-        not arguments.get("fine_filtering", is_hipscat),
-        order,
-        _pixels(arguments.get("debug_filter_pixel_list")),
-    )
+    only_pixels = arguments.get("debug_filter_pixel_list") or ()
+    try:
+        pixels = tuple((int(order), int(number)) for order, number in only_pixels)
+    except (TypeError, ValueError):  # no pairs of integers
+        pixels = ()
+    return not arguments.get("fine_filtering", is_hipscat), order, pixels
 
 
 def is_threshold(arcsec: float) -> bool:
     return math.isfinite(arcsec) and arcsec > 0
-
-
-def _pixels(values: Any) -> tuple[Pixel, ...]:
-    """Return pixels from JSON; none if they are not pairs of integers."""
-    try:
-        return tuple((int(order), int(number)) for order, number in values or ())
-    except (TypeError, ValueError):
-        return ()
 
 
 def finest_cell_order(threshold: float) -> int:

@@ -121,14 +121,11 @@ def _distances_to_polygon(points: FloatArray, corners: FloatArray) -> FloatArray
     sides = np.roll(corners, -1, axis=0) - corners
     squares = np.einsum("ij,ij->i", sides, sides)
     size = max(1, BLOCK_SIZE // len(corners))
-    blocks = [points[start : start + size] for start in range(0, len(points), size)]
-    return np.concatenate([_nearest(block, corners, sides, squares) for block in blocks])
-
-
-def _nearest(
-    points: FloatArray, corners: FloatArray, sides: FloatArray, squares: FloatArray
-) -> FloatArray:
-    offsets = points[:, None, :] - corners
-    along = np.clip(np.einsum("ijk,jk->ij", offsets, sides) / squares, 0, 1)
-    rests = offsets - along[:, :, None] * sides
-    return np.asarray(np.sqrt(np.einsum("ijk,ijk->ij", rests, rests).min(axis=1)))
+    distances = np.empty(len(points))
+    for start in range(0, len(points), size):
+        block = slice(start, start + size)
+        offsets = points[block, None, :] - corners
+        along = np.clip(np.einsum("ijk,jk->ij", offsets, sides) / squares, 0, 1)
+        rests = offsets - along[:, :, None] * sides
+        distances[block] = np.sqrt(np.einsum("ijk,ijk->ij", rests, rests).min(axis=1))
+    return distances

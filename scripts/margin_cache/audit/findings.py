@@ -3,18 +3,41 @@
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
 from functools import cached_property
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
+from matplotlib.patches import Patch
+
+from margin_cache import __version__
 from margin_cache.audit.compare import RowDefects
-from margin_cache.audit.pixels import Pixel
-from margin_cache.audit.request import read_dataclass
-from margin_cache.audit.verdict import CLEAN, KINDS, SAFE, UNSAFE
-from margin_cache.storage.files import write_text
+from margin_cache.audit.pixels import Pixel, sort_nested
+from margin_cache.audit.request import (
+    AuditRequest,
+    read_dataclass,
+    remove_results,
+    request_id,
+)
+from margin_cache.audit.verdict import AUDIT_JSON, AUDIT_MAP, CLEAN, KINDS, SAFE, UNSAFE
+from margin_cache.figures import (
+    FAULTLESS,
+    MAP_HEIGHT,
+    NO_DATA,
+    colour_bar,
+    draw_faults,
+    new_figure,
+    render_png,
+)
+from margin_cache.storage.files import atomic_path, write_json, write_text
+from margin_cache.storage.urls import absolute_location
 
 ROW_KINDS = ("missing", "changed", "foreign", "duplicate", "beyond")
 """Kinds of defects of rows, as `RowDefects` names them; the others are of files or metadata."""
+
+_PACKAGES = ["hats", "hipscat", "healpy", "numpy", "pandas", "pyarrow"]
 
 
 @dataclass(frozen=True)
@@ -26,7 +49,6 @@ class PixelFindings:
         is_partition: Whether the primary has it; if not, it is a pixel of the sky around it.
         is_listed: Whether the margin lists it.
         rows: Number of rows of its file.
-        row_defects: Its wrong rows.
         is_unsorted: Whether the rows are not sorted by the spatial index.
         schema: A line for each wrong column.
         error: Why its file cannot be read; empty if it can.
@@ -70,15 +92,24 @@ class Count(NamedTuple):
 
 @dataclass(frozen=True)
 class RangeFindings:
-    """Findings in a range of the sky.
+    """Findings in the pixels of a range of the sky that were checked: all of them, or a sample.
 
-    Attributes:
-        candidates: Number of pixels in the range that can have rows.
-        pixels: Findings in those that were checked: in all of them, or in a sample.
+    ``candidates`` is the number of pixels in the range that can have rows.
     """
 
     candidates: int
     pixels: list[PixelFindings]
+
+
+def save_findings(findings: RangeFindings, path: Path) -> None:
+    write_text(path, json.dumps(asdict(findings)))
+
+
+def load_findings(paths: Iterable[Path]) -> RangeFindings:
+    """Read the findings in several ranges of the sky, and combine them."""
+    parts = [read_dataclass(RangeFindings, path) for path in paths]
+    pixels = [pixel for part in parts for pixel in part.pixels]
+    return RangeFindings(sum(part.candidates for part in parts), pixels)
 
 
 @dataclass(frozen=True)
@@ -109,7 +140,7 @@ class AuditReport:
 
     @property
     def verdict(self) -> str:
-        found = [kind for kind, number in self.counts.items() if number]
+        found = [kind for kind, count in self.kinds.items() if count.pixels]
         if any(KINDS[kind].is_unsafe for kind in found) or self.has_unchecked_contradictions:
             return UNSAFE
         return SAFE if found else CLEAN
@@ -147,11 +178,8 @@ class AuditReport:
     @property
     def missing_outside(self) -> int:
         """The number of missing rows of pixels that are not partitions of the primary."""
-        return sum(
-            len(findings.row_defects.missing)
-            for findings in self.pixels
-            if not findings.is_partition
-        )
+        outside = [findings for findings in self.pixels if not findings.is_partition]
+        return sum(len(findings.row_defects.missing) for findings in outside)
 
     @property
     def max_unsafe_share(self) -> float:
@@ -166,12 +194,85 @@ class AuditReport:
         return min(1.0, 3 / max(1, len(self.pixels)))
 
 
-def save_findings(findings: RangeFindings, path: Path) -> None:
-    write_text(path, json.dumps(asdict(findings)))
+def write_audit(report: AuditReport, request: AuditRequest, directory: Path) -> dict[str, Any]:
+    """Write a sky map and, last, `audit.json`; return the content of the latter."""
+    remove_results(directory)
+    with atomic_path(directory / AUDIT_MAP) as path:
+        path.write_bytes(draw_map(report, absolute_location(request.margin).rpartition("/")[2]))
+    content = _content(report, request)
+    write_json(directory / AUDIT_JSON, content)
+    return content
 
 
-def load_findings(paths: Iterable[Path]) -> RangeFindings:
-    """Read the findings in several ranges of the sky, and combine them."""
-    parts = [read_dataclass(RangeFindings, path) for path in paths]
-    pixels = [pixel for part in parts for pixel in part.pixels]
-    return RangeFindings(sum(part.candidates for part in parts), pixels)
+def _content(report: AuditReport, request: AuditRequest) -> dict[str, Any]:
+    primary_state, margin_state = request.states
+    pixels, is_doubtful = report.pixels, report.has_unchecked_contradictions
+    errors = [findings.error for findings in pixels if findings.error]
+    return {
+        "verdict": report.verdict,
+        "margin": {"path": absolute_location(request.margin), "state": margin_state},
+        "catalog": {"path": absolute_location(request.primary), "state": primary_state},
+        "threshold": report.threshold,
+        "claimed_threshold": report.claimed_threshold,
+        "cell_order": report.cell_order,
+        "time": datetime.now(UTC).isoformat(timespec="seconds"),
+        "versions": {"margin_cache": __version__, **{name: version(name) for name in _PACKAGES}},
+        "request": request_id(request),
+        "only_partitions": report.only_partitions,
+        "pixels": {"checked": len(pixels), "all": report.candidates},
+        "sample": {
+            "fraction": request.fraction,
+            "seed": request.seed,
+            "unsafe_share_below": None if report.verdict == UNSAFE else report.max_unsafe_share,
+        },
+        "kinds": {
+            kind: {
+                **count._asdict(),
+                "unsafe": KINDS[kind].is_unsafe or (kind == "metadata" and is_doubtful),
+            }
+            for kind, count in report.kinds.items()
+        },
+        "undecided": report.undecided,
+        "missing_outside_partitions": report.missing_outside,
+        "metadata": report.metadata,
+        "unreadable": [*errors, *report.unreadable],
+        "faulty_pixels": [_defects(findings) for findings in pixels if not findings.is_clean],
+    }
+
+
+def _defects(findings: PixelFindings) -> dict[str, Any]:
+    order, number = findings.pixel
+    rows = findings.rows_by_kind
+    return {
+        "order": order,
+        "pixel": number,
+        **rows,
+        "beyond": [{"index": index, "arcsec": round(far, 6)} for index, far in rows["beyond"]],
+        "unsorted": findings.is_unsorted,
+        "columns": findings.schema,
+        "error": findings.error,
+    }
+
+
+def draw_map(report: AuditReport, name: str) -> bytes:
+    """Draw a PNG of where unsafe and other defects are, in equatorial coordinates."""
+    results = {findings.pixel: findings.numbers for findings in report.pixels}
+    pixels = sort_nested(results)
+    orders, numbers = np.transpose(np.array(pixels, np.int64))
+    figure, panels = new_figure(MAP_HEIGHT + 0.6, 2)
+    for axes, is_unsafe, title in zip(panels, (True, False), ("unsafe", "harmless"), strict=True):
+        kinds = [
+            kind for kind in KINDS if kind != "metadata" and KINDS[kind].is_unsafe == is_unsafe
+        ]
+        counts = np.array([sum(results[pixel][kind] for kind in kinds) for pixel in pixels], float)
+        mapping = draw_faults(axes, orders, numbers, counts)
+        if counts.any():
+            colour_bar(figure, mapping, [axes], "defects")
+        found = [f"{report.counts[kind]} {kind}" for kind in kinds if report.counts[kind]]
+        axes.set_title(f"{title}: {', '.join(found) or 'nothing'}")
+    checked = f"{len(report.pixels)} of {report.candidates} pixels checked"
+    figure.suptitle(f"{name}, {report.threshold:g} arcsec: {report.verdict}; {checked}")
+    colours = {"checked, nothing found": FAULTLESS, "not checked, or far from the catalog": NO_DATA}
+    patches = [Patch(color=colour, label=label) for label, colour in colours.items()]
+    figure.legend(handles=patches, loc="outside lower center", ncols=2, frameon=False)
+    return render_png(figure)

@@ -16,20 +16,20 @@ Record = TypeVar("Record")
 
 @dataclass(frozen=True)
 class AuditRequest:
-    """The catalogs of an audit and its options.
+    """The catalogs of an audit, as paths or URLs, and its options.
+
+    Where an option is None, the margin's metadata decide.
 
     Attributes:
-        primary: Path or URL.
-        margin: Path or URL.
         output_dir: Directory of the results.
-        threshold: Arcsec; None for the threshold in the margin's metadata.
-        cell_order: Order of the cells of a coarse margin; None if its metadata decide.
+        threshold: Arcsec.
+        cell_order: Order of the cells of a coarse margin.
         fraction: Fraction of the pixels that are checked.
         seed: Seed of this sample.
         states: State of the primary and of the margin when the audit began.
         sky_ranges: What each job checks; together they are the whole sky.
-        is_coarse: Whether the margin may have all rows of cells; None if its metadata decide.
-        only_pixels: Pixels that the primary is restricted to; None if the margin's metadata decide.
+        is_coarse: Whether the margin may have all rows of cells.
+        only_pixels: Pixels that the primary is restricted to.
     """
 
     primary: str

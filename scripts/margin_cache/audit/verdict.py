@@ -24,12 +24,7 @@ _MAX_EXAMPLES = 3  # lines about metadata, or about files, on the terminal
 
 
 class Kind(NamedTuple):
-    """A kind of defect.
-
-    Attributes:
-        is_unsafe: Whether a crossmatch with the margin can be wrong.
-        meaning: What is counted, in words.
-    """
+    """A kind of defect: whether a crossmatch can be wrong by it, and what is counted."""
 
     is_unsafe: bool
     meaning: str
@@ -64,9 +59,8 @@ def read_audit_of(
     the margin's store.
     """
     audit = read_audit(results)
-    if audit is None or audit["margin"].get("path") != absolute_location(margin):
-        return None
-    if audit["catalog"].get("path") != absolute_location(primary):
+    paths = absolute_location(margin), absolute_location(primary)
+    if audit is None or (audit["margin"].get("path"), audit["catalog"].get("path")) != paths:
         return None
     try:
         return audit if audit["margin"].get("state") == state_of(margin, options) else None
@@ -136,19 +130,12 @@ def explain(audit: Mapping[str, Any]) -> list[str]:
 
 
 def _table(audit: Mapping[str, Any]) -> list[str]:
-    rows = [
-        (name, "-" if count["rows"] is None else str(count["rows"]), str(count["pixels"]))
-        for name, count in audit["kinds"].items()
-        if count["pixels"]
-    ]
-    if not rows:
-        return []
-    lines = [("kind", "rows", "pixels"), *rows]
-    meanings = ["", *(KINDS[name].meaning for name, _, _ in rows)]
-    return [
-        f"{name:10} {count:>9} {pixels:>7}  {meaning}".rstrip()
-        for (name, count, pixels), meaning in zip(lines, meanings, strict=True)
-    ]
+    lines = []
+    for kind, count in audit["kinds"].items():
+        if count["pixels"]:
+            rows = "-" if count["rows"] is None else count["rows"]
+            lines.append(f"{kind:10} {rows:>9} {count['pixels']:>7}  {KINDS[kind].meaning}")
+    return [f"{'kind':10} {'rows':>9} {'pixels':>7}", *lines] if lines else []
 
 
 def _examples(word: str, lines: list[str]) -> list[str]:

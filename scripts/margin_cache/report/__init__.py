@@ -1,6 +1,6 @@
 """The report of a finished margin: a page with figures, for `snakemake report`.
 
 - `data` reads what a report shows;
-- `charts` and `zoom` draw the figures;
+- `charts` draws the figures;
 - `page` fills the template `page.html`, and writes all files.
 """

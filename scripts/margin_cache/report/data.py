@@ -40,7 +40,6 @@ class ReportData:
         pixels: Nested numbers of the pixels.
         is_negative: Whether a pixel is outside the catalog.
         primary_rows: Rows of the partition; 0 for negative pixels.
-        margin_rows: Rows of the margin.
         margin_bytes: Size of the margin's file; 0 without a file.
         cell_order: Order of the cells of a coarse margin; None for an exact one.
         date: Day on which the margin was made.
@@ -48,8 +47,7 @@ class ReportData:
         changed: Parameters of the margin that differ from their defaults, by their keys.
         defaults: The other parameters.
         versions: Versions of the packages that made it.
-        audit: Content of `audit.json`; None without an audit of the margin as it is now.
-        audit_dir: Directory in which it would be.
+        audit: Content of `audit.json` in `audit_dir`; None without an audit of the present margin.
     """
 
     name: str

@@ -13,14 +13,8 @@ from margin_cache.audit.verdict import AUDIT_MAP, CLEAN, KINDS, explain, headlin
 from margin_cache.figures import RenderedFigure, write_figure
 from margin_cache.margin.model import Margin
 from margin_cache.notification.messages import counted
-from margin_cache.report.charts import draw_costs, draw_histograms, draw_maps
-from margin_cache.report.data import (
-    ReportData,
-    StageCosts,
-    read_costs,
-    read_report_data,
-)
-from margin_cache.report.zoom import draw_partition
+from margin_cache.report.charts import draw_costs, draw_histograms, draw_maps, draw_partition
+from margin_cache.report.data import ReportData, StageCosts, read_costs, read_report_data
 from margin_cache.storage.files import size_text, write_text
 
 _MAX_LARGEST = 10  # files in the table of the largest ones

@@ -11,7 +11,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from margin_cache.audit.audit import audit_sky_range, conclude
+from margin_cache.audit.audit import Audit
 from margin_cache.audit.catalogs import INDEX_COLUMNS
 from margin_cache.audit.findings import AuditReport, RangeFindings
 from margin_cache.audit.pixels import cut_sky
@@ -460,14 +460,14 @@ def test_the_sky_ranges_together_find_the_same_as_one(site: Path, margin: Path) 
     firsts = [result.pixel[1] << 2 * (29 - result.pixel[0]) for result in whole.pixels[::4]]
     names = list(map(str, range(len(firsts))))
     cut = request_for(site / "sky", margin, sky_ranges=cut_sky(names, firsts))
-    found = [audit_sky_range(cut, part) for part in cut.sky_ranges]
+    found = [Audit(cut).check_sky_range(part) for part in cut.sky_ranges]
     assert len(found) > 2 and all(part.pixels for part in found)
     assert audit_margin(cut) == whole
     without = [pixel for part in found[1:] for pixel in part.pixels]
     twice = [pixel for part in (*found, found[0]) for pixel in part.pixels]
     for pixels in (without, twice):
         with pytest.raises(MarginCacheError, match="missing from the findings, or occur twice"):
-            conclude(cut, RangeFindings(99, pixels))
+            Audit(cut).conclude(RangeFindings(99, pixels))
 
 
 def test_a_sample_has_the_defects_of_its_pixels_and_all_metadata(site: Path, margin: Path) -> None:

@@ -4,7 +4,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from margin_cache.audit.catalogs import AuditedCatalog
-from margin_cache.audit.columns import PrimaryColumns, name_pixel
+from margin_cache.audit.metadata import PrimaryColumns, name_pixel
 
 PIXEL = {"Norder": "uint8", "Dir": "uint64", "Npix": "uint64"}
 SOURCE = {f"margin_{name}": kind for name, kind in PIXEL.items()}

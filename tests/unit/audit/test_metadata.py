@@ -5,8 +5,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from margin_cache.audit.catalogs import AuditedCatalog
-from margin_cache.audit.columns import PrimaryColumns
-from margin_cache.audit.metadata import description_defects, metadata_defects
+from margin_cache.audit.metadata import PrimaryColumns, description_defects, metadata_defects
 
 ROWS = {(1, 4): 2, (1, 5): 3}
 

@@ -1,9 +1,9 @@
 import numpy as np
 import numpy.typing as npt
 import pytest
-from margin_cache.audit import nearby_rows
+from margin_cache.audit import audit
+from margin_cache.audit.audit import NearbyRows
 from margin_cache.audit.catalogs import AuditedCatalog, open_catalog
-from margin_cache.audit.nearby_rows import NearbyRows
 from margin_cache.audit.pixels import Pixel
 from support.paths import ROOT
 
@@ -44,7 +44,7 @@ def test_a_partition_is_read_once_while_it_is_cached(
     for pixel in some:
         rows.rows(pixel, some)
     assert read == some
-    monkeypatch.setattr(nearby_rows, "MAX_CACHED_ROWS", 0)
+    monkeypatch.setattr(audit, "MAX_CACHED_ROWS", 0)
     rows = NearbyRows(primary, 60.0, "_hipscat_index", [], note)
     rows.rows(some[0], some)
     rows.rows(some[0], some)

@@ -7,10 +7,9 @@ from typing import Any
 
 import pytest
 from margin_cache import __version__
-from margin_cache.audit import output
+from margin_cache.audit import findings
 from margin_cache.audit.compare import RowDefects
-from margin_cache.audit.findings import AuditReport, PixelFindings
-from margin_cache.audit.output import draw_map, write_audit
+from margin_cache.audit.findings import AuditReport, PixelFindings, draw_map, write_audit
 from margin_cache.audit.request import AuditRequest, request_id
 from margin_cache.audit.verdict import read_audit
 from margin_cache.figures import draw_faults
@@ -81,7 +80,7 @@ def test_no_verdict_is_left_beside_files_of_another_audit(
     def killed(*arguments: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(output, "draw_map", killed)
+    monkeypatch.setattr(findings, "draw_map", killed)
     with pytest.raises(KeyboardInterrupt):
         write_audit(AuditReport(10.0, None, [FAULTY], [], 1), REQUEST, tmp_path)
     assert list(tmp_path.iterdir()) == []
@@ -100,8 +99,8 @@ def test_the_map_counts_defects_by_pixel_and_says_what_it_shows(
         titles = [axes.get_title() for axes in figure.axes if axes.get_title()]
         return figure.get_suptitle(), *titles
 
-    monkeypatch.setattr(output, "draw_faults", draw)
-    monkeypatch.setattr(output, "render_png", look)
+    monkeypatch.setattr(findings, "draw_faults", draw)
+    monkeypatch.setattr(findings, "render_png", look)
     report = AuditReport(10.0, None, [FAULTY, UNSORTED], [], 3)
     assert draw_map(report, "gaia_10arcs") == (
         "gaia_10arcs, 10 arcsec: unsafe; 2 of 3 pixels checked",

@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from margin_cache.audit.output import write_audit
+from margin_cache.audit.findings import write_audit
 from margin_cache.audit.request import AuditRequest, catalogs_states
 from margin_cache.config.validation import settings_of_margins
 from margin_cache.margin.finish import finish_margin

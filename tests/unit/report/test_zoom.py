@@ -10,15 +10,15 @@ import pytest
 from margin_cache.figures import new_figure
 from margin_cache.healpix.nested import Pixel
 from margin_cache.margin.model import Margin
-from margin_cache.report import zoom
-from margin_cache.report.data import ReportData
-from margin_cache.report.zoom import (
+from margin_cache.report import charts
+from margin_cache.report.charts import (
     choose_border,
     choose_partition,
     draw_partition,
     fill_area,
     window_at,
 )
+from margin_cache.report.data import ReportData
 from support.catalog_infos import partition_paths
 
 
@@ -123,7 +123,7 @@ def test_the_square_of_the_zoom_is_within_the_other_picture(
     margin: Margin, data: ReportData, threshold: float, monkeypatch: pytest.MonkeyPatch
 ):
     squares = []
-    monkeypatch.setattr(zoom, "_draw_square", lambda axes, *windows: squares.append(windows))
+    monkeypatch.setattr(charts, "_draw_square", lambda axes, *windows: squares.append(windows))
     draw_partition(margin, replace(data, threshold=threshold))
     ((whole, part),) = squares
     assert part.half < whole.half
@@ -132,5 +132,5 @@ def test_the_square_of_the_zoom_is_within_the_other_picture(
 
 def test_the_right_ascension_of_a_window_is_less_than_360_degrees():
     _, (axes,) = new_figure(2)
-    zoom._label_axes(axes, window_at(healpy.ang2vec(359.99999, 0.0, lonlat=True), 1.0))
+    charts._label_axes(axes, window_at(healpy.ang2vec(359.99999, 0.0, lonlat=True), 1.0))
     assert axes.get_xlabel() == "east of RA 0.0000° (arcsec)"
