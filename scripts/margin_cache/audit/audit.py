@@ -5,13 +5,18 @@ from collections import OrderedDict, defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-import healpy
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 import pyarrow as pa
 
-from margin_cache.audit.catalogs import AuditedCatalog, are_positions, is_threshold, open_pair
+from margin_cache.audit.catalogs import (
+    AuditedCatalog,
+    are_positions,
+    index_of_positions,
+    is_threshold,
+    open_pair,
+)
 from margin_cache.audit.compare import compare_rows
 from margin_cache.audit.digests import Digests, row_digests
 from margin_cache.audit.distance import near_boundary
@@ -27,7 +32,6 @@ from margin_cache.audit.metadata import (
     values_of_pixel,
 )
 from margin_cache.audit.pixels import (
-    FINEST_ORDER,
     Pixel,
     SkyRange,
     first_descendant,
@@ -269,11 +273,8 @@ class NearbyRows:
 
     def _partitions_at(self, rows: pd.DataFrame) -> list[Pixel]:
         """Return the partitions that contain the positions of rows, or are next before them."""
-        rows = rows[are_positions(rows["ra"].to_numpy(), rows["dec"].to_numpy())]
-        if rows.empty:
-            return []
         ra, dec = rows["ra"].to_numpy(), rows["dec"].to_numpy()
-        points = healpy.ang2pix(1 << FINEST_ORDER, ra, dec, nest=True, lonlat=True)
+        points = index_of_positions(ra, dec)[are_positions(ra, dec)].astype(np.int64)
         partitions = sort_nested(self.primary.pixels)
         starts = np.array([first_descendant(pixel) for pixel in partitions], np.int64)
         numbers = np.unique(np.searchsorted(starts, points, side="right") - 1)

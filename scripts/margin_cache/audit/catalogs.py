@@ -161,7 +161,7 @@ class AuditedCatalog:
         try:
             ra, dec = (table[name].to_numpy().astype(np.float64) for name in self.position_columns)
             if index_column is None:
-                index = _index_of_positions(ra, dec)
+                index = index_of_positions(ra, dec)
             elif table[index_column].null_count:
                 raise UnreadableFile(f"{self.path(pixel)}: {index_column} is null in some rows")
             else:
@@ -207,7 +207,7 @@ def are_positions(ra: Floats, dec: Floats) -> Any:
     return np.isfinite(ra) & (np.abs(dec) <= 90)
 
 
-def _index_of_positions(ra: Floats, dec: Floats) -> Digests:
+def index_of_positions(ra: Floats, dec: Floats) -> Digests:
     """Return the pixels of the finest order that contain positions; 0 for impossible ones."""
     index, is_valid = np.zeros(len(ra), np.uint64), are_positions(ra, dec)
     nside = 1 << FINEST_ORDER

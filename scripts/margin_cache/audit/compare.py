@@ -63,17 +63,12 @@ def compare_rows(
     Rows are the same if they have the same index and position. The margin must contain as many of
     these as the primary.
 
-    Args:
-        primary: Rows of the primary near the pixel, and those farther away whose index occurs in
-            the margin: `index`, `ra` and `dec` in degrees, `own` for rows of the pixel's
-            own partition, and `digest` of the values, which is needed only for rows whose index
-            occurs in the margin.
-        margin: Rows of the pixel's margin: `index`, `ra`, `dec` and `digest`.
-        order: Order of the pixel.
-        pixel: Nested number of the pixel.
-        threshold: Arcsec.
-        cell_order: Order of the cells of a coarse margin, which may contain all rows of the cells
-            that touch the pixel; None for an exact margin.
+    ``primary`` has the rows near the pixel, and those farther away whose index occurs in the
+    margin: `index`, `ra` and `dec` in degrees, `own` for rows of the pixel's own partition, and
+    `digest` of the values, which is needed only for rows whose index occurs in the margin.
+    ``margin`` has `index`, `ra`, `dec` and `digest`. The threshold is in arcsec. ``cell_order`` is
+    that of the cells of a coarse margin, which may contain all rows of the cells that touch the
+    pixel; None for an exact margin.
     """
     is_in_margin = primary["index"].isin(margin["index"]).to_numpy()
     ra, dec = primary["ra"].to_numpy(), primary["dec"].to_numpy()
@@ -91,7 +86,6 @@ def compare_rows(
     index = keys["index"].to_numpy()
     verdict, beyond = np.full(size, BEYOND), np.full(size, np.nan)
     verdict[primary_code], beyond[primary_code] = _row_verdicts(primary, order, pixel, threshold)
-
     is_known, is_own = primary_count > 0, np.bincount(primary_code, primary["own"], size) > 0
     is_beyond = is_known & ~is_own & (verdict == BEYOND)
     if cell_order is not None:
@@ -148,10 +142,7 @@ def _is_in_adjacent_cell(rows: pd.DataFrame, order: int, pixel: int, cell_order:
 
 
 def _changed_codes(
-    primary: pd.DataFrame,
-    margin: pd.DataFrame,
-    primary_count: Ints,
-    margin_count: Ints,
+    primary: pd.DataFrame, margin: pd.DataFrame, primary_count: Ints, margin_count: Ints
 ) -> Ints:
     """Return the code of each row of the margin whose values the primary does not have."""
     margin_rows = margin[primary_count[margin["code"]] > 0].value_counts()

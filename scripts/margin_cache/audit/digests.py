@@ -143,7 +143,8 @@ def _plain_digests(values: pa.Array) -> Digests:
     if pa.types.is_decimal(kind) or pa.types.is_interval(kind):
         values = values.cast(plain_type(kind))
         number = values.type.bit_width // 64
-        words = np.frombuffer(_buffer(values), np.uint64).reshape(-1, number)
+        words = np.frombuffer(values.buffers()[1], np.uint64).reshape(-1, number)
+        words = words[values.offset : values.offset + len(values)]
         digests = np.zeros(len(words), np.uint64)
         for word in words.T:
             digests = _mix(digests + STEP) + word
@@ -161,13 +162,6 @@ def _filled(values: pa.Array, filler: int | bytes) -> npt.NDArray[Any]:
     """Return values with another one instead of null."""
     values = values.fill_null(filler) if values.null_count else values
     return np.asarray(values.to_numpy(zero_copy_only=False))
-
-
-def _buffer(values: pa.Array) -> bytes:
-    """Return the values of a type of fixed width as they are in memory."""
-    width = values.type.bit_width // 8
-    start = values.offset * width
-    return values.buffers()[1].to_pybytes()[start : start + len(values) * width]
 
 
 def _mix(numbers: Digests) -> Digests:

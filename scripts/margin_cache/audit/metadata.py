@@ -152,7 +152,10 @@ def metadata_defects(margin: AuditedCatalog, rows: Mapping[Pixel, int]) -> list[
     defects = []
     if margin.rows is not None and margin.rows != total:
         defects.append(f"total_rows is {margin.rows}, but the files have {total} rows")
-    unlisted = set(_partitions_on_disk(margin)) - set(map(margin.path, margin.pixels))
+    names = names_below(margin.root) or []  # none where a server does not list them
+    parts = {"/".join(name.split("/")[:3]) for name in names}
+    partitions = {margin.root / part for part in parts if PIXEL_PATH.match(part)}
+    unlisted = partitions - set(map(margin.path, margin.pixels))
     defects += _examples("files that the margin does not list", unlisted)
     return defects + _partition_info_defects(margin, rows) + _footer_defects(margin, rows)
 
@@ -184,13 +187,6 @@ def description_defects(
         except UnreadableFile as error:
             defects.append(str(error))
     return defects
-
-
-def _partitions_on_disk(margin: AuditedCatalog) -> list[AnyPath]:
-    """Return the files or directories of partitions; none where a server does not list them."""
-    names = names_below(margin.root) or []
-    parts = {"/".join(name.split("/")[:3]) for name in names}
-    return [margin.root / part for part in parts if PIXEL_PATH.match(part)]
 
 
 def _partition_info_defects(margin: AuditedCatalog, rows: Mapping[Pixel, int]) -> list[str]:

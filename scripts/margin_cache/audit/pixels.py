@@ -11,6 +11,8 @@ import numpy.typing as npt
 Pixel = tuple[int, int]
 """Order and nested number."""
 
+Floats = npt.NDArray[np.float64]
+
 PIXEL_PATH = re.compile(r"Norder=(\d+)/Dir=\d+/Npix=(\d+)")
 
 FINEST_ORDER = 29
@@ -18,7 +20,7 @@ FINEST_ORDER = 29
 SKY_END = 12 << 2 * FINEST_ORDER
 """Number of pixels of the finest order on the whole sky."""
 
-BLOCK_SIZE = 4_000_000  # pairs of pixels compared at a time
+BLOCK_SIZE = 1_000_000  # pairs of pixels compared at a time
 ROUNDING = 1e-9  # bounds the rounding error of angles between pixel centres, in radians
 
 
@@ -38,11 +40,8 @@ class SkyRange:
 
 
 def cut_sky(names: Sequence[str], firsts: Sequence[int]) -> tuple[SkyRange, ...]:
-    """Cut the whole sky into ranges with these names and first pixels of the finest order.
-
-    The first range begins at pixel 0 in any case.
-    """
-    starts = [0, *firsts[1:]]
+    """Cut the whole sky into ranges with these names and first pixels of the finest order."""
+    starts = [0, *firsts[1:]]  # the first range begins at pixel 0 in any case
     return tuple(map(SkyRange, names, starts, [*starts[1:], SKY_END]))
 
 
@@ -103,10 +102,9 @@ def _ancestors(pixels: Collection[Pixel]) -> set[Pixel]:
 def nearby_partitions(
     pixels: Sequence[Pixel], partitions: Sequence[Pixel], threshold: float
 ) -> Iterator[tuple[Pixel, list[Pixel]]]:
-    """Yield each pixel with the partitions that may have points within a threshold of it.
+    """Yield each pixel with the partitions that may have points within a threshold (arcsec) of it.
 
-    The threshold is in arcsec. Two pixels can be nearer than it only if the circles around them
-    are, whose radius healpy gives for each order.
+    Two pixels can be nearer than it only if the circles around them are.
     """
     partition_centres, partition_radii = _circles(partitions)
     size = max(1, BLOCK_SIZE // max(1, len(partitions)))
@@ -120,9 +118,7 @@ def nearby_partitions(
             yield pixel, [partitions[position] for position in np.flatnonzero(row).tolist()]
 
 
-def _circles(
-    pixels: Sequence[Pixel],
-) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+def _circles(pixels: Sequence[Pixel]) -> tuple[Floats, Floats]:
     """Return the centres, as unit vectors of shape (n, 3), and the radii in radians."""
     import healpy  # slow, and a workflow that imports this module to start does not need it
 
