@@ -4,7 +4,7 @@ import sys
 from collections.abc import Mapping
 from functools import cache, partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 from margin_cache.audit.pixels import cut_sky
 from margin_cache.audit.request import (
@@ -25,12 +25,14 @@ from margin_cache.planning.jobs import audit_jobs
 from margin_cache.planning.model import describe_job
 from margin_cache.planning.resources import Request, audit_pixels_request, audit_request
 from margin_cache.progress import MarginWork, Stage, audit_amounts
-from margin_cache.run.session import ResourceFunction, errors_in_one_line, resource_functions
+from margin_cache.run.session import (
+    ResourceFunction,
+    Session,
+    errors_in_one_line,
+    resource_functions,
+)
 from margin_cache.storage.files import size_text
 from margin_cache.storage.urls import absolute_location, canonical_url, is_url
-
-if TYPE_CHECKING:
-    from margin_cache.run.session import Session
 
 
 class Audit(NamedTuple):
@@ -50,7 +52,7 @@ class Audit(NamedTuple):
 class Audits:
     """The audits of a run, one of each margin of the configuration."""
 
-    def __init__(self, session: "Session") -> None:
+    def __init__(self, session: Session) -> None:
         self._session = session
         session.audits = self
         self.wanted = False
@@ -95,8 +97,8 @@ class Audits:
     def _announce(self) -> None:
         if not self._session.is_main:
             return
-        for directory, (request, margin, sources) in self.requests().items():
-            sizes = margin.plan.partitions.sizes
+        for directory, audit in self.requests().items():
+            request, sizes = audit.request, audit.margin.plan.partitions.sizes
             is_sample = request.fraction < 1
             sample = f", a sample of {request.fraction:g} of the pixels" if is_sample else ""
             print(
@@ -105,8 +107,7 @@ class Audits:
                 f"{len(request.sky_ranges)}",
                 file=sys.stderr,
             )
-            self._session.do_before_jobs(partial(save_margin, margin))
-            self._session.do_before_jobs(partial(_start, request, sources, directory))
+            self._session.do_before_jobs(partial(_start, audit, directory))
 
     def directories(self, wildcards: Any, input: Any) -> list[str]:
         return list(dict.fromkeys(str(Path(file).parents[1]) for file in input))
@@ -169,11 +170,8 @@ class Audits:
         for directory, (request, margin, _) in self.requests().items() if self.wanted else ():
             names = [sky_range.name for sky_range in request.sky_ranges]
             jobs = dict(zip(names, audit_amounts(margin, request.fraction), strict=True))
-            done = {
-                name
-                for name in names
-                if Path(paths.AUDIT_FINDINGS.format(audit_dir=directory, job=name)).exists()
-            }
+            files = [paths.AUDIT_FINDINGS.format(audit_dir=directory, job=name) for name in names]
+            done = {name for name, file in zip(names, files, strict=True) if Path(file).exists()}
             works[directory] = MarginWork(
                 Path(request.output_dir).name,
                 {Stage.AUDITING: jobs},
@@ -182,10 +180,12 @@ class Audits:
         return works
 
 
-def _start(request: AuditRequest, sources: Sources, directory: str) -> None:
-    remove_results(Path(request.output_dir))
-    save_request(request, paths.audit_request(directory))
-    for source, path in zip(sources, paths.audit_storage_files(Path(directory)), strict=True):
+def _start(audit: Audit, directory: str) -> None:
+    save_margin(audit.margin)
+    remove_results(Path(audit.request.output_dir))
+    save_request(audit.request, paths.audit_request(directory))
+    files = paths.audit_storage_files(Path(directory))
+    for source, path in zip(audit.sources, files, strict=True):
         if source is not None:
             save_source(source, path)
 

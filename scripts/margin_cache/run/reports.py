@@ -3,22 +3,19 @@
 import time
 from collections.abc import Callable
 from functools import cache, partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from margin_cache.errors import MarginCacheError
 from margin_cache.margin.model import Margin, save_margin
 from margin_cache.margin.paths import FIGURE, FIGURES, REPORT_PAGE
 from margin_cache.report.data import read_audit_of_margin
-from margin_cache.run.session import errors_in_one_line
-
-if TYPE_CHECKING:
-    from margin_cache.run.session import Session
+from margin_cache.run.session import Session, errors_in_one_line
 
 
 class Reports:
     """The reports of a run, one of each margin of the configuration."""
 
-    def __init__(self, session: "Session") -> None:
+    def __init__(self, session: Session) -> None:
         self._session = session
 
     def pages(self, wildcards: Any) -> list[str]:
@@ -59,7 +56,8 @@ class Reports:
 
     def sources(self, wildcards: Any) -> list[str]:
         """Return the file that a report waits for: that of its finished margin."""
-        return [self._session.target(self._find(wildcards)[0])]
+        margin = self._find(wildcards.report_dir)
+        return [self._session.target(str(margin.files.plan_dir))]
 
     def files(self, report: Callable[..., Any]) -> dict[str, Any]:
         """Return the page and the figures of a report, which Snakemake's ``report`` flags."""
@@ -75,24 +73,21 @@ class Reports:
         return {"page": REPORT_PAGE, **figures}
 
     def category(self, wildcards: Any) -> str:
-        return self._category(self._find(wildcards)[0])
+        return self._category(wildcards.report_dir)
 
     @cache  # noqa: B019  # one object lasts as long as the process
-    def _category(self, plan_dir: str) -> str:
-        margin = self._session.margins[plan_dir]
+    def _category(self, report_dir: str) -> str:
+        margin = self._find(report_dir)
         audit = read_audit_of_margin(margin)
         verdict = f"audit: {audit['verdict']}" if audit else "not audited"
         return f"Margin {margin.name} ({verdict})"
 
     def margin_name(self, wildcards: Any) -> str:
-        return self._find(wildcards)[1].name
+        return self._find(wildcards.report_dir).name
 
     def margin_file(self, wildcards: Any) -> str:
-        return str(self._find(wildcards)[1].files.margin_file)
+        return str(self._find(wildcards.report_dir).files.margin_file)
 
-    def _find(self, wildcards: Any) -> tuple[str, Margin]:
-        return next(
-            (plan_dir, margin)
-            for plan_dir, margin in self._session.margins.items()
-            if str(margin.files.report_dir) == wildcards.report_dir
-        )
+    def _find(self, report_dir: str) -> Margin:
+        margins = self._session.margins.values()
+        return next(margin for margin in margins if str(margin.files.report_dir) == report_dir)
