@@ -105,7 +105,6 @@ def write_figure(figure: RenderedFigure, directory: Path) -> None:
 
 
 def order_norm(orders: Floats) -> Normalize:
-    """Return a scale with one colour for each order."""
     known = orders[np.isfinite(orders)]
     bounds = np.arange(known.min(), known.max() + 2) - 0.5
     return BoundaryNorm(bounds, colormaps["viridis"].N)

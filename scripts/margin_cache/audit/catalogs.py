@@ -98,7 +98,6 @@ class AuditedCatalog:
         return files
 
     def schemas(self, pixel: Pixel) -> list[pa.Schema]:
-        """Read the schemas of a pixel's files."""
         schemas = []
         for path in self.files(pixel):
             with open_parquet(path) as file:
@@ -124,7 +123,6 @@ class AuditedCatalog:
             return pa.schema([])
 
     def count(self, pixel: Pixel) -> int:
-        """Return the number of rows of a pixel, from the footers of its files."""
         number = 0
         for path in self.files(pixel):
             with open_parquet(path) as file:
@@ -132,7 +130,6 @@ class AuditedCatalog:
         return number
 
     def read(self, pixel: Pixel, columns: Sequence[str]) -> pa.Table:
-        """Read columns of all rows of a pixel."""
         tables = []
         for path in self.files(pixel):
             with open_parquet(path) as file:

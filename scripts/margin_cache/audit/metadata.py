@@ -104,7 +104,6 @@ class PrimaryColumns:
 
 
 def _repeated(schema: pa.Schema) -> list[str]:
-    """Return the names that several columns have."""
     return [name for name, number in Counter(schema.names).items() if number > 1]
 
 

@@ -46,7 +46,6 @@ def cut_sky(names: Sequence[str], firsts: Sequence[int]) -> tuple[SkyRange, ...]
 
 
 def first_descendant(pixel: Pixel) -> int:
-    """Return the number of the first pixel of the finest order inside a pixel."""
     order, number = pixel
     return number << 2 * (FINEST_ORDER - order)
 

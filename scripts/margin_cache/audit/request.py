@@ -87,7 +87,6 @@ def read_dataclass(kind: type[Record], path: Path) -> Record:
 def catalogs_states(
     primary: str, margin: str, options: StoreOptions = (None, None)
 ) -> tuple[str, str]:
-    """Return the states of a primary and a margin."""
     return state_of(primary, options[0]), state_of(margin, options[1])
 
 
@@ -101,6 +100,5 @@ def check_unchanged(request: AuditRequest, options: StoreOptions = (None, None))
 
 
 def remove_results(directory: Path) -> None:
-    """Remove the results of an earlier audit."""
     for name in (AUDIT_JSON, AUDIT_MAP):
         (directory / name).unlink(missing_ok=True)

@@ -84,7 +84,6 @@ class StageCosts:
 
 
 def read_report_data(margin: Margin) -> ReportData:
-    """Read the data of a finished margin's report."""
     plan, output = margin.plan, margin.output
     provenance = read_provenance(output)
     if provenance is None:

@@ -21,7 +21,6 @@ _MAX_LARGEST = 10  # files in the table of the largest ones
 
 
 def write_report(margin: Margin) -> None:
-    """Write the page and the figures of a finished margin."""
     if margin.plan.parameters.catalog.url:
         # Slow to import, and not needed for local catalogs.
         from margin_cache.margin.remote_input import use_catalog
@@ -51,7 +50,6 @@ def _audit_map(margin: Margin, data: ReportData) -> list[RenderedFigure]:
 def page_text(
     data: ReportData, figures: Sequence[RenderedFigure], costs: Sequence[StageCosts]
 ) -> str:
-    """Return the page of a report as HTML."""
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=StrictUndefined
     )

@@ -165,7 +165,6 @@ class Audits:
         return "--fail --strict" if self._session.audit_is_strict else "--fail"
 
     def works(self) -> dict[str, MarginWork]:
-        """Return the work of each audit of this run."""
         works = {}
         for directory, (request, margin, _) in self.requests().items() if self.wanted else ():
             names = [sky_range.name for sky_range in request.sky_ranges]
