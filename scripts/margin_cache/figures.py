@@ -33,12 +33,8 @@ _MAX_ORDER = 4  # of pixels that are large enough to be seen
 
 _STYLE: dict[str, Any] = {
     "font.size": 14,
-    "axes.titlesize": 14,
-    "figure.titlesize": 14,
-    "axes.labelsize": 14,
-    "legend.fontsize": 14,
-    "xtick.labelsize": 14,
-    "ytick.labelsize": 14,
+    "axes.titlesize": "medium",
+    "figure.titlesize": "medium",
     "axes.spines.top": False,
     "axes.spines.right": False,
     "svg.hashsalt": "margin-cache",  # or the names inside would differ between two drawings

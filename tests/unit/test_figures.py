@@ -1,5 +1,6 @@
 """Figures have the same bytes each time, and maps show each pixel at its position on the sky."""
 
+import tracemalloc
 from pathlib import Path
 
 import healpy
@@ -105,3 +106,13 @@ def test_ticks_are_numbers_instead_of_powers():
     texts = {label.get_text() for label in axes.get_xticklabels()}
     assert {"10", "50", "1,000", "2,000"} <= texts
     render(figure, "a", "b", "c")
+
+
+def test_maps_need_little_memory():
+    _, (axes,) = new_figure(4)
+    tracemalloc.start()
+    try:
+        draw_faults(axes, np.zeros(12, int), np.arange(12), np.arange(12.0))
+        assert tracemalloc.get_traced_memory()[1] < 30e6
+    finally:
+        tracemalloc.stop()

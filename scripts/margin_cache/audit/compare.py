@@ -23,19 +23,13 @@ Ints = npt.NDArray[np.int64]
 
 @dataclass(frozen=True)
 class RowDefects:
-    """The spatial indexes of the rows of one pixel that are wrong; several rows may share one.
+    """The spatial indexes of the wrong rows of one pixel, by the kinds of `verdict.KINDS`.
 
-    Attributes:
-        missing: Rows of the primary that the margin lacks.
-        changed: Rows with other values than in the primary, among those that may be in the margin.
-        foreign: Rows that the primary does not have. A row whose index or position was changed is
-            missing, and foreign.
-        duplicate: Rows that occur more often than in the primary, or that are of the pixel's own
-            partition, which has them already.
-        beyond: Rows that the margin does not need, each with its distance beyond the threshold in
-            arcsec. In a coarse margin, they are also beyond its cells.
-        undecided: Number of rows that are nearer to the threshold than the error of their distance.
-            The margin may contain them or not.
+    Several rows may share an index. A row whose index or position was changed is missing, and
+    foreign. Rows of the pixel's own partition, which has them already, are duplicates. Rows beyond
+    the threshold have their distance beyond it, in arcsec; in a coarse margin, they are also beyond
+    its cells. ``undecided`` is the number of rows that are nearer to the threshold than the error
+    of their distance: the margin may contain them or not.
     """
 
     missing: list[int]

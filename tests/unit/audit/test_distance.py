@@ -1,3 +1,5 @@
+import tracemalloc
+
 import healpy
 import numpy as np
 import pytest
@@ -58,3 +60,16 @@ def test_no_row_near_the_boundary_is_dropped(pixel: tuple[int, int]) -> None:
     assert (verdict == WITHIN).any()
     assert near[verdict != BEYOND].all()
     assert near.mean() < 0.9
+
+
+def test_many_rows_need_little_memory() -> None:
+    """Pairs of rows and chords are not all held at once."""
+    rng = np.random.default_rng(1)
+    ra, dec = rng.uniform(40, 50, 40_000), rng.uniform(-5, 5, 40_000)
+    tracemalloc.start()
+    try:
+        near_boundary(ra, dec, 1, 17, 3600.0)
+        compare_distances(ra[:4000], dec[:4000], 1, 17, 3600.0)
+        assert tracemalloc.get_traced_memory()[1] < 25e6
+    finally:
+        tracemalloc.stop()
