@@ -133,11 +133,10 @@ class Audit:
         lines = (line for schema in schemas for line in self.columns.defects(schema))
         self.column_defects[pixel] = list(dict.fromkeys(lines))
         is_compared = all(map(self.columns.are_comparable, schemas))
-        columns = margin.names_of_positions(self.index_column)
-        if is_compared and margin.is_hipscat:
-            columns += [name for name in PIXEL_COLUMNS if name in schemas[0].names]
-        table = margin.read(pixel, columns)
-        rows = margin.positions_in(table, pixel, self.index_column).assign(is_compared=is_compared)
+        own = [name for name in PIXEL_COLUMNS if name in schemas[0].names]
+        names = own if is_compared and margin.is_hipscat else []
+        rows, table = margin.positions(pixel, self.index_column, names)
+        rows = rows.assign(is_compared=is_compared)
         if not is_compared:
             return rows
         names = self.columns.names_in_margin(schemas[0])
@@ -292,7 +291,7 @@ class NearbyRows:
     def _read_positions(self, partition: Pixel) -> pd.DataFrame:
         """Read the positions of a partition, all of which must be possible."""
         primary = self.primary
-        rows = primary.positions(partition, self.index_column)
+        rows, _ = primary.positions(partition, self.index_column)
         is_valid = are_positions(rows["ra"].to_numpy(), rows["dec"].to_numpy())
         if not is_valid.all():
             raise MarginCacheError(

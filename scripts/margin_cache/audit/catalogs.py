@@ -140,21 +140,16 @@ class AuditedCatalog:
         except pa.ArrowException as error:
             raise UnreadableFile(f"{self.path(pixel)}: its files do not match: {error}") from None
 
-    def positions(self, pixel: Pixel, index_column: str | None) -> pd.DataFrame:
+    def positions(
+        self, pixel: Pixel, index_column: str | None, more: Sequence[str] = ()
+    ) -> tuple[pd.DataFrame, pa.Table]:
         """Read `index`, `ra` and `dec` of all rows of a pixel, with a `digest` of 0.
 
-        Without a spatial index, it is computed from the position.
+        Without a spatial index, it is computed from the position. Also return the rows as they are
+        in the files, with ``more`` columns.
         """
-        table = self.read(pixel, self.names_of_positions(index_column))
-        return self.positions_in(table, pixel, index_column)
-
-    def names_of_positions(self, index_column: str | None) -> list[str]:
-        """Return the names of the columns that `positions_in` needs."""
         names = self.position_columns if index_column is None else (index_column,)
-        return list(dict.fromkeys((*names, *self.position_columns)))
-
-    def positions_in(self, table: pa.Table, pixel: Pixel, index_column: str | None) -> pd.DataFrame:
-        """Return what `positions` returns, of rows of a pixel that have been read."""
+        table = self.read(pixel, list(dict.fromkeys((*names, *self.position_columns, *more))))
         try:
             ra, dec = (table[name].to_numpy().astype(np.float64) for name in self.position_columns)
             if index_column is None:
@@ -167,7 +162,8 @@ class AuditedCatalog:
             raise UnreadableFile(
                 f"{self.path(pixel)}: the index or the positions are no numbers: {error}"
             ) from None
-        return pd.DataFrame({"index": index, "ra": ra, "dec": dec, "digest": np.uint64(0)})
+        rows = pd.DataFrame({"index": index, "ra": ra, "dec": dec, "digest": np.uint64(0)})
+        return rows, table
 
     def digests(
         self, pixel: Pixel, columns: Sequence[str], is_selected: npt.NDArray[np.bool_]
