@@ -28,6 +28,7 @@ from margin_cache.figures import (
     plain_ticks,
     render,
 )
+from margin_cache.healpix.boundary import distance_to_pixel
 from margin_cache.healpix.nested import ARCSEC_PER_RADIAN, Ints, Pixel, resolution
 from margin_cache.margin.model import Margin
 from margin_cache.margin.paths import FIGURES
@@ -230,7 +231,7 @@ def draw_partition(margin: Margin, data: ReportData) -> RenderedFigure:
         (panels[0], whole, _STEPS, _MAX_OUTLINES),
         (panels[1], zoom, zoom_steps, _MAX_FILES),
     ):
-        fill_area(axes, window, pixel, _outline(pixel, steps), data.threshold)
+        fill_area(axes, window, pixel, data.threshold)
         for other in nearest[:outlines]:
             _draw_line(axes, window, _outline(plan.destination(other), steps), "0.5", 1)
         _draw_line(axes, window, _outline(pixel, steps), PRIMARY, 2.2)
@@ -276,24 +277,14 @@ def _draw_line(axes: Any, window: Window, outline: Floats, colour: str, width: f
         axes.plot(*window.project(outline) / window.unit[1], color=colour, lw=width)
 
 
-def fill_area(axes: Any, window: Window, pixel: Pixel, outline: Floats, threshold: float) -> None:
+def fill_area(axes: Any, window: Window, pixel: Pixel, threshold: float) -> None:
     """Fill the area outside a pixel that is within the threshold of it."""
     side = np.linspace(-window.half, window.half, _GRID)
-    grid = np.array(np.meshgrid(side, side)).reshape(2, -1)
-    points = window.project(outline)
-    starts, ends = points[:, :-1], points[:, 1:]
-    reach = window.half + 1.1 * threshold
-    is_near = (np.minimum(starts, ends) < reach).all(axis=0)
-    is_near &= (np.maximum(starts, ends) > -reach).all(axis=0)
-    distances: Any = np.full(_GRID**2, np.inf)
-    for start, end in zip(starts[:, is_near].T, ends[:, is_near].T, strict=True):
-        line = end - start
-        along = np.clip((grid.T - start) @ line / (line @ line), 0, 1)
-        distances = np.minimum(
-            distances, np.hypot(*(grid - start[:, None] - np.outer(line, along)))
-        )
-    inside = healpy.vec2pix(2**pixel.order, *window.unproject(grid).T, nest=True) == pixel.number
-    distances = np.where(inside, -distances, distances).reshape(_GRID, _GRID)
+    points = window.unproject(np.array(np.meshgrid(side, side)).reshape(2, -1))
+    lon, lat = healpy.vec2ang(points, lonlat=True)
+    distances = distance_to_pixel(lon, lat, *pixel)
+    is_inside = healpy.vec2pix(2**pixel.order, *points.T, nest=True) == pixel.number
+    distances = np.where(is_inside, -distances, distances).reshape(_GRID, _GRID)
     scaled = side / window.unit[1]
     axes.contourf(scaled, scaled, distances, levels=[0, threshold], colors=[_AREA])
 

@@ -101,7 +101,7 @@ def test_the_zoom_shows_ten_arcsec_of_a_pixel_of_four_degrees():
     assert window.half == 30
     assert np.linalg.norm(window.basis[2] - crowd) * 206265 < 20
     _, (axes,) = new_figure(7)
-    fill_area(axes, window, pixel, border, 10.0)
+    fill_area(axes, window, pixel, 10.0)
     (area,) = axes.collections
     corners = np.concatenate([path.vertices for path in area.get_paths()])
     width = 60.0
