@@ -151,7 +151,7 @@ class Audits:
             output_dir = Path(request.output_dir)
             audit = read_audit(output_dir)
             if audit and audit["request"] == Path(directory).name:
-                is_strict = self._session.audit_is_strict
+                is_strict = self._session.settings.audit_strict
                 verdicts.append((describe(audit, output_dir), is_passed(audit, is_strict)))
             elif are_finished:
                 line = f"audit: {output_dir / AUDIT_JSON} is missing, or is that of another audit."
@@ -162,7 +162,7 @@ class Audits:
         """Return options of the last job, which tells the verdicts if no handler does."""
         if not self._session.lacks_handlers:
             return ""
-        return "--fail --strict" if self._session.audit_is_strict else "--fail"
+        return "--fail --strict" if self._session.settings.audit_strict else "--fail"
 
     def works(self) -> dict[str, MarginWork]:
         works = {}

@@ -55,7 +55,7 @@ def start_jobs(session: Session) -> None:
     logger.addHandler(running)
     if not session.is_module:
         handle_signals(running)
-    if session.wants_progress_bar:
+    if session.settings.progress_bar:
         running.progress = show_progress(session)
 
     def end_run(job: str, reason: str) -> None:

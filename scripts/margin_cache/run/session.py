@@ -8,11 +8,11 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
-from functools import cache, cached_property, partial
+from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from margin_cache.config.model import MailSettings, MarginSettings
+from margin_cache.config.model import MarginSettings
 from margin_cache.config.validation import (
     check_catalog_given,
     check_command,
@@ -82,11 +82,13 @@ class Session:
         self.started_at = time.monotonic()
         self.is_main = compat.is_main_process(workflow)
         self.is_module = is_module
-        self.mail: MailSettings | None = None
+        self.settings = run_settings(config)
+        self.mail = mail_settings(config)
         self.login: Login | None = None
-        self.audit_is_strict = False
-        if self.is_main:
-            self._read_run_settings(config)
+        if self.is_main and not is_module:
+            self._check_command(config)
+            self.login = take_login(os.environ)
+            compat.skip_garbage()
         self.audited: list[tuple[MarginSettings, Margin]] = []
         self.margins = self._find_margins(settings_of_margins(config))
         self._incomplete = [
@@ -101,18 +103,11 @@ class Session:
         self._in_dag: set[str] = set()
         self._is_announced = self._has_warned = False
 
-    def _read_run_settings(self, config: Mapping[str, Any]) -> None:
-        run = run_settings(config)
-        self.wants_progress_bar, self.audit_is_strict = run.progress_bar, run.audit_strict
-        self.mail = mail_settings(config)
-        if self.is_module:
-            return
+    def _check_command(self, config: Mapping[str, Any]) -> None:
         if sys.argv[1:] and Path(sys.argv[0]).name in ("snakemake", "__main__.py"):
             check_command(sys.argv[1:], Path(os.environ.get("PWD", ".")), self._base)
             check_working_directory(sys.argv[1:], Path.cwd())
         check_catalog_given(config, Path.cwd(), self._base)
-        self.login = take_login(os.environ)
-        compat.skip_garbage()
 
     def _find_margins(self, all_settings: list[MarginSettings]) -> dict[str, Margin]:
         # Audits of several margins of one catalog would all make the same margin.
@@ -232,7 +227,7 @@ class Session:
     def _missing_receipts(self, plan_dir: str) -> list[Path]:
         return missing_receipts(self.margins[plan_dir])
 
-    @cached_property
+    @property
     def finishes_locally(self) -> bool:
         """Whether the last jobs run where Snakemake runs, since they take seconds."""
         return all(len(m.plan.destination_orders) <= 5000 for m in self.margins.values())
