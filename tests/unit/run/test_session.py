@@ -96,11 +96,12 @@ def test_without_handlers_the_jobs_files_are_saved_when_the_rules_ask(
 ) -> None:
     """As a module, or with `--no-hooks`: those of each margin."""
     settings = SimpleNamespace(no_hooks=not is_module)
+    margins = [{"margin_threshold": 5}, {"margin_threshold": 10}]
     session = new_session(
         is_module=is_module,
         workflow=SimpleNamespace(execution_settings=settings, dryrun=False),
         completion_email_address="a@example.org",
-        margins=[{"margin_threshold": 5}, {"margin_threshold": 10}],
+        margins=margins,
     )
     assert len(session.margins) == 2
     for plan_dir, margin in session.margins.items():
@@ -111,6 +112,12 @@ def test_without_handlers_the_jobs_files_are_saved_when_the_rules_ask(
     for margin in session.margins.values():
         session.do_before_jobs(partial(done.append, margin))
     assert done == list(session.margins.values())
+    # A process that runs a job loads them, and does not compute its own request again.
+    of_job = new_session(workflow=SimpleNamespace(is_main_process=False), margins=margins)
+    assert set(of_job.margins) == set(session.margins)
+    for plan_dir, margin in of_job.margins.items():
+        request = of_job.resources("map_partitions")["mem_mb"]
+        assert request(job(plan_dir, margin.plan.map_names[0]), [], 1) == 1
     # A mail that nobody sends is not passed over in silence.
     assert capsys.readouterr().err.count("completion_email_address: ") == 1
 
