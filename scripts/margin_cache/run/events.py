@@ -176,8 +176,8 @@ class RunningJobs(logging.Handler):
     def stop(self, signal: str) -> None:
         """Note that a signal ends the run."""
         self.stopped_by = signal
-        self._end_progress()
         self._is_stopped.set()
+        self._end_progress()
 
     def end(self) -> None:
         """Stop following the jobs."""
