@@ -24,22 +24,20 @@ from margin_cache.planning.model import MarginParameters, Plan, job_label
 
 _MB = 10**6
 
-# Of auto jobs. A catalog too small for the wanted number of full size is cut into so many smaller
-# ones, but not below the least size: start-up takes longer than less work.
+# Auto jobs: a catalog that is too small for the wanted number of full size is cut into that many
+# smaller ones, but none is smaller than the least, whose start-up takes longer than its work.
 _JOBS_WANTED = 4
 _LEAST_JOB = 128 * _MB
 _MOST_JOBS = 4096  # map jobs, so that Snakemake's own work stays below a minute
 
 _PARTITION = _MB // 4  # weight of opening a file: reading so much takes as long
 
-# Up to some number, all jobs have about the same size, and are one, two, or a multiple of four,
-# which few processors share evenly.
+# Up to so many, all jobs have about the same size. Their number is one, two, or a multiple of a
+# number of processors, so that few processors share them evenly.
 _EVEN_JOBS, _PROCESSORS = 32, 4
 
-# A reduce job's Parquet as a multiple of a map job's; its least and most destinations, and within
-# these half of all.
-_REDUCE_FACTOR = 32
-_LEAST_PIXELS, _REDUCE_PIXELS = 96, 512
+_REDUCE_FACTOR = 32  # Parquet of a reduce job, as a multiple of that of a map job
+_LEAST_PIXELS, _REDUCE_PIXELS = 96, 512  # bounds of a reduce job's destinations; else half of all
 
 
 def make_plan(
