@@ -136,8 +136,10 @@ def _with_defaults(margins: Iterable[Margin]) -> Iterator[Margin]:
     """Let only the first margin of each collection become its default margin."""
     locations: set[str] = set()
     for margin in margins:
-        if (collection := margin.output.collection(margin.plan.parameters.catalog)) is not None:
-            margin = replace(margin, may_be_default=collection.location not in locations)
+        collection = margin.output.collection(margin.plan.parameters.catalog)
+        if collection is not None:
+            if collection.location in locations:
+                margin = replace(margin, may_be_default=False)
             locations.add(collection.location)
         yield margin
 
