@@ -13,7 +13,7 @@ def main(request: Path, job: str, output: Path) -> int:
     from margin_cache.audit.findings import save_findings
     from margin_cache.audit.request import load_request
     from margin_cache.margin.paths import audit_storage_files
-    from margin_cache.margin.storage_options import load_options
+    from margin_cache.margin.remote import load_options
 
     audited = load_request(request)
     primary, margin = map(load_options, audit_storage_files(request.parent))

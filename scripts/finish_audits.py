@@ -18,7 +18,7 @@ def finish_audit(directory: Path, is_strict: bool, is_told: bool) -> bool:
     from margin_cache.audit.request import check_unchanged, load_request
     from margin_cache.audit.verdict import describe, is_passed
     from margin_cache.margin.paths import audit_storage_files
-    from margin_cache.margin.storage_options import load_options
+    from margin_cache.margin.remote import load_options
 
     request = load_request(directory / "request.json")
     primary, margin = map(load_options, audit_storage_files(directory))

@@ -13,8 +13,8 @@ SLOW = {"pandas", "jsonschema", "pydantic", "yaml", "snakemake", "requests"}
 REMOTE = {
     *("obstore", "fsspec", "aiohttp", "botocore"),
     *(f"margin_cache.storage.{name}" for name in ("object_store", "obstore_store", "remote_files")),
-    *("margin_cache.catalog.remote", "margin_cache.margin.remote_input"),
-    *("margin_cache.parquet.remote_reader", "margin_cache.margin.store_output"),
+    *("margin_cache.catalog.remote", "margin_cache.parquet.remote_reader"),
+    "margin_cache.margin.store_output",
 }
 """For catalogs and margins at URLs alone."""
 SLOW |= REMOTE | {"asyncio"}

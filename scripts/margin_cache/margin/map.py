@@ -4,9 +4,10 @@ A row is in the shard once for each destination whose margin it is in. Rows of a
 the order of their partitions.
 """
 
+import shutil
 from collections import deque
 from collections.abc import Iterable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -34,7 +35,7 @@ from margin_cache.parquet.partition_file import (
 from margin_cache.parquet.row_selection import row_batches, select_rows
 from margin_cache.planning.model import Plan
 from margin_cache.planning.resources import SHARD_BUFFER_BYTES
-from margin_cache.storage.files import atomic_path
+from margin_cache.storage.files import atomic_path, unique_id
 
 if TYPE_CHECKING:
     from margin_cache.parquet.remote_reader import RemoteReader
@@ -76,7 +77,8 @@ def map_partitions(plan: Plan, job: int, shard: Path) -> tuple[int, int]:
     buffered: list[pa.Table] = []
     blocks: list[Block] = []
     with atomic_path(shard) as temporary, temporary.open("wb") as file:
-        with _unchanged_partitions(plan, job), _reader_of(plan, job, shard) as reader:
+        files = PlanFiles(shard.parents[1])
+        with _unchanged_partitions(plan, job), _reader_of(plan, job, files) as reader:
             candidates = _candidates_of(plan, job, reader)
             for selected in _rows_in_margins(plan, candidates):
                 read += selected.rows_read
@@ -106,14 +108,27 @@ def _unchanged_partitions(plan: Plan, job: int) -> Iterator[None]:
             unchanged_files(plan.parameters.catalog, partition)
 
 
-def _reader_of(plan: Plan, job: int, shard: Path) -> AbstractContextManager["RemoteReader | None"]:
-    """Return the reader of a remote catalog, whose downloads are deleted at the end; else None."""
-    if not plan.parameters.catalog.url:
-        return nullcontext()
+@contextmanager
+def _reader_of(plan: Plan, job: int, files: PlanFiles) -> Iterator["RemoteReader | None"]:
+    """Yield the reader of a remote catalog, whose downloads are deleted at the end; else None."""
+    info = plan.parameters.catalog
+    if not info.url:
+        yield None
+        return
     # Slow to import, and of no use for catalogs on disk.
-    from margin_cache.margin.remote_input import remote_reader
+    from margin_cache.margin.remote import use_catalog
+    from margin_cache.parquet.remote_reader import RemoteReader
 
-    return remote_reader(plan, job, PlanFiles(shard.parents[1]))
+    catalog = use_catalog(info.url, files)
+    directory = files.downloads_dir / f"{job:05d}-{unique_id()}"
+    directory.mkdir(parents=True)
+    columns = {info.ra_column, info.dec_column, info.index_column or info.ra_column}
+    reader = RemoteReader(catalog, plan.files_of(job), columns, directory)
+    try:
+        yield reader
+    finally:
+        reader.close()
+        shutil.rmtree(directory, ignore_errors=True)
 
 
 def _candidates_of(plan: Plan, job: int, reader: "RemoteReader | None") -> Iterator[_Candidates]:

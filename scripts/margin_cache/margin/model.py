@@ -17,7 +17,7 @@ from margin_cache.config.model import MarginSettings, Table, key_of
 from margin_cache.errors import MarginCacheError, RetryableError
 from margin_cache.margin.output import Output
 from margin_cache.margin.paths import TMP_DIR, MarginFiles, PlanFiles
-from margin_cache.margin.storage_options import OptionsSource, load_options, save_source
+from margin_cache.margin.remote import OptionsSource, load_options, save_source, use_catalog
 from margin_cache.planning.model import Plan, load_plan, save_plan
 from margin_cache.storage.files import read_json, write_json
 from margin_cache.storage.urls import canonical_url, check_url, is_url, join_url
@@ -74,6 +74,11 @@ class Margin:
         if self.output_source is not None:
             return self.settings.output_storage_options
         return load_options(self.files.output_storage_file)
+
+    def use_catalog(self) -> None:
+        """Let this process read the catalog, in the states of the plan, if it is remote."""
+        if url := self.plan.parameters.catalog.url:
+            use_catalog(url, self.files)
 
     @property
     def done_file(self) -> Path:

@@ -37,7 +37,7 @@ from margin_cache.margin.existing import check_output, restore_backup
 from margin_cache.margin.model import Margin, save_margin, with_primary_tables
 from margin_cache.margin.output import describe_run
 from margin_cache.margin.paths import PlanFiles, intermediate_dir
-from margin_cache.margin.storage_options import find_sources
+from margin_cache.margin.remote import find_sources
 from margin_cache.parquet.primary_options import (
     MOST_FILES,
     check_write_options,

@@ -21,11 +21,7 @@ _MAX_LARGEST = 10  # files in the table of the largest ones
 
 
 def write_report(margin: Margin) -> None:
-    if margin.plan.parameters.catalog.url:
-        # Slow to import, and not needed for local catalogs.
-        from margin_cache.margin.remote_input import use_catalog
-
-        use_catalog(margin.plan, margin.files)
+    margin.use_catalog()
     data = read_report_data(margin)
     figures = [*draw_maps(data), draw_histograms(data), draw_partition(margin, data)]
     for figure in figures:

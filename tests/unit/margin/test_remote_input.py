@@ -11,7 +11,7 @@ from margin_cache.margin import map as mapping
 from margin_cache.margin.map import map_partitions
 from margin_cache.margin.model import Margin, load_margins, save_margin
 from margin_cache.margin.prepare import connect_catalogs, prepare_margins, start_margin
-from margin_cache.margin.remote_input import remote_reader, use_catalog
+from margin_cache.margin.remote import use_catalog
 from support.faulty_server import Behaviour, faulty_server
 from support.margins import configuration
 from support.stages import release_locks
@@ -36,8 +36,8 @@ def margin(served: Behaviour) -> Margin:
 
 def test_concurrent_jobs_have_their_own_downloads(margin: Margin) -> None:
     with (
-        remote_reader(margin.plan, 0, margin.files) as one,
-        remote_reader(margin.plan, 0, margin.files) as two,
+        mapping._reader_of(margin.plan, 0, margin.files) as one,
+        mapping._reader_of(margin.plan, 0, margin.files) as two,
     ):
         first = margin.plan.files_of(0)[0]
         files = [reader.open(first) for reader in (one, two)]
@@ -80,10 +80,10 @@ def test_jobs_read_files_in_the_state_of_the_plan(
     margin: Margin, served: Behaviour, catalog: Path
 ) -> None:
     path = margin.plan.files_of(0)[-1]
-    file = use_catalog(margin.plan, margin.files).open_parquet(path)
+    file = use_catalog(margin.plan.parameters.catalog.url, margin.files).open_parquet(path)
     assert file.read(["ra"]).num_rows == file.metadata.num_rows > 0
     (catalog / path).write_bytes((catalog / path).read_bytes() + b"!")
-    file = use_catalog(margin.plan, margin.files).open_parquet(path)
+    file = use_catalog(margin.plan.parameters.catalog.url, margin.files).open_parquet(path)
     with pytest.raises(MarginCacheError, match=f"^{served.url}/sky/{path}: changed after the run"):
         file.read(["ra"])
 

@@ -8,7 +8,7 @@ import pytest
 import yaml
 from margin_cache.config.model import MarginSettings
 from margin_cache.errors import MarginCacheError
-from margin_cache.margin.storage_options import (
+from margin_cache.margin.remote import (
     OptionsSource,
     find_source,
     find_sources,

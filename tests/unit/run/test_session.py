@@ -12,7 +12,7 @@ from margin_cache.config.model import MarginSettings
 from margin_cache.errors import MarginCacheError
 from margin_cache.margin.model import Margin
 from margin_cache.margin.paths import audit_storage_files
-from margin_cache.margin.storage_options import load_options
+from margin_cache.margin.remote import load_options
 from margin_cache.run.audits import Audits, options_key
 from margin_cache.run.reports import Reports
 from margin_cache.run.session import Session, open_session, resource_functions

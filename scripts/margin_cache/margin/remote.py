@@ -1,4 +1,4 @@
-"""How jobs get the storage options of a catalog or margin, which may be secrets.
+"""How jobs reach catalogs and margins behind URLs: their storage options may be secrets.
 
 The options are not written anywhere. Jobs read them from the configuration files, whose names are
 saved for them. All users of a machine can read command lines, so options from there must not be
@@ -8,12 +8,16 @@ secrets.
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from margin_cache.config.model import MarginSettings
 from margin_cache.errors import MarginCacheError
+from margin_cache.margin.paths import PlanFiles
 from margin_cache.storage.files import read_json, write_json
 from margin_cache.storage.urls import is_url
+
+if TYPE_CHECKING:
+    from margin_cache.storage.remote_files import RemoteFiles
 
 _NO_SECRETS = {
     "anon",
@@ -105,6 +109,19 @@ def load_options(path: Path) -> dict[str, Any]:
             "file that all nodes see, and start the run again."
         )
     return options
+
+
+def use_catalog(url: str, files: PlanFiles) -> "RemoteFiles":
+    """Let this process read the files of a remote catalog, in the states of the plan."""
+    # Slow to import, and not needed for local catalogs.
+    from margin_cache.storage.catalog_files import use_remote_files
+    from margin_cache.storage.object_store import connect
+    from margin_cache.storage.remote_files import load_listing
+
+    options = load_options(files.storage_file)
+    catalog = load_listing(files.listing, lambda url: connect(url, options))
+    use_remote_files(catalog, url)
+    return catalog
 
 
 def _options_in(key: str, files: Sequence[str], number: int) -> dict[str, Any]:
