@@ -1,14 +1,9 @@
 """A margin in an object store, where nothing can be renamed and nothing is locked.
 
 A run writes a lock object with a token of its own. Only a run of the same working directory, the
-owner, may take over, with another token. A margin is written in this order:
+owner, may take over, with another token. The order in which objects are written and removed lets
+readers find a complete margin or none, and whatever a killed run leaves is known as its own.
 
-1. a provenance that says *unfinished* and lists all objects, old and new;
-2. the files by which readers find a catalog are removed, then all objects of other content;
-3. the missing objects are written, and all of them compared with a listing;
-4. the provenance, and the files by which readers find a catalog.
-
-So readers find a complete margin or none, and whatever a killed run leaves is known as its own.
 A job that has outlived its run may be in the middle of this when the next run has taken over. It
 looks for its token before each step, and each object is written on condition: a new one must not
 exist, a replaced one must be the one that this job has seen. So it replaces no object of that run.
@@ -207,9 +202,11 @@ class StoreOutput(Output):
         self, directory: Path, listed: Mapping[str, SizeAndDigest], draft: Draft
     ) -> dict[str, str]:
         kept = {p: self._objects[p].etag for p, file in listed.items() if self.has(p, file)}
+        # First a provenance that says "unfinished", and lists all objects, old and new.
         content = json.dumps(draft(kept, self._token)).encode()
         self._check_lock()
         self._draft = self._store.put(PROVENANCE, content, self._provenance and self._provenance[1])
+        # Then readers must not find the older margin any more.
         self._check_lock()
         self._store.delete([name for name in DESCRIPTIONS if name in self._objects])
         self._store.delete([p for p in self.paths() if p not in {*kept, PROVENANCE, *DESCRIPTIONS}])
