@@ -128,7 +128,7 @@ def find_margin(key: str, location: str, catalog: str, options: Options = lambda
     margin of the collection ``catalog``.
     """
     if not is_url(location) and not Path(location).is_dir():
-        collection = _collection_at("input_catalog_path", catalog, options)
+        collection = _collection(catalog, _descriptions_at("input_catalog_path", catalog, options))
         location = (collection and collection.margin(location)) or location
     try:
         return _margin_at(key, location, options)
@@ -140,25 +140,21 @@ def find_margin(key: str, location: str, catalog: str, options: Options = lambda
 
 
 def _margin_at(key: str, location: str, options: Options) -> str:
-    if (collection := _collection_at(key, location, options)) is not None:
+    descriptions = _descriptions_at(key, location, options)
+    if (collection := _collection(location, descriptions)) is not None:
         if (default := collection.margin()) is None:
             raise MarginCacheError(
                 f"{key}: {location} is a collection without a default margin. Give one of its "
                 "margins."
             )
-        location = default
-    if is_url(location):
-        check_url(key, location)
-        location, descriptions = canonical_url(location), _descriptions_at(location, options)
-    elif Path(location).is_dir():
-        descriptions = descriptions_in(Path(location))
-    else:
+        location, descriptions = default, _descriptions_at(key, default, options)
+    if not is_url(location) and not Path(location).is_dir():
         raise MarginCacheError(f"{key}: {location} is not a directory. Give the margin to check.")
     if not is_margin(descriptions):
         raise MarginCacheError(
             f"{key}: {location} has no metadata of a margin. Give the margin to check."
         )
-    return location
+    return canonical_url(location) if is_url(location) else location
 
 
 def is_margin(descriptions: Mapping[str, bytes]) -> bool:
@@ -169,19 +165,22 @@ def is_margin(descriptions: Mapping[str, bytes]) -> bool:
 def descriptions_in(directory: Path) -> dict[str, bytes]:
     """Return the contents of the files that describe a catalog, as far as they can be read."""
     found = {}
-    for name in spec.DESCRIPTIONS:
+    for name in (*spec.DESCRIPTIONS, spec.COLLECTION_PROPERTIES):
         with suppress(OSError):
             found[name] = (directory / name).read_bytes()
     return found
 
 
-def _descriptions_at(url: str, options: Options) -> dict[str, bytes]:
+def _descriptions_at(key: str, location: str, options: Options) -> dict[str, bytes]:
+    if not is_url(location):
+        return descriptions_in(Path(location))
     # Slow to import, and not needed for local catalogs.
     from margin_cache.storage.object_store import PermissionDenied, connect
 
-    store, denied = connect(url, options(url)), None
+    check_url(key, location)
+    store, denied = connect(location, options(location)), None
     descriptions = {}
-    for name in spec.DESCRIPTIONS:
+    for name in (*spec.DESCRIPTIONS, spec.COLLECTION_PROPERTIES):
         try:
             if found := store.read(name):
                 descriptions[name] = found[0]
@@ -192,14 +191,6 @@ def _descriptions_at(url: str, options: Options) -> dict[str, bytes]:
     return descriptions
 
 
-def _collection_at(key: str, location: str, options: Options) -> hats.Collection | None:
-    """Return the collection in a directory or at a URL, if there is one."""
-    if not is_url(location):
-        return hats.read_collection(Path(location))
-    from margin_cache.storage.object_store import PermissionDenied, connect
-
-    check_url(key, location)
-    with suppress(PermissionDenied):
-        if found := connect(location, options(location)).read(spec.COLLECTION_PROPERTIES):
-            return hats.collection_of(location, found[0])
-    return None
+def _collection(location: str, descriptions: Mapping[str, bytes]) -> hats.Collection | None:
+    properties = descriptions.get(spec.COLLECTION_PROPERTIES)
+    return None if properties is None else hats.collection_of(location, properties)
