@@ -5,7 +5,7 @@ The store is listed, or, if that is impossible, asked for each file that partiti
 """
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any
 
@@ -20,13 +20,7 @@ from margin_cache.catalog.partitions import listed_partitions
 from margin_cache.catalog.spec import HatsKey, pixel_path
 from margin_cache.errors import MarginCacheError
 from margin_cache.storage.catalog_files import use_remote_files
-from margin_cache.storage.object_store import (
-    ObjectState,
-    ObjectStore,
-    PermissionDenied,
-    connect,
-    parallel,
-)
+from margin_cache.storage.object_store import ObjectStore, PermissionDenied, connect
 from margin_cache.storage.parquet_files import MAGIC
 from margin_cache.storage.remote_files import RemoteFiles
 from margin_cache.storage.urls import check_url, is_file_path, is_url
@@ -49,7 +43,7 @@ def connect_catalog(url: str, options: Mapping[str, Any]) -> RemoteFiles:
     objects = store.list()
     names = (*spec.DESCRIPTIONS, *_OPTIONAL)
     if objects is None:
-        small = _states(store, names)
+        small = store.states(names, optional=True)
     else:
         small = {name: objects[name] for name in names if name in objects}
     files = RemoteFiles(store.url, small, lambda: store)
@@ -88,27 +82,6 @@ def _primary_table(store: ObjectStore) -> str:
             "collection. Give the URL of the table itself."
         )
     return store.url_of(table)
-
-
-def _states(store: ObjectStore, names: Sequence[str]) -> dict[str, ObjectState]:
-    """Request the states of optional files; return those that exist.
-
-    Some stores refuse what does not exist. If they refuse all, the permission is missing.
-    """
-    denied: list[PermissionDenied] = []
-
-    def state(name: str) -> ObjectState | None:
-        try:
-            return store.state(name)
-        except PermissionDenied as error:
-            denied.append(error)
-            return None
-
-    states = dict(zip(names, parallel(state, names, len(names)), strict=True))
-    found = {name: state for name, state in states.items() if state is not None}
-    if denied and not found:
-        raise denied[0]
-    return found
 
 
 def _is_valid(files: RemoteFiles, name: str) -> bool:

@@ -141,7 +141,7 @@ class StoreOutput(Output):
         while not url.endswith("/"):  # up to the bucket
             store = connect(url, self._options, "output")
             with suppress(PermissionDenied):
-                for name in store.states(marks):
+                for name in store.states(marks, optional=True):
                     raise MarginCacheError(
                         f"output_path: {self._url} is inside another catalog or margin, which "
                         f"has {store.url_of(name)}. Choose another output_path."

@@ -89,11 +89,29 @@ class ObjectStore(ABC):
             ObjectChanged: it has another state, or does not exist.
         """
 
-    def states(self, paths: Iterable[str]) -> dict[str, ObjectState]:
-        """Return the states of those objects that exist, with many requests at a time."""
+    def states(self, paths: Iterable[str], optional: bool = False) -> dict[str, ObjectState]:
+        """Return the states of those objects that exist, with many requests at a time.
+
+        Some stores refuse what does not exist. If all ``optional`` objects are refused, the
+        permission is missing.
+        """
+        denied: list[PermissionDenied] = []
+
+        def state(path: str) -> ObjectState | None:
+            try:
+                return self.state(path)
+            except PermissionDenied as error:
+                if not optional:
+                    raise
+                denied.append(error)
+                return None
+
         paths = list(paths)
-        states = parallel(self.state, paths, _STATE_REQUESTS)
-        return {path: state for path, state in zip(paths, states, strict=True) if state is not None}
+        states = zip(paths, parallel(state, paths, _STATE_REQUESTS), strict=True)
+        found = {path: state for path, state in states if state is not None}
+        if denied and not found:
+            raise denied[0]
+        return found
 
     def put(self, path: str, content: bytes | Path, replaced: ObjectState | None) -> ObjectState:
         """Write an object, from memory or from a file, in the place of a known one or of none.
