@@ -65,14 +65,13 @@ def stated_rows(info: CatalogInfo) -> tuple[str, object]:
 
 def margin_schema(primary: pa.Schema, source: str) -> pa.Schema:
     """Append the columns that name the pixel that a row is from, also to the pandas metadata."""
-    for name in _SOURCE_COLUMNS:
+    schema = primary
+    for name, arrow_type in _SOURCE_COLUMNS.items():
         if name in primary.names:
             raise MarginCacheError(
                 f"input_catalog_path: the catalog has a column {name}, as only margins have. Give "
                 "the primary catalog."
             )
-    schema = primary
-    for name, arrow_type in _SOURCE_COLUMNS.items():
         schema = schema.append(pa.field(name, arrow_type))
     metadata = dict(schema.metadata or {})
     if b"pandas" in metadata:
