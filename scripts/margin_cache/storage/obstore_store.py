@@ -16,7 +16,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 from urllib.error import HTTPError
 from urllib.parse import urlsplit
 from urllib.request import Request, urlopen
@@ -46,6 +46,8 @@ from margin_cache.storage.object_store import (
 )
 from margin_cache.storage.urls import protocol_of
 
+Result = TypeVar("Result")
+
 _BUCKETS: dict[str, Any] = {"s3": S3Store, "gs": GCSStore, "abfs": AzureStore}
 
 PROTOCOLS = (*_BUCKETS, "http", "https")
@@ -72,7 +74,13 @@ _MULTIPART_BYTES = 4 << 30
 _STATUS = re.compile(r"status code: (\d{3})")
 _CODE = re.compile(r"<Code>(\w+)</Code>")
 _CAUSE = re.compile(r'(?:message|error): "([^"]+)"')
-_WRONG_RANGE = re.compile(r"Range request not supported|Requested \d|Content-Length Header missing")
+_WRONG_RANGE = re.compile(
+    r"Range request not supported|non-partial response|Content-Range header not present|"
+    r"Requested \d|Content-Length Header missing"
+)
+_TRUNCATED = re.compile(r"(?:body:|s -) HTTP error: request or response body error")
+"""Of a list, a deletion or an error; obstore repeats requests for truncated objects only."""
+
 _TRANSIENT_STATUS = {"408", "425", "429", "500", "502", "503", "504"}
 
 
@@ -90,7 +98,7 @@ class ObstoreStore(ObjectStore):
     def list(self) -> dict[str, ObjectState] | None:
         # Many public buckets cannot be listed, and obstore lists no names with an empty part.
         with suppress(PermissionDenied, InvalidPathError), self._clear_errors(""):
-            found = obstore.list(self._store).collect()
+            found = _repeated(lambda: obstore.list(self._store).collect())
             return files_among({meta["path"]: _state_of(meta) for meta in found})
         return None
 
@@ -101,7 +109,7 @@ class ObstoreStore(ObjectStore):
 
     def read(self, path: str) -> tuple[bytes, ObjectState] | None:
         with suppress(FileNotFoundError), self._clear_errors(path):
-            answer = obstore.get(self._store, path)
+            answer = _repeated(lambda: obstore.get(self._store, path))
             content = bytes(answer.bytes())
             if answer.attributes.get("Content-Encoding") == "gzip":  # some servers compress text
                 with suppress(OSError, EOFError):
@@ -110,24 +118,17 @@ class ObstoreStore(ObjectStore):
         return None
 
     def read_range(self, path: str, start: int, end: int, state: ObjectState) -> memoryview:
+        def get() -> tuple[memoryview, ObjectState]:
+            answer = obstore.get(self._store, path, options={"range": (start, end)})
+            return memoryview(answer.bytes()), _state_of(answer.meta)
+
         if end <= start:
             return memoryview(b"")
         with suppress(FileNotFoundError), self._clear_errors(path):
-            content, found = self._get_range(path, start, end)
+            content, found = _repeated(get)
             if found == state and len(content) == end - start:
                 return content
         raise ObjectChanged(self.url_of(path))
-
-    def _get_range(self, path: str, start: int, end: int) -> tuple[memoryview, ObjectState]:
-        repeats = iter(range(_TRIES - 1))
-        while True:
-            try:
-                answer = obstore.get(self._store, path, options={"range": (start, end)})
-                return memoryview(answer.bytes()), _state_of(answer.meta)
-            except BaseError as error:
-                # obstore does not repeat a request if the server has sent another range.
-                if not _WRONG_RANGE.search(str(error)) or next(repeats, None) is None:
-                    raise
 
     def _put(self, path: str, content: bytes | Path, replaced: ObjectState | None) -> ObjectState:
         mode: Any = "create" if replaced is None else self._version(path, replaced)
@@ -141,7 +142,9 @@ class ObstoreStore(ObjectStore):
             store = self._make({name: _CLIENT[name] for name in ("connect_timeout", "timeout")})
         try:
             with self._clear_errors(path, "written"):
-                done = obstore.put(store, path, content, mode=mode, use_multipart=is_multipart)
+                done = _repeated(
+                    lambda: obstore.put(store, path, content, mode=mode, use_multipart=is_multipart)
+                )
         except FileNotFoundError:
             raise self._no_bucket() from None
         except _Refused as error:
@@ -154,7 +157,7 @@ class ObstoreStore(ObjectStore):
     def delete(self, paths: Iterable[str]) -> None:
         def delete(path: str) -> None:
             with suppress(FileNotFoundError), self._clear_errors(path, "deleted"):
-                obstore.delete(self._store, path)
+                _repeated(lambda: obstore.delete(self._store, path))
 
         parallel(delete, paths)
 
@@ -254,6 +257,17 @@ class HttpStore(ObstoreStore):
         return None if found is None or found[0].lstrip()[:1] == b"<" else found
 
 
+def _repeated(call: Callable[[], Result]) -> Result:
+    """Make a request, and repeat it after failures that obstore does not repeat."""
+    for _ in range(_TRIES - 1):
+        try:
+            return call()
+        except BaseError as error:
+            if not (_WRONG_RANGE.search(str(error)) or _TRUNCATED.search(str(error))):
+                raise
+    return call()
+
+
 def _state_of(meta: Any) -> ObjectState:
     etag = meta["e_tag"] or meta["last_modified"].isoformat()
     return ObjectState(int(meta["size"]), _bare(etag))
@@ -318,7 +332,13 @@ def _connection_string(options: StoreOptions, value: Any) -> None:
         "SharedAccessSignature": "sas_key",
         "BlobEndpoint": "endpoint",
     }
-    options.config.update({names[name]: parts[name] for name in names if name in parts})
+    found = {names[name]: parts[name] for name in names if name in parts}
+    if "endpoint" in found:  # one with a signature has no AccountName
+        host = urlsplit(found["endpoint"]).hostname or ""
+        found.setdefault("account_name", host.partition(".")[0])
+    elif "EndpointSuffix" in parts and "account_name" in found:
+        found["endpoint"] = f"https://{found['account_name']}.blob.{parts['EndpointSuffix']}"
+    options.config.update(found)
 
 
 _Target = str | None | Callable[[StoreOptions, Any], None]
