@@ -38,3 +38,27 @@ def s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
 
     with s3_server(tmp_path_factory.mktemp("s3") / "own") as server:
         yield server
+
+
+@pytest.fixture(scope="session")
+def gs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    """A server of Google Cloud Storage's protocol, as `s3`."""
+    from support.cloud_servers import google_server
+
+    with google_server(tmp_path_factory.mktemp("gs") / "own") as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def az(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    """A server of Azure's protocol, as `s3`."""
+    from support.cloud_servers import azure_server
+
+    with azure_server(tmp_path_factory.mktemp("az") / "own") as server:
+        yield server
+
+
+@pytest.fixture(params=["s3", "gs", "az"])
+def server(request: pytest.FixtureRequest) -> Any:
+    """A server of each kind of store."""
+    return request.getfixturevalue(request.param)

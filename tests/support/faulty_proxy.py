@@ -12,6 +12,7 @@ import aiohttp
 from aiohttp import web
 
 HERE = "127.0.0.1"
+_STALL_SECONDS = 2
 _DROPPED = {"transfer-encoding", "content-length", "connection", "date", "server"}
 
 
@@ -21,9 +22,9 @@ class Passing:
 
     Attributes:
         url: its address.
-        fails_each: one of this many requests fails; 0 for none. The faults take turns: an error
-            status without asking the server, a reset after its response, a body that is too short,
-            and the whole file instead of a range.
+        fails_each: one of this many requests fails; 0 for none.
+        faults: these take turns: an error status without asking the server, a reset after its
+            response, a body that is too short, the whole file instead of a range; or a stall.
         is_down: fail all requests with an error status.
         refuses_conditions: answer conditional requests as a store that does not know them.
         latency: time before each response [s].
@@ -35,6 +36,7 @@ class Passing:
 
     url: str = ""
     fails_each: int = 0
+    faults: tuple[str, ...] = ("status", "reset", "short", "whole")
     is_down: bool = False
     refuses_conditions: bool = False
     latency: float = 0.0
@@ -57,16 +59,17 @@ class _Handler:
         passing.bytes_up += len(body)
         fault = ""
         if passing.fails_each and next(self.number) % passing.fails_each == 0:
-            faults = ("status", "reset", "short", "whole")
-            fault = faults[passing.failed % len(faults)]
+            fault = passing.faults[passing.failed % len(passing.faults)]
             passing.failed += 1
-        if fault == "status" or passing.is_down:
+        if fault == "stall":
+            await asyncio.sleep(_STALL_SECONDS)
+        if fault in ("status", "stall") or passing.is_down:
             return web.Response(status=503)
         if passing.refuses_conditions and {"If-None-Match", "If-Match"} & request.headers.keys():
             return web.Response(status=501)
         headers = {k: v for k, v in request.headers.items() if k.lower() not in ("host",)}
-        if fault == "whole":
-            headers.pop("Range", None)
+        if fault == "whole" and headers.pop("Range", None) and "x-ms-date" in headers:
+            headers.pop("Authorization")  # Azure signs the range, and everyone can read the bucket
         if self.session is None:
             self.session = aiohttp.ClientSession(auto_decompress=False)
         async with self.session.request(
@@ -75,6 +78,7 @@ class _Handler:
             headers=headers,
             data=body or None,
             allow_redirects=False,
+            skip_auto_headers=("Content-Type",),  # which Azure signs
         ) as answer:
             content = await answer.read()
             kept = {k: v for k, v in answer.headers.items() if k.lower() not in _DROPPED}

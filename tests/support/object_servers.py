@@ -9,10 +9,13 @@ import socket
 import subprocess
 import sys
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
+from typing import Any, ClassVar, Self
 
 import pytest
 
@@ -53,37 +56,89 @@ class Nginx:
 
 
 @dataclass(frozen=True)
-class S3:
-    """A running S3 server with one bucket."""
+class Bucket(ABC):
+    """A running object store with one bucket.
 
+    Attributes:
+        protocol: of the bucket's URL.
+        endpoint: the address of the server.
+    """
+
+    protocol: ClassVar[str]
     endpoint: str
+
+    @property
+    @abstractmethod
+    def options(self) -> dict[str, object]:
+        """Storage options of one who may do everything."""
+
+    @property
+    @abstractmethod
+    def anonymous(self) -> dict[str, object]:
+        """Storage options of one without credentials."""
+
+    @property
+    @abstractmethod
+    def hats_options(self) -> dict[str, object]:
+        """Options with which hats sees the bucket as it is now."""
+
+    def through(self, address: str) -> Self:
+        """The same bucket behind a proxy."""
+        return replace(self, endpoint=address)
+
+    def url(self, name: str) -> str:
+        return f"{self.protocol}://{BUCKET}/{name}"
+
+    @abstractmethod
+    def states(self, name: str) -> dict[str, str]:
+        """ETags of the objects below a prefix, by their relative paths."""
+
+    @abstractmethod
+    def read(self, key: str) -> bytes: ...
+
+    @abstractmethod
+    def write(self, key: str, content: bytes) -> None: ...
+
+    @abstractmethod
+    def remove(self, key: str) -> None: ...
+
+    def upload(self, directory: Path, name: str) -> str:
+        """Copy a directory into the bucket; return its URL."""
+        for file in sorted(directory.rglob("*")):
+            if file.is_file():
+                self.write(f"{name}/{file.relative_to(directory).as_posix()}", file.read_bytes())
+        return self.url(name)
+
+    def digests(self, name: str) -> dict[str, str]:
+        """SHA-256 of the objects below a prefix, by their relative paths."""
+        return {
+            path: hashlib.sha256(self.read(f"{name}/{path}")).hexdigest()
+            for path in sorted(self.states(name))
+        }
+
+
+@dataclass(frozen=True)
+class S3(Bucket):
+    """moto."""
+
+    protocol: ClassVar[str] = "s3"
 
     @property
     def options(self) -> dict[str, object]:
         return {"key": "any", "secret": "any", "endpoint_url": self.endpoint}
 
-    def client(self):
-        import boto3
+    @property
+    def anonymous(self) -> dict[str, object]:
+        return {"anon": True, "endpoint_url": self.endpoint}
 
-        return boto3.client(
-            "s3",
-            endpoint_url=self.endpoint,
-            aws_access_key_id="any",
-            aws_secret_access_key="any",
-            region_name=REGION,
-        )
+    @property
+    def hats_options(self) -> dict[str, object]:
+        return {**self.options, "use_listings_cache": False, "skip_instance_cache": True}
 
-    def upload(self, directory: Path, name: str) -> str:
-        """Copy a directory into the bucket; return its URL."""
-        client = self.client()
-        for file in sorted(directory.rglob("*")):
-            if file.is_file():
-                key = f"{name}/{file.relative_to(directory).as_posix()}"
-                client.put_object(Bucket=BUCKET, Key=key, Body=file.read_bytes(), ACL="public-read")
-        return f"s3://{BUCKET}/{name}"
+    def client(self) -> Any:
+        return _amazon_client(self.endpoint)
 
     def states(self, name: str) -> dict[str, str]:
-        """ETags of the objects below a prefix, by their relative paths."""
         pages = (
             self.client()
             .get_paginator("list_objects_v2")
@@ -101,12 +156,18 @@ class S3:
     def remove(self, key: str) -> None:
         self.client().delete_object(Bucket=BUCKET, Key=key)
 
-    def digests(self, name: str) -> dict[str, str]:
-        """SHA-256 of the objects below a prefix, by their relative paths."""
-        return {
-            path: hashlib.sha256(self.read(f"{name}/{path}")).hexdigest()
-            for path in sorted(self.states(name))
-        }
+
+@cache
+def _amazon_client(endpoint: str) -> Any:
+    import boto3
+
+    return boto3.client(
+        "s3",
+        endpoint_url=endpoint,
+        aws_access_key_id="any",
+        aws_secret_access_key="any",
+        region_name=REGION,
+    )
 
 
 def free_port() -> int:
@@ -136,7 +197,7 @@ def nginx(root: Path, directory: Path, kilobytes: int = 0) -> Iterator[Nginx]:
     config.write_text(
         _NGINX.format(directory=directory, user=user, here=HERE, port=port, root=root, limit=limit)
     )
-    with _server([program, "-p", directory, "-c", config], directory, port):
+    with server([program, "-p", directory, "-c", config], directory, port):
         yield Nginx(f"http://{HERE}:{port}", directory / "access.log")
 
 
@@ -149,14 +210,14 @@ def s3_server(directory: Path) -> Iterator[S3]:
     directory.mkdir(parents=True)
     port = free_port()
     program = Path(sys.executable).with_name("moto_server")
-    with _server([program, "-H", HERE, "-p", port], directory, port):
-        server = S3(f"http://{HERE}:{port}")
-        server.client().create_bucket(Bucket=BUCKET, ACL="public-read")
-        yield server
+    with server([program, "-H", HERE, "-p", port], directory, port):
+        s3 = S3(f"http://{HERE}:{port}")
+        s3.client().create_bucket(Bucket=BUCKET, ACL="public-read")
+        yield s3
 
 
 @contextmanager
-def _server(command: list[object], directory: Path, port: int) -> Iterator[None]:
+def server(command: list[object], directory: Path, port: int) -> Iterator[None]:
     with (directory / "server.log").open("w") as log:
         process = subprocess.Popen(
             [str(word) for word in command],

@@ -12,7 +12,7 @@ import pytest
 from support import skies
 from support.faulty_margins import make_in
 from support.margins import tree_digest
-from support.object_servers import BUCKET, S3
+from support.object_servers import Bucket
 from support.small_skies import small_catalog
 from support.workflow_runs import without_snakemake, write_config
 from support.write_hats import write_collection, write_hats
@@ -68,7 +68,9 @@ def small_catalogs(root: Path) -> Path:
     return root
 
 
-def configured(catalog: str | Path, s3: S3, place: str = "", **changes: Any) -> dict[str, Any]:
+def configured(
+    catalog: str | Path, server: Bucket, place: str = "", **changes: Any
+) -> dict[str, Any]:
     """A configuration; the margin is written into the bucket if its path there is given."""
     config = {
         "input_catalog_path": str(catalog),
@@ -78,16 +80,16 @@ def configured(catalog: str | Path, s3: S3, place: str = "", **changes: Any) -> 
         "progress_bar": False,
         **changes,
     }
-    if str(catalog).startswith("s3://"):
-        config["input_storage_options"] = s3.options
+    if "://" in str(catalog):
+        config["input_storage_options"] = server.options
     if place:
-        config |= {"output_path": f"s3://{BUCKET}/{place}", "output_storage_options": s3.options}
+        config |= {"output_path": server.url(place), "output_storage_options": server.options}
     return config
 
 
-def made_on_disk(directory: Path, catalog: Path, s3: S3, **changes: Any) -> dict[str, str]:
+def made_on_disk(directory: Path, catalog: Path, server: Bucket, **changes: Any) -> dict[str, str]:
     directory.mkdir(parents=True, exist_ok=True)
-    config = configured(catalog, s3, **changes)
+    config = configured(catalog, server, **changes)
     write_config(directory, config)
     make_in(directory, config)
     return tree_digest(directory / "results" / NAME)

@@ -1,5 +1,7 @@
 """Objects are listed, read in a known state, written on a condition and deleted, in any store."""
 
+import base64
+import json
 from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
@@ -19,9 +21,11 @@ from margin_cache.storage.object_store import (
     files_among,
     parallel,
 )
+from margin_cache.storage.obstore_store import add_netrc, translate
+from support.cloud_servers import AZURE_ACCOUNT, AZURE_KEY, Azure, Google
 from support.faulty_proxy import faulty_proxy
 from support.faulty_server import Behaviour, faulty_server
-from support.object_servers import BUCKET, S3, free_port
+from support.object_servers import BUCKET, S3, Bucket, free_port
 from support.odd_servers import MISSING, PRESENT, odd_server
 
 CONTENT = bytes(range(256)) * 40
@@ -51,11 +55,14 @@ def memory() -> Iterator[Any]:
 
 
 @pytest.fixture
-def bucket(s3: S3) -> ObjectStore:
-    """A store of an empty directory in S3."""
-    for path in s3.states("stores/it"):
-        s3.remove(f"stores/it/{path}")
-    return connect(f"s3://{BUCKET}/stores/it", s3.options)
+def bucket(server: Bucket) -> ObjectStore:
+    """An empty directory in a store."""
+    for path in server.states("stores/it"):
+        server.remove(f"stores/it/{path}")
+    return connect(server.url("stores/it"), server.options)
+
+
+of_s3 = pytest.mark.parametrize("server", ["s3"], indirect=True)
 
 
 # --- reading ------------------------------------------------------------------------------------
@@ -84,13 +91,13 @@ def test_objects_of_a_web_server_are_read(served: Behaviour) -> None:
     assert store.list() is None
 
 
-def test_objects_in_s3_are_read_and_listed(s3: S3, bucket: ObjectStore) -> None:
-    s3.write("stores/it/object", CONTENT)
-    s3.write("stores/it2/object", CONTENT)
+def test_objects_in_a_store_are_read_and_listed(server: Bucket, bucket: ObjectStore) -> None:
+    server.write("stores/it/object", CONTENT)
+    server.write("stores/it2/object", CONTENT)
     check_reading(bucket)
     assert bucket.list() == bucket.states(["object"])
-    anonymous = connect(f"s3a://{BUCKET}/stores/it/", {"anon": True, "endpoint_url": s3.endpoint})
-    check_reading(anonymous)
+    synonym = {"s3": "s3a", "gs": "gcs", "az": "abfs"}[server.protocol]
+    check_reading(connect(f"{synonym}://{BUCKET}/stores/it/", server.anonymous))
 
 
 def test_objects_of_any_driver_of_fsspec_are_read_and_listed(memory: Any) -> None:
@@ -124,6 +131,7 @@ def test_names_that_cannot_be_files_are_left_out() -> None:
     assert set(listed) == {"a/b", "ab", "c/d/e", "f"}
 
 
+@of_s3
 def test_markers_of_empty_directories_are_left_out(s3: S3, bucket: ObjectStore) -> None:
     s3.write("stores/it/Norder=5/", b"")
     s3.write("stores/it/Norder=5/Dir=0/Npix=7.parquet", b"")
@@ -131,6 +139,7 @@ def test_markers_of_empty_directories_are_left_out(s3: S3, bucket: ObjectStore) 
     assert set(bucket.list() or ()) == {"Norder=5/Dir=0/Npix=7.parquet"}
 
 
+@of_s3
 def test_a_bucket_with_a_name_that_obstore_does_not_list_is_read_by_names(
     s3: S3, bucket: ObjectStore
 ) -> None:
@@ -141,10 +150,12 @@ def test_a_bucket_with_a_name_that_obstore_does_not_list_is_read_by_names(
 
 
 @pytest.mark.parametrize("name", ["a b", "ü=1", "a%20b", "a+b*~", "Norder=0/Dir=0/Npix=5.parquet"])
-def test_special_characters_in_names(name: str, served: Behaviour, tmp_path: Path, s3: S3) -> None:
+def test_special_characters_in_names(
+    name: str, served: Behaviour, tmp_path: Path, server: Bucket
+) -> None:
     (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
     (tmp_path / name).write_bytes(b"1")
-    bucket = connect(f"s3://{BUCKET}/special", s3.options)
+    bucket = connect(server.url("special"), server.options)
     bucket.put(name, b"1", None)
     assert list(bucket.list() or ()) == [name]
     for store in (connect(served.url, {}), bucket):
@@ -153,6 +164,7 @@ def test_special_characters_in_names(name: str, served: Behaviour, tmp_path: Pat
     bucket.delete([name])
 
 
+@of_s3
 def test_a_store_without_conditions_is_looked_at_before_writing(
     bucket: ObjectStore, s3: S3
 ) -> None:
@@ -183,10 +195,10 @@ def test_a_server_that_fails_half_of_its_requests_is_read(served: Behaviour) -> 
     assert len(served.requests) > 1.5 * len(parts)
 
 
-def test_a_server_that_always_fails_ends_in_one_line(s3: S3) -> None:
-    with faulty_proxy(s3.endpoint) as proxy:
+def test_a_server_that_always_fails_ends_in_one_line(server: Bucket) -> None:
+    with faulty_proxy(server.endpoint) as proxy:
         proxy.is_down = True
-        store = connect(f"s3://{BUCKET}/stores", {**s3.options, "endpoint_url": proxy.url})
+        store = connect(server.url("stores"), server.through(proxy.url).options)
         calls = (
             store.list,
             lambda: store.state("a"),
@@ -202,6 +214,24 @@ def test_a_server_that_always_fails_ends_in_one_line(s3: S3) -> None:
             ):
                 call()
         assert proxy.requests == 8 * len(calls)
+
+
+def test_ranges_are_read_through_failures(
+    server: Bucket, bucket: ObjectStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Error statuses, resets, truncated bodies, whole objects, and servers that send nothing."""
+    monkeypatch.setitem(obstore_store._CLIENT, "read_timeout", "1s")
+    state = bucket.put("object", CONTENT, None)
+    with faulty_proxy(server.endpoint) as proxy:
+        store = connect(bucket.url, server.through(proxy.url).options)
+        proxy.fails_each, proxy.faults = 3, (*proxy.faults, "stall")
+        starts = range(0, len(CONTENT), 512)
+        parts = parallel(lambda at: store.read_range("object", at, at + 512, state), starts)
+        assert b"".join(parts) == CONTENT
+        assert proxy.failed >= len(proxy.faults)
+        proxy.fails_each, proxy.faults = 1, ("whole",)
+        with pytest.raises(RetryableError, match="the server ignores range requests"):
+            store.read_range("object", 0, 10, state)
 
 
 def test_a_server_that_ignores_ranges_is_named(served: Behaviour) -> None:
@@ -220,12 +250,11 @@ def test_an_unreachable_server_is_named() -> None:
         connect(url, {}).state("a")
 
 
-def test_a_missing_bucket_is_named(s3: S3) -> None:
-    store = connect("s3://none/sky", s3.options, "output")
+def test_a_missing_bucket_is_named(server: Bucket) -> None:
+    url = f"{server.protocol}://none/sky"
+    store = connect(url, server.options, "output")
     for call in (store.list, lambda: store.put("a", b"1", None)):
-        with pytest.raises(
-            MarginCacheError, match=r"^output_path: the bucket of s3://none/sky does"
-        ):
+        with pytest.raises(MarginCacheError, match=f"^output_path: the bucket of {url} does"):
             call()
 
 
@@ -269,38 +298,38 @@ def test_files_of_odd_servers_are_read(present: str, tmp_path: Path) -> None:
 
 
 def test_an_object_is_written_from_memory_and_from_a_file(
-    s3: S3, bucket: ObjectStore, tmp_path: Path
+    server: Bucket, bucket: ObjectStore, tmp_path: Path
 ) -> None:
     (tmp_path / "file").write_bytes(CONTENT)
     for content in (CONTENT, tmp_path / "file"):
         state = bucket.put("object", content, None)
-        assert s3.read("stores/it/object") == CONTENT
+        assert server.read("stores/it/object") == CONTENT
         assert bucket.state("object") == state
         bucket.delete(["object", "none"])
         assert bucket.state("object") is None
 
 
-def test_only_the_expected_object_is_replaced(s3: S3, bucket: ObjectStore) -> None:
+def test_only_the_expected_object_is_replaced(server: Bucket, bucket: ObjectStore) -> None:
     first = bucket.put("object", b"a", None)
     with pytest.raises(PreconditionFailed):
         bucket.put("object", b"b", None)
     with pytest.raises(PreconditionFailed):
         bucket.put("object", b"b", ObjectState(1, "0123"))
-    assert s3.read("stores/it/object") == b"a"
+    assert server.read("stores/it/object") == b"a"
     bucket.put("object", b"b", first)
-    assert s3.read("stores/it/object") == b"b"
+    assert server.read("stores/it/object") == b"b"
     bucket.delete(["object"])
     with pytest.raises(PreconditionFailed):
         bucket.put("object", b"c", first)
 
 
-def test_an_object_written_through_failures_is_whole(s3: S3) -> None:
-    with faulty_proxy(s3.endpoint) as proxy:
-        store = connect(f"s3://{BUCKET}/stores/it", {**s3.options, "endpoint_url": proxy.url})
+def test_an_object_written_through_failures_is_whole(server: Bucket, bucket: ObjectStore) -> None:
+    with faulty_proxy(server.endpoint) as proxy:
+        store = connect(bucket.url, server.through(proxy.url).options)
         proxy.fails_each, state = 3, None
         for number in range(9):
             state = store.put("object", CONTENT + bytes([number]), state)
-            assert s3.read("stores/it/object") == CONTENT + bytes([number])
+            assert server.read("stores/it/object") == CONTENT + bytes([number])
         assert proxy.failed >= 3
 
 
@@ -351,6 +380,68 @@ def test_credentials_come_from_the_usual_files(
         connect(url, {**options, "profile": "none"})
 
 
+def can_write(url: str, options: dict[str, Any]) -> bool:
+    try:
+        connect(url, options).put("credentials", CONTENT, None)
+    except PermissionDenied as error:
+        assert SECRET not in str(error)
+        return False
+    return True
+
+
+def test_credentials_of_google_are_a_file_or_a_mapping(
+    gs: Google, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url, options = gs.url("stores"), {"endpoint_url": gs.endpoint}
+    key = json.loads(gs.account.read_text())
+    assert can_write(url, {**options, "token": str(gs.account)})
+    assert can_write(url, {**options, "token": key})
+    assert not can_write(url, {**options, "token": {**key, "client_email": SECRET}})
+    assert not can_write(url, gs.anonymous)
+    monkeypatch.setenv("GOOGLE_APPLICATION_CREDENTIALS", str(gs.account))
+    assert can_write(url, options)
+    assert can_write(url, {**options, "token": "google_default", "project": "any"})
+
+
+def test_credentials_of_azure_are_a_key_a_signature_or_a_connection_string(
+    az: Azure, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url, named = az.url("stores"), {"account_name": AZURE_ACCOUNT}
+    options = {**named, "endpoint_url": az.address}
+    signed = f"BlobEndpoint={az.address};SharedAccessSignature={az.sas_token}"
+    assert can_write(url, {"connection_string": az.connection_string})
+    assert can_write(url, {"connection_string": signed})
+    assert can_write(url, {**options, "sas_token": az.sas_token})
+    assert can_write(url, {**options, "sas_token": f"?{az.sas_token}"})
+    host = f"abfss://{BUCKET}@{AZURE_ACCOUNT}.dfs.core.windows.net/stores"
+    assert can_write(host, {"account_key": AZURE_KEY, "endpoint_url": az.address})
+    wrong = base64.b64encode(SECRET.encode()).decode()
+    assert not can_write(url, {**options, "account_key": wrong})
+    assert not can_write(url, az.anonymous)
+    with monkeypatch.context() as patch:
+        patch.setenv("AZURE_STORAGE_CONNECTION_STRING", az.connection_string)
+        assert can_write(url, {})
+    with monkeypatch.context() as patch:
+        for name, value in az.environment.items():
+            patch.setenv(name, value)
+        assert can_write(url, {"endpoint_url": az.address})
+
+
+@pytest.mark.parametrize(
+    ("text", "account", "endpoint"),
+    [
+        ("AccountName=a;AccountKey=k;EndpointSuffix=core.chinacloudapi.cn", "a", "a.blob.core.chi"),
+        ("BlobEndpoint=https://b.blob.example.org/;SharedAccessSignature=s=1", "b", "b.blob.exam"),
+    ],
+)
+def test_connection_strings_of_azure_name_account_and_server(
+    text: str, account: str, endpoint: str
+) -> None:
+    config = translate("abfs", {"connection_string": text}, "input").config
+    assert config["account_name"] == account
+    assert config["endpoint"].startswith(f"https://{endpoint}")
+
+
 def test_a_web_server_gets_the_password_in_netrc(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -359,8 +450,6 @@ def test_a_web_server_gets_the_password_in_netrc(
     monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
 
     def header(url: str, options: dict[str, Any]) -> str:
-        from margin_cache.storage.obstore_store import add_netrc, translate
-
         translated = translate("http", options, "input")
         add_netrc(translated, url)
         return translated.client["default_headers"].get("Authorization", "")
