@@ -36,28 +36,22 @@ class Google:
             start("401 Unauthorized", [("Content-Length", "0")])
             return []
         environ["HTTP_AUTHORIZATION"] = _AMAZON
-        if method in ("GET", "HEAD"):
-            return self.answered(environ, start, path)
-        with self.lock:  # so that nothing happens between a condition and its request
+        with self.lock:  # so that an object and its generation belong together
             expected = environ.get("HTTP_X_GOOG_IF_GENERATION_MATCH")
             if expected not in (None, self.generations.get(path, "0")):
                 start("412 Precondition Failed", [("Content-Length", "0")])
                 return []
             if method == "PUT":
                 self.generations[path] = str(next(self.numbers))
-            else:
+            elif method == "DELETE":
                 self.generations.pop(path, None)
-            return list(self.answered(environ, start, path))
+            generation = self.generations.get(path)
 
-    def answered(
-        self, environ: dict[str, Any], start: Callable[..., Any], path: str
-    ) -> Iterable[bytes]:
-        def begin(status: str, headers: list[tuple[str, str]], *more: Any) -> Any:
-            if path in self.generations:
-                headers = [*headers, ("x-goog-generation", self.generations[path])]
-            return start(status, headers, *more)
+            def begin(status: str, headers: list[tuple[str, str]], *more: Any) -> Any:
+                own = [("x-goog-generation", generation)] if generation else []
+                return start(status, [*headers, *own], *more)
 
-        return self.moto(environ, begin)
+            return list(self.moto(environ, begin))
 
     def is_signed(self, token: str) -> bool:
         """Return whether this is a token that the service account has signed itself."""

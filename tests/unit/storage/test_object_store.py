@@ -3,6 +3,7 @@
 import base64
 import json
 from collections.abc import Iterator
+from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -321,6 +322,22 @@ def test_only_the_expected_object_is_replaced(server: Bucket, bucket: ObjectStor
     bucket.delete(["object"])
     with pytest.raises(PreconditionFailed):
         bucket.put("object", b"c", first)
+
+
+@pytest.mark.parametrize("server", ["gs", "az"], indirect=True)  # moto looks before it writes
+def test_of_those_who_write_an_object_at_once_one_succeeds(bucket: ObjectStore) -> None:
+    before = None
+    for number in range(3):
+
+        def put(
+            writer: int, number: int = number, before: ObjectState | None = before
+        ) -> ObjectState | None:
+            with suppress(PreconditionFailed):
+                return bucket.put("object", bytes([number, writer]), before)
+            return None
+
+        (before,) = filter(None, parallel(put, range(8)))
+        assert bucket.state("object") == before
 
 
 def test_an_object_written_through_failures_is_whole(server: Bucket, bucket: ObjectStore) -> None:
