@@ -45,7 +45,11 @@ class _OnWarning(logging.Handler):
         self._act = act
 
     def emit(self, record: logging.LogRecord) -> None:
-        self._act()
+        # An exception here would end the run.
+        try:
+            self._act()
+        except Exception:
+            self.handleError(record)
 
 
 class ShownProgress:
@@ -115,7 +119,6 @@ class RunningJobs(logging.Handler):
         self._is_stopped = threading.Event()
 
     def emit(self, record: logging.LogRecord) -> None:
-        # An exception here would end the run.
         try:
             self._follow(record)
         except Exception:
