@@ -163,7 +163,7 @@ def test_what_snakemake_says_after_a_signal_is_not_printed(
     message = "Command 'map.py' returned non-zero exit status 130."
     reporting = threading.Thread(target=logger.error, args=[message])
     reporting.start()
-    while display.told != [("clear",)]:
+    while ("clear",) not in display.told:
         time.sleep(0.001)
     running.stop("SIGINT")
     reporting.join()
