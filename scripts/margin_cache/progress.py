@@ -8,7 +8,7 @@ import os
 import shutil
 import threading
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from enum import StrEnum
@@ -131,8 +131,11 @@ def progress_of(works: Collection[MarginWork]) -> dict[Stage, StageProgress]:
     return stages
 
 
-def work_of(margin: Margin, is_anew: bool) -> MarginWork:
-    """Return the work of a margin, whose jobs are all to be done if it is made anew."""
+def work_of(margin: Margin, is_anew: bool, made_with_it: Sequence[Margin] = ()) -> MarginWork:
+    """Return the work of a margin, whose jobs are all to be done if it is made anew.
+
+    Others may be made with its shards, or it with those of another one.
+    """
     plan = margin.plan
     sizes = np.add.reduceat(plan.partitions.sizes, plan.map_bounds[:-1]).tolist()
     mapping = map(Amount, np.diff(plan.map_bounds).tolist(), sizes)
@@ -145,8 +148,13 @@ def work_of(margin: Margin, is_anew: bool) -> MarginWork:
             Stage.FINISHING: {"": Amount(len(plan.destination_orders))},
         },
     )
+    if margin.shards_of is not None:
+        del work.jobs[Stage.MAPPING]
     if not is_anew:
-        for stage, is_done in zip(work.jobs, done_jobs(margin), strict=False):
+        stages = (Stage.MAPPING, Stage.REDUCING)
+        for stage, is_done in zip(stages, done_jobs(margin, made_with_it), strict=True):
+            if stage not in work.jobs:
+                continue
             work.done[stage] = set(compress(work.jobs[stage], is_done.tolist()))
     return work
 

@@ -41,13 +41,15 @@ rule reduce_margins:
         name=session.margin_name,
         plan=session.plan_file,
         staging_dir=session.staging_dir,
+        shards_of=session.shards_of,
         covers=session.pixels_covered,
         script=session.script("reduce_margins.py"),
     message:
         "Reducing {params.name}, job {wildcards.job:.5}: {params.covers}"
     shell:
         "{params.script} --plan={params.plan:q} --job {wildcards.job}"
-        " --staging-dir={params.staging_dir:q} --failure-mark={log:q}.failed 2> {log:q}"
+        " --staging-dir={params.staging_dir:q} --shards-of={params.shards_of:q}"
+        " --failure-mark={log:q}.failed 2> {log:q}"
 
 
 rule finish_margin:

@@ -1,14 +1,16 @@
-"""The coarse filter: finds the rows of a partition that can be in margins by the spatial index.
+"""The two filters that find the rows of margins.
 
-A destination is a pixel that can have margin rows; a cell is a pixel of the margin order. A row is
-a candidate for a destination that overlaps its cell or one that touches it. The exact filter of
-the candidates is ``boundary.is_within``.
+The coarse filter finds the rows of a partition that can be in margins by the spatial index. A
+destination is a pixel that can have margin rows; a cell is a pixel of the margin order. A row is a
+candidate for a destination that overlaps its cell or one that touches it. So candidates of a finer
+margin order are among those of a coarser one. The exact filter takes the candidates' coordinates.
 """
 
 import numpy as np
 from numpy.typing import NDArray
 
-from margin_cache.healpix.neighbors import cells_and_neighbours
+from margin_cache.healpix.boundary import is_within
+from margin_cache.healpix.neighbors import are_inside, cells_and_neighbours
 from margin_cache.healpix.nested import (
     MAX_ORDER,
     Ints,
@@ -17,6 +19,7 @@ from margin_cache.healpix.nested import (
     pixel_ranges,
     touches_border,
 )
+from margin_cache.healpix.sides import Floats
 
 
 def find_candidates(
@@ -73,3 +76,17 @@ def _destinations_around(
     other = (starts[found] != own) | (ends[found] != own + size)
     pairs = np.sort(rows[which[other]] * len(starts) + found[other])
     return np.divmod(pairs[np.diff(pairs, prepend=-1) > 0], len(starts))
+
+
+def are_in_margins(
+    lon: Floats, lat: Floats, orders: Ints, pixels: Ints, threshold: float
+) -> NDArray[np.bool_]:
+    """Return a mask of the candidates that are in the margins of their destinations.
+
+    Points are in degrees, the threshold in arcsec; arrays of shape (n,).
+    """
+    within = is_within(lon, lat, orders, pixels, threshold)
+    # A row whose index says that it is beside a pixel may lie inside, far from the boundary.
+    beyond = np.flatnonzero(~within)
+    within[beyond] = are_inside(lon[beyond], lat[beyond], orders[beyond], pixels[beyond])
+    return within

@@ -4,7 +4,7 @@ Also deletes what interrupted runs have left.
 """
 
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from margin_cache.catalog.partitions import content_digest
 from margin_cache.config.model import MarginSettings
 from margin_cache.errors import MarginCacheError
+from margin_cache.healpix.nested import Ints
 from margin_cache.margin.model import Margin, settings_as_json
 from margin_cache.margin.output import Output
 from margin_cache.margin.paths import PROVENANCE, MarginFiles, PlanFiles, job_of
@@ -229,19 +230,31 @@ def is_in_output(
     return existing.get(path) == listed and margin.output.has(path, listed)
 
 
-def done_jobs(margin: Margin) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+def done_jobs(
+    margin: Margin, made_with_it: Iterable[Margin] = ()
+) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
     """Return whether each map job, and each reduce job, is done.
 
-    A map job without a shard is done if no reduce job needs it: shards are deleted at the end.
+    A map job without a shard is done if no reduce job needs it, of this margin or of others that
+    are made with its shards: shards are deleted at the end. So is one of a margin that is made with
+    the shards of another one.
     """
     plan, files = margin.plan, margin.files
     is_reduced = np.array([files.receipt(name).exists() for name in plan.reduce_names])
-    is_needed = np.zeros(len(plan.map_names), dtype=bool)
-    is_needed[plan.needs[np.repeat(~is_reduced, np.diff(plan.need_bounds))]] = True
-    is_mapped = ~is_needed
-    for job in np.flatnonzero(is_needed).tolist():
-        is_mapped[job] = files.shard(plan.map_names[job]).exists()
+    is_mapped = np.ones(len(plan.map_names), dtype=bool)
+    if margin.shards_of is None:
+        for other in (margin, *made_with_it):
+            is_mapped[missing_shards(other, files)] = False
     return is_mapped, is_reduced
+
+
+def missing_shards(margin: Margin, files: PlanFiles) -> Ints:
+    """Return the map jobs whose shards are not there, but are needed by reduce jobs of a margin."""
+    plan = margin.plan
+    is_reduced = np.array([margin.files.receipt(name).exists() for name in plan.reduce_names])
+    needed = np.unique(plan.needs[np.repeat(~is_reduced, np.diff(plan.need_bounds))])
+    exist = [files.shard(plan.map_names[job]).exists() for job in needed.tolist()]
+    return needed[~np.array(exist, dtype=bool)]
 
 
 def check_output(margin: Margin) -> None:

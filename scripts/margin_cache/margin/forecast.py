@@ -5,7 +5,7 @@ over each partition.
 """
 
 import shutil
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -52,7 +52,8 @@ class Forecast:
     """The forecast of a margin, in bytes unless noted.
 
     ``rows`` and ``size`` are of the whole margin; jobs, and what is read, written to the ``output``
-    and ``intermediate`` directories, and memory, are of the jobs that are not done.
+    and ``intermediate`` directories, and memory, are of the jobs that are not done. A margin that
+    is made with the shards of another one has no map jobs.
     """
 
     partitions: int
@@ -66,6 +67,7 @@ class Forecast:
     output: int
     intermediate: int
     memory_mb: int
+    has_map_jobs: bool = True
 
 
 @dataclass(frozen=True)
@@ -78,9 +80,12 @@ class Place:
     free: int
 
 
-def forecast_margin(margin: Margin) -> Forecast:
+def forecast_margin(margin: Margin, made_with_it: Sequence[Margin] = ()) -> Forecast:
+    """Forecast a margin; others may be made with its shards."""
     plan = margin.plan
-    return forecast(plan, file_sizes(plan), largest_row_group(plan), *done_jobs(margin))
+    done = done_jobs(margin, made_with_it)
+    expected = forecast(plan, file_sizes(plan), largest_row_group(plan), *done)
+    return replace(expected, has_map_jobs=margin.shards_of is None)
 
 
 def file_sizes(plan: Plan) -> FileSizes:

@@ -19,9 +19,7 @@ from numpy.typing import NDArray
 from margin_cache.catalog.columns import coordinates, shard_schema, spatial_index
 from margin_cache.catalog.model import CatalogInfo
 from margin_cache.catalog.partitions import unchanged_files
-from margin_cache.healpix.boundary import is_within
-from margin_cache.healpix.margin_filter import find_candidates
-from margin_cache.healpix.neighbors import are_inside
+from margin_cache.healpix.margin_filter import are_in_margins, find_candidates
 from margin_cache.healpix.nested import Ints, pixel_ranges
 from margin_cache.margin.paths import PlanFiles
 from margin_cache.margin.shard import Block, write_index, write_rows
@@ -146,8 +144,7 @@ def _candidates_in(
     """Yield the rows of a file that pass the coarse filter, in batches if they are very many."""
     parameters, pixel = plan.parameters, plan.partitions[partition].pixel
     info = parameters.catalog
-    # Bits to the right of those of margin_order in the spatial index.
-    shift = info.index_shift + 2 * (info.index_order - parameters.margin_order)
+    shift = parameters.cell_shift
     start = pairs = 0
     batches: list[_Candidates] = []
     for table in read_positions(info, pixel, file):
@@ -201,10 +198,7 @@ def _checked(plan: Plan, window: list[_Candidates]) -> Iterator[_Candidates]:
     lon, lat = coordinates(info, pa.concat_tables([batch.positions for batch in window]))
     destinations = np.concatenate([batch.destinations for batch in window])
     orders, pixels = plan.destination_orders[destinations], plan.destination_pixels[destinations]
-    within = is_within(lon, lat, orders, pixels, plan.parameters.threshold)
-    # A row whose index says that it is beside a pixel may lie inside, far from the boundary.
-    beyond = np.flatnonzero(~within)
-    within[beyond] = are_inside(lon[beyond], lat[beyond], orders[beyond], pixels[beyond])
+    within = are_in_margins(lon, lat, orders, pixels, plan.parameters.threshold)
     ends = np.cumsum([len(batch.rows) for batch in window])
     selected = deque(
         replace(

@@ -39,6 +39,8 @@ class Margin:
         options_source: where jobs find the storage options of a remote catalog.
         output_source: where jobs find the storage options of an output bucket.
         may_be_default: whether it becomes the default margin of its collection if there is none.
+        shards_of: plan directory of another margin whose shards it is made from; None if it has map
+            jobs of its own.
     """
 
     settings: MarginSettings
@@ -49,6 +51,7 @@ class Margin:
     options_source: OptionsSource | None = None
     output_source: OptionsSource | None = None
     may_be_default: bool = True
+    shards_of: Path | None = None
 
     @cached_property
     def files(self) -> MarginFiles:
@@ -57,6 +60,11 @@ class Margin:
             url = canonical_url(join_url(output_path, self.name))
             return MarginFiles(plan_dir, self.intermediate_dir / self.name, url)
         return MarginFiles(plan_dir, Path(output_path, self.name))
+
+    @property
+    def shard_files(self) -> PlanFiles:
+        """The files with the shards that the margin is made from."""
+        return PlanFiles(self.shards_of or self.files.plan_dir)
 
     @cached_property
     def output(self) -> Output:
@@ -101,6 +109,7 @@ def save_margin(margin: Margin) -> None:
         "name": margin.name,
         "settings": settings_as_json(margin.settings),
         "may_be_default": margin.may_be_default,
+        "shards_of": margin.shards_of and str(margin.shards_of),
     }
     if read_json(margin.files.margin_file) != record:
         write_json(margin.files.margin_file, record)
@@ -113,12 +122,20 @@ def load_margin(path: Path) -> Margin:
         pixels = tuple(tuple(pixel) for pixel in values["debug_filter_pixel_list"])
         settings = MarginSettings(**{**values, "debug_filter_pixel_list": pixels})
         name, may_be_default = record["name"], record["may_be_default"]
+        shards_of = record["shards_of"] and Path(record["shards_of"])
     except (TypeError, KeyError):
         raise MarginCacheError(
             f"{path}: is missing or damaged. Start the run again; it replaces the file."
         ) from None
     plan = load_plan(PlanFiles(path.parent).plan)
-    return Margin(settings, name, path.parent.parent, plan, may_be_default=may_be_default)
+    return Margin(
+        settings,
+        name,
+        path.parent.parent,
+        plan,
+        may_be_default=may_be_default,
+        shards_of=shards_of,
+    )
 
 
 def load_margins(all_settings: Iterable[MarginSettings]) -> list[Margin]:

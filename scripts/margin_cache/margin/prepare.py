@@ -6,7 +6,7 @@ import platform
 import re
 import shutil
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -33,7 +33,7 @@ from margin_cache.config.model import (
 )
 from margin_cache.errors import MarginCacheError
 from margin_cache.healpix.nested import finest_margin_order
-from margin_cache.margin.existing import check_output, restore_backup
+from margin_cache.margin.existing import check_output, missing_shards, restore_backup
 from margin_cache.margin.model import Margin, save_margin, with_primary_tables
 from margin_cache.margin.output import describe_run
 from margin_cache.margin.paths import PlanFiles, intermediate_dir
@@ -243,6 +243,38 @@ def _plan(info: CatalogInfo, settings: MarginSettings, directory: Path) -> tuple
         check_whole(info, partitions.take(np.flatnonzero(changed)))
         check_consistency(info, all_partitions)
     return plan, bool(changed.any())
+
+
+def share_map_jobs(
+    margins: Mapping[str, Margin], incomplete: Collection[str], are_made_anew: bool
+) -> dict[str, Margin]:
+    """Let margins of one catalog be made from the shards of the widest one, which reads it once.
+
+    The margins are by the directories of their plans. Of complete ones, shards are used if they are
+    still there. A margin that has all shards that it needs goes on with them.
+    """
+    shared = dict(margins)
+    wider = [margin for plan_dir, margin in margins.items() if plan_dir not in incomplete]
+    for plan_dir in sorted(incomplete, key=lambda plan_dir: _width(margins[plan_dir])):
+        margin = margins[plan_dir]
+        if are_made_anew or len(missing_shards(margin, margin.files)):
+            for other in wider:
+                if other.plan.has_rows_of(margin.plan) and (
+                    str(other.files.plan_dir) in incomplete
+                    or not len(missing_shards(margin, other.files))
+                ):
+                    shared[plan_dir] = replace(margin, shards_of=other.files.plan_dir)
+        if shared[plan_dir] is margin:
+            wider.append(margin)
+    return shared
+
+
+def _width(margin: Margin) -> tuple[bool, int, float]:
+    """Return a key that sorts margins that have the rows of others before these."""
+    parameters = margin.plan.parameters
+    if parameters.fine_filtering:
+        return True, 0, -parameters.threshold
+    return False, parameters.margin_order, 0.0
 
 
 def start_margin(margin: Margin) -> None:

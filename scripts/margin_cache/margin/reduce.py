@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from margin_cache.catalog.columns import (
     DESTINATION,
     SOURCE,
+    coordinates,
     schema_without_dictionaries,
     shard_schema,
     spatial_index,
@@ -25,6 +26,7 @@ from margin_cache.catalog.columns import (
 )
 from margin_cache.catalog.formats import format_of
 from margin_cache.errors import MarginCacheError
+from margin_cache.healpix.nested import pixel_ranges
 from margin_cache.margin.paths import PlanFiles, job_of
 from margin_cache.margin.shard import read_rows
 from margin_cache.parquet.primary_options import row_group_rows, writer_options
@@ -46,10 +48,11 @@ _PARTS = 16
 
 
 def reduce_margins(
-    plan: Plan, job: int, files: PlanFiles, staging_dir: Path
+    plan: Plan, job: int, files: PlanFiles, staging_dir: Path, shard_files: PlanFiles | None = None
 ) -> dict[str, tuple[int, int, str]]:
     """Write the margins of a reduce job's destinations, their footers and the receipt.
 
+    ``shard_files`` are those of a plan whose shards have the rows of this one, and further rows.
     Return rows, bytes and digest of each file, by its path in the margin.
     """
     info = plan.parameters.catalog
@@ -60,12 +63,14 @@ def reduce_margins(
     options = writer_options(parameters.primary_options, parameters.write_table_kwargs, schema)
     group_rows = row_group_rows(parameters.primary_options, parameters.write_table_kwargs)
     first, stop = plan.reduce_bounds[job : job + 2].tolist()
-    shards = [files.shard(plan.map_names[need]) for need in plan.needs_of(job)]
+    shards = [(shard_files or files).shard(plan.map_names[need]) for need in plan.needs_of(job)]
     batches = [
         batch
         for shard in shards
         for batch in read_rows(shard, shard_schema(plan.schema), first, stop)
     ]
+    if shard_files not in (None, files):
+        batches = [selected for batch in batches if len(selected := _own_rows(plan, batch))]
     # The margin's files are about to be replaced, so receipts for older states become invalid.
     for other in receipt.parent.glob(f"{job:05d}-*"):
         if other not in (receipt, footers) and not is_temporary(other.name):
@@ -90,6 +95,35 @@ def reduce_margins(
         pq.write_metadata(schema, temporary, metadata_collector=collected)
     write_receipt(receipt, footers, written)
     return written
+
+
+def _own_rows(plan: Plan, rows: pa.RecordBatch) -> pa.RecordBatch:
+    """Return the rows of a wider margin's shard that are in this margin too."""
+    # Slow to import, and not needed with shards of its own.
+    from margin_cache.healpix.margin_filter import are_in_margins, find_candidates
+
+    parameters, info = plan.parameters, plan.parameters.catalog
+    source, destination = (rows.column(name).to_numpy() for name in (SOURCE, DESTINATION))
+    orders, pixels = plan.destination_orders, plan.destination_pixels
+    if parameters.fine_filtering:
+        lon, lat = coordinates(info, pa.Table.from_batches([rows]))
+        own = are_in_margins(
+            lon, lat, orders[destination], pixels[destination], parameters.threshold
+        )
+        return rows.filter(pa.array(own))
+    own = np.zeros(len(source), dtype=bool)
+    index = spatial_index(info, pa.Table.from_batches([rows]))
+    for number in np.unique(source).tolist():
+        part = np.flatnonzero(source == number)
+        row, around = find_candidates(
+            index[part],
+            parameters.cell_shift,
+            plan.partitions[number].pixel,
+            pixel_ranges(orders, pixels),
+            parameters.margin_order,
+        )
+        own[part[row[around == destination[part[row]]]]] = True
+    return rows.filter(pa.array(own))
 
 
 def write_receipt(receipt: Path, footers: Path, files: Mapping[str, tuple[int, int, str]]) -> None:

@@ -76,11 +76,14 @@ def making(margin: MarginStatus) -> str:
 def forecast_lines(expected: Forecast) -> str:
     """Return the lines about the cost of a margin."""
     outside = expected.negative_pixels
+    jobs = f"{expected.reduce_jobs} reduce, of the rows that another margin's map jobs have read"
+    if expected.has_map_jobs:
+        read = size_text(expected.read)
+        jobs = f"{expected.map_jobs} map (reading {read}), {expected.reduce_jobs} reduce"
     return (
         f"  {expected.partitions} partitions; up to {expected.destinations} pixels get margin rows"
         + (f", {outside} of them outside the catalog\n" if outside else "\n")
-        + f"  jobs to do: {expected.map_jobs} map (reading {size_text(expected.read)}), "
-        f"{expected.reduce_jobs} reduce; the largest needs {expected.memory_mb} MB of memory\n"
+        + f"  jobs to do: {jobs}; the largest needs {expected.memory_mb} MB of memory\n"
         f"  about {expected.rows} rows and {size_text(expected.size)} are expected"
     )
 

@@ -59,6 +59,12 @@ class MarginParameters:
     optional_files: list[str]
     run_id: str = ""
 
+    @property
+    def cell_shift(self) -> int:
+        """Number of bits to the right of those of ``margin_order`` in the spatial index."""
+        info = self.catalog
+        return info.index_shift + 2 * (info.index_order - self.margin_order)
+
 
 def content_id(parameters: MarginParameters, schema: pa.Schema, partitions: Partitions) -> str:
     """Return the digest of what determines rows and files, without the partitions' state.
@@ -176,6 +182,25 @@ class Plan:
             )
             for job, (start, stop) in enumerate(pairwise(self.reduce_bounds))
         ]
+
+    def has_rows_of(self, other: "Plan") -> bool:
+        """Return whether the shards of this plan have all rows that those of another one have.
+
+        Its jobs must read the same partitions. An exact margin has all rows within a smaller
+        threshold; a coarse one all candidates of a finer margin order, as an exact one's are too.
+        """
+        mine, others = self.parameters, other.parameters
+        if mine.fine_filtering:
+            is_wider = others.fine_filtering and others.threshold <= mine.threshold
+        else:
+            is_wider = others.margin_order >= mine.margin_order
+        return (
+            is_wider
+            and mine.catalog == others.catalog
+            and self.map_names == other.map_names
+            and self.schema.equals(other.schema, check_metadata=True)
+            and np.array_equal(self.destination_orders, other.destination_orders)
+        )
 
     def destination(self, index: int) -> Pixel:
         return Pixel(int(self.destination_orders[index]), int(self.destination_pixels[index]))

@@ -93,7 +93,7 @@ def show_progress(session: Session) -> ShownProgress | None:
     """Draw bars, or print lines now and then; None if there is nothing to count or to write to."""
     terminals = terminal_handlers()
     works = {
-        plan_dir: work_of(session.margins[plan_dir], session.makes_all)
+        plan_dir: work_of(session.margins[plan_dir], session.makes_all, session.made_with(plan_dir))
         for plan_dir in session.margins_in_dag()
     } | session.audits.works()
     if not works or not terminals:

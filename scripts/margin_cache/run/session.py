@@ -32,7 +32,12 @@ from margin_cache.margin.existing import (
 )
 from margin_cache.margin.forecast import check_disk_space, disk_space, forecast_margin
 from margin_cache.margin.model import Margin, load_margins, without_audit
-from margin_cache.margin.prepare import check_directories, prepare_margins, start_margin
+from margin_cache.margin.prepare import (
+    check_directories,
+    prepare_margins,
+    share_map_jobs,
+    start_margin,
+)
 from margin_cache.notification.mail import Login, take_login
 from margin_cache.notification.messages import (
     disk_space_lines,
@@ -147,6 +152,8 @@ class Session:
 
     def margin_of(self, wildcards: Any) -> Margin:
         if self.is_main:
+            if not self.only_describes:
+                self._share_map_jobs()
             self._in_dag.add(wildcards.plan_dir)
             if wildcards.plan_dir not in self.started:
                 self._start_without_handlers()
@@ -156,27 +163,48 @@ class Session:
         """Return the shards that a reduce job reads."""
         margin = self.margin_of(wildcards)
         needs = margin.plan.needs_of(margin.plan.reduce_job_of(wildcards.job))
-        return [str(margin.files.shard(margin.plan.map_names[need])) for need in needs]
+        return [str(margin.shard_files.shard(margin.plan.map_names[need])) for need in needs]
 
     def receipts(self, wildcards: Any) -> list[str]:
         """Return the receipts that the last job of a margin waits for.
 
         Reduce jobs that have their receipts stay out of the DAG. In it, Snakemake would run them
         again as soon as a neighbour that has changed needs one of their shards, and so on around
-        the sky.
+        the sky. Other margins that are made from this one's shards come first, because the last job
+        deletes these.
         """
-        margin = self.margin_of(wildcards)
+        own = self.margin_of(wildcards)
         if not self.is_main:
             return []
+        margins = own, *self.made_with(wildcards.plan_dir)
+        return [str(receipt) for margin in margins for receipt in self._receipts_of(margin)]
+
+    def made_with(self, plan_dir: str) -> list[Margin]:
+        """Return the margins that are made with the shards of another one."""
+        return [margin for margin in self.margins.values() if str(margin.shards_of) == plan_dir]
+
+    def _receipts_of(self, margin: Margin) -> list[Path]:
         if self.makes_all or self.only_describes:
-            return [str(margin.files.receipt(job)) for job in margin.plan.reduce_names]
-        return list(map(str, self._missing_receipts(wildcards.plan_dir)))
+            return [margin.files.receipt(job) for job in margin.plan.reduce_names]
+        return self._missing_receipts(str(margin.files.plan_dir))
+
+    @cache  # noqa: B019
+    def _share_map_jobs(self) -> None:
+        incomplete = [
+            plan_dir
+            for plan_dir in self.margins
+            if self.makes_all or (self.is_pending(plan_dir) and self._missing_receipts(plan_dir))
+        ]
+        self.margins = share_map_jobs(self.margins, incomplete, self.makes_all)
 
     def plan_file(self, wildcards: Any) -> str:
         return str(self.margin_of(wildcards).files.plan)
 
     def margin_file(self, wildcards: Any) -> str:
         return str(self.margin_of(wildcards).files.margin_file)
+
+    def shards_of(self, wildcards: Any, output: Any) -> str:
+        return str(self.margin_of(wildcards).shard_files.plan_dir)
 
     def staging_dir(self, wildcards: Any) -> str:
         return str(self.margin_of(wildcards).files.staging_dir)
@@ -280,6 +308,7 @@ class Session:
         self._is_announced = True
         with errors_in_one_line():
             self._check_outputs()
+        self._share_map_jobs()
         say = partial(print, file=sys.stderr)
         for plan_dir, margin in self.margins.items():
             if not self.is_pending(plan_dir):
@@ -288,7 +317,7 @@ class Session:
         for plan_dir, margin in self.margins.items():
             if self.is_pending(plan_dir):
                 self._missing_receipts(plan_dir)  # deletes what is damaged, which is made again
-                pending.append((margin, forecast_margin(margin)))
+                pending.append((margin, forecast_margin(margin, self.made_with(plan_dir))))
         for margin, expected in pending:
             say(making(margin_status(margin)), forecast_lines(expected), sep="\n")
         if pending:

@@ -2,7 +2,8 @@
 
 import json
 import os
-from collections.abc import Callable
+import shutil
+from collections.abc import Callable, Collection
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from margin_cache.config.validation import settings_of_margins
 from margin_cache.errors import MarginCacheError
 from margin_cache.margin import prepare as preparing
 from margin_cache.margin.model import Margin, load_margins, save_margin
-from margin_cache.margin.prepare import margin_name, prepare_margins
+from margin_cache.margin.prepare import margin_name, prepare_margins, share_map_jobs
 from margin_cache.planning.model import load_plan
 from support.changed_catalogs import rewrite_partitions, say_other_codec
 from support.margins import configuration
@@ -33,6 +34,48 @@ def test_parameters_are_those_of_the_settings_and_of_the_primary(
     assert parameters.fine_filtering
     first = pq.read_metadata(min(catalog.rglob("Npix=*.parquet"))).row_group(0).column(0)
     assert parameters.primary_options.compression == first.compression.lower()
+
+
+def test_margins_of_a_catalog_are_made_with_the_shards_of_the_widest_one(
+    prepare: Callable[..., Margin], catalog: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(catalog, tmp_path / "other")
+    margins = {
+        name: prepare(output_artifact_name=name, delete_intermediate_parquet_files=False, **config)
+        for name, config in {
+            "5": {"margin_threshold": 5.0},
+            "30": {"margin_threshold": 30.0},
+            "coarse9": {"fine_filtering": False, "margin_order": 9},
+            "coarse11": {"fine_filtering": False, "margin_order": 11},
+            "300": {"margin_threshold": 300.0},
+            "other": {"margin_threshold": 5.0, "input_catalog_path": tmp_path / "other"},
+            "part": {"margin_threshold": 5.0, "debug_filter_pixel_list": [[0, 4]]},
+        }.items()
+    }
+
+    def sources(incomplete: Collection[str], are_made_anew: bool = False) -> dict[str, str]:
+        """Names of the margins with whose shards others are made, by the names of these."""
+        by_plan = {str(margin.files.plan_dir): margin for margin in margins.values()}
+        plans = [str(margins[name].files.plan_dir) for name in incomplete]
+        shared = share_map_jobs(by_plan, plans, are_made_anew)
+        assert list(shared) == list(by_plan)
+        return {
+            margin.name: by_plan[str(margin.shards_of)].name
+            for margin in shared.values()
+            if margin.shards_of
+        }
+
+    assert sources(margins) == {"5": "300", "30": "300", "coarse11": "coarse9"}
+    assert sources(["5", "30"]) == {"5": "30"}
+    assert sources(["5", "30", "coarse11"]) == {"5": "coarse11", "30": "coarse11"}
+    assert sources(["coarse9", "5"]) == {"5": "coarse9"}
+    # A margin with the shards that it needs goes on with them, and those of a complete one serve.
+    run_map_jobs(margins["30"])
+    assert sources(margins) == {"5": "30", "coarse11": "coarse9"}
+    assert sources(["5"]) == {"5": "30"}
+    assert sources(margins, are_made_anew=True) == sources(set(margins) - {"30"}) | {"30": "300"}
+    margins["30"].files.shard(margins["30"].plan.map_names[0]).unlink()
+    assert sources(["5"]) == {}
 
 
 @pytest.mark.parametrize(("given", "order", "threshold"), [(4, 4, 8245.17), (-1, 11, 60.0)])

@@ -1,8 +1,10 @@
 """A reduce job writes a file for each destination with rows, and a receipt that lists them."""
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -139,6 +141,52 @@ def test_a_full_disk_is_reported_with_the_file(size: int, mapped: Margin) -> Non
 def run_and_digest(margin: Margin) -> dict[str, str]:
     run_reduce_jobs(margin)
     return tree_digest(margin.files.staging_dir)
+
+
+COARSE = {"fine_filtering": False}
+
+
+@pytest.mark.parametrize(
+    ("wider", "narrower"),
+    [
+        ({"margin_threshold": 3000.0}, {"margin_threshold": 300.0}),
+        ({"margin_threshold": 300.0}, {"margin_threshold": 300.0}),
+        (COARSE | {"margin_order": 5}, {"margin_threshold": 300.0}),
+        (COARSE | {"margin_order": 3}, COARSE | {"margin_order": 6}),
+    ],
+)
+def test_files_from_the_shards_of_a_wider_margin_are_those_from_its_own(
+    prepare: Callable[..., Margin], wider: dict[str, float], narrower: dict[str, float]
+) -> None:
+    wide, margin = prepare(**wider), prepare(output_artifact_name="narrower", **narrower)
+    assert wide.plan.has_rows_of(margin.plan)
+    run_map_jobs(margin)
+    own = run_and_digest(margin)
+    assert len(own) > 10
+    run_map_jobs(wide)
+    shutil.rmtree(margin.files.staging_dir)
+    shutil.rmtree(margin.files.shards_dir)
+    for job in range(len(margin.plan.reduce_names)):
+        staging_dir = margin.files.staging_dir
+        reduce_margins(margin.plan, job, margin.files, staging_dir, wide.files)
+    assert tree_digest(margin.files.staging_dir) == own
+
+
+@pytest.mark.parametrize(
+    ("wider", "narrower"),
+    [
+        ({"margin_threshold": 300.0}, {"margin_threshold": 301.0}),
+        ({"margin_threshold": 3000.0}, COARSE | {"margin_order": 9}),
+        (COARSE | {"margin_order": 6}, COARSE | {"margin_order": 5}),
+        (COARSE | {"margin_order": 9}, {"margin_threshold": 3000.0}),
+        ({}, {"partitions_per_job": 5}),
+        ({"debug_filter_pixel_list": [[0, 4]]}, {}),
+    ],
+)
+def test_shards_do_not_have_the_rows_of_a_wider_margin_or_of_other_jobs(
+    prepare: Callable[..., Margin], wider: dict[str, Any], narrower: dict[str, Any]
+) -> None:
+    assert not prepare(**wider).plan.has_rows_of(prepare(**narrower).plan)
 
 
 def test_columns_of_floats_have_no_dictionaries(mapped: Margin) -> None:
