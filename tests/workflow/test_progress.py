@@ -99,8 +99,9 @@ def test_margins_of_a_run_share_their_bars(tmp_path: Path, catalog: Path):
     screen = output.screens()[-1]
     at_end = bars(screen)
     assert tuple(at_end) == STAGES
-    count = 2 * partitions_of(catalog)
+    count = partitions_of(catalog)  # mapped once for both
     assert at_end["Mapping"] == (100, count, count, "partitions")
+    assert at_end["Reducing"][1:3] == at_end["Finishing"][1:3]
     assert "2 margins" in screen
 
 

@@ -376,28 +376,51 @@ def test_a_lost_intermediate_file_is_rebuilt(
 def test_several_margins_of_one_run_are_each_like_one_made_alone(
     tmp_path: Path, catalog: Path, monkeypatch: pytest.MonkeyPatch
 ):
+    """Also after a kill, and when a partition has changed."""
     other = small_catalog(tmp_path / "sky", rows=1000, max_rows=400, seed=2)
+    shutil.copytree(catalog, changing := tmp_path / "changing")
+    config = configuration(changing, partitions_per_job=6)
     margins: list[dict[str, Any]] = [
         {"output_artifact_name": "narrow", "margin_threshold": 10.0},
         {"output_artifact_name": "wide", "margin_threshold": 300.0},
+        {"output_artifact_name": "cells", "fine_filtering": False, "margin_order": 9},
         {"output_artifact_name": "other", "input_catalog_path": str(other)},
     ]
-    expected = {}
-    for margin in margins:
-        name = margin["output_artifact_name"]
-        made_at_once(tmp_path / name, {**configuration(catalog), **margin}, monkeypatch)
-        expected[name] = margin_digests(tmp_path / name, name)
-    directory = tmp_path / "run"
-    config = configuration(catalog)
-    for number, said in ((2, {"narrow", "wide"}), (3, {"other"})):
-        output = run_workflow(
-            directory, config={**config, "margins": margins[:number]}, check=True
-        ).stdout
-        jobs = jobs_of(output)
-        assert all({name for name, _ in found} == said for found in jobs.values())
-        for margin in margins[:number]:
+
+    def each_alone(attempt: str) -> dict[str, Digests]:
+        expected = {}
+        for margin in margins:
             name = margin["output_artifact_name"]
-            assert margin_digests(directory, name) == expected[name]
+            directory = tmp_path / attempt / name
+            directory.parent.mkdir(exist_ok=True)
+            made_at_once(directory, {**config, **margin}, monkeypatch)
+            expected[name] = margin_digests(directory, name)
+        return expected
+
+    def made(expected: dict[str, Digests]) -> dict[str, Digests]:
+        return {name: margin_digests(directory, name) for name in expected}
+
+    def names(found: set[tuple[str, int]]) -> set[str]:
+        return {name for name, _ in found}
+
+    directory = tmp_path / "run"
+    expected = each_alone("before")
+    with run_of(directory, {**config, "margins": margins[:3]}) as run:
+        run.wait_for(lambda: list(directory.glob("intermediate/narrow/*/receipts/*.json")))
+        run.kill_group()
+    resumed = jobs_of(resume(directory))
+    assert names(resumed["Mapping"]) <= {"wide", "cells"}
+    added = run_workflow(directory, config={**config, "margins": margins}, check=True).stdout
+    assert all(names(found) == {"other"} for found in jobs_of(added).values())
+    assert made(expected) == expected
+
+    path = partition_paths(changing)[3]
+    pq.write_table(pq.read_table(path, partitioning=None).slice(2), path)
+    again = jobs_of(run_workflow(directory, check=True).stdout)
+    assert names(again["Mapping"]) == {"wide", "cells"}
+    assert names(again["Reducing"]) == {"narrow", "wide", "cells"}
+    expected = each_alone("after")
+    assert made(expected) == expected
     assert sorted(path.name for path in (directory / "results").iterdir()) == sorted(expected)
     assert remains(directory) == []
     assert NOTHING in run_workflow(directory, check=True).stdout

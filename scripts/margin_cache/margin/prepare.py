@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from margin_cache.catalog.columns import read_schema, schema_source
 from margin_cache.catalog.formats import check_hats_keys, format_of, read_catalog_info
@@ -82,13 +83,14 @@ def prepare_margins(
         for settings, name in zip(all_settings, names, strict=True)
     ]
     counts = Counter(map(Path.absolute, directories))
+    catalogs: list[_Catalog] = []
     margins = []
     for info, settings, name, directory, margin_sources in zip(
         infos, all_settings, names, directories, sources, strict=True
     ):
         if counts[directory.absolute()] > 1:  # several margins of one name
             directory = intermediate_dir(settings.tmp_dir, name, settings.output_path)
-        plan, is_new = _plan(info, settings, directory)
+        plan, is_new = _plan(_catalog(catalogs, info, settings), settings, directory)
         margins.append(Margin(settings, name, directory, plan, is_new, *margin_sources))
     check_directories(margins)
     return list(_with_defaults(margins))
@@ -200,24 +202,53 @@ def _margin_order(info: CatalogInfo, settings: MarginSettings, highest: int) -> 
     )
 
 
-def _plan(info: CatalogInfo, settings: MarginSettings, directory: Path) -> tuple[Plan, bool]:
-    """Return the plan of a margin, and whether it differs from the plan on disk, if any."""
-    catalog_format = format_of(info)
+class _Catalog:
+    """A catalog, or some pixels of it, as planning reads it once for all of its margins."""
+
+    def __init__(self, info: CatalogInfo, pixels: tuple[tuple[int, int], ...]) -> None:
+        self.info, self.pixels = info, pixels
+        self.partitions = self._all_partitions = read_partitions(info)
+        if pixels:
+            self.partitions = restrict(self.partitions, pixels)
+        first = np.arange(min(MOST_FILES, len(self.partitions)))
+        # Before their footers are read, because the error for a truncated file is clearer.
+        check_whole(info, self.partitions.take(first))
+        self.schema = read_schema(info, self.partitions)
+        self.primary_options = read_primary_options(info, self.partitions)
+        self._are_checked = np.zeros(len(self.partitions), dtype=bool)
+
+    def check(self, changed: NDArray[np.bool_]) -> None:
+        """Check partitions that have changed since an older plan, if that has not been done."""
+        changed = changed & ~self._are_checked
+        if changed.any():
+            check_whole(self.info, self.partitions.take(np.flatnonzero(changed)))
+            if not self._are_checked.any():
+                check_consistency(self.info, self._all_partitions)
+            self._are_checked |= changed
+
+
+def _catalog(catalogs: list[_Catalog], info: CatalogInfo, settings: MarginSettings) -> _Catalog:
+    """Return the catalog of a margin, which is added to the catalogs if it is not among them."""
     check_hats_keys(info, given_keys(settings, Table.HATS))
-    partitions = all_partitions = read_partitions(info)
-    if settings.debug_filter_pixel_list:
-        partitions = restrict(partitions, settings.debug_filter_pixel_list)
-    # Before their footers are read, because the error for a truncated file is clearer.
-    check_whole(info, partitions.take(np.arange(min(MOST_FILES, len(partitions)))))
-    schema = read_schema(info, partitions)
+    pixels = settings.debug_filter_pixel_list
+    for catalog in catalogs:
+        if (catalog.info, catalog.pixels) == (info, pixels):
+            return catalog
+    catalogs.append(_Catalog(info, pixels))
+    return catalogs[-1]
+
+
+def _plan(catalog: _Catalog, settings: MarginSettings, directory: Path) -> tuple[Plan, bool]:
+    """Return the plan of a margin, and whether it differs from the plan on disk, if any."""
+    info, partitions, schema = catalog.info, catalog.partitions, catalog.schema
     source = info.files.name(schema_source(info, partitions))
-    margin_schema = catalog_format.margin_schema(schema, source)
+    margin_schema = format_of(info).margin_schema(schema, source)
     parameters = MarginParameters(
         catalog=info,
         threshold=guaranteed_threshold(settings),
         margin_order=_margin_order(info, settings, int(partitions.orders.max())),
         fine_filtering=settings.fine_filtering,
-        primary_options=read_primary_options(info, partitions),
+        primary_options=catalog.primary_options,
         partitions_per_job=settings.partitions_per_job,
         job_size_mb=settings.job_size_mb,
         create_metadata=settings.create_metadata,
@@ -239,9 +270,7 @@ def _plan(info: CatalogInfo, settings: MarginSettings, directory: Path) -> tuple
     except (OSError, MarginCacheError):
         changed = np.ones(len(partitions), dtype=bool)
         plan = make_plan(parameters, schema, partitions, library)
-    if changed.any():
-        check_whole(info, partitions.take(np.flatnonzero(changed)))
-        check_consistency(info, all_partitions)
+    catalog.check(changed)
     return plan, bool(changed.any())
 
 
@@ -251,9 +280,14 @@ def share_map_jobs(
     """Let margins of one catalog be made from the shards of the widest one, which reads it once.
 
     The margins are by the directories of their plans. Of complete ones, shards are used if they are
-    still there. A margin that has all shards that it needs goes on with them.
+    still there, and which it was made from is only described. A margin that has all shards that it
+    needs goes on with them.
     """
     shared = dict(margins)
+    for plan_dir, margin in margins.items():
+        record = read_json(margin.files.margin_file)
+        if record and record["shards_of"] in margins and plan_dir not in incomplete:
+            shared[plan_dir] = replace(margin, shards_of=Path(record["shards_of"]))
     wider = [margin for plan_dir, margin in margins.items() if plan_dir not in incomplete]
     for plan_dir in sorted(incomplete, key=lambda plan_dir: _width(margins[plan_dir])):
         margin = margins[plan_dir]

@@ -152,8 +152,7 @@ class Session:
 
     def margin_of(self, wildcards: Any) -> Margin:
         if self.is_main:
-            if not self.only_describes:
-                self._share_map_jobs()
+            self._share_map_jobs()
             self._in_dag.add(wildcards.plan_dir)
             if wildcards.plan_dir not in self.started:
                 self._start_without_handlers()
@@ -181,7 +180,11 @@ class Session:
 
     def made_with(self, plan_dir: str) -> list[Margin]:
         """Return the margins that are made with the shards of another one."""
-        return [margin for margin in self.margins.values() if str(margin.shards_of) == plan_dir]
+        return [
+            margin
+            for other, margin in self.margins.items()
+            if str(margin.shards_of) == plan_dir and self.has_jobs(other)
+        ]
 
     def _receipts_of(self, margin: Margin) -> list[Path]:
         if self.makes_all or self.only_describes:
@@ -193,7 +196,12 @@ class Session:
         incomplete = [
             plan_dir
             for plan_dir in self.margins
-            if self.makes_all or (self.is_pending(plan_dir) and self._missing_receipts(plan_dir))
+            if self.makes_all
+            or (
+                self.is_pending(plan_dir)
+                and not self.only_describes
+                and self._missing_receipts(plan_dir)
+            )
         ]
         self.margins = share_map_jobs(self.margins, incomplete, self.makes_all)
 
