@@ -70,6 +70,10 @@ def test_sizes(skies: Path) -> None:
     check_tables(run("measure_sizes.py", "tiny", "--directory", skies), 13)
 
 
+def test_margins(skies: Path) -> None:
+    check_tables(run("measure_margins.py", "tiny", "--repeat", 1, "--directory", skies), 3)
+
+
 def test_stages_and_the_model_of_scaling(skies: Path, tmp_path: Path) -> None:
     both = ("tiny", "tiny_arrow")
     printed = run("measure_stages.py", *both, "--directory", skies, "--out", tmp_path)
