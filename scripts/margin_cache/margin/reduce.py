@@ -105,21 +105,22 @@ def _own_rows(plan: Plan, rows: pa.RecordBatch) -> pa.RecordBatch:
     parameters, info = plan.parameters, plan.parameters.catalog
     source, destination = (rows.column(name).to_numpy() for name in (SOURCE, DESTINATION))
     orders, pixels = plan.destination_orders, plan.destination_pixels
+    table = pa.Table.from_batches([rows])
     if parameters.fine_filtering:
-        lon, lat = coordinates(info, pa.Table.from_batches([rows]))
+        lon, lat = coordinates(info, table)
         own = are_in_margins(
             lon, lat, orders[destination], pixels[destination], parameters.threshold
         )
         return rows.filter(pa.array(own))
     own = np.zeros(len(source), dtype=bool)
-    index = spatial_index(info, pa.Table.from_batches([rows]))
+    index, destinations = spatial_index(info, table), pixel_ranges(orders, pixels)
     for number in np.unique(source).tolist():
         part = np.flatnonzero(source == number)
         row, around = find_candidates(
             index[part],
             parameters.cell_shift,
             plan.partitions[number].pixel,
-            pixel_ranges(orders, pixels),
+            destinations,
             parameters.margin_order,
         )
         own[part[row[around == destination[part[row]]]]] = True
