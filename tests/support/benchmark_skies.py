@@ -55,14 +55,27 @@ def survey(rows: int, columns: int, max_rows: int | None = None) -> Rows:
         columns: number of columns, of which three are id, ra and dec.
         max_rows: of a partition, of orders from 1 on; orders 2 and 3 if None.
     """
-    table = sky_catalogs.survey_sky(rows, 3)
-    real = survey_columns(np.random.default_rng(7), rows, columns - 3)
-    for name, values in real.items():
-        table = table.append_column(name, values)
+    table = _with_real_columns(sky_catalogs.survey_sky(rows, 3), columns)
     if max_rows is None:
         return table, sky_catalogs.survey_partitions(table)
     ra, dec = table["ra"].to_numpy(), table["dec"].to_numpy()
     return table, skies.adaptive_partitions(ra, dec, max_rows=max_rows, min_order=1)
+
+
+def dense(rows: int = 4_000_000) -> Rows:
+    """Partitions of 500 to 60,000 rows and 59 real columns; nearly all rows are along a band."""
+    table = sky_catalogs.survey_sky(rows, 3, band_share=0.97, band_width=13.0)
+    ra, dec = table["ra"].to_numpy(), table["dec"].to_numpy()
+    partitions = skies.adaptive_partitions(ra, dec, max_rows=rows * 3 // 200, min_order=2)
+    return _with_real_columns(table, 59), partitions
+
+
+def _with_real_columns(table: pa.Table, columns: int) -> pa.Table:
+    """Append real columns until there are so many in all."""
+    rng = np.random.default_rng(7)
+    for name, values in survey_columns(rng, len(table), columns - table.num_columns).items():
+        table = table.append_column(name, values)
+    return table
 
 
 def plain() -> Rows:
@@ -155,6 +168,8 @@ SKIES = {
     "large_arrow": Sky(_large, 10.0),
     "wide": Sky(wide, 10.0, habit="hats"),
     "wide_arrow": Sky(wide, 10.0),
+    "dense": Sky(dense, 10.0, habit="hats"),
+    "dense_arrow": Sky(dense, 10.0),
     "plain": Sky(plain, 10.0, hipscat=True, habit="plain"),
     "many": Sky(many, 60.0, hipscat=True, habit="plain"),
 }

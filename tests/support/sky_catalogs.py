@@ -39,12 +39,14 @@ BAND_WIDTH = 5.0  # standard deviation of the latitude [deg]
 ColumnMaker = Callable[[np.random.Generator, int], npt.NDArray[np.generic] | pa.Array]
 
 
-def _band_sky(rng: np.random.Generator, n: int) -> tuple[FloatArray, FloatArray]:
+def _band_sky(
+    rng: np.random.Generator, n: int, width: float = BAND_WIDTH
+) -> tuple[FloatArray, FloatArray]:
     """Positions along the great circle around BAND_POLE: ra and dec [deg], shape (n,) each."""
     pole = vectors_from_sky(*np.array(BAND_POLE)[:, None])
     zero, quarter = (tangent_vectors(pole, np.array([angle])) for angle in (0.0, np.pi / 2.0))
     lon = rng.uniform(0.0, 2.0 * np.pi, n)[:, None]
-    lat = np.radians(rng.normal(0.0, BAND_WIDTH, n))[:, None]
+    lat = np.radians(rng.normal(0.0, width, n))[:, None]
     circle = np.cos(lon) * zero + np.sin(lon) * quarter
     return sky_from_vectors(np.cos(lat) * circle + np.sin(lat) * pole)
 
@@ -90,14 +92,20 @@ def _survey_makers() -> dict[str, ColumnMaker]:
 
 
 def survey_sky(
-    rows: int = SURVEY_ROWS, columns: int = SURVEY_COLUMNS, seed: int = SURVEY_SEED
+    rows: int = SURVEY_ROWS,
+    columns: int = SURVEY_COLUMNS,
+    seed: int = SURVEY_SEED,
+    band_share: float = 0.5,
+    band_width: float = BAND_WIDTH,
 ) -> pa.Table:
-    """A sky like a survey's: half the rows uniform, half along a galactic-plane-like band.
+    """A sky like a survey's: rows that are uniform, and rows along a galactic-plane-like band.
 
     Args:
         rows: number of rows.
         columns: number of columns, at least 3; beyond 31, float64 columns are added.
         seed: of the random numbers.
+        band_share: share of the rows that are along the band.
+        band_width: standard deviation of their latitude [deg].
     Returns:
         table of `rows` rows: id, ra, dec [deg], then float64, float32, integer, bool and
         string columns.
@@ -105,7 +113,8 @@ def survey_sky(
     if columns < 3:
         raise ValueError("a survey has at least the columns id, ra and dec")
     rng = np.random.default_rng(seed)
-    uniform, band = uniform_sky(rng, rows - rows // 2), _band_sky(rng, rows // 2)
+    in_band = int(rows * band_share)
+    uniform, band = uniform_sky(rng, rows - in_band), _band_sky(rng, in_band, band_width)
     table = pa.table(
         {
             "id": np.arange(rows, dtype=np.int64),

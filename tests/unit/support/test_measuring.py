@@ -76,6 +76,14 @@ def test_the_sky_of_many_partitions_has_2352_and_33_empty_pixels() -> None:
     assert (counts[1] > counts[0]).all()
 
 
+def test_the_dense_sky_has_partitions_of_very_different_sizes() -> None:
+    table, partitions = benchmark_skies.dense(40_000)
+    pixels = skies.nested_pixels(table["ra"].to_numpy(), table["dec"].to_numpy())
+    first, last = skies.row_bounds(np.sort(pixels), partitions)
+    assert table.num_columns == 59 and 240 < len(partitions) < 280
+    assert np.percentile(last - first, 25) < 40 and 500 < (last - first).max() <= 600
+
+
 def test_margins_are_judged_by_the_rows_of_the_partitions(tmp_path: Path) -> None:
     sky = tmp_path / "sky"
     catalog = sky / "hats" / "sky"
