@@ -16,7 +16,7 @@ from margin_cache.catalog.model import CatalogInfo, Partition, Partitions, State
 from margin_cache.catalog.spec import DIR, NORDER, NPIX, PARTITION_INFO, pixel_path
 from margin_cache.errors import MarginCacheError
 from margin_cache.healpix.nested import MAX_ORDER, Pixel, as_pixels, pixel_ranges
-from margin_cache.storage.parquet_files import MAGIC
+from margin_cache.storage.parquet_files import MAGIC, TAIL_BYTES
 
 _IGNORED_SUFFIX = re.compile(
     r".*(\.(tmp|temp|part|partial|filepart|crdownload|aria2|swp|bak|crc|md5|sha\d+|asc|sig)|~)",
@@ -28,8 +28,8 @@ Result = TypeVar("Result")
 
 _READERS = 16
 
-_LEAST_END_BYTES, _ENDS_BYTES = 64 << 10, 64 << 20
-"""Bytes at the ends of files that are compared: least of each file, and of all files together."""
+_ENDS_BYTES = 32 << 20
+"""Bytes at the ends of files that are compared, of all files together; of each, all its footer."""
 
 
 def partition_files(info: CatalogInfo, pixel: Pixel) -> list[str]:
@@ -65,15 +65,15 @@ def _state_of(info: CatalogInfo, files: list[str]) -> State:
 def content_digest(info: CatalogInfo, partitions: Partitions) -> str:
     """Return a digest of the sizes and the ends of partition files, which copies of them share.
 
-    The ends have at least a part of the footers, with sizes and statistics of the columns, and all
-    of the files of a small catalog. It is "" for a remote catalog, and if a partition has another
-    state than here.
+    The ends have at least the footers, with sizes and statistics of the columns, and all of the
+    files of a small catalog. It is "" for a remote catalog, and if a partition has another state
+    than here.
     """
     if info.url:
         return ""
-    most = max(_LEAST_END_BYTES, _ENDS_BYTES // len(partitions))
+    end_bytes = _ENDS_BYTES // len(partitions)
     try:
-        digests = list(_in_threads(partial(_digest_of_ends, info, most), partitions))
+        digests = list(_in_threads(partial(_digest_of_ends, info, end_bytes), partitions))
     except OSError:
         return ""
     return "" if b"" in digests else hashlib.blake2b(b"".join(digests), digest_size=16).hexdigest()
@@ -93,17 +93,20 @@ def _in_threads(call: Callable[[Partitions], Result], partitions: Partitions) ->
         )
 
 
-def _digest_of_ends(info: CatalogInfo, most: int, partitions: Partitions) -> bytes:
-    """Return a digest of at most some bytes of each file; empty if one has another state."""
+def _digest_of_ends(info: CatalogInfo, end_bytes: int, partitions: Partitions) -> bytes:
+    """Return a digest of the ends, or the footers, of files; empty if one has another state."""
     digest = hashlib.blake2b(digest_size=16)
     for pixel, state in partitions:
         files = partition_files(info, pixel)
         for file in files:
-            with open(info.files.name(file), "rb") as opened:  # noqa: PTH123
+            location = f"{info.files.location}/{file}"
+            with open(location, "rb", buffering=0) as opened:  # noqa: PTH123
                 size = os.fstat(opened.fileno()).st_size
-                opened.seek(max(size - most, 0))
-                name = file.rpartition("/")[2]
-                digest.update(os.fsencode(f"{name}/{size}/") + opened.read())
+                end = os.pread(opened.fileno(), end_bytes, max(size - end_bytes, 0))
+                footer = int.from_bytes(end[-TAIL_BYTES : -len(MAGIC)], "little") + TAIL_BYTES
+                if len(end) < footer < size:
+                    end = os.pread(opened.fileno(), footer, size - footer)
+                digest.update(os.fsencode(f"{file.rpartition('/')[2]}/{size}/") + end)
         if _state_of(info, files) != state:
             return b""
     return digest.digest()

@@ -195,7 +195,7 @@ def link_or_copy(source: Path, target: Path) -> None:
     """
     target.parent.mkdir(parents=True, exist_ok=True)
     try:
-        os.link(source.resolve(), target)
+        os.link(source.resolve() if source.is_symlink() else source, target)
     except FileExistsError:
         raise
     except OSError:

@@ -10,9 +10,11 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pytest
+from margin_cache.catalog import partitions
 from margin_cache.catalog.model import CatalogInfo, Partition
 from margin_cache.catalog.partitions import (
     check_whole,
+    content_digest,
     partition_state,
     read_partitions,
     restrict,
@@ -417,3 +419,17 @@ def test_a_pixel_without_partition_is_refused(info: CatalogInfo, pixel: tuple[in
     )
     with pytest.raises(MarginCacheError, match=said):
         restrict(read_partitions(info), ((2, 5), pixel))
+
+
+def test_the_content_digest_has_whole_footers_but_not_the_place(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(partitions, "_ENDS_BYTES", 60)
+    sizes, digests = set(), []
+    for place, value in (("here", 1.0), ("there", 1.0), ("changed", 2.0)):
+        info = replace(HATS, path=str(tmp_path / place))
+        write_partition(info, 1, 0, TABLE.set_column(0, "ra", pa.array([value])))
+        sizes.add(partition_paths(info, Pixel(1, 0))[0].stat().st_size)
+        digests.append(content_digest(info, read_partitions(info)))
+    assert len(sizes) == 1
+    assert digests[0] == digests[1] != digests[2]
