@@ -9,7 +9,7 @@ waits for the disk. The skies are kept for the next time, and so are the peers' 
     make benchmark ARGS='--skies survey survey_arrow plain dense dense_arrow large large_arrow wide \
         wide_arrow many'
 
-The latter takes an hour or more, and some 30 GB of disk.
+The second takes an hour or more, and some 30 GB of disk.
 """
 
 import argparse
