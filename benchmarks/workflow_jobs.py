@@ -67,6 +67,7 @@ def jobs_of(directory: Path, config: Mapping[str, Any], stage: str) -> list[Job]
             asked = resources.map_request(plan, number, group)
         else:
             arguments += ["--staging-dir", str(margin.files.staging_dir)]
+            arguments += ["--shards-of", str(margin.files.plan_dir)]
             shards = [margin.files.shard(plan.map_names[need]) for need in plan.needs_of(number)]
             read = sum(shard.stat().st_size for shard in shards)
             asked = resources.reduce_request(plan, number, read)

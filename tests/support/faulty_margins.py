@@ -118,6 +118,7 @@ def commands(site: Site) -> dict[str, list[list[str]]]:
             script(
                 "reduce_margins.py",
                 *("--plan", files.plan, "--job", job, "--staging-dir", files.staging_dir),
+                *("--shards-of", files.plan_dir),
             )
             for job in plan.reduce_names
         ],
