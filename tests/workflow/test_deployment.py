@@ -104,14 +104,10 @@ def test_a_module_of_another_workflow_makes_the_same_margin(
 ) -> None:
     """As docs/module.md shows it."""
     page = (ROOT / "docs/module.md").read_text(encoding="utf-8")
-    (module,) = re.findall(r"^(module margin:.*?)```", page, re.S | re.M)
-    path = ROOT / "workflow" / "Snakefile"
+    (snakefile,) = re.findall(r"^(configfile: .*?)```", page, re.S | re.M)
     config = {"margin": CONFIG | {"input_catalog_path": str(catalog)}}
     (tmp_path / "mine.yaml").write_text(yaml.safe_dump(config))
-    (tmp_path / "Snakefile").write_text(
-        f'configfile: "mine.yaml"\n\n{module.replace("path/to/Snakefile", str(path))}\n'
-        "rule everything:\n    default_target: True\n    input:\n        rules.margin_all.input\n"
-    )
+    (tmp_path / "Snakefile").write_text(snakefile.replace("path/to/clone", str(ROOT)))
     run_in(tmp_path, tmp_path / "Snakefile")
     assert files_of(tmp_path) == expected
 
