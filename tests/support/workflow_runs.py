@@ -68,7 +68,8 @@ def run_workflow(
 def snakemake_server() -> subprocess.Popen[str]:
     """The process that Snakemake's runs are forked from; it ends with this one."""
     server = subprocess.Popen(
-        [sys.executable, Path(__file__).with_name("snakemake_server.py")],
+        # Long enough for the command of a job, which takes its place.
+        [sys.executable, Path(__file__).with_name("snakemake_server.py"), "-" * 4000],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         encoding="utf-8",
