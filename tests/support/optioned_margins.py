@@ -35,12 +35,12 @@ OPTIONS: dict[str, dict[str, Any]] = {
             "column_encoding": {"ra": "PLAIN"},
         }
     },
-    **{key: {key: True} for key in FURTHER},
-    "all_empty": {"margin_threshold": 0.001, **{key: True for key in FURTHER}},
+    "further": {key: True for key in FURTHER},
+    "further_empty": {"margin_threshold": 0.001, **{key: True for key in FURTHER}},
 }
 
 
-THROUGH_WORKFLOW = ("plain", "named", "all_empty")
+THROUGH_WORKFLOW = ("plain", "named", "further_empty")
 
 
 def make_margins(directory: Path) -> None:

@@ -142,7 +142,7 @@ def survey_partitions(table: pa.Table) -> IntArray:
 # --- the border sky -------------------------------------------------------------------------
 
 BORDER_SEED = 20240608
-BORDER_ROWS = 150_000  # drawn; those that fall in the hole are dropped
+BORDER_ROWS = 150_000  # drawn by default; those that fall in the hole are dropped
 VERTEX_DEC = float(np.degrees(np.arcsin(2.0 / 3.0)))  # where three base faces meet, and z = 2/3
 NEAREST, FARTHEST = 1e-4, 2500.0  # distances from borders [arcsec]
 # Where partitions get small: (ra, dec) [deg] just inside the pixel, and its order.
@@ -268,7 +268,7 @@ def _rows_per_partition(ra: FloatArray, dec: FloatArray, partitions: IntArray) -
     return np.searchsorted(pixels, stops) - np.searchsorted(pixels, starts)
 
 
-def border_sky(seed: int = BORDER_SEED) -> tuple[pa.Table, IntArray]:
+def border_sky(seed: int = BORDER_SEED, rows: int = BORDER_ROWS) -> tuple[pa.Table, IntArray]:
     """A sky that hugs the borders, corners and poles of partitions of orders 0 to 9.
 
     A quarter of the sky has no partitions. Most rows are 1e-4 to 2500 arcsec from a border or a
@@ -277,16 +277,17 @@ def border_sky(seed: int = BORDER_SEED) -> tuple[pa.Table, IntArray]:
 
     Args:
         seed: of the random numbers.
+        rows: how many are drawn, before those in the hole are dropped.
     Returns:
         table of id int64, ra and dec [deg] and mag float32; partitions, shape (n, 2).
     """
     rng = np.random.default_rng(seed)
     partitions = border_partitions(rng)
     groups = [
-        _edge_rows(partitions, BORDER_ROWS * 55 // 100, rng),
-        _corner_rows(partitions, BORDER_ROWS * 25 // 100, rng),
-        _pole_rows(BORDER_ROWS * 2 // 100, rng),
-        uniform_sky(rng, BORDER_ROWS * 18 // 100),
+        _edge_rows(partitions, rows * 55 // 100, rng),
+        _corner_rows(partitions, rows * 25 // 100, rng),
+        _pole_rows(rows * 2 // 100, rng),
+        uniform_sky(rng, rows * 18 // 100),
     ]
     ra, dec = (np.concatenate(column) for column in zip(*groups, strict=True))
     kept = inside(nested_pixels(ra, dec), partitions)

@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 from hats import read_hats
 from hats.io.validation import is_valid_catalog
+from margin_cache.catalog import optional_files
 from support import optioned_margins
 from support.faulty_margins import make_margins, run_in_child
 from support.margins import margin_digests, partition_paths, remains, tree_digest
@@ -50,10 +51,10 @@ def test_hats_finds_a_margin_with_any_option_valid(name: str, made: Path) -> Non
     pixels = catalog.get_healpix_pixels()
     rows = sum(len(catalog.read_pixel_to_pandas(pixel)) for pixel in pixels)
     assert rows == catalog.catalog_info.total_rows
-    assert rows == 0 if name == "all_empty" else rows > 50
+    assert rows == 0 if name == "further_empty" else rows > 50
 
 
-@pytest.mark.parametrize("name", [name for name in OPTIONS if name != "all_empty"])
+@pytest.mark.parametrize("name", [name for name in OPTIONS if name != "further_empty"])
 def test_no_option_changes_the_rows(name: str, made: Path) -> None:
     assert rows_of(made / "results" / name).equals(rows_of(made / "results" / "plain"))
 
@@ -103,34 +104,43 @@ def test_files_are_written_as_asked_for(made: Path) -> None:
 
 
 def test_optional_files_change_no_other_file(made: Path) -> None:
-    plain = tree_digest(made / "results" / "plain")
+    plain, further = (tree_digest(made / "results" / name) for name in ("plain", "further"))
     told = {"provenance_info.json", "hats.properties", "properties"}
-    for key, name in FURTHER.items():
-        digests = tree_digest(made / "results" / key)
-        assert digests.keys() - plain.keys() == {name}
-        assert all(digests[path] == plain[path] for path in plain.keys() - told)
-    empty = tree_digest(made / "results" / "all_empty").keys()
+    assert further.keys() - plain.keys() == {*FURTHER.values()}
+    assert all(further[path] == plain[path] for path in plain.keys() - told)
+    empty = tree_digest(made / "results" / "further_empty").keys()
     assert empty & set(FURTHER.values()) == {"index.html", "README.md"}
     assert remains(made) == []
+
+
+@pytest.mark.parametrize("key", FURTHER)
+def test_each_key_makes_its_own_file(key: str, made: Path, tmp_path: Path) -> None:
+    margin = tmp_path / "plain"
+    shutil.copytree(made / "results" / "plain", margin)
+    before = tree_digest(margin)
+    optional_files._make(margin, "plain", [key])
+    after = tree_digest(margin)
+    assert after.keys() - before.keys() == {FURTHER[key]}
+    assert before.items() <= after.items()
 
 
 def test_optional_files_describe_the_margin(made: Path) -> None:
     margin = made / "results" / "plain"
     files = partition_paths(margin)
-    thumbnail = pq.read_table(made / "results" / "create_thumbnail" / "data_thumbnail.parquet")
+    further = made / "results" / "further"
+    thumbnail = pq.read_table(further / "data_thumbnail.parquet")
     firsts = [pq.ParquetFile(file).read()["id"][0].as_py() for file in files]
     assert sorted(thumbnail["id"].to_pylist()) == sorted(firsts)
-    name = "per_partition_statistics.parquet"
-    statistics = pq.read_table(made / "results" / "create_per_partition_stats" / name)
+    statistics = pq.read_table(further / "per_partition_statistics.parquet")
     assert statistics.num_rows == len(files)
     rows = rows_of(margin).num_rows
     assert sum(statistics["id::row_count"].to_pylist()) == rows
     least = min(statistics["ra::min_value"].to_pylist())
     assert least == min(rows_of(margin)["ra"].to_pylist())
-    for key in ("create_summary_html", "create_summary_md"):
-        text = (made / "results" / key / FURTHER[key]).read_text(encoding="utf-8")
-        assert f"{key}/" in text and "staging" not in text and str(rows) in text
-    png = (made / "results" / "create_partition_info_png" / "partition_info.png").read_bytes()
+    for name in ("index.html", "README.md"):
+        text = (further / name).read_text(encoding="utf-8")
+        assert "further/" in text and "staging" not in text and str(rows) in text
+    png = (further / "partition_info.png").read_bytes()
     assert png.startswith(b"\x89PNG")
 
 
@@ -154,10 +164,11 @@ def test_another_option_refuses_or_replaces_the_margin(made: Path, tmp_path: Pat
     }
     assert outcome(tmp_path, plain) == "begin\n"
     before = tree_digest(tmp_path / "results")
-    for key in OPTIONS.keys() - {"plain", "all_empty"}:
-        refused = outcome(tmp_path, plain | OPTIONS[key])
+    changes = [OPTIONS[key] for key in OPTIONS.keys() - {"plain", "further", "further_empty"}]
+    for options in [*changes, *({key: True} for key in FURTHER)]:
+        refused = outcome(tmp_path, plain | options)
         assert "was made with other parameters" in refused and "map\n" not in refused
-        assert next(iter(OPTIONS[key])) in refused
+        assert next(iter(options)) in refused
         assert tree_digest(tmp_path / "results") == before
     made_again = outcome(tmp_path, plain | OPTIONS["suffix"] | {"overwrite": True})
     assert made_again.split() == ["begin", "map", "reduce", "finish"]
