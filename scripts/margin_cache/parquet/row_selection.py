@@ -34,6 +34,13 @@ _LEAST_VALUES, _LEAST_COLUMNS, _FEW_ROWS = 1 << 19, 12, 4
 """Least values and columns of a file that Polars reads, and least rows of it for each selected one:
 below, PyArrow is as fast."""
 
+_IMPORT_VALUES = 3 << 20
+"""Values of such files that PyArrow reads before Polars is imported: importing it takes as long as
+it saves with ten times as many."""
+
+_values_for_polars: list[int] = []
+"""Numbers of values of the files that Polars would read if it were imported."""
+
 _MOST_ROWS = 1 << 24
 """Most rows of a row group that Polars reads: it keeps the index of all of them in memory."""
 
@@ -119,7 +126,14 @@ def _are_few(part: PartitionFile, rows: NDArray[np.int64]) -> bool:
         and footer.num_rows * footer.num_columns >= _LEAST_VALUES
         and footer.num_rows >= _FEW_ROWS * len(rows)
         and all(group.num_rows <= _MOST_ROWS for group in row_groups(footer))
+        and _is_worth_its_import(footer.num_rows * footer.num_columns)
     )
+
+
+def _is_worth_its_import(values: int) -> bool:
+    """Return whether so many values were met that Polars is imported for them, or was before."""
+    _values_for_polars.append(values)
+    return sum(_values_for_polars) > _IMPORT_VALUES
 
 
 def _select_by_polars(
