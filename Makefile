@@ -37,6 +37,8 @@ export CHECK_PYTHON
 
 # hipscat has numba compile functions whenever it is imported, which takes seconds: do without.
 export NUMBA_DISABLE_JIT := 1
+# Where this is set, each of the hundreds of processes of the tests would compile all it imports.
+unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
 .PHONY: help venv test-venv demo report pictures recording docs test test-fast test-versions benchmark faults reference lint format lock clean
