@@ -17,8 +17,7 @@ from margin_cache.audit.findings import AuditReport, RangeFindings
 from margin_cache.audit.pixels import cut_sky
 from margin_cache.audit.request import AuditRequest
 from margin_cache.errors import MarginCacheError
-from margin_cache.healpix.boundary import is_within
-from margin_cache.healpix.margin_filter import find_candidates
+from margin_cache.healpix.margin_filter import are_in_margins, find_candidates
 from margin_cache.margin import map as map_stage
 from support import skies
 from support.audited_sites import (
@@ -246,9 +245,9 @@ def test_a_filter_that_is_too_small_misses_rows(
     bare: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def smaller(*pairs: Any) -> Any:
-        return is_within(*pairs[:-1], pairs[-1] * 0.99)
+        return are_in_margins(*pairs[:-1], pairs[-1] * 0.99)
 
-    monkeypatch.setattr(map_stage, "is_within", smaller)
+    monkeypatch.setattr(map_stage, "are_in_margins", smaller)
     make_margin(bare)
     truth, made = true_rows(bare / "sky"), rows_of_margin(bare / "results/margin")
     assert truth - made
@@ -261,9 +260,9 @@ def test_a_filter_that_is_too_large_adds_rows_beyond_the_threshold(
     bare: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def larger(*pairs: Any) -> Any:
-        return is_within(*pairs[:-1], pairs[-1] * 1.02)
+        return are_in_margins(*pairs[:-1], pairs[-1] * 1.02)
 
-    monkeypatch.setattr(map_stage, "is_within", larger)
+    monkeypatch.setattr(map_stage, "are_in_margins", larger)
     make_margin(bare)
     truth, made = true_rows(bare / "sky"), rows_of_margin(bare / "results/margin")
     assert made - truth
