@@ -22,6 +22,8 @@ from typing import Any
 
 # What Snakemake, the Snakefile and jobs import; nothing that starts threads, which a fork would
 # lose.
+import hats  # noqa: F401
+import hipscat.loaders.read_from_hipscat  # noqa: F401
 import margin_cache.audit.audit
 import margin_cache.margin.finish
 import margin_cache.margin.map
@@ -55,11 +57,10 @@ def become(run: dict[str, Any]) -> None:
     os.environ.update(run["environment"])
     sys.argv = run["arguments"]
     sys.orig_argv = [sys.executable, *sys.argv]
+    Jobs.start_in_snakemake()
     snakefile = Path(sys.argv[sys.argv.index("-s") + 1])
     if not snakefile.is_relative_to(ROOT):  # it may bring its own library
         forget("margin_cache")
-    else:
-        Jobs.start_in_snakemake()
     customize()
 
 

@@ -73,7 +73,7 @@ def snakemake_server() -> subprocess.Popen[str]:
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         encoding="utf-8",
-        env=environment() | {"PYTHONPATH": str(ROOT / "scripts")},
+        env=environment() | {"PYTHONPATH": str(ROOT / "scripts"), "NUMBA_DISABLE_JIT": "1"},
         preexec_fn=default_signals,
     )
 
