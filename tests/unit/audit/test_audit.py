@@ -36,7 +36,12 @@ from support.once import once
 Edit = Callable[[pa.Table], pa.Table]
 
 
-@pytest.fixture(params=WRITERS)
+BOTH_FORMATS = list(WRITERS)
+# What is found in the rows of a margin does not depend on its format.
+ONE_FORMAT = ["hats", pytest.param("hipscat", marks=pytest.mark.long)]
+
+
+@pytest.fixture(params=ONE_FORMAT)
 def site(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
     name = request.param
     return once(tmp_path_factory, f"audited_{name}", lambda path: make_site(name, path))
@@ -84,6 +89,7 @@ def edit(path: Path, change: Edit) -> None:
     pq.write_table(change(pq.ParquetFile(path).read()), path)
 
 
+@pytest.mark.parametrize("site", BOTH_FORMATS, indirect=True)
 def test_an_untouched_margin_is_clean_in_negative_pixels_too(site: Path, margin: Path) -> None:
     report = audit(site / "sky", margin)
     listed = pd.read_csv(site / "sky/partition_info.csv")
@@ -135,6 +141,7 @@ def touches_pole(pixel: tuple[int, int], is_north: bool) -> bool:
     return face < 4 and place == 4 ** pixel[0] - 1 if is_north else face >= 8 and place == 0
 
 
+@pytest.mark.parametrize("site", BOTH_FORMATS, indirect=True)
 def test_each_wrong_row_is_named_by_pixel_and_index(site: Path, margin: Path) -> None:
     """In each file one row is removed, one duplicated, one changed, and one comes from another."""
     files = files_of(margin)
@@ -186,6 +193,7 @@ def test_an_unreadable_file_is_found(site: Path, margin: Path) -> None:
     assert found == {"missing": rows, "unreadable": 1, "metadata": 1}
 
 
+@pytest.mark.parametrize("site", BOTH_FORMATS, indirect=True)
 def test_a_smaller_threshold_is_found(site: Path, margin: Path) -> None:
     report = audit(site / "sky", margin, 2000.0)
     assert report.counts["missing"] > 0
@@ -196,8 +204,10 @@ def test_a_smaller_threshold_is_found(site: Path, margin: Path) -> None:
 
 @pytest.mark.parametrize(
     ("site", "value"),
-    [(name, value) for name in WRITERS for value in ("Infinity", "NaN", "-5")]
-    + [("hipscat", '"600"')],
+    [
+        *(("hats", value) for value in ("Infinity", "NaN", "-5")),
+        *(("hipscat", value) for value in ("NaN", '"600"')),
+    ],
     indirect=["site"],
 )
 def test_a_threshold_that_is_no_distance_is_an_error(site: Path, margin: Path, value: str) -> None:
@@ -225,7 +235,7 @@ def missing_and_beyond(report: AuditReport) -> tuple[RowsOfPixels, RowsOfPixels]
     return missing, beyond
 
 
-@pytest.fixture(params=WRITERS)
+@pytest.fixture(params=ONE_FORMAT)
 def bare(
     request: pytest.FixtureRequest, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Path:
@@ -238,9 +248,10 @@ def bare(
 
 def make_bare(name: str, path: Path) -> None:
     path.mkdir()
-    make_catalog(name, path, rows=12_000)
+    make_catalog(name, path, rows=6000)
 
 
+@pytest.mark.parametrize("bare", BOTH_FORMATS, indirect=True)
 def test_a_filter_that_is_too_small_misses_rows(
     bare: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -302,6 +313,7 @@ def test_rows_of_forgotten_neighbours_are_missing(
     assert report.missing_outside == beside
 
 
+@pytest.mark.parametrize("bare", BOTH_FORMATS, indirect=True)
 def test_a_coarse_margin_is_judged_by_its_cells(bare: Path) -> None:
     make_margin(bare, fine_filtering=False)
     margin = bare / "results/margin"
@@ -314,6 +326,7 @@ def test_a_coarse_margin_is_judged_by_its_cells(bare: Path) -> None:
     assert audit(bare / "sky", margin).counts["missing"] > 0
 
 
+@pytest.mark.parametrize("site", BOTH_FORMATS, indirect=True)
 def test_a_file_that_is_not_listed_is_found(site: Path, margin: Path) -> None:
     file = files_of(margin)[0]
     stray = file.parents[2] / "Norder=9/Dir=0/Npix=7.parquet"
@@ -323,6 +336,7 @@ def test_a_file_that_is_not_listed_is_found(site: Path, margin: Path) -> None:
     assert report.metadata == [f"1 files that the margin does not list: {stray}"]
 
 
+@pytest.mark.parametrize("site", BOTH_FORMATS, indirect=True)
 def test_a_pixel_that_overlaps_a_partition_is_found(site: Path, margin: Path) -> None:
     sound = audit(site / "sky", margin)
     moved = next(result for result in sound.pixels if result.is_partition and result.rows)
@@ -380,6 +394,7 @@ def move_file(margin: Path, pixel: tuple[int, int], to: tuple[int, int]) -> None
     table.to_csv(path, index=False)
 
 
+@pytest.mark.parametrize("site", BOTH_FORMATS, indirect=True)
 def test_columns_of_other_types_are_found_and_values_are_not_compared(
     site: Path, margin: Path
 ) -> None:
