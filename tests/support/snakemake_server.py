@@ -37,6 +37,7 @@ import smart_open  # noqa: F401
 import snakemake.cli
 import snakemake.shell
 import yte  # noqa: F401
+from margin_cache.config.validation import settings_of_margins
 from margin_cache.process import keep_pandas_out
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -222,6 +223,7 @@ def keep(run: dict[str, Any]) -> int | None:
 
 def main() -> int | None:
     snakemake.cli.get_argument_parser()  # which imports the plugins
+    settings_of_margins({})  # which compiles the checks of the configuration
     for line in sys.stdin:
         if not os.fork():
             return keep(json.loads(line))

@@ -83,6 +83,8 @@ _PATHS = ("input_catalog_path", "output_path", "tmp_dir", "audit_catalog_path")
 
 Model = TypeVar("Model")
 
+_ADAPTERS: dict[type, TypeAdapter[Any]] = {}
+
 
 def settings_of_margins(config: Mapping[str, Any]) -> list[MarginSettings]:
     """Check a whole configuration, as Snakemake holds it; return the settings of its margins."""
@@ -167,8 +169,10 @@ def read(values: Mapping[str, Any], model: type[Model], where: str = "") -> Mode
     for key, value in values.items():
         if value is None:
             raise MarginCacheError(f"{where}{key}: has no value. Give one or remove the key.")
+    if model not in _ADAPTERS:
+        _ADAPTERS[model] = TypeAdapter(model)  # which takes longer than all of the checks
     try:
-        return TypeAdapter(model).validate_python(values)
+        return _ADAPTERS[model].validate_python(values)
     except ValidationError as error:
         raise MarginCacheError(f"{where}{_fault(annotations, error)}") from None
 
