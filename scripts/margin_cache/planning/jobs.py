@@ -37,7 +37,7 @@ _PARTITION = _MB // 4  # weight of opening a file: reading so much takes as long
 _EVEN_JOBS, _PROCESSORS = 32, 4
 
 _REDUCE_FACTOR = 32  # Parquet of a reduce job, as a multiple of that of a map job
-_LEAST_PIXELS, _REDUCE_PIXELS = 96, 512  # bounds of a reduce job's destinations; else half of all
+_LEAST_PIXELS, _REDUCE_PIXELS = 96, 1024  # bounds of a reduce job's destinations; else half of all
 
 
 def make_plan(
