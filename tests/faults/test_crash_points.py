@@ -23,7 +23,7 @@ CALLS = (
     "unlink,unlinkat,rmdir,mkdir,mkdirat,link,linkat,flock,getdents64,close"
 )
 UNWRITTEN = {"read", "pread64", "getdents64", "flock"}  # which a full disk lets succeed
-SHORT = 4  # cases of a stage in the short form
+SHORT = 3  # cases of a stage in the short form
 STRACE = ("strace", "-f", "--seccomp-bpf")
 INJECTED = "(INJECTED)"
 FAULTS = {"SIGKILL": "signal=KILL", "EIO": "error=EIO", "ENOSPC": "error=ENOSPC"}
