@@ -69,8 +69,16 @@ def test_shards_have_the_rows_that_brute_force_finds(prepare: Callable[..., Marg
     assert len(found) > 50
 
 
-@pytest.mark.parametrize("has_index", [True, False])
-@pytest.mark.parametrize("threshold", [0.01, 0.5, 2.0])
+@pytest.mark.parametrize(
+    ("threshold", "has_index"),
+    [
+        *((0.01, True), (0.5, False), (2.0, True)),
+        *(
+            pytest.param(*case, marks=pytest.mark.long)
+            for case in ((0.01, False), (0.5, True), (2.0, False))
+        ),
+    ],
+)
 def test_rows_with_tolerated_index_errors_are_found(
     tmp_path: Path, prepare: Callable[..., Margin], threshold: float, has_index: bool
 ) -> None:

@@ -118,7 +118,14 @@ def test_the_zoom_shows_the_row_also_if_the_threshold_is_tiny(threshold: float):
     assert np.abs(window.project(row[None] / np.linalg.norm(row))).max() < threshold
 
 
-@pytest.mark.parametrize("threshold", [1.0, 3600.0, 36_000.0, 100_000.0])
+@pytest.mark.parametrize(
+    "threshold",
+    [
+        1.0,
+        100_000.0,
+        *(pytest.param(arcsec, marks=pytest.mark.long) for arcsec in (3600.0, 36_000.0)),
+    ],
+)
 def test_the_square_of_the_zoom_is_within_the_other_picture(
     margin: Margin, data: ReportData, threshold: float, monkeypatch: pytest.MonkeyPatch
 ):
