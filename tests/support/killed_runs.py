@@ -12,8 +12,10 @@ import psutil
 from support.paths import ROOT
 from support.workflow_runs import (
     SNAKEMAKE,
+    STARTED_JOBS,
     TIME_LIMIT,
     ForkedSnakemake,
+    environment,
     run_workflow,
     write_config,
 )
@@ -39,7 +41,8 @@ class Run:
         words = [str(part) for part in (*command, *arguments)]
         self.start = time.monotonic()
         self.log = directory / "killed.log"
-        self.main = ForkedSnakemake(words, self.log)
+        # Its jobs start as those of users do, so that they can be met before they begin to work.
+        self.main = ForkedSnakemake(words, self.log, environment() | {STARTED_JOBS: "1"})
         self.family: list[psutil.Process] = []
 
     def runs(self) -> bool:

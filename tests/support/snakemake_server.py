@@ -58,7 +58,8 @@ def become(run: dict[str, Any]) -> None:
     os.environ.update(run["environment"])
     sys.argv = run["arguments"]
     sys.orig_argv = [sys.executable, *sys.argv]
-    Jobs.start_in_snakemake()
+    if not os.environ.pop("STARTED_JOBS", ""):
+        Jobs.start_in_snakemake()
     snakefile = Path(sys.argv[sys.argv.index("-s") + 1])
     if not snakefile.is_relative_to(ROOT):  # it may bring its own library
         forget("margin_cache")

@@ -30,6 +30,8 @@ from support.signals import default_signals
 
 SNAKEMAKE = Path(sys.executable).with_name("snakemake")
 TIME_LIMIT = 300  # of a run [s]
+STARTED_JOBS = "STARTED_JOBS"
+"""A variable of the environment of runs whose jobs are started anew, and not forked."""
 
 
 def run_workflow(
