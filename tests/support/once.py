@@ -19,6 +19,10 @@ def once(factory: pytest.TempPathFactory, name: str, make: Callable[[Path], None
             pytest.fail(f"{directory} could not be made, see the first test that uses it")
         if not made.exists():
             failed.touch()
-            make(directory)
+            try:
+                make(directory)
+            except pytest.skip.Exception:  # for each worker the same reason
+                failed.unlink()
+                raise
             failed.rename(made)
     return directory
