@@ -153,9 +153,8 @@ def work_of(margin: Margin, is_anew: bool, made_with_it: Sequence[Margin] = ()) 
     if not is_anew:
         stages = (Stage.MAPPING, Stage.REDUCING)
         for stage, is_done in zip(stages, done_jobs(margin, made_with_it), strict=True):
-            if stage not in work.jobs:
-                continue
-            work.done[stage] = set(compress(work.jobs[stage], is_done.tolist()))
+            if stage in work.jobs:
+                work.done[stage] = set(compress(work.jobs[stage], is_done.tolist()))
     return work
 
 

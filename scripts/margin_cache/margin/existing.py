@@ -240,19 +240,22 @@ def done_jobs(
     the shards of another one.
     """
     plan, files = margin.plan, margin.files
-    is_reduced = np.array([files.receipt(name).exists() for name in plan.reduce_names])
     is_mapped = np.ones(len(plan.map_names), dtype=bool)
     if margin.shards_of is None:
         for other in (margin, *made_with_it):
             is_mapped[missing_shards(other, files)] = False
-    return is_mapped, is_reduced
+    return is_mapped, _is_reduced(margin)
+
+
+def _is_reduced(margin: Margin) -> NDArray[np.bool_]:
+    return np.array([margin.files.receipt(name).exists() for name in margin.plan.reduce_names])
 
 
 def missing_shards(margin: Margin, files: PlanFiles) -> Ints:
     """Return the map jobs whose shards are not there, but are needed by reduce jobs of a margin."""
     plan = margin.plan
-    is_reduced = np.array([margin.files.receipt(name).exists() for name in plan.reduce_names])
-    needed = np.unique(plan.needs[np.repeat(~is_reduced, np.diff(plan.need_bounds))])
+    is_needed = np.repeat(~_is_reduced(margin), np.diff(plan.need_bounds))
+    needed = np.unique(plan.needs[is_needed])
     exist = [files.shard(plan.map_names[job]).exists() for job in needed.tolist()]
     return needed[~np.array(exist, dtype=bool)]
 

@@ -7,6 +7,7 @@ import re
 import shutil
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -285,9 +286,10 @@ def share_map_jobs(
     """
     shared = dict(margins)
     for plan_dir, margin in margins.items():
-        record = read_json(margin.files.margin_file)
-        if record and record["shards_of"] in margins and plan_dir not in incomplete:
-            shared[plan_dir] = replace(margin, shards_of=Path(record["shards_of"]))
+        with suppress(TypeError, KeyError):  # the file is missing or damaged
+            source = read_json(margin.files.margin_file)["shards_of"]
+            if source in margins and plan_dir not in incomplete:
+                shared[plan_dir] = replace(margin, shards_of=Path(source))
     wider = [margin for plan_dir, margin in margins.items() if plan_dir not in incomplete]
     for plan_dir in sorted(incomplete, key=lambda plan_dir: _width(margins[plan_dir])):
         margin = margins[plan_dir]

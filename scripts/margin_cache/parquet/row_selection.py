@@ -132,7 +132,8 @@ def _are_few(part: PartitionFile, rows: NDArray[np.int64]) -> bool:
 
 def _is_worth_its_import(values: int) -> bool:
     """Return whether so many values were met that Polars is imported for them, or was before."""
-    _values_for_polars.append(values)
+    if sum(_values_for_polars) <= _IMPORT_VALUES:
+        _values_for_polars.append(values)
     return sum(_values_for_polars) > _IMPORT_VALUES
 
 

@@ -200,6 +200,8 @@ class Plan:
             and self.map_names == other.map_names
             and self.schema.equals(other.schema, check_metadata=True)
             and np.array_equal(self.destination_orders, other.destination_orders)
+            and np.array_equal(self.destination_pixels, other.destination_pixels)
+            and np.array_equal(self.destination_partitions, other.destination_partitions)
         )
 
     def destination(self, index: int) -> Pixel:
