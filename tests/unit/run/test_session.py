@@ -72,6 +72,26 @@ def test_the_last_job_waits_for_the_receipts_that_are_missing(new_session: Open)
     assert session.margins_in_dag() == [plan_dir]
 
 
+def test_the_widest_margin_of_a_catalog_maps_for_the_others_and_is_finished_after_them(
+    new_session: Open,
+) -> None:
+    session = new_session(margins=[{"margin_threshold": 10.0}, {"margin_threshold": 300.0}])
+    narrow, wide = session.margins.values()
+    assert narrow.name.endswith("_10arcs")
+    plans = [str(margin.files.plan_dir) for margin in (narrow, wide)]
+    receipts = [
+        [str(margin.files.receipt(name)) for name in margin.plan.reduce_names]
+        for margin in (narrow, wide)
+    ]
+    first = job(plans[0], narrow.plan.reduce_names[0])
+    assert session.shards_of_job(first)
+    assert all(Path(shard).is_relative_to(plans[1]) for shard in session.shards_of_job(first))
+    assert session.shards_of(first, None) == plans[1]
+    # Its last job deletes the shards.
+    assert session.receipts(job(plans[1], "")) == receipts[1] + receipts[0]
+    assert session.receipts(job(plans[0], "")) == receipts[0]
+
+
 def test_a_run_ends_with_the_done_file_unless_the_margin_is_complete(
     new_session: Open, capsys: pytest.CaptureFixture[str]
 ) -> None:
