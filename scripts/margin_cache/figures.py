@@ -18,9 +18,6 @@ from numpy.typing import NDArray
 
 from margin_cache.storage.files import atomic_path
 
-PRIMARY, MARGIN, OTHER = "#1f5fa8", "#d9541e", "0.72"
-"""Colours of the rows of a partition, of its margin, and of other partitions."""
-
 NO_DATA, FAULTLESS = "0.82", "#d6e6f5"
 """Colours of pixels without data, and of pixels without faults."""
 
@@ -67,14 +64,6 @@ def plain_ticks(axis: Any) -> None:
     axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     axis.set_major_formatter(FuncFormatter(lambda value, position: f"{value:,.10g}"))
     axis.set_minor_formatter(NullFormatter())
-
-
-def placeholder_figure(name: str, title: str, reason: str) -> RenderedFigure:
-    """Return a figure with the reason why there is no data."""
-    figure, (axes,) = new_figure(1)
-    axes.text(0.5, 0.5, reason, ha="center", va="center", transform=axes.transAxes)
-    axes.axis("off")
-    return render(figure, name, title, reason)
 
 
 def render(figure: Figure, name: str, title: str, caption: str) -> RenderedFigure:

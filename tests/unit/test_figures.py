@@ -16,7 +16,6 @@ from margin_cache.figures import (
     new_figure,
     order_norm,
     pixels_on_map,
-    placeholder_figure,
     plain_ticks,
     render,
     write_figure,
@@ -89,12 +88,12 @@ def test_a_colour_bar_labels_only_values_that_there_can_be(norm, values, labels)
 
 
 def test_both_files_are_written(tmp_path: Path):
-    figure = placeholder_figure("name", "A title", "Nothing to show.")
+    figure = render(new_figure(1)[0], "name", "A title", "A caption.")
     write_figure(figure, tmp_path / "new")
     assert {path.name for path in (tmp_path / "new").iterdir()} == {"name.png", "name.svg"}
     assert (tmp_path / "new/name.png").read_bytes() == figure.png
     assert (tmp_path / "new/name.svg").read_bytes() == figure.svg
-    assert figure == placeholder_figure("name", "A title", "Nothing to show.")
+    assert figure == render(new_figure(1)[0], "name", "A title", "A caption.")
 
 
 def test_ticks_are_numbers_instead_of_powers():

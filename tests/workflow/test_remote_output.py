@@ -77,7 +77,7 @@ def test_a_margin_in_the_collection_of_its_catalog(catalogs: Path, s3: S3, tmp_p
     assert up <= 1.02 * written + 10_000
     assert s3.digests(f"collection/{NAME}") == found
     run_workflow(local, "report", check=True)
-    for figure in ("margin_rows.png", "histograms.png", "partition.png"):
+    for figure in ("margin_rows.png", "histograms.png"):
         page = (run / f"{NAME}_report" / figure).read_bytes()
         assert page == (local / f"results/{NAME}_report" / figure).read_bytes(), figure
     config = configured(catalogs / "hats", s3, "twins/a")

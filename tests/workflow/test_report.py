@@ -58,10 +58,10 @@ def test_margin_and_report_are_made_once_and_snakemakes_own_report_shows_them(re
     pictures = {f"{name}.{kind}" for name in FIGURES for kind in ("png", "svg")}
     assert set(tree_digest(reported / REPORT)) == {*("index.html", "report.log", *pictures)}
     page = (reported / REPORT / "index.html").read_text(encoding="utf-8")
-    # The jobs have their costs: a table, and a figure since there are several.
+    # The jobs have their costs.
     for stage in ("Mapping", "Reducing", "Finishing"):
         assert re.search(rf"<tr><td>{stage}</td>\s<td>\d+</td>", page)
-    assert page.count('src="data:image/png;base64,') == len(FIGURES) + 1
+    assert page.count('src="data:image/png;base64,') == len(FIGURES)
 
     before = tree_digest(reported / "results")
     assert NOTHING in run_workflow(reported, check=True).stdout
@@ -169,7 +169,7 @@ def test_a_browser_shows_every_figure_of_a_page_that_was_mailed(made: Path, tmp_
     mailed.write_text(text.replace("</body>", f"{LOOK}</body>"), encoding="utf-8")
     document, messages = browse(mailed, tmp_path)
     widths = re.search(r'data-widths="([\d,]*)"', document)[1].split(",")
-    assert len(widths) == len(FIGURES) + 1
+    assert len(widths) == len(FIGURES)
     assert min(map(int, widths)) > 1000
     # The last message is of the script, and shows that others would be noticed.
     assert "unknown is not defined" in messages and messages.count("CONSOLE") == 1

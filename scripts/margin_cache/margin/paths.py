@@ -38,7 +38,6 @@ FIGURES = {
     "margin_rows": "Margin rows of each pixel",
     "margin_share": "Margin rows in percent of the partition's own rows",
     "histograms": "Rows and sizes of the margin's files",
-    "partition": "A partition with its margin, and one of its borders",
 }
 """Names and titles of the figures of a report."""
 

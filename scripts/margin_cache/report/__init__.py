@@ -1,6 +1,5 @@
 """The report of a finished margin: a page with figures, for `snakemake report`.
 
 - `data` reads what a report shows;
-- `charts` draws the figures;
-- `page` fills the template `page.html`, and writes all files.
+- `page` draws the figures, fills the template `page.html`, and writes all files.
 """

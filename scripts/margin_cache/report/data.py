@@ -70,17 +70,13 @@ class ReportData:
 
 @dataclass(frozen=True)
 class StageCosts:
-    """Time and memory of the jobs of a stage: wall time, processor time, largest memory or NaN."""
+    """What the jobs of a stage took together, and the memory of the largest one, if it is known."""
 
     stage: str
-    seconds: NDArray[np.float64]
-    cpu_seconds: NDArray[np.float64]
-    memory_mb: NDArray[np.float64]
-
-    @property
-    def largest_memory(self) -> str:
-        known = self.memory_mb[np.isfinite(self.memory_mb)]
-        return f"{known.max():.0f}" if len(known) else "unknown"
+    jobs: int
+    seconds: float
+    cpu_seconds: float
+    memory_mb: float | None
 
 
 def read_report_data(margin: Margin) -> ReportData:
@@ -142,26 +138,27 @@ def read_costs(files: PlanFiles) -> list[StageCosts]:
     """Return the costs of the stages, from Snakemake's benchmark files that still exist."""
     costs = []
     for stage, rule in _STAGES.items():
-        jobs = [
-            _read_benchmark(path)
-            for path in sorted(files.plan_dir.glob(f"benchmarks/{rule}/*.tsv"))
-        ]
-        complete = [job for job in jobs if job]
-        if complete:
-            costs.append(StageCosts(stage, *np.array(complete, dtype=np.float64).T))
+        paths = files.plan_dir.glob(f"benchmarks/{rule}/*.tsv")
+        jobs = [job for job in map(_read_benchmark, paths) if job]
+        if jobs:
+            seconds, cpu_seconds, memory = np.transpose(jobs)
+            known = memory[np.isfinite(memory)]
+            largest = float(known.max()) if len(known) else None
+            costs.append(
+                StageCosts(stage, len(jobs), seconds.sum(), np.nansum(cpu_seconds), largest)
+            )
     return costs
 
 
-def _read_benchmark(path: Path) -> tuple[float, float, float] | None:
-    """Return seconds, CPU seconds and MB of a job; None if a killed run truncated the file."""
+def _read_benchmark(path: Path) -> list[float] | None:
+    """Return seconds, CPU seconds and MB of a job, NaN if it ended before they were measured.
+
+    None if a killed run truncated the file.
+    """
     try:
         with path.open(encoding="utf-8", newline="") as file:
             row = next(csv.DictReader(file, delimiter="\t"))
-        return float(row["s"]), _number(row["cpu_time"], 0), _number(row["max_rss"], np.nan)
+        texts = [row[name] for name in ("s", "cpu_time", "max_rss")]
+        return [np.nan if text in ("NA", "-") else float(text) for text in texts]
     except (OSError, StopIteration, KeyError, ValueError, TypeError):
         return None
-
-
-def _number(text: str, unmeasured: float) -> float:
-    """Return a number, or another one for a job that ended before it was measured."""
-    return unmeasured if text in ("NA", "-") else float(text)

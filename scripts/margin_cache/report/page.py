@@ -1,4 +1,4 @@
-"""The page of a report (one HTML file that refers to no other), and its images."""
+"""The page of a report (one HTML file that refers to no other), and its figures."""
 
 import json
 from base64 import b64encode
@@ -8,22 +8,40 @@ from pathlib import Path
 
 import numpy as np
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from matplotlib.colors import Normalize
+from matplotlib.ticker import MaxNLocator
 
 from margin_cache.audit.verdict import AUDIT_MAP, CLEAN, KINDS, explain, headline
-from margin_cache.figures import RenderedFigure, write_figure
+from margin_cache.figures import (
+    MAP_HEIGHT,
+    Floats,
+    RenderedFigure,
+    colour_bar,
+    draw_sky,
+    log_norm,
+    new_figure,
+    order_norm,
+    plain_ticks,
+    render,
+    write_figure,
+)
 from margin_cache.margin.model import Margin
+from margin_cache.margin.paths import FIGURES
 from margin_cache.notification.messages import counted
-from margin_cache.report.charts import draw_costs, draw_histograms, draw_maps, draw_partition
 from margin_cache.report.data import ReportData, StageCosts, read_costs, read_report_data
 from margin_cache.storage.files import size_text, write_text
 
+_FRAMES = {"equatorial": "C", "galactic": "G"}
+_BINS = 24
+_BAR, _MEDIAN = "#1f5fa8", "#d9541e"  # colours
+_LOG_RATIO = 5  # of the largest to the smallest value, from which on an axis is logarithmic
 _MAX_LARGEST = 10  # files in the table of the largest ones
 
 
 def write_report(margin: Margin) -> None:
     margin.use_catalog()
     data = read_report_data(margin)
-    figures = [*draw_maps(data), draw_histograms(data), draw_partition(margin, data)]
+    figures = [*draw_maps(data), draw_histograms(data)]
     for figure in figures:
         write_figure(figure, margin.files.report_dir)
     shown = [*_audit_map(margin, data), *figures]
@@ -41,6 +59,60 @@ def _audit_map(margin: Margin, data: ReportData) -> list[RenderedFigure]:
         "blue: checked, nothing found, grey: not checked, or far from the catalog. East is left."
     )
     return [RenderedFigure("audit", "Where the audit found defects", caption, png, b"")]
+
+
+def draw_maps(data: ReportData) -> list[RenderedFigure]:
+    """Draw maps of the orders of partitions, of margin rows, and of their ratio to own rows."""
+    rows = np.where(data.margin_rows > 0, data.margin_rows, np.nan)
+    share = 100 * rows / np.where(data.primary_rows > 0, data.primary_rows, np.nan)
+    no_share = "no margin rows, or no rows of its own"
+    orders = np.where(data.is_negative, np.nan, data.orders)
+    return [
+        _draw_map(data, "orders", orders, order_norm(orders), "order", "outside the catalog"),
+        _draw_map(data, "margin_rows", rows, log_norm(rows), "rows", "no margin rows"),
+        _draw_map(data, "margin_share", share, log_norm(share), "%", no_share),
+    ]
+
+
+def _draw_map(
+    data: ReportData, name: str, values: Floats, norm: Normalize, unit: str, grey: str
+) -> RenderedFigure:
+    figure, panels = new_figure(MAP_HEIGHT, len(_FRAMES))
+    for axes, (title, frame) in zip(panels, _FRAMES.items(), strict=True):
+        mapping = draw_sky(axes, data.orders, data.pixels, values, norm, frame)
+        axes.set_title(title)
+    if np.isfinite(values).any():
+        colour_bar(figure, mapping, panels, unit)
+    return render(figure, name, FIGURES[name], f"Grey: {grey}. East is left.")
+
+
+def draw_histograms(data: ReportData) -> RenderedFigure:
+    """Draw histograms of the numbers of rows and the sizes of a margin's files."""
+    figure, (rows, sizes) = new_figure(4, 2)
+    has_file = data.margin_bytes > 0
+    if not has_file.any():
+        return render(figure, "histograms", FIGURES["histograms"], "The margin has no files.")
+    for axes, values, label in (
+        (rows, data.margin_rows[has_file].astype(float), "rows of a file"),
+        (sizes, data.margin_bytes[has_file] / 1000, "size of a file (kB)"),
+    ):
+        is_log = values.max() > _LOG_RATIO * values.min()
+        spacing = np.geomspace if is_log else np.linspace
+        bounds = spacing(values.min() / 1.05, values.max() * 1.05, _BINS + 1)
+        axes.hist(values, bins=bounds, color=_BAR, edgecolor="white", lw=0.6)
+        median = float(np.median(values))
+        axes.axvline(median, color=_MEDIAN, lw=2.5, label=f"median {median:.4g}")
+        if is_log:
+            axes.set_xscale("log")
+            plain_ticks(axes.xaxis)
+        elif axes is rows:
+            axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+        axes.legend(frameon=False)
+        axes.yaxis.set_major_locator(MaxNLocator(integer=True))
+        axes.set_xlabel(label)
+        axes.set_ylabel("files")
+    caption = f"All files of the margin: {int(has_file.sum()):,}."
+    return render(figure, "histograms", FIGURES["histograms"], caption)
 
 
 def page_text(
@@ -64,7 +136,6 @@ def page_text(
         data=data,
         figures=figures,
         costs=costs,
-        costs_figure=draw_costs(costs),
         largest=largest.tolist(),
         outside=np.count_nonzero(data.margin_bytes[data.is_negative]),
         kinds=KINDS,

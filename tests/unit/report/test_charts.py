@@ -1,11 +1,11 @@
-"""Maps, histograms and costs are drawn, also without data."""
+"""Maps and histograms are drawn, also without data."""
 
 import re
 from dataclasses import replace
 
 import numpy as np
-from margin_cache.report.charts import draw_costs, draw_histograms, draw_maps
-from margin_cache.report.data import ReportData, StageCosts
+from margin_cache.report.data import ReportData
+from margin_cache.report.page import draw_histograms, draw_maps
 
 
 def test_a_margin_without_rows_has_maps(data: ReportData):
@@ -28,23 +28,6 @@ def test_a_margin_without_files_has_no_histograms(data: ReportData):
     nothing = np.zeros_like(data.margin_rows)
     empty = draw_histograms(replace(data, margin_rows=nothing, margin_bytes=nothing))
     assert empty.caption == "The margin has no files."
-
-
-def test_costs_are_drawn_if_a_stage_has_several_jobs():
-    one, jobs = np.array([1.0]), np.array([1.0, 2.0, 4.0])
-    single = [StageCosts(stage, one, one, 10 * one) for stage in ("Mapping", "Reducing")]
-    assert draw_costs([]) is None
-    assert draw_costs(single) is None
-    several = draw_costs([StageCosts("Mapping", jobs, jobs, 10 * jobs), single[1]])
-    assert several.png.startswith(b"\x89PNG") and "median" in several.caption
-
-
-def test_unknown_memory_is_not_drawn():
-    jobs, unknown = np.array([1.0, 2.0]), np.array([np.nan, np.nan])
-    known = draw_costs([StageCosts("Mapping", jobs, jobs, np.array([50.0, np.nan]))])
-    assert known.png != draw_costs([StageCosts("Mapping", jobs, jobs, unknown)]).png
-    assert StageCosts("Mapping", jobs, jobs, np.array([50.0, np.nan])).largest_memory == "50"
-    assert StageCosts("Mapping", jobs, jobs, unknown).largest_memory == "unknown"
 
 
 def test_a_file_of_one_row_has_a_tick_at_one(data: ReportData):

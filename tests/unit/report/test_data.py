@@ -6,7 +6,6 @@ from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 import pytest
 from margin_cache.errors import MarginCacheError
@@ -14,6 +13,7 @@ from margin_cache.margin.model import Margin
 from margin_cache.margin.paths import PlanFiles
 from margin_cache.report.data import (
     ReportData,
+    StageCosts,
     read_costs,
     read_report_data,
 )
@@ -81,14 +81,8 @@ def test_costs_are_grouped_by_stage(tmp_path: Path):
     write_job(files, "map_partitions", "1", HEADER + "3\t0:00:03\tNA\tNA\tNA\tNA\tNA\tNA\tNA\tNA\n")
     mapping, reducing = read_costs(files)
     assert (mapping.stage, reducing.stage) == ("Mapping", "Reducing")
-    assert mapping.seconds.tolist() == [1, 3]
-    assert mapping.cpu_seconds.tolist() == [0.5, 0]
-    assert mapping.memory_mb == pytest.approx([60, np.nan], nan_ok=True)
-    assert (reducing.seconds[0], reducing.cpu_seconds[0], reducing.memory_mb[0]) == (
-        2.5,
-        2.25,
-        80.5,
-    )
+    assert mapping == StageCosts("Mapping", 2, 4, 0.5, 60)
+    assert reducing == StageCosts("Reducing", 1, 2.5, 2.25, 80.5)
 
 
 def test_truncated_benchmark_files_are_ignored(tmp_path: Path):

@@ -55,7 +55,7 @@ def test_page_and_figures_are_written(margin: Margin):
         *(f"{name}.{kind}" for name in FIGURES for kind in ("png", "svg")),
     }
     shown = Page(margin.files.report_page.read_text(encoding="utf-8"))
-    assert len([link for link in shown.references if link.startswith("data:image/png")]) == 5
+    assert len([link for link in shown.references if link.startswith("data:image/png")]) == 4
     for title in FIGURES.values():
         assert title in shown.text
     assert "Time and memory of the stages Unknown: the benchmark files were deleted." in shown.text
@@ -90,10 +90,9 @@ def test_the_page_has_numbers_parameters_and_versions(data: ReportData):
 
 
 def test_the_page_has_costs_if_there_are_any(data: ReportData):
-    jobs = np.array([1.25, 2.5])
-    shown = Page(page_text(data, [], [StageCosts("Mapping", jobs, 2 * jobs, 100 * jobs)]))
-    assert "Time and memory of the jobs" in shown.text
-    assert "Mapping 2 3.8 7.5 250" in shown.text
+    costs = [StageCosts("Mapping", 2, 3.75, 7.5, 250.0), StageCosts("Reducing", 1, 1, 1, None)]
+    shown = Page(page_text(data, [], costs))
+    assert "Mapping 2 3.8 7.5 250 Reducing 1 1.0 1.0 unknown" in shown.text
     assert "memory of very short jobs is unknown, or measured too low" in shown.text
 
 
@@ -137,12 +136,9 @@ def test_the_page_tells_what_an_audit_found_and_looked_at(
 def test_the_map_of_an_audit_is_shown_if_it_found_something(
     copied: Margin, audit: Callable[..., None], monkeypatch: pytest.MonkeyPatch
 ):
-    for name, figures in (  # which take their time
-        ("draw_maps", [FIGURE]),
-        ("draw_histograms", FIGURE),
-        ("draw_partition", FIGURE),
-    ):
-        monkeypatch.setattr(page, name, lambda *data, figures=figures: figures)
+    # They take their time.
+    monkeypatch.setattr(page, "draw_maps", lambda data: [FIGURE])
+    monkeypatch.setattr(page, "draw_histograms", lambda data: FIGURE)
     audit(copied)
     write_report(copied)
     title = "Where the audit found defects"
