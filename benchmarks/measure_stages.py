@@ -25,7 +25,7 @@ from workflow_jobs import STAGES, apart, jobs_of, run_job
 PARTS = {
     "footers": ("storage/parquet_files.py", "open_parquet"),
     "spatial index and coordinates": ("parquet/partition_file.py", "read_positions"),
-    "coarse filter": ("healpix/margin_filter.py", "find_candidates"),
+    "coarse filter": ("healpix/neighbors.py", "find_candidates"),
     "exact filter": ("healpix/boundary.py", "is_within"),
     "import of Polars": ("parquet/row_selection.py", "_import_polars"),
     "wanted rows by Polars": ("parquet/row_selection.py", "_collect"),

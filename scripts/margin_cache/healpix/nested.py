@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 Ints = NDArray[np.int64]
+Floats = NDArray[np.float64]
 
 MAX_ORDER = 29
 """The finest order whose nested pixel numbers fit into 64 bits."""

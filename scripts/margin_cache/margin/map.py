@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from margin_cache.catalog.columns import coordinates, shard_schema, spatial_index
 from margin_cache.catalog.model import CatalogInfo
 from margin_cache.catalog.partitions import unchanged_files
-from margin_cache.healpix.margin_filter import are_in_margins, find_candidates
+from margin_cache.healpix.neighbors import are_in_margins, find_candidates
 from margin_cache.healpix.nested import Ints, pixel_ranges
 from margin_cache.margin.paths import PlanFiles
 from margin_cache.margin.shard import Block, write_index, write_rows

@@ -100,7 +100,7 @@ def reduce_margins(
 def _own_rows(plan: Plan, rows: pa.RecordBatch) -> pa.RecordBatch:
     """Return the rows of a wider margin's shard that are in this margin too."""
     # Slow to import, and not needed with shards of its own.
-    from margin_cache.healpix.margin_filter import are_in_margins, find_candidates
+    from margin_cache.healpix.neighbors import are_in_margins, find_candidates
 
     parameters, info = plan.parameters, plan.parameters.catalog
     source, destination = (rows.column(name).to_numpy() for name in (SOURCE, DESTINATION))

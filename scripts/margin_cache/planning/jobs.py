@@ -13,7 +13,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from margin_cache.catalog.model import INDEX_TOLERANCE, Partitions
-from margin_cache.healpix.adjacency import pixels_within
+from margin_cache.healpix.neighbors import pixels_within
 from margin_cache.healpix.nested import (
     Ints,
     finest_margin_order,

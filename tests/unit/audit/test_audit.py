@@ -17,7 +17,7 @@ from margin_cache.audit.findings import AuditReport, RangeFindings
 from margin_cache.audit.pixels import cut_sky
 from margin_cache.audit.request import AuditRequest
 from margin_cache.errors import MarginCacheError
-from margin_cache.healpix.margin_filter import are_in_margins, find_candidates
+from margin_cache.healpix.neighbors import are_in_margins, find_candidates
 from margin_cache.margin import map as map_stage
 from support import skies
 from support.audited_sites import (

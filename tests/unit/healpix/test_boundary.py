@@ -8,7 +8,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from margin_cache.healpix import boundary
-from margin_cache.healpix.boundary import distance_to_pixel, is_within
+from margin_cache.healpix.boundary import distance_to_pixel, evaluate, is_within, sides_of
 from support import oracle
 from support.boundary_pairs import (
     ARCSEC_PER_RADIAN,
@@ -16,6 +16,7 @@ from support.boundary_pairs import (
     TRANSITION_LATITUDE,
     FloatArray,
     IntArray,
+    any_orders,
     cap_pixels,
     displaced,
     edge_points,
@@ -28,6 +29,8 @@ from support.boundary_pairs import (
 )
 
 MAX_ERROR_ARCSEC = 1e-6
+COUNT = 200
+STEP = 1e-5
 # In CI a hundred thousand pairs.
 PAIRS_PER_CLASS = 12_000 if os.environ.get("CI") or os.environ.get("LONG") else 1_500
 few_examples = settings(max_examples=100, deadline=None, database=None)
@@ -199,3 +202,46 @@ def test_points_within_a_threshold_have_at_most_that_distance(order: int) -> Non
 def test_no_points() -> None:
     none = np.empty(0)
     assert distance_to_pixel(none, none, none.astype(np.int64), none.astype(np.int64)).shape == (0,)
+
+
+# The sides of pixels
+def sides_and_points(seed: int) -> tuple:
+    rng = np.random.default_rng(seed)
+    orders = any_orders(rng, COUNT) % 8
+    pixels = random_pixels(rng, orders)
+    lon, lat = rng.uniform(0, 360, COUNT), np.degrees(np.arcsin(rng.uniform(-1, 1, COUNT)))
+    return sides_of(lon, lat, orders, pixels), lon, lat, orders, pixels
+
+
+def test_the_nearest_of_many_points_on_the_sides_is_as_far_as_the_boundary() -> None:
+    sides, lon, lat, orders, pixels = sides_and_points(1)
+    t = np.linspace(0, 1, 2001)
+    angles = evaluate(sides, np.broadcast_to(t, (4 * COUNT, len(t)))).angle
+    nearest = angles.reshape(COUNT, -1).min(axis=1)
+    exact = oracle.exact_distances(lon, lat, orders, pixels).astype(np.float64)
+    arcsec = np.degrees(nearest) * 3600
+    gap = 1.6 / 2.0**orders / (len(t) - 1) * 206265
+    assert (arcsec >= exact - 1e-6).all()
+    assert (arcsec <= exact + gap).all()
+
+
+@pytest.mark.parametrize("seed", [2, 3])
+def test_slope_and_bend_are_derivatives_of_the_cosine_of_the_angle(seed: int) -> None:
+    sides, *_, orders, _ = sides_and_points(seed)
+    t = np.random.default_rng(seed).uniform(0.05, 0.95, 4 * COUNT)
+    before, here, after = (evaluate(sides, t + step) for step in (-STEP, 0, STEP))
+    slope = (np.cos(after.angle) - np.cos(before.angle)) / (2 * STEP)
+    bend = (after.slope - before.slope) / (2 * STEP)
+    size = np.repeat(2.0**-orders, 4)
+    np.testing.assert_allclose(here.slope / size, slope / size, atol=2e-8 / size.min() / 1e2)
+    # The curvature of a polar side grows towards the pole.
+    np.testing.assert_allclose(here.bend / size**2, bend / size**2, rtol=1e-4, atol=1e-3)
+
+
+def test_chosen_sides_keep_all_attributes() -> None:
+    sides, *_ = sides_and_points(4)
+    chosen = np.array([7, 7, 3])
+    taken = evaluate(sides.take(chosen), np.full(3, 0.3))
+    whole = evaluate(sides, np.full(4 * COUNT, 0.3)).take(chosen)
+    for name in ("angle", "slope", "bend"):
+        np.testing.assert_array_equal(getattr(taken, name), getattr(whole, name))

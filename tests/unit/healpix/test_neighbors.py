@@ -1,4 +1,4 @@
-"""Neighbours of pixels are those of healpy, and none is too far for the coarse filter."""
+"""Neighbours are those of healpy; no pair of near pixels, and no row near one, is left out."""
 
 from typing import Any
 
@@ -7,17 +7,26 @@ import numpy as np
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
-from margin_cache.healpix.neighbors import cells_and_neighbours, centres, pixels_at
+from margin_cache.healpix.neighbors import (
+    cells_and_neighbours,
+    centres,
+    find_candidates,
+    pixels_at,
+    pixels_within,
+)
 from margin_cache.healpix.nested import (
     ARCSEC_PER_RADIAN,
+    Pixel,
     finest_margin_order,
+    pixel_ranges,
     resolution,
     split_pixel,
 )
-from support import skies
-from support.tilings import some_pixels
+from support import oracle, skies
+from support.tilings import distances_between, random_partitions, random_tiling, some_pixels
 
 few_examples = settings(max_examples=60, deadline=None, database=None)
+INDEX_ORDER = 19
 seeds = st.integers(0, 2**32 - 1)
 
 
@@ -85,3 +94,112 @@ def test_centres_are_those_of_healpy(order: int) -> None:
     found = centres(np.full(len(pixels), order), pixels)
     expected = healpy.pix2ang(1 << order, pixels, nest=True, lonlat=True)
     np.testing.assert_allclose(np.stack(found), np.stack(expected), rtol=1e-12, atol=1e-12)
+
+
+# Pairs of pixels
+def test_pixels_within_are_all_that_can_share_rows_and_few_others() -> None:
+    found_total = possible_total = 0
+    for seed in range(40):
+        rng = np.random.default_rng(seed)
+        tiling = random_tiling(rng, int(rng.integers(1, 10)), int(rng.integers(1, 4)))
+        threshold = float(np.exp(rng.uniform(0.0, np.log(36_000.0))))
+        kept = np.flatnonzero(rng.random(len(tiling)) < 0.8)
+        partitions = tiling[kept]
+        sources, destinations = pixels_within(
+            tuple(partitions.T), tuple(tiling.T), threshold, finest_margin_order(threshold)
+        )
+        found = np.zeros((len(partitions), len(tiling)), dtype=bool)
+        found[sources, destinations] = True
+        assert found.sum() == len(sources), "pairs are given twice"
+        lower, upper = (bound[kept] for bound in distances_between(tiling))
+        own = np.arange(len(tiling)) == kept[:, None]
+        forgotten = (upper <= threshold) & ~found & ~own
+        assert not forgotten.any(), (seed, threshold, np.argwhere(forgotten)[:3])
+        # No pair is farther apart than by what the circles around pixels add to the threshold.
+        finer = np.maximum(partitions[:, :1], tiling[:, 0])
+        slack = 3.4 * resolution(0) / 2.0**finer
+        absurd = (lower > threshold + slack) & found & ~own
+        assert not absurd.any(), (seed, threshold, np.argwhere(absurd)[:3])
+        found_total += (found & ~own).sum()
+        possible_total += ((lower <= threshold) & ~own).sum()
+    print(f"{found_total} pairs found, {possible_total} not ruled out by samples")
+    assert found_total < 1.3 * possible_total
+
+
+@pytest.mark.parametrize("finest", range(6))
+def test_pixels_within_without_a_threshold_are_those_of_touching_cells(finest: int) -> None:
+    for seed in range(4):
+        rng = np.random.default_rng(seed)
+        tiling = random_tiling(rng, 7, 3)
+        found = pixels_within(tuple(tiling.T), tuple(tiling.T), np.inf, finest)
+        pairs = set(zip(*(part.tolist() for part in found), strict=True))
+        assert len(pairs) == len(found[0])
+        starts, ends = pixel_ranges(*tiling.T, 29)
+        for source, (order, pixel) in enumerate(tiling.tolist()):
+            low, high = (edge[source] >> 2 * (29 - finest) for edge in (starts, ends))
+            cells = np.arange(low, max(high, low + 1))
+            around = healpy.get_all_neighbours(1 << finest, cells, nest=True).ravel()
+            reach = np.unique(np.concatenate([cells, around[around >= 0]]))
+            first = np.searchsorted(ends, reach << 2 * (29 - finest), side="right")
+            last = np.searchsorted(starts, (reach + 1) << 2 * (29 - finest), side="left")
+            needed = {
+                (source, other)
+                for a, b in zip(first.tolist(), last.tolist(), strict=True)
+                for other in range(a, b)
+            }
+            assert needed - {(source, source)} <= pairs, (seed, order, pixel)
+
+
+# Rows near pixels
+def expected_pairs(
+    index: np.ndarray, shift: int, own: tuple[int, int], pixels: np.ndarray, margin_order: int
+) -> set[tuple[int, int]]:
+    """Pairs of row and destination, by healpy's neighbours and overlapping ranges."""
+    found = set()
+    starts = pixels[:, 1] * 4 ** (29 - pixels[:, 0])
+    stops = (pixels[:, 1] + 1) * 4 ** (29 - pixels[:, 0])
+    for row, value in enumerate(index.tolist()):
+        cell = value >> shift
+        around = healpy.get_all_neighbours(1 << margin_order, cell, nest=True)
+        for near in {cell, *around[around >= 0].tolist()}:
+            low, high = near * 4 ** (29 - margin_order), (near + 1) * 4 ** (29 - margin_order)
+            for other in np.flatnonzero((starts < high) & (stops > low)).tolist():
+                if tuple(pixels[other]) != own:
+                    found.add((row, other))
+    return found
+
+
+@pytest.mark.parametrize(("dtype", "bits"), [(np.int64, 0), (np.uint64, 0), (np.uint64, 22)])
+@pytest.mark.parametrize("margin_order", [2, 4, 7])
+def test_candidates_are_those_of_all_cells_around(
+    margin_order: int, dtype: type[np.integer], bits: int
+) -> None:
+    """In a tiling of mixed orders; also where cells are coarser than the partition."""
+    rng = np.random.default_rng(margin_order)
+    partitions = random_partitions(rng, 6, 10)
+    pixels = np.concatenate([partitions, oracle.negative_pixels(partitions)])
+    pixels = pixels[np.argsort(pixels[:, 1] * 4 ** (29 - pixels[:, 0]))]
+    shift = bits + 2 * (INDEX_ORDER - margin_order)
+    several = 0
+    for order, pixel in partitions[rng.choice(len(partitions), 12, replace=False)].tolist():
+        inside = 2 * (INDEX_ORDER - order)
+        nested = (pixel << inside) + rng.integers(0, 1 << inside, 60)
+        # The corners of the pixel, too.
+        nested[:4] = (pixel << inside) + np.array([0, 1, 2, 3]) * ((1 << inside) - 1) // 3
+        index = (nested.astype(dtype) << dtype(bits)) + dtype((1 << bits) - 1)
+        rows, destinations = find_candidates(
+            index, shift, Pixel(order, pixel), pixel_ranges(*pixels.T), margin_order
+        )
+        found = list(zip(rows.tolist(), destinations.tolist(), strict=True))
+        expected = expected_pairs(index, shift, (order, pixel), pixels, margin_order)
+        assert len(found) == len(set(found))
+        assert set(found) == expected
+        assert (np.diff(rows) >= 0).all()
+        several += len(expected)
+    assert several > 100
+
+
+def test_no_rows_have_no_candidates() -> None:
+    destinations = pixel_ranges(np.zeros(1, dtype=np.int64), np.ones(1, dtype=np.int64))
+    rows, found = find_candidates(np.zeros(0, dtype=np.int64), 20, Pixel(0, 0), destinations, 9)
+    assert len(rows) == len(found) == 0
