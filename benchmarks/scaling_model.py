@@ -18,7 +18,6 @@ import library
 import numpy as np
 from margin_cache.config.model import MarginSettings
 from margin_cache.planning import jobs as planning_jobs
-from margin_cache.planning import resources
 from support.scaling import (
     Catalog,
     Rates,
@@ -98,7 +97,7 @@ def _hours(seconds: float) -> str:
 
 def _most(records: list[Record], stage: str) -> str:
     least = max(record["stages"][stage]["peak_mb"] for record in records)
-    return f"{least:,.0f} MB or more; requests at least {resources._SNAKEMAKE_MB + 100} MB"
+    return f"{least:,.0f} MB or more; requests at least {planning_jobs._SNAKEMAKE_MB + 100} MB"
 
 
 def main() -> None:

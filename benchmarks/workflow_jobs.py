@@ -46,16 +46,26 @@ def jobs_of(directory: Path, config: Mapping[str, Any], stage: str) -> list[Job]
     from margin_cache.config.validation import settings_of_margins
     from margin_cache.margin.model import save_margin
     from margin_cache.margin.prepare import prepare_margins
-    from margin_cache.planning import resources
+    from margin_cache.planning.jobs import (
+        finish_request,
+        largest_row_group,
+        map_request,
+        reduce_request,
+    )
 
     (margin,) = prepare_margins(settings_of_margins(config))
     save_margin(margin)
     plan = margin.plan
-    group = resources.largest_row_group(plan)
+    group = largest_row_group(plan)
     margin_file = str(margin.files.margin_file)
     if stage == "finish_margin":
         return [
-            Job(stage, ["--margin", margin_file], resources.finish_request(plan, group).mem_mb, 0)
+            Job(
+                stage,
+                ["--margin", margin_file],
+                finish_request(plan, group).mem_mb,
+                0,
+            )
         ]
     names = plan.map_names if stage == "map_partitions" else plan.reduce_names
     found = []
@@ -64,13 +74,13 @@ def jobs_of(directory: Path, config: Mapping[str, Any], stage: str) -> list[Job]
         if stage == "map_partitions":
             arguments += ["--shard", str(margin.files.shard(name))]
             read = int(plan.partitions.sizes[slice(*plan.map_bounds[number : number + 2])].sum())
-            asked = resources.map_request(plan, number, group)
+            asked = map_request(plan, number, group)
         else:
             arguments += ["--staging-dir", str(margin.files.staging_dir)]
             arguments += ["--shards-of", str(margin.files.plan_dir)]
             shards = [margin.files.shard(plan.map_names[need]) for need in plan.needs_of(number)]
             read = sum(shard.stat().st_size for shard in shards)
-            asked = resources.reduce_request(plan, number, read)
+            asked = reduce_request(plan, number, read)
         found.append(Job(stage, arguments, asked.mem_mb, read / 1e6))
     return found
 

@@ -5,8 +5,8 @@ over each partition.
 """
 
 import shutil
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -14,18 +14,11 @@ from numpy.typing import NDArray
 
 from margin_cache.catalog.partitions import partition_files
 from margin_cache.errors import MarginCacheError
-from margin_cache.healpix.nested import Ints
 from margin_cache.margin.existing import done_jobs
 from margin_cache.margin.model import Margin
 from margin_cache.parquet.footers import column_sizes
+from margin_cache.planning.jobs import margin_shares
 from margin_cache.planning.model import Plan
-from margin_cache.planning.resources import (
-    RowGroupSize,
-    largest_row_group,
-    map_request,
-    margin_shares,
-    reduce_request,
-)
 from margin_cache.storage.files import size_text
 
 _FOOTERS = 16  # partitions whose footers are read
@@ -36,24 +29,25 @@ _DOUBT = 2  # how many times too large a forecast may be
 
 @dataclass(frozen=True)
 class FileSizes:
-    """Averages of the files of a catalog.
+    """Average bytes of a catalog's files.
 
-    Bytes of a row in its file and without compression, bytes of a footer, number of columns.
+    Attributes:
+        row: a row in its file; ``memory``: without compression.
+        footer: of a file; ``fixed``: with all that does not depend on the number of rows.
     """
 
     row: float
     memory: float
     footer: float
-    columns: int
+    fixed: float
 
 
 @dataclass(frozen=True)
 class Forecast:
     """The forecast of a margin, in bytes unless noted.
 
-    ``rows`` and ``size`` are of the whole margin; jobs, and what is read, written to the ``output``
-    and ``intermediate`` directories, and memory, are of the jobs that are not done. A margin that
-    is made with the shards of another one has no map jobs.
+    ``rows`` and ``size`` are of the whole margin; jobs, and what is read, and written to the
+    ``output`` and ``intermediate`` directories, are of the jobs that are not done.
     """
 
     partitions: int
@@ -66,26 +60,21 @@ class Forecast:
     size: int
     output: int
     intermediate: int
-    memory_mb: int
-    has_map_jobs: bool = True
 
 
-@dataclass(frozen=True)
-class Place:
+@dataclass
+class DiskSpace:
     """A file system: the keys and a directory that lead to it, bytes that are needed and free."""
 
-    keys: tuple[str, ...]
+    keys: list[str]
     path: Path
     needed: int
     free: int
 
 
-def forecast_margin(margin: Margin, made_with_it: Sequence[Margin] = ()) -> Forecast:
+def forecast_margin(margin: Margin, made_with_it: Iterable[Margin] = ()) -> Forecast:
     """Forecast a margin; others may be made with its shards."""
-    plan = margin.plan
-    done = done_jobs(margin, made_with_it)
-    expected = forecast(plan, file_sizes(plan), largest_row_group(plan), *done)
-    return replace(expected, has_map_jobs=margin.shards_of is None)
+    return forecast(margin.plan, file_sizes(margin.plan), *done_jobs(margin, made_with_it))
 
 
 def file_sizes(plan: Plan) -> FileSizes:
@@ -108,57 +97,47 @@ def file_sizes(plan: Plan) -> FileSizes:
         except (MarginCacheError, OSError, ValueError):
             continue
     if not rows:
-        return FileSizes(_ROW_BYTES, 2 * _ROW_BYTES, _COLUMNS * _ROW_BYTES, _COLUMNS)
-    fixed = footers + files * columns * _COLUMN_BYTES
-    return FileSizes(max(size - fixed, size / 10) / rows, memory / rows, footers / files, columns)
+        footer_bytes = _COLUMNS * _ROW_BYTES
+        return FileSizes(_ROW_BYTES, 2 * _ROW_BYTES, footer_bytes, 2 * footer_bytes)
+    fixed = footers / files + columns * _COLUMN_BYTES
+    return FileSizes(
+        max(size - files * fixed, size / 10) / rows, memory / rows, footers / files, fixed
+    )
 
 
 def forecast(
-    plan: Plan,
-    sizes: FileSizes,
-    group: RowGroupSize,
-    is_mapped: NDArray[np.bool_],
-    is_reduced: NDArray[np.bool_],
+    plan: Plan, sizes: FileSizes, is_mapped: NDArray[np.bool_], is_reduced: NDArray[np.bool_]
 ) -> Forecast:
     """Return the forecast of a margin, of which some map and reduce jobs are done."""
     partitions, owners = plan.partitions, plan.destination_partitions
-    fixed = sizes.footer + sizes.columns * _COLUMN_BYTES
-    rows = np.maximum(partitions.sizes - fixed, 0.1 * partitions.sizes) / sizes.row
+    rows = np.maximum(partitions.sizes - sizes.fixed, 0.1 * partitions.sizes) / sizes.row
     margin_rows = rows * margin_shares(plan, partitions.orders)
-    shards = _sums(margin_rows * sizes.memory, plan.map_bounds)
     # One file for each negative pixel, and for each partition that probably gets a margin row.
-    expected_files = np.where(owners < 0, 1.0, 1 - np.exp(-margin_rows[owners]))
-    per_pixel = np.where(owners < 0, 0.0, margin_rows[owners] * sizes.row) + expected_files * fixed
-    written = _sums(per_pixel, plan.reduce_bounds)
-    footers = _sums(expected_files * sizes.footer, plan.reduce_bounds)
+    files = np.where(owners < 0, 1.0, 1 - np.exp(-margin_rows[owners]))
+    written = np.where(owners < 0, 0.0, margin_rows[owners] * sizes.row) + files * sizes.fixed
+    footers = files * sizes.footer
     metadata = float(footers.sum()) if plan.parameters.create_metadata else 0.0
-    requests = [map_request(plan, job, group) for job in np.flatnonzero(~is_mapped).tolist()]
-    if not is_reduced.all():
-        read = _sums(shards[plan.needs], plan.need_bounds)
-        largest = int(np.argmax(np.where(is_reduced, -1.0, read)))
-        requests.append(reduce_request(plan, largest, int(read[largest])))
+    # Of these partitions and destinations, jobs are not done.
+    to_map = np.repeat(~is_mapped, np.diff(plan.map_bounds))
+    to_reduce = np.repeat(~is_reduced, np.diff(plan.reduce_bounds))
+    shards = margin_rows[to_map].sum() * sizes.memory
     return Forecast(
         partitions=len(partitions),
         destinations=len(owners),
         negative_pixels=int((owners < 0).sum()),
         map_jobs=int((~is_mapped).sum()),
         reduce_jobs=int((~is_reduced).sum()),
-        read=int(_sums(partitions.sizes, plan.map_bounds)[~is_mapped].sum()),
+        read=int(partitions.sizes[to_map].sum()),
         rows=round(float(margin_rows.sum())),
         size=round(float(written.sum()) + metadata),
-        output=round(float(written[~is_reduced].sum()) + metadata),
-        intermediate=round(float(shards[~is_mapped].sum() + footers[~is_reduced].sum())),
-        memory_mb=max((request.mem_mb for request in requests), default=0),
+        output=round(float(written[to_reduce].sum()) + metadata),
+        intermediate=round(float(shards + footers[to_reduce].sum())),
     )
 
 
-def _sums(values: NDArray[np.number], bounds: Ints) -> NDArray[np.float64]:
-    return np.diff(np.concatenate([[0.0], np.cumsum(values, dtype=np.float64)])[bounds])
-
-
-def disk_space(margins: Iterable[tuple[Margin, Forecast]]) -> list[Place]:
+def disk_space(margins: Iterable[tuple[Margin, Forecast]]) -> list[DiskSpace]:
     """Return the file systems that margins are made on, each once."""
-    places: dict[int, Place] = {}
+    disks: dict[int, DiskSpace] = {}
     for margin, expected in margins:
         # A margin at a URL is put together in tmp_dir.
         output_key = "tmp_dir" if margin.files.url else "output_path"
@@ -168,19 +147,20 @@ def disk_space(margins: Iterable[tuple[Margin, Forecast]]) -> list[Place]:
         ):
             path = path.absolute()
             path = next(around for around in (path, *path.parents) if around.exists())
-            device = path.stat().st_dev
-            place = places.get(device) or Place((), path, 0, shutil.disk_usage(path).free)
-            keys = tuple(dict.fromkeys((*place.keys, key)))
-            places[device] = replace(place, keys=keys, needed=place.needed + needed)
-    return list(places.values())
+            free = shutil.disk_usage(path).free
+            disk = disks.setdefault(path.stat().st_dev, DiskSpace([], path, 0, free))
+            if key not in disk.keys:
+                disk.keys.append(key)
+            disk.needed += needed
+    return list(disks.values())
 
 
-def check_disk_space(places: Iterable[Place]) -> None:
+def check_disk_space(disks: Iterable[DiskSpace]) -> None:
     """Check that file systems have room for half of the forecast, which may be too high."""
-    for place in places:
-        if place.needed > _DOUBT * place.free:
+    for disk in disks:
+        if disk.needed > _DOUBT * disk.free:
             raise MarginCacheError(
-                f"{place.keys[0]}: {place.path} has {size_text(place.free)} free, and "
-                f"about {size_text(place.needed)} are needed there. Make room, or choose another "
-                f"{' or '.join(place.keys)}."
+                f"{disk.keys[0]}: {disk.path} has {size_text(disk.free)} free, and "
+                f"about {size_text(disk.needed)} are needed there. Make room, or choose another "
+                f"{' or '.join(disk.keys)}."
             )

@@ -31,8 +31,8 @@ from margin_cache.parquet.partition_file import (
     read_positions,
 )
 from margin_cache.parquet.row_selection import row_batches, select_rows
+from margin_cache.planning.jobs import SHARD_BUFFER_BYTES
 from margin_cache.planning.model import Plan
-from margin_cache.planning.resources import SHARD_BUFFER_BYTES
 from margin_cache.storage.files import atomic_path, unique_id
 
 if TYPE_CHECKING:

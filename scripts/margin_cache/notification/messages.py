@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from margin_cache.margin.existing import listing
-from margin_cache.margin.forecast import Forecast, Place
+from margin_cache.margin.forecast import DiskSpace, Forecast
 from margin_cache.margin.model import Margin
 from margin_cache.storage.files import read_json, size_text
 from margin_cache.storage.urls import is_url
@@ -76,19 +76,18 @@ def making(margin: MarginStatus) -> str:
 def forecast_lines(expected: Forecast) -> str:
     """Return the lines about the cost of a margin."""
     outside = expected.negative_pixels
-    jobs = f"{expected.reduce_jobs} reduce, of the rows that another margin's map jobs have read"
-    if expected.has_map_jobs:
-        read = size_text(expected.read)
-        jobs = f"{expected.map_jobs} map (reading {read}), {expected.reduce_jobs} reduce"
+    jobs = f"{expected.reduce_jobs} reduce"
+    if expected.map_jobs:
+        jobs = f"{expected.map_jobs} map (reading {size_text(expected.read)}), {jobs}"
     return (
         f"  {expected.partitions} partitions; up to {expected.destinations} pixels get margin rows"
         + (f", {outside} of them outside the catalog\n" if outside else "\n")
-        + f"  jobs to do: {jobs}; the largest needs {expected.memory_mb} MB of memory\n"
+        + f"  jobs to do: {jobs}\n"
         f"  about {expected.rows} rows and {size_text(expected.size)} are expected"
     )
 
 
-def disk_space_lines(file_systems: Iterable[Place]) -> str:
+def disk_space_lines(file_systems: Iterable[DiskSpace]) -> str:
     """Return one line for each file system that a run writes to."""
     return "\n".join(
         f"  {' and '.join(disk.keys)}: about {size_text(disk.needed)} are needed, "

@@ -21,9 +21,8 @@ from margin_cache.errors import MarginCacheError
 from margin_cache.margin import paths
 from margin_cache.margin.model import Margin, save_margin
 from margin_cache.margin.remote import Sources, find_source, save_source
-from margin_cache.planning.jobs import audit_jobs
+from margin_cache.planning.jobs import Request, audit_jobs, audit_pixels_request, audit_request
 from margin_cache.planning.model import describe_job
-from margin_cache.planning.resources import Request, audit_pixels_request, audit_request
 from margin_cache.progress import MarginWork, Stage, audit_amounts
 from margin_cache.run.session import (
     ResourceFunction,

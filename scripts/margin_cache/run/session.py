@@ -47,7 +47,7 @@ from margin_cache.notification.messages import (
     nothing_to_do,
     stopped,
 )
-from margin_cache.planning.resources import (
+from margin_cache.planning.jobs import (
     Request,
     RowGroupSize,
     finish_request,

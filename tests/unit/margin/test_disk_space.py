@@ -8,7 +8,7 @@ from typing import NamedTuple
 import pytest
 from margin_cache.errors import MarginCacheError
 from margin_cache.margin import forecast as rooms
-from margin_cache.margin.forecast import Place, check_disk_space, disk_space, forecast_margin
+from margin_cache.margin.forecast import DiskSpace, check_disk_space, disk_space, forecast_margin
 from support.stages import run_map_jobs, run_reduce_jobs
 
 
@@ -42,7 +42,7 @@ def test_what_is_made_on_one_file_system_is_added_up(prepare, disks):
     margin = prepare()
     expected = forecast_margin(margin)
     (place,) = disk_space([(margin, expected), (margin, expected)])
-    assert place.keys == ("output_path", "tmp_dir")
+    assert place.keys == ["output_path", "tmp_dir"]
     assert place.needed == 2 * (expected.output + expected.intermediate) > 0
     assert place.free == 10**9
 
@@ -51,7 +51,7 @@ def test_a_margin_in_a_store_is_put_together_in_tmp_dir(in_store):
     margin = in_store()
     expected = forecast_margin(margin)
     (place,) = disk_space([(margin, expected)])
-    assert place.keys == ("tmp_dir",)
+    assert place.keys == ["tmp_dir"]
     assert place.needed == expected.intermediate + expected.output > expected.intermediate
 
 
@@ -62,8 +62,8 @@ def test_file_systems_are_told_apart(prepare, disks, tmp_path):
     margin = prepare(output_path=str(tmp_path / "big"), tmp_dir=str(tmp_path / "scratch"))
     expected = forecast_margin(margin)
     output, intermediate = disk_space([(margin, expected)])
-    assert (output.keys, output.free) == (("output_path",), 500)
-    assert (intermediate.keys, intermediate.free) == (("tmp_dir",), 700)
+    assert (output.keys, output.free) == (["output_path"], 500)
+    assert (intermediate.keys, intermediate.free) == (["tmp_dir"], 700)
     assert (output.needed, intermediate.needed) == (expected.output, expected.intermediate)
 
 
@@ -83,7 +83,7 @@ def test_what_is_done_needs_no_room(prepare):
 
 @pytest.mark.parametrize(("needed", "fits"), [(1999, True), (2000, True), (2001, False)])
 def test_what_cannot_fit_is_refused(needed: int, fits: bool, tmp_path: Path):
-    places = [Place(("output_path", "tmp_dir"), tmp_path, needed, 1000)]
+    places = [DiskSpace(["output_path", "tmp_dir"], tmp_path, needed, 1000)]
     if fits:
         check_disk_space(places)
         return

@@ -9,15 +9,14 @@ import pytest
 from margin_cache.catalog.formats import read_catalog_info
 from margin_cache.catalog.partitions import read_partitions
 from margin_cache.margin.forecast import FileSizes, file_sizes, forecast
+from margin_cache.planning.jobs import largest_row_group
 from margin_cache.planning.model import Plan
-from margin_cache.planning.resources import RowGroupSize, largest_row_group, map_request
 from support.changed_catalogs import rewrite_partitions
 from support.paths import ROOT
 from support.plans import PARAMETERS, make_plan, partitions_of
 from support.small_skies import small_catalog
 
-SIZES = FileSizes(row=50.0, memory=100.0, footer=1000.0, columns=10)
-GROUP = RowGroupSize(columns=10, rows=10**5, size_mb=5.0, read_mb=2.0, expansion=2.0)
+SIZES = FileSizes(row=50.0, memory=100.0, footer=1000.0, fixed=2000.0)
 
 
 @pytest.fixture
@@ -34,7 +33,7 @@ def jobs(plan: Plan, *done: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def test_pixels_and_jobs_are_counted(plan):
-    expected = forecast(plan, SIZES, GROUP, *jobs(plan))
+    expected = forecast(plan, SIZES, *jobs(plan))
     assert expected.partitions == len(plan.partitions.orders)
     assert expected.destinations == len(plan.destination_orders)
     assert expected.negative_pixels == expected.destinations - expected.partitions > 0
@@ -44,20 +43,20 @@ def test_pixels_and_jobs_are_counted(plan):
 
 
 def test_finished_jobs_are_left_out(plan):
-    whole = forecast(plan, SIZES, GROUP, *jobs(plan))
-    rest = forecast(plan, SIZES, GROUP, *jobs(plan, 0))
+    whole = forecast(plan, SIZES, *jobs(plan))
+    rest = forecast(plan, SIZES, *jobs(plan, 0))
     assert rest.read == plan.partitions.sizes[3:].sum()
     assert (rest.map_jobs, rest.reduce_jobs) == (whole.map_jobs - 1, whole.reduce_jobs - 1)
     assert (rest.rows, rest.size) == (whole.rows, whole.size)
     assert rest.output < whole.output == whole.size
     assert rest.intermediate < whole.intermediate
-    nothing = forecast(plan, SIZES, GROUP, *(~mask for mask in jobs(plan)))
-    assert (nothing.read, nothing.intermediate, nothing.memory_mb) == (0, 0, 0)
+    nothing = forecast(plan, SIZES, *(~mask for mask in jobs(plan)))
+    assert (nothing.read, nothing.intermediate) == (0, 0)
 
 
 def test_rows_grow_with_the_threshold_and_size_with_them(plan):
     ten = replace(plan, parameters=replace(plan.parameters, threshold=100.0))
-    first, second = (forecast(each, SIZES, GROUP, *jobs(each)) for each in (plan, ten))
+    first, second = (forecast(each, SIZES, *jobs(each)) for each in (plan, ten))
     assert second.rows == pytest.approx(10 * first.rows, rel=0.1)
     assert second.size > first.size
     assert second.intermediate > first.intermediate
@@ -65,13 +64,8 @@ def test_rows_grow_with_the_threshold_and_size_with_them(plan):
 
 def test_without_metadata_a_margin_is_smaller(plan):
     without = replace(plan, parameters=replace(plan.parameters, create_metadata=False))
-    whole = forecast(plan, SIZES, GROUP, *jobs(plan))
-    assert forecast(without, SIZES, GROUP, *jobs(plan)).size < whole.size
-
-
-def test_memory_is_that_of_the_largest_job(plan):
-    asked = [map_request(plan, job, GROUP).mem_mb for job in range(len(plan.map_names))]
-    assert forecast(plan, SIZES, GROUP, *jobs(plan)).memory_mb >= max(asked)
+    whole = forecast(plan, SIZES, *jobs(plan))
+    assert forecast(without, SIZES, *jobs(plan)).size < whole.size
 
 
 def plan_of(catalog: Path) -> Plan:
@@ -84,8 +78,8 @@ def test_the_forecast_of_the_demo_sky_is_close(name: str):
     """Its margin of 600 arcsec has 3350 rows."""
     plan = plan_of(ROOT / "demo" / name)
     sizes = file_sizes(plan)
-    assert sizes.columns > 5 and sizes.footer > 1000
-    assert forecast(plan, sizes, GROUP, *jobs(plan)).rows == pytest.approx(3350, rel=0.1)
+    assert sizes.fixed > sizes.footer > 1000
+    assert forecast(plan, sizes, *jobs(plan)).rows == pytest.approx(3350, rel=0.1)
 
 
 def test_shards_and_memory_go_by_sizes_without_compression(tmp_path: Path):
@@ -105,7 +99,7 @@ def test_shards_and_memory_go_by_sizes_without_compression(tmp_path: Path):
     assert 4000 < sizes.memory < 10_000
     assert sizes.row < 1000
     wide = replace(plan, parameters=replace(plan.parameters, threshold=20_000.0))
-    expected = forecast(wide, sizes, group, *jobs(plan))
+    expected = forecast(wide, sizes, *jobs(plan))
     assert expected.rows > 100
     assert expected.intermediate > expected.rows * 4000
     assert group.size_mb * group.expansion == pytest.approx(0.2, rel=0.1)
@@ -114,4 +108,4 @@ def test_shards_and_memory_go_by_sizes_without_compression(tmp_path: Path):
 def test_damaged_footers_do_not_prevent_a_forecast(tmp_path: Path):
     plan = make_plan(PARAMETERS, partitions_of(4))
     assert file_sizes(plan).row > 0
-    assert forecast(plan, file_sizes(plan), GROUP, *jobs(plan)).rows > 0
+    assert forecast(plan, file_sizes(plan), *jobs(plan)).rows > 0

@@ -7,7 +7,7 @@ from email.policy import default
 from pathlib import Path
 
 import pytest
-from margin_cache.margin.forecast import Forecast, Place
+from margin_cache.margin.forecast import DiskSpace, Forecast
 from margin_cache.notification.mail import (
     failure_subject,
     mail,
@@ -188,20 +188,22 @@ def test_terminal_tells_what_a_margin_will_take():
         size=1_212_805,
         output=1,
         intermediate=2,
-        memory_mb=562,
     )
     assert forecast_lines(expected).splitlines() == [
         "  84 partitions; up to 110 pixels get margin rows, 26 of them outside the catalog",
-        "  jobs to do: 21 map (reading 3.86 MB), 20 reduce; the largest needs 562 MB of memory",
+        "  jobs to do: 21 map (reading 3.86 MB), 20 reduce",
         "  about 3290 rows and 1.21 MB are expected",
     ]
-    first, *_ = forecast_lines(replace(expected, negative_pixels=0)).splitlines()
-    assert first == "  84 partitions; up to 110 pixels get margin rows"
+    changed = replace(expected, negative_pixels=0, map_jobs=0, read=0)
+    assert forecast_lines(changed).splitlines()[:2] == [
+        "  84 partitions; up to 110 pixels get margin rows",
+        "  jobs to do: 20 reduce",
+    ]
 
 
 def test_terminal_tells_how_much_disk_space_there_is_and_where_it_may_not_be_enough():
-    output = Place(("output_path",), Path("/out"), 1000, 1000)
-    scratch = Place(("tmp_dir",), Path("/scratch"), 2000, 1999)
+    output = DiskSpace(["output_path"], Path("/out"), 1000, 1000)
+    scratch = DiskSpace(["tmp_dir"], Path("/scratch"), 2000, 1999)
     assert disk_space_lines([output, scratch]).splitlines() == [
         "  output_path: about 1 kB are needed, 1 kB are free",
         "  tmp_dir: about 2 kB are needed, 2 kB are free, WHICH MAY NOT BE ENOUGH",

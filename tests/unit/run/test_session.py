@@ -289,7 +289,7 @@ def test_snakemakes_report_names_the_verdict_of_a_margin(
 
 
 def test_a_request_grows_with_the_attempts() -> None:
-    from margin_cache.planning.resources import Request
+    from margin_cache.planning.jobs import Request
 
     resources = resource_functions(lambda wildcards, input: Request(100, 5, 10))
     assert list(resources) == ["mem_mb", "disk_mb", "runtime"]

@@ -10,8 +10,7 @@ import pytest
 from margin_cache.config.validation import settings_of_margins
 from margin_cache.margin.prepare import prepare_margins
 from margin_cache.parquet import row_selection
-from margin_cache.planning.model import Plan
-from margin_cache.planning.resources import (
+from margin_cache.planning.jobs import (
     Request,
     RowGroupSize,
     audit_pixels_request,
@@ -21,6 +20,7 @@ from margin_cache.planning.resources import (
     map_request,
     reduce_request,
 )
+from margin_cache.planning.model import Plan
 from support.small_skies import small_catalog
 
 GROUP = RowGroupSize(columns=100, rows=1_000_000, size_mb=400.0, read_mb=100.0, expansion=1.5)
