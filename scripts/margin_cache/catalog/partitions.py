@@ -16,7 +16,7 @@ from margin_cache.catalog.model import CatalogInfo, Partition, Partitions, State
 from margin_cache.catalog.spec import DIR, NORDER, NPIX, PARTITION_INFO, pixel_path
 from margin_cache.errors import MarginCacheError
 from margin_cache.healpix.nested import MAX_ORDER, Pixel, as_pixels, pixel_ranges
-from margin_cache.storage.parquet_files import MAGIC, TAIL_BYTES
+from margin_cache.storage.catalog_files import MAGIC, TAIL_BYTES
 
 _IGNORED_SUFFIX = re.compile(
     r".*(\.(tmp|temp|part|partial|filepart|crdownload|aria2|swp|bak|crc|md5|sha\d+|asc|sig)|~)",

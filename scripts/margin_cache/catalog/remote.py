@@ -19,9 +19,8 @@ from margin_cache.catalog.model import CatalogInfo
 from margin_cache.catalog.partitions import listed_partitions
 from margin_cache.catalog.spec import HatsKey, pixel_path
 from margin_cache.errors import MarginCacheError
-from margin_cache.storage.catalog_files import use_remote_files
+from margin_cache.storage.catalog_files import MAGIC, use_remote_files
 from margin_cache.storage.object_store import ObjectStore, PermissionDenied, connect
-from margin_cache.storage.parquet_files import MAGIC
 from margin_cache.storage.remote_files import RemoteFiles
 from margin_cache.storage.urls import check_url, is_file_path, is_url
 
@@ -86,8 +85,9 @@ def _primary_table(store: ObjectStore) -> str:
 
 def _is_valid(files: RemoteFiles, name: str) -> bool:
     """Return whether a file is what its name says, and no page that some servers send instead."""
-    content = files.read_if_exists(name)
-    if content is None:
+    try:
+        content = files.read(name)
+    except FileNotFoundError:
         return False
     return not name.endswith(spec.METADATA) or content.startswith(MAGIC)
 

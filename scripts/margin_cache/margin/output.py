@@ -13,8 +13,8 @@ import pyarrow.parquet as pq
 from margin_cache.catalog.formats import descriptions_in, is_margin
 from margin_cache.catalog.hats import Collection, read_collection, register
 from margin_cache.catalog.model import CatalogInfo
+from margin_cache.storage.catalog_files import open_parquet
 from margin_cache.storage.files import has_size, read_json, replace_directory
-from margin_cache.storage.parquet_files import open_parquet
 
 SizeAndDigest = list[Any]
 """Size in bytes and digest of a file, as a provenance lists them."""

@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from margin_cache.storage.parquet_files import MAGIC, TAIL_BYTES
+from margin_cache.storage.catalog_files import MAGIC, TAIL_BYTES
 
 Range = tuple[int, int]
 """The first byte, and the byte after the last."""

@@ -30,7 +30,7 @@ from margin_cache.healpix.boundary import is_within
 from margin_cache.healpix.neighbors import pixels_at
 from margin_cache.healpix.nested import Pixel
 from margin_cache.parquet.footers import ColumnSize, column_sizes, row_ranges
-from margin_cache.storage.parquet_files import open_parquet, unreadable
+from margin_cache.storage.catalog_files import open_parquet, unreadable
 
 if TYPE_CHECKING:
     from margin_cache.parquet.remote_reader import RemoteFile, RemoteReader

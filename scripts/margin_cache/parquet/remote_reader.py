@@ -11,7 +11,7 @@ from pathlib import Path
 
 from margin_cache.errors import MarginCacheError
 from margin_cache.parquet.footers import Range, column_ranges
-from margin_cache.storage.parquet_files import open_parquet
+from margin_cache.storage.catalog_files import open_parquet
 from margin_cache.storage.remote_files import RemoteFiles
 
 _AHEAD_BYTES, _AHEAD_FILES = 256 << 20, 16

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from margin_cache.catalog.columns import DESTINATION, cast_column
 from margin_cache.parquet.footers import int96_columns, row_groups
 from margin_cache.parquet.partition_file import PartitionFile, column_groups, read_batches
-from margin_cache.storage.parquet_files import unreadable
+from margin_cache.storage.catalog_files import unreadable
 
 COLUMNS_BYTES = 8 * 10**6
 """Most bytes in the file of columns that PyArrow reads together: of all of them, a page and a batch

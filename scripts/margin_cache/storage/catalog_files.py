@@ -3,14 +3,54 @@
 Files are named by their paths relative to the catalog.
 """
 
+import errno
 import os
 from pathlib import Path
 from typing import NamedTuple
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 
-from margin_cache.storage.parquet_files import open_parquet
+from margin_cache.errors import MarginCacheError, RetryableError
 from margin_cache.storage.urls import is_url
+
+MAGIC = b"PAR1"
+
+TAIL_BYTES = 8
+"""The end of a Parquet file: the length of its footer and the magic number."""
+
+READ_BYTES = 1 << 20
+"""Buffer for each column; without it, PyArrow loads the chunks of a row group whole."""
+
+_TRANSIENT_ERRNO = {errno.EIO, errno.ESTALE, errno.ETIMEDOUT, errno.ENOTCONN, errno.ENOMEM}
+"""Errors of the system that say nothing about the file itself."""
+
+
+def open_parquet(
+    path: Path | str, source: pa.NativeFile | None = None, footer: bytes | None = None
+) -> pq.ParquetFile:
+    """Open a Parquet file to read with one thread and little memory.
+
+    ``path`` is for messages only if ``source``, the open file, is given. ``footer`` is the end of
+    the file, if it was read before.
+    """
+    try:
+        if source is None:
+            source = pa.OSFile(str(path))
+        metadata = None if footer is None else pq.read_metadata(pa.BufferReader(MAGIC + footer))
+        return pq.ParquetFile(source, metadata=metadata, pre_buffer=False, buffer_size=READ_BYTES)
+    except FileNotFoundError:
+        raise MarginCacheError(f"{path}: no such file.") from None
+    except (pa.ArrowException, OSError) as error:
+        raise unreadable(path, error) from None
+
+
+def unreadable(path: Path | str, error: BaseException) -> MarginCacheError:
+    """Return the error for a file that could not be read."""
+    reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+    if isinstance(error, OSError) and error.errno in _TRANSIENT_ERRNO:
+        return RetryableError(f"{path}: cannot be read ({reason}). Check the disk or file server.")
+    return MarginCacheError(f"{path}: cannot be read ({reason}). Copy the file again.")
 
 
 class FileState(NamedTuple):
@@ -43,11 +83,9 @@ class CatalogFiles:
         return FileState(state.st_size, state.st_mtime_ns)
 
     def read(self, path: str) -> bytes:
-        """Return the content of a small file."""
         return Path(self.location, path).read_bytes()
 
     def open_parquet(self, path: str) -> pq.ParquetFile:
-        """Open a Parquet file; see `parquet_files.open_parquet`."""
         return open_parquet(Path(self.location, path))
 
     def save_listing(self, path: Path) -> None:

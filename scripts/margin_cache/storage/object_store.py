@@ -10,7 +10,6 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
-from datetime import datetime
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple, TypeVar
 
@@ -23,9 +22,8 @@ Result = TypeVar("Result")
 _STATE_REQUESTS, _WRITE_REQUESTS = 64, 8
 """Concurrent requests for states, and for writing or deleting."""
 
-_ETAG_NAMES = ("ETag", "etag", "e_tag", "blob_id", "md5Hash", "generation", "content_md5")
-_TIME_NAMES = ("LastModified", "last_modified", "mtime", "modified", "updated", "created")
-"""Names that drivers of fsspec use, the preferred one first."""
+_ETAG_NAMES = ("ETag", "etag", "blob_id", "mtime", "modified", "last_modified", "created")
+"""Names of an ETag or a time that drivers of fsspec use, the preferred one first."""
 
 
 class ObjectState(NamedTuple):
@@ -277,8 +275,5 @@ def _driver(url: str, options: Mapping[str, Any], side: str) -> Any:
 
 
 def _state_of(info: Mapping[str, Any]) -> ObjectState:
-    values = (info.get(name) for name in (*_ETAG_NAMES, *_TIME_NAMES))
-    etag = next((value for value in values if value is not None), "")
-    if isinstance(etag, datetime):
-        etag = etag.timestamp()
+    etag = next((info[name] for name in _ETAG_NAMES if info.get(name) is not None), "")
     return ObjectState(int(info["size"] or 0), str(etag))

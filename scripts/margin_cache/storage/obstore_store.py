@@ -6,14 +6,12 @@ might be read, or with other credentials.
 """
 
 import base64
-import gzip
 import json
 import netrc
 import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, TypeVar
@@ -22,14 +20,7 @@ from urllib.parse import urlsplit
 from urllib.request import Request, urlopen
 
 import obstore
-from obstore.exceptions import (
-    AlreadyExistsError,
-    BaseError,
-    InvalidPathError,
-    PermissionDeniedError,
-    PreconditionError,
-    UnauthenticatedError,
-)
+from obstore import exceptions
 from obstore.store import AzureStore, GCSStore, HTTPStore, S3Store
 
 from margin_cache.errors import MarginCacheError, RetryableError
@@ -85,36 +76,41 @@ _TRANSIENT_STATUS = {"408", "425", "429", "500", "502", "503", "504"}
 
 
 class ObstoreStore(ObjectStore):
-    """S3, Google Cloud Storage or Azure."""
+    """S3, Google Cloud Storage, Azure or a web server; `make` returns obstore's for some limits."""
 
     _has_conditions = True
 
     def __init__(self, url: str, side: str, make: Callable[[Mapping[str, str]], Any]) -> None:
         super().__init__(url)
         self._side = side
-        self._store = make(_CLIENT)
         self._make = make
+        self._store = make(_CLIENT)
+        self._is_web = isinstance(self._store, HTTPStore)
 
     def list(self) -> dict[str, ObjectState] | None:
+        if self._is_web:
+            return None
         # Many public buckets cannot be listed, and obstore lists no names with an empty part.
-        with suppress(PermissionDenied, InvalidPathError), self._clear_errors(""):
+        with suppress(PermissionDenied, exceptions.InvalidPathError), self._clear_errors(""):
             found = _repeated(lambda: obstore.list(self._store).collect())
             return files_among({meta["path"]: _state_of(meta) for meta in found})
         return None
 
     def state(self, path: str) -> ObjectState | None:
         with suppress(FileNotFoundError), self._clear_errors(path):
-            return _state_of(obstore.head(self._store, path))
+            answer = obstore.get(self._store, path, options={"head": True})
+            # Some web servers send a page that says that there is no such file.
+            if not answer.attributes.get("Content-Type", "").startswith("text/html"):
+                return _state_of(answer.meta)
         return None
 
     def read(self, path: str) -> tuple[bytes, ObjectState] | None:
         with suppress(FileNotFoundError), self._clear_errors(path):
             answer = _repeated(lambda: obstore.get(self._store, path))
             content = bytes(answer.bytes())
-            if answer.attributes.get("Content-Encoding") == "gzip":  # some servers compress text
-                with suppress(OSError, EOFError):
-                    content = gzip.decompress(content)
-            return content, _state_of(answer.meta)
+            # No file of a catalog is a page.
+            if not (self._is_web and content.lstrip()[:1] == b"<"):
+                return content, _state_of(answer.meta)
         return None
 
     def read_range(self, path: str, start: int, end: int, state: ObjectState) -> memoryview:
@@ -178,13 +174,13 @@ class ObstoreStore(ObjectStore):
         url = self.url_of(path)
         try:
             yield
-        except (PermissionDeniedError, UnauthenticatedError):
+        except (exceptions.PermissionDeniedError, exceptions.UnauthenticatedError):
             raise permission_denied(url, self._side) from None
-        except (AlreadyExistsError, PreconditionError):
+        except (exceptions.AlreadyExistsError, exceptions.PreconditionError):
             raise PreconditionFailed(url) from None
-        except InvalidPathError:
+        except exceptions.InvalidPathError:
             raise
-        except (BaseError, FileNotFoundError) as error:
+        except (exceptions.BaseError, FileNotFoundError) as error:
             # obstore takes 405, an answer to HEAD, for missing, and 410 for another error.
             is_missing = isinstance(error, FileNotFoundError) and "code: 405" not in str(error)
             if is_missing or "code: 410" in str(error):
@@ -225,44 +221,12 @@ class _Refused(MarginCacheError):
     """The server answers with a status that is no success."""
 
 
-class HttpStore(ObstoreStore):
-    """A web server."""
-
-    _head_works = True
-
-    def list(self) -> dict[str, ObjectState] | None:
-        return None
-
-    def state(self, path: str) -> ObjectState | None:
-        if self._head_works:
-            try:
-                return self._state(path, {"head": True})
-            except (PermissionDenied, _Refused):
-                pass  # some servers answer GET only
-        state = self._state(path, {"range": (0, 1)})
-        self._head_works = False
-        return state
-
-    def _state(self, path: str, options: Any) -> ObjectState | None:
-        with suppress(FileNotFoundError), self._clear_errors(path):
-            answer = obstore.get(self._store, path, options=options)
-            # Some servers send a page that says that there is no such file.
-            if not answer.attributes.get("Content-Type", "").startswith("text/html"):
-                return _state_of(answer.meta)
-        return None
-
-    def read(self, path: str) -> tuple[bytes, ObjectState] | None:
-        found = super().read(path)
-        # No file of a catalog is a page, but many servers send one instead of an error.
-        return None if found is None or found[0].lstrip()[:1] == b"<" else found
-
-
 def _repeated(call: Callable[[], Result]) -> Result:
     """Make a request, and repeat it after failures that obstore does not repeat."""
     for _ in range(_TRIES - 1):
         try:
             return call()
-        except BaseError as error:
+        except exceptions.BaseError as error:
             if not (_WRONG_RANGE.search(str(error)) or _TRUNCATED.search(str(error))):
                 raise
     return call()
@@ -282,49 +246,26 @@ def _bare(etag: str | None) -> str:
 # Options.
 
 
-@dataclass
-class StoreOptions:
-    """Options of obstore: those of a kind of store, and those of the HTTP client of all."""
-
-    config: dict[str, Any] = field(default_factory=dict)
-    client: dict[str, Any] = field(default_factory=dict)
-
-
-def _headers(options: StoreOptions, value: Any) -> None:
-    own = options.client.setdefault("default_headers", {})
-    own.update({str(name): str(text) for name, text in dict(value).items()})
-
-
-def _verify(options: StoreOptions, value: Any) -> None:
+def _verify(value: Any) -> dict[str, Any]:
     if isinstance(value, str):
-        options.client["root_certificate"] = Path(value).read_bytes()
-    else:
-        options.client["allow_invalid_certificates"] = not value
+        return {"root_certificate": Path(value).read_bytes()}
+    return {"allow_invalid_certificates": not value}
 
 
-def _addressing_style(options: StoreOptions, value: Any) -> None:
-    if value not in ("path", "virtual", "auto"):
-        raise ValueError(value)
-    options.config["virtual_hosted_style_request"] = value == "virtual"
-
-
-def _google_token(options: StoreOptions, value: Any) -> None:
+def _google_token(value: Any) -> dict[str, Any]:
     if value == "anon":
-        options.config["skip_signature"] = True
-    elif isinstance(value, Mapping):
-        options.config["service_account_key"] = json.dumps(dict(value))
-    elif value not in (None, "google_default", "cloud", "cache"):
-        if not Path(str(value)).expanduser().is_file():
-            raise ValueError("no such file")
-        options.config["application_credentials"] = str(Path(str(value)).expanduser())
+        return {"skip_signature": True}
+    if isinstance(value, Mapping):
+        return {"service_account_key": json.dumps(dict(value))}
+    if value in (None, "google_default", "cloud", "cache"):
+        return {}
+    file = Path(str(value)).expanduser()
+    if not file.is_file():
+        raise ValueError("no such file")
+    return {"application_credentials": str(file)}
 
 
-def _requester_project(options: StoreOptions, value: Any) -> None:
-    if isinstance(value, str):
-        _headers(options, {"x-goog-user-project": value})
-
-
-def _connection_string(options: StoreOptions, value: Any) -> None:
+def _connection_string(value: Any) -> dict[str, Any]:
     parts = dict(part.split("=", 1) for part in str(value).split(";") if part)
     names = {
         "AccountName": "account_name",
@@ -338,11 +279,11 @@ def _connection_string(options: StoreOptions, value: Any) -> None:
         found.setdefault("account_name", host.partition(".")[0])
     elif "EndpointSuffix" in parts and "account_name" in found:
         found["endpoint"] = f"https://{found['account_name']}.blob.{parts['EndpointSuffix']}"
-    options.config.update(found)
+    return found
 
 
-_Target = str | None | Callable[[StoreOptions, Any], None]
-"""An option of obstore, None for what is done anyway, or a function that sets other options."""
+_Target = str | None | Callable[[Any], dict[str, Any]]
+"""An option of obstore, None for what is done anyway, or a function that returns such options."""
 
 _TABLES: dict[str, dict[str, _Target]] = {
     "s3": {
@@ -352,7 +293,9 @@ _TABLES: dict[str, dict[str, _Target]] = {
         "anon": "skip_signature",
         "endpoint_url": "endpoint",
         "region_name": "region",
-        "config_kwargs.s3.addressing_style": _addressing_style,
+        "config_kwargs.s3.addressing_style": lambda style: {
+            "virtual_hosted_style_request": {"path": False, "auto": False, "virtual": True}[style]
+        },
         "requester_pays": "request_payer",
         "profile": "profile",
         "use_ssl": None,  # the URL of the endpoint says so
@@ -362,7 +305,9 @@ _TABLES: dict[str, dict[str, _Target]] = {
         "anon": "skip_signature",
         "token": _google_token,
         "endpoint_url": "base_url",
-        "requester_pays": _requester_project,
+        "requester_pays": lambda project: (
+            {"default_headers": {"x-goog-user-project": project}} if type(project) is str else {}
+        ),
         "project": None,  # is needed for lists of buckets only
         "verify": _verify,
     },
@@ -372,24 +317,28 @@ _TABLES: dict[str, dict[str, _Target]] = {
         "anon": "skip_signature",
         "sas_token": "sas_key",
         "connection_string": _connection_string,
-        "account_host": lambda options, host: options.config.update(endpoint=f"https://{host}"),
+        "account_host": lambda host: {"endpoint": f"https://{host}"},
         "endpoint_url": "endpoint",
         "verify": _verify,
     },
     "http": {
-        "headers": _headers,
+        "headers": lambda headers: {"default_headers": {k: str(v) for k, v in headers.items()}},
         "trust_env": None,  # proxies of the environment are always used
         "verify": _verify,
     },
 }
 
+_OF_CLIENT = ("default_headers", "root_certificate", "allow_invalid_certificates")
+"""Options of the HTTP client, which all stores have."""
 
-def translate(protocol: str, options: Mapping[str, Any], side: str) -> StoreOptions:
+
+def translate(protocol: str, options: Mapping[str, Any], side: str) -> dict[str, Any]:
     """Translate fsspec's storage options for s3, gs, abfs, http or https; values are never shown.
 
     ``side`` is "input" or "output".
     """
-    table, translated = _TABLES["http" if protocol == "https" else protocol], StoreOptions()
+    table = _TABLES["http" if protocol == "https" else protocol]
+    translated: dict[str, Any] = {}
     for name, value in flat_options(options):
         known = name.removeprefix("client_kwargs.")
         if known not in table:
@@ -400,10 +349,10 @@ def translate(protocol: str, options: Mapping[str, Any], side: str) -> StoreOpti
         target = table[known]
         try:
             if isinstance(target, str):
-                translated.config[target] = value
+                translated[target] = value
             elif target is not None:
-                target(translated, value)
-        except (OSError, TypeError, ValueError):
+                translated |= target(value)
+        except (AttributeError, KeyError, OSError, TypeError, ValueError):
             raise MarginCacheError(
                 f"{side}_storage_options: the value of {name} is not valid (it is not shown, "
                 "because it may be secret)."
@@ -420,35 +369,21 @@ def flat_options(options: Mapping[str, Any], prefix: str = "") -> Iterator[tuple
             yield f"{prefix}{name}", value
 
 
-def add_netrc(options: StoreOptions, url: str) -> None:
-    """Add the user and password of a web server in ~/.netrc, unless a header has others."""
-    headers = options.client.setdefault("default_headers", {})
-    if any(name.lower() == "authorization" for name in headers):
-        return
-    path = Path(os.environ.get("NETRC", Path.home() / ".netrc"))
-    with suppress(OSError, netrc.NetrcParseError):
-        if found := netrc.netrc(str(path)).authenticators(urlsplit(url).hostname or ""):
-            user, _, password = found
-            token = base64.b64encode(f"{user}:{password}".encode()).decode()
-            headers["Authorization"] = f"Basic {token}"
-
-
 # Connecting.
 
 
 def connect(url: str, options: Mapping[str, Any], side: str) -> ObstoreStore:
     """Return the store of the objects below a URL; see `object_store.connect`."""
     protocol, parts = protocol_of(url), urlsplit(url)
-    translated = translate(protocol, options, side)
-    config, client = translated.config, translated.client
+    config = translate(protocol, options, side)
+    client = {name: config.pop(name) for name in _OF_CLIENT if name in config}
     credentials: dict[str, Any] = {}
     if protocol == "s3":
         credentials = _amazon(parts.netloc, config)
     elif protocol == "abfs":
         _azure(parts.netloc, config)
     elif protocol != "gs":
-        add_netrc(translated, url)
-        client["default_headers"].setdefault("Accept-Encoding", "identity")
+        client["default_headers"] = web_headers(url, client.get("default_headers", {}))
     address = config.get("base_url" if protocol == "gs" else "endpoint", url)
     if str(address).startswith("http://"):
         client["allow_http"] = True
@@ -461,8 +396,8 @@ def connect(url: str, options: Mapping[str, Any], side: str) -> ObstoreStore:
         return _BUCKETS[protocol](bucket, prefix=prefix, config=config, **common, **credentials)
 
     try:
-        return (ObstoreStore if protocol in _BUCKETS else HttpStore)(url, side, make)
-    except (BaseError, TypeError, ValueError) as error:
+        return ObstoreStore(url, side, make)
+    except (exceptions.BaseError, TypeError, ValueError) as error:
         raise MarginCacheError(
             f"{side}_storage_options: cannot be used for {url} ({type(error).__name__}; the values "
             "are not shown, because they may be secret)."
@@ -522,9 +457,21 @@ def _region_of(bucket: str) -> str | None:
 
 def _azure(place: str, config: dict[str, Any]) -> None:
     """Complete the options of Azure by the account that a URL can have."""
-    _, _, host = place.partition("@")
-    if host:
+    if host := place.partition("@")[2]:
         config.setdefault("account_name", host.partition(".")[0])
     connection = os.environ.get("AZURE_STORAGE_CONNECTION_STRING")
     if connection and not {"account_name", "account_key", "sas_key"} & config.keys():
-        config.update(translate("abfs", {"connection_string": connection}, "input").config)
+        config |= translate("abfs", {"connection_string": connection}, "input")
+
+
+def web_headers(url: str, headers: Mapping[str, str]) -> dict[str, str]:
+    """Return headers for a web server, with the password in ~/.netrc unless they have another."""
+    user_headers = {"Accept-Encoding": "identity", **headers}
+    if any(name.lower() == "authorization" for name in headers):
+        return user_headers
+    path = Path(os.environ.get("NETRC", Path.home() / ".netrc"))
+    with suppress(OSError, netrc.NetrcParseError):
+        if found := netrc.netrc(str(path)).authenticators(urlsplit(url).hostname or ""):
+            token = base64.b64encode(f"{found[0]}:{found[2]}".encode()).decode()
+            user_headers["Authorization"] = f"Basic {token}"
+    return user_headers

@@ -11,22 +11,19 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from margin_cache.errors import MarginCacheError
-from margin_cache.storage.catalog_files import CatalogFiles, FileState
+from margin_cache.storage.catalog_files import TAIL_BYTES, CatalogFiles, FileState, open_parquet
 from margin_cache.storage.files import atomic_path, read_json, write_json
 from margin_cache.storage.object_store import ObjectChanged, ObjectState, ObjectStore
-from margin_cache.storage.parquet_files import TAIL_BYTES, footer_start, open_parquet
 from margin_cache.storage.urls import join_url
 
 _CACHE = Path(".snakemake", "remote")
 """Directory of the cache, in the working directory."""
-
-Content = TypeVar("Content", bytes, bytes | None)
 
 
 class RemoteFiles(CatalogFiles):
@@ -76,23 +73,15 @@ class RemoteFiles(CatalogFiles):
             raise FileNotFoundError(2, "no such file", self.name(path)) from None
 
     def read(self, path: str) -> bytes:
-        content = self.read_if_exists(path)
-        if content is None:
-            raise ObjectChanged(self.name(path))
-        return content
-
-    def read_if_exists(self, path: str) -> bytes | None:
-        """Return the content of a small file; None if the store has none in spite of its listing.
-
-        Some servers send a page with an apology instead of an error.
-        """
         state = self.object_state(path)
 
-        def read() -> bytes | None:
-            found = self.store.read(path)
-            if found is not None and found[1].etag != state.etag:
+        def read() -> bytes:
+            if (found := self.store.read(path)) is None:
+                # In spite of the listing: some servers send a page with an apology.
+                raise FileNotFoundError(2, "no such file", self.name(path))
+            if found[1].etag != state.etag:
                 raise ObjectChanged(self.name(path))
-            return None if found is None else found[0]
+            return found[0]
 
         return self._cached(path, "", read)
 
@@ -115,20 +104,20 @@ class RemoteFiles(CatalogFiles):
         def read() -> bytes:
             tail_start = max(0, state.size - TAIL_BYTES)
             tail = bytes(self.store.read_range(path, tail_start, state.size, state))
-            start = footer_start(tail, state.size)
+            length = int.from_bytes(tail[:4], "little")
+            # Opening a file that is not Parquet reports the error.
+            start = tail_start - length if length <= tail_start else tail_start
             return bytes(self.store.read_range(path, start, tail_start, state)) + tail
 
         return self._cached(path, "footer", read, keep)
 
-    def _cached(
-        self, path: str, part: str, read: Callable[[], Content], keep: bool = True
-    ) -> bytes | Content:
+    def _cached(self, path: str, part: str, read: Callable[[], bytes], keep: bool = True) -> bytes:
         key = repr((self.location, path, *self.object_state(path), part)).encode()
         file = _CACHE / hashlib.blake2b(key, digest_size=16).hexdigest()
         with suppress(OSError):
             return file.read_bytes()
         content = read()
-        if keep and content is not None:
+        if keep:
             with atomic_path(file) as temporary:
                 temporary.write_bytes(content)
         return content

@@ -15,7 +15,6 @@ from margin_cache.parquet.footers import (
     join_footers,
     row_ranges,
 )
-from margin_cache.storage.parquet_files import footer_start
 from support.typed_tables import typed_table
 
 ROWS = 1000
@@ -88,7 +87,7 @@ def with_holes(path: Path, ranges: list[Range]) -> Path:
     content = path.read_bytes()
     with other.open("wb") as written:
         os.ftruncate(written.fileno(), len(content))
-        footer = footer_start(content[-8:], len(content))
+        footer = len(content) - 8 - int.from_bytes(content[-8:-4], "little")
         for start, end in [*ranges, (footer, len(content))]:
             os.pwrite(written.fileno(), content[start:end], start)
     return other
