@@ -23,7 +23,7 @@ from support.measuring import Usage, measure
 from workflow_jobs import STAGES, apart, jobs_of, run_job
 
 PARTS = {
-    "footers": ("storage/parquet_files.py", "open_parquet"),
+    "footers": ("storage/catalog_files.py", "open_parquet"),
     "spatial index and coordinates": ("parquet/partition_file.py", "read_positions"),
     "coarse filter": ("healpix/neighbors.py", "find_candidates"),
     "exact filter": ("healpix/boundary.py", "is_within"),

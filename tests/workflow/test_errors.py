@@ -173,7 +173,7 @@ def rewrite(path: Path, edit: Callable[[pa.Table], pa.Table], **options: Any):
         pytest.param(fault, words, id=name)
         for name, fault, words in [
             ("missing", missing, ("no such directory",)),
-            ("file", file_instead, ("is a file",)),
+            ("file", file_instead, ("no such directory",)),
             ("foreign", no_info, ("HiPSCat catalog", "catalog_info.json")),
             ("margin", of_type("margin"), ("type margin", "object or source")),
             ("index", of_type("index"), ("type index", "object or source")),

@@ -79,13 +79,9 @@ def _local_table(location: str) -> str:
     """Return the directory of a catalog; of a collection, that of its primary table."""
     where, path = f"input_catalog_path: {location}", Path(location)
     if not path.is_dir():
-        if path.is_symlink():
-            problem = "is a link that does not lead to a directory"
-        else:
-            with suppress(FileNotFoundError, NotADirectoryError):
-                path.stat()  # is_dir() of Python 3.14 does not raise where permission is missing
-            problem = "is a file" if path.exists() else "there is no such directory"
-        raise MarginCacheError(f"{where}: {problem}. Give the directory of a catalog.")
+        with suppress(FileNotFoundError, NotADirectoryError):
+            path.stat()  # is_dir() of Python 3.14 does not raise where permission is missing
+        raise MarginCacheError(f"{where}: there is no such directory. Give that of a catalog.")
     if not (path / spec.COLLECTION_PROPERTIES).exists():
         return location
     table = hats.primary_of(location)
@@ -130,16 +126,6 @@ def find_margin(key: str, location: str, catalog: str, options: Options = lambda
     if not is_url(location) and not Path(location).is_dir():
         collection = _collection(catalog, _descriptions_at("input_catalog_path", catalog, options))
         location = (collection and collection.margin(location)) or location
-    try:
-        return _margin_at(key, location, options)
-    except MarginCacheError as error:
-        # A store does not know that it was given under another key.
-        text = str(error)
-        own = f"{key}:{text.removeprefix('input_catalog_path:')}"
-        raise type(error)(own if text.startswith("input_catalog_path:") else text) from None
-
-
-def _margin_at(key: str, location: str, options: Options) -> str:
     descriptions = _descriptions_at(key, location, options)
     if (collection := _collection(location, descriptions)) is not None:
         if (default := collection.margin()) is None:

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -23,17 +24,11 @@ from margin_cache.storage.urls import absolute_location, is_url, join_url
 _HATS_VERSION = {HatsKey.RELEASE_DATE: "2025-08-22", HatsKey.VERSION: "v1.0"}
 """Version of the specification that margins are written in."""
 
-_REQUIRED_BY_HATS: dict[str, Any] = {
-    HatsKey.NAME: "margin",
-    HatsKey.TYPE: spec.MARGIN_TYPE,
-    HatsKey.PRIMARY: "primary",
-    HatsKey.THRESHOLD: 1.0,
-}
-"""Properties that hats requires before it validates ``addl_hats_properties``; never written."""
+_REQUIRED_BY_HATS = (HatsKey.NAME, HatsKey.PRIMARY, HatsKey.THRESHOLD)
+"""Properties that hats requires before it validates ``addl_hats_properties``."""
 
 
 def parse_properties(content: bytes, name: str) -> dict[str, str]:
-    """Return the keys and values in the content of a Java properties file, named in errors."""
     # Imported here, because map and reduce jobs start faster without it.
     import javaproperties
 
@@ -103,8 +98,7 @@ def margin_schema(primary: pa.Schema, source: str) -> pa.Schema:
 
 
 def pixel_columns(pixels: tuple[Ints, Ints], sources: tuple[Ints, Ints]) -> dict[str, Ints]:
-    """Return no columns: rows of a HATS margin do not name pixels."""
-    return {}
+    return {}  # rows of a HATS margin do not name pixels
 
 
 def additional_properties(values: Mapping[str, Any]) -> dict[str, str]:
@@ -122,7 +116,8 @@ def additional_properties(values: Mapping[str, Any]) -> dict[str, str]:
                 f"addl_hats_properties: the workflow writes {name} itself. Remove it."
             )
     try:
-        table = TableProperties(**_REQUIRED_BY_HATS, **properties)
+        required: dict[str, Any] = dict.fromkeys(_REQUIRED_BY_HATS, "1")
+        table = TableProperties(**{HatsKey.TYPE: spec.MARGIN_TYPE}, **required, **properties)
     except ValueError as error:
         *_, key, reason = ["", *str(error).splitlines()[1:3]]
         raise MarginCacheError(f"addl_hats_properties: {key}: {reason.strip()}") from None
@@ -158,8 +153,7 @@ def write_description(directory: Path, summary: MarginSummary) -> tuple[dict[str
     from jproperties import Properties
 
     written = Properties(process_escapes_in_values=False)
-    for key, value in description.items():
-        written[key] = value
+    written.properties = description
     for name in spec.PROPERTIES:
         with atomic_path(directory / name) as temporary, temporary.open("wb") as file:
             written.store(file, initial_comments="HATS catalog", encoding="utf-8", timestamp=False)
@@ -172,7 +166,6 @@ def partition_list(pixels: Iterable[Pixel]) -> str:
 
 
 def format_version() -> str:
-    """Return the version of the specification that margins are written in."""
     return _HATS_VERSION[HatsKey.VERSION]
 
 
@@ -185,31 +178,26 @@ class Collection:
 
     @property
     def file(self) -> str:
-        """The path or the URL of the properties, for messages."""
         return join_url(self.location, spec.COLLECTION_PROPERTIES)
 
-    @property
+    @cached_property
     def _values(self) -> dict[str, str]:
         return parse_properties(self.text.encode(), self.file)
 
     @property
     def primary(self) -> str:
-        """The directory or the URL of the primary table."""
         try:
             return self._location_of(self._values[HatsKey.PRIMARY])
         except KeyError:
             raise MarginCacheError(f"{self.file}: lacks {HatsKey.PRIMARY}") from None
 
     def is_of(self, info: CatalogInfo) -> bool:
-        """Return whether a catalog is the primary table."""
         return absolute_location(self.primary) == absolute_location(info.path)
 
     def lists(self, margin: str) -> bool:
-        """Return whether the collection has a margin, given by its directory or URL."""
         return absolute_location(margin) in map(self._absolute, self._margins)
 
     def has_default(self, margin: str) -> bool:
-        """Return whether a margin is the default one."""
         default = self._values.get(HatsKey.DEFAULT_MARGIN) or ""
         return bool(default) and self._absolute(default) == absolute_location(margin)
 
@@ -219,10 +207,9 @@ class Collection:
 
     def _location_of(self, member: str) -> str:
         path = member.removeprefix("file://")
-        if is_url(path):
-            return path
-        is_remote = is_url(self.location)
-        return join_url(self.location, path) if is_remote else str(Path(self.location, path))
+        if is_url(self.location) and not is_url(path):
+            return join_url(self.location, path)
+        return path if is_url(path) else str(Path(self.location, path))
 
     def _absolute(self, member: str) -> str:
         return absolute_location(self._location_of(member))
@@ -262,7 +249,6 @@ def collection_of(location: str, properties: bytes) -> Collection:
 
 
 def read_collection(directory: Path) -> Collection | None:
-    """Return the collection in a directory, if there is one."""
     path = directory / spec.COLLECTION_PROPERTIES
     try:
         return collection_of(str(directory), path.read_bytes())
@@ -275,15 +261,13 @@ def read_collection(directory: Path) -> Collection | None:
 def register(collection: Collection, margin: str, may_be_default: bool) -> None:
     """Add a margin to a collection on disk."""
     directory = Path(collection.location)
-    path = directory / spec.COLLECTION_PROPERTIES
-
     # Another process may be finishing a margin of the same collection.
     with exclusive_lock(directory):
         if (current := read_collection(directory)) is None:
             return
         after = current.with_margin(margin, may_be_default)
         if after != current.text:
-            rewrite_text(path, after)
+            rewrite_text(directory / spec.COLLECTION_PROPERTIES, after)
 
 
 def _with_values(text: str, values: Mapping[str, str]) -> str:
@@ -295,7 +279,6 @@ def _with_values(text: str, values: Mapping[str, str]) -> str:
 
     mark = "\ufeff" if text.startswith("\ufeff") else ""  # a byte-order mark
     properties = PropertiesFile.loads(text.removeprefix(mark))
-    for key, value in values.items():
-        properties[key] = value
+    properties.update(values)
     edited = mark + properties.dumps(separator="=")
     return re.sub(r"\r?\n", "\r\n", edited) if "\r\n" in text else edited

@@ -11,33 +11,21 @@ from numpy.typing import NDArray
 
 from margin_cache.healpix.nested import Pixel
 
-CATALOG_INFO = "catalog_info.json"
-"""Describes a HiPSCat catalog."""
-
-PROPERTIES = ("hats.properties", "properties")
-"""Describe a HATS catalog; the first that exists is read, and both are written."""
-
-DESCRIPTIONS = (*PROPERTIES, CATALOG_INFO)
-"""The files by which readers find a catalog, of either format."""
-
-COLLECTION_PROPERTIES = "collection.properties"
-"""Describes a HATS collection: a primary table and its margins."""
+CATALOG_INFO = "catalog_info.json"  # of HiPSCat
+PROPERTIES = ("hats.properties", "properties")  # of HATS; the first that exists is read
+DESCRIPTIONS = (*PROPERTIES, CATALOG_INFO)  # by which readers find a catalog, of either format
+COLLECTION_PROPERTIES = "collection.properties"  # of a HATS collection: primary table and margins
 
 PARTITION_INFO = "partition_info.csv"
 METADATA, COMMON_METADATA = "_metadata", "_common_metadata"
 PROVENANCE_INFO = "provenance_info.json"
-
-DATASET = "dataset"
-"""Directory of the Parquet files of a HATS catalog; HiPSCat has none."""
-
+DATASET = "dataset"  # directory of the Parquet files of a HATS catalog; HiPSCat has none
 PARQUET_SUFFIX = ".parquet"
 
 NORDER, DIR, NPIX = "Norder", "Dir", "Npix"
 """Parts of the path of a partition, columns of partition_info.csv, and columns of HiPSCat rows."""
 
-PRIMARY_TYPES = ("object", "source")
-"""Types of catalogs that margins are made from."""
-
+PRIMARY_TYPES = ("object", "source")  # of catalogs that margins are made from
 MARGIN_TYPE = "margin"
 
 

@@ -36,10 +36,6 @@ def atomic_path(path: Path) -> Iterator[Path]:
 
     The temporary name is unique, so two copies of one job can write the same file at once. The
     file is flushed to disk before it is renamed, and its directory is made if it is missing.
-
-    Raises:
-        OSError: the file cannot be written; the error names it.
-        MarginCacheError: PyArrow raised an error in the block.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = temporary_beside(path, unique_id())
@@ -103,17 +99,14 @@ def atomic_files() -> Iterator[Callable[[Path, pa.Buffer], None]]:
 
 
 def unique_id() -> str:
-    """Return a random id for the names of a process's own files."""
     return uuid.uuid4().hex[:12]
 
 
 def temporary_beside(path: Path, suffix: str) -> Path:
-    """Return the path of a temporary file in the same directory; the suffix is a `unique_id`."""
     return path.with_name(f".{path.name}.{suffix}.tmp")
 
 
 def is_temporary(name: str) -> bool:
-    """Return whether `temporary_beside` makes names like this one."""
     return _TEMPORARY.fullmatch(name) is not None
 
 
@@ -134,7 +127,6 @@ def with_file_name(path: Path, temporary: Path | None = None) -> Iterator[None]:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a text file atomically, in UTF-8."""
     with atomic_path(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
 
@@ -162,7 +154,6 @@ def read_json(path: Path) -> Any:
 
 
 def has_size(path: Path, size: int) -> bool:
-    """Return whether a file exists and has this size in bytes."""
     try:
         return path.stat().st_size == size
     except OSError:
@@ -189,12 +180,10 @@ def file_digest(path: Path) -> str:
 
 
 def link_or_copy(source: Path, target: Path) -> None:
-    """Make `target` a hard link to `source`, or a copy where hard links are impossible.
-
-    A symbolic link is followed: the new file is never one.
-    """
+    """Make `target` a hard link to `source`, or a copy where hard links are impossible."""
     target.parent.mkdir(parents=True, exist_ok=True)
     try:
+        # Of a symbolic link, `os.link` would make another one.
         os.link(source.resolve() if source.is_symlink() else source, target)
     except FileExistsError:
         raise
@@ -205,13 +194,10 @@ def link_or_copy(source: Path, target: Path) -> None:
 
 @contextmanager
 def exclusive_lock(path: Path) -> Iterator[None]:
-    """Hold the lock of an existing file or directory; wait while another process has it.
-
-    Without effect on network file systems that have no locks.
-    """
+    """Hold the lock of an existing file or directory; wait while another process has it."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
-        with suppress(OSError):
+        with suppress(OSError):  # some network file systems have no locks
             fcntl.flock(descriptor, fcntl.LOCK_EX)
         yield
     finally:
@@ -221,8 +207,7 @@ def exclusive_lock(path: Path) -> Iterator[None]:
 def acquire_lock(path: Path, text: str) -> int | None:
     """Lock a file until this process ends, and write a text into it that describes the process.
 
-    Without effect on network file systems that have no locks. Return the file's descriptor, to be
-    kept open, or None if another process has the lock.
+    Return the file's descriptor, to be kept open, or None if another process has the lock.
     """
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
     try:
@@ -230,7 +215,7 @@ def acquire_lock(path: Path, text: str) -> int | None:
     except BlockingIOError:
         os.close(descriptor)
         return None
-    except OSError:
+    except OSError:  # some network file systems have no locks
         pass
     os.ftruncate(descriptor, 0)
     os.write(descriptor, text.encode())

@@ -139,7 +139,7 @@ class ObjectStore(ABC):
 def connect(url: str, options: Mapping[str, Any], side: str = "input") -> ObjectStore:
     """Return the store of the objects below a URL. No request for an object is made yet.
 
-    ``side``, "input" or "output", selects the configuration keys that error messages name.
+    ``side``, "input" or "output", selects the storage options that error messages name.
     """
     # Slow to import, and not needed for local catalogs.
     from margin_cache.storage import obstore_store
@@ -257,11 +257,10 @@ def _driver(url: str, options: Mapping[str, Any], side: str) -> Any:
     """Return fsspec's file system of a URL."""
     import fsspec
 
-    key = "input_catalog_path" if side == "input" else "output_path"
     try:
         driver = fsspec.get_filesystem_class(protocol_of(url))
     except (ImportError, ValueError) as error:
-        raise MarginCacheError(f"{key}: {url}: {error}.") from None
+        raise MarginCacheError(f"{url}: {error}.") from None
     try:
         # Some drivers connect at once, to the server in the URL.
         address = driver._get_kwargs_from_urls(url)
@@ -269,7 +268,7 @@ def _driver(url: str, options: Mapping[str, Any], side: str) -> Any:
         return driver(**{**own, **address, **options})
     except Exception as error:  # of a driver, which can be any
         raise MarginCacheError(
-            f"{key}: {url}: cannot connect ({type(error).__name__}). Check the URL, the server and "
+            f"{url}: cannot connect ({type(error).__name__}). Check the URL, the server and "
             f"{side}_storage_options, whose values are not shown."
         ) from None
 

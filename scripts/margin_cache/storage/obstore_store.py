@@ -142,7 +142,7 @@ class ObstoreStore(ObjectStore):
                     lambda: obstore.put(store, path, content, mode=mode, use_multipart=is_multipart)
                 )
         except FileNotFoundError:
-            raise self._no_bucket() from None
+            raise _no_bucket(self.url) from None
         except _Refused as error:
             if mode == "overwrite" or "status 501" not in str(error):
                 raise
@@ -191,7 +191,7 @@ class ObstoreStore(ObjectStore):
         """Return the error of a request, without what the store has sent beside its status."""
         status, code = _STATUS.search(text), _CODE.search(text)
         if code and code[1] in ("NoSuchBucket", "ContainerNotFound"):
-            return self._no_bucket()
+            return _no_bucket(self.url)
         if "169.254.169.254" in text or "metadata.google.internal" in text:
             # Without other credentials, those of a virtual machine are asked for.
             return permission_denied(url, self._side)
@@ -212,13 +212,13 @@ class ObstoreStore(ObjectStore):
             f"{url}: failed {_TRIES} times ({without_user(reason)}). Check the URL and the server."
         )
 
-    def _no_bucket(self) -> MarginCacheError:
-        key = "input_catalog_path" if self._side == "input" else "output_path"
-        return MarginCacheError(f"{key}: the bucket of {self.url} does not exist.")
-
 
 class _Refused(MarginCacheError):
     """The server answers with a status that is no success."""
+
+
+def _no_bucket(url: str) -> MarginCacheError:
+    return MarginCacheError(f"{url}: the bucket does not exist. Check the URL.")
 
 
 def _repeated(call: Callable[[], Result]) -> Result:
@@ -305,8 +305,8 @@ _TABLES: dict[str, dict[str, _Target]] = {
         "anon": "skip_signature",
         "token": _google_token,
         "endpoint_url": "base_url",
-        "requester_pays": lambda project: (
-            {"default_headers": {"x-goog-user-project": project}} if type(project) is str else {}
+        "requester_pays": lambda value: (
+            {"default_headers": {"x-goog-user-project": value}} if isinstance(value, str) else {}
         ),
         "project": None,  # is needed for lists of buckets only
         "verify": _verify,
