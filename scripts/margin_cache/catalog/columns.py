@@ -48,7 +48,6 @@ def _plain(field: pa.Field) -> pa.Field:
 
 
 def schema_without_dictionaries(schema: pa.Schema) -> pa.Schema:
-    """Return a schema without metadata, dictionaries and views."""
     return pa.schema([_plain(field) for field in schema])
 
 
@@ -66,7 +65,6 @@ def read_schema(info: CatalogInfo, partitions: Partitions) -> pa.Schema:
 
 
 def schema_source(info: CatalogInfo, partitions: Partitions) -> str:
-    """Return the file that has the schema of a catalog: _common_metadata, or a partition."""
     common = info.parquet_path(COMMON_METADATA)
     # A broken link is not ignored: the file was meant to exist.
     if info.files.exists(common):
@@ -106,8 +104,7 @@ def check_columns(info: CatalogInfo, schema: pa.Schema, source: str) -> None:
 
 def check_schema(schema: pa.Schema, expected: pa.Schema, path: str) -> None:
     """Check that a partition has the columns of its catalog, with types that these can hold."""
-    problem = _difference(schema, expected)
-    if problem:
+    if problem := _difference(schema, expected):
         raise MarginCacheError(
             f"{path}: {problem}. All partitions need the columns of the catalog's "
             f"{COMMON_METADATA}, or of its first partition if there is none."
@@ -194,9 +191,7 @@ def cast_column(
 ) -> pa.Array | pa.ChunkedArray:
     """Cast a column of a file to a type of its catalog, without dictionaries and views or with.
 
-    Raises:
-        MarginCacheError: a value does not fit.
-        ArrowException: the file is damaged.
+    ArrowException is raised if the file is damaged.
     """
     # PyArrow takes as long for a cast to the same type.
     if column.type == field.type:
@@ -214,10 +209,7 @@ def cast_column(
 
 
 def spatial_index(info: CatalogInfo, table: pa.Table) -> NDArray[np.integer]:
-    """Return the spatial index (int64 or uint64) of rows.
-
-    In a catalog without that column, it is computed from the coordinates.
-    """
+    """Return the spatial index of rows; without that column, compute it from the coordinates."""
     if info.index_column is not None:
         return table[info.index_column].to_numpy()
     # Imported here, because jobs of catalogs with the column start faster without it.

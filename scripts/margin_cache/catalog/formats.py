@@ -39,9 +39,6 @@ class CatalogFormat(Protocol):
 
 _FORMATS: dict[str, CatalogFormat] = {"hipscat": hipscat, "hats": hats}
 
-_MOST_NAMES = 10
-"""Catalogs in a directory that an error names."""
-
 
 def format_of(info: CatalogInfo) -> CatalogFormat:
     return _FORMATS[info.format]
@@ -59,15 +56,16 @@ def read_catalog_info(location: str) -> CatalogInfo:
             return hats.read_info(files)
         if files.exists(spec.CATALOG_INFO):
             return hipscat.read_info(files)
-        catalogs = [] if is_url(location) else _catalogs_in(Path(location))
+        names = (*spec.DESCRIPTIONS, spec.COLLECTION_PROPERTIES)
+        entries = [] if is_url(location) else sorted(Path(location).iterdir())
+        catalogs = [entry.name for entry in entries if any((entry / n).exists() for n in names)]
     except OSError as error:
         raise MarginCacheError(
             f"{where}: cannot read {error.filename or location} ({error.strerror or error})"
         ) from None
     if catalogs:
-        names = ", ".join(catalogs[:_MOST_NAMES]) + (", ..." if catalogs[_MOST_NAMES:] else "")
         raise MarginCacheError(
-            f"{where}: is not a catalog, but contains catalogs. Give one: {names}"
+            f"{where}: is not a catalog, but contains catalogs. Give one: {', '.join(catalogs)}"
         )
     raise MarginCacheError(
         f"{where}: is neither a HiPSCat catalog, which has a {spec.CATALOG_INFO}, nor a HATS "
@@ -93,15 +91,6 @@ def _local_table(location: str) -> str:
             "missing"
         )
     return table
-
-
-def _catalogs_in(directory: Path) -> list[str]:
-    names = (*spec.DESCRIPTIONS, spec.COLLECTION_PROPERTIES)
-    return sorted(
-        entry.name
-        for entry in directory.iterdir()
-        if any((entry / name).exists() for name in names)
-    )
 
 
 def check_hats_keys(info: CatalogInfo, keys: list[str]) -> None:
@@ -149,7 +138,6 @@ def is_margin(descriptions: Mapping[str, bytes]) -> bool:
 
 
 def descriptions_in(directory: Path) -> dict[str, bytes]:
-    """Return the contents of the files that describe a catalog, as far as they can be read."""
     found = {}
     for name in (*spec.DESCRIPTIONS, spec.COLLECTION_PROPERTIES):
         with suppress(OSError):

@@ -51,7 +51,7 @@ class CatalogInfo:
 
     @property
     def url(self) -> str:
-        """The URL of a remote catalog; else ""."""
+        """Of a local catalog, it is ""."""
         return self.path if is_url(self.path) else ""
 
     @cached_property
@@ -63,7 +63,6 @@ class CatalogInfo:
         return self.url or str(Path(self.path).absolute())
 
     def parquet_path(self, name: str) -> str:
-        """Return the path, in the catalog, of a file in the directory of the Parquet files."""
         return f"{self.dataset}/{name}" if self.dataset else name
 
     def footer_path(self, path: str) -> str:
@@ -74,11 +73,9 @@ class CatalogInfo:
         return path.removeprefix(f"{self.dataset}/") if self.dataset else f"/{path}"
 
     def partition_path(self, pixel: Pixel) -> str:
-        """Return the path of a partition's file, or of its directory if it has several files."""
         return self.parquet_path(pixel_path(pixel, self.npix_suffix)).rstrip("/")
 
     def partition_name(self, pixel: Pixel) -> str:
-        """Return the path or the URL of a partition, for messages."""
         return self.files.name(self.partition_path(pixel))
 
 
@@ -95,10 +92,7 @@ class MarginSummary:
     """The values in the description of a margin.
 
     Attributes:
-        output_dir: its name is the name of the margin.
-        threshold: in arcsec.
         order: highest order of the margin's partitions; of the primary's if the margin has none.
-        sky_fraction: share of the sky that the margin's partitions cover.
         size: bytes of the margin's directory.
         properties: additional lines of hats.properties.
     """
@@ -127,8 +121,6 @@ class State(NamedTuple):
 
 
 class Partition(NamedTuple):
-    """A partition; ``partitions.partition_files`` returns its files."""
-
     pixel: Pixel
     state: State
 

@@ -33,23 +33,15 @@ _ENDS_BYTES = 32 << 20
 
 
 def partition_files(info: CatalogInfo, pixel: Pixel) -> list[str]:
-    """Return the path, in the catalog, of a partition's file; of a directory, those of its files.
-
-    Raises:
-        OSError: the directory is missing.
-    """
+    """Return the paths, in the catalog, of a partition's files; OSError if it is missing."""
     path = info.partition_path(pixel)
     if info.npix_suffix != "/":
         return [path]
     return sorted(f"{path}/{name}" for name in info.files.names(path) if name[0] not in "._")
 
 
-def partition_state(info: CatalogInfo, pixel: Pixel) -> State:
-    """Return the state of a partition's files; OSError if the partition is missing."""
-    return _state_of(info, partition_files(info, pixel))
-
-
-def _state_of(info: CatalogInfo, files: list[str]) -> State:
+def state_of(info: CatalogInfo, files: list[str]) -> State:
+    """Return the state of a partition's files; OSError if one is missing."""
     states = [info.files.state(file) for file in files]
     parts = 0
     if info.npix_suffix == "/":
@@ -65,9 +57,7 @@ def _state_of(info: CatalogInfo, files: list[str]) -> State:
 def content_digest(info: CatalogInfo, partitions: Partitions) -> str:
     """Return a digest of the sizes and the ends of partition files, which copies of them share.
 
-    The ends have at least the footers, with sizes and statistics of the columns, and all of the
-    files of a small catalog. It is "" for a remote catalog, and if a partition has another state
-    than here.
+    It is "" for a remote catalog, and if a partition has another state than here.
     """
     if info.url:
         return ""
@@ -107,7 +97,7 @@ def _digest_of_ends(info: CatalogInfo, end_bytes: int, partitions: Partitions) -
                 if len(end) < footer < size:
                     end = os.pread(opened.fileno(), footer, size - footer)
                 digest.update(os.fsencode(f"{file.rpartition('/')[2]}/{size}/") + end)
-        if _state_of(info, files) != state:
+        if state_of(info, files) != state:
             return b""
     return digest.digest()
 
@@ -117,7 +107,7 @@ def unchanged_files(info: CatalogInfo, partition: Partition) -> list[str]:
     files = []
     try:
         files = partition_files(info, partition.pixel)
-        is_unchanged = _state_of(info, files) == partition.state
+        is_unchanged = state_of(info, files) == partition.state
     except OSError:
         is_unchanged = False
     if not is_unchanged:
@@ -158,26 +148,22 @@ def read_partitions(info: CatalogInfo) -> Partitions:
 
 
 def _scan_partitions(info: CatalogInfo) -> Iterator[tuple[Pixel, State]]:
-    """Yield pixel and state of each partition."""
     suffix = info.npix_suffix.rstrip("/")
     for order, directory in _numbered(info, info.dataset, NORDER):
         for _, group in _numbered(info, directory, DIR):
             for number, path in _numbered(info, group, NPIX, suffix):
-                pixel = Pixel(order, number)
+                pixel, name = Pixel(order, number), info.files.name(path)
                 if order > MAX_ORDER or number >= 12 * 4**order:
-                    raise MarginCacheError(
-                        f"{info.files.name(path)}: this pixel does not exist. Remove it."
-                    )
+                    raise MarginCacheError(f"{name}: this pixel does not exist. Remove it.")
                 own = pixel_path(pixel, suffix)
                 if path != info.parquet_path(own):
                     raise MarginCacheError(
-                        f"{info.files.name(path)}: is in the wrong directory. Move it to {own}, or "
-                        "remove it."
+                        f"{name}: is in the wrong directory. Move it to {own}, or remove it."
                     )
                 try:
-                    yield pixel, partition_state(info, pixel)
+                    yield pixel, state_of(info, partition_files(info, pixel))
                 except OSError as error:
-                    raise _unlisted(error.filename or info.files.name(path), error) from None
+                    raise _unlisted(error.filename or name, error) from None
 
 
 def _numbered(
@@ -249,10 +235,9 @@ def restrict(partitions: Partitions, wanted: tuple[tuple[int, int], ...]) -> Par
 
 
 def check_whole(info: CatalogInfo, partitions: Partitions) -> None:
-    """Check that partition files end as Parquet files do.
+    """Check that partition files end as Parquet files do, unlike those of an interrupted copy.
 
-    Two small reads a file reveal an interrupted copy before any job starts. Objects of a remote
-    catalog are always whole, and are not read here.
+    Objects of a remote catalog are always whole, and are not read here.
     """
     if not info.url:
         for problem in _in_threads(partial(_first_problem, info), partitions):

@@ -15,9 +15,10 @@ from margin_cache.catalog.model import CatalogInfo, Partition
 from margin_cache.catalog.partitions import (
     check_whole,
     content_digest,
-    partition_state,
+    partition_files,
     read_partitions,
     restrict,
+    state_of,
     unchanged_files,
 )
 from margin_cache.catalog.spec import pixel_path
@@ -69,7 +70,7 @@ def test_partitions_are_found_in_nested_order_with_the_state_of_their_files(
     for at, pixel in enumerate(PIXELS):
         files = partition_paths(info, pixel)
         assert found.sizes[at] == sum(file.stat().st_size for file in files)
-        assert found[at] == (pixel, partition_state(info, pixel))
+        assert found[at] == (pixel, state_of(info, partition_files(info, pixel)))
     assert found.parts.any() == (info.npix_suffix == "/")
     assert {values.dtype for values in vars(found).values()} == {np.dtype(np.int64)}
 
@@ -80,7 +81,7 @@ def test_files_of_a_partition_are_sorted_and_without_hidden_ones(tmp_path: Path)
         write_partition(info, 1, 3, TABLE, name)
     files = partition_paths(info, Pixel(1, 3))
     assert [file.name for file in files] == ["10", "2"]
-    assert partition_state(info, Pixel(1, 3)).size == 2 * files[0].stat().st_size
+    assert state_of(info, partition_files(info, Pixel(1, 3))).size == 2 * files[0].stat().st_size
 
 
 SIDES = (".tmp", ".part", ".parquet.part", ".md5", ".SHA256", ".bak", "~", ".parquet.crc")
@@ -150,7 +151,7 @@ def test_replacing_a_file_of_a_partition_changes_its_state(change: str, tmp_path
     paths = [write_partition(info, 1, 3, TABLE, name) for name in ("a", "b", "c")]
     for time, path in enumerate(paths, 1):
         os.utime(path, ns=(1, time))
-    planned = Partition(Pixel(1, 3), partition_state(info, Pixel(1, 3)))
+    planned = Partition(Pixel(1, 3), state_of(info, partition_files(info, Pixel(1, 3))))
     assert [Path(info.path, file) for file in unchanged_files(info, planned)] == paths
     if change == "older part":
         os.utime(paths[0], ns=(1, 2))
@@ -164,7 +165,7 @@ def test_replacing_a_file_of_a_partition_changes_its_state(change: str, tmp_path
         paths[1].write_bytes(paths[1].read_bytes()[:-1])
         for time, path in enumerate(paths, 1):
             os.utime(path, ns=(1, time))
-    now = partition_state(info, planned.pixel)
+    now = state_of(info, partition_files(info, planned.pixel))
     assert now[:2] == planned.state[:2]
     assert now.parts != planned.state.parts
     with pytest.raises(MarginCacheError, match="Npix=3: was changed after the run began"):
@@ -173,7 +174,7 @@ def test_replacing_a_file_of_a_partition_changes_its_state(change: str, tmp_path
 
 def test_a_missing_partition_has_no_state(info: CatalogInfo) -> None:
     with pytest.raises(OSError, match="Npix=7"):
-        partition_state(info, Pixel(3, 7))
+        state_of(info, partition_files(info, Pixel(3, 7)))
 
 
 # --- what is wrong --------------------------------------------------------------------------

@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 from margin_cache.catalog.columns import schema_without_dictionaries
 from margin_cache.catalog.model import CatalogInfo, Partition
-from margin_cache.catalog.partitions import partition_state
+from margin_cache.catalog.partitions import partition_files, state_of
 from margin_cache.errors import MarginCacheError
 from margin_cache.healpix.nested import Pixel
 from margin_cache.parquet.partition_file import open_files
@@ -36,7 +36,7 @@ def catalog_of(directory: Path, names: list[str]) -> CatalogInfo:
 
 
 def partition_of(info: CatalogInfo) -> Partition:
-    return Partition(PIXEL, partition_state(info, PIXEL))
+    return Partition(PIXEL, state_of(info, partition_files(info, PIXEL)))
 
 
 def test_files_of_a_partition_are_opened_in_order(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 from margin_cache.catalog.columns import coordinates
 from margin_cache.catalog.model import CatalogInfo, Partition
-from margin_cache.catalog.partitions import partition_state
+from margin_cache.catalog.partitions import partition_files, state_of
 from margin_cache.errors import MarginCacheError
 from margin_cache.healpix.nested import Pixel
 from margin_cache.parquet import partition_file
@@ -44,7 +44,7 @@ class Catalog:
     @cached_property
     def partition(self) -> Partition:
         assert self.path.exists()
-        return Partition(PIXEL, partition_state(self.info, PIXEL))
+        return Partition(PIXEL, state_of(self.info, partition_files(self.info, PIXEL)))
 
     def files(self, schema: pa.Schema | None = None) -> list[PartitionFile]:
         return list(open_files(self.info, self.partition, schema or self.table.schema))
