@@ -25,6 +25,9 @@ SMTP_PASSWORD = "MARGIN_CACHE_SMTP_PASSWORD"
 PORTS = {"none": 25, "starttls": 587, "ssl": 465}
 """Default port of the mail server for each value of ``smtp.security``."""
 
+ADDRESS = r"(?a:[\w.!#$%&'*+/=?^`{|}~-]+@[\w.-]+)"
+"""Regular expression of the mail addresses that are accepted, of ASCII characters."""
+
 
 class Table(StrEnum):
     """A table of config/README.md; the value is in the comment that marks it there."""
@@ -267,7 +270,9 @@ class SmtpSettings:
     the certificate of the server is valid; `SSL_CERT_FILE` in the environment names further
     authorities."""
 
-    sender: Annotated[str, Key(Table.SMTP)] = ""
+    sender: Annotated[
+        str, Limits(pattern=rf"^({ADDRESS})?$(?!\n)"), Key(Table.SMTP, takes="an address")
+    ] = ""
     """Address of the sender. Empty: `margin-cache@` and the full name of this machine."""
 
 

@@ -8,15 +8,16 @@ import json
 import os
 import re
 import tempfile
-import textwrap
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
 
 from margin_cache.config.model import (
+    ADDRESS,
     PORTS,
     SMTP_PASSWORD,
     SMTP_USER,
@@ -67,23 +68,10 @@ _PLAIN = (
 )
 """Errors whose text by pydantic is better than the general description of a key."""
 
-_SECRETS = {
-    **dict.fromkeys(("user", "username", "login"), SMTP_USER),
-    **dict.fromkeys(("password", "passwd", "pass"), SMTP_PASSWORD),
-}
-
-_ADDRESS = re.compile(r"[\w.!#$%&'*+/=?^`{|}~-]+@[\w.-]+", re.ASCII)
-
-_SIMILAR = 0.8
-"""How similar a misspelt key is to the right one; others are found by the words that they share."""
-
-_GENERAL_WORDS = {"dir", "path", "name", "size", "options", "create"}
-
+_SECRETS = {"user": SMTP_USER, "password": SMTP_PASSWORD}
 _PATHS = ("input_catalog_path", "output_path", "tmp_dir", "audit_catalog_path")
 
 Model = TypeVar("Model")
-
-_ADAPTERS: dict[type, TypeAdapter[Any]] = {}
 
 
 def settings_of_margins(config: Mapping[str, Any]) -> list[MarginSettings]:
@@ -112,27 +100,29 @@ def mail_settings(config: Mapping[str, Any]) -> MailSettings | None:
     """Check the keys about the mail; return None if no mail is wanted."""
     run = run_settings(config)
     for key in run.smtp:
-        if variable := _SECRETS.get(str(key).lower()):
+        if variable := _SECRETS.get(str(key)):
             raise MarginCacheError(
                 f"smtp.{key}: is not read from the configuration. Set {variable} in the "
                 "environment."
             )
     smtp = read(run.smtp, SmtpSettings, "smtp.")
-    if smtp.sender:
-        _check_address("smtp.sender", smtp.sender)
     addresses = run.completion_email_address
     text = addresses if isinstance(addresses, str) else ",".join(addresses)
     if not text.strip(" "):
         return None
     recipients = [address.strip(" ") for address in text.split(",")]
     for recipient in recipients:
-        _check_address("completion_email_address", recipient)
+        if not re.fullmatch(ADDRESS, recipient):
+            raise MarginCacheError(
+                f"completion_email_address: {json.dumps(recipient)} is not an address like "
+                "name@example.org. Separate several addresses by commas."
+            )
     server = replace(smtp, port=smtp.port or PORTS[smtp.security])
     return MailSettings(tuple(dict.fromkeys(recipients)), server)
 
 
 def check_keys(config: Mapping[str, Any], known: Iterable[str], where: str) -> None:
-    """Check that all keys are known; the error names the nearest known key."""
+    """Check that all keys are known; the error names similar keys."""
     known = list(known)
     for key in config:
         if key in known:
@@ -143,23 +133,16 @@ def check_keys(config: Mapping[str, Any], known: Iterable[str], where: str) -> N
             raise MarginCacheError(
                 f"{where}{key}: applies to the whole run. Put it beside margins, not into it."
             )
-        nearest = _nearest(str(key).lower(), known)
+        similar = " or ".join(difflib.get_close_matches(str(key).lower(), known, n=2))
         raise MarginCacheError(
-            f"{where}{key}: unknown key. {f'Did you mean {nearest}? ' if nearest else ''}"
+            f"{where}{key}: unknown key. {f'Did you mean {similar}? ' if similar else ''}"
             "config/README.md lists all keys."
         )
 
 
-def _nearest(key: str, known: Iterable[str]) -> str:
-    """Return the known key that is very similar, or shares most words; "" if none does."""
-
-    def likeness(name: str) -> tuple[bool, int, bool, float]:
-        similarity = difflib.SequenceMatcher(None, key, name).ratio()
-        words = set(name.split("_")) & set(key.split("_")) - _GENERAL_WORDS
-        return similarity >= _SIMILAR, len(words), not name.startswith("audit_"), similarity
-
-    nearest = max(known, key=likeness)
-    return nearest if any(likeness(nearest)[:2]) else ""
+@cache
+def _adapter(model: type) -> TypeAdapter[Any]:
+    return TypeAdapter(model)  # which takes longer than all of the checks
 
 
 def read(values: Mapping[str, Any], model: type[Model], where: str = "") -> Model:
@@ -169,10 +152,8 @@ def read(values: Mapping[str, Any], model: type[Model], where: str = "") -> Mode
     for key, value in values.items():
         if value is None:
             raise MarginCacheError(f"{where}{key}: has no value. Give one or remove the key.")
-    if model not in _ADAPTERS:
-        _ADAPTERS[model] = TypeAdapter(model)  # which takes longer than all of the checks
     try:
-        return _ADAPTERS[model].validate_python(values)
+        return _adapter(model).validate_python(values)
     except ValidationError as error:
         raise MarginCacheError(f"{where}{_fault(annotations, error)}") from None
 
@@ -244,21 +225,10 @@ def _check_urls(settings: MarginSettings) -> None:
             )
 
 
-def _check_address(key: str, address: str) -> None:
-    if not _ADDRESS.fullmatch(address):
-        several = "" if key.startswith("smtp") else ". Separate several addresses by commas."
-        raise MarginCacheError(
-            f"{key}: {json.dumps(address)} is not an address like name@example.org{several}"
-        )
-
-
 def check_catalog_given(config: Mapping[str, Any], directory: Path, workflow_dir: Path) -> None:
     """Check that a catalog is configured: users seldom want the default, the demo sky."""
-    margins = config.get("margins")
-    all_name_one = isinstance(margins, list) and all(
-        isinstance(margin, Mapping) and "input_catalog_path" in margin for margin in margins
-    )
-    if "input_catalog_path" not in config and not (margins and all_name_one):
+    margins = run_settings(config).margins or [{}]
+    if not all("input_catalog_path" in {**config, **margin} for margin in margins):
         raise MarginCacheError(
             "input_catalog_path: is missing after --config, in --configfile and in "
             f"{directory / 'config/config.yaml'}. Give the directory of a catalog, or of the demo "
@@ -266,27 +236,10 @@ def check_catalog_given(config: Mapping[str, Any], directory: Path, workflow_dir
         )
 
 
-def describe_keys(config: str) -> str:
-    """Return each key of config/config.yaml with its default and the first sentence about it."""
-    keys = re.findall(r"((?:^# .*\n)+)^(\w+: .+)$", config, re.MULTILINE)
-    lines = []
-    for comment, key in keys:
-        text = " ".join(comment.replace("\n# ", " ").removeprefix("# ").split())
-        sentence = re.split(r"(?<=\.) (?=[A-Z`])", text)[0]
-        lines += [key, textwrap.fill(sentence, 96, initial_indent="    ", subsequent_indent="    ")]
-    return "\n".join(lines)
-
-
 # --- the command ---------------------------------------------------------------------------------
 
-_ONLY_ONCE = {
-    "--config": "key=value",
-    "--configfile": "files",
-    "--default-resources": "name=value",
-    "--set-resources": "rule:name=value",
-    "--set-threads": "rule=number",
-}
-"""Options that Snakemake reads from their last occurrence only, and their values."""
+_ONLY_ONCE = ("--config", "--configfile", "--default-resources", "--set-resources", "--set-threads")
+"""Options that Snakemake reads from their last occurrence only."""
 
 _OTHER_NAMES = {
     "-C": "--config",
@@ -307,11 +260,11 @@ def check_command(words: Sequence[str], start: Path, workflow_dir: Path) -> None
     """Check for repeated options and for missing workflow profiles."""
     options = [word.partition("=")[0] for word in words if word.startswith("-")]
     names = [_OTHER_NAMES.get(option, option) for option in options]
-    for name, values in _ONLY_ONCE.items():
+    for name in _ONLY_ONCE:
         if names.count(name) > 1:
             raise MarginCacheError(
                 f"{name}: is given {names.count(name)} times, but Snakemake reads the last one "
-                f"only. Give it once, followed by all {values}."
+                "only. Give it once, followed by all its values."
             )
     for word, following in zip(words, [*words[1:], ""], strict=True):
         option, equals, value = word.partition("=")

@@ -17,7 +17,6 @@ from margin_cache.config.validation import (
     check_catalog_given,
     check_command,
     check_working_directory,
-    describe_keys,
     mail_settings,
     run_settings,
     settings_of_margins,
@@ -410,8 +409,7 @@ def open_session(workflow: Any, config: Mapping[str, Any], base: Path, is_module
     With the target `help`, the run ends with the keys of the configuration.
     """
     if "help" in sys.argv[1:] and not is_module:
-        print(describe_keys((base / "config/config.yaml").read_text(encoding="utf-8")))
-        print(f"\n{base / 'config/README.md'} explains them all.")
+        print((base / "config/config.yaml").read_text(encoding="utf-8"))
         sys.exit()
     with errors_in_one_line():
         session = Session(workflow, config, base, is_module)

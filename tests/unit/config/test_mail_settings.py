@@ -26,7 +26,7 @@ def refusal(config: dict[str, Any]) -> str:
         settings_of_margins(config)
     message = str(caught.value)
     assert str(again.value) == message
-    assert len(message.splitlines()) == 1
+    assert "\n" not in message
     return message
 
 
@@ -140,9 +140,7 @@ def test_faulty_configuration_is_refused(config, words):
         assert word in message
 
 
-@pytest.mark.parametrize(
-    ("key", "variable"), [("user", SMTP_USER), ("password", SMTP_PASSWORD), ("Pass", SMTP_PASSWORD)]
-)
+@pytest.mark.parametrize(("key", "variable"), [("user", SMTP_USER), ("password", SMTP_PASSWORD)])
 def test_secret_in_the_configuration_is_refused_and_not_repeated(key, variable):
     message = refusal({"smtp": {key: PASSWORD}})
     assert f"smtp.{key}" in message

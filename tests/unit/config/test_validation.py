@@ -210,30 +210,28 @@ def test_key_without_a_value_is_refused(key):
 
 
 @pytest.mark.parametrize(
-    ("key", "nearest"),
+    ("key", "similar"),
     [
-        ("margin_treshold", "margin_threshold"),
-        ("input_catalog", "input_catalog_path"),
+        ("margin_treshold", "margin_threshold or audit_threshold"),
+        ("input_catalog", "input_catalog_path or audit_catalog_path"),
         ("Overwrite", "overwrite"),
-        ("margin", "margins"),
-        ("threshold", "margin_threshold"),
-        ("input_path", "input_catalog_path"),
-        ("output_dir", "output_path"),
+        ("margin", "margins or margin_order"),
+        ("threshold", "audit_threshold or margin_threshold"),
+        ("output_dir", "tmp_dir or output_path"),
         ("tmpdir", "tmp_dir"),
-        ("seed", "audit_seed"),
     ],
 )
-def test_unknown_key_is_refused_with_the_nearest(key, nearest):
+def test_unknown_key_is_refused_with_similar_ones(key, similar):
     message = refusal({key: 5})
     assert message.startswith(f"{key}: ")
-    assert f"Did you mean {nearest}? " in message
+    assert f"Did you mean {similar}? " in message
 
 
 def test_nothing_is_suggested_for_a_key_that_resembles_none():
     assert refusal({"workers": 5}) == "workers: unknown key. config/README.md lists all keys."
 
 
-def test_unknown_key_of_a_margin_is_refused_with_the_nearest():
+def test_unknown_key_of_a_margin_is_refused_with_a_similar_one():
     message = refusal({"margins": [{}, {"fine_filter": True}]})
     assert message.startswith("margins[1]: fine_filter: ")
     assert "unknown key. Did you mean fine_filtering? " in message
