@@ -11,21 +11,20 @@ from margin_cache.config.model import MarginSettings
 from margin_cache.margin.model import Margin
 from margin_cache.progress import (
     Amount,
-    Bars,
-    Lines,
-    MarginWork,
+    Display,
     Stage,
     StageProgress,
+    Work,
     audit_amounts,
-    open_display,
-    progress_of,
+    bars,
+    line,
     terminal_columns,
-    work_of,
 )
 from support.plans import PARAMETERS, make_plan, partitions_of
 from support.terminals import Screen, pseudo_terminal
 
 HOUR = 3600.0
+PLAN = "intermediate/a/1"
 
 
 class Clock:
@@ -38,19 +37,31 @@ class Clock:
         return self.now
 
 
-def work(name: str, done: int = 0) -> MarginWork:
-    return MarginWork(
-        name,
-        {
-            Stage.MAPPING: {
-                "earlier": Amount(done, 100 * done),
-                "now": Amount(84 - done, 100 * (84 - done)),
-            },
-            Stage.REDUCING: {"now": Amount(90)},
-            Stage.FINISHING: {"": Amount(90)},
-        },
-        {Stage.MAPPING: {"earlier"}},
-    )
+class Terminal(io.StringIO):
+    """A terminal of 120 columns that tells no size itself."""
+
+    def isatty(self) -> bool:
+        return True
+
+    def lines(self) -> list[str]:
+        screen = Screen()
+        screen.write(self.getvalue().replace("\n", "\r\n"))  # as terminals do
+        return [line for line in screen.lines() if line]
+
+
+def small_work(done: int = 0, margins: int = 1) -> Work:
+    """The work of some margins of 84 partitions each."""
+    work = Work()
+    for number in range(1, margins + 1):
+        directory = f"intermediate/a/{number}"
+        amounts = [Amount(done, 100 * done), Amount(84 - done, 100 * (84 - done))]
+        work.add(directory, Stage.MAPPING, ["earlier", "now"], amounts, [True, False])
+        work.add(directory, Stage.REDUCING, ["1", "2"], [Amount(45), Amount(45)], [False] * 2)
+        work.add(directory, Stage.FINISHING, [""], [Amount(90)], [False])
+    return work
+
+
+MAPPING, REDUCING = (PLAN, Stage.MAPPING, "now"), (PLAN, Stage.REDUCING, "1")
 
 
 @pytest.fixture
@@ -59,16 +70,10 @@ def clock() -> Clock:
 
 
 @pytest.fixture
-def terminal(monkeypatch: pytest.MonkeyPatch) -> io.StringIO:
-    """A terminal of 120 columns that tells no size itself."""
+def terminal(monkeypatch: pytest.MonkeyPatch) -> Terminal:
     monkeypatch.setenv("COLUMNS", "120")
-    return io.StringIO()
-
-
-def seen(stream: io.StringIO) -> list[str]:
-    screen = Screen()
-    screen.write(stream.getvalue().replace("\n", "\r\n"))  # as terminals do
-    return [line for line in screen.lines() if line]
+    monkeypatch.setenv("TERM", "xterm")
+    return Terminal()
 
 
 def assert_lines_start(lines: list[str], *starts: str) -> None:
@@ -79,145 +84,125 @@ def assert_lines_start(lines: list[str], *starts: str) -> None:
 
 
 def test_bars_of_all_margins_together_are_there_from_the_start(
-    terminal: io.StringIO, clock: Clock
+    terminal: Terminal, clock: Clock
 ) -> None:
-    bars = Bars(terminal, [work("a"), work("b", done=42)], 2.5, clock)
+    work = small_work(21, margins=2)
+    Display(terminal, "2 margins", work, 2.5, clock).close()
     assert_lines_start(
-        lines := seen(terminal),
+        lines := terminal.lines(),
         *("2 margins", "  Planning  100%", "  Mapping    25%", "  Reducing    0%", "  Fin"),
     )
     assert "168/168 partitions [00:02<00:00]" in lines[1]
     assert "42/168 partitions [00:00<?, 4.2 kB of 16.8 kB]" in lines[2]
     assert "0/180 pixels [00:00<?]" in lines[3]
-    bars.close()
 
 
-def test_jobs_are_counted_by_their_partitions_and_pixels(
-    terminal: io.StringIO, clock: Clock
-) -> None:
-    bars = Bars(terminal, [work("a")], 0.1, clock)
-    bars.advance(Stage.MAPPING, Amount(42, 4000))
-    bars.advance(Stage.MAPPING, Amount(42, 4400))
-    bars.advance(Stage.REDUCING, Amount(45))
-    bars.close()
-    lines = seen(terminal)
+def test_jobs_are_counted_by_their_partitions_and_pixels(terminal: Terminal, clock: Clock) -> None:
+    display = Display(terminal, "a", small_work(), 0.1, clock)
+    display.finished(MAPPING)
+    display.finished(REDUCING)
+    display.finished((PLAN, Stage.MAPPING, "of another run"))
+    display.close()
+    lines = terminal.lines()
     assert lines[0] == "a" and len(lines) == 5
     assert "100%" in lines[2] and "84/84" in lines[2] and "8.4 kB of 8.4 kB" in lines[2]
     assert " 50%" in lines[3] and "45/90" in lines[3]
 
 
 def test_the_clock_of_a_stage_starts_with_its_first_job_and_stops_with_its_last(
-    terminal: io.StringIO, clock: Clock
+    terminal: Terminal, clock: Clock
 ) -> None:
-    bars = Bars(terminal, [work("a")], 0.1, clock)
+    display = Display(terminal, "a", small_work(), 0.1, clock)
     clock.now += 100
-    bars.started(Stage.MAPPING)
+    display.started(MAPPING)
     clock.now += 60
-    bars.advance(Stage.MAPPING, Amount(84, 8400))
+    display.finished(MAPPING)
     clock.now += 10
-    bars.started(Stage.REDUCING)
+    display.started(REDUCING)
     clock.now += 5
-    bars.started(Stage.REDUCING)
+    display.started(REDUCING)
     clock.now += 5
-    bars.close()
-    _, _, mapping, reducing, finishing = seen(terminal)
+    display.close()
+    _, _, mapping, reducing, finishing = terminal.lines()
     assert "[01:00<00:00, 140 B/s, 8.4 kB of 8.4 kB]" in mapping
     assert "[00:10<?]" in reducing
     assert "[00:00<?]" in finishing
 
 
-def test_the_time_left_of_a_stage_goes_by_its_own_speed(
-    terminal: io.StringIO, clock: Clock
+def test_a_stage_whose_start_nobody_tells_starts_with_the_display(
+    terminal: Terminal, clock: Clock
 ) -> None:
-    bars = Bars(terminal, [work("a")], 0.1, clock)
-    bars.started(Stage.MAPPING)
-    clock.now += 4.7 * HOUR
-    bars.advance(Stage.MAPPING, Amount(42, 4200))
-    bars.close()
-    _, _, mapping, reducing, _ = seen(terminal)
+    display = Display(terminal, "a", small_work(), 0.1, clock)
+    clock.now += 60
+    display.finished(REDUCING)
+    display.close()
+    assert "45/90 pixels [01:00<01:00]" in terminal.lines()[3]
+
+
+def half_mapped(size: int) -> Work:
+    """The work of a margin after 4.7 hours, with half of the partitions mapped."""
+    work = small_work()
+    work.stages[Stage.MAPPING].start(0.0)
+    work.stages[Stage.MAPPING].advance(Amount(42, size), 4.7 * HOUR)
+    return work
+
+
+def test_the_time_left_of_a_stage_goes_by_its_own_speed_in_bytes() -> None:
+    _, mapping, reducing, _ = bars(half_mapped(4200), 0.1, 120, 4.7 * HOUR)
     assert "[4:42:00<4:42:00, " in mapping
     assert "[00:00<?]" in reducing
+    assert "[4:42:00<14:06:00, " in bars(half_mapped(2100), 0.1, 120, 4.7 * HOUR)[1]
 
 
-def test_the_time_left_goes_by_bytes_of_this_run(terminal: io.StringIO, clock: Clock) -> None:
-    bars = Bars(terminal, [work("a", done=21)], 0.1, clock)
-    bars.started(Stage.MAPPING)
-    clock.now += 60
-    bars.advance(Stage.MAPPING, Amount(1, 2100))
-    bars.close()
-    assert "[01:00<02:00, 35 B/s, 4.2 kB of 8.4 kB]" in seen(terminal)[2]
-
-
-def test_a_stage_whose_start_nobody_tells_starts_with_the_display(
-    terminal: io.StringIO, clock: Clock
-) -> None:
-    bars = Bars(terminal, [work("a")], 0.1, clock)
-    clock.now += 60
-    bars.advance(Stage.REDUCING, Amount(45))
-    bars.close()
-    assert "45/90 pixels [01:00<01:00]" in seen(terminal)[3]
-
-
-def test_other_text_stands_above_the_bars(terminal: io.StringIO, clock: Clock) -> None:
-    bars = Bars(terminal, [work("a")], 0.1, clock)
-    bars.clear()
-    bars.clear()  # another thread prints too
+def test_other_text_stands_above_the_bars(terminal: Terminal, clock: Clock) -> None:
+    display = Display(terminal, "a", small_work(), 0.1, clock)
+    display.clear()
     terminal.write("Error in rule map_partitions:\n")
-    bars.redraw()
-    bars.advance(Stage.REDUCING, Amount(45))
+    display.clear()  # another thread prints too
+    display.finished(REDUCING)  # nothing is drawn between two lines
     terminal.write("    jobid: 1\n")
-    bars.redraw()
     clock.now += 1
-    bars.advance(Stage.MAPPING, Amount(84, 8400))
-    bars.close()
+    display.tick()
+    display.finished(MAPPING)
+    display.close()
     terminal.write("The last line\n")
     assert_lines_start(
-        seen(terminal),
+        terminal.lines(),
         *("Error in rule map_partitions:", "    jobid: 1"),
         *("a", "  Planning  100%", "  Mapping   100%", "  Reducing   50%", "  Finishing   0%"),
         "The last line",
     )
 
 
-def test_nothing_is_drawn_after_the_end(terminal: io.StringIO, clock: Clock) -> None:
-    bars = Bars(terminal, [work("a")], 0.1, clock)
-    bars.close()
+def test_nothing_is_drawn_after_the_end(terminal: Terminal, clock: Clock) -> None:
+    display = Display(terminal, "a", small_work(), 0.1, clock)
+    display.close()
     drawn = terminal.getvalue()
     clock.now += 10
-    bars.advance(Stage.MAPPING, Amount(42, 4200))
-    bars.redraw()
-    bars.close()
+    display.finished(MAPPING)
+    display.close()
     assert terminal.getvalue() == drawn
 
 
-def test_bars_end_where_the_terminal_is_gone(terminal: io.StringIO, clock: Clock) -> None:
-    bars = Bars(terminal, [work("a")], 0.1, clock)
+def test_bars_end_where_the_terminal_is_gone(terminal: Terminal, clock: Clock) -> None:
+    display = Display(terminal, "a", small_work(), 0.1, clock)
     terminal.close()
     clock.now += 10
-    bars.advance(Stage.MAPPING, Amount(42, 4200))
-    bars.clear()
-    bars.redraw()
-    bars.close()
+    display.finished(MAPPING)
+    display.clear()
+    display.close()
 
 
 @pytest.mark.parametrize("columns", [40, 60, 80, 100, 120])
-def test_narrow_bars_drop_the_less_important_parts_first(
-    columns: int, terminal: io.StringIO, clock: Clock, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("COLUMNS", str(columns))
-    bars = Bars(terminal, [work("a")], 0.1, clock)
-    bars.started(Stage.MAPPING)
-    clock.now += 4.7 * HOUR
-    bars.advance(Stage.MAPPING, Amount(42, 4200))
-    bars.close()
-    lines = seen(terminal)
-    mapping = lines[2]
+def test_narrow_bars_drop_the_less_important_parts_first(columns: int) -> None:
+    lines = bars(half_mapped(4200), 0.1, columns - 1, 4.7 * HOUR)
+    mapping = lines[1]
     assert max(map(len, lines)) < columns
     assert "Mapping    50%" in mapping and "42/84" in mapping and "[4:42:00<4:42:00" in mapping
     assert ("█████" in mapping) == (columns >= 60)
     assert ("partitions" in mapping) == (columns >= 80)
     assert ("4.2 kB of 8.4 kB" in mapping) == (columns >= 100)
-    assert len({line.rindex("|") for line in lines[1:] if "|" in line}) <= 1
+    assert len({line.rindex("|") for line in lines if "|" in line}) <= 1
 
 
 # --- the terminal --------------------------------------------------------------------------------
@@ -235,9 +220,7 @@ def test_bars_follow_the_size_of_the_terminal(
     monkeypatch.delenv("COLUMNS", raising=False)
     with pseudo_terminal(*size) as (stream, read):
         assert terminal_columns(stream) == (size[1] or 80)
-        display = open_display(stream, [work("a")], 0.1)
-        assert isinstance(display, Bars)
-        display.close()
+        Display(stream, "a", small_work(), 0.1, clock).close()
         screen = Screen()
         screen.write(read())
     lines = [line for line in screen.lines() if line]
@@ -256,60 +239,58 @@ def test_a_terminal_of_unknown_size_has_that_of_the_environment(
 
 
 def test_a_terminal_that_cannot_move_its_cursor_gets_lines(
-    monkeypatch: pytest.MonkeyPatch,
+    terminal: Terminal, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("TERM", "dumb")
-    with pseudo_terminal(24, 80) as (stream, _):
-        display = open_display(stream, [work("a")], 0.1)
-        display.close()
-    assert isinstance(display, Lines)
+    display = Display(terminal, "a", small_work(), 0.1, clock)
+    clock.now += 60
+    display.tick()
+    display.close()
+    (text,) = terminal.lines()
+    assert text.startswith("0:01:00: mapped 0 of 84 partitions")
 
 
 # --- lines ---------------------------------------------------------------------------------------
 
 
-def test_a_line_counts_all_margins_and_the_time_left_of_each_stage(clock: Clock) -> None:
-    lines = Lines(io.StringIO(), [work("a", done=2), work("b", done=2)], 0.0, clock)
-    clock.now += 5
-    assert lines.text() == (
+def test_a_line_counts_all_margins_and_the_time_left_of_each_stage() -> None:
+    work = small_work(done=2, margins=2)
+    assert line(work, 5.0, 5.0) == (
         "0:00:05: mapped 4 of 168 partitions (400 B of 16.8 kB); reduced 0 of 180 pixels; "
         "finished 0 of 180 pixels"
     )
-    lines.started(Stage.MAPPING)
-    clock.now += 60
-    lines.started(Stage.REDUCING)
-    lines.advance(Stage.MAPPING, Amount(32, 3200))
-    lines.advance(Stage.MAPPING, Amount(50, 5000))
-    clock.now += 60
-    lines.advance(Stage.REDUCING, Amount(90))
-    assert lines.text() == (
+    mapping, reducing = work.stages[Stage.MAPPING], work.stages[Stage.REDUCING]
+    mapping.start(5.0)
+    mapping.advance(Amount(82, 8200), 65.0)
+    reducing.start(65.0)
+    reducing.advance(Amount(90), 125.0)
+    assert line(work, 125.0, 125.0) == (
         "0:02:05: mapped 86 of 168 partitions (8.6 kB of 16.8 kB), about 0:02:00 left; "
         "reduced 90 of 180 pixels, about 0:01:00 left; finished 0 of 180 pixels"
     )
-    lines.close()
 
 
 @pytest.mark.parametrize(("hours", "most"), [(1, 60), (24, 250), (24 * 7, 350)])
 def test_lines_are_a_minute_apart_and_more_in_long_runs(
-    hours: int, most: int, clock: Clock
+    hours: int, most: int, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    lines = Lines(stream := io.StringIO(), [work("a")], 0.0, clock)
-    lines.close()
+    monkeypatch.setattr("margin_cache.progress._TICK", 1000)
+    display = Display(stream := io.StringIO(), "a", small_work(), 0.0, clock)
     for _ in range(0, hours * 3600, 5):
-        lines.tick()
+        display.tick()
         clock.now += 5
+    display.close()
     written = stream.getvalue().splitlines()
     assert 0.8 * most < len(written) <= most
     assert written[0].startswith("0:01:0")
 
 
 def test_lines_say_nothing_in_the_first_minute_nor_at_the_end(clock: Clock) -> None:
-    lines = Lines(stream := io.StringIO(), [work("a")], 0.0, clock)
-    lines.tick()
-    lines.advance(Stage.FINISHING, Amount(50))
-    lines.clear()
-    lines.redraw()
-    lines.close()
+    display = Display(stream := io.StringIO(), "a", small_work(), 0.0, clock)
+    display.tick()
+    display.finished(MAPPING)
+    display.clear()
+    display.close()
     assert stream.getvalue() == ""
 
 
@@ -317,12 +298,12 @@ def test_a_display_lives_between_jobs_until_it_is_closed(
     clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("margin_cache.progress._TICK", 0.001)
-    lines = Lines(stream := io.StringIO(), [work("a")], 0.0, clock)
+    display = Display(stream := io.StringIO(), "a", small_work(), 0.0, clock)
     clock.now += 100
     deadline = time.monotonic() + 60
     while not stream.getvalue() and time.monotonic() < deadline:
         time.sleep(0.001)
-    lines.close()
+    display.close()
     said = stream.getvalue()
     assert said.startswith("0:01:40: mapped 0 of 84")
     clock.now += 100
@@ -347,22 +328,30 @@ def touch(*paths: Path) -> None:
         path.touch()
 
 
-def total(work: MarginWork) -> dict[Stage, Amount]:
-    return {stage: progress.total for stage, progress in progress_of([work]).items()}
+def work_of(margin: Margin, is_anew: bool) -> Work:
+    work = Work()
+    work.add_margin(margin, is_anew, ())
+    return work
 
 
-def done(work: MarginWork) -> dict[Stage, Amount]:
-    return {stage: progress.done for stage, progress in progress_of([work]).items()}
+def total(work: Work) -> dict[Stage, Amount]:
+    return {stage: progress.total for stage, progress in work.shown_stages()}
+
+
+def done(work: Work) -> dict[Stage, Amount]:
+    return {stage: progress.done for stage, progress in work.shown_stages()}
 
 
 def test_jobs_add_up_to_the_whole(margin):
-    plan = margin.plan
+    plan, directory = margin.plan, str(margin.files.plan_dir)
     touch(*map(margin.files.receipt, plan.reduce_names))
     work = work_of(margin, is_anew=True)
-    assert work.name == margin.name
-    assert list(work.jobs[Stage.MAPPING]) == list(plan.map_names)
-    assert list(work.jobs[Stage.REDUCING]) == list(plan.reduce_names)
     assert min(len(plan.map_names), len(plan.reduce_names)) > 2
+    assert list(work.jobs) == [
+        *((directory, Stage.MAPPING, name) for name in plan.map_names),
+        *((directory, Stage.REDUCING, name) for name in plan.reduce_names),
+        (directory, Stage.FINISHING, ""),
+    ]
     assert total(work) == {
         Stage.MAPPING: Amount(len(plan.partitions.orders), int(plan.partitions.sizes.sum())),
         Stage.REDUCING: Amount(len(plan.destination_orders)),
@@ -375,8 +364,8 @@ def test_what_an_earlier_run_has_done_is_counted(margin):
     names = margin.plan.map_names
     touch(*map(margin.files.shard, names[:2]))
     work = work_of(margin, is_anew=False)
-    jobs = work.jobs[Stage.MAPPING]
-    assert done(work)[Stage.MAPPING] == jobs[names[0]] + jobs[names[1]]
+    amounts = [work.jobs[str(margin.files.plan_dir), Stage.MAPPING, name] for name in names[:2]]
+    assert done(work)[Stage.MAPPING] == amounts[0] + amounts[1]
     assert done(work)[Stage.REDUCING] == Amount()
 
 
@@ -388,11 +377,12 @@ def test_a_finished_margin_that_is_finished_again_has_all_but_that_done(margin):
 
 def test_stages_of_several_margins_are_added_up(margin):
     touch(*map(margin.files.shard, margin.plan.map_names[:2]))
-    work = work_of(margin, is_anew=False)
-    both = progress_of([work, work_of(margin, is_anew=True)])
-    for stage, progress in both.items():
-        assert progress.total == total(work)[stage] + total(work)[stage]
-        assert progress.before == progress.done == done(work)[stage]
+    one = work_of(margin, is_anew=False)
+    both = work_of(margin, is_anew=False)
+    both.add_margin(margin, True, ())
+    for stage, progress in both.shown_stages():
+        assert progress.total == total(one)[stage] + total(one)[stage]
+        assert progress.before == progress.done == done(one)[stage]
 
 
 def test_nothing_is_known_of_a_stage_before_its_first_job_ends():

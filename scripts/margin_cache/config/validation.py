@@ -10,7 +10,6 @@ import re
 import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
-from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -72,6 +71,7 @@ _SECRETS = {"user": SMTP_USER, "password": SMTP_PASSWORD}
 _PATHS = ("input_catalog_path", "output_path", "tmp_dir", "audit_catalog_path")
 
 Model = TypeVar("Model")
+_ADAPTERS: dict[type, TypeAdapter[Any]] = {}
 
 
 def settings_of_margins(config: Mapping[str, Any]) -> list[MarginSettings]:
@@ -140,11 +140,6 @@ def check_keys(config: Mapping[str, Any], known: Iterable[str], where: str) -> N
         )
 
 
-@cache
-def _adapter(model: type) -> TypeAdapter[Any]:
-    return TypeAdapter(model)  # which takes longer than all of the checks
-
-
 def read(values: Mapping[str, Any], model: type[Model], where: str = "") -> Model:
     """Return a model with the values of some keys; ``where`` begins the message of an error."""
     annotations = annotations_of(model)
@@ -152,8 +147,10 @@ def read(values: Mapping[str, Any], model: type[Model], where: str = "") -> Mode
     for key, value in values.items():
         if value is None:
             raise MarginCacheError(f"{where}{key}: has no value. Give one or remove the key.")
+    if model not in _ADAPTERS:
+        _ADAPTERS[model] = TypeAdapter(model)  # which takes longer than all of the checks
     try:
-        return _adapter(model).validate_python(values)
+        return _ADAPTERS[model].validate_python(values)
     except ValidationError as error:
         raise MarginCacheError(f"{where}{_fault(annotations, error)}") from None
 
@@ -227,8 +224,8 @@ def _check_urls(settings: MarginSettings) -> None:
 
 def check_catalog_given(config: Mapping[str, Any], directory: Path, workflow_dir: Path) -> None:
     """Check that a catalog is configured: users seldom want the default, the demo sky."""
-    margins = run_settings(config).margins or [{}]
-    if not all("input_catalog_path" in {**config, **margin} for margin in margins):
+    margins = run_settings(config).margins or ({},)
+    if not all("input_catalog_path" in {*config, *margin} for margin in margins):
         raise MarginCacheError(
             "input_catalog_path: is missing after --config, in --configfile and in "
             f"{directory / 'config/config.yaml'}. Give the directory of a catalog, or of the demo "

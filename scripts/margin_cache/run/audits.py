@@ -23,7 +23,7 @@ from margin_cache.margin.model import Margin, save_margin
 from margin_cache.margin.remote import Sources, find_source, save_source
 from margin_cache.planning.jobs import Request, audit_jobs, audit_pixels_request, audit_request
 from margin_cache.planning.model import describe_job
-from margin_cache.progress import MarginWork, Stage, audit_amounts
+from margin_cache.progress import Stage, Work, audit_amounts
 from margin_cache.run.session import (
     ResourceFunction,
     Session,
@@ -163,19 +163,16 @@ class Audits:
             return ""
         return "--fail --strict" if self._session.settings.audit_strict else "--fail"
 
-    def works(self) -> dict[str, MarginWork]:
-        works = {}
-        for directory, (request, margin, _) in self.requests().items() if self.wanted else ():
+    def add_work(self, work: Work) -> list[str]:
+        """Add the jobs of the audits to the work of a run; return the names of the results."""
+        audits = self.requests() if self.wanted else {}
+        for directory, (request, margin, _) in audits.items():
             names = [sky_range.name for sky_range in request.sky_ranges]
-            jobs = dict(zip(names, audit_amounts(margin, request.fraction), strict=True))
-            files = [paths.AUDIT_FINDINGS.format(audit_dir=directory, job=name) for name in names]
-            done = {name for name, file in zip(names, files, strict=True) if Path(file).exists()}
-            works[directory] = MarginWork(
-                Path(request.output_dir).name,
-                {Stage.AUDITING: jobs},
-                {Stage.AUDITING: done},
-            )
-        return works
+            files = (paths.AUDIT_FINDINGS.format(audit_dir=directory, job=name) for name in names)
+            amounts = audit_amounts(margin, request.fraction)
+            are_done = (Path(file).exists() for file in files)
+            work.add(directory, Stage.AUDITING, names, amounts, are_done)
+        return [Path(request.output_dir).name for request, *_ in audits.values()]
 
 
 def _start(audit: Audit, directory: str) -> None:

@@ -3,7 +3,7 @@
 import logging
 import re
 import threading
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import replace
 from logging.handlers import QueueHandler
 from typing import Any, TextIO
@@ -13,7 +13,7 @@ from snakemake_interface_logger_plugins.common import LogEvent
 
 from margin_cache.margin.paths import is_of_this_run
 from margin_cache.notification.messages import Job
-from margin_cache.progress import Amount, Display, MarginWork, Stage
+from margin_cache.progress import Display, JobKey, Stage
 from margin_cache.run.slurm import QueueWatch
 
 # What Snakemake logs of jobs that have ended without their files, or by a signal.
@@ -37,66 +37,6 @@ def terminal_handlers() -> list[logging.StreamHandler[TextIO]]:
     ]
 
 
-class _OnWarning(logging.Handler):
-    """Does something whenever Snakemake prints a warning or an error."""
-
-    def __init__(self, act: Callable[[], None]) -> None:
-        super().__init__(logging.WARNING)
-        self._act = act
-
-    def emit(self, record: logging.LogRecord) -> None:
-        # An exception here would end the run.
-        try:
-            self._act()
-        except Exception:
-            self.handleError(record)
-
-
-class ShownProgress:
-    """A display that replaces Snakemake's lines about each job on the terminal."""
-
-    def __init__(
-        self,
-        display: Display,
-        works: Mapping[str, MarginWork],
-        terminals: list[logging.StreamHandler[TextIO]],
-    ) -> None:
-        """Show what jobs do, by the directories of margins and audits."""
-        self._display = display
-        self._works = works
-        self._levels = {handler: handler.level for handler in terminals}
-        for handler in terminals:
-            handler.setLevel(logging.WARNING)
-        self._handlers = before, after = _OnWarning(display.clear), _OnWarning(display.redraw)
-        logger.handlers.insert(0, before)
-        logger.addHandler(after)
-
-    def started(self, job: Job) -> None:
-        if work := self._work_of(job):
-            self._display.started(work[0])
-
-    def finished(self, job: Job) -> None:
-        if work := self._work_of(job):
-            self._display.advance(*work)
-
-    def _work_of(self, job: Job) -> tuple[Stage, Amount] | None:
-        """Return what a job does, if it counts."""
-        directory = job.wildcards.get("plan_dir") or job.wildcards.get("audit_dir")
-        work = self._works.get(directory or "")
-        stage = next((stage for stage in Stage if job.rule.endswith(stage)), None)
-        if work is None or stage is None:
-            return None
-        return stage, work.jobs[stage][job.wildcards.get("job", "")]
-
-    def close(self) -> None:
-        """Leave the display as it is, and let Snakemake print its lines again."""
-        self._display.close()
-        for handler in self._handlers:
-            logger.removeHandler(handler)
-        for terminal, level in self._levels.items():
-            terminal.setLevel(level)
-
-
 class RunningJobs(logging.Handler):
     """Follows the jobs of a run until its end.
 
@@ -111,7 +51,7 @@ class RunningJobs(logging.Handler):
         super().__init__()
         self.finished: list[Job] = []
         self.failed: dict[int, Job] = {}
-        self.progress: ShownProgress | None = None
+        self.display: Display | None = None
         self.queue: QueueWatch | None = None
         self.stopped_by = ""
         self.unschedulable = ""
@@ -137,14 +77,14 @@ class RunningJobs(logging.Handler):
                 minutes=minutes if isinstance(minutes, int) else 0,
                 output=tuple(map(str, record.output or ())),
             )
-            if progress := self.progress:
-                progress.started(job)
+            if self.display and (key := _key(job)):
+                self.display.started(key)
         elif event == LogEvent.JOB_FINISHED:
             self.failed.pop(record.job_id, None)
             if finished := self._jobs.get(record.job_id):
                 self.finished.append(finished)
-                if progress := self.progress:
-                    progress.finished(finished)
+                if self.display and (key := _key(finished)):
+                    self.display.finished(key)
         elif event == LogEvent.JOB_ERROR:
             self._failed(record.jobid, record.rule_msg, record.log)
         elif match := _MISSING_OUTPUT.match(record.getMessage()):
@@ -163,6 +103,19 @@ class RunningJobs(logging.Handler):
             logs=tuple(log for log in all_logs if is_of_this_run(log)),
         )
 
+    def show(self, display: Display) -> None:
+        """Show progress instead of Snakemake's lines about each job; warnings stand above it."""
+        self.display = display
+        for handler in terminal_handlers():
+            handler.addFilter(self._makes_room)
+
+    def _makes_room(self, record: logging.LogRecord) -> bool:
+        if self.display is None:
+            return True
+        if record.levelno >= logging.WARNING:
+            self.display.clear()
+        return record.levelno >= logging.WARNING
+
     def hide_killed_jobs(self) -> None:
         """Keep Snakemake's pages about the jobs that a signal ends from the terminal."""
         # In older versions, a queue is what stands before the terminal.
@@ -180,16 +133,25 @@ class RunningJobs(logging.Handler):
         """Note that a signal ends the run."""
         self.stopped_by = signal
         self._is_stopped.set()
-        self._end_progress()
+        self._close_display()
 
     def end(self) -> None:
         """Stop following the jobs."""
-        self._end_progress()
+        self._close_display()
         logger.removeHandler(self)
         if self.queue is not None:
             self.queue.stop()
 
-    def _end_progress(self) -> None:
-        if self.progress is not None:
-            self.progress.close()
-            self.progress = None
+    def _close_display(self) -> None:
+        if self.display is not None:
+            self.display.close()
+            self.display = None
+
+
+def _key(job: Job) -> JobKey | None:
+    """Return what a job is called in the work of a run; None for jobs of other rules."""
+    directory = job.wildcards.get("plan_dir") or job.wildcards.get("audit_dir", "")
+    for stage in Stage:
+        if job.rule.endswith(stage.rule):
+            return directory, stage, job.wildcards.get("job", "")
+    return None

@@ -30,9 +30,9 @@ from margin_cache.notification.messages import (
     finished_margins,
     margin_status,
 )
-from margin_cache.progress import open_display, work_of
+from margin_cache.progress import Display, Work
 from margin_cache.run import compat
-from margin_cache.run.events import RunningJobs, ShownProgress, terminal_handlers
+from margin_cache.run.events import RunningJobs, terminal_handlers
 from margin_cache.run.session import Session, errors_in_one_line, sessions
 from margin_cache.run.slurm import QueueWatch
 
@@ -56,7 +56,7 @@ def start_jobs(session: Session) -> None:
     if not session.is_module:
         handle_signals(running)
     if session.settings.progress_bar:
-        running.progress = show_progress(session)
+        show_progress(session)
 
     def end_run(job: str, reason: str) -> None:
         running.unschedulable = (
@@ -89,18 +89,18 @@ def handle_signals(running: RunningJobs) -> None:
             signal.signal(number, stop)
 
 
-def show_progress(session: Session) -> ShownProgress | None:
-    """Draw bars, or print lines now and then; None if there is nothing to count or to write to."""
-    terminals = terminal_handlers()
-    works = {
-        plan_dir: work_of(session.margins[plan_dir], session.makes_all, session.made_with(plan_dir))
-        for plan_dir in session.margins_in_dag()
-    } | session.audits.works()
-    if not works or not terminals:
-        return None
-    planned_seconds = time.monotonic() - session.started_at
-    display = open_display(terminals[0].stream, works.values(), planned_seconds)
-    return ShownProgress(display, works, terminals)
+def show_progress(session: Session) -> None:
+    """Draw bars, or print lines now and then, if there is something to count and to write to."""
+    terminals, work, names = terminal_handlers(), Work(), []
+    for plan_dir in session.margins_in_dag():
+        margin = session.margins[plan_dir]
+        work.add_margin(margin, session.makes_all, session.made_with(plan_dir))
+        names.append(margin.name)
+    names += session.audits.add_work(work)
+    if names and terminals:
+        title = names[0] if len(names) == 1 else f"{len(names)} margins"
+        planned_seconds = time.monotonic() - session.started_at
+        session.jobs.show(Display(terminals[0].stream, title, work, planned_seconds))
 
 
 def on_success(logs: Iterable[str]) -> None:

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from margin_cache.progress import Amount, MarginWork, Stage
-from margin_cache.run.events import RunningJobs, ShownProgress, terminal_handlers
+from margin_cache.progress import JobKey, Stage
+from margin_cache.run.events import RunningJobs, terminal_handlers
 from snakemake.logging import logger
 from snakemake_interface_logger_plugins.common import LogEvent
 
@@ -21,17 +21,14 @@ class FakeDisplay:
     def __init__(self) -> None:
         self.told: list[tuple[Any, ...]] = []
 
-    def started(self, stage: Stage) -> None:
-        self.told.append(("started", stage))
+    def started(self, job: JobKey) -> None:
+        self.told.append(("started", job))
 
-    def advance(self, stage: Stage, amount: Amount) -> None:
-        self.told.append(("advance", stage, amount))
+    def finished(self, job: JobKey) -> None:
+        self.told.append(("finished", job))
 
     def clear(self) -> None:
         self.told.append(("clear",))
-
-    def redraw(self) -> None:
-        self.told.append(("redraw",))
 
     def close(self) -> None:
         self.told.append(("close",))
@@ -71,8 +68,7 @@ def display() -> FakeDisplay:
 @pytest.fixture
 def events(display: FakeDisplay) -> Iterator[RunningJobs]:
     events = RunningJobs()
-    jobs = {Stage.MAPPING: {"00001-o0p1-ab": Amount(3, 500)}}
-    events.progress = ShownProgress(display, {"plans/ab": MarginWork("margin", jobs)}, [])
+    events.show(display)
     yield events
     events.end()
 
@@ -80,9 +76,10 @@ def events(display: FakeDisplay) -> Iterator[RunningJobs]:
 def test_a_job_is_counted_when_it_is_finished(events: RunningJobs, display: FakeDisplay) -> None:
     events.emit(record(LogEvent.JOB_STARTED, jobs=[4]))
     events.emit(job_info(4))
-    assert display.told == [("started", Stage.MAPPING)]
+    job = ("plans/ab", Stage.MAPPING, "00001-o0p1-ab")
+    assert display.told == [("started", job)]
     events.emit(record(LogEvent.JOB_FINISHED, job_id=4))
-    assert display.told[1:] == [("advance", Stage.MAPPING, Amount(3, 500))]
+    assert display.told[1:] == [("finished", job)]
     assert [job.rule for job in events.finished] == ["margin_map_partitions"]
 
 
@@ -141,23 +138,23 @@ def terminal(monkeypatch: pytest.MonkeyPatch) -> Iterator[logging.StreamHandler[
 def test_lines_about_jobs_give_way_to_progress_and_errors_do_not(
     terminal: logging.StreamHandler[Any], display: FakeDisplay
 ) -> None:
-    progress = ShownProgress(display, {}, terminal_handlers())
+    running = RunningJobs()
+    running.show(display)
     logger.info("rule map_partitions:")
     assert terminal.stream.getvalue() == ""
     logger.error("Error in rule")
     assert terminal.stream.getvalue() == "Error in rule\n"
-    assert display.told == [("clear",), ("redraw",)]
-    progress.close()
+    assert display.told == [("clear",)]
+    running.end()
     logger.info("Complete log(s)")
     assert terminal.stream.getvalue().endswith("Complete log(s)\n")
-    assert logger.handlers == [terminal]
 
 
 def test_what_snakemake_says_after_a_signal_is_not_printed(
     terminal: logging.StreamHandler[Any], display: FakeDisplay
 ) -> None:
     running = RunningJobs()
-    running.progress = ShownProgress(display, {}, terminal_handlers())
+    running.show(display)
     running.hide_killed_jobs()
     # A thread that reports a job which the signal has ended, before this thread learns of it.
     message = "Command 'map.py' returned non-zero exit status 130."

@@ -13,6 +13,7 @@ from margin_cache.errors import MarginCacheError
 from margin_cache.margin.model import Margin
 from margin_cache.margin.paths import audit_storage_files
 from margin_cache.margin.remote import load_options
+from margin_cache.progress import Work
 from margin_cache.run.audits import Audits, options_key
 from margin_cache.run.reports import Reports
 from margin_cache.run.session import Session, open_session, resource_functions
@@ -183,7 +184,7 @@ def test_an_audit_of_no_margin_is_refused_when_its_rule_asks(
     with pytest.raises(SystemExit):
         audits.results(None)
     assert capsys.readouterr().err.startswith(f"error: audit_catalog_path: {line}")
-    assert not audits.works() and not audits.verdicts(are_finished=True)
+    assert not audits.add_work(Work()) and not audits.verdicts(are_finished=True)
 
 
 def make_margin(path: Path) -> None:
