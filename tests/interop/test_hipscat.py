@@ -4,7 +4,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from margin_cache.notification.messages import MarginStatus, finished_margins
+from margin_cache.notification import MarginStatus, finished_margins
 from support.described_margins import MARGINS, files, make_margins
 from support.once import once
 

@@ -11,7 +11,7 @@ import numpy.typing as npt
 import pandas as pd
 import pyarrow as pa
 import pytest
-from margin_cache.notification.messages import MarginStatus, finished_margins
+from margin_cache.notification import MarginStatus, finished_margins
 from scipy.spatial import cKDTree
 from support import skies
 from support.faulty_margins import make_in

@@ -190,7 +190,7 @@ def fork_snakemake(command: list[str]) -> subprocess.CompletedProcess[str]:
 
 
 def set_in_runs(patch: pytest.MonkeyPatch, directory: Path, name: str, value: object) -> None:
-    """Have runs work with another value of a constant, as notification.mail.TIMEOUT.
+    """Have runs work with another value of a constant, as notification.TIMEOUT.
 
     It is set by a module that Python loads at its start; the jobs of a run have the usual value.
     """

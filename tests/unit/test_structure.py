@@ -66,4 +66,4 @@ def test_nobody_but_the_formats_asks_for_the_format() -> None:
     ]
     formats = {"catalog/formats.py", "catalog/hipscat.py"}
     # These say how to open a margin, and which version of a package has read it.
-    assert set(asking) <= {*formats, "notification/messages.py", "audit/findings.py"}
+    assert set(asking) <= {*formats, "notification.py", "audit/findings.py"}

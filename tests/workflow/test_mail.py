@@ -154,7 +154,7 @@ def test_a_failed_run_without_a_mail_server_warns_in_one_line(tmp_path):
 
 
 def test_a_mute_mail_server_does_not_stop_a_run(tmp_path, catalog, monkeypatch):
-    set_in_runs(monkeypatch, tmp_path / "site", "notification.mail.TIMEOUT", SHORT)
+    set_in_runs(monkeypatch, tmp_path / "site", "notification.TIMEOUT", SHORT)
     with odd_server(mute) as port:
         smtp = {"host": HERE, "port": port}
         config = config_of(catalog, smtp)

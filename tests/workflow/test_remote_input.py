@@ -14,7 +14,7 @@ import pytest
 from margin_cache.catalog.hats import parse_properties
 from margin_cache.errors import MarginCacheError, RetryableError
 from margin_cache.margin.finish import finish_margin
-from margin_cache.notification.messages import margin_status
+from margin_cache.notification import margin_status
 from margin_cache.storage import obstore_store
 from support import skies
 from support.faulty_margins import make_in

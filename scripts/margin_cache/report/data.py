@@ -18,7 +18,7 @@ from margin_cache.healpix.nested import Ints, Pixel
 from margin_cache.margin.existing import read_provenance
 from margin_cache.margin.model import Margin, settings_as_json
 from margin_cache.margin.paths import PROVENANCE, PlanFiles
-from margin_cache.notification.messages import margin_status, open_command
+from margin_cache.notification import margin_status, open_command
 
 _READERS = 16  # threads
 

@@ -27,7 +27,7 @@ from margin_cache.figures import (
 )
 from margin_cache.margin.model import Margin
 from margin_cache.margin.paths import FIGURES
-from margin_cache.notification.messages import counted
+from margin_cache.notification import counted
 from margin_cache.report.data import ReportData, StageCosts, read_costs, read_report_data
 from margin_cache.storage.files import size_text, write_text
 

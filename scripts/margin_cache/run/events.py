@@ -12,7 +12,7 @@ from snakemake.logging import logger
 from snakemake_interface_logger_plugins.common import LogEvent
 
 from margin_cache.margin.paths import is_of_this_run
-from margin_cache.notification.messages import Job
+from margin_cache.notification import Job
 from margin_cache.progress import Display, JobKey, Stage
 from margin_cache.run.slurm import QueueWatch
 

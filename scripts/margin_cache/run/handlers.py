@@ -9,26 +9,23 @@ import signal
 import sys
 import time
 from collections.abc import Iterable
-from pathlib import Path
 from types import FrameType
 
 from snakemake.logging import logger
 
-from margin_cache.notification.mail import (
+from margin_cache.notification import (
+    Job,
+    MarginStatus,
     failure_subject,
+    failure_summary,
+    finished_margins,
     mail,
+    margin_status,
     notify,
     resume_command,
     run_details,
     success_subject,
     take_login,
-)
-from margin_cache.notification.messages import (
-    Job,
-    MarginStatus,
-    failure_summary,
-    finished_margins,
-    margin_status,
 )
 from margin_cache.progress import Display, Work
 from margin_cache.run import compat
@@ -112,17 +109,11 @@ def on_success(logs: Iterable[str]) -> None:
     for session in sessions:
         statuses, verdicts = _statuses(session), session.audits.verdicts(are_finished=True)
         made = [status for status in statuses if not status.was_complete]
-        lines = [
-            *finished_margins(made),
-            *(
-                f"report: {job.output[0]}"
-                for job in session.jobs.finished
-                if job.rule.endswith("draw_report")
-            ),
-        ]
+        drawn = [job for job in session.jobs.finished if job.rule.endswith("draw_report")]
+        reports = [f"report: {job.output[0]}" for job in drawn]
         audits = [text for text, _ in verdicts]
-        subject = success_subject(statuses, audits)
-        _end(session, [*lines, *audits], subject, "The run is done.", logs)
+        lines = [*finished_margins(made), *reports, *audits]
+        _end(session, lines, success_subject(statuses, audits), "The run is done.", logs)
         all_passed &= all(is_passed for _, is_passed in verdicts)
     if not all_passed:
         sys.exit(1)
@@ -131,8 +122,7 @@ def on_success(logs: Iterable[str]) -> None:
 def on_error(logs: Iterable[str]) -> None:
     """Print what has failed and how to go on, and send the mail."""
     logs = list(logs)
-    has_directory = any(word.startswith(("-d", "--directory")) for word in sys.orig_argv)
-    command = resume_command(sys.orig_argv, None if has_directory else Path.cwd())
+    command = resume_command(sys.orig_argv)
     for session in sessions:
         running = session.jobs
         jobs = sorted(running.failed.values(), key=lambda job: (job.rule, job.logs))

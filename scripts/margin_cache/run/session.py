@@ -37,14 +37,14 @@ from margin_cache.margin.prepare import (
     share_map_jobs,
     start_margin,
 )
-from margin_cache.notification.mail import Login, take_login
-from margin_cache.notification.messages import (
+from margin_cache.notification import (
+    Login,
     disk_space_lines,
-    forecast_lines,
     making,
     margin_status,
     nothing_to_do,
     stopped,
+    take_login,
 )
 from margin_cache.planning.jobs import (
     Request,
@@ -326,7 +326,7 @@ class Session:
                 self._missing_receipts(plan_dir)  # deletes what is damaged, which is made again
                 pending.append((margin, forecast_margin(margin, self.made_with(plan_dir))))
         for margin, expected in pending:
-            say(making(margin_status(margin)), forecast_lines(expected), sep="\n")
+            say(making(margin_status(margin), expected))
         if pending:
             places = disk_space(pending)
             say(disk_space_lines(places))

@@ -1,10 +1,13 @@
 """Watches SLURM's queue for jobs that can never start, and cancels what is left of a run."""
 
+import re
 import shutil
 import subprocess
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
+from itertools import chain, repeat
 from pathlib import Path
 
 LOGS = Path(".snakemake", "slurm_logs")
@@ -14,26 +17,10 @@ POLL_SECONDS = (5, 10, 10, 20, 60)  # before the first looks at the queue; the l
 CANCEL_PAUSES = (0, 1, 5)  # before each try to cancel what is left of a run [s]
 _TIMEOUT = 60  # for an answer of SLURM [s]
 
-_UNSCHEDULABLE = {
-    "AccountNotAllowed",
-    "AssocMaxCpuMinutesPerJobLimit",
-    "AssocMaxCpuPerJobLimit",
-    "AssocMaxMemPerJob",
-    "AssocMaxNodePerJobLimit",
-    "AssocMaxWallDurationPerJobLimit",
-    "BadConstraints",
-    "InvalidAccount",
-    "InvalidQOS",
-    "MaxMemPerLimit",
-    "PartitionNodeLimit",
-    "PartitionTimeLimit",
-    "QOSMaxCpuMinutesPerJobLimit",
-    "QOSMaxCpuPerJobLimit",
-    "QOSMaxMemoryPerJob",
-    "QOSMaxNodePerJobLimit",
-    "QOSMaxWallDurationPerJobLimit",
-    "QOSNotAllowed",
-}
+_UNSCHEDULABLE = re.compile(
+    r"(Account|QOS)NotAllowed|BadConstraints|Invalid(Account|QOS)|MaxMemPerLimit"
+    r"|Partition(Node|Time)Limit|(Assoc|QOS)Max\w+PerJob(Limit)?"
+)
 """Reasons for which SLURM leaves a job in the queue that no waiting changes."""
 
 _FORMAT = "--Format=JobID:32,Reason:64,STDOUT:4096"
@@ -44,10 +31,9 @@ def queued_jobs(logs: Path) -> dict[str, str]:
     """Return the reasons why the user's jobs wait, by their ids, if they log below a directory.
 
     All jobs of a run do so, and no jobs of runs in other working directories.
-
-    Raises:
-        OSError, subprocess.SubprocessError: SLURM does not answer.
     """
+    if not logs.exists():
+        return {}
     answer = subprocess.run(
         ["squeue", "--me", "--noheader", _FORMAT],
         check=True,
@@ -73,25 +59,27 @@ class QueueWatch:
         self._logs = logs.absolute()
         self._report = report
         self._stopped = threading.Event()
-        self._earlier = set(self._jobs())
-        if shutil.which("squeue"):
-            threading.Thread(target=self._watch, name="queue", daemon=True).start()
+        self._earlier: set[str] = set()
+        if not shutil.which("squeue"):
+            return
+        with suppress(OSError, subprocess.SubprocessError):
+            self._earlier = set(queued_jobs(self._logs))
+        threading.Thread(target=self._watch, name="queue", daemon=True).start()
 
     def _jobs(self) -> dict[str, str]:
-        """Return the jobs in the queue; none if there is no SLURM, or if it does not answer."""
-        try:
-            return queued_jobs(self._logs) if self._logs.exists() else {}
-        except (OSError, subprocess.SubprocessError):
-            return {}
+        """Return the jobs of this run in the queue, with the reasons why they wait."""
+        jobs = queued_jobs(self._logs).items()
+        return {job: reason for job, reason in jobs if job not in self._earlier}
 
     def _watch(self) -> None:
-        looks = 0
-        while not self._stopped.wait(POLL_SECONDS[min(looks, len(POLL_SECONDS) - 1)]):
-            looks += 1
-            for job, reason in self._jobs().items():
-                if reason in _UNSCHEDULABLE and job not in self._earlier:
-                    self._report(job, reason)
-                    return
+        for pause in chain(POLL_SECONDS, repeat(POLL_SECONDS[-1])):
+            if self._stopped.wait(pause):
+                return
+            with suppress(OSError, subprocess.SubprocessError):  # SLURM does not answer
+                for job, reason in self._jobs().items():
+                    if _UNSCHEDULABLE.fullmatch(reason):
+                        self._report(job, reason)
+                        return
 
     def stop(self) -> None:
         self._stopped.set()
@@ -102,14 +90,13 @@ class QueueWatch:
         Snakemake cancels the jobs that it knows; some may be submitted while it is stopped. A busy
         SLURM may refuse to answer, and is asked again.
         """
-        if not self._logs.exists() or not shutil.which("squeue"):
+        if not shutil.which("squeue"):
             return
         command, reason = ["squeue"], ""
         for pause in CANCEL_PAUSES:
             time.sleep(pause)
             try:
-                jobs = [job for job in queued_jobs(self._logs) if job not in self._earlier]
-                if jobs:
+                if jobs := self._jobs():
                     command = ["scancel", *jobs]
                     subprocess.run(command, check=True, capture_output=True, timeout=_TIMEOUT)
                 return

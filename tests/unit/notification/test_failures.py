@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import pytest
-from margin_cache.notification.messages import Job, cause, failure_summary, last_lines
+from margin_cache.notification import Job, cause, failure_summary, last_lines
 
 # Messages of the executor plugin.
 REFUSED = (

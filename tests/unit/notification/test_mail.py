@@ -9,8 +9,8 @@ import time
 from collections.abc import Callable
 
 import pytest
+from margin_cache import notification
 from margin_cache.config.model import SMTP_PASSWORD, SMTP_USER, MailSettings, SmtpSettings
-from margin_cache.notification import mail
 from support.smtp_server import (
     ALL,
     HERE,
@@ -61,8 +61,8 @@ def send(capsys) -> Callable[..., str]:
 
     def send(text: str = "Grüße, ☆", recipients: tuple[str, ...] = ALL, **server) -> str:
         settings = MailSettings(recipients, SmtpSettings(**{"host": HERE, "port": 25, **server}))
-        login = mail.take_login(dict(os.environ))
-        mail.notify(settings, mail.mail("done: small", [text]), login)
+        login = notification.take_login(dict(os.environ))
+        notification.notify(settings, notification.mail("done: small", [text]), login)
         captured = capsys.readouterr()
         assert captured.out == ""
         return captured.err
@@ -241,13 +241,13 @@ def test_server_that_is_down_is_a_warning(send):
 
 @pytest.mark.parametrize("host", ["no-such-host.invalid", "a..b", "-", "%"])
 def test_host_that_does_not_exist_is_a_warning(send, host, monkeypatch):
-    monkeypatch.setattr(mail, "TIMEOUT", SHORT)
+    monkeypatch.setattr(notification, "TIMEOUT", SHORT)
     assert_is_one_warning(send(host=host), host)
 
 
 @pytest.mark.parametrize("security", ["none", "starttls", "ssl"])
 def test_mute_server_costs_limited_time(send, monkeypatch, security):
-    monkeypatch.setattr(mail, "TIMEOUT", SHORT)
+    monkeypatch.setattr(notification, "TIMEOUT", SHORT)
     with odd_server(mute) as port:
         start = time.monotonic()
         warning = send(port=port, security=security)
@@ -257,7 +257,7 @@ def test_mute_server_costs_limited_time(send, monkeypatch, security):
 
 
 def test_mail_counts_as_sent_once_the_server_has_it(send, monkeypatch):
-    monkeypatch.setattr(mail, "TIMEOUT", SHORT)
+    monkeypatch.setattr(notification, "TIMEOUT", SHORT)
     start = time.monotonic()
     with odd_server(mute_once_the_mail_is_there) as port:
         assert send(port=port) == ""
@@ -269,4 +269,4 @@ def test_warning_that_cannot_be_printed_does_no_harm(monkeypatch):
     closed.close()
     monkeypatch.setattr(sys, "stderr", closed)
     settings = MailSettings(ALL, SmtpSettings(HERE, free_port()))
-    mail.notify(settings, mail.mail("", []), mail.Login())
+    notification.notify(settings, notification.mail("", []), notification.Login())

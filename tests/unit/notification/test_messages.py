@@ -8,28 +8,37 @@ from pathlib import Path
 
 import pytest
 from margin_cache.margin.forecast import DiskSpace, Forecast
-from margin_cache.notification.mail import (
-    failure_subject,
-    mail,
-    printable,
-    resume_command,
-    run_details,
-    success_subject,
-)
-from margin_cache.notification.messages import (
+from margin_cache.notification import (
     Job,
     MarginStatus,
     disk_space_lines,
+    failure_subject,
     failure_summary,
     finished_margins,
-    forecast_lines,
+    mail,
     making,
     nothing_to_do,
+    printable,
+    resume_command,
+    run_details,
     stopped,
+    success_subject,
 )
 
 MARGIN = MarginStatus("gaia_10arcs", "/out/gaia_10arcs", "/sky/gaia", 10.0, True, False, 1234, 56)
 INCOMPLETE = MarginStatus("x_1arcs", "/out/x_1arcs", "/sky/x", 1.0, False, False)
+EXPECTED = Forecast(
+    partitions=84,
+    destinations=110,
+    negative_pixels=26,
+    map_jobs=21,
+    reduce_jobs=20,
+    read=3_857_414,
+    rows=3290,
+    size=1_212_805,
+    output=1,
+    intermediate=2,
+)
 
 DONE = "done: gaia_10arcs"
 
@@ -68,13 +77,17 @@ def test_a_coarse_margin_is_not_said_to_end_at_the_threshold():
     expected = "all rows within 8245.17 arcsec and some beyond (cells of order 4)"
     first, _ = finished_margins([margin])
     assert first == f"/out/gaia_10arcs: 1234 rows in 56 files, {expected}"
-    assert expected in making(margin)
+    assert expected in making(margin, EXPECTED)
 
 
-def test_command_is_quoted_and_has_its_directory_if_that_is_known():
+def test_command_is_quoted_and_has_its_directory(tmp_path, monkeypatch):
+    directory = tmp_path / "a dir"
+    directory.mkdir()
+    monkeypatch.chdir(directory)
     words = ["snakemake", "--config", "a=b c"]
-    assert resume_command(words, None) == "snakemake --config 'a=b c'"
-    assert resume_command(words, Path("/a dir")) == "cd '/a dir'\nsnakemake --config 'a=b c'"
+    assert resume_command(words) == f"cd '{directory}'\nsnakemake --config 'a=b c'"
+    words = ["snakemake", "--directory=x", "--config", "a=b c"]
+    assert resume_command(words) == "snakemake --directory=x --config 'a=b c'"
 
 
 def test_terminal_says_where_a_margin_is_and_how_to_open_it():
@@ -177,25 +190,14 @@ def test_what_is_printable_stays():
 
 
 def test_terminal_tells_what_a_margin_will_take():
-    expected = Forecast(
-        partitions=84,
-        destinations=110,
-        negative_pixels=26,
-        map_jobs=21,
-        reduce_jobs=20,
-        read=3_857_414,
-        rows=3290,
-        size=1_212_805,
-        output=1,
-        intermediate=2,
-    )
-    assert forecast_lines(expected).splitlines() == [
+    assert making(MARGIN, EXPECTED).splitlines() == [
+        "making margin gaia_10arcs of /sky/gaia within 10 arcsec in /out",
         "  84 partitions; up to 110 pixels get margin rows, 26 of them outside the catalog",
         "  jobs to do: 21 map (reading 3.86 MB), 20 reduce",
         "  about 3290 rows and 1.21 MB are expected",
     ]
-    changed = replace(expected, negative_pixels=0, map_jobs=0, read=0)
-    assert forecast_lines(changed).splitlines()[:2] == [
+    changed = replace(EXPECTED, negative_pixels=0, map_jobs=0, read=0)
+    assert making(MARGIN, changed).splitlines()[1:3] == [
         "  84 partitions; up to 110 pixels get margin rows",
         "  jobs to do: 20 reduce",
     ]

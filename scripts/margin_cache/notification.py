@@ -1,11 +1,25 @@
-"""What a run prints at its start and at its end, and why jobs have failed."""
+"""What a run tells its user: lines on the terminal, why jobs have failed, and a mail at its end."""
 
+import ipaddress
+import platform
 import re
+import shlex
+import smtplib
+import socket
+import ssl
+import sys
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, MutableMapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
+from datetime import timedelta
+from email.message import EmailMessage
+from email.policy import SMTP
+from email.utils import formatdate, make_msgid
 from pathlib import Path
+from typing import NamedTuple
 
+from margin_cache.config.model import SMTP_PASSWORD, SMTP_USER, MailSettings
 from margin_cache.margin.existing import listing
 from margin_cache.margin.forecast import DiskSpace, Forecast
 from margin_cache.margin.model import Margin
@@ -19,23 +33,14 @@ from margin_cache.storage.urls import is_url
 class MarginStatus:
     """The state of a margin when a run starts or ends.
 
-    Attributes:
-        location: its directory or URL.
-        catalog: directory or URL of its catalog, or of the collection that holds the catalog.
-        threshold: margin threshold in arcsec.
-        was_complete: whether it was complete before the run.
-        rows: number of its rows; None if unknown.
-        files: number of its Parquet files; None if unknown.
-        cell_order: order of the cells of a coarse margin; None for an exact one.
-        format: ``hats`` or ``hipscat``.
-        collection: directory or URL of the HATS collection that lists it; empty for none.
-        is_default: whether it is the default margin of that collection.
+    Its location, its catalog, and the collection that lists it (empty for none) are directories or
+    URLs. Numbers of rows and files are None if unknown, as the order of an exact margin's cells is.
     """
 
     name: str
     location: str
     catalog: str
-    threshold: float
+    threshold: float  # [arcsec]
     is_complete: bool
     was_complete: bool
     rows: int | None = None
@@ -43,7 +48,7 @@ class MarginStatus:
     cell_order: int | None = None
     format: str = "hats"
     collection: str = ""
-    is_default: bool = False
+    is_default: bool = False  # of that collection
 
 
 def margin_status(margin: Margin, is_pending: bool = True) -> MarginStatus:
@@ -67,19 +72,15 @@ def margin_status(margin: Margin, is_pending: bool = True) -> MarginStatus:
     )
 
 
-def making(margin: MarginStatus) -> str:
-    """Return one line about a margin that a run is going to make."""
+def making(margin: MarginStatus, expected: Forecast) -> str:
+    """Return the lines about a margin that a run is going to make, and what that takes."""
     directory = margin.location.rpartition("/")[0] or "."
-    return f"making margin {margin.name} of {margin.catalog} {_extent(margin)} in {directory}"
-
-
-def forecast_lines(expected: Forecast) -> str:
-    """Return the lines about the cost of a margin."""
     outside = expected.negative_pixels
     jobs = f"{expected.reduce_jobs} reduce"
     if expected.map_jobs:
         jobs = f"{expected.map_jobs} map (reading {size_text(expected.read)}), {jobs}"
     return (
+        f"making margin {margin.name} of {margin.catalog} {_extent(margin)} in {directory}\n"
         f"  {expected.partitions} partitions; up to {expected.destinations} pixels get margin rows"
         + (f", {outside} of them outside the catalog\n" if outside else "\n")
         + f"  jobs to do: {jobs}\n"
@@ -166,20 +167,12 @@ _TIME = re.compile(r"due to time limit", re.IGNORECASE)
 
 @dataclass(frozen=True)
 class Job:
-    """A job of a run.
+    """A job of a run; what it has requested is 0 if unknown."""
 
-    Attributes:
-        rule: name of its rule, with the prefix that a module gives it.
-        logs: its log files: that of its script first, then that of SLURM.
-        message: what the executor says about its failure; may be empty.
-        memory_mb: requested memory in MB; 0 if unknown.
-        minutes: requested run time in minutes; 0 if unknown.
-    """
-
-    rule: str
+    rule: str  # with the prefix that a module gives it
     wildcards: Mapping[str, str] = field(default_factory=dict)
-    logs: tuple[str, ...] = ()
-    message: str = ""
+    logs: tuple[str, ...] = ()  # that of its script first, then that of SLURM
+    message: str = ""  # what the executor says about its failure
     memory_mb: float = 0
     minutes: float = 0
     output: tuple[str, ...] = ()
@@ -272,3 +265,128 @@ def last_lines(log: str) -> list[str]:
     except OSError:
         return []
     return [line[:_MAX_LENGTH] for line in lines if line.strip()]
+
+
+# --- mail ----------------------------------------------------------------------------------------
+
+TIMEOUT = 30.0
+"""Time limit for each answer of the server [s]."""
+
+_MAX_NAMES = 3  # margins named in a subject
+
+
+def success_subject(margins: Sequence[MarginStatus], audits: Sequence[str]) -> str:
+    """Return the subject of the mail about a successful run; ``audits`` are verdicts."""
+    if audits:
+        return "; ".join(audit.splitlines()[0] for audit in audits[:_MAX_NAMES])
+    complete = [margin for margin in margins if margin.is_complete]
+    return f"done: {_names(complete)}" if complete else "run done, no margin made"
+
+
+def failure_subject(margins: Sequence[MarginStatus], failed: Sequence[Job]) -> str:
+    """Return the subject of the mail about a run that has failed or was stopped."""
+    incomplete = [margin for margin in margins if not margin.is_complete]
+    rules = ", ".join(dict.fromkeys(job.rule for job in failed))
+    return f"failed: {_names(incomplete or margins)}" + (f" in {rules}" if rules else "")
+
+
+def _names(margins: Sequence[MarginStatus]) -> str:
+    names = ", ".join(margin.name for margin in margins[:_MAX_NAMES])
+    more = len(margins) - _MAX_NAMES
+    return f"{names} and {more} more" if more > 0 else names
+
+
+def resume_command(words: Sequence[str]) -> str:
+    """Return the shell commands that repeat a command in the present directory."""
+    names_directory = any(word.startswith(("-d", "--directory")) for word in words)
+    start = "" if names_directory else f"cd {shlex.quote(str(Path.cwd()))}\n"
+    return start + shlex.join(words)
+
+
+def run_details(seconds: float, logs: Iterable[str]) -> str:
+    """Return the last lines of a mail: wall time, machine, directory and Snakemake's logs."""
+    wall_time = timedelta(seconds=round(seconds))
+    lines = [f"Wall time: {wall_time}", f"Host: {platform.node()}", f"Directory: {Path.cwd()}"]
+    return "\n".join([*lines, *(f"Log: {log}" for log in logs)])
+
+
+def mail(subject: str, parts: Iterable[str]) -> EmailMessage:
+    """Return a mail without its addresses; each part is a paragraph."""
+    message = EmailMessage(policy=SMTP.clone(cte_type="7bit"))  # which every server accepts
+    message["Subject"] = " ".join(printable(f"Margin cache {subject}").split())
+    message.set_content(printable("\n\n".join(parts)) + "\n")
+    return message
+
+
+def printable(text: str) -> str:
+    """Return a text with a question mark for each control character but newline and tab."""
+    return "".join(char if char.isprintable() or char in "\n\t" else "?" for char in text)
+
+
+class Login(NamedTuple):
+    """User and password for the mail server; empty for a server without login."""
+
+    user: str = ""
+    password: str = ""
+
+    def __repr__(self) -> str:
+        return "Login(***)"
+
+
+def take_login(environment: MutableMapping[str, str]) -> Login:
+    """Remove user and password from an environment, so that no child process inherits them."""
+    return Login(environment.pop(SMTP_USER, ""), environment.pop(SMTP_PASSWORD, ""))
+
+
+def notify(settings: MailSettings, message: EmailMessage, login: Login) -> None:
+    """Send a mail that has no addresses yet, or print one line of warning."""
+    try:
+        _send(settings, message, login)
+    except (OSError, ValueError, KeyboardInterrupt) as error:
+        recipients = getattr(error, "recipients", settings.recipients)  # those that were refused
+        reason = str(error) or type(error).__name__
+        for secret in filter(None, (login.password, login.user)):
+            reason = reason.replace(secret, "***")
+        reason = " ".join(printable(reason).split())[:500]
+        with suppress(OSError, ValueError):  # stderr is closed
+            print(
+                f"warning: no mail was sent to {', '.join(recipients)} by "
+                f"{settings.server.host}, port {settings.server.port}: {reason}",
+                file=sys.stderr,
+            )
+
+
+def _send(settings: MailSettings, message: EmailMessage, login: Login) -> None:
+    server = settings.server
+    message["From"] = server.sender or f"margin-cache@{socket.getfqdn()}"
+    message["To"] = ", ".join(settings.recipients)
+    message["Date"] = formatdate(localtime=True)
+    message["Message-ID"] = make_msgid(domain=message["From"].rpartition("@")[2])
+    message["Auto-Submitted"] = "auto-generated"
+    context = ssl.create_default_context()
+    address = server.host, server.port or 0
+    if server.security == "ssl":
+        smtp: smtplib.SMTP = smtplib.SMTP_SSL(*address, timeout=TIMEOUT, context=context)
+    else:
+        smtp = smtplib.SMTP(*address, timeout=TIMEOUT)
+    try:
+        assert smtp.sock is not None
+        if server.security == "starttls":
+            smtp.starttls(context=context)
+        if any(login):
+            peer = ipaddress.ip_address(smtp.sock.getpeername()[0])
+            if not all(login):
+                raise ValueError(f"only one of {SMTP_USER} and {SMTP_PASSWORD} is set")
+            if server.security == "none" and not peer.is_loopback:
+                raise ValueError(
+                    "the password would be sent unencrypted. Set smtp.security, or unset "
+                    f"{SMTP_PASSWORD}"
+                )
+            smtp.login(*login)
+        refused = smtp.send_message(message)
+        with suppress(OSError):  # the server has the mail
+            smtp.quit()
+    finally:
+        smtp.close()
+    if refused:
+        raise smtplib.SMTPRecipientsRefused(refused)
