@@ -312,7 +312,7 @@ def test_a_directory_that_nodes_do_not_see_is_named_in_the_error(
         lacking("this machine gives nodes no file systems of their own")
     config = configuration(catalog) | {"tmp_dir": cluster.directory / "unseen/tmp"}
     error = last_error(run_workflow(tmp_path, *PROFILE, "--retries", "0", config=config))
-    assert error.startswith(f"error: tmp_dir: {cluster.directory}/unseen/tmp is not visible on")
+    assert error.startswith(f"error: tmp_dir: {cluster.directory}/unseen/tmp has no plan of")
     assert states(cluster, tmp_path) == ["FAILED"]
 
 

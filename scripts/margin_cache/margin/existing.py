@@ -13,7 +13,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from margin_cache.catalog.partitions import content_digest
-from margin_cache.config.model import MarginSettings
 from margin_cache.errors import MarginCacheError
 from margin_cache.healpix.nested import Ints
 from margin_cache.margin.model import Margin, settings_as_json
@@ -111,10 +110,10 @@ def has_leftovers(margin: Margin) -> bool:
 def listing(margin: Margin) -> dict[str, Any]:
     """Return the location of the collection around a margin, and whether it is its default."""
     collection = margin.output.collection(margin.plan.parameters.catalog)
-    if collection is None:
-        return {"collection": "", "is_default": False}
-    is_default = collection.has_default(margin.files.location)
-    return {"collection": collection.location, "is_default": is_default}
+    return {
+        "collection": collection.location if collection else "",
+        "is_default": bool(collection and collection.has_default(margin.files.location)),
+    }
 
 
 def record_catalog(margin: Margin) -> None:
@@ -174,15 +173,13 @@ class Receipt(NamedTuple):
 
 def read_receipt(path: Path) -> Receipt | None:
     """Return a receipt, or None if it is missing, damaged, or of another job or plan."""
+    record = read_json(path)
     try:
-        record = read_json(path)
-        if record["job"] != job_of(path):
-            return None
         files = {
-            str(name): (int(rows), int(size), str(digest))
-            for name, (rows, size, digest) in record["files"].items()
+            name: (rows, size, digest) for name, (rows, size, digest) in record["files"].items()
         }
-        return Receipt(int(record["footers"]), str(record["footers_digest"]), files)
+        receipt = Receipt(record["footers"], record["footers_digest"], files)
+        return receipt if record["job"] == job_of(path) else None
     except (TypeError, KeyError, ValueError, AttributeError):
         return None
 
@@ -279,25 +276,12 @@ def check_output(margin: Margin) -> None:
                 "output_artifact_name."
             )
         return
-    if provenance is None:
+    if difference := _difference(provenance, margin):
         raise MarginCacheError(
-            f"output_path: {place} exists and was not made by this workflow. Choose another "
-            "output_path or output_artifact_name, or set overwrite: true."
+            f"output_path: {place} exists and was {difference}. Choose another output_path or "
+            "output_artifact_name, or set overwrite: true."
         )
-    if margin.plan.content_id != provenance["content_id"]:
-        difference = _difference(provenance, margin.settings)
-        # An unfinished margin of other partitions is of no use to anybody.
-        if difference or UNFINISHED not in provenance:
-            difference = difference or (
-                "when the catalog had other partitions, columns, compression, encodings or row "
-                "groups"
-            )
-            raise MarginCacheError(
-                f"output_path: {place} exists and was made {difference}. Choose another "
-                "output_artifact_name, or set overwrite: true."
-            )
-    _check_catalog_path(provenance, margin)
-    foreign = sorted({*output.paths()} - {PROVENANCE, *provenance["files"]})
+    foreign = sorted({*output.paths()} - {PROVENANCE, *existing_files(margin)})
     if foreign:
         raise MarginCacheError(
             f"output_path: {place}/{foreign[0]} does not belong to the margin that would be "
@@ -305,39 +289,38 @@ def check_output(margin: Margin) -> None:
         )
 
 
+def _difference(provenance: Mapping[str, Any] | None, margin: Margin) -> str:
+    """Describe how what exists was made, if this margin must not replace it."""
+    if provenance is None:
+        return "not made by this workflow"
+    if margin.plan.content_id != provenance["content_id"]:
+        keys = [
+            f"{key} {provenance.get(key)}, not {value}"
+            for key, value in settings_as_json(margin.settings).items()
+            if key not in _WITHOUT_INFLUENCE and provenance.get(key) != value
+        ]
+        if keys:
+            return f"made with other parameters ({'; '.join(keys)})"
+        # An unfinished margin of other partitions is of no use to anybody.
+        if UNFINISHED not in provenance:
+            return (
+                "made when the catalog had other partitions, columns, compression, encodings or "
+                "row groups"
+            )
+    here = margin.plan.parameters.catalog.absolute_location
+    there = provenance.get(CATALOG_PATH, here)
+    # Of a catalog that was moved, the old place is empty; one that was copied has the same content.
+    is_other_place = there != here and (is_url(there) or Path(there).exists())
+    if is_other_place and not _is_of_same_catalog(provenance, margin):
+        return f"made from {there}, not from {here}"
+    return ""
+
+
 def restore_backup(files: MarginFiles) -> None:
     """Move an older margin back that a killed run had moved away to replace it."""
     backups = [path for path in files.left_behind() if path.name.endswith(".backup")]
     if not files.output_dir.exists() and len(backups) == 1:
         backups[0].rename(files.output_dir)
-
-
-def _check_catalog_path(provenance: Mapping[str, Any], margin: Margin) -> None:
-    """Check that an existing margin is not of another catalog of the same name and partitions.
-
-    Of a catalog that was moved, the old place is empty; one that was copied has the same content.
-    """
-    here = margin.plan.parameters.catalog.absolute_location
-    there = provenance.get(CATALOG_PATH, here)
-    if (
-        there != here
-        and (is_url(there) or Path(there).exists())
-        and not _is_of_same_catalog(provenance, margin)
-    ):
-        raise MarginCacheError(
-            f"output_path: {margin.files.location} exists and was made from {there}, not from "
-            f"{here}. Choose another output_artifact_name, or set overwrite: true."
-        )
-
-
-def _difference(provenance: Mapping[str, Any], settings: MarginSettings) -> str:
-    """Describe how the parameters of an existing margin differ from the settings, if they do."""
-    keys = [
-        f"{key} {provenance.get(key)}, not {value}"
-        for key, value in settings_as_json(settings).items()
-        if key not in _WITHOUT_INFLUENCE and provenance.get(key) != value
-    ]
-    return f"with other parameters ({'; '.join(keys)})" if keys else ""
 
 
 def clean_up(margin: Margin, own_lock: Path | None = None) -> None:

@@ -17,7 +17,7 @@ from margin_cache.config.model import MarginSettings, Table, key_of
 from margin_cache.errors import MarginCacheError, RetryableError
 from margin_cache.margin.output import Output
 from margin_cache.margin.paths import TMP_DIR, MarginFiles, PlanFiles
-from margin_cache.margin.remote import OptionsSource, load_options, save_source, use_catalog
+from margin_cache.margin.remote import Sources, load_options, save_source, use_catalog
 from margin_cache.planning.model import Plan, load_plan, save_plan
 from margin_cache.storage.files import read_json, write_json
 from margin_cache.storage.urls import canonical_url, check_url, is_url, join_url
@@ -36,8 +36,7 @@ class Margin:
 
     Attributes:
         is_plan_new: whether the plan differs from the plan on disk.
-        options_source: where jobs find the storage options of a remote catalog.
-        output_source: where jobs find the storage options of an output bucket.
+        sources: where jobs find the storage options of a remote catalog, and of an output bucket.
         may_be_default: whether it becomes the default margin of its collection if there is none.
         shards_of: plan directory of another margin whose shards it is made from; None if it has map
             jobs of its own.
@@ -48,8 +47,7 @@ class Margin:
     intermediate_dir: Path
     plan: Plan
     is_plan_new: bool = False
-    options_source: OptionsSource | None = None
-    output_source: OptionsSource | None = None
+    sources: Sources = (None, None)
     may_be_default: bool = True
     shards_of: Path | None = None
 
@@ -79,7 +77,7 @@ class Margin:
 
     def output_options(self) -> Mapping[str, Any]:
         """Return the storage options of the margin's URL."""
-        if self.output_source is not None:
+        if self.sources[1] is not None:
             return self.settings.output_storage_options
         return load_options(self.files.output_storage_file)
 
@@ -99,12 +97,9 @@ def save_margin(margin: Margin) -> None:
     if margin.is_plan_new:
         margin.plan.parameters.catalog.files.save_listing(margin.files.listing)
         save_plan(margin.plan, margin.files.plan)
-    if margin.options_source is not None:
-        save_source(margin.options_source, margin.files.storage_file)
-    if margin.output_source is not None:
-        save_source(margin.output_source, margin.files.output_storage_file)
-    else:
-        margin.files.output_storage_file.unlink(missing_ok=True)
+    catalog_source, output_source = margin.sources
+    save_source(catalog_source, margin.files.storage_file)
+    save_source(output_source, margin.files.output_storage_file)
     record = {
         "name": margin.name,
         "settings": settings_as_json(margin.settings),
@@ -128,13 +123,9 @@ def load_margin(path: Path) -> Margin:
             f"{path}: is missing or damaged. Start the run again; it replaces the file."
         ) from None
     plan = load_plan(PlanFiles(path.parent).plan)
+    directory = path.parent.parent
     return Margin(
-        settings,
-        name,
-        path.parent.parent,
-        plan,
-        may_be_default=may_be_default,
-        shards_of=shards_of,
+        settings, name, directory, plan, may_be_default=may_be_default, shards_of=shards_of
     )
 
 
@@ -164,20 +155,15 @@ def _find_margin_files(settings: MarginSettings) -> list[Path]:
         if found:
             return found
         if time.monotonic() >= end:
-            break
+            node = os.environ.get("SLURMD_NODENAME", platform.node())
+            raise RetryableError(
+                f"tmp_dir: {directory.absolute()} has no plan of this configuration on {node}, "
+                "which runs a job. Use a file system that all nodes see, and do not change the "
+                "configuration during a run."
+            )
         time.sleep(min(1.0, PATIENCE / 5))
         with suppress(OSError):  # makes a network file system ask its server
             next(directory.parent.iterdir(), None)
-    if directory.exists():
-        raise MarginCacheError(
-            f"{directory}: has no plan of this configuration. Do not change the configuration "
-            "during a run, and use a tmp_dir on a file system that all nodes see."
-        )
-    node = os.environ.get("SLURMD_NODENAME", platform.node())
-    raise RetryableError(
-        f"tmp_dir: {directory.absolute()} is not visible on {node}, which runs a job. Use "
-        "a file system that all nodes see."
-    )
 
 
 def settings_as_json(settings: MarginSettings) -> dict[str, Any]:

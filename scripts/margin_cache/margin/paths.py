@@ -1,9 +1,7 @@
 """Where all files of a margin are.
 
-All files of a plan are in ``tmp_dir/NAME/PLAN_ID``, or in ``tmp_dir/NAME-DIGEST/PLAN_ID`` with a
-digest of the output path if a run makes several margins of one name. The margin is built in a
-hidden directory beside its output directory, and moved there when it is complete. A margin at a URL
-is built in tmp_dir/NAME.
+All files of a plan are in ``tmp_dir/NAME/PLAN_ID``. The margin is built in a hidden directory
+beside its output directory, and moved there when it is complete; one at a URL in ``tmp_dir/NAME``.
 """
 
 import hashlib
@@ -25,6 +23,7 @@ FINISH_LOG = "{plan_dir}/logs/finish_margin/{fingerprint}.log"
 MAP_BENCHMARK = "{plan_dir}/benchmarks/map_partitions/{job}.tsv"
 REDUCE_BENCHMARK = "{plan_dir}/benchmarks/reduce_margins/{job}.tsv"
 FINISH_BENCHMARK = "{plan_dir}/benchmarks/finish_margin/{fingerprint}.tsv"
+AUDIT_REQUEST = "{audit_dir}/request.json"
 AUDIT_FINDINGS = "{audit_dir}/findings/{job}.json"
 AUDIT_LOG = "{audit_dir}/logs/audit_pixels/{job}.log"
 AUDIT_BENCHMARK = "{audit_dir}/benchmarks/audit_pixels/{job}.tsv"
@@ -78,19 +77,16 @@ class PlanFiles:
     receipts_dir = _Below("receipts")
 
     def shard(self, job: str) -> Path:
-        return self._path(SHARD, job=job)
+        return Path(SHARD.format(plan_dir=self.plan_dir, job=job))
 
     def receipt(self, job: str) -> Path:
-        return self._path(RECEIPT, job=job)
+        return Path(RECEIPT.format(plan_dir=self.plan_dir, job=job))
 
     def footers(self, job: str) -> Path:
-        return self._path(FOOTERS, job=job)
+        return Path(FOOTERS.format(plan_dir=self.plan_dir, job=job))
 
     def done(self, fingerprint: str) -> Path:
-        return self._path(DONE, fingerprint=fingerprint)
-
-    def _path(self, pattern: str, **wildcards: str) -> Path:
-        return Path(pattern.format(plan_dir=self.plan_dir, **wildcards))
+        return Path(DONE.format(plan_dir=self.plan_dir, fingerprint=fingerprint))
 
 
 @dataclass(frozen=True)
@@ -165,33 +161,15 @@ class MarginFiles(PlanFiles):
         return self.output_dir.with_name(f".{self.output_dir.name}.{self.plan_dir.name}.{use}")
 
 
-def intermediate_dir(tmp_dir: str, name: str, output_path: str | None = None) -> Path:
-    """Return the directory of intermediate files, with a digest of ``output_path`` if given."""
-    directory = Path(tmp_dir or TMP_DIR) / name
-    if output_path is None:
-        return directory
-    return directory.with_name(_with_digest_of(Path(output_path).absolute(), name))
-
-
-def _with_digest_of(parent: str | Path, name: str) -> str:
-    return f"{name}-{hashlib.blake2b(os.fsencode(parent), digest_size=4).hexdigest()}"
-
-
 def audit_results_dir(output_path: str, margin: str) -> Path:
     """Return the directory of the results of an audit, below ``output_path`` if that is on disk.
 
     Margins of one name in different places have different ones.
     """
-    parent = Path() if is_url(output_path) else Path(output_path)
     place, _, name = absolute_location(margin).rpartition("/")
-    if place == absolute_location(output_path):
-        return parent / f"{name}_audit"
-    return parent / f"{_with_digest_of(place, name)}_audit"
-
-
-def audit_request(directory: str) -> Path:
-    """Return the file that tells the jobs of an audit what to check."""
-    return Path(directory) / "request.json"
+    if place != absolute_location(output_path):
+        name += f"-{hashlib.blake2b(os.fsencode(place), digest_size=4).hexdigest()}"
+    return Path("" if is_url(output_path) else output_path, f"{name}_audit")
 
 
 def audit_storage_files(directory: Path) -> tuple[Path, Path]:

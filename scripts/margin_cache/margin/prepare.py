@@ -5,10 +5,10 @@ import os
 import platform
 import re
 import shutil
-from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +38,7 @@ from margin_cache.healpix.nested import finest_margin_order
 from margin_cache.margin.existing import check_output, missing_shards, restore_backup
 from margin_cache.margin.model import Margin, save_margin, with_primary_tables
 from margin_cache.margin.output import describe_run
-from margin_cache.margin.paths import PlanFiles, intermediate_dir
+from margin_cache.margin.paths import TMP_DIR, PlanFiles
 from margin_cache.margin.remote import find_sources
 from margin_cache.parquet.primary_options import (
     MOST_FILES,
@@ -76,44 +76,58 @@ def prepare_margins(
         find_sources(settings, number, config_files)
         for number, settings in zip(numbers or range(len(all_settings)), all_settings, strict=True)
     ]
-    connect_catalogs(all_settings)
-    infos = [read_catalog_info(settings.input_catalog_path) for settings in all_settings]
-    names = list(map(margin_name, infos, all_settings))
-    directories = [
-        intermediate_dir(settings.tmp_dir, name)
-        for settings, name in zip(all_settings, names, strict=True)
-    ]
-    counts = Counter(map(Path.absolute, directories))
-    catalogs: list[_Catalog] = []
+    _connect_catalogs(all_settings)
+    read_catalog = cache(_Catalog)
     margins = []
-    for info, settings, name, directory, margin_sources in zip(
-        infos, all_settings, names, directories, sources, strict=True
-    ):
-        if counts[directory.absolute()] > 1:  # several margins of one name
-            directory = intermediate_dir(settings.tmp_dir, name, settings.output_path)
-        plan, is_new = _plan(_catalog(catalogs, info, settings), settings, directory)
-        margins.append(Margin(settings, name, directory, plan, is_new, *margin_sources))
+    for settings, margin_sources in zip(all_settings, sources, strict=True):
+        info = read_catalog_info(settings.input_catalog_path)
+        check_hats_keys(info, given_keys(settings, Table.HATS))
+        catalog = read_catalog(info, settings.debug_filter_pixel_list)
+        name = margin_name(info, settings)
+        directory = Path(settings.tmp_dir or TMP_DIR, name)
+        plan, changed = _plan(catalog, _parameters(catalog, settings), directory)
+        catalog.check(changed)
+        is_new = bool(changed.any())
+        margins.append(Margin(settings, name, directory, plan, is_new, margin_sources))
     check_directories(margins)
     return list(_with_defaults(margins))
 
 
-def connect_catalogs(all_settings: Iterable[MarginSettings]) -> None:
+def _connect_catalogs(all_settings: Iterable[MarginSettings]) -> None:
     """List the remote catalogs of margins, each once."""
-    options: dict[str, object] = {}
-    for settings in all_settings:
-        url = settings.input_catalog_path
-        if not is_url(url):
-            continue
-        if url not in options:
+    catalogs = {settings.input_catalog_path: settings for settings in all_settings}
+    for url, settings in catalogs.items():
+        if is_url(url):
             # Slow to import, and not needed for local catalogs.
             from margin_cache.catalog.remote import connect_catalog
 
             connect_catalog(url, settings.input_storage_options)
-            options[url] = settings.input_storage_options
-        elif options[url] != settings.input_storage_options:
-            raise MarginCacheError(
-                f"input_storage_options: differ between margins of {url}. Use the same."
-            )
+
+
+class _Catalog:
+    """A catalog, or some pixels of it, as planning reads it once for all of its margins."""
+
+    def __init__(self, info: CatalogInfo, pixels: tuple[tuple[int, int], ...]) -> None:
+        self.info = info
+        self.partitions = self._all_partitions = read_partitions(info)
+        if pixels:
+            self.partitions = restrict(self.partitions, pixels)
+        # Before their footers are read, because the error for a truncated file is clearer.
+        check_whole(info, self.partitions.take(slice(MOST_FILES)))
+        self.schema = read_schema(info, self.partitions)
+        source = info.files.name(schema_source(info, self.partitions))
+        self.margin_schema = format_of(info).margin_schema(self.schema, source)
+        self.primary_options = read_primary_options(info, self.partitions)
+        self._are_checked = np.zeros(len(self.partitions), dtype=bool)
+
+    def check(self, changed: NDArray[np.bool_]) -> None:
+        """Check partitions that have changed since an older plan, if that has not been done."""
+        changed = changed & ~self._are_checked
+        if changed.any():
+            check_whole(self.info, self.partitions.take(np.flatnonzero(changed)))
+            if not self._are_checked.any():
+                check_consistency(self.info, self._all_partitions)
+            self._are_checked |= changed
 
 
 def margin_name(info: CatalogInfo, settings: MarginSettings) -> str:
@@ -135,16 +149,62 @@ def margin_name(info: CatalogInfo, settings: MarginSettings) -> str:
     return name
 
 
-def _with_defaults(margins: Iterable[Margin]) -> Iterator[Margin]:
-    """Let only the first margin of each collection become its default margin."""
-    locations: set[str] = set()
-    for margin in margins:
-        collection = margin.output.collection(margin.plan.parameters.catalog)
-        if collection is not None:
-            if collection.location in locations:
-                margin = replace(margin, may_be_default=False)
-            locations.add(collection.location)
-        yield margin
+def _parameters(catalog: _Catalog, settings: MarginSettings) -> MarginParameters:
+    options = settings.write_table_kwargs
+    check_write_options(catalog.primary_options, options, catalog.margin_schema)
+    return MarginParameters(
+        catalog=catalog.info,
+        threshold=guaranteed_threshold(settings),
+        margin_order=_margin_order(catalog, settings),
+        fine_filtering=settings.fine_filtering,
+        primary_options=catalog.primary_options,
+        partitions_per_job=settings.partitions_per_job,
+        job_size_mb=settings.job_size_mb,
+        create_metadata=settings.create_metadata,
+        write_table_kwargs=options,
+        npix_suffix=settings.npix_suffix,
+        npix_parquet_name=settings.npix_parquet_name,
+        properties=additional_properties(settings.addl_hats_properties),
+        optional_files=[key for key in OPTIONAL_FILES if getattr(settings, key)],
+        run_id="" if settings.resume else unique_id(),
+    )
+
+
+def _margin_order(catalog: _Catalog, settings: MarginSettings) -> int:
+    threshold, index_order = settings.margin_threshold, catalog.info.index_order
+    highest = int(catalog.partitions.orders.max())
+    if not settings.fine_filtering and index_order <= highest:
+        raise MarginCacheError(
+            f"fine_filtering: false needs a spatial index of order {highest + 1} or more, finer "
+            f"than all partitions. The catalog's has order {index_order}. Use fine_filtering: true."
+        )
+    order = choose_margin_order(settings.margin_order, threshold, index_order)
+    if settings.fine_filtering:
+        # By their index, rows of the exact margin may be farther away than the threshold.
+        return min(order, finest_margin_order(threshold + INDEX_TOLERANCE))
+    if order > highest:
+        return order
+    origin = "" if settings.margin_order >= 0 else f" (for {threshold:g} arcsec)"
+    raise MarginCacheError(
+        f"margin_order: {order}{origin} is not above {highest}, the highest order of the catalog's "
+        "partitions, but fine_filtering: false needs a finer one. Use a higher margin_order, a "
+        "smaller threshold, or fine_filtering: true."
+    )
+
+
+def _plan(
+    catalog: _Catalog, parameters: MarginParameters, directory: Path
+) -> tuple[Plan, NDArray[np.bool_]]:
+    """Return the plan of a margin, and which partitions have changed since it was saved."""
+    library, schema, partitions = library_version(), catalog.schema, catalog.partitions
+    own_id = plan_id(library, parameters, content_id(parameters, schema, partitions))
+    try:
+        saved = load_plan(PlanFiles(directory / own_id).plan)
+    except (OSError, MarginCacheError):
+        plan = make_plan(parameters, schema, partitions, library)
+        return plan, np.ones(len(partitions), dtype=bool)
+    # Jobs keep their partitions though sizes may have changed, or all would be done again.
+    return replace(saved, partitions=partitions), partitions.changed_from(saved.partitions)
 
 
 def check_directories(margins: Sequence[Margin]) -> None:
@@ -159,14 +219,17 @@ def check_directories(margins: Sequence[Margin]) -> None:
         for margin in margins
     }
     for margin in margins:
+        files = margin.files
         if not margin.settings.audit_catalog_path:
-            output = margin.files.location
+            output = files.location
             if Path(output).is_symlink() or Path(output).is_file():
                 raise MarginCacheError(
                     f"output_path: {output} is a link or a file. Give a directory."
                 )
             _take("output_path", output, "another margin of this run", owners)
-        _take("tmp_dir", str(margin.intermediate_dir), f"the tmp_dir of {margin.name}", owners)
+        # A margin at a URL is put together in tmp_dir.
+        for path in (files.plan_dir, files.output_dir) if files.url else (files.plan_dir,):
+            _take("tmp_dir", str(path), f"the tmp_dir of {margin.name}", owners)
 
 
 def _take(key: str, location: str, owner: str, owners: dict[str, str]) -> None:
@@ -181,98 +244,16 @@ def _take(key: str, location: str, owner: str, owners: dict[str, str]) -> None:
     owners[location] = owner
 
 
-def _margin_order(info: CatalogInfo, settings: MarginSettings, highest: int) -> int:
-    threshold = settings.margin_threshold
-    if not settings.fine_filtering and info.index_order <= highest:
-        raise MarginCacheError(
-            f"fine_filtering: false needs a spatial index of order {highest + 1} or more, finer "
-            f"than all partitions. The catalog's has order {info.index_order}. Use "
-            "fine_filtering: true."
-        )
-    order = choose_margin_order(settings.margin_order, threshold, info.index_order)
-    if settings.fine_filtering:
-        # By their index, rows of the exact margin may be farther away than the threshold.
-        return min(order, finest_margin_order(threshold + INDEX_TOLERANCE))
-    if order > highest:
-        return order
-    origin = "" if settings.margin_order >= 0 else f" (for {threshold:g} arcsec)"
-    raise MarginCacheError(
-        f"margin_order: {order}{origin} is not above {highest}, the highest order of the catalog's "
-        "partitions, but fine_filtering: false needs a finer one. Use a higher margin_order, a "
-        "smaller threshold, or fine_filtering: true."
-    )
-
-
-class _Catalog:
-    """A catalog, or some pixels of it, as planning reads it once for all of its margins."""
-
-    def __init__(self, info: CatalogInfo, pixels: tuple[tuple[int, int], ...]) -> None:
-        self.info, self.pixels = info, pixels
-        self.partitions = self._all_partitions = read_partitions(info)
-        if pixels:
-            self.partitions = restrict(self.partitions, pixels)
-        first = np.arange(min(MOST_FILES, len(self.partitions)))
-        # Before their footers are read, because the error for a truncated file is clearer.
-        check_whole(info, self.partitions.take(first))
-        self.schema = read_schema(info, self.partitions)
-        self.primary_options = read_primary_options(info, self.partitions)
-        self._are_checked = np.zeros(len(self.partitions), dtype=bool)
-
-    def check(self, changed: NDArray[np.bool_]) -> None:
-        """Check partitions that have changed since an older plan, if that has not been done."""
-        changed = changed & ~self._are_checked
-        if changed.any():
-            check_whole(self.info, self.partitions.take(np.flatnonzero(changed)))
-            if not self._are_checked.any():
-                check_consistency(self.info, self._all_partitions)
-            self._are_checked |= changed
-
-
-def _catalog(catalogs: list[_Catalog], info: CatalogInfo, settings: MarginSettings) -> _Catalog:
-    """Return the catalog of a margin, which is added to the catalogs if it is not among them."""
-    check_hats_keys(info, given_keys(settings, Table.HATS))
-    pixels = settings.debug_filter_pixel_list
-    for catalog in catalogs:
-        if (catalog.info, catalog.pixels) == (info, pixels):
-            return catalog
-    catalogs.append(_Catalog(info, pixels))
-    return catalogs[-1]
-
-
-def _plan(catalog: _Catalog, settings: MarginSettings, directory: Path) -> tuple[Plan, bool]:
-    """Return the plan of a margin, and whether it differs from the plan on disk, if any."""
-    info, partitions, schema = catalog.info, catalog.partitions, catalog.schema
-    source = info.files.name(schema_source(info, partitions))
-    margin_schema = format_of(info).margin_schema(schema, source)
-    parameters = MarginParameters(
-        catalog=info,
-        threshold=guaranteed_threshold(settings),
-        margin_order=_margin_order(info, settings, int(partitions.orders.max())),
-        fine_filtering=settings.fine_filtering,
-        primary_options=catalog.primary_options,
-        partitions_per_job=settings.partitions_per_job,
-        job_size_mb=settings.job_size_mb,
-        create_metadata=settings.create_metadata,
-        write_table_kwargs=settings.write_table_kwargs,
-        npix_suffix=settings.npix_suffix,
-        npix_parquet_name=settings.npix_parquet_name,
-        properties=additional_properties(settings.addl_hats_properties),
-        optional_files=[key for key in OPTIONAL_FILES if getattr(settings, key)],
-        run_id="" if settings.resume else unique_id(),
-    )
-    check_write_options(parameters.primary_options, settings.write_table_kwargs, margin_schema)
-    library = library_version()
-    own_id = plan_id(library, parameters, content_id(parameters, schema, partitions))
-    try:
-        saved = load_plan(PlanFiles(directory / own_id).plan)
-        changed = partitions.changed_from(saved.partitions)
-        # Jobs keep their partitions though sizes may have changed, or all would be done again.
-        plan = replace(saved, partitions=partitions)
-    except (OSError, MarginCacheError):
-        changed = np.ones(len(partitions), dtype=bool)
-        plan = make_plan(parameters, schema, partitions, library)
-    catalog.check(changed)
-    return plan, bool(changed.any())
+def _with_defaults(margins: Iterable[Margin]) -> Iterator[Margin]:
+    """Let only the first margin of each collection become its default margin."""
+    locations: set[str] = set()
+    for margin in margins:
+        collection = margin.output.collection(margin.plan.parameters.catalog)
+        if collection is not None:
+            if collection.location in locations:
+                margin = replace(margin, may_be_default=False)
+            locations.add(collection.location)
+        yield margin
 
 
 def share_map_jobs(

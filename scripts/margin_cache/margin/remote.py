@@ -88,8 +88,11 @@ def find_source(
     return OptionsSource(key, options=options)
 
 
-def save_source(source: OptionsSource, path: Path) -> None:
-    """Save the source for jobs."""
+def save_source(source: OptionsSource | None, path: Path) -> None:
+    """Save the source for jobs; without one, remove what an earlier run has saved."""
+    if source is None:
+        path.unlink(missing_ok=True)
+        return
     record = {**asdict(source), "files": list(source.files)}
     if read_json(path) != record:
         write_json(path, record)

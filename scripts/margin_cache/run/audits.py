@@ -112,7 +112,7 @@ class Audits:
         return list(dict.fromkeys(str(Path(file).parents[1]) for file in input))
 
     def request_file(self, wildcards: Any) -> str:
-        return str(paths.audit_request(wildcards.audit_dir))
+        return paths.AUDIT_REQUEST.format(audit_dir=wildcards.audit_dir)
 
     def margin_name(self, wildcards: Any) -> str:
         return Path(wildcards.audit_dir).parent.name.removesuffix("_audit")
@@ -178,11 +178,10 @@ class Audits:
 def _start(audit: Audit, directory: str) -> None:
     save_margin(audit.margin)
     remove_results(Path(audit.request.output_dir))
-    save_request(audit.request, paths.audit_request(directory))
+    save_request(audit.request, Path(paths.AUDIT_REQUEST.format(audit_dir=directory)))
     files = paths.audit_storage_files(Path(directory))
     for source, path in zip(audit.sources, files, strict=True):
-        if source is not None:
-            save_source(source, path)
+        save_source(source, path)
 
 
 def options_key(settings: MarginSettings, location: str) -> str:

@@ -9,9 +9,7 @@ from margin_cache.margin import paths
 from margin_cache.margin.paths import (
     MarginFiles,
     PlanFiles,
-    audit_request,
     audit_results_dir,
-    intermediate_dir,
     is_of_this_run,
 )
 
@@ -35,21 +33,6 @@ def test_a_margin_is_built_beside_its_output_directory() -> None:
     hidden = {files.staging_dir, files.finishing_dir("0123456789ab"), files.backup_dir}
     assert len(hidden) == 3
     assert all(path.parent == Path("/data") and path.name[0] == "." for path in hidden)
-
-
-def test_without_a_tmp_dir_intermediate_files_are_in_the_working_directory() -> None:
-    assert intermediate_dir("", "gaia") == Path("intermediate/gaia")
-
-
-def test_intermediate_directories_of_one_name_depend_on_the_output_path(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    places = ("one", "two", str(tmp_path / "one"))
-    one, two, one_in_full = (intermediate_dir("tmp", "gaia", place) for place in places)
-    assert one == one_in_full != two
-    for path in (one, two):
-        assert re.fullmatch("tmp/gaia-[0-9a-f]{8}", str(path))
 
 
 def test_leftovers_are_of_this_name_and_of_any_plan(tmp_path: Path) -> None:
@@ -97,7 +80,6 @@ def test_an_audit_is_beside_the_margin() -> None:
     assert audit_results_dir("/data", "/data/gaia_10arcs") == files.audit_file.parent
     elsewhere = audit_results_dir("/data", "/other/gaia_10arcs")
     assert re.fullmatch(r"/data/gaia_10arcs-[0-9a-f]{8}_audit", str(elsewhere))
-    assert audit_request("/scratch/x_audit/12") == Path("/scratch/x_audit/12/request.json")
     for pattern in (paths.AUDIT_FINDINGS, paths.AUDIT_LOG, paths.AUDIT_BENCHMARK):
         assert pattern.startswith("{audit_dir}/") and "{job}" in pattern
 

@@ -6,6 +6,7 @@ import shutil
 from collections.abc import Callable, Collection
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
@@ -329,33 +330,28 @@ def test_two_margins_of_one_name_are_refused(
         prepare_margins(settings_of_margins(config))
 
 
-def test_margins_of_one_name_in_two_directories_have_intermediate_files_each(
+def test_margins_of_one_name_need_a_tmp_dir_each_only_if_their_plans_are_the_same(
     catalog: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    places = [{"output_path": "one"}, {"output_path": str(tmp_path / "two")}]
-    config = configuration(str(catalog))
-    alone = [prepare_margins(settings_of_margins(config | place))[0] for place in places]
-    settings = settings_of_margins({**config, "margins": places})
-    together = prepare_margins(settings)
-    assert {margin.intermediate_dir for margin in alone} == {Path("intermediate/margin")}
-    one, two = (margin.files for margin in together)
-    assert len({margin.intermediate_dir for margin in (*together, alone[0])}) == 3
-    assert [margin.files.staging_dir for margin in alone] == [one.staging_dir, two.staging_dir]
-    for margin in together:
-        save_margin(margin)
-    loaded = load_margins(settings)
-    assert [margin.files for margin in loaded] == [one, two]
-    assert [margin.settings for margin in loaded] == settings
 
+    def prepared(one: dict[str, Any], two: dict[str, Any]) -> list[Margin]:
+        places = [{"output_path": "one"} | one, {"output_path": str(tmp_path / "two")} | two]
+        settings = settings_of_margins({**configuration(str(catalog)), "margins": places})
+        margins = prepare_margins(settings)
+        for margin in margins:
+            save_margin(margin)
+        loaded = load_margins(settings)
+        assert [margin.files for margin in loaded] == [margin.files for margin in margins]
+        assert [margin.settings for margin in loaded] == settings
+        return margins
 
-def test_margins_of_one_name_with_their_own_tmp_dirs_keep_their_name(
-    catalog: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    places = [{"output_path": name, "tmp_dir": f"tmp-{name}"} for name in ("one", "two")]
-    made = prepare_margins(settings_of_margins(configuration(str(catalog), margins=places)))
-    directories = [margin.intermediate_dir for margin in made]
+    with pytest.raises(MarginCacheError, match=r"the tmp_dir of margin, .* another tmp_dir"):
+        prepared({}, {})
+    other_plan = prepared({}, {"margin_threshold": 5.0})
+    assert {margin.intermediate_dir for margin in other_plan} == {Path("intermediate/margin")}
+    other_tmp_dir = prepared({"tmp_dir": "tmp-one"}, {"tmp_dir": "tmp-two"})
+    directories = [margin.intermediate_dir for margin in other_tmp_dir]
     assert directories == [Path("tmp-one/margin"), Path("tmp-two/margin")]
 
 

@@ -1,7 +1,6 @@
 """A map job downloads its partitions into a directory of its own, which is deleted at its end."""
 
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,7 +9,7 @@ from margin_cache.errors import MarginCacheError
 from margin_cache.margin import map as mapping
 from margin_cache.margin.map import map_partitions
 from margin_cache.margin.model import Margin, load_margins, save_margin
-from margin_cache.margin.prepare import connect_catalogs, prepare_margins, start_margin
+from margin_cache.margin.prepare import prepare_margins, start_margin
 from margin_cache.margin.remote import use_catalog
 from support.faulty_server import Behaviour, faulty_server
 from support.margins import configuration
@@ -98,13 +97,6 @@ def test_error_names_the_url_and_leaves_nothing(
             map_partitions(margin.plan, job, margin.files.shard(name))
     assert list(margin.files.downloads_dir.iterdir()) == []
     assert list(margin.files.shards_dir.glob(".*")) == []
-
-
-def test_one_catalog_is_read_with_one_set_of_options(margin: Margin) -> None:
-    other = replace(margin.settings, input_storage_options={"headers": {"a": "b"}})
-    connect_catalogs([margin.settings, margin.settings])
-    with pytest.raises(MarginCacheError, match="input_storage_options: differ between margins of"):
-        connect_catalogs([margin.settings, other])
 
 
 def test_downloads_of_killed_jobs_are_deleted_when_a_run_starts(margin: Margin) -> None:

@@ -269,7 +269,7 @@ def test_a_report_of_a_margin_that_is_made_waits_for_it(new_session: Open) -> No
 def test_two_reports_in_one_directory_are_refused(
     new_session: Open, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    session = new_session(margins=[{"output_path": "a"}, {"output_path": "b"}])
+    session = new_session(margins=[{"output_path": "a"}, {"output_path": "b", "tmp_dir": "tmp"}])
     for margin in session.margins.values():
         monkeypatch.setattr(type(margin.files), "pages_dir", Path("results"))
     with pytest.raises(SystemExit):
