@@ -50,21 +50,14 @@ def int96_columns(file: pq.ParquetFile) -> set[str]:
 
 @dataclass
 class ColumnSize:
-    """Size of a column with all columns nested in it.
+    """Size of a column with all columns nested in it."""
 
-    Attributes:
-        stored: its bytes in the largest row group of the file.
-        row: approximate bytes of a row in memory; values in dictionaries are not repeated.
-        codecs: the codecs that compress it, by PyArrow's names.
-    """
-
-    stored: int = 0
-    row: float = 0.0
+    stored: int = 0  # bytes in the largest row group of the file
+    row: float = 0.0  # approximate bytes of a row in memory; values in dictionaries count once
     codecs: set[str] = field(default_factory=set)
 
 
 def column_sizes(file: pq.ParquetFile, names: Iterable[str]) -> dict[str, ColumnSize]:
-    """Return the sizes of columns by name."""
     sizes = {name: ColumnSize() for name in names}
     tops = [_top_column(column.path, sizes) for column in file.schema]
     total = max(file.metadata.num_rows, 1)
@@ -95,9 +88,9 @@ def _top_column(path: str, names: Container[str]) -> str:
 
 
 def column_ranges(file: pq.ParquetFile, columns: Collection[str]) -> list[Range]:
-    """Return the byte ranges of columns, given by name, in all row groups.
+    """Return the byte ranges of columns; of small row groups, those of all columns.
 
-    Of small row groups, those of all columns, so that one request gets many of them.
+    So one request gets many of these.
     """
     leaves = [leaf for leaf, column in enumerate(file.schema) if _top_column(column.path, columns)]
     return _joined(
@@ -110,8 +103,7 @@ def column_ranges(file: pq.ParquetFile, columns: Collection[str]) -> list[Range]
 def row_ranges(file: pq.ParquetFile, rows: NDArray[np.int64], but: Collection[str]) -> list[Range]:
     """Return the byte ranges of all row groups that hold any of the rows, given by number.
 
-    Without the ranges that `column_ranges` returns for the columns ``but``. Those of a row group
-    are always the same.
+    Without the ranges that `column_ranges` returns for the columns ``but``.
     """
     groups = row_groups(file.metadata)
     ends = np.cumsum([group.num_rows for group in groups])
@@ -183,7 +175,6 @@ def join_footers(common: Path, footers: Sequence[Path], target: Path) -> bool:
 
 
 def _footer_of(path: Path) -> bytes:
-    """Return the footer of a Parquet file that has nothing else."""
     return path.read_bytes()[len(MAGIC) : -TAIL_BYTES]
 
 

@@ -77,18 +77,8 @@ class PartitionFile:
     def sizes(self) -> dict[str, ColumnSize]:
         return column_sizes(self.file, self.schema.names)
 
-    def in_catalog_types(self, columns: dict[str, pa.Array]) -> pa.Table:
-        """Return columns of the file with the types of the catalog."""
-        if self.catalog_schema is not None:
-            columns = {
-                name: cast_column(column, self.catalog_schema.field(name), self.path)
-                for name, column in columns.items()
-            }
-        return pa.table(columns)
-
     @property
     def bytes_on_disk(self) -> int:
-        """Bytes of a remote file that were downloaded."""
         return self.remote.bytes_on_disk if self.remote else 0
 
     def fetch_rows(self, rows: NDArray[np.int64], wait: bool = True) -> None:
@@ -155,7 +145,10 @@ def read_positions(info: CatalogInfo, pixel: Pixel, part: PartitionFile) -> Iter
     for batch in read_batches(part, range(part.file.num_row_groups), columns):
         # By name, because the batch also has nested columns whose paths are equal to the names.
         # Without the nullability of the file's schema, which may differ between partitions.
-        table = part.in_catalog_types({name: batch[name] for name in columns})
+        fields = map((part.catalog_schema or part.schema).field, columns)
+        table = pa.table(
+            {field.name: cast_column(batch[field.name], field, part.path) for field in fields}
+        )
         lon, lat = coordinates(info, table)
         possible = (np.abs(lon) <= _MOST_LONGITUDE) & (np.abs(lat) <= 90)
         if not possible.all():

@@ -121,17 +121,14 @@ def _without(schema: pa.Schema, names: Container[str]) -> pa.Schema:
 def _are_few(part: PartitionFile, rows: NDArray[np.int64]) -> bool:
     """Return whether so few rows are selected that Polars is faster than decoding all."""
     footer = part.file.metadata
-    return (
-        footer.num_columns >= _LEAST_COLUMNS
-        and footer.num_rows * footer.num_columns >= _LEAST_VALUES
-        and footer.num_rows >= _FEW_ROWS * len(rows)
-        and all(group.num_rows <= _MOST_ROWS for group in row_groups(footer))
-        and _is_worth_its_import(footer.num_rows * footer.num_columns)
-    )
-
-
-def _is_worth_its_import(values: int) -> bool:
-    """Return whether so many values were met that Polars is imported for them, or was before."""
+    values = footer.num_rows * footer.num_columns
+    if (
+        footer.num_columns < _LEAST_COLUMNS
+        or values < _LEAST_VALUES
+        or footer.num_rows < _FEW_ROWS * len(rows)
+        or any(group.num_rows > _MOST_ROWS for group in row_groups(footer))
+    ):
+        return False
     if sum(_values_for_polars) <= _IMPORT_VALUES:
         _values_for_polars.append(values)
     return sum(_values_for_polars) > _IMPORT_VALUES
@@ -164,42 +161,27 @@ def _select_by_polars(
 def _select_columns(
     part: PartitionFile, schema: pa.Schema, rows: NDArray[np.int64]
 ) -> dict[str, pa.ChunkedArray]:
-    """Read rows of columns."""
-    taken: list[pa.RecordBatch] = []
+    taken: dict[str, list[pa.Array]] = {field.name: [] for field in schema}
     row_bytes = sum(part.sizes[name].row for name in schema.names)
-    start = 0
+    start = count = 0
     for number, group in enumerate(row_groups(part.file.metadata)):
         end = start + group.num_rows
         has_rows = np.searchsorted(rows, start) < np.searchsorted(rows, end)
         for batch in read_batches(part, [number], schema.names, row_bytes) if has_rows else ():
             low, high = np.searchsorted(rows, [start, start + batch.num_rows])
-            if high > low:
-                selected = pa.array(rows[low:high] - start)
-                taken.append(_without_views(part, batch, schema).take(selected))
+            for field in schema if high > low else ():
+                column = batch[field.name]
+                # Arrow cannot take rows of views. Of dictionaries, only taken rows are cast.
+                if not pa.types.is_dictionary(column.type):
+                    column = cast_column(column, field, part.path)
+                selected = column.take(pa.array(rows[low:high] - start))
+                taken[field.name].append(cast_column(selected, field, part.path))
+            count += high - low
             start += batch.num_rows
         start = end
-    if sum(map(len, taken)) < len(rows):
+    if count < len(rows):
         raise unreadable(part.path, EOFError("it ends before the last of its rows"))
-    return {
-        field.name: pa.chunked_array(
-            [cast_column(batch[field.name], field, part.path) for batch in taken], field.type
-        )
-        for field in schema
-    }
-
-
-def _without_views(part: PartitionFile, batch: pa.RecordBatch, schema: pa.Schema) -> pa.RecordBatch:
-    """Cast columns to their types in a schema, because Arrow cannot take rows of all types."""
-    columns = []
-    for field in schema:
-        column = batch[field.name]
-        if not pa.types.is_dictionary(column.type):
-            column = cast_column(column, field, part.path)
-        columns.append(column)
-    return pa.RecordBatch.from_arrays(columns, schema.names)
-
-
-# Reading with Polars.
+    return {field.name: pa.chunked_array(taken[field.name], field.type) for field in schema}
 
 
 class PolarsFailed(Exception):

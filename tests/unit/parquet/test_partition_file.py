@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from margin_cache.catalog.columns import schema_without_dictionaries
+from margin_cache.catalog.columns import cast_column, schema_without_dictionaries
 from margin_cache.catalog.model import CatalogInfo, Partition
 from margin_cache.catalog.partitions import partition_files, state_of
 from margin_cache.errors import MarginCacheError
@@ -99,7 +99,8 @@ def read_as_planned(directory: Path, file: pa.Table, schema: pa.Schema) -> pa.Ta
     path = Path(info.path, info.dataset) / "Norder=1/Dir=0/Npix=5/a.parquet"
     pq.write_table(file, path)
     (part,) = open_files(info, partition_of(info), schema)
-    positions = part.in_catalog_types({name: file[name] for name in ("ra", "dec")})
+    fields = [(part.catalog_schema or part.schema).field(name) for name in ("ra", "dec")]
+    positions = pa.table({f.name: cast_column(file[f.name], f, part.path) for f in fields})
     rows = np.arange(file.num_rows)
     return select_rows(part, positions, None, rows, schema_without_dictionaries(schema))
 

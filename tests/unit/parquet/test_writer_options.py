@@ -170,7 +170,7 @@ def test_write_table_kwargs_override_the_primarys_options(
         ({"row_group_size": 0}, "row_group_size is 0. Give a whole number from 1"),
         ({"write_batch_size": 0}, "write_batch_size is 0. Give a whole number from 1"),
         ({"row_group_size": True}, "row_group_size is True. Give a whole number"),
-        ({"data_page_size": "a"}, "data_page_size is a. Give a whole number"),
+        ({"data_page_size": "a"}, "PyArrow refuses the options: an integer"),
         (
             {"column_encoding": {"name": "BYTE_STREAM_SPLIT"}},
             "PyArrow refuses the options: BYTE_STREAM",
