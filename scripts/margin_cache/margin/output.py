@@ -16,9 +16,7 @@ from margin_cache.catalog.model import CatalogInfo
 from margin_cache.storage.catalog_files import open_parquet
 from margin_cache.storage.files import has_size, read_json, replace_directory
 
-SizeAndDigest = list[Any]
-"""Size in bytes and digest of a file, as a provenance lists them."""
-
+SizeAndDigest = list[Any]  # of a file, as a provenance lists them
 Draft = Callable[[Mapping[str, str], str], dict[str, Any]]
 
 
@@ -32,7 +30,6 @@ class Output:
         """Look again at what is there."""
 
     def paths(self) -> list[str]:
-        """Return the relative paths of all files, sorted."""
         return sorted(
             path.relative_to(self._dir).as_posix()
             for path in self._dir.rglob("*")
@@ -40,7 +37,6 @@ class Output:
         )
 
     def read_json(self, path: str) -> Any:
-        """Return the content of a JSON file, or None if it is missing or not JSON."""
         return read_json(self._dir / path)
 
     def open_parquet(self, path: str) -> pq.ParquetFile:
@@ -51,7 +47,6 @@ class Output:
         return has_size(self._dir / path, listed[0])
 
     def is_margin(self) -> bool:
-        """Return whether the description of what is there describes a margin."""
         return is_margin(descriptions_in(self._dir))
 
     def check_free(self) -> None:
@@ -87,7 +82,6 @@ class Output:
         replace_directory(directory, self._dir, backup)
 
     def collection(self, info: CatalogInfo) -> Collection | None:
-        """Return the collection around the margin, if it is that of the catalog."""
         found = read_collection(self._dir.parent)
         return found if found is not None and found.is_of(info) else None
 
@@ -96,7 +90,7 @@ class Output:
             register(found, str(self._dir), may_be_default)
 
     def release(self) -> None:
-        """End what `acquire` began."""
+        """Let other runs make the margin again."""
 
 
 def describe_run(run: Any) -> str:

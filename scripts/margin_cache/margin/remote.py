@@ -13,25 +13,17 @@ from typing import TYPE_CHECKING, Any
 from margin_cache.config.model import MarginSettings
 from margin_cache.errors import MarginCacheError
 from margin_cache.margin.paths import PlanFiles
+from margin_cache.storage.catalog_files import use_remote_files
 from margin_cache.storage.files import read_json, write_json
 from margin_cache.storage.urls import is_url
 
 if TYPE_CHECKING:
     from margin_cache.storage.remote_files import RemoteFiles
 
-_NO_SECRETS = {
-    "anon",
-    "endpoint_url",
-    "requester_pays",
-    "use_ssl",
-    "region_name",
-    "verify",
-    "trust_env",
-    "addressing_style",
-    "project",
-    "account_name",
-    "profile",
-}
+_NO_SECRETS = (
+    *("anon", "endpoint_url", "requester_pays", "use_ssl", "region_name", "verify"),
+    *("trust_env", "addressing_style", "project", "account_name", "profile"),
+)
 
 
 @dataclass(frozen=True)
@@ -52,7 +44,6 @@ Sources = tuple[OptionsSource | None, OptionsSource | None]
 
 
 def find_sources(settings: MarginSettings, number: int, files: Iterable[Path]) -> Sources:
-    """Find where the storage options of a margin are; see `find_source`."""
     catalog, output = settings.input_catalog_path, settings.output_path
     return (
         find_source("input_storage_options", catalog, settings, number, files),
@@ -63,11 +54,7 @@ def find_sources(settings: MarginSettings, number: int, files: Iterable[Path]) -
 def find_source(
     key: str, location: str, settings: MarginSettings, number: int, files: Iterable[Path]
 ) -> OptionsSource | None:
-    """Find where the storage options of a location are; None for a local path.
-
-    ``number`` is the index of the settings in ``margins`` of the configuration ``files``, each of
-    which overrides those before it.
-    """
+    """Find where the storage options of a location are; see `OptionsSource`."""
     if not is_url(location):
         return None
     options = getattr(settings, key)
@@ -117,7 +104,6 @@ def load_options(path: Path) -> dict[str, Any]:
 def use_catalog(url: str, files: PlanFiles) -> "RemoteFiles":
     """Let this process read the files of a remote catalog, in the states of the plan."""
     # Slow to import, and not needed for local catalogs.
-    from margin_cache.storage.catalog_files import use_remote_files
     from margin_cache.storage.object_store import connect
     from margin_cache.storage.remote_files import load_listing
 
@@ -140,16 +126,13 @@ def _options_in(key: str, files: Sequence[str], number: int) -> dict[str, Any]:
             return {}
         if isinstance(values, Mapping):
             _merge(config, values)
-    options = config.get(key, {})
-    margins = config.get("margins")
-    if isinstance(margins, list) and number < len(margins):
-        entry = margins[number]
-        options = entry.get(key, options) if isinstance(entry, Mapping) else options
+    options, margins = config.get(key, {}), config.get("margins")
+    if isinstance(margins, list) and number < len(margins) and isinstance(margins[number], Mapping):
+        options = margins[number].get(key, options)
     return dict(options) if isinstance(options, Mapping) else {}
 
 
 def _merge(config: dict[str, Any], other: Mapping[str, Any]) -> None:
-    """Override the values of a configuration, inside mappings too."""
     for key, value in other.items():
         if isinstance(value, Mapping):
             inner = config.get(key)

@@ -43,11 +43,8 @@ LOCK = ".being_made.json"
 _BATCH_BYTES = 64 << 20
 """The token is checked before each batch of files. Its files are in memory at the same time."""
 
-_ATTEMPTS = 10
-"""Attempts to update a collection while other processes change it."""
-
-_OWNER_FILE = Path(".snakemake", "margin_cache_owner.json")
-"""Id of the working directory."""
+_ATTEMPTS = 10  # attempts to update a collection while other processes change it
+_OWNER_FILE = Path(".snakemake", "margin_cache_owner.json")  # id of the working directory
 
 
 class StoreOutput(Output):
@@ -59,8 +56,6 @@ class StoreOutput(Output):
         self._options = options
         self._store = connect(url, options, "output")
         self._token_file = token_file
-
-    # What is there. It is looked at once, until `refresh`.
 
     def refresh(self) -> None:
         for name in ("_objects", "_provenance", "_written"):
@@ -113,10 +108,8 @@ class StoreOutput(Output):
         return self._written.get(path) == (digest, state.etag)
 
     def is_margin(self) -> bool:
-        found = {name: self._store.read(name) for name in DESCRIPTIONS if name in self._objects}
-        return is_margin({name: each[0] for name, each in found.items() if each is not None})
-
-    # The lock.
+        found = ((name, self._store.read(name)) for name in DESCRIPTIONS if name in self._objects)
+        return is_margin({name: content[0] for name, content in found if content is not None})
 
     def _read_lock(self) -> tuple[dict[str, Any], ObjectState | None]:
         """Return what the lock object says, {} if it is missing or damaged, and its state."""
@@ -125,10 +118,15 @@ class StoreOutput(Output):
             return dict(json.loads(found[0] if found else b"")), found and found[1]
         return {}, found and found[1]
 
-    def check_free(self) -> None:
+    def _check_no_other_run(self) -> ObjectState | None:
+        """Return the state of the lock object, which an earlier run may have left."""
         lock, state = self._read_lock()
         if state is not None and not _is_own(lock):
             raise self._in_use(lock)
+        return state
+
+    def check_free(self) -> None:
+        self._check_no_other_run()
         marks = (*DESCRIPTIONS, LOCK)
         for path in self._objects:
             directory, _, name = path.rpartition("/")
@@ -156,9 +154,7 @@ class StoreOutput(Output):
         )
 
     def acquire(self, run: Mapping[str, Any]) -> None:
-        lock, state = self._read_lock()
-        if state is not None and not _is_own(lock):
-            raise self._in_use(lock)
+        state = self._check_no_other_run()
         if read_json(_OWNER_FILE) is None:
             write_json(_OWNER_FILE, unique_id())
         self._token = unique_id()
@@ -196,8 +192,6 @@ class StoreOutput(Output):
         if self._has_lock():
             self._store.delete([LOCK])
 
-    # Writing.
-
     def upload(
         self, directory: Path, listed: Mapping[str, SizeAndDigest], draft: Draft
     ) -> dict[str, str]:
@@ -232,8 +226,6 @@ class StoreOutput(Output):
             if (directory / name).exists():
                 self._store.put(name, directory / name, None)
         self.refresh()
-
-    # The collection around the margin.
 
     @cached_property
     def _parent(self) -> ObjectStore:

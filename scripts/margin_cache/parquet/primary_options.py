@@ -20,8 +20,7 @@ from margin_cache.catalog.partitions import partition_files
 from margin_cache.errors import MarginCacheError
 from margin_cache.parquet.footers import column_chunks, row_groups
 
-PYARROW_GROUP_ROWS = 1 << 20
-"""PyArrow's default of the most rows of a row group."""
+PYARROW_GROUP_ROWS = 1 << 20  # PyArrow's default of the most rows of a row group
 
 HATS_GROUP_ROWS, HATS_LEVEL, HATS_PAGE_BYTES = 100_000, 15, 128 << 10
 """Defaults of hats 0.11: most rows of a row group, compression level of zstd, page size.

@@ -17,11 +17,8 @@ from margin_cache.storage.remote_files import RemoteFiles
 _AHEAD_BYTES, _AHEAD_FILES = 256 << 20, 16
 """Limits of the files that are fetched ahead; at least one is."""
 
-_REQUESTS = 16
-"""Concurrent requests of a job."""
-
-_REQUEST_BYTES = 8 << 20
-"""Most bytes of a request, which are in memory until they are written."""
+_REQUESTS = 16  # concurrent requests of a job
+_REQUEST_BYTES = 8 << 20  # most bytes of a request, which are in memory until they are written
 
 
 class RemoteFile:

@@ -27,8 +27,7 @@ COLUMNS_BYTES = 8 * 10**6
 """Most bytes in the file of columns that PyArrow reads together: of all of them, a page and a batch
 are in memory."""
 
-ROWS_BYTES = 32 * 10**6
-"""Approximate most bytes in memory of rows that are read together."""
+ROWS_BYTES = 32 * 10**6  # approximate most bytes in memory of rows that are read together
 
 _LEAST_VALUES, _LEAST_COLUMNS, _FEW_ROWS = 1 << 19, 12, 4
 """Least values and columns of a file that Polars reads, and least rows of it for each selected one:
@@ -44,11 +43,8 @@ _values_for_polars: list[int] = []
 _MOST_ROWS = 1 << 24
 """Most rows of a row group that Polars reads: it keeps the index of all of them in memory."""
 
-_LEAST_BYTES, _MOST_BYTES = 32 << 20, 256 << 20
-"""Limits of ``most_bytes_together``."""
-
-_ROW = DESTINATION
-"""Name for the numbers of rows, which no column of a catalog has."""
+_LEAST_BYTES, _MOST_BYTES = 32 << 20, 256 << 20  # limits of ``most_bytes_together``
+_ROW = DESTINATION  # name for the numbers of rows, which no column of a catalog has
 
 _EQUAL_TYPES = (
     pa.types.is_boolean,

@@ -16,8 +16,7 @@ from margin_cache.storage.urls import is_url
 
 MAGIC = b"PAR1"
 
-TAIL_BYTES = 8
-"""The end of a Parquet file: the length of its footer and the magic number."""
+TAIL_BYTES = 8  # the end of a Parquet file: the length of its footer and the magic number
 
 READ_BYTES = 1 << 20
 """Buffer for each column; without it, PyArrow loads the chunks of a row group whole."""

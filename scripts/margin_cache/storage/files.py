@@ -20,14 +20,12 @@ import pyarrow as pa
 
 from margin_cache.errors import MarginCacheError
 
-_MAX_OPEN = 128
-"""Files that `atomic_files` has open; some systems allow a process only 256."""
+_MAX_OPEN = 128  # files that `atomic_files` has open; some systems allow a process only 256
 
 _TEMPORARY = re.compile(r"\..+\.[0-9a-f]{12}\.tmp", re.DOTALL)
 """Names of temporary files. Other hidden files are somebody else's."""
 
-_DELETED = ".deleted"
-"""Suffix of directories that are being deleted."""
+_DELETED = ".deleted"  # suffix of directories that are being deleted
 
 
 @contextmanager

@@ -19,8 +19,7 @@ from margin_cache.storage.urls import is_file_path, join_url, protocol_of
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
-_STATE_REQUESTS, _WRITE_REQUESTS = 64, 8
-"""Concurrent requests for states, and for writing or deleting."""
+_STATE_REQUESTS, _WRITE_REQUESTS = 64, 8  # concurrent requests
 
 _ETAG_NAMES = ("ETag", "etag", "blob_id", "mtime", "modified", "last_modified", "created")
 """Names of an ETag or a time that drivers of fsspec use, the preferred one first."""
@@ -34,15 +33,11 @@ class ObjectState(NamedTuple):
 
 
 class PreconditionFailed(MarginCacheError):
-    """An object was not written, because its state is not the expected one."""
-
     def __init__(self, url: str) -> None:
         super().__init__(f"{url}: was written by another run meanwhile. Start the run again.")
 
 
 class ObjectChanged(MarginCacheError):
-    """The object is not in the state that was given."""
-
     def __init__(self, url: str) -> None:
         super().__init__(f"{url}: changed after the run began. Start the run again.")
 
@@ -73,7 +68,7 @@ class ObjectStore(ABC):
 
     @abstractmethod
     def state(self, path: str) -> ObjectState | None:
-        """Return the state of an object; None if it does not exist."""
+        """Return None for an object that does not exist."""
 
     @abstractmethod
     def read(self, path: str) -> tuple[bytes, ObjectState] | None:
@@ -83,8 +78,7 @@ class ObjectStore(ABC):
     def read_range(self, path: str, start: int, end: int, state: ObjectState) -> memoryview:
         """Return the bytes from `start` to before `end` of an object in a known state.
 
-        Raises:
-            ObjectChanged: it has another state, or does not exist.
+        ObjectChanged is raised if it has another state, or does not exist.
         """
 
     def states(self, paths: Iterable[str], optional: bool = False) -> dict[str, ObjectState]:
@@ -114,10 +108,7 @@ class ObjectStore(ABC):
     def put(self, path: str, content: bytes | Path, replaced: ObjectState | None) -> ObjectState:
         """Write an object, from memory or from a file, in the place of a known one or of none.
 
-        Some stores that imitate S3 do not know conditions. There, the state is asked for before.
-
-        Raises:
-            PreconditionFailed: there is another object, of other content.
+        PreconditionFailed is raised if there is another object, of other content.
         """
         try:
             return self._put(path, content, replaced)
@@ -132,7 +123,6 @@ class ObjectStore(ABC):
         raise NotImplementedError(self.url)
 
     def delete(self, paths: Iterable[str]) -> None:
-        """Delete those objects that exist."""
         raise NotImplementedError(self.url)
 
 
@@ -254,7 +244,6 @@ class _FsspecStore(ObjectStore):
 
 
 def _driver(url: str, options: Mapping[str, Any], side: str) -> Any:
-    """Return fsspec's file system of a URL."""
     import fsspec
 
     try:

@@ -40,13 +40,10 @@ from margin_cache.storage.urls import protocol_of
 Result = TypeVar("Result")
 
 _BUCKETS: dict[str, Any] = {"s3": S3Store, "gs": GCSStore, "abfs": AzureStore}
-
 PROTOCOLS = (*_BUCKETS, "http", "https")
 
 _TRIES = 8
-
 _BACKOFF = {"init_backoff": timedelta(seconds=0.1), "max_backoff": timedelta(seconds=20), "base": 2}
-
 RETRIES = {
     "max_retries": _TRIES - 1,
     "backoff": _BACKOFF,
@@ -59,8 +56,7 @@ _CLIENT = {"connect_timeout": "30s", "read_timeout": "60s", "timeout": "1h"}
 _LARGE_BYTES = 8 << 20
 """Larger objects may take longer to send than the limit between two packets allows."""
 
-_MULTIPART_BYTES = 4 << 30
-"""Larger objects cannot be written by one request."""
+_MULTIPART_BYTES = 4 << 30  # larger objects cannot be written by one request
 
 _STATUS = re.compile(r"status code: (\d{3})")
 _CODE = re.compile(r"<Code>(\w+)</Code>")
@@ -69,9 +65,8 @@ _WRONG_RANGE = re.compile(
     r"Range request not supported|non-partial response|Content-Range header not present|"
     r"Requested \d|Content-Length Header missing"
 )
+# Of a list, a deletion or an error; obstore repeats requests for truncated objects only.
 _TRUNCATED = re.compile(r"(?:body:|s -) HTTP error: request or response body error")
-"""Of a list, a deletion or an error; obstore repeats requests for truncated objects only."""
-
 _TRANSIENT_STATUS = {"408", "425", "429", "500", "502", "503", "504"}
 
 
@@ -243,9 +238,6 @@ def _bare(etag: str | None) -> str:
     return etag[1:-1] if etag[:1] == etag[-1:] == '"' else etag
 
 
-# Options.
-
-
 def _verify(value: Any) -> dict[str, Any]:
     if isinstance(value, str):
         return {"root_certificate": Path(value).read_bytes()}
@@ -328,15 +320,14 @@ _TABLES: dict[str, dict[str, _Target]] = {
     },
 }
 
+_CREDENTIALS = ("access_key_id", "secret_access_key", "token")
+
 _OF_CLIENT = ("default_headers", "root_certificate", "allow_invalid_certificates")
 """Options of the HTTP client, which all stores have."""
 
 
 def translate(protocol: str, options: Mapping[str, Any], side: str) -> dict[str, Any]:
-    """Translate fsspec's storage options for s3, gs, abfs, http or https; values are never shown.
-
-    ``side`` is "input" or "output".
-    """
+    """Translate fsspec's storage options for a protocol; values are never shown."""
     table = _TABLES["http" if protocol == "https" else protocol]
     translated: dict[str, Any] = {}
     for name, value in flat_options(options):
@@ -367,9 +358,6 @@ def flat_options(options: Mapping[str, Any], prefix: str = "") -> Iterator[tuple
             yield from flat_options(value, f"{prefix}{name}.")
         else:
             yield f"{prefix}{name}", value
-
-
-# Connecting.
 
 
 def connect(url: str, options: Mapping[str, Any], side: str) -> ObstoreStore:
@@ -424,17 +412,10 @@ def _amazon(bucket: str, config: dict[str, Any]) -> dict[str, Any]:
             if name in settings:
                 config.setdefault(own, settings[name])
         if credentials is not None:
-
-            def renewed() -> Any:
-                now = credentials.get_frozen_credentials()
-                return {
-                    "access_key_id": now.access_key,
-                    "secret_access_key": now.secret_key,
-                    "token": now.token,
-                    "expires_at": datetime.now(UTC) + timedelta(minutes=5),
-                }
-
-            extra["credential_provider"] = renewed
+            extra["credential_provider"] = lambda: {
+                **dict(zip(_CREDENTIALS, credentials.get_frozen_credentials(), strict=False)),
+                "expires_at": datetime.now(UTC) + timedelta(minutes=5),
+            }
     for name in ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "AWS_ENDPOINT"):
         if os.environ.get(name):
             config.setdefault("endpoint", os.environ[name])

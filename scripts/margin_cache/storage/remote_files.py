@@ -22,8 +22,7 @@ from margin_cache.storage.files import atomic_path, read_json, write_json
 from margin_cache.storage.object_store import ObjectChanged, ObjectState, ObjectStore
 from margin_cache.storage.urls import join_url
 
-_CACHE = Path(".snakemake", "remote")
-"""Directory of the cache, in the working directory."""
+_CACHE = Path(".snakemake", "remote")  # directory of the cache, in the working directory
 
 
 class RemoteFiles(CatalogFiles):
@@ -42,7 +41,6 @@ class RemoteFiles(CatalogFiles):
 
     @cached_property
     def _directories(self) -> dict[str, set[str]]:
-        """The names in each directory."""
         names: dict[str, set[str]] = defaultdict(set)
         for path in self.listing:
             while path:
@@ -127,7 +125,6 @@ class RemoteFiles(CatalogFiles):
 
 
 def load_listing(path: Path, connect: Callable[[str], ObjectStore]) -> RemoteFiles:
-    """Return the files whose listing was saved."""
     record: Any = read_json(path)
     try:
         url = str(record["url"])

@@ -13,7 +13,6 @@ _SYNONYMS = {"s3a": "s3", "gcs": "gs", "az": "abfs", "abfss": "abfs", "adl": "ab
 
 
 def is_url(location: str) -> bool:
-    """Return whether a location is a URL, not a path."""
     return _URL.match(location) is not None
 
 
@@ -27,7 +26,7 @@ def protocol_of(url: str) -> str:
 
 
 def check_url(key: str, url: str) -> None:
-    """Check that the URL under a configuration key is that of a directory and has no secrets."""
+    """Check that a URL is that of a directory and has no secrets."""
     options = "output_storage_options" if "output" in key else "input_storage_options"
     bare = re.sub(r"(://)[^/]*@", r"\1", url.partition("?")[0].partition("#")[0])
     is_azure = url.lower().startswith(("abfs://", "abfss://"))
@@ -74,10 +73,8 @@ def absolute_location(location: str) -> str:
 
 
 def join_url(url: str, path: str) -> str:
-    """Return the URL of a relative path below a URL."""
     return f"{url.rstrip('/')}/{path}" if path not in ("", ".") else url.rstrip("/")
 
 
 def is_file_path(name: str) -> bool:
-    """Return whether the name of an object is a valid relative path of a file."""
     return all(part not in ("", ".", "..") for part in name.split("/")) and "\0" not in name
