@@ -167,4 +167,4 @@ def _descriptions_at(key: str, location: str, options: Options) -> dict[str, byt
 
 def _collection(location: str, descriptions: Mapping[str, bytes]) -> hats.Collection | None:
     properties = descriptions.get(spec.COLLECTION_PROPERTIES)
-    return None if properties is None else hats.collection_of(location, properties)
+    return None if properties is None else hats.Collection(location, properties)

@@ -171,10 +171,14 @@ def format_version() -> str:
 
 @dataclass(frozen=True)
 class Collection:
-    """The text of the properties of a collection; members may have absolute paths or URLs."""
+    """The content of the properties of a collection; members may have absolute paths or URLs."""
 
     location: str
-    text: str
+    content: bytes
+
+    @property
+    def text(self) -> str:
+        return self.content.decode()  # not as text files are read, which would change "\r\n"
 
     @property
     def file(self) -> str:
@@ -182,7 +186,7 @@ class Collection:
 
     @cached_property
     def _values(self) -> dict[str, str]:
-        return parse_properties(self.text.encode(), self.file)
+        return parse_properties(self.content, self.file)
 
     @property
     def primary(self) -> str:
@@ -238,20 +242,10 @@ class Collection:
         return _with_values(self.text, changed)
 
 
-def collection_of(location: str, properties: bytes) -> Collection:
-    """Return the collection in a directory or at a URL, from the content of its properties."""
-    try:
-        # Not read as text, which would change "\r\n" to "\n".
-        return Collection(location, properties.decode())
-    except ValueError as error:
-        name = join_url(location, spec.COLLECTION_PROPERTIES)
-        raise MarginCacheError(f"{name}: cannot be read as properties: {error}") from None
-
-
 def read_collection(directory: Path) -> Collection | None:
     path = directory / spec.COLLECTION_PROPERTIES
     try:
-        return collection_of(str(directory), path.read_bytes())
+        return Collection(str(directory), path.read_bytes())
     except FileNotFoundError:
         return None
     except OSError as error:

@@ -4,7 +4,6 @@ A row is in the shard once for each destination whose margin it is in. Rows of a
 the order of their partitions.
 """
 
-import shutil
 from collections import deque
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -119,14 +118,12 @@ def _reader_of(plan: Plan, job: int, files: PlanFiles) -> Iterator["RemoteReader
 
     catalog = use_catalog(info.url, files)
     directory = files.downloads_dir / f"{job:05d}-{unique_id()}"
-    directory.mkdir(parents=True)
     columns = {info.ra_column, info.dec_column, info.index_column or info.ra_column}
     reader = RemoteReader(catalog, plan.files_of(job), columns, directory)
     try:
         yield reader
     finally:
         reader.close()
-        shutil.rmtree(directory, ignore_errors=True)
 
 
 def _candidates_of(plan: Plan, job: int, reader: "RemoteReader | None") -> Iterator[_Candidates]:

@@ -21,7 +21,7 @@ from typing import Any
 import pyarrow.parquet as pq
 
 from margin_cache.catalog.formats import is_margin
-from margin_cache.catalog.hats import Collection, collection_of
+from margin_cache.catalog.hats import Collection
 from margin_cache.catalog.model import CatalogInfo
 from margin_cache.catalog.spec import COLLECTION_PROPERTIES, DESCRIPTIONS
 from margin_cache.errors import MarginCacheError
@@ -235,7 +235,7 @@ class StoreOutput(Output):
         """Return the collection, if the catalog is its primary table, and the state of its file."""
         with suppress(PermissionDenied):
             if found := self._parent.read(COLLECTION_PROPERTIES):
-                collection = collection_of(self._parent_url, found[0])
+                collection = Collection(self._parent_url, found[0])
                 return (collection, found[1]) if collection.is_of(info) else None
         return None
 

@@ -5,6 +5,7 @@ byte is fetched twice.
 """
 
 import os
+import shutil
 from collections.abc import Collection, Iterable, Sequence
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from pathlib import Path
@@ -45,7 +46,6 @@ class RemoteFile:
 
     @property
     def bytes_on_disk(self) -> int:
-        """Bytes that were fetched, or are being fetched, without the footer."""
         return sum(end - start for start, end in self._fetches)
 
     def fetch_footer(self) -> None:
@@ -70,7 +70,7 @@ class RemoteFile:
                 self._fetches[request].result()
 
     def close(self) -> None:
-        """Delete the private file. A second call does nothing."""
+        """Delete the private file."""
         for fetch in self._fetches.values():
             fetch.cancel()
         self.path.unlink(missing_ok=True)
@@ -95,15 +95,14 @@ class RemoteReader:
     ) -> None:
         self._files, self._waiting, self._columns = files, list(names), columns
         self._directory = directory
-        self._ahead: list[tuple[str, int, Future[RemoteFile]]] = []
-        self._opened: list[RemoteFile] = []
+        self._ahead: list[tuple[str, Future[RemoteFile]]] = []
         self._openers = ThreadPoolExecutor(_AHEAD_FILES, thread_name_prefix="prefetch")
         self._requests = ThreadPoolExecutor(_REQUESTS, thread_name_prefix="request")
 
     def open(self, name: str) -> RemoteFile:
         """Return the next file, with its footer and positions on disk."""
         self._start_fetches()
-        expected, _, file = self._ahead.pop(0)
+        expected, file = self._ahead.pop(0)
         if expected != name:
             raise ValueError(f"{name} is opened before {expected}")
         opened = file.result()
@@ -114,21 +113,18 @@ class RemoteReader:
         """Delete everything that was fetched."""
         self._requests.shutdown(wait=False, cancel_futures=True)
         self._openers.shutdown(cancel_futures=True)
-        for opened in self._opened:
-            opened.close()
+        shutil.rmtree(self._directory, ignore_errors=True)
 
     def _start_fetches(self) -> None:
         while self._waiting:
-            size = self._files.object_state(self._waiting[0]).size
-            bytes_ahead = sum(size for _, size, _ in self._ahead) + size
-            if self._ahead and (bytes_ahead > _AHEAD_BYTES or len(self._ahead) == _AHEAD_FILES):
+            names = [*(name for name, _ in self._ahead), self._waiting[0]]
+            size = sum(self._files.object_state(name).size for name in names)
+            if self._ahead and (size > _AHEAD_BYTES or len(names) > _AHEAD_FILES):
                 return
-            name = self._waiting.pop(0)
-            self._ahead.append((name, size, self._openers.submit(self._fetch, name)))
+            self._ahead.append((names[-1], self._openers.submit(self._fetch, self._waiting.pop(0))))
 
     def _fetch(self, name: str) -> RemoteFile:
         file = RemoteFile(self._files, name, self._directory / name, self._requests, self._columns)
-        self._opened.append(file)
         file.fetch_footer()
         try:
             parquet = open_parquet(file.path)

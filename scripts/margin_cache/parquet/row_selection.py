@@ -98,7 +98,7 @@ def select_rows(
         values = None
         if index is not None and is_supported(part, part.schema.field(index)):
             values = index, positions[index].to_numpy()
-        taken |= _select_by_polars(part, values, rows, _without(schema, taken))
+        taken |= read_rows(part, values, rows, _without(schema, taken))
     try:
         columns = _without(schema, taken)
         for names in column_groups(part, columns.names, COLUMNS_BYTES):
@@ -130,30 +130,6 @@ def _are_few(part: PartitionFile, rows: NDArray[np.int64]) -> bool:
     return sum(_values_for_polars) > _IMPORT_VALUES
 
 
-def _select_by_polars(
-    part: PartitionFile,
-    index: tuple[str, NDArray[np.integer]] | None,
-    rows: NDArray[np.int64],
-    schema: pa.Schema,
-) -> dict[str, pa.ChunkedArray]:
-    """Read the columns that Polars supports; none if it fails."""
-    unsupported = int96_columns(part.file)
-    fields = map(part.schema.field, schema.names)
-    unsupported |= {field.name for field in fields if not is_supported(part, field)}
-    columns = _without(schema, unsupported)
-    distinct, positions = np.unique(rows, return_inverse=True)
-    if index is not None:
-        index = (index[0], index[1][np.searchsorted(rows, distinct)])
-    try:
-        taken = read_rows(part, index, distinct, columns)
-    except PolarsFailed:
-        return {}
-    if len(distinct) == len(rows):
-        return taken
-    again = pa.array(positions)
-    return {name: column.take(again) for name, column in taken.items()}
-
-
 def _select_columns(
     part: PartitionFile, schema: pa.Schema, rows: NDArray[np.int64]
 ) -> dict[str, pa.ChunkedArray]:
@@ -178,10 +154,6 @@ def _select_columns(
     if count < len(rows):
         raise unreadable(part.path, EOFError("it ends before the last of its rows"))
     return {field.name: pa.chunked_array(taken[field.name], field.type) for field in schema}
-
-
-class PolarsFailed(Exception):
-    """Polars cannot read the rows, or reads others than the selected ones."""
 
 
 def is_supported(part: PartitionFile, field: pa.Field) -> bool:
@@ -226,22 +198,27 @@ def read_rows(
     rows: NDArray[np.int64],
     schema: pa.Schema,
 ) -> dict[str, pa.ChunkedArray]:
-    """Read n rows of a file, given by ascending numbers, each once.
+    """Read the columns of a schema that Polars supports, of n rows; none if it fails.
 
     ``index`` is the name of the spatial index and its values of the rows; None if the catalog has
-    none. ``schema`` has the columns, which are all supported, and the types to cast them to.
-
-    Raises:
-        PolarsFailed: Polars cannot read the file, or the file was replaced.
+    none. ``rows`` are numbers in the file, ascending, perhaps repeated.
     """
+    unsupported = int96_columns(part.file)
+    unsupported |= {
+        name for name in schema.names if not is_supported(part, part.schema.field(name))
+    }
+    distinct, repeats = np.unique(rows, return_inverse=True)
+    if index is not None:
+        index = (index[0], index[1][np.searchsorted(rows, distinct)])
     polars = _import_polars()
     # Polars does not use the memory that PyArrow keeps for itself.
     pa.default_memory_pool().release_unused()
     columns: dict[str, pa.ChunkedArray] = {}
     try:
         limit = most_bytes_together(part.sizes[index[0]].stored if index is not None else 0)
-        for names in column_groups(part, schema.names, limit, len(rows)):
-            table = _collect(polars, part, index, rows, names)
+        supported = _without(schema, unsupported).names
+        for names in column_groups(part, supported, limit, len(distinct)):
+            table = _collect(polars, part, index, distinct, names)
             for name in names:
                 columns[name] = _cast(table[name], schema.field(name).type)
     except (
@@ -250,9 +227,11 @@ def read_rows(
         pa.ArrowException,
         OSError,
         MemoryError,
-    ) as error:
-        raise PolarsFailed(str(error)) from None
-    return columns
+    ):
+        return {}
+    if len(distinct) == len(rows):
+        return columns
+    return {name: column.take(pa.array(repeats)) for name, column in columns.items()}
 
 
 def _collect(
@@ -284,7 +263,7 @@ def _collect(
         frame = frame.filter(polars.Series(np.isin(frame[_ROW].to_numpy(), rows)))
     table = frame.to_arrow()
     if not np.array_equal(table[_ROW].to_numpy(), rows):
-        raise PolarsFailed("Polars finds other rows")
+        raise polars.exceptions.ComputeError("Polars finds other rows")
     return table
 
 

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from margin_cache.parquet import partition_file, row_selection
-from margin_cache.parquet.row_selection import PolarsFailed, is_supported, read_rows
+from margin_cache.parquet.row_selection import is_supported, read_rows
 from support.partition_files import open_file
 from support.paths import ROOT
 from support.same_bits import difference
@@ -128,8 +128,11 @@ def test_columns_with_similar_names_are_not_confused(tmp_path: Path) -> None:
     assert found.to_pylist() == [{"coord": {"ra": -7}, "coord.ra": 7}]
 
 
-def test_rows_are_found_in_spite_of_wrong_statistics(tmp_path: Path) -> None:
+def test_rows_are_found_in_spite_of_wrong_statistics(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     path, other = tmp_path / "table.parquet", tmp_path / "other.parquet"
+    monkeypatch.setattr(row_selection, "_CHECKED_CODECS", {"UNCOMPRESSED"})
     options = {"compression": "none", "use_dictionary": False}
     written(path, table_of(), **options)
     written(other, pa.table({"index": INDEX + 5000}), **options)
@@ -142,8 +145,8 @@ def test_other_rows_than_the_selected_ones_are_a_failure(tmp_path: Path) -> None
     """Here because the given index differs from the index in the file."""
     path = written(tmp_path / "table.parquet", table_of())
     part = open_file(path)
-    with pytest.raises(PolarsFailed, match="other rows"):
-        read_rows(part, ("index", np.array([0, 4])), np.array([4, 55]), part.file.schema_arrow)
+    index = ("index", np.array([0, 4]))
+    assert read_rows(part, index, np.array([4, 55]), part.file.schema_arrow) == {}
 
 
 def test_a_damaged_file_is_a_failure(tmp_path: Path) -> None:
@@ -151,23 +154,20 @@ def test_a_damaged_file_is_a_failure(tmp_path: Path) -> None:
     content = bytearray(path.read_bytes())
     content[4 : len(content) // 2] = b"\xff" * (len(content) // 2 - 4)
     path.write_bytes(content)
-    with pytest.raises(PolarsFailed):
-        read(path, [4], ["x"])
+    assert read(path, [4], ["x"]) == {}
 
 
 def test_a_file_that_is_gone_is_a_failure(tmp_path: Path) -> None:
     path = written(tmp_path / "table.parquet", table_of(x=np.arange(ROWS)))
     part = open_file(path)
     path.unlink()
-    with pytest.raises(PolarsFailed, match="No such file"):
-        read_rows(part, None, np.array([1]), pa.schema([("x", pa.int64())]))
+    assert read_rows(part, None, np.array([1]), pa.schema([("x", pa.int64())])) == {}
 
 
 def test_a_panic_is_a_failure(tmp_path: Path) -> None:
     times = pa.array(np.arange(ROWS)).view(pa.timestamp("us", "+05:30"))
     path = written(tmp_path / "zone.parquet", table_of(x=np.arange(ROWS), t=times))
-    with pytest.raises(PolarsFailed, match="time zone"):
-        read(path, [1], ["x"])
+    assert read(path, [1], ["x"]) == {}
 
 
 def parts(path: Path, rows: int) -> list[list[str]]:

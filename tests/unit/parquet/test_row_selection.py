@@ -166,11 +166,8 @@ def test_a_file_with_damaged_codes_is_named(tmp_path: Path) -> None:
 
 
 def test_pyarrow_reads_what_polars_cannot(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(*arguments: object) -> None:
-        raise row_selection.PolarsFailed("not this one")
-
     monkeypatch.setattr(row_selection, "_are_few", lambda part, rows: True)
-    monkeypatch.setattr(row_selection, "read_rows", refuse)
+    monkeypatch.setattr(row_selection, "read_rows", lambda *arguments: {})
     part = open_file(path)
     schema = schema_without_dictionaries(part.file.schema_arrow)
     expected = part.file.read().replace_schema_metadata().cast(schema).take(pa.array([1, 1, 800]))
