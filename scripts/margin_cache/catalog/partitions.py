@@ -6,6 +6,7 @@ import os
 import re
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from functools import partial
 from typing import TypeVar
 
@@ -76,11 +77,9 @@ def _in_threads(call: Callable[[Partitions], Result], partitions: Partitions) ->
     partitions, because starting one takes longer than a read from a local disk.
     """
     step = max(1, len(partitions) // 256)
-    starts = range(0, len(partitions), step)
+    slices = [slice(start, start + step) for start in range(0, len(partitions), step)]
     with ThreadPoolExecutor(_READERS) as threads:
-        yield from threads.map(
-            call, [partitions.take(slice(start, start + step)) for start in starts]
-        )
+        yield from threads.map(call, map(partitions.take, slices))
 
 
 def _digest_of_ends(info: CatalogInfo, end_bytes: int, partitions: Partitions) -> bytes:
@@ -89,14 +88,11 @@ def _digest_of_ends(info: CatalogInfo, end_bytes: int, partitions: Partitions) -
     for pixel, state in partitions:
         files = partition_files(info, pixel)
         for file in files:
-            location = f"{info.files.location}/{file}"
-            with open(location, "rb", buffering=0) as opened:  # noqa: PTH123
-                size = os.fstat(opened.fileno()).st_size
-                end = os.pread(opened.fileno(), end_bytes, max(size - end_bytes, 0))
-                footer = int.from_bytes(end[-TAIL_BYTES : -len(MAGIC)], "little") + TAIL_BYTES
-                if len(end) < footer < size:
-                    end = os.pread(opened.fileno(), footer, size - footer)
-                digest.update(os.fsencode(f"{file.rpartition('/')[2]}/{size}/") + end)
+            size, end = _read_end(info.files.name(file), end_bytes)
+            footer = int.from_bytes(end[-TAIL_BYTES : -len(MAGIC)], "little") + TAIL_BYTES
+            if len(end) < footer < size:
+                size, end = _read_end(info.files.name(file), footer)
+            digest.update(os.fsencode(f"{file.rpartition('/')[2]}/{size}/") + end)
         if state_of(info, files) != state:
             return b""
     return digest.digest()
@@ -104,18 +100,14 @@ def _digest_of_ends(info: CatalogInfo, end_bytes: int, partitions: Partitions) -
 
 def unchanged_files(info: CatalogInfo, partition: Partition) -> list[str]:
     """Return the files of a partition, and check that its state is still the planned one."""
-    files = []
-    try:
+    with suppress(OSError):
         files = partition_files(info, partition.pixel)
-        is_unchanged = state_of(info, files) == partition.state
-    except OSError:
-        is_unchanged = False
-    if not is_unchanged:
-        raise MarginCacheError(
-            f"{info.partition_name(partition.pixel)}: was changed after the run began. Start the "
-            "run again."
-        )
-    return files
+        if state_of(info, files) == partition.state:
+            return files
+    raise MarginCacheError(
+        f"{info.partition_name(partition.pixel)}: was changed after the run began. Start the run "
+        "again."
+    )
 
 
 def read_partitions(info: CatalogInfo) -> Partitions:
@@ -201,21 +193,19 @@ def _unlisted(name: str, error: OSError) -> MarginCacheError:
 
 def listed_partitions(info: CatalogInfo) -> set[Pixel] | None:
     """Return the partitions in partition_info.csv; None if there is no such file."""
-    where = f"input_catalog_path: {info.path}"
     if not info.files.exists(PARTITION_INFO):
         return None
+    name = info.files.name(PARTITION_INFO)
     try:
         lines = info.files.read(PARTITION_INFO).decode("utf-8-sig").splitlines()
         return {Pixel(int(row[NORDER]), int(row[NPIX])) for row in csv.DictReader(lines)}
     except OSError as error:
         raise MarginCacheError(
-            f"{where}: {PARTITION_INFO} cannot be read ({error.strerror or error}). Give access, "
-            "or remove it."
+            f"{name}: cannot be read ({error.strerror or error}). Give access, or remove it."
         ) from None
     except (KeyError, TypeError, ValueError, csv.Error):
         raise MarginCacheError(
-            f"{where}: {PARTITION_INFO} is damaged. It needs whole numbers in the columns "
-            f"{NORDER} and {NPIX}."
+            f"{name}: is damaged. It needs whole numbers in the columns {NORDER} and {NPIX}."
         ) from None
 
 
@@ -240,28 +230,32 @@ def check_whole(info: CatalogInfo, partitions: Partitions) -> None:
     Objects of a remote catalog are always whole, and are not read here.
     """
     if not info.url:
-        for problem in _in_threads(partial(_first_problem, info), partitions):
-            if problem:
-                raise MarginCacheError(problem)
+        for _ in _in_threads(partial(_check_ends, info), partitions):
+            pass
 
 
-def _first_problem(info: CatalogInfo, partitions: Partitions) -> str | None:
-    """Describe the first partition without a file, or with a broken one."""
+def _check_ends(info: CatalogInfo, partitions: Partitions) -> None:
     for pixel in as_pixels(partitions.orders, partitions.pixels):
         files = partition_files(info, pixel)
         if not files:
-            return f"{info.partition_name(pixel)}: contains no file"
+            raise MarginCacheError(f"{info.partition_name(pixel)}: contains no file")
         for path in map(info.files.name, files):
             try:
-                with open(path, "rb", buffering=0) as file:  # noqa: PTH123
-                    size = os.fstat(file.fileno()).st_size
-                    end = os.pread(file.fileno(), len(MAGIC), max(size - len(MAGIC), 0))
+                size, end = _read_end(path, len(MAGIC))
             except OSError as error:
-                return f"{path}: cannot be read: {error.strerror or error}"
+                raise MarginCacheError(
+                    f"{path}: cannot be read: {error.strerror or error}"
+                ) from None
             if size <= 2 * len(MAGIC) or end != MAGIC:
                 state = "truncated, encrypted or not Parquet" if size else "empty"
-                return f"{path}: is {state} ({size} bytes). Copy it again."
-    return None
+                raise MarginCacheError(f"{path}: is {state} ({size} bytes). Copy it again.")
+
+
+def _read_end(path: str, count: int) -> tuple[int, bytes]:
+    """Return the size of a file and its last bytes."""
+    with open(path, "rb", buffering=0) as file:  # noqa: PTH123
+        size = os.fstat(file.fileno()).st_size
+        return size, os.pread(file.fileno(), count, max(size - count, 0))
 
 
 def check_consistency(info: CatalogInfo, partitions: Partitions) -> None:

@@ -253,7 +253,7 @@ def test_a_partition_that_is_a_broken_link_is_named(target: str, info: CatalogIn
 
 def test_a_partition_list_that_is_a_broken_link_is_named(info: CatalogInfo) -> None:
     Path(info.path, "partition_info.csv").symlink_to("gone")
-    with pytest.raises(MarginCacheError, match=r"partition_info\.csv cannot be read \(No such"):
+    with pytest.raises(MarginCacheError, match=r"partition_info\.csv: cannot be read \(No such"):
         read_partitions(info)
 
 
