@@ -6,7 +6,7 @@ older margin stays in place.
 
 import platform
 import sys
-from collections.abc import Container, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -28,7 +28,7 @@ from margin_cache.catalog.spec import (
     HatsKey,
     HipscatKey,
 )
-from margin_cache.errors import MarginCacheError
+from margin_cache.errors import DamagedFileError, MarginCacheError
 from margin_cache.healpix.nested import Ints, as_pixels
 from margin_cache.margin.existing import (
     RUN_ID,
@@ -61,6 +61,10 @@ from margin_cache.storage.files import (
     write_json,
     write_text,
 )
+
+Receipts = Mapping[str, Receipt]
+Sizes = dict[str, SizeAndDigest]
+"""Size and digest of each file, by its path in the margin."""
 
 
 def finish_margin(margin: Margin) -> dict[str, Any]:
@@ -116,13 +120,9 @@ def _put_together(margin: Margin, before: object) -> None:
     receipts = {}
     for job in margin.plan.reduce_names:
         if (receipt := read_receipt(paths.receipt(job))) is None:
-            raise MarginCacheError(
-                f"{paths.receipt(job)}: is missing or damaged. Start the run again; it makes the "
-                "file again."
-            )
+            raise DamagedFileError(paths.receipt(job))
         receipts[job] = receipt
-    files = {path: file for receipt in receipts.values() for path, file in receipt.files.items()}
-    finishing_dir = paths.finishing_dir(unique_id())
+    directory = paths.finishing_dir(unique_id())
 
     def draft(etags: Mapping[str, str], token: str) -> dict[str, Any]:
         record = _provenance(margin, existing | tables, etags)
@@ -130,50 +130,45 @@ def _put_together(margin: Margin, before: object) -> None:
         return record
 
     try:
-        _gather(margin, receipts, finishing_dir)
-        tables = _write_tables(margin, receipts, files, finishing_dir)
-        etags = output.upload(finishing_dir, tables, draft)
-        _write_description(margin, files, tables, etags, finishing_dir)
+        _gather(margin, receipts, existing, directory)
+        tables = _write_tables(margin, receipts, directory)
+        etags = output.upload(directory, tables, draft)
+        _write_description(margin, receipts, tables, etags, directory)
         # If this job has outlived its run, another run may have made the margin meanwhile, and
         # deleted what was gathered here.
-        is_gathered = (finishing_dir / PARTITION_INFO).exists()
-        if not is_gathered or output.state() != before:
+        if not (directory / PARTITION_INFO).exists() or output.state() != before:
             raise MarginCacheError(
                 f"{paths.location}: was changed meanwhile, perhaps by another run. Start the run "
                 "again to finish what is left."
             )
-        output.publish(finishing_dir, paths.backup_dir)
+        output.publish(directory, paths.backup_dir)
     finally:
-        delete_directory(finishing_dir)
+        delete_directory(directory)
 
 
-def _gather(margin: Margin, receipts: Mapping[str, Receipt], finishing_dir: Path) -> None:
+def _gather(margin: Margin, receipts: Receipts, existing: Sizes, directory: Path) -> None:
     """Put the files of the receipts, and no others, into a new directory.
 
     Hard links are used, so a job that has outlived its run, and writes into the staging directory
     from now on, changes nothing. Files that are objects already stay where they are.
     """
-    staging_dir, existing = margin.files.staging_dir, existing_files(margin)
-    finishing_dir.mkdir(parents=True)
+    directory.mkdir(parents=True)
     stale = []
     for job, receipt in receipts.items():
         for path, (_, size, digest) in receipt.files.items():
-            file = staging_dir / path
+            file = staged = margin.files.staging_dir / path
             if not has_size(file, size):
                 if not is_in_output(margin, path, [size, digest], existing):
-                    raise MarginCacheError(
-                        f"{file}: is missing or truncated. Start the run again; it makes the file "
-                        "again."
-                    )
+                    raise DamagedFileError(file, "is missing or truncated")
                 if margin.files.url:
                     continue
                 file = margin.files.output_dir / path
-            link_or_copy(file, finishing_dir / path)
-            if file_digest(finishing_dir / path) != digest:
+            link_or_copy(file, directory / path)
+            if file_digest(directory / path) != digest:
                 # Without its receipt the job is done again.
                 margin.files.receipt(job).unlink(missing_ok=True)
-                (staging_dir / path).unlink(missing_ok=True)
-                stale.append(staging_dir / path)
+                staged.unlink(missing_ok=True)
+                stale.append(staged)
     if stale:
         raise MarginCacheError(
             f"{stale[0]}: was made from another state of the catalog, or changed since (such "
@@ -181,75 +176,64 @@ def _gather(margin: Margin, receipts: Mapping[str, Receipt], finishing_dir: Path
         )
 
 
-def _write_tables(
-    margin: Margin,
-    receipts: Mapping[str, Receipt],
-    files: Mapping[str, tuple[int, int, str]],
-    finishing_dir: Path,
-) -> dict[str, SizeAndDigest]:
-    """Write what does not depend on the size of the margin into the directory of its files.
+def _write_tables(margin: Margin, receipts: Receipts, directory: Path) -> Sizes:
+    """Write the metadata that do not depend on the size of the margin.
 
     Return size and digest of all files of the margin but its description.
     """
-    plan = margin.plan
-    info = plan.parameters.catalog
-    catalog_format = format_of(info)
+    plan, info = margin.plan, margin.plan.parameters.catalog
     names = [info.parquet_path(COMMON_METADATA), PARTITION_INFO]
-    with atomic_path(finishing_dir / names[0]) as temporary:
-        pq.write_metadata(catalog_format.margin_schema(plan.schema, info.path), temporary)
-    if plan.parameters.create_metadata and _write_footers(margin, receipts, finishing_dir):
+    with atomic_path(directory / names[0]) as temporary:
+        pq.write_metadata(format_of(info).margin_schema(plan.schema, info.path), temporary)
+    if plan.parameters.create_metadata and _write_footers(margin, receipts, directory):
         names.append(info.parquet_path(METADATA))
-    pixels = as_pixels(*_pixels_with_rows(plan, files))
-    write_text(finishing_dir / PARTITION_INFO, catalog_format.partition_list(pixels))
-    return {path: [size, digest] for path, (_, size, digest) in sorted(files.items())} | {
-        name: _size_and_digest(finishing_dir / name) for name in names
-    }
+    pixels = as_pixels(*_pixels_with_rows(plan, receipts))
+    write_text(directory / PARTITION_INFO, format_of(info).partition_list(pixels))
+    files = {path: file for receipt in receipts.values() for path, file in receipt.files.items()}
+    sizes: Sizes = {path: [size, digest] for path, (_, size, digest) in sorted(files.items())}
+    return sizes | {name: _size_and_digest(directory / name) for name in names}
 
 
-def _pixels_with_rows(plan: Plan, files: Container[str]) -> tuple[Ints, Ints]:
+def _pixels_with_rows(plan: Plan, receipts: Receipts) -> tuple[Ints, Ints]:
+    files = {path for receipt in receipts.values() for path in receipt.files}
     has_rows = [plan.margin_path(number) in files for number in range(len(plan.destination_orders))]
     return plan.destination_orders[has_rows], plan.destination_pixels[has_rows]
 
 
 def _write_description(
-    margin: Margin,
-    files: Mapping[str, tuple[int, int, str]],
-    tables: Mapping[str, SizeAndDigest],
-    etags: Mapping[str, str],
-    finishing_dir: Path,
+    margin: Margin, receipts: Receipts, tables: Sizes, etags: Mapping[str, str], directory: Path
 ) -> None:
-    """Write the description of a margin, and its provenance, into the directory of its files."""
-    plan, listed = margin.plan, dict(tables)
-    info = plan.parameters.catalog
-    catalog_format = format_of(info)
-    rows = sum(count for count, _, _ in files.values())
-    orders, _ = _pixels_with_rows(plan, files)
+    """Write the description of a margin, and its provenance."""
+    parameters, listed = margin.plan.parameters, dict(tables)
+    catalog_format = format_of(parameters.catalog)
+    rows = sum(count for receipt in receipts.values() for count, _, _ in receipt.files.values())
+    orders, _ = _pixels_with_rows(margin.plan, receipts)
     summary = MarginSummary(
-        primary=info,
+        primary=parameters.catalog,
         output_dir=margin.files.output_dir,
         rows=rows,
-        threshold=plan.parameters.threshold,
-        order=int((orders if rows else plan.partitions.orders).max()),
+        threshold=parameters.threshold,
+        order=int((orders if rows else margin.plan.partitions.orders).max()),
         sky_fraction=float((1 / (12 * np.exp2(2 * orders))).sum()),
         size=sum(size for size, _ in listed.values()),
-        npix_suffix=plan.parameters.npix_suffix,
-        properties=plan.parameters.properties,
+        npix_suffix=parameters.npix_suffix,
+        properties=parameters.properties,
     )
-    wanted = [key for key in plan.parameters.optional_files if rows or key in WITHOUT_ROWS]
+    wanted = [key for key in parameters.optional_files if rows or key in WITHOUT_ROWS]
     if wanted:
         # hats needs the description of the catalog for these files.
-        catalog_format.write_description(finishing_dir, summary)
-        for name in make_optional_files(finishing_dir, margin.name, wanted):
-            listed[name] = _size_and_digest(finishing_dir / name)
+        catalog_format.write_description(directory, summary)
+        for name in make_optional_files(directory, margin.name, wanted):
+            listed[name] = _size_and_digest(directory / name)
     provenance = _provenance(margin, listed, etags)
     # These files state the size of the margin, which includes their own. Writing them again
     # settles the number of its digits.
     for _ in range(3):
-        description, described = catalog_format.write_description(finishing_dir, summary)
-        all_files = listed | {name: _size_and_digest(finishing_dir / name) for name in described}
+        description, described = catalog_format.write_description(directory, summary)
+        all_files = listed | {name: _size_and_digest(directory / name) for name in described}
         provenance["tool_args"]["runtime_args"]["files"] = all_files
-        write_json(finishing_dir / PROVENANCE, description | provenance)
-        own_size = (finishing_dir / PROVENANCE).stat().st_size
+        write_json(directory / PROVENANCE, description | provenance)
+        own_size = (directory / PROVENANCE).stat().st_size
         summary = replace(summary, size=own_size + sum(size for size, _ in all_files.values()))
 
 
@@ -257,17 +241,15 @@ def _size_and_digest(path: Path) -> list[Any]:
     return [path.stat().st_size, file_digest(path)]
 
 
-def _write_footers(margin: Margin, receipts: Mapping[str, Receipt], finishing_dir: Path) -> bool:
+def _write_footers(margin: Margin, receipts: Receipts, directory: Path) -> bool:
     """Write ``_metadata`` from the footers of the reduce jobs, unless readers would refuse it."""
-    dataset = finishing_dir / margin.plan.parameters.catalog.dataset
+    dataset = directory / margin.plan.parameters.catalog.dataset
     kept = [margin.files.footers(job) for job in receipts]
     for path, (job, receipt) in zip(kept, receipts.items(), strict=True):
         if file_digest(path) != receipt.footers_digest:
             # Without its receipt the job is done again.
             margin.files.receipt(job).unlink(missing_ok=True)
-            raise MarginCacheError(
-                f"{path}: is damaged. Start the run again; it makes the file again."
-            )
+            raise DamagedFileError(path, "is damaged")
     size = sum(path.stat().st_size for path in kept)  # hardly less than that of the joined file
     if size > MOST_FOOTER_BYTES:
         print(
@@ -286,9 +268,7 @@ def _write_footers(margin: Margin, receipts: Mapping[str, Receipt], finishing_di
     return True
 
 
-def _provenance(
-    margin: Margin, files: Mapping[str, SizeAndDigest], etags: Mapping[str, str]
-) -> dict[str, Any]:
+def _provenance(margin: Margin, files: Sizes, etags: Mapping[str, str]) -> dict[str, Any]:
     """Return parameters, versions of packages, and files of a margin."""
     # Slow to import.
     from importlib.metadata import PackageNotFoundError, version

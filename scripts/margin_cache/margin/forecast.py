@@ -23,7 +23,6 @@ from margin_cache.storage.files import size_text
 
 _FOOTERS = 16  # partitions whose footers are read
 _COLUMN_BYTES = 100  # of a column in a small file besides its values and footer, as dictionaries
-_ROW_BYTES, _COLUMNS = 100.0, 20  # if footers cannot be read; the jobs report the problem
 _DOUBT = 2  # how many times too large a forecast may be
 
 
@@ -95,14 +94,11 @@ def file_sizes(plan: Plan) -> FileSizes:
                 columns = max(columns, footer.num_columns)
                 files += 1
         except (MarginCacheError, OSError, ValueError):
-            continue
-    if not rows:
-        footer_bytes = _COLUMNS * _ROW_BYTES
-        return FileSizes(_ROW_BYTES, 2 * _ROW_BYTES, footer_bytes, 2 * footer_bytes)
+            continue  # the job that reads it reports the problem
+    files, rows = max(files, 1), max(rows, 1)
     fixed = footers / files + columns * _COLUMN_BYTES
-    return FileSizes(
-        max(size - files * fixed, size / 10) / rows, memory / rows, footers / files, fixed
-    )
+    row = max(size - files * fixed, size / 10, 1.0) / rows
+    return FileSizes(row, memory / rows, footers / files, fixed)
 
 
 def forecast(

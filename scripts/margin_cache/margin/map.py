@@ -69,40 +69,30 @@ def map_partitions(plan: Plan, job: int, shard: Path) -> tuple[int, int]:
 
     Return the numbers of rows that were read, and written: once a destination.
     """
-    schema = shard_schema(plan.schema)
+    info, schema = plan.parameters.catalog, shard_schema(plan.schema)
     read = written = buffered_bytes = 0
     buffered: list[pa.Table] = []
     blocks: list[Block] = []
     with atomic_path(shard) as temporary, temporary.open("wb") as file:
-        files = PlanFiles(shard.parents[1])
-        with _unchanged_partitions(plan, job), _reader_of(plan, job, files) as reader:
-            candidates = _candidates_of(plan, job, reader)
-            for selected in _rows_in_margins(plan, candidates):
-                read += selected.rows_read
-                written += len(selected.rows)
-                for table in _shard_rows(selected, plan.parameters.catalog, schema):
-                    buffered.append(table)
-                    buffered_bytes += table.nbytes
-                    if buffered_bytes > SHARD_BUFFER_BYTES:
-                        blocks += write_rows(file, buffered, plan.reduce_bounds)
-                        buffered, buffered_bytes = [], 0
+        try:
+            with _reader_of(plan, job, PlanFiles(shard.parents[1])) as reader:
+                for selected in _rows_in_margins(plan, _candidates_of(plan, job, reader)):
+                    read += selected.rows_read
+                    written += len(selected.rows)
+                    for table in _shard_rows(selected, info, schema):
+                        buffered.append(table)
+                        buffered_bytes += table.nbytes
+                        if buffered_bytes > SHARD_BUFFER_BYTES:
+                            blocks += write_rows(file, buffered, plan.reduce_bounds)
+                            buffered, buffered_bytes = [], 0
+        finally:
+            # A change meanwhile is reported instead of other errors, since it can be their cause.
+            for partition in plan.partitions.take(plan.map_slice(job)):
+                unchanged_files(info, partition)
         if buffered:
             blocks += write_rows(file, buffered, plan.reduce_bounds)
         write_index(file, shard, blocks)
     return read, written
-
-
-@contextmanager
-def _unchanged_partitions(plan: Plan, job: int) -> Iterator[None]:
-    """Check, after a block that reads the partitions of a map job, that none was changed meanwhile.
-
-    A change is reported instead of other errors, since it can be their cause.
-    """
-    try:
-        yield
-    finally:
-        for partition in plan.partitions.take(plan.map_slice(job)):
-            unchanged_files(plan.parameters.catalog, partition)
 
 
 @contextmanager

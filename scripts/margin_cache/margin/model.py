@@ -14,7 +14,7 @@ from typing import Any
 from margin_cache.catalog.hats import primary_of
 from margin_cache.catalog.spec import COLLECTION_PROPERTIES
 from margin_cache.config.model import MarginSettings, Table, key_of
-from margin_cache.errors import MarginCacheError, RetryableError
+from margin_cache.errors import DamagedFileError, RetryableError
 from margin_cache.margin.output import Output
 from margin_cache.margin.paths import TMP_DIR, MarginFiles, PlanFiles
 from margin_cache.margin.remote import Sources, load_options, save_source, use_catalog
@@ -35,7 +35,6 @@ class Margin:
     """A margin with its plan.
 
     Attributes:
-        is_plan_new: whether the plan differs from the plan on disk.
         sources: where jobs find the storage options of a remote catalog, and of an output bucket.
         may_be_default: whether it becomes the default margin of its collection if there is none.
         shards_of: plan directory of another margin whose shards it is made from; None if it has map
@@ -46,7 +45,6 @@ class Margin:
     name: str
     intermediate_dir: Path
     plan: Plan
-    is_plan_new: bool = False
     sources: Sources = (None, None)
     may_be_default: bool = True
     shards_of: Path | None = None
@@ -94,9 +92,8 @@ class Margin:
 
 def save_margin(margin: Margin) -> None:
     """Write what jobs need to load a margin, unless it is on disk already."""
-    if margin.is_plan_new:
-        margin.plan.parameters.catalog.files.save_listing(margin.files.listing)
-        save_plan(margin.plan, margin.files.plan)
+    margin.plan.parameters.catalog.files.save_listing(margin.files.listing)
+    save_plan(margin.plan, margin.files.plan)
     catalog_source, output_source = margin.sources
     save_source(catalog_source, margin.files.storage_file)
     save_source(output_source, margin.files.output_storage_file)
@@ -119,9 +116,7 @@ def load_margin(path: Path) -> Margin:
         name, may_be_default = record["name"], record["may_be_default"]
         shards_of = record["shards_of"] and Path(record["shards_of"])
     except (TypeError, KeyError):
-        raise MarginCacheError(
-            f"{path}: is missing or damaged. Start the run again; it replaces the file."
-        ) from None
+        raise DamagedFileError(path) from None
     plan = load_plan(PlanFiles(path.parent).plan)
     directory = path.parent.parent
     return Margin(

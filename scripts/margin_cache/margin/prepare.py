@@ -6,7 +6,6 @@ import platform
 import re
 import shutil
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
@@ -87,8 +86,7 @@ def prepare_margins(
         directory = Path(settings.tmp_dir or TMP_DIR, name)
         plan, changed = _plan(catalog, _parameters(catalog, settings), directory)
         catalog.check(changed)
-        is_new = bool(changed.any())
-        margins.append(Margin(settings, name, directory, plan, is_new, margin_sources))
+        margins.append(Margin(settings, name, directory, plan, margin_sources))
     check_directories(margins)
     return list(_with_defaults(margins))
 
@@ -262,15 +260,9 @@ def share_map_jobs(
     """Let margins of one catalog be made from the shards of the widest one, which reads it once.
 
     The margins are by the directories of their plans. Of complete ones, shards are used if they are
-    still there, and which it was made from is only described. A margin that has all shards that it
-    needs goes on with them.
+    still there. A margin that has all shards that it needs goes on with them.
     """
     shared = dict(margins)
-    for plan_dir, margin in margins.items():
-        with suppress(TypeError, KeyError):  # the file is missing or damaged
-            source = read_json(margin.files.margin_file)["shards_of"]
-            if source in margins and plan_dir not in incomplete:
-                shared[plan_dir] = replace(margin, shards_of=Path(source))
     wider = [margin for plan_dir, margin in margins.items() if plan_dir not in incomplete]
     for plan_dir in sorted(incomplete, key=lambda plan_dir: _width(margins[plan_dir])):
         margin = margins[plan_dir]

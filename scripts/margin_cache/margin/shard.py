@@ -22,7 +22,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from margin_cache.catalog.columns import DESTINATION
-from margin_cache.errors import MarginCacheError, RetryableError
+from margin_cache.errors import DamagedFileError, RetryableError
 from margin_cache.margin.paths import job_of
 
 Block = tuple[int, int, int, int, int]
@@ -78,9 +78,7 @@ def read_rows(shard: Path, schema: pa.Schema, first: int, stop: int) -> Iterator
                 raise ValueError("another checksum")
             yield pa.ipc.read_record_batch(message, schema)
     except FileNotFoundError:
-        raise MarginCacheError(
-            f"{shard}: is missing. Start the run again; it makes the file again."
-        ) from None
+        raise DamagedFileError(shard, "is missing") from None
     except (pa.ArrowException, OSError, IndexError, TypeError, ValueError, struct.error) as error:
         if isinstance(error, MemoryError):
             raise  # of this process, not of the shard
@@ -91,9 +89,7 @@ def read_rows(shard: Path, schema: pa.Schema, first: int, stop: int) -> Iterator
             ) from None
         with suppress(OSError):
             shard.unlink()
-        raise MarginCacheError(
-            f"{shard}: was damaged. Start the run again; it makes the file again."
-        ) from None
+        raise DamagedFileError(shard, "was damaged") from None
 
 
 def _blocks_in(content: pa.Buffer, job: str) -> Any:

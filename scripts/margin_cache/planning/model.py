@@ -22,7 +22,7 @@ from margin_cache import __version__
 from margin_cache.catalog.model import CatalogInfo, Partitions
 from margin_cache.catalog.partitions import partition_files
 from margin_cache.catalog.spec import NPIX, PARQUET_SUFFIX, pixel_path
-from margin_cache.errors import MarginCacheError
+from margin_cache.errors import DamagedFileError
 from margin_cache.healpix.nested import Ints, Pixel
 from margin_cache.parquet.primary_options import PrimaryOptions, options_from_json
 from margin_cache.storage.files import atomic_path, with_file_name
@@ -281,6 +281,7 @@ def _job_of(name: str, names: list[str]) -> int:
 
 
 def save_plan(plan: Plan, path: Path) -> None:
+    """Write a plan unless it is on disk already."""
     arrays = {
         name: value for name, value in vars(plan).items() if isinstance(value, np.ndarray)
     } | vars(plan.partitions)
@@ -294,9 +295,11 @@ def save_plan(plan: Plan, path: Path) -> None:
         schema=np.frombuffer(schema.getbuffer(), dtype=np.uint8),
         **arrays,
     )
-    with atomic_path(path) as temporary, temporary.open("wb") as file:
-        file.write(hashlib.blake2b(content.getbuffer(), digest_size=_DIGEST_BYTES).digest())
-        file.write(content.getbuffer())
+    data = hashlib.blake2b(content.getbuffer(), digest_size=_DIGEST_BYTES).digest()
+    data += content.getvalue()
+    if not path.exists() or path.read_bytes() != data:
+        with atomic_path(path) as temporary:
+            temporary.write_bytes(data)
 
 
 def load_plan(path: Path) -> Plan:
@@ -319,7 +322,4 @@ def load_plan(path: Path) -> Plan:
         )
         if plan.plan_id == path.parent.name:
             return plan
-    raise MarginCacheError(
-        f"{path}: is damaged, or belongs to another plan. Start the run again; it replaces the "
-        "file."
-    )
+    raise DamagedFileError(path, "is damaged, or belongs to another plan")

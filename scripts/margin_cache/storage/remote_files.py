@@ -16,7 +16,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from margin_cache.errors import MarginCacheError
+from margin_cache.errors import DamagedFileError, MarginCacheError
 from margin_cache.storage.catalog_files import TAIL_BYTES, CatalogFiles, FileState, open_parquet
 from margin_cache.storage.files import atomic_path, read_json, write_json
 from margin_cache.storage.object_store import ObjectChanged, ObjectState, ObjectStore
@@ -130,9 +130,7 @@ def load_listing(path: Path, connect: Callable[[str], ObjectStore]) -> RemoteFil
         url = str(record["url"])
         listing = {name: ObjectState(*state) for name, state in record["files"].items()}
     except (TypeError, KeyError, AttributeError):
-        raise MarginCacheError(
-            f"{path}: is missing or damaged. Start the run again; it replaces the file."
-        ) from None
+        raise DamagedFileError(path) from None
     return RemoteFiles(url, listing, lambda: connect(url))
 
 

@@ -42,7 +42,7 @@ def test_leftovers_of_a_complete_margin_are_deleted(prepare: Callable[..., Margi
     run_reduce_jobs(margin)
     finish_margin(margin)
     older = replace(margin.plan, library="0.0")
-    other = replace(margin, plan=older, is_plan_new=True)
+    other = replace(margin, plan=older)
     start_margin(other)
     (margin.files.backup_dir / "Norder=0").mkdir(parents=True)
     margin.files.shards_dir.mkdir()

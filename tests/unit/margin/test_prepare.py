@@ -77,13 +77,6 @@ def test_margins_of_a_catalog_are_made_with_the_shards_of_the_widest_one(
     assert sources(margins, are_made_anew=True) == sources(set(margins) - {"30"}) | {"30": "300"}
     margins["30"].files.shard(margins["30"].plan.map_names[0]).unlink()
     assert sources(["5"]) == {}
-    # Of a complete margin it is recorded; the record may be damaged.
-    record = margins["300"].files.margin_file
-    record.write_text(json.dumps({"shards_of": str(margins["coarse9"].files.plan_dir)}))
-    assert sources(["5"]) == {"300": "coarse9"}
-    for content in ("", "null", "{}", '"damaged"', '{"shards_of": []}'):
-        record.write_text(content)
-        assert sources(["5"]) == {}
 
 
 @pytest.mark.parametrize(("given", "order", "threshold"), [(4, 4, 8245.17), (-1, 11, 60.0)])

@@ -5,7 +5,6 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -181,7 +180,7 @@ def test_locks_of_a_killed_run_are_released(prepare: Callable[..., Margin]) -> N
 
 
 def test_a_full_disk_is_reported_with_the_plan(prepare: Callable[..., Margin]) -> None:
-    margin = replace(prepare(), is_plan_new=True)
+    margin = prepare()
     margin.files.plan.unlink()
     said = f"{margin.files.plan}: cannot be written .File too large."
     with pytest.raises(MarginCacheError, match=said), files_end_at(1000):
