@@ -14,9 +14,8 @@ def finish_audit(directory: Path, is_strict: bool, is_told: bool) -> bool:
     The verdict is printed on stdout if `is_told`, otherwise on stderr, which is the log.
     """
     from margin_cache.audit.audit import Audit
-    from margin_cache.audit.findings import load_findings, write_audit
+    from margin_cache.audit.findings import describe, is_passed, load_findings, write_audit
     from margin_cache.audit.request import check_unchanged, load_request
-    from margin_cache.audit.verdict import describe, is_passed
     from margin_cache.margin.paths import audit_storage_files
     from margin_cache.margin.remote import load_options
 

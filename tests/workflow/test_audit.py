@@ -6,8 +6,7 @@ from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
-from margin_cache.audit.findings import load_findings
-from margin_cache.audit.verdict import KINDS, read_audit_of
+from margin_cache.audit.findings import KINDS, load_findings, read_audit_of
 from support.audited_sites import make_site
 from support.odd_servers import odd_server
 from support.once import once

@@ -16,11 +16,10 @@ from typing import Any
 import healpy
 import numpy as np
 import numpy.typing as npt
-import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from margin_cache.audit.digests import Digests, row_digests
+from margin_cache.audit.compare import ROW, Digests, Mask, Rows, row_digests
 from margin_cache.audit.files import (
     PROPERTIES,
     AnyPath,
@@ -32,7 +31,7 @@ from margin_cache.audit.files import (
     read_json,
 )
 from margin_cache.audit.pixels import FINEST_ORDER, PIXEL_PATH, Pixel
-from margin_cache.audit.verdict import Options, StoreOptions
+from margin_cache.audit.request import Options, StoreOptions
 from margin_cache.errors import MarginCacheError, RetryableError
 
 INDEX_COLUMNS = ("_hipscat_index", "_healpix_29")
@@ -140,37 +139,35 @@ class AuditedCatalog:
         except pa.ArrowException as error:
             raise UnreadableFile(f"{self.path(pixel)}: its files do not match: {error}") from None
 
-    def positions(
-        self, pixel: Pixel, index_column: str | None, more: Sequence[str] = ()
-    ) -> tuple[pd.DataFrame, pa.Table]:
-        """Read `index`, `ra` and `dec` of all rows of a pixel, with a `digest` of 0.
+    def positions(self, pixel: Pixel, index_column: str | None) -> Rows:
+        """Read the rows of a pixel without digests.
 
-        Without a spatial index, it is computed from the position. Also return the rows as they are
-        in the files, with ``more`` columns.
+        Without a spatial index, it is computed from the position.
         """
         names = self.position_columns if index_column is None else (index_column,)
-        table = self.read(pixel, list(dict.fromkeys((*names, *self.position_columns, *more))))
+        table = self.read(pixel, list(dict.fromkeys((*names, *self.position_columns))))
+        rows = np.zeros(len(table), ROW)
         try:
-            ra, dec = (table[name].to_numpy().astype(np.float64) for name in self.position_columns)
+            for name, column in zip(("ra", "dec"), self.position_columns, strict=True):
+                rows[name] = table[column].to_numpy().astype(np.float64)
             if index_column is None:
-                index = index_of_positions(ra, dec)
+                rows["index"] = index_of_positions(rows["ra"], rows["dec"])
             elif table[index_column].null_count:
                 raise UnreadableFile(f"{self.path(pixel)}: {index_column} is null in some rows")
             else:
-                index = table[index_column].to_numpy().astype(np.uint64)
+                rows["index"] = table[index_column].to_numpy().astype(np.uint64)
         except (TypeError, ValueError, pa.ArrowException) as error:
             raise UnreadableFile(
                 f"{self.path(pixel)}: the index or the positions are no numbers: {error}"
             ) from None
-        rows = pd.DataFrame({"index": index, "ra": ra, "dec": dec, "digest": np.uint64(0)})
-        return rows, table
+        return rows
 
     def digests(
-        self, pixel: Pixel, columns: Sequence[str], is_selected: npt.NDArray[np.bool_]
+        self, pixel: Pixel, columns: Sequence[str], is_selected: Mask | None = None
     ) -> Digests:
-        """Return the digests of some rows of a pixel, from only the row groups that contain them.
+        """Return the digests of rows of a pixel, from only the row groups that contain them.
 
-        ``is_selected`` has a value for each row, in the order of `positions`.
+        ``is_selected`` has a value for each row, in the order of `positions`; None selects all.
         """
         parts, start = [np.empty(0, np.uint64)], 0
         for path in self.files(pixel):
@@ -178,7 +175,9 @@ class AuditedCatalog:
                 _check_columns(path, file, columns)
                 for number in range(file.num_row_groups):
                     end = start + file.metadata.row_group(number).num_rows
-                    rows = np.flatnonzero(is_selected[start:end])
+                    rows = np.arange(end - start)
+                    if is_selected is not None:
+                        rows = np.flatnonzero(is_selected[start:end])
                     if rows.size:
                         parts.append(
                             _digests_of_group(file, number, columns, rows, self.stated_schema)

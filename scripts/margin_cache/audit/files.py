@@ -13,7 +13,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from margin_cache.audit.verdict import Options
+from margin_cache.audit.request import Options
 from margin_cache.errors import MarginCacheError
 from margin_cache.storage.object_store import ObjectState, ObjectStore, PermissionDenied, connect
 from margin_cache.storage.remote_files import RangeReader

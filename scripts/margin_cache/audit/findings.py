@@ -1,6 +1,10 @@
-"""The results of an audit: of a pixel, of a range of the sky, and of the whole margin."""
+"""The results of an audit: of a pixel, of a range of the sky, and of the whole margin.
+
+`audit.json` and its map, and the verdict as the terminal and reports tell it.
+"""
 
 import json
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
@@ -10,34 +14,69 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from matplotlib.patches import Patch
 
 from margin_cache import __version__
-from margin_cache.audit.compare import RowDefects
 from margin_cache.audit.pixels import Pixel, sort_nested
 from margin_cache.audit.request import (
+    AUDIT_JSON,
+    AUDIT_MAP,
     AuditRequest,
+    Options,
     read_dataclass,
     remove_results,
     request_id,
+    state_of,
 )
-from margin_cache.audit.verdict import AUDIT_JSON, AUDIT_MAP, CLEAN, KINDS, SAFE, UNSAFE
-from margin_cache.figures import (
-    FAULTLESS,
-    MAP_HEIGHT,
-    NO_DATA,
-    colour_bar,
-    draw_faults,
-    new_figure,
-    render_png,
-)
-from margin_cache.storage.files import atomic_path, write_json, write_text
-from margin_cache.storage.urls import absolute_location
+from margin_cache.errors import MarginCacheError
+from margin_cache.storage.files import atomic_path, read_json, write_json, write_text
+from margin_cache.storage.urls import absolute_location, is_url
+
+CLEAN, SAFE, UNSAFE = "clean", "safe", "unsafe"
+
+_PACKAGES = ["hats", "hipscat", "healpy", "numpy", "pandas", "pyarrow"]
+_MAX_EXAMPLES = 3  # lines about metadata, or about files, on the terminal
+
+
+class Kind(NamedTuple):
+    """A kind of defect: whether a crossmatch can be wrong by it, and what is counted."""
+
+    is_unsafe: bool
+    meaning: str
+
+
+KINDS = {
+    "missing": Kind(True, "rows within the threshold that the margin lacks"),
+    "changed": Kind(True, "rows whose values differ from the catalog"),
+    "foreign": Kind(True, "rows that the catalog does not have"),
+    "duplicate": Kind(True, "rows that are there more often than in the catalog"),
+    "unreadable": Kind(True, "files that are missing or damaged"),
+    "columns": Kind(True, "files whose columns differ from the catalog"),
+    "beyond": Kind(False, "rows beyond the threshold: the margin is larger than needed"),
+    "unsorted": Kind(False, "files that are not sorted by the spatial index"),
+    "metadata": Kind(False, "lines about the metadata: see below"),
+}
 
 ROW_KINDS = ("missing", "changed", "foreign", "duplicate", "beyond")
 """Kinds of defects of rows, as `RowDefects` names them; the others are of files or metadata."""
 
-_PACKAGES = ["hats", "hipscat", "healpy", "numpy", "pandas", "pyarrow"]
+
+@dataclass(frozen=True)
+class RowDefects:
+    """The spatial indexes of the wrong rows of one pixel, by the kinds of `KINDS`.
+
+    Several rows may share an index. A row whose index or position was changed is missing, and
+    foreign. Rows of the pixel's own partition, which has them already, are duplicates. Rows beyond
+    the threshold have their distance beyond it, in arcsec; in a coarse margin, they are also beyond
+    its cells. ``undecided`` is the number of rows that are nearer to the threshold than the error
+    of their distance: the margin may contain them or not.
+    """
+
+    missing: list[int]
+    changed: list[int]
+    foreign: list[int]
+    duplicate: list[int]
+    beyond: list[tuple[int, float]]
+    undecided: int = 0
 
 
 @dataclass(frozen=True)
@@ -45,7 +84,6 @@ class PixelFindings:
     """Findings in a pixel.
 
     Attributes:
-        pixel: Order and nested number.
         is_partition: Whether the primary has it; if not, it is a pixel of the sky around it.
         is_listed: Whether the margin lists it.
         rows: Number of rows of its file.
@@ -64,30 +102,14 @@ class PixelFindings:
     error: str = ""
 
     @property
-    def is_clean(self) -> bool:
-        return self.row_defects.is_clean and not (self.is_unsorted or self.schema or self.error)
-
-    @property
-    def rows_by_kind(self) -> Mapping[str, Sequence[Any]]:
-        """The wrong rows: their spatial indexes; and how far they are beyond the threshold."""
-        return {kind: getattr(self.row_defects, kind) for kind in ROW_KINDS}
-
-    @property
     def numbers(self) -> Mapping[str, int]:
         """The number of wrong rows of each kind; 1 for a defect of the file."""
         return {
-            **{kind: len(rows) for kind, rows in self.rows_by_kind.items()},
+            **{kind: len(getattr(self.row_defects, kind)) for kind in ROW_KINDS},
             "unreadable": bool(self.error),
             "columns": bool(self.schema),
             "unsorted": self.is_unsorted,
         }
-
-
-class Count(NamedTuple):
-    """How many rows have a defect, None if rows are not counted; and how many pixels."""
-
-    rows: int | None
-    pixels: int
 
 
 @dataclass(frozen=True)
@@ -110,6 +132,13 @@ def load_findings(paths: Iterable[Path]) -> RangeFindings:
     parts = [read_dataclass(RangeFindings, path) for path in paths]
     pixels = [pixel for part in parts for pixel in part.pixels]
     return RangeFindings(sum(part.candidates for part in parts), pixels)
+
+
+class Count(NamedTuple):
+    """How many rows have a defect, None if rows are not counted; and how many pixels."""
+
+    rows: int | None
+    pixels: int
 
 
 @dataclass(frozen=True)
@@ -171,11 +200,6 @@ class AuditReport:
         return kinds
 
     @property
-    def undecided(self) -> int:
-        """The number of rows too near to the threshold to be judged."""
-        return sum(findings.row_defects.undecided for findings in self.pixels)
-
-    @property
     def missing_outside(self) -> int:
         """The number of missing rows of pixels that are not partitions of the primary."""
         outside = [findings for findings in self.pixels if not findings.is_partition]
@@ -199,16 +223,10 @@ def write_audit(report: AuditReport, request: AuditRequest, directory: Path) -> 
     remove_results(directory)
     with atomic_path(directory / AUDIT_MAP) as path:
         path.write_bytes(draw_map(report, absolute_location(request.margin).rpartition("/")[2]))
-    content = _content(report, request)
-    write_json(directory / AUDIT_JSON, content)
-    return content
-
-
-def _content(report: AuditReport, request: AuditRequest) -> dict[str, Any]:
     primary_state, margin_state = request.states
     pixels, is_doubtful = report.pixels, report.has_unchecked_contradictions
     errors = [findings.error for findings in pixels if findings.error]
-    return {
+    content = {
         "verdict": report.verdict,
         "margin": {"path": absolute_location(request.margin), "state": margin_state},
         "catalog": {"path": absolute_location(request.primary), "state": primary_state},
@@ -232,17 +250,21 @@ def _content(report: AuditReport, request: AuditRequest) -> dict[str, Any]:
             }
             for kind, count in report.kinds.items()
         },
-        "undecided": report.undecided,
+        "undecided": sum(findings.row_defects.undecided for findings in pixels),
         "missing_outside_partitions": report.missing_outside,
         "metadata": report.metadata,
         "unreadable": [*errors, *report.unreadable],
-        "faulty_pixels": [_defects(findings) for findings in pixels if not findings.is_clean],
+        "faulty_pixels": [
+            _defects(findings) for findings in pixels if any(findings.numbers.values())
+        ],
     }
+    write_json(directory / AUDIT_JSON, content)
+    return content
 
 
 def _defects(findings: PixelFindings) -> dict[str, Any]:
     order, number = findings.pixel
-    rows = findings.rows_by_kind
+    rows = {kind: getattr(findings.row_defects, kind) for kind in ROW_KINDS}
     return {
         "order": order,
         "pixel": number,
@@ -256,23 +278,139 @@ def _defects(findings: PixelFindings) -> dict[str, Any]:
 
 def draw_map(report: AuditReport, name: str) -> bytes:
     """Draw a PNG of where unsafe and other defects are, in equatorial coordinates."""
+    # Slow to import, and only the last job draws.
+    from matplotlib.patches import Patch
+
+    from margin_cache import figures
+
     results = {findings.pixel: findings.numbers for findings in report.pixels}
     pixels = sort_nested(results)
     orders, numbers = np.transpose(np.array(pixels, np.int64))
-    figure, panels = new_figure(MAP_HEIGHT + 0.6, 2)
+    figure, panels = figures.new_figure(figures.MAP_HEIGHT + 0.6, 2)
     for axes, is_unsafe, title in zip(panels, (True, False), ("unsafe", "harmless"), strict=True):
         kinds = [
             kind for kind in KINDS if kind != "metadata" and KINDS[kind].is_unsafe == is_unsafe
         ]
         counts = np.array([sum(results[pixel][kind] for kind in kinds) for pixel in pixels], float)
-        mapping = draw_faults(axes, orders, numbers, counts)
+        mapping = figures.draw_faults(axes, orders, numbers, counts)
         if counts.any():
-            colour_bar(figure, mapping, [axes], "defects")
+            figures.colour_bar(figure, mapping, [axes], "defects")
         found = [f"{report.counts[kind]} {kind}" for kind in kinds if report.counts[kind]]
         axes.set_title(f"{title}: {', '.join(found) or 'nothing'}")
     checked = f"{len(report.pixels)} of {report.candidates} pixels checked"
     figure.suptitle(f"{name}, {report.threshold:g} arcsec: {report.verdict}; {checked}")
-    colours = {"checked, nothing found": FAULTLESS, "not checked, or far from the catalog": NO_DATA}
-    patches = [Patch(color=colour, label=label) for label, colour in colours.items()]
+    patches = [
+        Patch(color=figures.FAULTLESS, label="checked, nothing found"),
+        Patch(color=figures.NO_DATA, label="not checked, or far from the catalog"),
+    ]
     figure.legend(handles=patches, loc="outside lower center", ncols=2, frameon=False)
-    return render_png(figure)
+    return figures.render_png(figure)
+
+
+def read_audit(results: Path) -> Mapping[str, Any] | None:
+    """Read the results of an audit; None if there are none, or of another version."""
+    content = read_json(results / AUDIT_JSON)
+    names = {"verdict", "request", "kinds", "margin", "catalog", "claimed_threshold"}
+    return content if isinstance(content, dict) and names <= content.keys() else None
+
+
+def read_audit_of(
+    results: Path, margin: str, primary: str, options: Options = None
+) -> Mapping[str, Any] | None:
+    """Read the results of an audit of a margin; None if the margin has changed since.
+
+    ``primary`` is the catalog that it must have been compared with, and ``options`` are those of
+    the margin's store.
+    """
+    audit = read_audit(results)
+    paths = absolute_location(margin), absolute_location(primary)
+    if audit is None or (audit["margin"].get("path"), audit["catalog"].get("path")) != paths:
+        return None
+    try:
+        return audit if audit["margin"].get("state") == state_of(margin, options) else None
+    except MarginCacheError:
+        return None  # the margin cannot be read, or is not there
+
+
+def is_passed(audit: Mapping[str, Any], is_strict: bool) -> bool:
+    """Return whether a margin is safe or, if the audit is strict, clean."""
+    return audit["verdict"] in ([CLEAN] if is_strict else [CLEAN, SAFE])
+
+
+def describe(audit: Mapping[str, Any], results: Path) -> str:
+    """Return the lines that tell the result of an audit."""
+    margin = _as_seen_from_here(audit["margin"]["path"])
+    lines = [*_table(audit), *explain(audit), f"details: {results / AUDIT_JSON}"]
+    return "\n".join([f"audit: {headline(audit, margin)}", *map("  ".__add__, lines)])
+
+
+def headline(audit: Mapping[str, Any], margin: str) -> str:
+    """Return the verdict about a margin in one line."""
+    verdict = {
+        CLEAN: f"{margin} is clean",
+        SAFE: f"{margin} is safe, with warnings",
+        UNSAFE: f"{margin} is UNSAFE: a crossmatch with it can be wrong",
+    }[audit["verdict"]]
+    if audit["only_partitions"] is not None:
+        verdict += f", for the {audit['only_partitions']} partitions that were chosen"
+    claimed = audit["claimed_threshold"]
+    if claimed and audit["verdict"] != UNSAFE:
+        verdict += f", within {audit['threshold']:g} arcsec only: it claims {claimed:g} arcsec"
+    is_sample = audit["pixels"]["checked"] < audit["pixels"]["all"]
+    doubt = ", as far as a sample can tell" if is_sample and audit["verdict"] != UNSAFE else ""
+    return verdict + doubt
+
+
+def explain(audit: Mapping[str, Any]) -> list[str]:
+    """Return lines about what was checked, and what the verdict does not say."""
+    pixels, sample, order = audit["pixels"], audit["sample"], audit["cell_order"]
+    kind = "" if order is None else f" (coarse margin, cells of order {order})"
+    lines = [f"threshold: {audit['threshold']:g} arcsec{kind}"]
+    if pixels["checked"] == pixels["all"]:
+        lines.append(f"checked: all {pixels['all']} pixels that can have margin rows")
+    else:
+        lines.append(
+            f"checked: a sample of {pixels['checked']} of {pixels['all']} pixels (seed "
+            f"{sample['seed']})"
+        )
+    if audit["kinds"]["metadata"]["unsafe"]:
+        lines.append(
+            "the metadata contradict the files: rows may be missing outside of the sample. Audit "
+            "all pixels"
+        )
+    if sample["unsafe_share_below"]:
+        share = f"{100 * sample['unsafe_share_below']:.2g} %"
+        lines.append(
+            f"with 95 % confidence, less than {share} of the pixels are unsafe (rule of three)"
+        )
+    if audit["missing_outside_partitions"]:
+        lines.append(
+            "missing in pixels outside the partitions of the catalog: "
+            f"{audit['missing_outside_partitions']} rows"
+        )
+    if audit["undecided"]:
+        lines.append(f"{audit['undecided']} rows are too near to the threshold to be judged")
+    return lines + _examples("metadata", audit["metadata"]) + _examples("file", audit["unreadable"])
+
+
+def _table(audit: Mapping[str, Any]) -> list[str]:
+    lines = []
+    for kind, count in audit["kinds"].items():
+        if count["pixels"]:
+            rows = "-" if count["rows"] is None else count["rows"]
+            lines.append(f"{kind:10} {rows:>9} {count['pixels']:>7}  {KINDS[kind].meaning}")
+    return [f"{'kind':10} {'rows':>9} {'pixels':>7}", *lines] if lines else []
+
+
+def _examples(word: str, lines: list[str]) -> list[str]:
+    more = len(lines) - _MAX_EXAMPLES
+    shown = [f"{word}: {line}" for line in lines[:_MAX_EXAMPLES]]
+    return [*shown, f"{word}: {more} more in {AUDIT_JSON}"] if more > 0 else shown
+
+
+def _as_seen_from_here(path: str) -> str:
+    """Return a path relative to the working directory if it is inside."""
+    if is_url(path):
+        return path
+    relative = os.path.relpath(path)
+    return path if relative.startswith("..") else relative

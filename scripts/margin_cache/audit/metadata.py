@@ -5,12 +5,11 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 import pyarrow as pa
 
 from margin_cache.audit.catalogs import INDEX_COLUMNS, AuditedCatalog
-from margin_cache.audit.digests import plain_type
+from margin_cache.audit.compare import Mask, plain_type
 from margin_cache.audit.files import (
     AnyPath,
     UnreadableFile,
@@ -36,6 +35,7 @@ class PrimaryColumns:
     """The columns of a primary.
 
     Attributes:
+        index: The column of the spatial index; None if there is none.
         schema: Columns of its partitions.
         compared: Names of the columns whose values are compared: all but the spatial index and, in
             HiPSCat, those that name the pixel of the file.
@@ -44,7 +44,7 @@ class PrimaryColumns:
     def __init__(self, primary: AuditedCatalog, index_column: str | None) -> None:
         self._primary = primary
         self.schema = _schema(primary)
-        self._index_column = index_column
+        self.index = index_column
         self._ignored = PIXEL_COLUMNS if primary.is_hipscat else ()
         self._sources = SOURCE_COLUMNS if primary.is_hipscat else ()
         not_compared = {index_column, *self._ignored}
@@ -90,7 +90,7 @@ class PrimaryColumns:
 
     def _has_type(self, name: str, kind: pa.DataType) -> bool:
         """Return whether the primary has a column with a type, in its schema or in a partition."""
-        if name == self._index_column and pa.types.is_integer(kind):
+        if name == self.index and pa.types.is_integer(kind):
             return True
         stated = (self.schema, self._primary.stated_schema)
         if any(schema.field(name).type == kind for schema in stated if name in schema.names):
@@ -132,7 +132,7 @@ def values_of_pixel(pixel: Pixel) -> dict[str, int]:
     return dict(zip(PIXEL_COLUMNS, (order, number // 10000 * 10000, number), strict=True))
 
 
-def name_pixel(rows: pa.Table, pixel: Pixel) -> npt.NDArray[np.bool_]:
+def name_pixel(rows: pa.Table, pixel: Pixel) -> Mask:
     """Return a mask of the rows whose PIXEL_COLUMNS, numbers or their texts, name a pixel."""
     mask = np.ones(len(rows), bool)
     for name, value in values_of_pixel(pixel).items():

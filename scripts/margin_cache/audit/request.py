@@ -2,14 +2,24 @@
 
 import hashlib
 import json
+import os
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from margin_cache.audit.pixels import SKY_END, Pixel, SkyRange
-from margin_cache.audit.verdict import AUDIT_JSON, AUDIT_MAP, StoreOptions, state_of
 from margin_cache.errors import MarginCacheError
 from margin_cache.storage.files import write_text
+from margin_cache.storage.urls import is_url
+
+Options = Mapping[str, Any] | None
+"""Options of a store, named as those of fsspec."""
+
+StoreOptions = tuple[Options, Options]
+"""Of the primary and of the margin."""
+
+AUDIT_JSON, AUDIT_MAP = "audit.json", "audit.png"
 
 Record = TypeVar("Record")
 
@@ -82,6 +92,34 @@ def read_dataclass(kind: type[Record], path: Path) -> Record:
         raise MarginCacheError(
             f"{path}: is missing or damaged. Delete it, and start the audit again."
         ) from None
+
+
+def state_of(location: str, options: Options = None) -> str:
+    """Return a digest that changes with the files of a catalog, given by its path or URL."""
+    if not is_url(location):
+        return _state_on_disk(Path(location))
+    # Slow to import, and not needed for catalogs on disk.
+    from margin_cache.audit.files import state_at_url
+
+    return state_at_url(location, options)
+
+
+def _state_on_disk(directory: Path) -> str:
+    """Return a digest of the names, sizes and times of change of all files below a directory."""
+    lines = []
+    try:
+        directory.stat()
+        for place, _, names in os.walk(directory, followlinks=True):
+            for path in (Path(place, name) for name in names):
+                status = path.stat() if path.exists() else path.lstat()
+                # Unlike the time of modification, that of the status cannot be set.
+                lines.append(f"{path.relative_to(directory)}/{status.st_size}/{status.st_ctime_ns}")
+    except OSError as error:
+        raise MarginCacheError(
+            f"{error.filename or directory}: cannot be read ({error.strerror or error}). "
+            "Give the directory of a catalog."
+        ) from None
+    return hashlib.blake2b(os.fsencode("\n".join(sorted(lines))), digest_size=16).hexdigest()
 
 
 def catalogs_states(

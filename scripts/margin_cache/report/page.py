@@ -11,7 +11,8 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from matplotlib.colors import Normalize
 from matplotlib.ticker import MaxNLocator
 
-from margin_cache.audit.verdict import AUDIT_MAP, CLEAN, KINDS, explain, headline
+from margin_cache.audit.findings import CLEAN, KINDS, explain, headline
+from margin_cache.audit.request import AUDIT_MAP
 from margin_cache.figures import (
     MAP_HEIGHT,
     Floats,

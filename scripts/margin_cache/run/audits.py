@@ -6,15 +6,16 @@ from functools import cache, partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from margin_cache.audit.findings import describe, is_passed, read_audit
 from margin_cache.audit.pixels import cut_sky
 from margin_cache.audit.request import (
+    AUDIT_JSON,
     AuditRequest,
     catalogs_states,
     remove_results,
     request_id,
     save_request,
 )
-from margin_cache.audit.verdict import AUDIT_JSON, describe, is_passed, read_audit
 from margin_cache.catalog.formats import find_margin
 from margin_cache.config.model import MarginSettings
 from margin_cache.errors import MarginCacheError

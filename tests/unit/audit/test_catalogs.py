@@ -9,7 +9,7 @@ import pyarrow.dataset
 import pyarrow.parquet as pq
 import pytest
 from margin_cache.audit.catalogs import AuditedCatalog, open_catalog
-from margin_cache.audit.digests import row_digests
+from margin_cache.audit.compare import row_digests
 from margin_cache.audit.files import UnreadableFile, open_location
 from margin_cache.errors import MarginCacheError
 from support.paths import ROOT

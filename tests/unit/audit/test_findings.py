@@ -2,11 +2,11 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from margin_cache.audit.compare import RowDefects
 from margin_cache.audit.findings import (
     AuditReport,
     PixelFindings,
     RangeFindings,
+    RowDefects,
     load_findings,
     save_findings,
 )

@@ -1,11 +1,14 @@
 import numpy as np
-import numpy.typing as npt
 import pytest
 from margin_cache.audit import audit
-from margin_cache.audit.audit import NearbyRows
+from margin_cache.audit.audit import PrimaryRows
 from margin_cache.audit.catalogs import AuditedCatalog, open_catalog
+from margin_cache.audit.compare import ROW
+from margin_cache.audit.metadata import PrimaryColumns
 from margin_cache.audit.pixels import Pixel
 from support.paths import ROOT
+
+NOTHING = np.empty(0, ROW)
 
 
 @pytest.fixture
@@ -13,39 +16,45 @@ def primary() -> AuditedCatalog:
     return open_catalog(str(ROOT / "demo/hipparcos"))
 
 
+def rows_of(primary: AuditedCatalog) -> PrimaryRows:
+    return PrimaryRows(primary, PrimaryColumns(primary, "_hipscat_index"), 60.0)
+
+
 def test_rows_near_the_boundary_and_rows_of_the_margin_are_read(primary: AuditedCatalog) -> None:
-    pixel, other = primary.pixels[:2]
-    index = primary.index_column_of(pixel)
-    assert index is not None
-    every = primary.read(pixel, [index])[index].to_numpy()
-    without = NearbyRows(primary, 60.0, index, [index], lambda _: every[:0])
-    near = without.rows(pixel, [pixel])
-    assert 0 < len(near) < len(every) / 2
-    assert (near["digest"] == 0).all()
-    inner = np.setdiff1d(every, near["index"])[:1]
-    rows = NearbyRows(primary, 60.0, index, [index], lambda _: inner).rows(pixel, [other, pixel])
-    assert set(rows.loc[rows["own"], "index"]) == {*near["index"], *inner}
-    assert (rows.loc[rows["index"] == inner[0], "digest"] != 0).all()
-    assert not rows["own"].all()
-    assert without.rows(pixel, []).empty
+    pixel, other, far = (*primary.pixels[:2], primary.pixels[-1])
+    every = primary.positions(pixel, "_hipscat_index")
+    near = rows_of(primary).rows(pixel, [pixel, other], NOTHING)
+    own = near[near["own"]]
+    assert 0 < len(own) < len(every) / 2 and len(own) < len(near)
+    assert (near["digest"] != 0).all()
+    inner = every[~np.isin(every["index"], own["index"])][:1]
+    strange = inner.copy()
+    strange["dec"] += 1e-9
+    for partitions in ([pixel, other], [far]):  # it is found by its position
+        rows = rows_of(primary).rows(pixel, partitions, np.concatenate([own[:1], inner, strange]))
+        (found,) = rows[rows["index"] == inner["index"]]
+        assert found["own"] and found["digest"] != 0 and found["dec"] == inner["dec"]
+        assert not rows["own"].all()
+    assert len(rows_of(primary).rows(pixel, [], NOTHING)) == 0
 
 
 def test_a_partition_is_read_once_while_it_is_cached(
     primary: AuditedCatalog, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     read: list[Pixel] = []
+    positions = AuditedCatalog.positions
 
-    def note(partition: Pixel) -> npt.NDArray[np.uint64]:
-        read.append(partition)
-        return np.empty(0, np.uint64)
+    def note(catalog: AuditedCatalog, pixel: Pixel, index_column: str | None) -> object:
+        read.append(pixel)
+        return positions(catalog, pixel, index_column)
 
-    some = primary.pixels[:3]
-    rows = NearbyRows(primary, 60.0, "_hipscat_index", [], note)
+    monkeypatch.setattr(AuditedCatalog, "positions", note)
+    some, rows = primary.pixels[:3], rows_of(primary)
     for pixel in some:
-        rows.rows(pixel, some)
+        rows.rows(pixel, some, NOTHING)
     assert read == some
     monkeypatch.setattr(audit, "MAX_CACHED_ROWS", 0)
-    rows = NearbyRows(primary, 60.0, "_hipscat_index", [], note)
-    rows.rows(some[0], some)
-    rows.rows(some[0], some)
+    rows = rows_of(primary)
+    rows.rows(some[0], some, NOTHING)
+    rows.rows(some[0], some, NOTHING)
     assert len(read) == 3 * len(some)

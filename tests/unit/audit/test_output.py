@@ -6,12 +6,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from margin_cache import __version__
+from margin_cache import __version__, figures
 from margin_cache.audit import findings
-from margin_cache.audit.compare import RowDefects
-from margin_cache.audit.findings import AuditReport, PixelFindings, draw_map, write_audit
+from margin_cache.audit.findings import (
+    AuditReport,
+    PixelFindings,
+    RowDefects,
+    draw_map,
+    read_audit,
+    write_audit,
+)
 from margin_cache.audit.request import AuditRequest, request_id
-from margin_cache.audit.verdict import read_audit
 from margin_cache.figures import draw_faults
 
 NOTHING = RowDefects([], [], [], [], [])
@@ -99,8 +104,8 @@ def test_the_map_counts_defects_by_pixel_and_says_what_it_shows(
         titles = [axes.get_title() for axes in figure.axes if axes.get_title()]
         return figure.get_suptitle(), *titles
 
-    monkeypatch.setattr(findings, "draw_faults", draw)
-    monkeypatch.setattr(findings, "render_png", look)
+    monkeypatch.setattr(figures, "draw_faults", draw)
+    monkeypatch.setattr(figures, "render_png", look)
     report = AuditReport(10.0, None, [FAULTY, UNSORTED], [], 3)
     assert draw_map(report, "gaia_10arcs") == (
         "gaia_10arcs, 10 arcsec: unsafe; 2 of 3 pixels checked",

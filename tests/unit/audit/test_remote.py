@@ -8,8 +8,7 @@ import pytest
 from fsspec.implementations.memory import MemoryFileSystem
 from margin_cache.audit.catalogs import AuditedCatalog
 from margin_cache.audit.files import UnreadableFile, is_there, open_location
-from margin_cache.audit.request import AuditRequest
-from margin_cache.audit.verdict import state_of
+from margin_cache.audit.request import AuditRequest, state_of
 from margin_cache.errors import MarginCacheError, RetryableError
 from support import odd_servers
 from support.audits import audit_margin

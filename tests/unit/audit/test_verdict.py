@@ -6,14 +6,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from margin_cache.audit.verdict import (
+from margin_cache.audit.findings import (
     KINDS,
     describe,
     is_passed,
     read_audit,
     read_audit_of,
-    state_of,
 )
+from margin_cache.audit.request import state_of
 from margin_cache.errors import MarginCacheError
 
 
