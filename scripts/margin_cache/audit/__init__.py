@@ -5,8 +5,8 @@ The audit shares no geometry, catalog reader or plan with the code that makes ma
 - `audit` compares a margin with its primary, in jobs for ranges of the sky;
 - `request` says what is audited, and `pixels` which pixels are checked in which job;
 - `catalogs` opens catalogs with the readers of their formats, from `files` on disk or at URLs;
-  `digests` makes a number of a row's values;
-- `compare` compares the rows of a pixel, by distances with an error that `distance` bounds;
+- `compare` compares the rows of a pixel, by digests of their values and by distances with an error
+  that `distance` bounds;
 - `metadata` compares columns and metadata with the files and the primary;
-- `findings` holds the results and writes them, and `verdict` tells them.
+- `findings` holds the results, writes and reads `audit.json`, and tells the verdict.
 """
