@@ -79,7 +79,7 @@ class Audit:
         is_restricted = len(self.primary.pixels) < len(primary.pixels)
         self.only_partitions = len(self.primary.pixels) if is_restricted else None
         self.is_partial = is_restricted and only_pixels is None
-        self.columns = PrimaryColumns(primary, primary.index_column_of(primary.pixels[0]))
+        self.columns = PrimaryColumns(primary)
         self.listed, self.partitions = set(self.margin.pixels), set(self.primary.pixels)
         self.overlapping = overlapping_pixels(self.margin.pixels, self.primary.pixels)
         # Rows are the same by the primary's columns, whatever the margin's metadata name.
@@ -139,7 +139,7 @@ class Audit:
         names = self.columns.names_in_margin(schema)
         if margin.is_hipscat:
             names = [*names, *SOURCE_COLUMNS]
-        rows["digest"] = margin.digests(pixel, names)
+        rows["digest"] = margin.digests(pixel, names, np.ones(len(rows), bool))
         if margin.is_hipscat:
             own = [name for name in PIXEL_COLUMNS if name in schema.names]
             rows["digest"] += ~name_pixel(margin.read(pixel, own), pixel)

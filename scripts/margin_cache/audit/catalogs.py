@@ -5,7 +5,7 @@ import os
 import re
 import warnings
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
@@ -40,7 +40,7 @@ _IGNORED = re.compile("(^|/)[._]")  # what PyArrow skips below the directory of 
 
 Floats = npt.NDArray[np.float64]
 
-BATCH_BYTES = 250_000_000  # columns of a row group that are read at a time, uncompressed
+BATCH_BYTES = 250_000_000  # uncompressed, of rows that are read at a time
 
 
 @dataclass(frozen=True)
@@ -103,15 +103,6 @@ class AuditedCatalog:
                 schemas.append(file.schema_arrow.remove_metadata())
         return schemas
 
-    def index_column_of(self, pixel: Pixel) -> str | None:
-        """Return the column of the spatial index in a pixel's files; None if they have none."""
-        names = self.schemas(pixel)[0].names
-        if self.index_column is None:
-            return next((name for name in INDEX_COLUMNS if name in names), None)
-        if self.index_column not in names:
-            raise UnreadableFile(f"{self.path(pixel)}: no column {self.index_column}")
-        return self.index_column
-
     @cached_property
     def stated_schema(self) -> pa.Schema:
         """The schema of `_common_metadata`; without columns if there is no such file."""
@@ -162,12 +153,10 @@ class AuditedCatalog:
             ) from None
         return rows
 
-    def digests(
-        self, pixel: Pixel, columns: Sequence[str], is_selected: Mask | None = None
-    ) -> Digests:
-        """Return the digests of rows of a pixel, from only the row groups that contain them.
+    def digests(self, pixel: Pixel, columns: Sequence[str], is_selected: Mask) -> Digests:
+        """Return the digests of some rows of a pixel, from only the row groups that contain them.
 
-        ``is_selected`` has a value for each row, in the order of `positions`; None selects all.
+        ``is_selected`` has a value for each row, in the order of `positions`.
         """
         parts, start = [np.empty(0, np.uint64)], 0
         for path in self.files(pixel):
@@ -175,15 +164,33 @@ class AuditedCatalog:
                 _check_columns(path, file, columns)
                 for number in range(file.num_row_groups):
                     end = start + file.metadata.row_group(number).num_rows
-                    rows = np.arange(end - start)
-                    if is_selected is not None:
-                        rows = np.flatnonzero(is_selected[start:end])
-                    if rows.size:
-                        parts.append(
-                            _digests_of_group(file, number, columns, rows, self.stated_schema)
+                    if is_selected[start:end].any():
+                        parts += self._digests_of_group(
+                            file, number, columns, is_selected[start:end]
                         )
                     start = end
         return np.concatenate(parts)
+
+    def _digests_of_group(
+        self, file: pq.ParquetFile, number: int, columns: Sequence[str], is_selected: Mask
+    ) -> Iterator[Digests]:
+        group, start = file.metadata.row_group(number), 0
+        size = max(1, group.num_rows * BATCH_BYTES // max(1, group.total_byte_size))
+        for batch in file.iter_batches(size, [number], columns):
+            table = self._in_stated_types(pa.Table.from_batches([batch]))
+            rows = np.flatnonzero(is_selected[start : start + len(batch)])
+            yield row_digests(table, columns, rows)
+            start += len(batch)
+
+    def _in_stated_types(self, table: pa.Table) -> pa.Table:
+        """Cast columns to the types that the catalog states, as LSDB does, if their values fit."""
+        types = self.stated_schema
+        for number, field in enumerate(table.schema):
+            if types.names.count(field.name) == 1 and field.type != types.field(field.name).type:
+                with suppress(pa.ArrowException):
+                    column = table.column(number).cast(types.field(field.name).type)
+                    table = table.set_column(number, field.name, column)
+        return table
 
 
 def _check_columns(path: AnyPath, file: pq.ParquetFile, columns: Sequence[str]) -> None:
@@ -336,42 +343,3 @@ def _open_with_hats(path: AnyPath) -> Any:
             lines = sorted({f"{match[1]},{match[2]}" for match in matches if match})
             Path(directory, "partition_info.csv").write_text("\n".join(["Norder,Npix", *lines]))
         return read_hats(directory, read_moc=False)
-
-
-def _digests_of_group(
-    file: pq.ParquetFile,
-    number: int,
-    columns: Sequence[str],
-    rows: npt.NDArray[np.int64],
-    types: pa.Schema,
-) -> Digests:
-    """Return the digests of rows of a row group, of which BATCH_BYTES are read at a time."""
-    group = file.metadata.row_group(number)
-    sizes = dict.fromkeys(columns, 0)
-    for leaf in range(group.num_columns):
-        name = group.column(leaf).path_in_schema.partition(".")[0]
-        if name in sizes:
-            sizes[name] += group.column(leaf).total_uncompressed_size
-    batches: list[list[str]] = []
-    free = 0
-    for name, size in sizes.items():
-        if not batches or size > free:
-            batches.append([])
-            free = BATCH_BYTES
-        batches[-1].append(name)
-        free -= size
-    digests = np.zeros(len(rows), np.uint64)
-    for batch in batches:
-        table = _in_types(file.read_row_group(number, columns=batch), types)
-        digests = row_digests(table, batch, rows, digests)
-    return digests
-
-
-def _in_types(table: pa.Table, types: pa.Schema) -> pa.Table:
-    """Cast columns to the types that the catalog states, as LSDB does, if their values fit."""
-    for number, field in enumerate(table.schema):
-        if types.names.count(field.name) == 1 and field.type != types.field(field.name).type:
-            with suppress(pa.ArrowException):
-                column = table.column(number).cast(types.field(field.name).type)
-                table = table.set_column(number, field.name, column)
-    return table

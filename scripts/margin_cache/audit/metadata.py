@@ -41,14 +41,19 @@ class PrimaryColumns:
             HiPSCat, those that name the pixel of the file.
     """
 
-    def __init__(self, primary: AuditedCatalog, index_column: str | None) -> None:
+    def __init__(self, primary: AuditedCatalog) -> None:
         self._primary = primary
         self.schema = _schema(primary)
-        self.index = index_column
+        names = self.schema.names
+        self.index = primary.index_column
+        if self.index is None:
+            self.index = next((name for name in INDEX_COLUMNS if name in names), None)
+        elif self.index not in names:
+            path = primary.path(primary.pixels[0])
+            raise UnreadableFile(f"{path}: no column {self.index}")
         self._ignored = PIXEL_COLUMNS if primary.is_hipscat else ()
         self._sources = SOURCE_COLUMNS if primary.is_hipscat else ()
-        not_compared = {index_column, *self._ignored}
-        self.compared = [name for name in self.schema.names if name not in not_compared]
+        self.compared = [name for name in names if name not in (self.index, *self._ignored)]
 
     def names_in_margin(self, margin: pa.Schema) -> list[str]:
         """Return the names that the compared columns have in a file of the margin."""

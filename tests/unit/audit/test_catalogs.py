@@ -8,6 +8,7 @@ import pyarrow as pa
 import pyarrow.dataset
 import pyarrow.parquet as pq
 import pytest
+from margin_cache.audit import catalogs
 from margin_cache.audit.catalogs import AuditedCatalog, open_catalog
 from margin_cache.audit.compare import row_digests
 from margin_cache.audit.files import UnreadableFile, open_location
@@ -49,10 +50,15 @@ def parted(tmp_path: Path) -> AuditedCatalog:
     return catalog
 
 
+@pytest.mark.parametrize("batch_bytes", [1, 100, 10**9])
 @pytest.mark.parametrize("selected", [[], [0], [29], [2, 3, 9, 10, 21], list(range(30))])
 def test_selected_rows_are_read_from_several_files(
-    parted: AuditedCatalog, selected: list[int]
+    parted: AuditedCatalog,
+    selected: list[int],
+    batch_bytes: int,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr(catalogs, "BATCH_BYTES", batch_bytes)
     rows = parted.read((1, 4), ["b"])
     assert parted.count((1, 4)) == len(rows) == 30
     digests = parted.digests((1, 4), ["b"], np.isin(np.arange(30), selected))

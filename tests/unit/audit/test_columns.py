@@ -22,7 +22,7 @@ def columns_of(
         path = primary.path(pixel)
         path.parent.mkdir(parents=True, exist_ok=True)
         pq.write_table(pa.schema(schema).empty_table(), path)
-    return PrimaryColumns(primary, "_hipscat_index" if is_hipscat else "_healpix_29")
+    return PrimaryColumns(primary)
 
 
 def test_all_columns_of_the_primary_are_needed(tmp_path: Path) -> None:

@@ -51,7 +51,7 @@ def test_the_described_columns_are_compared_with_the_primary(margin: AuditedCata
     (margin.root / "primary/Norder=1/Dir=0").mkdir(parents=True)
     pq.write_table(pa.table({"a": [1]}), margin.root / "primary/Norder=1/Dir=0/Npix=4.parquet")
     there = replace(margin, root=margin.root / "primary", pixels=[(1, 4)])
-    columns = PrimaryColumns(there, None)
+    columns = PrimaryColumns(there)
     assert description_defects(primary, margin, columns, 10.0) == []
     assert description_defects(primary, margin, columns, 20.0) == [
         "margin_threshold is 10, not 20 arcsec"

@@ -17,7 +17,7 @@ def primary() -> AuditedCatalog:
 
 
 def rows_of(primary: AuditedCatalog) -> PrimaryRows:
-    return PrimaryRows(primary, PrimaryColumns(primary, "_hipscat_index"), 60.0)
+    return PrimaryRows(primary, PrimaryColumns(primary), 60.0)
 
 
 def test_rows_near_the_boundary_and_rows_of_the_margin_are_read(primary: AuditedCatalog) -> None:
