@@ -13,7 +13,7 @@ rule map_partitions:
         **session.resources("map_partitions"),
     params:
         name=session.margin_name,
-        plan=session.plan_file,
+        plan=paths.PLAN,
         covers=session.partitions_covered,
         script=session.script("map_partitions.py"),
     message:
@@ -39,7 +39,7 @@ rule reduce_margins:
         **session.resources("reduce_margins"),
     params:
         name=session.margin_name,
-        plan=session.plan_file,
+        plan=paths.PLAN,
         staging_dir=session.staging_dir,
         shards_of=session.shards_of,
         covers=session.pixels_covered,
@@ -68,7 +68,7 @@ rule finish_margin:
         **session.resources("finish_margin"),
     params:
         name=session.margin_name,
-        margin=session.margin_file,
+        margin=paths.MARGIN,
         script=session.script("finish_margin.py"),
     message:
         "Finishing {params.name}"

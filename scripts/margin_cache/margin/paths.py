@@ -13,6 +13,8 @@ from pathlib import Path
 from margin_cache.catalog.spec import PROVENANCE_INFO
 from margin_cache.storage.urls import absolute_location, is_url
 
+PLAN = "{plan_dir}/plan.npz"
+MARGIN = "{plan_dir}/margin.json"
 SHARD = "{plan_dir}/shards/{job}.arrow"
 RECEIPT = "{plan_dir}/receipts/{job}.json"
 FOOTERS = "{plan_dir}/receipts/{job}.parquet"

@@ -86,11 +86,15 @@ class Session:
         self.started_at = time.monotonic()
         self.is_main = compat.is_main_process(workflow)
         self.is_module = is_module
+        self.config_files = compat.config_files(workflow)
         self.settings = run_settings(config)
         self.mail = mail_settings(config)
         self.login: Login | None = None
         if self.is_main and not is_module:
-            self._check_command(config)
+            if sys.argv[1:] and Path(sys.argv[0]).name in ("snakemake", "__main__.py"):
+                check_command(sys.argv[1:], Path(os.environ.get("PWD", ".")), base)
+                check_working_directory(sys.argv[1:], Path.cwd())
+            check_catalog_given(config, Path.cwd(), base)
             self.login = take_login(os.environ)
             compat.skip_garbage()
         self.audited: list[tuple[MarginSettings, Margin]] = []
@@ -107,35 +111,26 @@ class Session:
         self._in_dag: set[str] = set()
         self._is_announced = self._has_warned = False
 
-    def _check_command(self, config: Mapping[str, Any]) -> None:
-        if sys.argv[1:] and Path(sys.argv[0]).name in ("snakemake", "__main__.py"):
-            check_command(sys.argv[1:], Path(os.environ.get("PWD", ".")), self._base)
-            check_working_directory(sys.argv[1:], Path.cwd())
-        check_catalog_given(config, Path.cwd(), self._base)
-
     def _find_margins(self, all_settings: list[MarginSettings]) -> dict[str, Margin]:
         # Audits of several margins of one catalog would all make the same margin.
         alike = list(map(without_audit, all_settings))
+        first = list(map(alike.index, alike))
         numbers = [
             number
             for number, settings in enumerate(all_settings)
-            if not settings.audit_catalog_path or alike.index(alike[number]) == number
+            if not settings.audit_catalog_path or first[number] == number
         ]
         different = [all_settings[number] for number in numbers]
         if self.is_main:
             margins = prepare_margins(different, self.config_files, numbers)
             made = dict(zip(numbers, margins, strict=True))
             self.audited = [
-                (settings, made.get(number) or made[alike.index(alike[number])])
+                (settings, made.get(number) or made[first[number]])
                 for number, settings in enumerate(all_settings)
             ]
         else:
             margins = load_margins(different)
         return {str(margin.files.plan_dir): margin for margin in margins}
-
-    @property
-    def config_files(self) -> list[Path]:
-        return compat.config_files(self._workflow)
 
     # What the rules ask for. Snakemake calls these with the wildcards of a job.
 
@@ -171,11 +166,16 @@ class Session:
         the sky. Other margins that are made from this one's shards come first, because the last job
         deletes these.
         """
-        own = self.margin_of(wildcards)
+        margins = self.margin_of(wildcards), *self.made_with(wildcards.plan_dir)
         if not self.is_main:
             return []
-        margins = own, *self.made_with(wildcards.plan_dir)
-        return [str(receipt) for margin in margins for receipt in self._receipts_of(margin)]
+        receipts: list[Path] = []
+        for margin in margins:
+            if self.makes_all or self.only_describes:
+                receipts += map(margin.files.receipt, margin.plan.reduce_names)
+            else:
+                receipts += self._missing_receipts(str(margin.files.plan_dir))
+        return list(map(str, receipts))
 
     def made_with(self, plan_dir: str) -> list[Margin]:
         """Return the margins that are made with the shards of another one."""
@@ -185,30 +185,13 @@ class Session:
             if str(margin.shards_of) == plan_dir and self.has_jobs(other)
         ]
 
-    def _receipts_of(self, margin: Margin) -> list[Path]:
-        if self.makes_all or self.only_describes:
-            return [margin.files.receipt(job) for job in margin.plan.reduce_names]
-        return self._missing_receipts(str(margin.files.plan_dir))
-
     @cache  # noqa: B019
     def _share_map_jobs(self) -> None:
+        pending = [] if self.only_describes else filter(self.is_pending, self.margins)
         incomplete = [
-            plan_dir
-            for plan_dir in self.margins
-            if self.makes_all
-            or (
-                self.is_pending(plan_dir)
-                and not self.only_describes
-                and self._missing_receipts(plan_dir)
-            )
+            plan_dir for plan_dir in pending if self.makes_all or self._missing_receipts(plan_dir)
         ]
         self.margins = share_map_jobs(self.margins, incomplete, self.makes_all)
-
-    def plan_file(self, wildcards: Any) -> str:
-        return str(self.margin_of(wildcards).files.plan)
-
-    def margin_file(self, wildcards: Any) -> str:
-        return str(self.margin_of(wildcards).files.margin_file)
 
     def shards_of(self, wildcards: Any, output: Any) -> str:
         return str(self.margin_of(wildcards).shard_files.plan_dir)
@@ -231,11 +214,7 @@ class Session:
         """Return a parameter with the command that runs a script of the workflow."""
         python = "python" if compat.uses_conda(self._workflow) else shlex.quote(sys.executable)
         command = f"{python} {shlex.quote(str(self._base / 'scripts' / name))}"
-
-        def parameter(wildcards: Any, output: Any) -> str:
-            return command
-
-        return parameter
+        return lambda wildcards, output: command
 
     def resources(self, rule: str) -> dict[str, ResourceFunction]:
         """Return the resources that jobs of a rule ask for."""
@@ -314,17 +293,22 @@ class Session:
             return
         self._is_announced = True
         with errors_in_one_line():
-            self._check_outputs()
+            if any(settings.audit_catalog_path for settings, _ in self.audited):
+                margins = self.margins.values()
+                check_directories(
+                    [replace(margin, settings=without_audit(margin.settings)) for margin in margins]
+                )
+            for plan_dir in self._incomplete:
+                check_output(self.margins[plan_dir])
         self._share_map_jobs()
         say = partial(print, file=sys.stderr)
+        pending = []
         for plan_dir, margin in self.margins.items():
             if not self.is_pending(plan_dir):
                 say(nothing_to_do(margin_status(margin)))
-        pending = []
-        for plan_dir, margin in self.margins.items():
-            if self.is_pending(plan_dir):
-                self._missing_receipts(plan_dir)  # deletes what is damaged, which is made again
-                pending.append((margin, forecast_margin(margin, self.made_with(plan_dir))))
+                continue
+            self._missing_receipts(plan_dir)  # deletes what is damaged, which is made again
+            pending.append((margin, forecast_margin(margin, self.made_with(plan_dir))))
         for margin, expected in pending:
             say(making(margin_status(margin), expected))
         if pending:
@@ -332,17 +316,6 @@ class Session:
             say(disk_space_lines(places))
             with errors_in_one_line():
                 check_disk_space(places)
-
-    def _check_outputs(self) -> None:
-        if any(settings.audit_catalog_path for settings, _ in self.audited):
-            check_directories(
-                [
-                    replace(margin, settings=without_audit(margin.settings))
-                    for margin in self.margins.values()
-                ]
-            )
-        for plan_dir in self._incomplete:
-            check_output(self.margins[plan_dir])
 
     def start_margins(self) -> None:
         """Lock the margins that this run makes, and save what their jobs read, once each."""
