@@ -20,7 +20,6 @@ from pathlib import Path
 from typing import NamedTuple
 
 from margin_cache.config.model import SMTP_PASSWORD, SMTP_USER, MailSettings
-from margin_cache.margin.existing import listing
 from margin_cache.margin.forecast import DiskSpace, Forecast
 from margin_cache.margin.model import Margin
 from margin_cache.storage.files import read_json, size_text
@@ -29,58 +28,16 @@ from margin_cache.storage.urls import is_url
 # --- margins -------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class MarginStatus:
-    """The state of a margin when a run starts or ends.
-
-    Its location, its catalog, and the collection that lists it (empty for none) are directories or
-    URLs. Numbers of rows and files are None if unknown, as the order of an exact margin's cells is.
-    """
-
-    name: str
-    location: str
-    catalog: str
-    threshold: float  # [arcsec]
-    is_complete: bool
-    was_complete: bool
-    rows: int | None = None
-    files: int | None = None
-    cell_order: int | None = None
-    format: str = "hats"
-    collection: str = ""
-    is_default: bool = False  # of that collection
-
-
-def margin_status(margin: Margin, is_pending: bool = True) -> MarginStatus:
-    """Return what is said about a margin; one that is not pending was complete before the run."""
-    done, parameters = read_json(margin.done_file), margin.plan.parameters
-    # The main process does not see what the finishing job has changed in a store.
-    listed = done or listing(margin)
-    return MarginStatus(
-        name=margin.name,
-        location=margin.files.location,
-        catalog=margin.settings.input_catalog_path,
-        threshold=parameters.threshold,
-        is_complete=done is not None or not is_pending,
-        was_complete=not is_pending,
-        rows=done["rows"] if done else None,
-        files=done["files"] if done else None,
-        cell_order=None if parameters.fine_filtering else parameters.margin_order,
-        format=parameters.catalog.format,
-        collection=listed["collection"],
-        is_default=listed["is_default"],
-    )
-
-
-def making(margin: MarginStatus, expected: Forecast) -> str:
+def making(margin: Margin, expected: Forecast) -> str:
     """Return the lines about a margin that a run is going to make, and what that takes."""
-    directory = margin.location.rpartition("/")[0] or "."
+    catalog = margin.settings.input_catalog_path
+    directory = margin.files.location.rpartition("/")[0] or "."
     outside = expected.negative_pixels
     jobs = f"{expected.reduce_jobs} reduce"
     if expected.map_jobs:
         jobs = f"{expected.map_jobs} map (reading {size_text(expected.read)}), {jobs}"
     return (
-        f"making margin {margin.name} of {margin.catalog} {_extent(margin)} in {directory}\n"
+        f"making margin {margin.name} of {catalog} {_extent(margin)} in {directory}\n"
         f"  {expected.partitions} partitions; up to {expected.destinations} pixels get margin rows"
         + (f", {outside} of them outside the catalog\n" if outside else "\n")
         + f"  jobs to do: {jobs}\n"
@@ -98,53 +55,53 @@ def disk_space_lines(file_systems: Iterable[DiskSpace]) -> str:
     )
 
 
-def nothing_to_do(margin: MarginStatus) -> str:
+def nothing_to_do(margin: Margin) -> str:
     """Return one line about a margin that was complete before the run."""
-    rows = "" if margin.rows is None else f" ({margin.rows} rows)"
+    done = read_json(margin.done_file)
+    rows = f" ({done['rows']} rows)" if done else ""
     return (
-        f"margin {margin.name} is complete{rows} in {margin.location}: nothing to do. To make it "
-        "again, use --forceall."
+        f"margin {margin.name} is complete{rows} in {margin.files.location}: nothing to do. To "
+        "make it again, use --forceall."
     )
 
 
-def finished_margins(margins: Iterable[MarginStatus]) -> list[str]:
-    """Return the last lines of a successful run: where each margin is and how to open it."""
-    lines = []
-    for margin in margins:
-        if margin.rows is None:
-            continue
-        amount = f"{counted(margin.rows, 'row')} in {counted(margin.files, 'file')}"
-        lines.append(f"{margin.location}: {amount}, {_extent(margin)}")
-        if margin.collection:
-            role = ", as its default margin" if margin.is_default else ""
-            lines.append(f"  listed in the collection {margin.collection}{role}")
-        lines.append(f"  to open it in Python: {open_command(margin)}")
-    return lines
+def finished(margin: Margin) -> list[str]:
+    """Return the last lines about a margin, where it is and how to open it; none without it."""
+    done = read_json(margin.done_file)
+    if done is None:
+        return []
+    amount = f"{counted(done['rows'], 'row')} in {counted(done['files'], 'file')}"
+    lines = [f"{margin.files.location}: {amount}, {_extent(margin)}"]
+    if done["collection"]:
+        role = ", as its default margin" if done["is_default"] else ""
+        lines.append(f"  listed in the collection {done['collection']}{role}")
+    return [*lines, f"  to open it in Python: {open_command(margin, done['collection'])}"]
 
 
-def counted(number: int | None, noun: str, form: str = "") -> str:
+def counted(number: int, noun: str, form: str = "") -> str:
     return f"{number:{form}} {noun}{'' if number == 1 else 's'}"
 
 
-def open_command(margin: MarginStatus) -> str:
-    """Return the Python call that opens a margin."""
-    location, catalog, collection = (
+def open_command(margin: Margin, collection: str) -> str:
+    """Return the Python call that opens a margin, which a collection may list."""
+    location, catalog, listing = (
         path if is_url(path) else str(Path(path).absolute())
-        for path in (margin.location, margin.catalog, margin.collection)
+        for path in (margin.files.location, margin.settings.input_catalog_path, collection)
     )
-    if margin.format == "hipscat":
+    if margin.plan.parameters.catalog.format == "hipscat":
         return f'hipscat.read_from_hipscat("{location}")'
-    if margin.collection:
-        return f'lsdb.open_catalog("{collection}", margin_cache="{margin.name}")'
+    if collection:
+        return f'lsdb.open_catalog("{listing}", margin_cache="{margin.name}")'
     return f'lsdb.open_catalog("{catalog}", margin_cache="{location}")'
 
 
-def _extent(margin: MarginStatus) -> str:
+def _extent(margin: Margin) -> str:
     """Say within which distance of a pixel the rows of its margin are."""
-    within = f"within {margin.threshold:g} arcsec"
-    if margin.cell_order is None:
+    parameters = margin.plan.parameters
+    within = f"within {parameters.threshold:g} arcsec"
+    if parameters.fine_filtering:
         return within
-    return f"all rows {within} and some beyond (cells of order {margin.cell_order})"
+    return f"all rows {within} and some beyond (cells of order {parameters.margin_order})"
 
 
 # --- failures ------------------------------------------------------------------------------------
@@ -275,25 +232,22 @@ TIMEOUT = 30.0
 _MAX_NAMES = 3  # margins named in a subject
 
 
-def success_subject(margins: Sequence[MarginStatus], audits: Sequence[str]) -> str:
-    """Return the subject of the mail about a successful run; ``audits`` are verdicts."""
+def success_subject(made: Sequence[str], audits: Sequence[str]) -> str:
+    """Return the subject of the mail about a successful run, from names of margins and verdicts."""
     if audits:
         return "; ".join(audit.splitlines()[0] for audit in audits[:_MAX_NAMES])
-    complete = [margin for margin in margins if margin.is_complete]
-    return f"done: {_names(complete)}" if complete else "run done, no margin made"
+    return f"done: {_names(made)}" if made else "run done, no margin made"
 
 
-def failure_subject(margins: Sequence[MarginStatus], failed: Sequence[Job]) -> str:
+def failure_subject(incomplete: Sequence[str], failed: Sequence[Job]) -> str:
     """Return the subject of the mail about a run that has failed or was stopped."""
-    incomplete = [margin for margin in margins if not margin.is_complete]
     rules = ", ".join(dict.fromkeys(job.rule for job in failed))
-    return f"failed: {_names(incomplete or margins)}" + (f" in {rules}" if rules else "")
+    return f"failed: {_names(incomplete)}" + (f" in {rules}" if rules else "")
 
 
-def _names(margins: Sequence[MarginStatus]) -> str:
-    names = ", ".join(margin.name for margin in margins[:_MAX_NAMES])
+def _names(margins: Sequence[str]) -> str:
     more = len(margins) - _MAX_NAMES
-    return f"{names} and {more} more" if more > 0 else names
+    return ", ".join(margins[:_MAX_NAMES]) + (f" and {more} more" if more > 0 else "")
 
 
 def resume_command(words: Sequence[str]) -> str:

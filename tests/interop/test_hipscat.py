@@ -4,9 +4,10 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from margin_cache.notification import MarginStatus, finished_margins
+from margin_cache.notification import open_command
 from support.described_margins import MARGINS, files, make_margins
 from support.once import once
+from support.plans import planned_margin
 
 
 @pytest.fixture(scope="module")
@@ -56,8 +57,5 @@ def test_the_call_that_a_run_prints_opens_the_margin(
     directory: Path, hipscat: SimpleNamespace
 ) -> None:
     margin = directory / "margins/plain"
-    status = MarginStatus(
-        "plain", str(margin), "plain", 1.0, True, False, rows=1, files=1, format="hipscat"
-    )
-    call = finished_margins([status])[-1].partition("Python: ")[2]
+    call = open_command(planned_margin(str(margin), "plain", Path(), is_hats=False), "")
     assert eval(call, {"hipscat": hipscat}).catalog_info.catalog_name == "plain"

@@ -11,11 +11,12 @@ import numpy.typing as npt
 import pandas as pd
 import pyarrow as pa
 import pytest
-from margin_cache.notification import MarginStatus, finished_margins
+from margin_cache.notification import open_command
 from scipy.spatial import cKDTree
 from support import skies
 from support.faulty_margins import make_in
 from support.once import once
+from support.plans import planned_margin
 from support.small_skies import mixed_partitions, sky_of
 from support.typed_tables import light_curve_table
 from support.write_hats import write_collection, write_hats
@@ -153,11 +154,8 @@ def test_the_call_that_a_run_prints_opens_the_margin(
     catalog: str, margin: str, collection: str, lsdb: ModuleType, made: Path
 ) -> None:
     location = made / margin
-    status = MarginStatus(
-        *(location.name, str(location), str(made / catalog), THRESHOLD, True, False, 1, 1),
-        collection=str(made / collection) if collection else "",
-    )
-    call = finished_margins([status])[-1].partition("Python: ")[2]
+    planned = planned_margin(str(location), str(made / catalog), Path())
+    call = open_command(planned, str(made / collection) if collection else "")
     opened = eval(call, {"lsdb": lsdb})
     assert opened.margin.name == location.name
 

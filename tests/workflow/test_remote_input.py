@@ -13,8 +13,8 @@ import pyarrow as pa
 import pytest
 from margin_cache.catalog.hats import parse_properties
 from margin_cache.errors import MarginCacheError, RetryableError
+from margin_cache.margin.existing import listing
 from margin_cache.margin.finish import finish_margin
-from margin_cache.notification import margin_status
 from margin_cache.storage import obstore_store
 from support import skies
 from support.faulty_margins import make_in
@@ -101,8 +101,8 @@ def test_margins_of_a_remote_primary_are_listed_in_a_local_collection(
         patch.chdir(tmp_path)
         for margin in [*without_snakemake(config)][::-1]:
             finish_margin(margin)
-            assert margin_status(margin).collection == "mine"
-            assert margin_status(margin).is_default == (margin.name == "primary_60arcs")
+            is_default = margin.name == "primary_60arcs"
+            assert listing(margin) == {"collection": "mine", "is_default": is_default}
     values = parse_properties((tmp_path / "mine/collection.properties").read_bytes(), "mine")
     assert values["all_margins"] == "primary_30arcs primary_60arcs"
     assert values["default_margin"] == "primary_60arcs"

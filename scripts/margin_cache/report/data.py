@@ -15,10 +15,10 @@ from margin_cache.catalog.partitions import partition_files
 from margin_cache.config.model import MarginSettings
 from margin_cache.errors import MarginCacheError
 from margin_cache.healpix.nested import Ints, Pixel
-from margin_cache.margin.existing import read_provenance
+from margin_cache.margin.existing import listing, read_provenance
 from margin_cache.margin.model import Margin, settings_as_json
 from margin_cache.margin.paths import PROVENANCE, PlanFiles
-from margin_cache.notification import margin_status, open_command
+from margin_cache.notification import open_command
 
 _READERS = 16  # threads
 
@@ -103,15 +103,14 @@ def read_report_data(margin: Margin) -> ReportData:
         pixels = [pixel for pixel, _ in plan.partitions]
         partition_rows = np.array(list(threads.map(rows_of_partition, pixels)), dtype=np.int64)
         margin_rows = np.array(list(threads.map(rows_of_margin, names)), dtype=np.int64)
-    status = margin_status(margin)
     defaults = {**settings_as_json(MarginSettings()), "output_artifact_name": margin.name}
     parameters = {key: provenance[key] for key in defaults if key in provenance}
     return ReportData(
         name=margin.name,
-        threshold=status.threshold,
-        cell_order=status.cell_order,
+        threshold=plan.parameters.threshold,
+        cell_order=None if plan.parameters.fine_filtering else plan.parameters.margin_order,
         date=output.read_json(PROVENANCE)["generation_date"].replace(".", "-"),
-        open_command=open_command(status),
+        open_command=open_command(margin, listing(margin)["collection"]),
         orders=plan.destination_orders,
         pixels=plan.destination_pixels,
         is_negative=is_negative,

@@ -15,12 +15,10 @@ from snakemake.logging import logger
 
 from margin_cache.notification import (
     Job,
-    MarginStatus,
     failure_subject,
     failure_summary,
-    finished_margins,
+    finished,
     mail,
-    margin_status,
     notify,
     resume_command,
     run_details,
@@ -89,8 +87,7 @@ def handle_signals(running: RunningJobs) -> None:
 def show_progress(session: Session) -> None:
     """Draw bars, or print lines now and then, if there is something to count and to write to."""
     terminals, work, names = terminal_handlers(), Work(), []
-    for plan_dir in session.margins_in_dag():
-        margin = session.margins[plan_dir]
+    for plan_dir, margin in session.margins_in_dag().items():
         work.add_margin(margin, session.makes_all, session.made_with(plan_dir))
         names.append(margin.name)
     names += session.audits.add_work(work)
@@ -107,13 +104,14 @@ def on_success(logs: Iterable[str]) -> None:
     """
     logs, all_passed = list(logs), True
     for session in sessions:
-        statuses, verdicts = _statuses(session), session.audits.verdicts(are_finished=True)
-        made = [status for status in statuses if not status.was_complete]
+        margins, verdicts = session.margins_in_dag(), session.audits.verdicts(are_finished=True)
+        made = [margin for margin in margins.values() if margin.done_file.exists()]
+        lines = [line for margin in made for line in finished(margin)]
         drawn = [job for job in session.jobs.finished if job.rule.endswith("draw_report")]
-        reports = [f"report: {job.output[0]}" for job in drawn]
+        lines += [f"report: {job.output[0]}" for job in drawn]
         audits = [text for text, _ in verdicts]
-        lines = [*finished_margins(made), *reports, *audits]
-        _end(session, lines, success_subject(statuses, audits), "The run is done.", logs)
+        subject = success_subject([margin.name for margin in made], audits)
+        _end(session, [*lines, *audits], subject, "The run is done.", logs)
         all_passed &= all(is_passed for _, is_passed in verdicts)
     if not all_passed:
         sys.exit(1)
@@ -130,15 +128,10 @@ def on_error(logs: Iterable[str]) -> None:
             jobs = [Job("submitted to SLURM", message=running.unschedulable)]
         lines = [text for text, _ in session.audits.verdicts(are_finished=False)]
         lines.append(running.unschedulable or failure_summary(logs, jobs, running.stopped_by))
-        subject = failure_subject(_statuses(session), jobs) if session.mail is not None else ""
+        margins = list(session.margins_in_dag().values())
+        incomplete = [margin.name for margin in margins if not margin.done_file.exists()]
+        subject = failure_subject(incomplete or [margin.name for margin in margins], jobs)
         _end(session, lines, subject, command, logs)
-
-
-def _statuses(session: Session) -> list[MarginStatus]:
-    return [
-        margin_status(session.margins[plan_dir], session.is_pending(plan_dir))
-        for plan_dir in session.margins_of_run()
-    ]
 
 
 def _end(session: Session, lines: list[str], subject: str, first: str, logs: list[str]) -> None:

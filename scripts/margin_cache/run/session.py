@@ -41,7 +41,6 @@ from margin_cache.notification import (
     Login,
     disk_space_lines,
     making,
-    margin_status,
     nothing_to_do,
     stopped,
     take_login,
@@ -109,7 +108,7 @@ class Session:
         self.before_jobs: list[Callable[[], object]] = []
         self.started: set[str] = set()
         self._in_dag: set[str] = set()
-        self._is_announced = self._has_warned = False
+        self._has_warned = False
 
     def _find_margins(self, all_settings: list[MarginSettings]) -> dict[str, Margin]:
         # Audits of several margins of one catalog would all make the same margin.
@@ -279,10 +278,6 @@ class Session:
         is_described = self.only_describes and self.margins[plan_dir].done_file.exists()
         return self.is_pending(plan_dir) or is_described
 
-    def margins_of_run(self) -> list[str]:
-        """Return the plan directories of the margins that this run is about."""
-        return list(self.margins) if self._is_announced else self.margins_in_dag()
-
     @cache  # noqa: B019
     def announce(self) -> None:
         """Print once which margins are made and what that takes, and which are complete.
@@ -291,7 +286,6 @@ class Session:
         """
         if not self.is_main or self.only_describes:
             return
-        self._is_announced = True
         with errors_in_one_line():
             if any(settings.audit_catalog_path for settings, _ in self.audited):
                 margins = self.margins.values()
@@ -305,12 +299,12 @@ class Session:
         pending = []
         for plan_dir, margin in self.margins.items():
             if not self.is_pending(plan_dir):
-                say(nothing_to_do(margin_status(margin)))
+                say(nothing_to_do(margin))
                 continue
             self._missing_receipts(plan_dir)  # deletes what is damaged, which is made again
             pending.append((margin, forecast_margin(margin, self.made_with(plan_dir))))
         for margin, expected in pending:
-            say(making(margin_status(margin), expected))
+            say(making(margin, expected))
         if pending:
             places = disk_space(pending)
             say(disk_space_lines(places))
@@ -319,11 +313,10 @@ class Session:
 
     def start_margins(self) -> None:
         """Lock the margins that this run makes, and save what their jobs read, once each."""
-        for plan_dir in self.margins_in_dag():
+        for plan_dir, margin in self.margins_in_dag().items():
             if plan_dir in self.started:
                 continue
             self.started.add(plan_dir)
-            margin = self.margins[plan_dir]
             start_margin(margin)
             for mark in margin.files.plan_dir.glob(f"logs/*/*{FAILURE_MARK}"):
                 mark.unlink(missing_ok=True)  # of a job that has failed for good in an earlier run
@@ -344,9 +337,9 @@ class Session:
         with errors_in_one_line():
             self.start_margins()
 
-    def margins_in_dag(self) -> list[str]:
-        """Return the plan directories of the margins that jobs of this run make."""
-        return [plan_dir for plan_dir in self.margins if plan_dir in self._in_dag]
+    def margins_in_dag(self) -> dict[str, Margin]:
+        """Return the margins that jobs of this run make, by the directories of their plans."""
+        return {key: margin for key, margin in self.margins.items() if key in self._in_dag}
 
     def do_before_jobs(self, action: Callable[[], object]) -> None:
         """Register an action before the first job; at once where Snakemake calls no `onstart`."""

@@ -5,16 +5,17 @@ from dataclasses import replace
 from email import message_from_bytes
 from email.policy import default
 from pathlib import Path
+from typing import Any
 
 import pytest
 from margin_cache.margin.forecast import DiskSpace, Forecast
+from margin_cache.margin.model import Margin
 from margin_cache.notification import (
     Job,
-    MarginStatus,
     disk_space_lines,
     failure_subject,
     failure_summary,
-    finished_margins,
+    finished,
     mail,
     making,
     nothing_to_do,
@@ -24,9 +25,10 @@ from margin_cache.notification import (
     stopped,
     success_subject,
 )
+from margin_cache.storage.files import write_json
+from support.plans import planned_margin
 
-MARGIN = MarginStatus("gaia_10arcs", "/out/gaia_10arcs", "/sky/gaia", 10.0, True, False, 1234, 56)
-INCOMPLETE = MarginStatus("x_1arcs", "/out/x_1arcs", "/sky/x", 1.0, False, False)
+DONE = {"rows": 1234, "files": 56, "collection": "", "is_default": False}
 EXPECTED = Forecast(
     partitions=84,
     destinations=110,
@@ -40,7 +42,16 @@ EXPECTED = Forecast(
     intermediate=2,
 )
 
-DONE = "done: gaia_10arcs"
+
+@pytest.fixture
+def margin(tmp_path: Path) -> Margin:
+    return planned_margin("/out/gaia_10arcs", "/sky/gaia", tmp_path)
+
+
+def finished_with(margin: Margin, **done: Any) -> list[str]:
+    """What is said about a margin whose last job has written something."""
+    write_json(margin.done_file, DONE | done)
+    return finished(margin)
 
 
 def test_the_details_of_a_run_say_how_long_and_where():
@@ -53,29 +64,29 @@ def test_the_details_of_a_run_say_how_long_and_where():
 
 
 def test_the_subject_tells_what_was_made():
-    assert success_subject([MARGIN], []) == DONE
-    assert success_subject([MARGIN, INCOMPLETE], []) == DONE
-    assert success_subject([INCOMPLETE], []) == "run done, no margin made"
-    many = [replace(MARGIN, name=f"m{number}") for number in range(5)]
+    assert success_subject(["gaia_10arcs"], []) == "done: gaia_10arcs"
+    assert success_subject([], []) == "run done, no margin made"
+    many = [f"m{number}" for number in range(5)]
     assert success_subject(many, []) == "done: m0, m1, m2 and 2 more"
 
 
 def test_the_verdict_of_an_audit_is_the_subject():
     audits = ["audit: out/m is UNSAFE\n  missing  2"]
-    assert success_subject([MARGIN], audits) == "audit: out/m is UNSAFE"
+    assert success_subject(["gaia_10arcs"], audits) == "audit: out/m is UNSAFE"
 
 
 def test_the_subject_tells_what_was_not_made_and_which_jobs_have_failed():
     jobs = [Job("map_partitions"), Job("map_partitions"), Job("reduce_margins")]
-    subject = failure_subject([MARGIN, INCOMPLETE], jobs)
+    subject = failure_subject(["x_1arcs"], jobs)
     assert subject == "failed: x_1arcs in map_partitions, reduce_margins"
-    assert failure_subject([MARGIN], []) == "failed: gaia_10arcs"
+    assert failure_subject(["gaia_10arcs"], []) == "failed: gaia_10arcs"
 
 
-def test_a_coarse_margin_is_not_said_to_end_at_the_threshold():
-    margin = replace(MARGIN, threshold=8245.1683, cell_order=4)
+def test_a_coarse_margin_is_not_said_to_end_at_the_threshold(tmp_path):
+    parameters = {"threshold": 8245.1683, "margin_order": 4, "fine_filtering": False}
+    margin = planned_margin("/out/gaia_10arcs", "/sky/gaia", tmp_path, **parameters)
     expected = "all rows within 8245.17 arcsec and some beyond (cells of order 4)"
-    first, _ = finished_margins([margin])
+    first, _ = finished_with(margin)
     assert first == f"/out/gaia_10arcs: 1234 rows in 56 files, {expected}"
     assert expected in making(margin, EXPECTED)
 
@@ -90,38 +101,36 @@ def test_command_is_quoted_and_has_its_directory(tmp_path, monkeypatch):
     assert resume_command(words) == "snakemake --directory=x --config 'a=b c'"
 
 
-def test_terminal_says_where_a_margin_is_and_how_to_open_it():
-    relative = replace(MARGIN, location="results/m", catalog="demo/sky", format="hipscat")
-    assert finished_margins([MARGIN, INCOMPLETE, relative]) == [
+def test_terminal_says_where_a_margin_is_and_how_to_open_it(margin, tmp_path):
+    assert finished(margin) == []
+    assert finished_with(margin) == [
         "/out/gaia_10arcs: 1234 rows in 56 files, within 10 arcsec",
         '  to open it in Python: lsdb.open_catalog("/sky/gaia", margin_cache="/out/gaia_10arcs")',
-        "results/m: 1234 rows in 56 files, within 10 arcsec",
+    ]
+    relative = planned_margin("results/m", "demo/sky", tmp_path, is_hats=False)
+    assert finished_with(relative, rows=1, files=1) == [
+        "results/m: 1 row in 1 file, within 10 arcsec",
         f'  to open it in Python: hipscat.read_from_hipscat("{Path.cwd()}/results/m")',
     ]
-    assert finished_margins([INCOMPLETE]) == []
-    first, _ = finished_margins([replace(MARGIN, rows=1, files=1)])
-    assert first == "/out/gaia_10arcs: 1 row in 1 file, within 10 arcsec"
 
 
 @pytest.mark.parametrize("is_default", [True, False])
-def test_a_margin_is_opened_by_the_collection_that_lists_it(is_default):
-    margin = replace(MARGIN, collection="/out", is_default=is_default)
+def test_a_margin_is_opened_by_the_collection_that_lists_it(margin, is_default):
     lines = [
         "listed in the collection /out" + (", as its default margin" if is_default else ""),
-        'lsdb.open_catalog("/out", margin_cache="gaia_10arcs")',
+        'to open it in Python: lsdb.open_catalog("/out", margin_cache="gaia_10arcs")',
     ]
-    assert finished_margins([margin])[1:] == [
-        f"  {lines[0]}",
-        f"  to open it in Python: {lines[1]}",
-    ]
+    said = finished_with(margin, collection="/out", is_default=is_default)
+    assert said[1:] == [f"  {line}" for line in lines]
 
 
-def test_terminal_says_that_a_complete_margin_leaves_nothing_to_do():
-    assert nothing_to_do(MARGIN) == (
+def test_terminal_says_that_a_complete_margin_leaves_nothing_to_do(margin):
+    assert "is complete in /out" in nothing_to_do(margin)
+    finished_with(margin)
+    assert nothing_to_do(margin) == (
         "margin gaia_10arcs is complete (1234 rows) in /out/gaia_10arcs: nothing to do. To make it "
         "again, use --forceall."
     )
-    assert "is complete in /out" in nothing_to_do(replace(MARGIN, rows=None))
 
 
 def test_a_stopped_run_ends_with_two_lines_at_most(tmp_path):
@@ -189,15 +198,15 @@ def test_what_is_printable_stays():
     assert printable("\x1b[31m\r\x7f\u2028\udc80") == "?[31m????"
 
 
-def test_terminal_tells_what_a_margin_will_take():
-    assert making(MARGIN, EXPECTED).splitlines() == [
+def test_terminal_tells_what_a_margin_will_take(margin):
+    assert making(margin, EXPECTED).splitlines() == [
         "making margin gaia_10arcs of /sky/gaia within 10 arcsec in /out",
         "  84 partitions; up to 110 pixels get margin rows, 26 of them outside the catalog",
         "  jobs to do: 21 map (reading 3.86 MB), 20 reduce",
         "  about 3290 rows and 1.21 MB are expected",
     ]
     changed = replace(EXPECTED, negative_pixels=0, map_jobs=0, read=0)
-    assert making(MARGIN, changed).splitlines()[1:3] == [
+    assert making(margin, changed).splitlines()[1:3] == [
         "  84 partitions; up to 110 pixels get margin rows",
         "  jobs to do: 20 reduce",
     ]

@@ -70,7 +70,7 @@ def test_the_last_job_waits_for_the_receipts_that_are_missing(new_session: Open)
     ((plan_dir, margin),) = session.margins.items()
     all_receipts = [str(margin.files.receipt(name)) for name in margin.plan.reduce_names]
     assert session.receipts(job(plan_dir, "")) == all_receipts
-    assert session.margins_in_dag() == [plan_dir]
+    assert list(session.margins_in_dag()) == [plan_dir]
 
 
 def test_the_widest_margin_of_a_catalog_maps_for_the_others_and_is_finished_after_them(
