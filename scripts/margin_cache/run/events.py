@@ -1,7 +1,9 @@
 """Jobs of a run, as Snakemake's log records tell of them: progress, and which have failed."""
 
 import logging
+import os
 import re
+import signal
 import threading
 from collections.abc import Iterable
 from dataclasses import replace
@@ -20,8 +22,6 @@ from margin_cache.run.slurm import QueueWatch
 _MISSING_OUTPUT = re.compile(r"MissingOutputException in rule \w+ .*\nJob (\d+) ")
 _KILLED_JOB = re.compile(r"exit status (129|130|143)\.|died with <Signals\.SIG(HUP|INT|TERM)")
 
-_SIGNAL_SECONDS = 5.0  # in which this process learns of a signal that has ended a job
-
 
 def terminal_handlers() -> list[logging.StreamHandler[TextIO]]:
     """Return Snakemake's own handlers for the terminal.
@@ -38,25 +38,27 @@ def terminal_handlers() -> list[logging.StreamHandler[TextIO]]:
 
 
 class RunningJobs(logging.Handler):
-    """Follows the jobs of a run until its end.
+    """Follows the jobs of a run until its end, and keeps what it tells of them off the terminal."""
 
-    Attributes:
-        finished: the jobs that have ended well.
-        failed: the jobs whose last attempt has failed, by Snakemake's numbers of them.
-        stopped_by: name of the signal that has stopped the run; empty if none has.
-        unschedulable: why SLURM would never start a job; empty if it started all.
-    """
-
-    def __init__(self) -> None:
+    def __init__(self, handles_signals: bool = True) -> None:
         super().__init__()
         self.finished: list[Job] = []
-        self.failed: dict[int, Job] = {}
+        self.failed: dict[int, Job] = {}  # those whose last attempt has failed
         self.display: Display | None = None
         self.queue: QueueWatch | None = None
-        self.stopped_by = ""
-        self.unschedulable = ""
+        self.stopped_by = ""  # the name of a signal
+        self.unschedulable = ""  # why SLURM would never start a job
         self._jobs: dict[int, Job] = {}
         self._is_stopped = threading.Event()
+        # In which this process learns of a signal that has ended a job.
+        self._signal_seconds = 5.0 if handles_signals else 0.0
+
+    def begin(self) -> None:
+        logger.addHandler(self)
+        # In older versions, a queue is what stands before the terminal.
+        queues = [part for part in logger.handlers if isinstance(part, QueueHandler)]
+        for handler in terminal_handlers() or queues:
+            handler.addFilter(self._is_shown)
 
     def emit(self, record: logging.LogRecord) -> None:
         try:
@@ -103,35 +105,33 @@ class RunningJobs(logging.Handler):
             logs=tuple(log for log in all_logs if is_of_this_run(log)),
         )
 
-    def show(self, display: Display) -> None:
-        """Show progress instead of Snakemake's lines about each job; warnings stand above it."""
-        self.display = display
-        for handler in terminal_handlers():
-            handler.addFilter(self._makes_room)
-
-    def _makes_room(self, record: logging.LogRecord) -> bool:
-        if self.display is None:
-            return True
-        if record.levelno >= logging.WARNING:
-            self.display.clear()
-        return record.levelno >= logging.WARNING
-
-    def hide_killed_jobs(self) -> None:
-        """Keep Snakemake's pages about the jobs that a signal ends from the terminal."""
-        # In older versions, a queue is what stands before the terminal.
-        queues = [part for part in logger.handlers if isinstance(part, QueueHandler)]
-        for handler in terminal_handlers() or queues:
-            handler.addFilter(self._is_shown)
-
     def _is_shown(self, record: logging.LogRecord) -> bool:
+        """Return whether the terminal gets a record: below progress only warnings, above the bars.
+
+        After a signal it gets nothing: Snakemake has a page about each job that the signal ends.
+        """
         # A thread may report the job before the main thread has learned of the same signal.
         if _KILLED_JOB.search(record.getMessage()):
-            self._is_stopped.wait(_SIGNAL_SECONDS)
-        return not self._is_stopped.is_set()
+            self._is_stopped.wait(self._signal_seconds)
+        display = self.display  # which another thread may close
+        if self._is_stopped.is_set() or display is None:
+            return not self._is_stopped.is_set()
+        if record.levelno >= logging.WARNING:
+            display.clear()
+        return record.levelno >= logging.WARNING
 
-    def stop(self, signal: str) -> None:
+    def stop_unschedulable(self, job: str, reason: str) -> None:
+        """End the run because of a job that SLURM would never start."""
+        self.unschedulable = (
+            f"error: SLURM would never start job {job} ({reason}). Compare what it asks for "
+            f"(scontrol show job {job}) with the limits of its partition, and give another "
+            "slurm_partition, or less with --set-resources"
+        )
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    def stop(self, name: str) -> None:
         """Note that a signal ends the run."""
-        self.stopped_by = signal
+        self.stopped_by = name
         self._is_stopped.set()
         self._close_display()
 

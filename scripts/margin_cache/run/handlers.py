@@ -11,8 +11,6 @@ import time
 from collections.abc import Iterable
 from types import FrameType
 
-from snakemake.logging import logger
-
 from margin_cache.notification import (
     Job,
     failure_subject,
@@ -38,30 +36,16 @@ def on_start() -> None:
     Ends the process with one line if another run makes a margin.
     """
     for session in sessions:
-        if session.jobs.queue is None:  # not started yet
-            with errors_in_one_line():
-                session.start_margins()
-                start_jobs(session)
-
-
-def start_jobs(session: Session) -> None:
-    """Follow the jobs of a run by Snakemake's log records, and show how far they are."""
-    running = session.jobs
-    logger.addHandler(running)
-    if not session.is_module:
-        handle_signals(running)
-    if session.settings.progress_bar:
-        show_progress(session)
-
-    def end_run(job: str, reason: str) -> None:
-        running.unschedulable = (
-            f"error: SLURM would never start job {job} ({reason}). Compare what it asks for "
-            f"(scontrol show job {job}) with the limits of its partition, and give another "
-            "slurm_partition, or less with --set-resources"
-        )
-        os.kill(os.getpid(), signal.SIGTERM)
-
-    running.queue = QueueWatch(end_run)
+        if session.jobs.queue is not None:  # started already
+            continue
+        with errors_in_one_line():
+            session.start_margins()
+            session.jobs.begin()
+            if not session.is_module:
+                handle_signals(session.jobs)
+            if session.settings.progress_bar:
+                show_progress(session)
+            session.jobs.queue = QueueWatch(session.jobs.stop_unschedulable)
 
 
 def handle_signals(running: RunningJobs) -> None:
@@ -78,7 +62,6 @@ def handle_signals(running: RunningJobs) -> None:
         if is_first:
             raise KeyboardInterrupt
 
-    running.hide_killed_jobs()
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         if signal.getsignal(number) != signal.SIG_IGN:
             signal.signal(number, stop)
@@ -94,7 +77,7 @@ def show_progress(session: Session) -> None:
     if names and terminals:
         title = names[0] if len(names) == 1 else f"{len(names)} margins"
         planned_seconds = time.monotonic() - session.started_at
-        session.jobs.show(Display(terminals[0].stream, title, work, planned_seconds))
+        session.jobs.display = Display(terminals[0].stream, title, work, planned_seconds)
 
 
 def on_success(logs: Iterable[str]) -> None:

@@ -104,7 +104,7 @@ class Session:
             if not self.is_main or not is_complete(margin) or has_leftovers(margin)
         ]
         self.audits: Audits  # set by itself
-        self.jobs = RunningJobs()
+        self.jobs = RunningJobs(handles_signals=not is_module)
         self.before_jobs: list[Callable[[], object]] = []
         self.started: set[str] = set()
         self._in_dag: set[str] = set()

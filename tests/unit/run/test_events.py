@@ -3,7 +3,6 @@
 import io
 import logging
 import threading
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -68,7 +67,7 @@ def display() -> FakeDisplay:
 @pytest.fixture
 def events(display: FakeDisplay) -> Iterator[RunningJobs]:
     events = RunningJobs()
-    events.show(display)
+    events.display = display
     yield events
     events.end()
 
@@ -139,13 +138,15 @@ def test_lines_about_jobs_give_way_to_progress_and_errors_do_not(
     terminal: logging.StreamHandler[Any], display: FakeDisplay
 ) -> None:
     running = RunningJobs()
-    running.show(display)
+    running.begin()
+    running.display = display
     logger.info("rule map_partitions:")
     assert terminal.stream.getvalue() == ""
     logger.error("Error in rule")
     assert terminal.stream.getvalue() == "Error in rule\n"
     assert display.told == [("clear",)]
     running.end()
+    assert logger.handlers == [terminal]
     logger.info("Complete log(s)")
     assert terminal.stream.getvalue().endswith("Complete log(s)\n")
 
@@ -153,15 +154,16 @@ def test_lines_about_jobs_give_way_to_progress_and_errors_do_not(
 def test_what_snakemake_says_after_a_signal_is_not_printed(
     terminal: logging.StreamHandler[Any], display: FakeDisplay
 ) -> None:
+    reporting_began = threading.Event()
+    terminal.addFilter(lambda record: reporting_began.set() is None)
     running = RunningJobs()
-    running.show(display)
-    running.hide_killed_jobs()
+    running.begin()
+    running.display = display
     # A thread that reports a job which the signal has ended, before this thread learns of it.
     message = "Command 'map.py' returned non-zero exit status 130."
     reporting = threading.Thread(target=logger.error, args=[message])
     reporting.start()
-    while ("clear",) not in display.told:
-        time.sleep(0.001)
+    assert reporting_began.wait(60)
     running.stop("SIGINT")
     reporting.join()
     logger.error("Error in rule")
