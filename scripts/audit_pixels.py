@@ -6,7 +6,7 @@ from pathlib import Path
 from margin_cache.process import required, run
 
 
-def main(request: Path, job: str, output: Path) -> int:
+def main(request: Path, job: str, output: Path) -> None:
     # PyArrow's own allocator would keep some 60 MB of freed memory, and saves no time here.
     os.environ["ARROW_DEFAULT_MEMORY_POOL"] = "system"
     from margin_cache.audit.audit import Audit
@@ -19,7 +19,6 @@ def main(request: Path, job: str, output: Path) -> int:
     primary, margin = map(load_options, audit_storage_files(request.parent))
     audit = Audit(audited, (primary, margin))
     save_findings(audit.check_sky_range(audited.sky_range(job)), output)
-    return 0
 
 
 if __name__ == "__main__":

@@ -6,14 +6,13 @@ from pathlib import Path
 from margin_cache.process import required, run
 
 
-def main(margin: Path) -> int:
+def main(margin: Path) -> None:
     from margin_cache.margin.model import load_margin
     from margin_cache.report.page import write_report
 
     loaded = load_margin(margin)
     write_report(loaded)
     print(loaded.files.report_page, file=sys.stderr)
-    return 0
 
 
 if __name__ == "__main__":

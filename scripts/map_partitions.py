@@ -6,7 +6,7 @@ from pathlib import Path
 from margin_cache.process import required, run
 
 
-def main(plan: Path, job: str, shard: Path) -> int:
+def main(plan: Path, job: str, shard: Path) -> None:
     import pyarrow as pa
     from margin_cache.margin.map import map_partitions
     from margin_cache.planning.model import load_plan
@@ -16,7 +16,6 @@ def main(plan: Path, job: str, shard: Path) -> int:
     print(f"mapping {margin_plan.covered_by_map_job(job)}", file=sys.stderr)
     read, written = map_partitions(margin_plan, margin_plan.map_job_of(job), shard)
     print(f"read {read} rows, wrote {written}", file=sys.stderr)
-    return 0
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ from pathlib import Path
 from margin_cache.process import required, run
 
 
-def main(plan: Path, job: str, staging_dir: Path, shards_of: Path) -> int:
+def main(plan: Path, job: str, staging_dir: Path, shards_of: Path) -> None:
     from margin_cache.margin.paths import PlanFiles
     from margin_cache.margin.reduce import reduce_margins
     from margin_cache.planning.model import load_plan
@@ -17,7 +17,6 @@ def main(plan: Path, job: str, staging_dir: Path, shards_of: Path) -> int:
     written = reduce_margins(margin_plan, number, files, staging_dir, PlanFiles(shards_of))
     rows = sum(rows for rows, _, _ in written.values())
     print(f"wrote {rows} rows to {len(written)} files", file=sys.stderr)
-    return 0
 
 
 if __name__ == "__main__":

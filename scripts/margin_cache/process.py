@@ -61,9 +61,9 @@ def required(**options: Callable[[str], object]) -> argparse.ArgumentParser:
 
 
 def run(
-    main: Callable[..., int], parser: argparse.ArgumentParser, is_lean: bool = True
+    main: Callable[..., int | None], parser: argparse.ArgumentParser, is_lean: bool = True
 ) -> NoReturn:
-    """Run a script, whose ``main`` takes the arguments and returns the exit code; end the process.
+    """Run a script, whose ``main`` takes the arguments and may return an exit code; then exit.
 
     An error is one line. If another attempt would meet it again, it is kept in the file of
     ``--failure-mark``; a later attempt prints it and ends at once. ``main`` imports what it needs
@@ -78,7 +78,7 @@ def run(
         keep_pandas_out()
         keep_memory()
     try:
-        code = main(**arguments)
+        code = main(**arguments) or 0
         if sys.stdout is not None:  # None if it was closed
             sys.stdout.flush()
     except KeyboardInterrupt:

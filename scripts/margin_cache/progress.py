@@ -76,7 +76,6 @@ class StageProgress:
             self.ended = now
 
     def elapsed(self, now: float) -> float:
-        """Return the seconds that the stage has taken in this run."""
         if self.started is None:
             return 0.0
         return (now if self.ended is None else self.ended) - self.started
@@ -147,7 +146,6 @@ class Work:
 
 
 def audit_amounts(margin: Margin, fraction: float) -> list[Amount]:
-    """Return the work of each job of an audit."""
     sizes = margin.plan.partitions.sizes
     bounds = pairwise(audit_bounds(margin.plan, fraction).tolist())
     return [Amount(end - start, int(sizes[start:end].sum())) for start, end in bounds]
@@ -257,7 +255,6 @@ class Display:
                 self._work.stages[job[1]].start(self._clock())
 
     def finished(self, job: JobKey) -> None:
-        """Count the work of a finished job."""
         if job in self._work.jobs:
             with self._lock:
                 progress = self._work.stages[job[1]]

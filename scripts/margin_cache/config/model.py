@@ -42,24 +42,15 @@ class Table(StrEnum):
 
 @dataclass(frozen=True)
 class Key:
-    """The description of a key besides its type, limits, default and docstring.
-
-    Attributes:
-        table: the table that lists it.
-        default: text for the default in the table; empty for the default itself.
-        takes: the allowed values in words; empty if type and limits say all.
-    """
+    """The description of a key besides its type, limits, default and docstring."""
 
     table: Table
-    default: str = ""
-    takes: str = ""
+    default: str = ""  # text for the default in the table; empty for the default itself
+    takes: str = ""  # the allowed values in words; empty if type and limits say all
 
 
 class Limits:
-    """Limits of a value, by their names in pydantic's core schemas: ge, le, min_length, pattern.
-
-    Unlike annotated_types, which pydantic uses, this costs jobs no import.
-    """
+    """Limits of a value, by their names in pydantic's core schemas; jobs import no pydantic."""
 
     def __init__(self, **limits: Any) -> None:
         self.limits = limits
@@ -84,8 +75,6 @@ _DRIVER_OPTIONS = "a mapping of options of the URL's driver in fsspec"
 
 @dataclass(frozen=True)
 class MarginSettings:
-    """The keys of one margin."""
-
     __pydantic_config__: ClassVar[dict[str, Any]] = _PYDANTIC_CONFIG
 
     input_catalog_path: Annotated[
@@ -248,8 +237,6 @@ class MarginSettings:
 
 @dataclass(frozen=True)
 class SmtpSettings:
-    """The keys of `smtp`."""
-
     __pydantic_config__: ClassVar[dict[str, Any]] = _PYDANTIC_CONFIG
 
     host: Annotated[
@@ -314,12 +301,10 @@ class MailSettings(NamedTuple):
 
 
 def annotations_of(model: type) -> dict[str, Any]:
-    """Return the annotations of the keys of a model."""
     return {key.name: key.type for key in fields(model)}
 
 
 def key_of(annotation: Any) -> Key:
-    """Return the description in the annotation of a key."""
     return next(note for note in annotation.__metadata__ if isinstance(note, Key))
 
 

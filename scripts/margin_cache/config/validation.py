@@ -39,7 +39,6 @@ _WRITABLE = ("s3://", "gs://", "abfs://")
 _NO_DASK = "this workflow does not use dask. Use snakemake"
 _NO_BAR = "bars are drawn on a terminal, unless progress_bar is false. Remove the key"
 _NO_SKYMAP = "a margin has no sky map, in hats-import neither. Remove the key"
-_OTHER_KEYS = "follows from {} and output_artifact_name. Use these keys"
 
 _UNUSED_KEYS = {
     "dask_tmp": f"{_NO_DASK} --default-resources tmpdir=DIRECTORY",
@@ -55,9 +54,6 @@ _UNUSED_KEYS = {
     "should_write_skymap": _NO_SKYMAP,
     "skymap_alt_orders": _NO_SKYMAP,
     "create_skymap_png": _NO_SKYMAP,
-    "catalog_path": _OTHER_KEYS.format("output_path"),
-    "tmp_path": _OTHER_KEYS.format("tmp_dir"),
-    "tmp_base_path": _OTHER_KEYS.format("tmp_dir"),
 }
 """Arguments of hats-import and hipscat-import that are not keys here, and what to use instead."""
 
@@ -77,13 +73,13 @@ _ADAPTERS: dict[type, TypeAdapter[Any]] = {}
 def settings_of_margins(config: Mapping[str, Any]) -> list[MarginSettings]:
     """Check a whole configuration, as Snakemake holds it; return the settings of its margins."""
     mail_settings(config)
-    margin_keys, run_keys = annotations_of(MarginSettings), annotations_of(RunSettings)
-    check_keys(config, [*margin_keys, *run_keys], "")
+    margin_keys = annotations_of(MarginSettings)
+    check_keys(config, [*margin_keys, *annotations_of(RunSettings)], "")
     common = {key: config[key] for key in config if key in margin_keys}
+    read(common, MarginSettings)
     margins = run_settings(config).margins
     if not margins:
         return [_margin_settings(common, "")]
-    read(common, MarginSettings)
     return [
         _margin_settings({**common, **margin}, f"margins[{number}]: ")
         for number, margin in enumerate(margins)
@@ -91,7 +87,6 @@ def settings_of_margins(config: Mapping[str, Any]) -> list[MarginSettings]:
 
 
 def run_settings(config: Mapping[str, Any]) -> RunSettings:
-    """Check and return the keys of the whole run."""
     keys = annotations_of(RunSettings)
     return read({key: config[key] for key in config if key in keys}, RunSettings)
 

@@ -23,16 +23,13 @@ def is_dry_run(workflow: Any) -> bool:
 
 
 def only_describes(workflow: Any) -> bool:
-    """Return whether Snakemake only tells what there is, as with `--report` or `--summary`.
-
-    Known in input functions only.
-    """
+    """Return whether Snakemake only tells what there is (`--summary`); as `is_dry_run`."""
     is_told = getattr(workflow, "execution_settings", "unknown") is None
     return is_told and not any(word.startswith("--delete") for word in sys.argv)
 
 
 def forces_all(workflow: Any) -> bool:
-    """Return whether all jobs run again (`--forceall`); known in input functions only."""
+    """Return whether all jobs run again (`--forceall`); as `is_dry_run`."""
     settings = getattr(workflow, "dag_settings", None)
     return bool(getattr(settings, "forceall", {"-F", "--forceall"} & set(sys.argv)))
 
@@ -40,7 +37,7 @@ def forces_all(workflow: Any) -> bool:
 def config_files(workflow: Any) -> list[Path]:
     """Return the configuration files, each of which overrides those before it.
 
-    Those of `--configfile` come last. They are asked for credentials of object stores alone.
+    They are asked for credentials of object stores alone.
     """
     settings = getattr(workflow, "config_settings", None)
     given = [Path(file) for file in getattr(settings, "configfiles", ())]
@@ -51,7 +48,7 @@ def config_files(workflow: Any) -> list[Path]:
 
 
 def skips_handlers(workflow: Any) -> bool:
-    """Return whether no handler is called (`--no-hooks`); known in input functions only."""
+    """Return whether no handler is called (`--no-hooks`); as `is_dry_run`."""
     settings = getattr(workflow, "execution_settings", None)
     return bool(getattr(settings, "no_hooks", "--no-hooks" in sys.argv))
 

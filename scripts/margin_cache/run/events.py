@@ -24,10 +24,7 @@ _KILLED_JOB = re.compile(r"exit status (129|130|143)\.|died with <Signals\.SIG(H
 
 
 def terminal_handlers() -> list[logging.StreamHandler[TextIO]]:
-    """Return Snakemake's own handlers for the terminal.
-
-    None are left where an option has replaced them, or where stderr is closed.
-    """
+    """Return Snakemake's own handlers for the terminal: none with other loggers, or without one."""
     return [
         handler
         for handler in logger.handlers
@@ -130,13 +127,11 @@ class RunningJobs(logging.Handler):
         os.kill(os.getpid(), signal.SIGTERM)
 
     def stop(self, name: str) -> None:
-        """Note that a signal ends the run."""
         self.stopped_by = name
         self._is_stopped.set()
         self._close_display()
 
     def end(self) -> None:
-        """Stop following the jobs."""
         self._close_display()
         logger.removeHandler(self)
         if self.queue is not None:

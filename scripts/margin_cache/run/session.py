@@ -147,12 +147,10 @@ class Session:
         if self.is_main:
             self._share_map_jobs()
             self._in_dag.add(wildcards.plan_dir)
-            if wildcards.plan_dir not in self.started:
-                self._start_without_handlers()
+            self._start_without_handlers()
         return self.margins[wildcards.plan_dir]
 
     def shards_of_job(self, wildcards: Any) -> list[str]:
-        """Return the shards that a reduce job reads."""
         margin = self.margin_of(wildcards)
         needs = margin.plan.needs_of(margin.plan.reduce_job_of(wildcards.job))
         return [str(margin.shard_files.shard(margin.plan.map_names[need])) for need in needs]
@@ -216,7 +214,6 @@ class Session:
         return lambda wildcards, output: command
 
     def resources(self, rule: str) -> dict[str, ResourceFunction]:
-        """Return the resources that jobs of a rule ask for."""
         return resource_functions(partial(self._request, rule))
 
     def _request(self, rule: str, wildcards: Any, input: Any) -> Request:
@@ -253,9 +250,7 @@ class Session:
             "job": r"\d{5}(?:-o\d+p\d+)+-[0-9a-f]+",
             "fingerprint": r"[0-9a-f]+",
             "audit_dir": r".*_audit/[0-9a-f]{16}",
-            "report_dir": "|".join(
-                re.escape(str(margin.files.report_dir)) for margin in self.margins.values()
-            ),
+            "report_dir": r".*_report",
         }
 
     # What is done, and when.
@@ -354,8 +349,7 @@ class Session:
     @property
     def runs_jobs(self) -> bool:
         """Whether Snakemake is going to run jobs; known once the rules ask for files."""
-        is_dry_run = compat.is_dry_run(self._workflow)
-        return self.is_main and not is_dry_run and not self.only_describes
+        return self.is_main and not (compat.is_dry_run(self._workflow) or self.only_describes)
 
 
 def resource_functions(request: Callable[[Any, Any], Request]) -> dict[str, ResourceFunction]:

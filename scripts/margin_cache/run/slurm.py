@@ -52,10 +52,7 @@ class QueueWatch:
     """Looks at SLURM's queue now and then, in a thread, and reports a job that can never start."""
 
     def __init__(self, report: Callable[[str, str], None], logs: Path = LOGS) -> None:
-        """Begin to look, if there is a queue, at the jobs of the run, which log below a directory.
-
-        ``report`` is called once, with the id and SLURM's reason of the first such job.
-        """
+        """Begin to look; ``report`` gets the id and SLURM's reason of the first such job, once."""
         self._logs = logs.absolute()
         self._report = report
         self._stopped = threading.Event()

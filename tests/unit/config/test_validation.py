@@ -272,7 +272,6 @@ def test_key_for_dask_is_refused_with_the_option_of_snakemake(key, equivalent):
         ("should_write_skymap", "no sky map"),
         ("skymap_alt_orders", "no sky map"),
         ("create_skymap_png", "no sky map"),
-        ("catalog_path", "output_path and output_artifact_name"),
     ],
 )
 def test_unused_argument_of_hats_import_is_refused_with_its_replacement(key, equivalent):
