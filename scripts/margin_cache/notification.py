@@ -132,7 +132,6 @@ class Job:
     message: str = ""  # what the executor says about its failure
     memory_mb: float = 0
     minutes: float = 0
-    output: tuple[str, ...] = ()
 
 
 def failure_summary(logs: Iterable[str], failed: Sequence[Job] = (), stopped_by: str = "") -> str:

@@ -92,11 +92,6 @@ class StageProgress:
             return None
         return self.elapsed(now) * (total - done) / (done - before)
 
-    def speed(self, now: float) -> float:
-        """Return the bytes a second of this run; 0 if unknown, and for pixels."""
-        elapsed = self.elapsed(now)
-        return (self.done.size - self.before.size) / elapsed if elapsed else 0.0
-
 
 class Work:
     """What the jobs of a run do, and how far its stages are."""
@@ -105,17 +100,10 @@ class Work:
         self.jobs: dict[JobKey, Amount] = {}
         self.stages = {stage: StageProgress() for stage in Stage}
 
-    def add(
-        self,
-        directory: str,
-        stage: Stage,
-        names: Iterable[str],
-        amounts: Iterable[Amount],
-        are_done: Iterable[bool],
-    ) -> None:
-        """Add jobs, with those that were done before the run."""
+    def add(self, directory: str, stage: Stage, jobs: Iterable[tuple[str, Amount, bool]]) -> None:
+        """Add jobs: names, what they do, and whether they were done before the run."""
         progress = self.stages[stage]
-        for name, amount, is_done in zip(names, amounts, are_done, strict=True):
+        for name, amount, is_done in jobs:
             self.jobs[directory, stage, name] = amount
             progress.total += amount
             if is_done:
@@ -133,11 +121,12 @@ class Work:
         if margin.shards_of is None:
             sizes = np.add.reduceat(plan.partitions.sizes, plan.map_bounds[:-1]).tolist()
             amounts = map(Amount, np.diff(plan.map_bounds).tolist(), sizes)
-            self.add(directory, Stage.MAPPING, plan.map_names, amounts, is_mapped)
+            self.add(directory, Stage.MAPPING, zip(plan.map_names, amounts, is_mapped, strict=True))
         amounts = map(Amount, np.diff(plan.reduce_bounds).tolist())
-        self.add(directory, Stage.REDUCING, plan.reduce_names, amounts, is_reduced)
+        jobs = zip(plan.reduce_names, amounts, is_reduced, strict=True)
+        self.add(directory, Stage.REDUCING, jobs)
         # The job that finishes has no name.
-        self.add(directory, Stage.FINISHING, [""], [Amount(len(plan.destination_orders))], [False])
+        self.add(directory, Stage.FINISHING, [("", Amount(len(plan.destination_orders)), False)])
 
     def shown_stages(self) -> list[tuple[Stage, StageProgress]]:
         return [
@@ -185,12 +174,13 @@ def bars(work: Work, planned_seconds: float, columns: int, now: float) -> list[s
 def _bar(
     name: str, unit: str, progress: StageProgress, form: str, now: float, columns: int | None = None
 ) -> str:
-    left, speed = progress.seconds_left(now), progress.speed(now)
+    elapsed, left = progress.elapsed(now), progress.seconds_left(now)
+    speed = (progress.done.size - progress.before.size) / elapsed if elapsed else 0.0
     sizes = f", {size_text(progress.done.size)} of {size_text(progress.total.size)}"
     return tqdm.format_meter(
         progress.done.count,
         progress.total.count,
-        progress.elapsed(now),
+        elapsed,
         ncols=columns,
         ascii=False,
         prefix=f"{name:10}",

@@ -54,10 +54,11 @@ def small_work(done: int = 0, margins: int = 1) -> Work:
     work = Work()
     for number in range(1, margins + 1):
         directory = f"intermediate/a/{number}"
-        amounts = [Amount(done, 100 * done), Amount(84 - done, 100 * (84 - done))]
-        work.add(directory, Stage.MAPPING, ["earlier", "now"], amounts, [True, False])
-        work.add(directory, Stage.REDUCING, ["1", "2"], [Amount(45), Amount(45)], [False] * 2)
-        work.add(directory, Stage.FINISHING, [""], [Amount(90)], [False])
+        earlier = ("earlier", Amount(done, 100 * done), True)
+        now = ("now", Amount(84 - done, 100 * (84 - done)), False)
+        work.add(directory, Stage.MAPPING, [earlier, now])
+        work.add(directory, Stage.REDUCING, [(name, Amount(45), False) for name in "12"])
+        work.add(directory, Stage.FINISHING, [("", Amount(90), False)])
     return work
 
 

@@ -171,8 +171,8 @@ class Audits:
             names = [sky_range.name for sky_range in request.sky_ranges]
             files = (paths.AUDIT_FINDINGS.format(audit_dir=directory, job=name) for name in names)
             amounts = audit_amounts(margin, request.fraction)
-            are_done = (Path(file).exists() for file in files)
-            work.add(directory, Stage.AUDITING, names, amounts, are_done)
+            are_done = [Path(file).exists() for file in files]
+            work.add(directory, Stage.AUDITING, zip(names, amounts, are_done, strict=True))
         return [Path(request.output_dir).name for request, *_ in audits.values()]
 
 

@@ -74,7 +74,6 @@ class RunningJobs(logging.Handler):
                 tuple(map(str, record.log or ())),
                 memory_mb=memory if isinstance(memory, int) else 0,
                 minutes=minutes if isinstance(minutes, int) else 0,
-                output=tuple(map(str, record.output or ())),
             )
             if self.display and (key := _key(job)):
                 self.display.started(key)

@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterable
 from types import FrameType
 
+from margin_cache.margin.paths import REPORT_PAGE
 from margin_cache.notification import (
     Job,
     failure_subject,
@@ -91,7 +92,7 @@ def on_success(logs: Iterable[str]) -> None:
         made = [margin for margin in margins.values() if margin.done_file.exists()]
         lines = [line for margin in made for line in finished(margin)]
         drawn = [job for job in session.jobs.finished if job.rule.endswith("draw_report")]
-        lines += [f"report: {job.output[0]}" for job in drawn]
+        lines += [f"report: {REPORT_PAGE.format(**job.wildcards)}" for job in drawn]
         audits = [text for text, _ in verdicts]
         subject = success_subject([margin.name for margin in made], audits)
         _end(session, [*lines, *audits], subject, "The run is done.", logs)
