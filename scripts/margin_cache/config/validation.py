@@ -10,6 +10,7 @@ import re
 import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -258,12 +259,12 @@ def check_command(words: Sequence[str], start: Path, workflow_dir: Path) -> None
                 f"{name}: is given {names.count(name)} times, but Snakemake reads the last one "
                 "only. Give it once, followed by all its values."
             )
-    for word, following in zip(words, [*words[1:], ""], strict=True):
+    parents = (start, start / "profiles", workflow_dir / "profiles")
+    for word, following in pairwise([*words, ""]):
         option, equals, value = word.partition("=")
         profile = value if equals else following
         if option != _PROFILE or profile == "none":
             continue
-        parents = (start, start / "profiles", workflow_dir / "profiles")
         if not any((parent / profile).exists() for parent in parents):
             profiles = sorted(path.name for path in workflow_dir.glob("profiles/*/"))
             raise MarginCacheError(

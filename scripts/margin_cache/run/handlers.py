@@ -11,19 +11,8 @@ import time
 from collections.abc import Iterable
 from types import FrameType
 
+from margin_cache import notification
 from margin_cache.margin.paths import REPORT_PAGE
-from margin_cache.notification import (
-    Job,
-    failure_subject,
-    failure_summary,
-    finished,
-    mail,
-    notify,
-    resume_command,
-    run_details,
-    success_subject,
-    take_login,
-)
 from margin_cache.progress import Display, Work
 from margin_cache.run import compat
 from margin_cache.run.events import RunningJobs, terminal_handlers
@@ -90,11 +79,11 @@ def on_success(logs: Iterable[str]) -> None:
     for session in sessions:
         margins, verdicts = session.margins_in_dag(), session.audits.verdicts(are_finished=True)
         made = [margin for margin in margins.values() if margin.done_file.exists()]
-        lines = [line for margin in made for line in finished(margin)]
+        lines = [line for margin in made for line in notification.finished(margin)]
         drawn = [job for job in session.jobs.finished if job.rule.endswith("draw_report")]
         lines += [f"report: {REPORT_PAGE.format(**job.wildcards)}" for job in drawn]
         audits = [text for text, _ in verdicts]
-        subject = success_subject([margin.name for margin in made], audits)
+        subject = notification.success_subject([margin.name for margin in made], audits)
         _end(session, [*lines, *audits], subject, "The run is done.", logs)
         all_passed &= all(is_passed for _, is_passed in verdicts)
     if not all_passed:
@@ -104,17 +93,21 @@ def on_success(logs: Iterable[str]) -> None:
 def on_error(logs: Iterable[str]) -> None:
     """Print what has failed and how to go on, and send the mail."""
     logs = list(logs)
-    command = resume_command(sys.orig_argv)
+    command = notification.resume_command(sys.orig_argv)
     for session in sessions:
         running = session.jobs
         jobs = sorted(running.failed.values(), key=lambda job: (job.rule, job.logs))
         if running.unschedulable:
-            jobs = [Job("submitted to SLURM", message=running.unschedulable)]
+            jobs = [notification.Job("submitted to SLURM", message=running.unschedulable)]
         lines = [text for text, _ in session.audits.verdicts(are_finished=False)]
-        lines.append(running.unschedulable or failure_summary(logs, jobs, running.stopped_by))
+        lines.append(
+            running.unschedulable or notification.failure_summary(logs, jobs, running.stopped_by)
+        )
         margins = list(session.margins_in_dag().values())
         incomplete = [margin.name for margin in margins if not margin.done_file.exists()]
-        subject = failure_subject(incomplete or [margin.name for margin in margins], jobs)
+        subject = notification.failure_subject(
+            incomplete or [margin.name for margin in margins], jobs
+        )
         _end(session, lines, subject, command, logs)
 
 
@@ -127,9 +120,11 @@ def _end(session: Session, lines: list[str], subject: str, first: str, logs: lis
         # Nobody reads it, as after `| head`. What is left of it would let Python's own end fail.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     if session.mail is not None:
-        details = run_details(time.monotonic() - session.started_at, logs)
-        message = mail(subject, [first, "\n".join(lines), details])
-        notify(session.mail, message, session.login or take_login(os.environ))
+        details = notification.run_details(time.monotonic() - session.started_at, logs)
+        message = notification.mail(subject, [first, "\n".join(lines), details])
+        notification.notify(
+            session.mail, message, session.login or notification.take_login(os.environ)
+        )
     if session.jobs.queue is not None:
         session.jobs.queue.cancel_jobs()
     if not session.is_module:

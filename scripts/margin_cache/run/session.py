@@ -12,15 +12,9 @@ from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from margin_cache import notification
+from margin_cache.config import validation
 from margin_cache.config.model import MarginSettings
-from margin_cache.config.validation import (
-    check_catalog_given,
-    check_command,
-    check_working_directory,
-    mail_settings,
-    run_settings,
-    settings_of_margins,
-)
 from margin_cache.errors import MarginCacheError
 from margin_cache.margin.existing import (
     check_output,
@@ -36,14 +30,6 @@ from margin_cache.margin.prepare import (
     prepare_margins,
     share_map_jobs,
     start_margin,
-)
-from margin_cache.notification import (
-    Login,
-    disk_space_lines,
-    making,
-    nothing_to_do,
-    stopped,
-    take_login,
 )
 from margin_cache.planning.jobs import (
     Request,
@@ -86,18 +72,18 @@ class Session:
         self.is_main = compat.is_main_process(workflow)
         self.is_module = is_module
         self.config_files = compat.config_files(workflow)
-        self.settings = run_settings(config)
-        self.mail = mail_settings(config)
-        self.login: Login | None = None
+        self.settings = validation.run_settings(config)
+        self.mail = validation.mail_settings(config)
+        self.login: notification.Login | None = None
         if self.is_main and not is_module:
             if sys.argv[1:] and Path(sys.argv[0]).name in ("snakemake", "__main__.py"):
-                check_command(sys.argv[1:], Path(os.environ.get("PWD", ".")), base)
-                check_working_directory(sys.argv[1:], Path.cwd())
-            check_catalog_given(config, Path.cwd(), base)
-            self.login = take_login(os.environ)
+                validation.check_command(sys.argv[1:], Path(os.environ.get("PWD", ".")), base)
+                validation.check_working_directory(sys.argv[1:], Path.cwd())
+            validation.check_catalog_given(config, Path.cwd(), base)
+            self.login = notification.take_login(os.environ)
             compat.skip_garbage()
         self.audited: list[tuple[MarginSettings, Margin]] = []
-        self.margins = self._find_margins(settings_of_margins(config))
+        self.margins = self._find_margins(validation.settings_of_margins(config))
         self._incomplete = [
             plan_dir
             for plan_dir, margin in self.margins.items()
@@ -294,15 +280,15 @@ class Session:
         pending = []
         for plan_dir, margin in self.margins.items():
             if not self.is_pending(plan_dir):
-                say(nothing_to_do(margin))
+                say(notification.nothing_to_do(margin))
                 continue
             self._missing_receipts(plan_dir)  # deletes what is damaged, which is made again
             pending.append((margin, forecast_margin(margin, self.made_with(plan_dir))))
         for margin, expected in pending:
-            say(making(margin, expected))
+            say(notification.making(margin, expected))
         if pending:
             places = disk_space(pending)
-            say(disk_space_lines(places))
+            say(notification.disk_space_lines(places))
             with errors_in_one_line():
                 check_disk_space(places)
 
@@ -386,4 +372,4 @@ def errors_in_one_line() -> Iterator[None]:
         print(one_line(error), file=sys.stderr)
         sys.exit(1)
     except KeyboardInterrupt:
-        sys.exit(stopped("SIGINT"))
+        sys.exit(notification.stopped("SIGINT"))
