@@ -83,8 +83,6 @@ def _local_table(location: str) -> str:
     if not (path / spec.COLLECTION_PROPERTIES).exists():
         return location
     table = hats.primary_of(location)
-    if is_url(table):
-        raise MarginCacheError(f"{where}: its primary table is remote. Give its URL: {table}")
     if not Path(table).is_dir():
         raise MarginCacheError(
             f"{where}: its {spec.COLLECTION_PROPERTIES} names the primary table {table}, which is "

@@ -128,23 +128,19 @@ class StoreOutput(Output):
     def check_free(self) -> None:
         self._check_no_other_run()
         marks = (*DESCRIPTIONS, LOCK)
-        for path in self._objects:
-            directory, _, name = path.rpartition("/")
-            if directory and name in marks:
-                raise MarginCacheError(
-                    f"output_path: {self._url} contains another catalog or margin, whose {path} "
-                    "is there. Choose another output_path or output_artifact_name."
-                )
+        inner_marks = tuple(f"/{name}" for name in marks)
+        others = [self._store.url_of(path) for path in self._objects if path.endswith(inner_marks)]
         url = self._parent_url
         while not url.endswith("/"):  # up to the bucket
             store = connect(url, self._options, "output")
             with suppress(PermissionDenied):
-                for name in store.states(marks, optional=True):
-                    raise MarginCacheError(
-                        f"output_path: {self._url} is inside another catalog or margin, which "
-                        f"has {store.url_of(name)}. Choose another output_path."
-                    )
+                others += map(store.url_of, store.states(marks, optional=True))
             url = url.rpartition("/")[0]
+        if others:
+            raise MarginCacheError(
+                f"output_path: {self._url} is inside another catalog or margin, or around it "
+                f"({others[0]}). Choose another output_path or output_artifact_name."
+            )
 
     def _in_use(self, lock: Mapping[str, Any]) -> MarginCacheError:
         return MarginCacheError(
@@ -164,9 +160,7 @@ class StoreOutput(Output):
         if not self._has_lock():
             raise self._in_use(self._read_lock()[0])
         write_json(self._token_file, self._token)
-        if not _acquired:
-            atexit.register(release_all)
-        _acquired.append(self)
+        atexit.register(self.release)  # a run that has failed lets others make the margin
 
     def is_left_locked(self) -> bool:
         return _is_own(self._read_lock()[0])
@@ -189,8 +183,9 @@ class StoreOutput(Output):
             )
 
     def release(self) -> None:
-        if self._has_lock():
-            self._store.delete([LOCK])
+        with suppress(MarginCacheError):  # the next run of this directory takes over
+            if self._has_lock():
+                self._store.delete([LOCK])
 
     def upload(
         self, directory: Path, listed: Mapping[str, SizeAndDigest], draft: Draft
@@ -257,16 +252,6 @@ class StoreOutput(Output):
             f"{self._parent.url_of(COLLECTION_PROPERTIES)}: changed by others {_ATTEMPTS} times. "
             "Start the run again."
         )
-
-
-_acquired: list[StoreOutput] = []
-"""Those that this process has locked. A run that has failed lets others make the margin."""
-
-
-def release_all() -> None:
-    while _acquired:
-        with suppress(MarginCacheError):
-            _acquired.pop().release()
 
 
 def _is_own(lock: Mapping[str, Any]) -> bool:

@@ -43,8 +43,8 @@ def stores(monkeypatch: pytest.MonkeyPatch) -> Iterator[Stores]:
     """Object stores in memory, for margins at URLs."""
     stores = Stores()
     monkeypatch.setattr(store_output, "connect", stores.connect)
+    monkeypatch.setattr(store_output.atexit, "register", lambda call: None)
     yield stores
-    store_output._acquired.clear()
     release_locks()
 
 
