@@ -77,11 +77,6 @@ def check_columns(info: CatalogInfo, schema: pa.Schema, source: str) -> None:
     for name, times in Counter(schema.names).most_common(1):
         if times > 1:
             raise MarginCacheError(f"{source}: has several columns {name}. Rename all but one.")
-    if info.ra_column == info.dec_column:
-        raise MarginCacheError(
-            f"input_catalog_path: {info.path}: its metadata names the column {info.ra_column} both "
-            "as right ascension and as declination. Correct the metadata."
-        )
     for column in (info.index_column, info.ra_column, info.dec_column):
         if column is None:
             continue
@@ -151,7 +146,7 @@ def can_hold(expected: pa.DataType, arrow_type: pa.DataType) -> bool:
         return True  # what pandas makes of whole numbers with nulls
     if types.is_timestamp(arrow_type) and types.is_timestamp(expected):
         return arrow_type.tz == expected.tz
-    if _is_any(arrow_type, _LISTS) and _is_any(expected, _LISTS):
+    if _is_any(arrow_type, LISTS) and _is_any(expected, LISTS):
         return _field_can_hold(expected.value_field, arrow_type.value_field)
     if types.is_map(arrow_type) and types.is_map(expected):
         return _field_can_hold(expected.key_field, arrow_type.key_field) and _field_can_hold(
@@ -172,7 +167,7 @@ def _is_any(arrow_type: pa.DataType, checks: Iterable[Callable[[pa.DataType], bo
     return any(check(arrow_type) for check in checks)
 
 
-_LISTS = (pa.types.is_list, pa.types.is_large_list, pa.types.is_fixed_size_list)
+LISTS = (pa.types.is_list, pa.types.is_large_list, pa.types.is_fixed_size_list)
 
 _KINDS = (
     (

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -24,22 +25,20 @@ _SOURCE_COLUMNS = {f"margin_{name}": arrow_type for name, arrow_type in PIXEL_CO
 
 def read_info(files: CatalogFiles) -> CatalogInfo:
     where = f"input_catalog_path: {files.location}"
-    try:
+    info: Any = None
+    with suppress(ValueError, OSError):
         info = json.loads(files.read(spec.CATALOG_INFO).decode("utf-8-sig"))
-        catalog_type, name = info[HipscatKey.TYPE], info[HipscatKey.NAME]
-    except (ValueError, KeyError, TypeError, OSError):
-        raise MarginCacheError(
-            f"{where}: its {spec.CATALOG_INFO} is damaged or lacks {HipscatKey.NAME} or "
-            f"{HipscatKey.TYPE}"
-        ) from None
-    check_type(where, catalog_type)
-    for key in (HipscatKey.NAME, HipscatKey.RA, HipscatKey.DEC):
-        if not info.get(key) or not isinstance(info[key], str):
-            raise MarginCacheError(f"{where}: its {spec.CATALOG_INFO} does not give {key} as text")
+    for key in (HipscatKey.TYPE, HipscatKey.NAME, HipscatKey.RA, HipscatKey.DEC):
+        if not (isinstance(info, dict) and isinstance(info.get(key), str) and info[key]):
+            raise MarginCacheError(
+                f"{where}: its {spec.CATALOG_INFO} is damaged, or does not give {key} as text"
+            )
+        if key == HipscatKey.TYPE:
+            check_type(where, info[key])
     return CatalogInfo(
         format="hipscat",
         path=files.location,
-        name=name,
+        name=info[HipscatKey.NAME],
         epoch=info.get(HipscatKey.EPOCH),
         ra_column=info[HipscatKey.RA],
         dec_column=info[HipscatKey.DEC],
@@ -138,17 +137,15 @@ def write_description(directory: Path, summary: MarginSummary) -> tuple[dict[str
 
 
 def partition_list(pixels: Iterable[Pixel]) -> str:
-    """Return the content of partition_info.csv."""
     lines = [f"{order},{number},{pixel_dir(number)}" for order, number in pixels]
     return "\n".join([f"{spec.NORDER},{spec.NPIX},{spec.DIR}", *lines, ""])
 
 
 def format_version() -> str:
-    """Return the version of the hipscat package, since the format has none."""
     # Slow to import.
     from importlib.metadata import PackageNotFoundError, version
 
     try:
-        return version("hipscat")
+        return version("hipscat")  # the format has none
     except PackageNotFoundError:  # as in the environment of jobs
         return "unknown"

@@ -48,21 +48,10 @@ TYPES_OF_ENCODINGS = {
 that each is for."""
 
 _ALLOWED = (
-    "row_group_size",
-    "data_page_size",
-    "dictionary_pagesize_limit",
-    "max_rows_per_page",
-    "write_batch_size",
-    "column_encoding",
-    "compression",
-    "compression_level",
-    "data_page_version",
-    "use_byte_stream_split",
-    "use_content_defined_chunking",
-    "use_dictionary",
-    "write_page_checksum",
-    "write_page_index",
-    "write_statistics",
+    *("row_group_size", "data_page_size", "dictionary_pagesize_limit", "max_rows_per_page"),
+    *("write_batch_size", "column_encoding", "compression", "compression_level"),
+    *("data_page_version", "use_byte_stream_split", "use_content_defined_chunking"),
+    *("use_dictionary", "write_page_checksum", "write_page_index", "write_statistics"),
 )
 """Options in ``write_table_kwargs``: those that change no column's type or values."""
 

@@ -18,7 +18,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from margin_cache.catalog.columns import DESTINATION, cast_column
+from margin_cache.catalog.columns import DESTINATION, LISTS, cast_column
 from margin_cache.parquet.footers import int96_columns, row_groups
 from margin_cache.parquet.partition_file import PartitionFile, column_groups, read_batches
 from margin_cache.storage.catalog_files import unreadable
@@ -47,20 +47,11 @@ _LEAST_BYTES, _MOST_BYTES = 32 << 20, 256 << 20  # limits of ``most_bytes_togeth
 _ROW = DESTINATION  # name for the numbers of rows, which no column of a catalog has
 
 _EQUAL_TYPES = (
-    pa.types.is_boolean,
-    pa.types.is_integer,
-    pa.types.is_floating,
-    pa.types.is_string,
-    pa.types.is_large_string,
-    pa.types.is_binary,
-    pa.types.is_large_binary,
-    pa.types.is_fixed_size_binary,
-    pa.types.is_decimal128,
-    pa.types.is_date32,
+    *(pa.types.is_boolean, pa.types.is_integer, pa.types.is_floating, pa.types.is_date32),
+    *(pa.types.is_string, pa.types.is_large_string, pa.types.is_binary, pa.types.is_large_binary),
+    *(pa.types.is_fixed_size_binary, pa.types.is_decimal128),
 )
 """Types without children that Polars and PyArrow read equally."""
-
-_LISTS = (pa.types.is_list, pa.types.is_large_list, pa.types.is_fixed_size_list)
 
 _CHECKED_CODECS = {"SNAPPY", "ZSTD", "BROTLI"}
 """Codecs with which Polars notices most damage. With GZIP, only PyArrow compares checksums; without
@@ -171,12 +162,12 @@ def is_supported(part: PartitionFile, field: pa.Field) -> bool:
 def _is_supported_type(arrow_type: pa.DataType) -> bool:
     if any(is_of(arrow_type) for is_of in _EQUAL_TYPES):
         return True
+    # Polars converts seconds, and rejects most names of time zones.
     if pa.types.is_timestamp(arrow_type):
-        # Polars converts seconds, and rejects most names of time zones.
         return arrow_type.unit != "s" and arrow_type.tz in (None, "UTC")
     if pa.types.is_duration(arrow_type):
         return arrow_type.unit != "s"
-    if any(is_of(arrow_type) for is_of in _LISTS):
+    if any(is_of(arrow_type) for is_of in LISTS):
         return _is_supported_type(arrow_type.value_type)
     # No maps: of equal keys, Polars keeps the last one only.
     return pa.types.is_struct(arrow_type) and all(

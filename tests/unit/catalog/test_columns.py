@@ -1,7 +1,6 @@
 """Schemas are checked and compared; index and coordinates are taken from rows."""
 
 import re
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -238,12 +237,6 @@ def test_a_common_metadata_that_is_a_broken_link_is_named(tmp_path: Path) -> Non
     (tmp_path / "_common_metadata").symlink_to("gone")
     with pytest.raises(MarginCacheError, match="_common_metadata: no such file"):
         read_schema(info, partitions)
-
-
-def test_one_column_for_both_coordinates_is_refused() -> None:
-    info = replace(HIPSCAT, dec_column="ra")
-    with pytest.raises(MarginCacheError, match="names the column ra both as right ascension and"):
-        check_columns(info, SCHEMA, PATH)
 
 
 # --- index and coordinates of rows ----------------------------------------------------------

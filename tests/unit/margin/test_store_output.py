@@ -289,9 +289,7 @@ def test_a_margin_beside_others_of_its_name_is_inside_none(in_store: Prepare) ->
 
 def test_a_margin_that_another_run_makes_inside_is_found(in_store: Prepare) -> None:
     start_margin(in_store(output_path=f"{PLACE}/margin/more"))
-    with pytest.raises(
-        MarginCacheError, match=r"/margin is inside another .*/margin/more/"
-    ):
+    with pytest.raises(MarginCacheError, match=r"/margin is inside another .*/margin/more/"):
         check_output(in_store(overwrite=True))
 
 
