@@ -19,11 +19,7 @@ _PATH_COLUMNS = (NORDER, DIR, NPIX)
 
 
 def without_dictionaries(arrow_type: pa.DataType) -> pa.DataType:
-    """Replace every dictionary in a type by the type of its values.
-
-    The content of a dictionary depends on which rows were read together; the values do not. Views
-    of strings and binaries are replaced as well, because Arrow cannot take rows of them.
-    """
+    """Replace dictionaries and views in a type by types whose content depends on rows alone."""
     if pa.types.is_dictionary(arrow_type):
         return without_dictionaries(arrow_type.value_type)
     if pa.types.is_string_view(arrow_type):
@@ -107,13 +103,10 @@ def check_schema(schema: pa.Schema, expected: pa.Schema, path: str) -> None:
 
 
 def _difference(schema: pa.Schema, expected: pa.Schema) -> str:
-    """Describe a difference of two schemas that loses values; "" if there is none.
-
-    The columns of paths are read from the rows only, as LSDB does it: readers that take them from
-    the paths put them into ``_common_metadata``, though no file has them.
-    """
+    """Describe a difference of two schemas that loses values; "" if there is none."""
     for field in expected:
         if field.name not in schema.names:
+            # Readers that take them from the paths put them into ``_common_metadata``.
             if field.name in _PATH_COLUMNS:
                 continue
             return f"lacks the column {field.name}"
@@ -127,10 +120,7 @@ def _difference(schema: pa.Schema, expected: pa.Schema) -> str:
 
 
 def can_hold(expected: pa.DataType, arrow_type: pa.DataType) -> bool:
-    """Return whether a cast to a type keeps all values of another type, or fails.
-
-    Casts to smaller floats round, and other casts change what values mean.
-    """
+    """Return whether a cast to a type keeps all values and what they mean, or fails."""
     types = pa.types
     if arrow_type == expected or types.is_null(arrow_type):
         return True
@@ -139,7 +129,7 @@ def can_hold(expected: pa.DataType, arrow_type: pa.DataType) -> bool:
     if types.is_dictionary(expected):
         return can_hold(expected.value_type, arrow_type)
     if types.is_floating(arrow_type) and types.is_floating(expected):
-        return arrow_type.bit_width <= expected.bit_width
+        return arrow_type.bit_width <= expected.bit_width  # or they would be rounded
     if types.is_integer(arrow_type) and types.is_floating(expected):
         return expected.bit_width > 16  # PyArrow does not check casts to half floats
     if types.is_floating(arrow_type) and types.is_integer(expected):
@@ -184,10 +174,7 @@ _KINDS = (
 def cast_column(
     column: pa.Array | pa.ChunkedArray, field: pa.Field, path: str
 ) -> pa.Array | pa.ChunkedArray:
-    """Cast a column of a file to a type of its catalog, without dictionaries and views or with.
-
-    ArrowException is raised if the file is damaged.
-    """
+    """Cast a column of a file to a type of its catalog; ArrowException if it is damaged."""
     # PyArrow takes as long for a cast to the same type.
     if column.type == field.type:
         return column

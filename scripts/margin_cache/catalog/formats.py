@@ -45,10 +45,7 @@ def format_of(info: CatalogInfo) -> CatalogFormat:
 
 
 def read_catalog_info(location: str) -> CatalogInfo:
-    """Read the description of a catalog of either format; of a HATS collection, of its primary.
-
-    A URL must be one that this process was connected to.
-    """
+    """Read the description of a catalog of either format; of a collection, of its primary."""
     where = f"input_catalog_path: {location}"
     try:
         files = files_at(location if is_url(location) else _local_table(location))

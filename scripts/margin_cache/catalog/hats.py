@@ -219,20 +219,14 @@ class Collection:
         return absolute_location(self._location_of(member))
 
     def margin(self, name: str = "") -> str | None:
-        """Return the directory or URL of a margin, by its name, or of the default one.
-
-        None if there is no default margin, or none of this name.
-        """
+        """Return the directory or URL of a margin of this name, or of the default margin."""
         name = name or self._values.get(HatsKey.DEFAULT_MARGIN, "")
         members = {Path(member).name: member for member in self._margins}
         members |= {member: member for member in self._margins}
         return self._location_of(members[name]) if name and name in members else None
 
     def with_margin(self, margin: str, may_be_default: bool) -> str:
-        """Return the properties with a margin, and all other lines as they are.
-
-        It becomes the default if there is none and it ``may_be_default``.
-        """
+        """Return the properties with a margin, which may become the default if there is none."""
         if self.lists(margin):
             return self.text
         name = margin.rpartition("/")[2]
@@ -265,10 +259,7 @@ def register(collection: Collection, margin: str, may_be_default: bool) -> None:
 
 
 def _with_values(text: str, values: Mapping[str, str]) -> str:
-    """Replace the values of some keys of a properties file, or append them.
-
-    All other lines stay as they are, and so do the ends of lines.
-    """
+    """Replace or append values in the text of a properties file; all else stays as it is."""
     from javaproperties import PropertiesFile
 
     mark = "\ufeff" if text.startswith("\ufeff") else ""  # a byte-order mark

@@ -106,11 +106,7 @@ def _with_source_columns(pandas: dict[str, Any]) -> dict[str, Any]:
 
 
 def pixel_columns(pixels: tuple[Ints, Ints], sources: tuple[Ints, Ints]) -> dict[str, Ints]:
-    """Return the columns that name the pixels of n rows.
-
-    Both arguments are orders and numbers of shape (n,): of the pixels whose margins the rows are
-    in, and of the partitions that they are from.
-    """
+    """Return columns with the pixels whose margins rows are in, and those they are from."""
     values = [
         column
         for orders, numbers in (pixels, sources)

@@ -25,29 +25,17 @@ epoch: the fastest stars move 10 arcsec in a year."""
 
 @dataclass(frozen=True)
 class CatalogInfo:
-    """The description of a catalog.
-
-    Attributes:
-        path: directory of the catalog as configured, or its URL; of a collection, those of its
-            primary table.
-        index_column: column of the spatial index; None if the catalog has none.
-        index_order, index_shift: order of the nested pixel in the spatial index, and the number of
-            bits to the right of it.
-        dataset: directory of the Parquet files inside ``path``; "" for ``path`` itself.
-        npix_suffix: end of the names of partitions; "/" if each is a directory of files.
-    """
-
     format: str
-    path: str
+    path: str  # as configured, or a URL; of a collection, that of its primary table
     name: str
     epoch: str | None
     ra_column: str
     dec_column: str
-    index_column: str | None
-    index_order: int
-    index_shift: int
-    dataset: str = ""
-    npix_suffix: str = PARQUET_SUFFIX
+    index_column: str | None  # None if the catalog has no spatial index
+    index_order: int  # of the nested pixel in the spatial index
+    index_shift: int  # number of bits to the right of that pixel
+    dataset: str = ""  # directory of the Parquet files inside the catalog, unless it is itself
+    npix_suffix: str = PARQUET_SUFFIX  # "/" if each partition is a directory of files
 
     @property
     def url(self) -> str:
@@ -66,10 +54,7 @@ class CatalogInfo:
         return f"{self.dataset}/{name}" if self.dataset else name
 
     def footer_path(self, path: str) -> str:
-        """Return how ``_metadata`` names a file: relative to the dataset, as in hats.
-
-        In HiPSCat it has a leading slash, as in hipscat.
-        """
+        """Return how ``_metadata`` names a file, in each format as its own tools do."""
         return path.removeprefix(f"{self.dataset}/") if self.dataset else f"/{path}"
 
     def partition_path(self, pixel: Pixel) -> str:
@@ -89,35 +74,25 @@ def check_type(where: str, catalog_type: str) -> None:
 
 @dataclass(frozen=True)
 class MarginSummary:
-    """The values in the description of a margin.
-
-    Attributes:
-        order: highest order of the margin's partitions; of the primary's if the margin has none.
-        size: bytes of the margin's directory.
-        properties: additional lines of hats.properties.
-    """
+    """The values in the description of a margin."""
 
     primary: CatalogInfo
     output_dir: Path
     rows: int
     threshold: float
-    order: int
+    order: int  # highest of the margin's partitions; of the primary's if the margin has none
     sky_fraction: float
-    size: int
+    size: int  # of the whole directory
     npix_suffix: str
-    properties: Mapping[str, str]
+    properties: Mapping[str, str]  # additional lines of hats.properties
 
 
 class State(NamedTuple):
-    """Size and times of a partition's files: it differs if a file was changed.
-
-    ``time`` is that of the last change in ns; of an object, a digest of its ETag. ``parts`` is a
-    digest of names, sizes and times of the files of a directory; 0 for a single file.
-    """
+    """Size and times of a partition's files: it differs if a file was changed."""
 
     size: int
-    time: int
-    parts: int
+    time: int  # of the last change in ns; of an object, a digest of its ETag
+    parts: int  # digest of names, sizes and times of the files of a directory; 0 for a single file
 
 
 class Partition(NamedTuple):
@@ -127,10 +102,7 @@ class Partition(NamedTuple):
 
 @dataclass(frozen=True)
 class Partitions:
-    """The partitions of a catalog in nested order, with the fields of `Pixel` and `State`.
-
-    Arrays of int64 of shape (n,), because there can be 70,000 of them.
-    """
+    """The partitions of a catalog in nested order: arrays, because there can be 70,000."""
 
     orders: NDArray[np.int64]
     pixels: NDArray[np.int64]

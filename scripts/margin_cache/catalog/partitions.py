@@ -56,10 +56,7 @@ def state_of(info: CatalogInfo, files: list[str]) -> State:
 
 
 def content_digest(info: CatalogInfo, partitions: Partitions) -> str:
-    """Return a digest of the sizes and the ends of partition files, which copies of them share.
-
-    It is "" for a remote catalog, and if a partition has another state than here.
-    """
+    """Return a digest of sizes and ends of files, which copies share; "" if they have changed."""
     if info.url:
         return ""
     end_bytes = _ENDS_BYTES // len(partitions)
@@ -71,12 +68,8 @@ def content_digest(info: CatalogInfo, partitions: Partitions) -> str:
 
 
 def _in_threads(call: Callable[[Partitions], Result], partitions: Partitions) -> Iterator[Result]:
-    """Call a function for parts of the partitions; yield the results.
-
-    Threads, because on a network file system each read waits for the server. Each call takes many
-    partitions, because starting one takes longer than a read from a local disk.
-    """
-    step = max(1, len(partitions) // 256)
+    """Call a function for parts of the partitions, in threads, since file servers are slow."""
+    step = max(1, len(partitions) // 256)  # starting a call takes longer than a local read
     slices = [slice(start, start + step) for start in range(0, len(partitions), step)]
     with ThreadPoolExecutor(_READERS) as threads:
         yield from threads.map(call, map(partitions.take, slices))
@@ -161,10 +154,7 @@ def _scan_partitions(info: CatalogInfo) -> Iterator[tuple[Pixel, State]]:
 def _numbered(
     info: CatalogInfo, directory: str, word: str, suffix: str = ""
 ) -> Iterator[tuple[int, str]]:
-    """Yield number and path of everything in a directory with a name like ``Norder=7``.
-
-    A directory that cannot be listed must not be left out, nor a name that resembles a partition's.
-    """
+    """Yield number and path of entries with names like ``Norder=7``; refuse similar names."""
     try:
         names = info.files.names(directory)
     except OSError as error:
@@ -225,10 +215,7 @@ def restrict(partitions: Partitions, wanted: tuple[tuple[int, int], ...]) -> Par
 
 
 def check_whole(info: CatalogInfo, partitions: Partitions) -> None:
-    """Check that partition files end as Parquet files do, unlike those of an interrupted copy.
-
-    Objects of a remote catalog are always whole, and are not read here.
-    """
+    """Check that local files end as Parquet files do, unlike those of an interrupted copy."""
     if not info.url:
         for _ in _in_threads(partial(_check_ends, info), partitions):
             pass
@@ -259,11 +246,7 @@ def _read_end(path: str, count: int) -> tuple[int, bytes]:
 
 
 def check_consistency(info: CatalogInfo, partitions: Partitions) -> None:
-    """Check that the files have as many rows as the catalog states.
-
-    This takes too long for every run, so it is done when a margin is planned or a partition has
-    changed, and only if partition_info.csv has not shown that no file is missing.
-    """
+    """Check that files have as many rows as the catalog states, unless it lists the files."""
     where, stated = format_of(info).stated_rows(info)
     if stated is None or (info.npix_suffix != "/" and info.files.exists(PARTITION_INFO)):
         return

@@ -32,10 +32,7 @@ _PARTITION_PATH = re.compile(
 
 
 def connect_catalog(url: str, options: Mapping[str, Any]) -> RemoteFiles:
-    """List the files of a remote catalog, and let `files_at` of this process return them.
-
-    Of a HATS collection, the primary table is listed.
-    """
+    """List the files of a remote catalog, which `files_at` returns from then on."""
     store = connect(url, options)
     if (table := _primary_table(store)) != store.url:
         store = connect(table, options)

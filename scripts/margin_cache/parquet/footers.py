@@ -78,20 +78,14 @@ def column_sizes(file: pq.ParquetFile, names: Iterable[str]) -> dict[str, Column
 
 
 def _top_column(path: str, names: Container[str]) -> str:
-    """Return the column among ``names`` that a leaf column belongs to, or "".
-
-    The path of a nested column begins with the names of its parents, which may have dots.
-    """
+    """Return the one of ``names`` that a leaf column belongs to, or ""; names may have dots."""
     while path and path not in names:
         path = path.rpartition(".")[0]
     return path
 
 
 def column_ranges(file: pq.ParquetFile, columns: Collection[str]) -> list[Range]:
-    """Return the byte ranges of columns; of small row groups, those of all columns.
-
-    So one request gets many of these.
-    """
+    """Return the byte ranges of columns; of small row groups, those of all columns together."""
     leaves = [leaf for leaf, column in enumerate(file.schema) if _top_column(column.path, columns)]
     return _joined(
         chunk
@@ -101,10 +95,7 @@ def column_ranges(file: pq.ParquetFile, columns: Collection[str]) -> list[Range]
 
 
 def row_ranges(file: pq.ParquetFile, rows: NDArray[np.int64], but: Collection[str]) -> list[Range]:
-    """Return the byte ranges of all row groups that hold any of the rows, given by number.
-
-    Without the ranges that `column_ranges` returns for the columns ``but``.
-    """
+    """Return the ranges of row groups with these rows, without those of `column_ranges`."""
     groups = row_groups(file.metadata)
     ends = np.cumsum([group.num_rows for group in groups])
     leaves = [leaf for leaf, column in enumerate(file.schema) if not _top_column(column.path, but)]
@@ -140,16 +131,13 @@ def _joined(chunks: Iterable[Range]) -> list[Range]:
 
 
 def join_footers(common: Path, footers: Sequence[Path], target: Path) -> bool:
-    """Join files that consist of a footer into one, with all their row groups.
+    """Join files that consist of a footer; ``common`` is one of the same schema without row groups.
 
     PyArrow would decode all row groups first, which takes 40 kB of memory for each file of 35
-    columns. Here their bytes are copied; all other fields are equal in the footers of a margin.
+    columns. Here their bytes are copied. Return False if footers differ in more than their row
+    groups, for example because another version of PyArrow has written one.
 
     Source: https://github.com/apache/parquet-format/blob/master/src/main/thrift/parquet.thrift
-
-    ``common`` is a file of the same schema without row groups. Return whether the target was
-    written. It is not if a footer differs in more than its row groups, for example because another
-    version of PyArrow has written it.
     """
     before, _, after = _footer_of(common).partition(_NO_ROW_GROUPS)
     rows = groups = 0

@@ -52,17 +52,12 @@ _RESULT_BYTES = 16 << 20
 
 @dataclass(frozen=True)
 class PartitionFile:
-    """An open file of a partition, so that all reads see one state; ``path`` is for messages.
-
-    Attributes:
-        remote: fetches parts of the file if the catalog is remote.
-        catalog_schema: the schema of its catalog, if its own differs.
-    """
+    """An open file of a partition, so that all reads see one state; ``path`` is for messages."""
 
     path: str
     file: pq.ParquetFile
-    remote: "RemoteFile | None" = None
-    catalog_schema: pa.Schema | None = None
+    remote: "RemoteFile | None" = None  # fetches parts of the file if the catalog is remote
+    catalog_schema: pa.Schema | None = None  # if the file's own differs
 
     @property
     def local_path(self) -> Path:
@@ -192,10 +187,7 @@ def _share(count: int | np.integer, part: PartitionFile) -> str:
 def _check_index(
     info: CatalogInfo, pixel: Pixel, part: PartitionFile, column: pa.ChunkedArray
 ) -> None:
-    """Check that the spatial index of rows is inside the pixel of their partition.
-
-    One computed from the coordinates may be outside by a rounding error, and is not checked.
-    """
+    """Check that the spatial index of rows is inside the pixel of their partition."""
     if column.null_count:
         raise MarginCacheError(
             f"{part.path}: {info.index_column} is null in {_share(column.null_count, part)}. Fill "
@@ -215,12 +207,9 @@ def _check_index(
 
 
 def check_coordinates(info: CatalogInfo, files: Sequence[FilePositions]) -> None:
-    """Check that coordinates match the spatial index. Without an index, reading has checked them.
-
-    Rows of several files are checked together: that takes as long for few rows as for many.
-    """
+    """Check that coordinates match the spatial index, in many files at once, which is faster."""
     if info.index_column is None:
-        return
+        return  # reading has checked them
     by_order: dict[int, list[FilePositions]] = {}
     for file in files:
         order = min(max(file.pixel.order, _CELL_ORDER), info.index_order)

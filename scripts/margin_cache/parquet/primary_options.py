@@ -67,18 +67,14 @@ class ColumnOptions:
 
 @dataclass(frozen=True)
 class PrimaryOptions:
-    """How the files of a primary catalog are written. None and the defaults are PyArrow's.
-
-    ``page_bytes`` is the size of data pages and of dictionaries; ``columns`` has the options of
-    leaf columns by their paths, as PyArrow writes them.
-    """
+    """How the files of a primary catalog are written. None and the defaults are PyArrow's."""
 
     compression: str = "snappy"
     compression_level: int | None = None
     row_group_rows: int = PYARROW_GROUP_ROWS
-    page_bytes: int | None = None
+    page_bytes: int | None = None  # of data pages and of dictionaries
     page_index: bool = False
-    columns: dict[str, ColumnOptions] = field(default_factory=dict)
+    columns: dict[str, ColumnOptions] = field(default_factory=dict)  # by the paths of leaf columns
 
 
 def options_from_json(values: Mapping[str, Any]) -> PrimaryOptions:
@@ -110,10 +106,7 @@ def read_primary_options(info: CatalogInfo, partitions: Partitions) -> PrimaryOp
 
 
 def leaf_columns(schema: pa.Schema) -> list[tuple[str, str]]:
-    """Return path and physical type of each leaf column of a schema.
-
-    Writers of files name nested columns differently; these paths are PyArrow's.
-    """
+    """Return path, as PyArrow names it, and physical type of each leaf column."""
     file = BytesIO()
     pq.write_metadata(schema, file)
     return [(column.path, column.physical_type) for column in pq.read_metadata(file).schema]
@@ -152,10 +145,7 @@ def _column_options(chunks: list[pq.ColumnChunkMetaData]) -> ColumnOptions:
 
 
 def _is_dictionary_useful(chunks: list[pq.ColumnChunkMetaData]) -> bool:
-    """Return True, except for floating-point values that the dictionaries make larger.
-
-    They hardly repeat, and their dictionaries take a third of the time of writing a margin.
-    """
+    """Return False for floats that dictionaries make larger: these are slow to write."""
     width = _FLOAT_BYTES.get(chunks[0].physical_type)
     if width is None:
         return True
@@ -167,11 +157,7 @@ def _is_dictionary_useful(chunks: list[pq.ColumnChunkMetaData]) -> bool:
 
 
 def _group_rows(files: list[pq.ParquetFile], default: int) -> int:
-    """Return the most rows that row groups are written with.
-
-    If row groups differ in size, it is rounded up to a power of two, so that a few more rows in the
-    catalog do not change it.
-    """
+    """Return the most rows of a row group, rounded up to a power of two if they differ."""
     sizes = [
         [group.num_rows for group in row_groups(file.metadata)]
         for file in files
@@ -187,9 +173,8 @@ def _group_rows(files: list[pq.ParquetFile], default: int) -> int:
 def writer_options(
     primary: PrimaryOptions, write_table_kwargs: Mapping[str, Any], schema: pa.Schema
 ) -> dict[str, Any]:
-    """Return the options of ``pyarrow.parquet.ParquetWriter`` for files of a schema.
+    """Return PyArrow's options: those of the primary, overridden as hats does.
 
-    They are those of the primary's files, overridden by ``write_table_kwargs`` in the way of hats.
     Columns that the primary's files do not have, or have with another type, get PyArrow's defaults.
     """
     overrides = dict(write_table_kwargs)

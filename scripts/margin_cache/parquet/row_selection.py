@@ -176,10 +176,7 @@ def _is_supported_type(arrow_type: pa.DataType) -> bool:
 
 
 def most_bytes_together(index_bytes: int) -> int:
-    """Return the most bytes of a row group that columns may have that are read together.
-
-    Four times those of the spatial index, which is read again for each group of columns.
-    """
+    """Return the most bytes of columns in a group; for each group, the index is read again."""
     return min(max(4 * index_bytes, _LEAST_BYTES), _MOST_BYTES)
 
 
@@ -232,10 +229,9 @@ def _collect(
     rows: NDArray[np.int64],
     names: list[str],
 ) -> pa.Table:
-    """Read rows of some columns.
+    """Read rows of some columns, which are found by the index, if there is one.
 
-    They are found by the index, if there is one: few other rows have the same. Finding them by
-    their numbers too can take a tenth of a map job's time.
+    Few other rows have the same; also looking for numbers can take a tenth of a map job's time.
     """
     name, values = (_ROW, rows.astype(np.uint32)) if index is None else index
     condition = polars.col(name).is_in(polars.Series(np.unique(values)).implode())

@@ -110,10 +110,7 @@ def is_temporary(name: str) -> bool:
 
 @contextmanager
 def with_file_name(path: Path, temporary: Path | None = None) -> Iterator[None]:
-    """Add the file's name to system errors without one, such as that of a full disk.
-
-    They must not show its ``temporary`` path.
-    """
+    """Add the file's name to system errors without one, and hide its ``temporary`` path."""
     try:
         yield
     except OSError as error:
@@ -203,10 +200,7 @@ def exclusive_lock(path: Path) -> Iterator[None]:
 
 
 def acquire_lock(path: Path, text: str) -> int | None:
-    """Lock a file until this process ends, and write a text into it that describes the process.
-
-    Return the file's descriptor, to be kept open, or None if another process has the lock.
-    """
+    """Lock a file, with a text in it, until this process ends; return None if it is locked."""
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -239,10 +233,7 @@ def is_locked(path: Path) -> bool:
 
 
 def replace_directory(new: Path, target: Path, backup: Path) -> None:
-    """Move a new directory to `target`, and delete the old one there if there is one.
-
-    The old one is at `backup` meanwhile, and restored if the new one cannot be moved.
-    """
+    """Move a directory to `target`; the old one is at `backup` meanwhile."""
     if not new.exists():
         raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(new))
     if target.exists():

@@ -61,10 +61,7 @@ class ObjectStore(ABC):
 
     @abstractmethod
     def list(self) -> dict[str, ObjectState] | None:
-        """Return the states of all objects below the URL; None if they cannot be listed.
-
-        Names that cannot be files in a directory are left out: `a/`, and `a` beside `a/b`.
-        """
+        """Return the states of all objects that can be files; None if they cannot be listed."""
 
     @abstractmethod
     def state(self, path: str) -> ObjectState | None:
@@ -76,13 +73,10 @@ class ObjectStore(ABC):
 
     @abstractmethod
     def read_range(self, path: str, start: int, end: int, state: ObjectState) -> memoryview:
-        """Return the bytes from `start` to before `end` of an object in a known state.
-
-        ObjectChanged is raised if it has another state, or does not exist.
-        """
+        """Return a part of an object in a known state; otherwise raise ObjectChanged."""
 
     def states(self, paths: Iterable[str], optional: bool = False) -> dict[str, ObjectState]:
-        """Return the states of those objects that exist, with many requests at a time.
+        """Return the states of those objects that exist.
 
         Some stores refuse what does not exist. If all ``optional`` objects are refused, the
         permission is missing.
@@ -106,10 +100,7 @@ class ObjectStore(ABC):
         return found
 
     def put(self, path: str, content: bytes | Path, replaced: ObjectState | None) -> ObjectState:
-        """Write an object, from memory or from a file, in the place of a known one or of none.
-
-        PreconditionFailed is raised if there is another object, of other content.
-        """
+        """Write an object in the place of a known one or of none, or raise PreconditionFailed."""
         try:
             return self._put(path, content, replaced)
         except PreconditionFailed:
@@ -127,10 +118,7 @@ class ObjectStore(ABC):
 
 
 def connect(url: str, options: Mapping[str, Any], side: str = "input") -> ObjectStore:
-    """Return the store of the objects below a URL. No request for an object is made yet.
-
-    ``side``, "input" or "output", selects the storage options that error messages name.
-    """
+    """Return the store of a URL; errors name the storage options of a side, "input" or "output"."""
     # Slow to import, and not needed for local catalogs.
     from margin_cache.storage import obstore_store
 
@@ -142,20 +130,16 @@ def connect(url: str, options: Mapping[str, Any], side: str = "input") -> Object
 def parallel(
     call: Callable[[Item], Result], items: Iterable[Item], requests: int = _WRITE_REQUESTS
 ) -> list[Result]:
-    """Call a function for each item, in threads; return the results in their order.
-
-    The first error is raised, and the calls that have not begun are left out. A single call is made
-    without threads, because at the end of the interpreter none can be started.
-    """
+    """Call a function for each item, in threads; return the results in their order."""
     items = list(items)
-    if len(items) < 2:
+    if len(items) < 2:  # at the end of the interpreter no threads can be started
         return list(map(call, items))
     with ThreadPoolExecutor(requests) as threads:
         return list(threads.map(call, items))
 
 
 def files_among(objects: Mapping[str, ObjectState]) -> dict[str, ObjectState]:
-    """Leave out objects that cannot be files, by their names, and the markers of directories.
+    """Leave out objects whose names cannot be files, as `a` beside `a/b`.
 
     Some tools write an empty object `Norder=5/` for a directory; obstore drops its slash.
     """

@@ -162,10 +162,7 @@ class ObstoreStore(ObjectStore):
 
     @contextmanager
     def _clear_errors(self, path: str, action: str = "read") -> Iterator[None]:
-        """Turn errors of a request into messages of one line.
-
-        FileNotFoundError and InvalidPathError remain.
-        """
+        """Turn errors into messages of one line, except FileNotFoundError and InvalidPathError."""
         url = self.url_of(path)
         try:
             yield
