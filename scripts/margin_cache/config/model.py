@@ -70,7 +70,9 @@ _PYDANTIC_CONFIG = {
     "coerce_numbers_to_str": True,  # Snakemake reads the name 2024 of a command as a number
 }
 _PARQUET_OPTIONS = "a mapping of options of PyArrow's Parquet writer"
-_DRIVER_OPTIONS = "a mapping of options of the URL's driver in fsspec"
+_StorageOptions = Annotated[
+    dict[str, Any], Key(Table.WHAT, takes="a mapping of options of the URL's driver in fsspec")
+]
 
 
 @dataclass(frozen=True)
@@ -84,9 +86,7 @@ class MarginSettings:
     of a collection the primary table is used. URLs are those of fsspec, for example `https://` or
     `s3://`, see docs/remote.md."""
 
-    input_storage_options: Annotated[dict[str, Any], Key(Table.WHAT, takes=_DRIVER_OPTIONS)] = (
-        field(default_factory=dict, repr=False)
-    )
+    input_storage_options: _StorageOptions = field(default_factory=dict, repr=False)
     """Options for the store behind the URL, for example `{anon: true}`. Options that may be secrets
     are accepted in a configuration file only, not after `--config`; they are written nowhere else.
     Directories need none."""
@@ -96,9 +96,7 @@ class MarginSettings:
     begins with `s3://`, `gs://` or `az://`. It may be the directory that contains the catalog, or
     the collection, but not the catalog itself."""
 
-    output_storage_options: Annotated[dict[str, Any], Key(Table.WHAT, takes=_DRIVER_OPTIONS)] = (
-        field(default_factory=dict, repr=False)
-    )
+    output_storage_options: _StorageOptions = field(default_factory=dict, repr=False)
     """Like `input_storage_options`, for the store that the margin is written to."""
 
     output_artifact_name: Annotated[

@@ -103,11 +103,9 @@ def on_error(logs: Iterable[str]) -> None:
         lines.append(
             running.unschedulable or notification.failure_summary(logs, jobs, running.stopped_by)
         )
-        margins = list(session.margins_in_dag().values())
-        incomplete = [margin.name for margin in margins if not margin.done_file.exists()]
-        subject = notification.failure_subject(
-            incomplete or [margin.name for margin in margins], jobs
-        )
+        incomplete = [m.name for m in session.margins_in_dag().values() if not m.done_file.exists()]
+        names = incomplete or [margin.name for margin in session.margins.values()]
+        subject = notification.failure_subject(names, jobs)
         _end(session, lines, subject, command, logs)
 
 
