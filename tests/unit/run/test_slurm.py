@@ -53,6 +53,29 @@ def test_only_jobs_that_log_below_the_directory_belong_to_the_run(
     assert (programs / "asked").read_text().startswith("--me --noheader")
 
 
+def test_reasons_that_no_waiting_changes_are_told_from_others() -> None:
+    never = (
+        *("AccountNotAllowed", "QOSNotAllowed", "InvalidAccount", "InvalidQOS", "BadConstraints"),
+        *("MaxMemPerLimit", "PartitionNodeLimit", "PartitionTimeLimit", "AssocMaxMemPerJob"),
+        *("AssocMaxCpuMinutesPerJobLimit", "AssocMaxWallDurationPerJobLimit"),
+        *("QOSMaxMemoryPerJob", "QOSMaxCpuPerJobLimit", "QOSMaxNodePerJobLimit"),
+    )
+    waiting = (
+        *(
+            "",
+            "None",
+            "Priority",
+            "Resources",
+            "Dependency",
+            "AssocMaxJobsLimit",
+            "AssocGrpCpuLimit",
+        ),
+        *("QOSMaxCpuPerUserLimit", "QOSMaxJobsPerUserLimit", "QOSGrpMemLimit", "PartitionDown"),
+    )
+    assert all(map(slurm._UNSCHEDULABLE.fullmatch, never))
+    assert not any(map(slurm._UNSCHEDULABLE.fullmatch, waiting))
+
+
 def test_a_job_that_can_never_start_is_reported_with_the_reason(
     programs: Path, logs: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
