@@ -18,7 +18,6 @@ EXIT_ERROR, EXIT_RETRY, EXIT_INTERRUPTED = 1, 75, 130
 """Exit codes: a final error; one that another attempt may not meet (EX_TEMPFAIL); Ctrl-C."""
 
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
-_KEPT_MEMORY = {_M_TRIM_THRESHOLD: 1 << 28, _M_MMAP_THRESHOLD: 1 << 25}
 """Parameters of glibc's mallopt(3): the most bytes that are kept, and the largest block of them."""
 
 
@@ -42,8 +41,8 @@ def keep_memory() -> None:
     """Make the C library keep freed memory, which the system would hand out again as zeros."""
     with suppress(AttributeError, OSError):  # other libraries than glibc have no such setting
         library = ctypes.CDLL(None)
-        for parameter, value in _KEPT_MEMORY.items():
-            library.mallopt(parameter, value)
+        library.mallopt(_M_TRIM_THRESHOLD, 1 << 28)
+        library.mallopt(_M_MMAP_THRESHOLD, 1 << 25)
 
 
 def one_line(error: MarginCacheError | OSError) -> str:
