@@ -9,11 +9,11 @@ from margin_cache.process import required, run
 def main(plan: Path, job: str, shard: Path) -> None:
     import pyarrow as pa
     from margin_cache.margin.map import map_partitions
-    from margin_cache.planning.model import load_plan
+    from margin_cache.planning.model import describe_job, load_plan
 
     pa.set_cpu_count(1)  # a job uses one thread
     margin_plan = load_plan(plan)
-    print(f"mapping {margin_plan.covered_by_map_job(job)}", file=sys.stderr)
+    print(f"mapping {describe_job(job)}", file=sys.stderr)
     read, written = map_partitions(margin_plan, margin_plan.map_job_of(job), shard)
     print(f"read {read} rows, wrote {written}", file=sys.stderr)
 

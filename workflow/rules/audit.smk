@@ -14,7 +14,7 @@ rule audit_pixels:
     params:
         name=audits.margin_name,
         request=audits.request_file,
-        covers=audits.pixels_covered,
+        covers=session.pixels_covered,
         script=session.script("audit_pixels.py"),
     message:
         "Auditing {params.name}, job {wildcards.job:.5}: {params.covers}"

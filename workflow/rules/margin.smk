@@ -14,7 +14,7 @@ rule map_partitions:
     params:
         name=session.margin_name,
         plan=paths.PLAN,
-        covers=session.partitions_covered,
+        covers=session.pixels_covered,
         script=session.script("map_partitions.py"),
     message:
         "Mapping {params.name}, job {wildcards.job:.5}: {params.covers}"

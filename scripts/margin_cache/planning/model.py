@@ -93,7 +93,7 @@ def library_version(version: str = __version__, library: Path = _LIBRARY) -> str
     After a change of the code, margins and intermediate files are made again; after an update from
     one release to another, they are not.
     """
-    if not _is_development(version):
+    if ".dev" not in version:  # PEP 440
         return version
     digest = hashlib.blake2b(digest_size=5)
     for path in sorted(library.rglob("*.py")):
@@ -105,11 +105,7 @@ def library_version(version: str = __version__, library: Path = _LIBRARY) -> str
 
 def is_current(made: str, library: str) -> bool:
     """Return whether a margin that version ``made`` of the library has made is still valid."""
-    return made == library or not (_is_development(made) or _is_development(library))
-
-
-def _is_development(version: str) -> bool:
-    return ".dev" in version  # PEP 440
+    return made == library or ".dev" not in made + library
 
 
 @dataclass(frozen=True)
@@ -222,14 +218,6 @@ class Plan:
     def reduce_job_of(self, name: str) -> int:
         return _job_of(name, self.reduce_names)
 
-    def covered_by_map_job(self, name: str) -> str:
-        """Return `20 partitions, 4/254 to 1/21` for the name of a map job."""
-        return _covered(name, self.map_slice(self.map_job_of(name)), "partition")
-
-    def covered_by_reduce_job(self, name: str) -> str:
-        """Return `20 pixels, 4/254 to 1/21` for the name of a reduce job."""
-        return _covered(name, self.reduce_slice(self.reduce_job_of(name)), "pixel")
-
     def map_slice(self, job: int) -> slice:
         return slice(self.map_bounds[job], self.map_bounds[job + 1])
 
@@ -262,11 +250,6 @@ def describe_job(name: str) -> str:
     """Return `4/254 to 1/21` for the name of a job."""
     _, *ends, _ = name.split("-")
     return " to ".join(end.removeprefix("o").replace("p", "/") for end in ends)
-
-
-def _covered(name: str, part: slice, word: str) -> str:
-    count = part.stop - part.start
-    return f"{count} {word}{'' if count == 1 else 's'}, {describe_job(name)}"
 
 
 def _digest(data: bytes, size: int = 5) -> str:

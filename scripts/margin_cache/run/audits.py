@@ -23,7 +23,6 @@ from margin_cache.margin import paths
 from margin_cache.margin.model import Margin, save_margin
 from margin_cache.margin.remote import Sources, find_source, save_source
 from margin_cache.planning.jobs import Request, audit_jobs, audit_pixels_request, audit_request
-from margin_cache.planning.model import describe_job
 from margin_cache.progress import Stage, Work, audit_amounts
 from margin_cache.run.session import (
     ResourceFunction,
@@ -117,9 +116,6 @@ class Audits:
 
     def margin_name(self, wildcards: Any) -> str:
         return Path(wildcards.audit_dir).parent.name.removesuffix("_audit")
-
-    def pixels_covered(self, wildcards: Any, output: Any) -> str:
-        return describe_job(wildcards.job)
 
     @property
     def log(self) -> str:

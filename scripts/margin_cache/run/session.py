@@ -39,6 +39,7 @@ from margin_cache.planning.jobs import (
     map_request,
     reduce_request,
 )
+from margin_cache.planning.model import describe_job
 from margin_cache.process import FAILURE_MARK, one_line
 from margin_cache.run import compat
 from margin_cache.run.events import RunningJobs
@@ -176,6 +177,8 @@ class Session:
         ]
         self.margins = share_map_jobs(self.margins, incomplete, self.makes_all)
 
+    # A parameter that takes the output does not make Snakemake run a job again when it changes.
+
     def shards_of(self, wildcards: Any, output: Any) -> str:
         return str(self.margin_of(wildcards).shard_files.plan_dir)
 
@@ -185,13 +188,8 @@ class Session:
     def margin_name(self, wildcards: Any) -> str:
         return self.margin_of(wildcards).name
 
-    # A parameter that takes the output does not make Snakemake run a job again when it changes.
-
-    def partitions_covered(self, wildcards: Any, output: Any) -> str:
-        return self.margin_of(wildcards).plan.covered_by_map_job(wildcards.job)
-
-    def pixels_covered(self, wildcards: Any, output: Any) -> str:
-        return self.margin_of(wildcards).plan.covered_by_reduce_job(wildcards.job)
+    def pixels_covered(self, wildcards: Any) -> str:
+        return describe_job(wildcards.job)
 
     def script(self, name: str) -> Callable[[Any, Any], str]:
         """Return a parameter with the command that runs a script of the workflow."""

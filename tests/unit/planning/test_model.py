@@ -199,21 +199,16 @@ def test_first_and_last_pixel_are_named(orders, pixels, name):
     assert job_label(np.array(orders), np.array(pixels)) == name
 
 
-def test_jobs_describe_their_first_and_last_pixel():
+def test_jobs_are_named_after_their_first_and_last_pixel():
     partitions = partitions_of(7)
     plan = make_plan(replace(PARAMETERS, partitions_per_job=4), partitions)
-    first, *_, last = plan.map_names
-    orders, pixels = partitions.orders, partitions.pixels
-    assert re.match(rf"00000-o{orders[0]}p{pixels[0]}-o{orders[3]}p{pixels[3]}-[0-9a-f]+$", first)
-    assert plan.covered_by_map_job(first) == (
-        f"4 partitions, {orders[0]}/{pixels[0]} to {orders[3]}/{pixels[3]}"
-    )
-    assert plan.covered_by_map_job(last).endswith(f"{orders[-1]}/{pixels[-1]}")
-    orders, pixels = plan.destination_orders, plan.destination_pixels
-    assert plan.covered_by_reduce_job(plan.reduce_names[1]) == (
-        f"4 pixels, {orders[4]}/{pixels[4]} to {orders[7]}/{pixels[7]}"
-    )
-    assert f"-o{orders[4]}p{pixels[4]}-" in plan.reduce_names[1]
+    for names, orders, pixels in (
+        (plan.map_names, partitions.orders, partitions.pixels),
+        (plan.reduce_names, plan.destination_orders, plan.destination_pixels),
+    ):
+        own = rf"o{orders[4]}p{pixels[4]}-o{orders[7]}p{pixels[7]}"
+        assert re.fullmatch(rf"00001-{own}-[0-9a-f]+", names[1])
+        assert describe_job(names[-1]).endswith(f"{orders[-1]}/{pixels[-1]}")
 
 
 @pytest.mark.parametrize(
