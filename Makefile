@@ -74,7 +74,7 @@ docs: test-venv ## write the pages of docs/ as a site to docs/_build
 	$(BIN)/python -m sphinx -W --keep-going --quiet -c docs . docs/_build
 
 test: test-venv ## run all tests, those of the style too
-	$(BIN)/python -m pytest -n $$(( $(CORES) + 2 )) --dist worksteal tests $(ARGS)
+	$(BIN)/python -m pytest -n $$(( $(CORES) + 1 )) --dist worksteal tests $(ARGS)
 
 test-fast: test-venv ## run the unit tests of the library, and check the style (a minute)
 	$(BIN)/python -m pytest -n $(CORES) --dist worksteal tests/unit --ignore=tests/unit/support $(ARGS)

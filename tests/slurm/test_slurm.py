@@ -72,6 +72,7 @@ def margin_digests(directory: Path) -> Digests:
     return digests
 
 
+@pytest.mark.long
 def test_the_benchmark_runs(cluster: Cluster) -> None:
     script = ROOT / "benchmarks/measure_slurm.py"
     resources = ("slurm_account=lab", "slurm_partition=main")

@@ -89,7 +89,7 @@ def without_ambiguous(sky: Sky, codes: Ints, threshold: float) -> Ints:
 @cache
 def large_sky(name: str) -> Sky:
     if name == "border":
-        return Sky(*sky_catalogs.border_sky(rows=40_000))
+        return Sky(*sky_catalogs.border_sky(rows=20_000))
     table = sky_catalogs.survey_sky(columns=3)
     return Sky(table, sky_catalogs.survey_partitions(table))
 
