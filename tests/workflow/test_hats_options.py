@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 from hats import read_hats
 from hats.io.validation import is_valid_catalog
-from margin_cache.catalog import optional_files
+from margin_cache.catalog import hats
 from support import optioned_margins
 from support.faulty_margins import make_margins, run_in_child
 from support.margins import margin_digests, partition_paths, remains, tree_digest
@@ -118,7 +118,7 @@ def test_each_key_makes_its_own_file(key: str, made: Path, tmp_path: Path) -> No
     margin = tmp_path / "plain"
     shutil.copytree(made / "results" / "plain", margin)
     before = tree_digest(margin)
-    optional_files._make(margin, "plain", [key])
+    hats._make_with_hats(margin, "plain", [key])
     after = tree_digest(margin)
     assert after.keys() - before.keys() == {FURTHER[key]}
     assert before.items() <= after.items()

@@ -5,6 +5,5 @@
 - ``model``: a catalog's description, its partitions, and a partition
 - ``partitions``: lists the partitions, returns their files, notices changes and missing rows
 - ``columns``: schemas of a catalog and its shards; spatial index and coordinates of rows
-- ``optional_files``: files of a HATS margin that hats makes
 - ``remote``: catalogs behind a URL
 """

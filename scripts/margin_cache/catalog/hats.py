@@ -1,7 +1,9 @@
-"""The HATS format: reading descriptions of catalogs, writing those of margins and collections."""
+"""The HATS format: descriptions of catalogs, margins and collections; files that hats makes."""
 
+import os
 import re
-from collections.abc import Iterable, Mapping
+import sys
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -267,3 +269,80 @@ def _with_values(text: str, values: Mapping[str, str]) -> str:
     properties.update(values)
     edited = mark + properties.dumps(separator="=")
     return re.sub(r"\r?\n", "\r\n", edited) if "\r\n" in text else edited
+
+
+OPTIONAL_FILES = {
+    "create_thumbnail": "data_thumbnail.parquet",
+    "create_per_partition_stats": "per_partition_statistics.parquet",
+    "create_partition_info_png": "partition_info.png",
+    "create_summary_html": "index.html",
+    "create_summary_md": "README.md",
+}
+"""The file that each key of the configuration asks for."""
+
+WITHOUT_ROWS = ("create_summary_html", "create_summary_md")
+"""Keys of files that hats makes for a margin without rows too."""
+
+
+def make_optional_files(margin: Path, name: str, keys: Sequence[str]) -> list[str]:
+    """Make the files that keys ask for in a directory that becomes a margin; return their names.
+
+    hats makes them in a process of its own: it takes seconds and hundreds of MB to import.
+    """
+    if not keys:
+        return []
+    import subprocess  # slow to import
+
+    child = subprocess.run(
+        [sys.executable, "-m", __name__, str(margin), name, *keys],
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    if child.returncode:
+        reason = child.stdout.strip() or f"its process ended with {child.returncode}"
+        raise MarginCacheError(
+            f"{keys[0]}: hats cannot make the files of {', '.join(keys)} of this margin "
+            f"({reason}). Remove the keys."
+        )
+    return [OPTIONAL_FILES[key] for key in keys]
+
+
+def _make_with_hats(margin: Path, name: str, keys: Sequence[str]) -> None:
+    from tempfile import TemporaryDirectory
+
+    import matplotlib
+    from hats.io.parquet_metadata import write_parquet_metadata
+    from hats.io.summary_file import write_catalog_summary_file, write_partition_info_png
+
+    matplotlib.use("Agg")
+    with TemporaryDirectory(prefix=".", dir=margin) as directory:
+        output = Path(directory)
+        named = output / name  # the title of a summary is the name of its directory
+        named.symlink_to(margin.absolute())
+        if "create_thumbnail" in keys or "create_per_partition_stats" in keys:
+            # Not into the margin: hats writes _common_metadata as well, which it has already.
+            write_parquet_metadata(
+                margin,
+                output_path=output,
+                create_metadata=False,
+                create_thumbnail="create_thumbnail" in keys,
+                create_per_partition_stats="create_per_partition_stats" in keys,
+            )
+        if "create_partition_info_png" in keys:
+            write_partition_info_png(margin)
+        if "create_summary_html" in keys:
+            write_catalog_summary_file(named, fmt="html", output_dir=output)
+        if "create_summary_md" in keys:
+            write_catalog_summary_file(named, fmt="markdown", output_dir=output)
+        for file in map(OPTIONAL_FILES.__getitem__, keys):
+            if (output / file).exists():
+                (output / file).replace(margin / file)
+
+
+if __name__ == "__main__":
+    try:
+        _make_with_hats(Path(sys.argv[1]), sys.argv[2], sys.argv[3:])
+    except Exception as error:  # hats and its dependencies raise errors of any kind
+        print(type(error).__name__, *str(error).splitlines()[:1])
+        sys.exit(1)

@@ -18,8 +18,8 @@ import pyarrow.parquet as pq
 
 from margin_cache import __version__
 from margin_cache.catalog.formats import format_of
+from margin_cache.catalog.hats import WITHOUT_ROWS, make_optional_files
 from margin_cache.catalog.model import MarginSummary
-from margin_cache.catalog.optional_files import WITHOUT_ROWS, make_optional_files
 from margin_cache.catalog.spec import (
     COMMON_METADATA,
     METADATA,

@@ -16,9 +16,8 @@ from numpy.typing import NDArray
 
 from margin_cache.catalog.columns import read_schema, schema_source
 from margin_cache.catalog.formats import check_hats_keys, format_of, read_catalog_info
-from margin_cache.catalog.hats import additional_properties
+from margin_cache.catalog.hats import OPTIONAL_FILES, additional_properties
 from margin_cache.catalog.model import INDEX_TOLERANCE, CatalogInfo
-from margin_cache.catalog.optional_files import OPTIONAL_FILES
 from margin_cache.catalog.partitions import (
     check_consistency,
     check_whole,

@@ -45,6 +45,13 @@ class ObjectChanged(MarginCacheError):
 class PermissionDenied(MarginCacheError):
     """The store refuses a request. Some stores also answer so for objects that do not exist."""
 
+    def __init__(self, url: str, side: str) -> None:
+        super().__init__(
+            f"{url}: permission denied, or there is no such file: some stores do not tell. Give "
+            f"credentials in the environment, in the files of the store's own tools, or as "
+            f"{side}_storage_options in a configuration file (anon: true for public buckets)."
+        )
+
 
 class ObjectStore(ABC):
     """The objects below a URL, by their paths relative to it. Every thread may call the methods.
@@ -152,14 +159,6 @@ def files_among(objects: Mapping[str, ObjectState]) -> dict[str, ObjectState]:
     return {path: state for path, state in files.items() if path not in directories}
 
 
-def permission_denied(url: str, side: str) -> PermissionDenied:
-    return PermissionDenied(
-        f"{url}: permission denied, or there is no such file: some stores do not tell. Give "
-        f"credentials in the environment, in the files of the store's own tools, or as "
-        f"{side}_storage_options in a configuration file (anon: true for public buckets)."
-    )
-
-
 def without_user(text: str) -> str:
     """Return the first line of an error's message, without the user and password of a URL."""
     return re.sub(r"(://)[^/\s]*@", r"\1", (text.strip().splitlines() or [""])[0])[:200]
@@ -169,10 +168,24 @@ class _FsspecStore(ObjectStore):
     """Drivers do not tell which version a range was read from, so the state is asked for again."""
 
     def __init__(self, url: str, options: Mapping[str, Any], side: str) -> None:
+        import fsspec
+
         super().__init__(url)
         self._side = side
-        self._system = _driver(self.url, options, side)
-        self._root = str(self._system._strip_protocol(self.url)).rstrip("/")
+        try:
+            fsspec.get_filesystem_class(protocol_of(url))
+        except (ImportError, ValueError) as error:
+            raise MarginCacheError(f"{url}: {error}.") from None
+        own = {"skip_instance_cache": True, "use_listings_cache": False}
+        try:
+            # Some drivers connect at once.
+            self._system, root = fsspec.core.url_to_fs(self.url, **{**own, **options})
+        except Exception as error:  # of a driver, which can be any
+            raise MarginCacheError(
+                f"{url}: cannot connect ({type(error).__name__}). Check the URL, the server and "
+                f"{side}_storage_options, whose values are not shown."
+            ) from None
+        self._root = root.rstrip("/")
 
     def list(self) -> dict[str, ObjectState] | None:
         with self._clear_errors(""):
@@ -220,30 +233,11 @@ class _FsspecStore(ObjectStore):
         except FileNotFoundError:
             raise
         except PermissionError:
-            raise permission_denied(url, self._side) from None
+            raise PermissionDenied(url, self._side) from None
         except Exception as error:  # of a driver, which can be any
             kind = RetryableError if isinstance(error, OSError | EOFError) else MarginCacheError
             reason = f"{type(error).__name__}: {without_user(str(error))}"
             raise kind(f"{url}: cannot be read ({reason}). Check the URL and the server.") from None
-
-
-def _driver(url: str, options: Mapping[str, Any], side: str) -> Any:
-    import fsspec
-
-    try:
-        driver = fsspec.get_filesystem_class(protocol_of(url))
-    except (ImportError, ValueError) as error:
-        raise MarginCacheError(f"{url}: {error}.") from None
-    try:
-        # Some drivers connect at once, to the server in the URL.
-        address = driver._get_kwargs_from_urls(url)
-        own = {"skip_instance_cache": True, "use_listings_cache": False}
-        return driver(**{**own, **address, **options})
-    except Exception as error:  # of a driver, which can be any
-        raise MarginCacheError(
-            f"{url}: cannot connect ({type(error).__name__}). Check the URL, the server and "
-            f"{side}_storage_options, whose values are not shown."
-        ) from None
 
 
 def _state_of(info: Mapping[str, Any]) -> ObjectState:

@@ -32,7 +32,6 @@ from margin_cache.storage.object_store import (
     PreconditionFailed,
     files_among,
     parallel,
-    permission_denied,
     without_user,
 )
 from margin_cache.storage.urls import protocol_of
@@ -138,7 +137,7 @@ class ObstoreStore(ObjectStore):
                 )
         except FileNotFoundError:
             raise _no_bucket(self.url) from None
-        except _Refused as error:
+        except MarginCacheError as error:
             if mode == "overwrite" or "status 501" not in str(error):
                 raise
             self._has_conditions = False
@@ -167,7 +166,7 @@ class ObstoreStore(ObjectStore):
         try:
             yield
         except (exceptions.PermissionDeniedError, exceptions.UnauthenticatedError):
-            raise permission_denied(url, self._side) from None
+            raise PermissionDenied(url, self._side) from None
         except (exceptions.AlreadyExistsError, exceptions.PreconditionError):
             raise PreconditionFailed(url) from None
         except exceptions.InvalidPathError:
@@ -186,12 +185,12 @@ class ObstoreStore(ObjectStore):
             return _no_bucket(self.url)
         if "169.254.169.254" in text or "metadata.google.internal" in text:
             # Without other credentials, those of a virtual machine are asked for.
-            return permission_denied(url, self._side)
+            return PermissionDenied(url, self._side)
         if status and status[1] == "416":
             return ObjectChanged(url)
         if status and status[1] not in _TRANSIENT_STATUS:
             reason = f"status {status[1]}{f', {code[1]}' if code else ''}"
-            return _Refused(f"{url}: cannot be {action} ({reason}). Check the URL.")
+            return MarginCacheError(f"{url}: cannot be {action} ({reason}). Check the URL.")
         if _WRONG_RANGE.search(text):
             return RetryableError(
                 f"{url}: the server ignores range requests, compresses files on their way or sends "
@@ -203,10 +202,6 @@ class ObstoreStore(ObjectStore):
         return RetryableError(
             f"{url}: failed {_TRIES} times ({without_user(reason)}). Check the URL and the server."
         )
-
-
-class _Refused(MarginCacheError):
-    """The server answers with a status that is no success."""
 
 
 def _no_bucket(url: str) -> MarginCacheError:

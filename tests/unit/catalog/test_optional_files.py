@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import pytest
-from margin_cache.catalog.optional_files import OPTIONAL_FILES, make_optional_files
+from margin_cache.catalog.hats import OPTIONAL_FILES, make_optional_files
 from margin_cache.config.model import MarginSettings, Table, given_keys
 from margin_cache.errors import MarginCacheError
 

@@ -69,10 +69,9 @@ def test_plain_urls_are_accepted(url: str) -> None:
         ("https://example.org/sky?s3cret", "key: https://example.org/sky has a query or fragment"),
         ("https://example.org/sky#s3cret", "key: https://example.org/sky has a query or fragment"),
         ("https://example.org/sky?", "key: https://example.org/sky has a query or fragment"),
-        ("simplecache::s3://bucket/sky", "a chain of URLs"),
+        ("simplecache::s3://bucket/sky", "has no server or bucket"),
         ("file:///sky", "without file://"),
         ("s3:///sky", "has no server or bucket"),
-        ("https://example.org/sky/../other", "has .. in its path"),
         ("https://[s3cret", "is not a URL"),
     ],
 )
