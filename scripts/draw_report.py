@@ -1,4 +1,4 @@
-"""Write the report of a finished margin: a page, and its figures as PNG and SVG."""
+"""Write the report of a finished margin: a page, and its figures."""
 
 import sys
 from pathlib import Path

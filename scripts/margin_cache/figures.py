@@ -1,9 +1,7 @@
 """The figures of reports and audits: their style, and maps of the whole sky."""
 
 import io
-from dataclasses import dataclass
 from itertools import pairwise
-from pathlib import Path
 from typing import Any
 
 import healpy
@@ -15,8 +13,6 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Ellipse
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 from numpy.typing import NDArray
-
-from margin_cache.storage.files import atomic_path
 
 NO_DATA, FAULTLESS = "0.82", "#d6e6f5"
 """Colours of pixels without data, and of pixels without faults."""
@@ -34,22 +30,10 @@ _STYLE: dict[str, Any] = {
     "figure.titlesize": "medium",
     "axes.spines.top": False,
     "axes.spines.right": False,
-    "svg.hashsalt": "margin-cache",  # or the names inside would differ between two drawings
 }
 
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
-
-
-@dataclass(frozen=True)
-class RenderedFigure:
-    """A figure as PNG and as SVG; `name` is the name of its files without their suffix."""
-
-    name: str
-    title: str
-    caption: str
-    png: bytes
-    svg: bytes
 
 
 def new_figure(height: float, columns: int = 1) -> tuple[Figure, list[Any]]:
@@ -66,27 +50,11 @@ def plain_ticks(axis: Any) -> None:
     axis.set_minor_formatter(NullFormatter())
 
 
-def render(figure: Figure, name: str, title: str, caption: str) -> RenderedFigure:
-    """Render a figure, to the same bytes each time."""
-    svg = _image(figure, "svg", {"Date": None, "Creator": None})
-    return RenderedFigure(name, title, caption, render_png(figure), svg)
-
-
-def render_png(figure: Figure) -> bytes:
-    return _image(figure, "png", {"Software": None})
-
-
-def _image(figure: Figure, kind: str, metadata: dict[str, Any]) -> bytes:
+def render(figure: Figure) -> bytes:
+    """Return a figure as PNG, of the same bytes each time."""
     file = io.BytesIO()
-    figure.savefig(file, format=kind, dpi=_DPI, metadata=metadata, facecolor="white")
-    figure.set_layout_engine("none")  # the next image has the same layout, and need not find it
+    figure.savefig(file, dpi=_DPI, metadata={"Software": None}, facecolor="white")
     return file.getvalue()
-
-
-def write_figure(figure: RenderedFigure, directory: Path) -> None:
-    for kind, image in (("png", figure.png), ("svg", figure.svg)):
-        with atomic_path(directory / f"{figure.name}.{kind}") as temporary:
-            temporary.write_bytes(image)
 
 
 def order_norm(orders: Floats) -> Normalize:

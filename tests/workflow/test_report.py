@@ -50,12 +50,12 @@ def reported(made: Path, tmp_path: Path) -> Path:
 
 def figures_of(directory: Path) -> dict[str, str]:
     digests = tree_digest(directory / REPORT)
-    return {name: digest for name, digest in digests.items() if name.endswith(("png", "svg"))}
+    return {name: digest for name, digest in digests.items() if name.endswith("png")}
 
 
 def test_margin_and_report_are_made_once_and_snakemakes_own_report_shows_them(reported: Path):
     assert (reported / MARGIN / "partition_info.csv").exists()
-    pictures = {f"{name}.{kind}" for name in FIGURES for kind in ("png", "svg")}
+    pictures = {f"{name}.png" for name in FIGURES}
     assert set(tree_digest(reported / REPORT)) == {*("index.html", "report.log", *pictures)}
     page = (reported / REPORT / "index.html").read_text(encoding="utf-8")
     # The jobs have their costs.

@@ -24,7 +24,7 @@ from margin_cache.audit.compare import (
     row_codes,
     row_digests,
 )
-from margin_cache.audit.distance import near_boundary
+from margin_cache.audit.distance import near_boundary, nearby_partitions
 from margin_cache.audit.files import UnreadableFile
 from margin_cache.audit.findings import AuditReport, PixelFindings, RangeFindings
 from margin_cache.audit.metadata import (
@@ -36,18 +36,18 @@ from margin_cache.audit.metadata import (
     name_pixel,
     values_of_pixel,
 )
-from margin_cache.audit.pixels import (
+from margin_cache.audit.request import (
+    AuditRequest,
     Pixel,
     SkyRange,
+    StoreOptions,
     first_descendant,
     is_in_sample,
-    nearby_partitions,
     overlapping_pixels,
     restrict,
     sort_nested,
     uncovered_sky,
 )
-from margin_cache.audit.request import AuditRequest, StoreOptions
 from margin_cache.errors import MarginCacheError
 
 MAX_CACHED_ROWS = 5_000_000  # some 170 MB

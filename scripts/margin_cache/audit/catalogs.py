@@ -30,11 +30,12 @@ from margin_cache.audit.files import (
     open_parquet,
     read_json,
 )
-from margin_cache.audit.pixels import FINEST_ORDER, PIXEL_PATH, Pixel
-from margin_cache.audit.request import Options, StoreOptions
+from margin_cache.audit.request import FINEST_ORDER, Options, Pixel, StoreOptions
 from margin_cache.errors import MarginCacheError, RetryableError
 
 INDEX_COLUMNS = ("_hipscat_index", "_healpix_29")
+
+PIXEL_PATH = re.compile(r"Norder=(\d+)/Dir=\d+/Npix=(\d+)")
 
 _IGNORED = re.compile("(^|/)[._]")  # what PyArrow skips below the directory of a dataset
 

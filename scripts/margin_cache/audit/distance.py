@@ -1,4 +1,4 @@
-"""Distances from points to the boundary of a pixel, with a proven bound of their error.
+"""Distances of points and pixels from a pixel, with proven bounds of their errors.
 
 The boundary is replaced by a polygon of chords between points that healpy computes, `steps` of
 them along each of the four edges. The points are equidistant in the coordinate t of the edge in its
@@ -25,9 +25,13 @@ edges; no edge runs through both kinds of region. The error is thus at most
     (2.7 / 8) * nside / (nside * steps)**2 = (2.7 / 8) / (nside * steps**2).
 """
 
+from collections.abc import Iterator, Sequence
+
 import healpy
 import numpy as np
 import numpy.typing as npt
+
+from margin_cache.audit.request import Pixel
 
 FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]
@@ -38,6 +42,8 @@ DEVIATION = 2.7 / 8
 SQUARE_ROUNDING = 1e-7  # bounds the error of distances from squares that cancel near 1
 ROUNDING = 1e-14  # bounds the rounding error of coordinates and their sums
 BLOCK_SIZE = 200_000  # pairs of a point and a chord at a time
+PIXEL_PAIRS = 1_000_000  # at a time
+ANGLE_ERROR = 1e-9  # bounds the rounding error of angles between pixel centres, in radians
 
 WITHIN, UNDECIDED, BEYOND = 1, 0, -1
 
@@ -129,3 +135,34 @@ def _distances_to_polygon(points: FloatArray, corners: FloatArray) -> FloatArray
         rests = offsets - along[:, :, None] * sides
         distances[block] = np.sqrt(np.einsum("ijk,ijk->ij", rests, rests).min(axis=1))
     return distances
+
+
+def nearby_partitions(
+    pixels: Sequence[Pixel], partitions: Sequence[Pixel], threshold: float
+) -> Iterator[tuple[Pixel, list[Pixel]]]:
+    """Yield each pixel with the partitions that may have points within a threshold (arcsec) of it.
+
+    Two pixels can be nearer than it only if the circles around them are.
+    """
+    partition_centres, partition_radii = _circles(partitions)
+    size = max(1, PIXEL_PAIRS // max(1, len(partitions)))
+    for start in range(0, len(pixels), size):
+        block = pixels[start : start + size]
+        centres, radii = _circles(block)
+        limit = radii[:, None] + partition_radii + np.radians(threshold / 3600) + ANGLE_ERROR
+        # Beyond half a turn the cosine would grow again.
+        is_near = centres @ partition_centres.T >= np.cos(np.minimum(limit, np.pi)) - ANGLE_ERROR**2
+        for pixel, row in zip(block, is_near, strict=True):
+            yield pixel, [partitions[position] for position in np.flatnonzero(row).tolist()]
+
+
+def _circles(pixels: Sequence[Pixel]) -> tuple[FloatArray, FloatArray]:
+    """Return the centres, as unit vectors of shape (n, 3), and the radii in radians."""
+    orders, numbers = np.array(pixels, np.int64).reshape(-1, 2).T
+    centres = np.zeros((len(orders), 3))
+    radii = np.zeros(len(orders))
+    for order in np.unique(orders):
+        chosen = orders == order
+        centres[chosen] = np.transpose(healpy.pix2vec(1 << int(order), numbers[chosen], nest=True))
+        radii[chosen] = healpy.max_pixrad(1 << int(order))
+    return centres, radii

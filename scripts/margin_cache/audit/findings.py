@@ -16,15 +16,16 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from margin_cache import __version__
-from margin_cache.audit.pixels import Pixel, sort_nested
 from margin_cache.audit.request import (
     AUDIT_JSON,
     AUDIT_MAP,
     AuditRequest,
     Options,
+    Pixel,
     read_dataclass,
     remove_results,
     request_id,
+    sort_nested,
     state_of,
 )
 from margin_cache.errors import MarginCacheError
@@ -304,7 +305,7 @@ def draw_map(report: AuditReport, name: str) -> bytes:
         Patch(color=figures.NO_DATA, label="not checked, or far from the catalog"),
     ]
     figure.legend(handles=patches, loc="outside lower center", ncols=2, frameon=False)
-    return figures.render_png(figure)
+    return figures.render(figure)
 
 
 def read_audit(results: Path) -> Mapping[str, Any] | None:

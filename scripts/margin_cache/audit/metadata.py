@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
-from margin_cache.audit.catalogs import INDEX_COLUMNS, AuditedCatalog
+from margin_cache.audit.catalogs import INDEX_COLUMNS, PIXEL_PATH, AuditedCatalog
 from margin_cache.audit.compare import Mask, plain_type
 from margin_cache.audit.files import (
     AnyPath,
@@ -18,7 +18,7 @@ from margin_cache.audit.files import (
     open_parquet,
     read_bytes,
 )
-from margin_cache.audit.pixels import PIXEL_PATH, Pixel
+from margin_cache.audit.request import Pixel
 
 PIXEL_COLUMNS = ("Norder", "Dir", "Npix")
 """Columns of HiPSCat files that name their pixel."""

@@ -1,14 +1,13 @@
-"""The request of an audit: what its jobs check, where its results go, and the catalogs' state."""
+"""The request of an audit: the pixels that its jobs check, and the state of both catalogs."""
 
 import hashlib
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from margin_cache.audit.pixels import SKY_END, Pixel, SkyRange
 from margin_cache.errors import MarginCacheError
 from margin_cache.storage.files import write_text
 from margin_cache.storage.urls import is_url
@@ -22,6 +21,40 @@ StoreOptions = tuple[Options, Options]
 AUDIT_JSON, AUDIT_MAP = "audit.json", "audit.png"
 
 Record = TypeVar("Record")
+
+Pixel = tuple[int, int]
+"""Order and nested number."""
+
+FINEST_ORDER = 29
+
+SKY_END = 12 << 2 * FINEST_ORDER
+"""Number of pixels of the finest order on the whole sky."""
+
+
+@dataclass(frozen=True)
+class SkyRange:
+    """The part of the sky that one job checks: all pixels, of any order, that begin in it.
+
+    It has the name of the job, and ends before the pixel ``end`` of the finest order.
+    """
+
+    name: str
+    first: int
+    end: int
+
+    def contains(self, pixel: Pixel) -> bool:
+        return self.first <= first_descendant(pixel) < self.end
+
+
+def cut_sky(names: Sequence[str], firsts: Sequence[int]) -> tuple[SkyRange, ...]:
+    """Cut the whole sky into ranges with these names and first pixels of the finest order."""
+    starts = [0, *firsts[1:]]  # the first range begins at pixel 0 in any case
+    return tuple(map(SkyRange, names, starts, [*starts[1:], SKY_END]))
+
+
+def first_descendant(pixel: Pixel) -> int:
+    order, number = pixel
+    return number << 2 * (FINEST_ORDER - order)
 
 
 @dataclass(frozen=True)
@@ -53,11 +86,6 @@ class AuditRequest:
     sky_ranges: tuple[SkyRange, ...] = (SkyRange("all", 0, SKY_END),)
     is_coarse: bool | None = None
     only_pixels: tuple[Pixel, ...] | None = None
-
-    def __post_init__(self) -> None:
-        ends = [0, *(sky_range.end for sky_range in self.sky_ranges)]
-        if [sky_range.first for sky_range in self.sky_ranges] != ends[:-1] or ends[-1] != SKY_END:
-            raise ValueError("the sky ranges overlap, or are not the whole sky")
 
     def sky_range(self, job: str) -> SkyRange:
         return next(sky_range for sky_range in self.sky_ranges if sky_range.name == job)
@@ -140,3 +168,51 @@ def check_unchanged(request: AuditRequest, options: StoreOptions = (None, None))
 def remove_results(directory: Path) -> None:
     for name in (AUDIT_JSON, AUDIT_MAP):
         (directory / name).unlink(missing_ok=True)
+
+
+def sort_nested(pixels: Collection[Pixel]) -> list[Pixel]:
+    """Return pixels in nested order, in which successive pixels are mostly near one another."""
+    return sorted(pixels, key=lambda pixel: (first_descendant(pixel), pixel[0]))
+
+
+def is_in_sample(pixel: Pixel, fraction: float, seed: int) -> bool:
+    """Return whether a sample contains a pixel, independently of all other pixels."""
+    digest = hashlib.blake2b(f"{seed} {pixel[0]} {pixel[1]}".encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "big") < fraction * 2**64
+
+
+def uncovered_sky(pixels: Collection[Pixel]) -> list[Pixel]:
+    """Return the largest pixels that cover the sky outside of `pixels`."""
+    covered, ancestors = set(pixels), _ancestors(pixels)
+    uncovered, level = [], [(0, number) for number in range(12)]
+    while level:
+        outside = [pixel for pixel in level if pixel not in covered]
+        uncovered += [pixel for pixel in outside if pixel not in ancestors]
+        level = [
+            (order + 1, 4 * number + child)
+            for order, number in outside
+            if (order, number) in ancestors
+            for child in range(4)
+        ]
+    return uncovered
+
+
+def overlapping_pixels(pixels: Collection[Pixel], partitions: Collection[Pixel]) -> list[Pixel]:
+    """Return the pixels that lie inside a partition or contain one, and are none themselves."""
+    known, ancestors = set(partitions), _ancestors(partitions)
+    return sorted(
+        pixel
+        for pixel in set(pixels) - known
+        if pixel in ancestors or not known.isdisjoint(_ancestors([pixel]))
+    )
+
+
+def restrict(pixels: Collection[Pixel], only: Collection[Pixel]) -> list[Pixel]:
+    """Return those of `pixels` that overlap a pixel of `only`, sorted; all if there is none."""
+    if not only:
+        return sorted(pixels)
+    return sorted({*pixels} & {*only} | {*overlapping_pixels(pixels, only)})
+
+
+def _ancestors(pixels: Collection[Pixel]) -> set[Pixel]:
+    return {(order - up, n >> 2 * up) for order, n in pixels for up in range(1, order + 1)}

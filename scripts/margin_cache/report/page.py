@@ -3,6 +3,7 @@
 import json
 from base64 import b64encode
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -16,7 +17,6 @@ from margin_cache.audit.request import AUDIT_MAP
 from margin_cache.figures import (
     MAP_HEIGHT,
     Floats,
-    RenderedFigure,
     colour_bar,
     draw_sky,
     log_norm,
@@ -24,13 +24,12 @@ from margin_cache.figures import (
     order_norm,
     plain_ticks,
     render,
-    write_figure,
 )
 from margin_cache.margin.model import Margin
 from margin_cache.margin.paths import FIGURES
 from margin_cache.notification import counted
 from margin_cache.report.data import ReportData, StageCosts, read_costs, read_report_data
-from margin_cache.storage.files import size_text, write_text
+from margin_cache.storage.files import atomic_path, size_text, write_text
 
 _FRAMES = {"equatorial": "C", "galactic": "G"}
 _BINS = 24
@@ -39,12 +38,23 @@ _LOG_RATIO = 5  # of the largest to the smallest value, from which on an axis is
 _MAX_LARGEST = 10  # files in the table of the largest ones
 
 
+@dataclass(frozen=True)
+class RenderedFigure:
+    """A figure as PNG; `name` is the name of its file without the suffix."""
+
+    name: str
+    title: str
+    caption: str
+    png: bytes
+
+
 def write_report(margin: Margin) -> None:
     margin.use_catalog()
     data = read_report_data(margin)
     figures = [*draw_maps(data), draw_histograms(data)]
     for figure in figures:
-        write_figure(figure, margin.files.report_dir)
+        with atomic_path(margin.files.report_dir / f"{figure.name}.png") as path:
+            path.write_bytes(figure.png)
     shown = [*_audit_map(margin, data), *figures]
     write_text(margin.files.report_page, page_text(data, shown, read_costs(margin.files)))
 
@@ -59,7 +69,7 @@ def _audit_map(margin: Margin, data: ReportData) -> list[RenderedFigure]:
         "can be wrong; right: other defects. Yellow to red: pixels by the number of their defects, "
         "blue: checked, nothing found, grey: not checked, or far from the catalog. East is left."
     )
-    return [RenderedFigure("audit", "Where the audit found defects", caption, png, b"")]
+    return [RenderedFigure("audit", "Where the audit found defects", caption, png)]
 
 
 def draw_maps(data: ReportData) -> list[RenderedFigure]:
@@ -84,7 +94,8 @@ def _draw_map(
         axes.set_title(title)
     if np.isfinite(values).any():
         colour_bar(figure, mapping, panels, unit)
-    return render(figure, name, FIGURES[name], f"Grey: {grey}. East is left.")
+    caption = f"Grey: {grey}. East is left."
+    return RenderedFigure(name, FIGURES[name], caption, render(figure))
 
 
 def draw_histograms(data: ReportData) -> RenderedFigure:
@@ -92,7 +103,8 @@ def draw_histograms(data: ReportData) -> RenderedFigure:
     figure, (rows, sizes) = new_figure(4, 2)
     has_file = data.margin_bytes > 0
     if not has_file.any():
-        return render(figure, "histograms", FIGURES["histograms"], "The margin has no files.")
+        caption = "The margin has no files."
+        return RenderedFigure("histograms", FIGURES["histograms"], caption, render(figure))
     for axes, values, label in (
         (rows, data.margin_rows[has_file].astype(float), "rows of a file"),
         (sizes, data.margin_bytes[has_file] / 1000, "size of a file (kB)"),
@@ -113,7 +125,7 @@ def draw_histograms(data: ReportData) -> RenderedFigure:
         axes.set_xlabel(label)
         axes.set_ylabel("files")
     caption = f"All files of the margin: {int(has_file.sum()):,}."
-    return render(figure, "histograms", FIGURES["histograms"], caption)
+    return RenderedFigure("histograms", FIGURES["histograms"], caption, render(figure))
 
 
 def page_text(

@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from margin_cache.audit.findings import describe, is_passed, read_audit
-from margin_cache.audit.pixels import cut_sky
 from margin_cache.audit.request import (
     AUDIT_JSON,
     AuditRequest,
     catalogs_states,
+    cut_sky,
     remove_results,
     request_id,
     save_request,

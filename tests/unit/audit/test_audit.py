@@ -14,8 +14,7 @@ import pytest
 from margin_cache.audit.audit import Audit
 from margin_cache.audit.catalogs import INDEX_COLUMNS
 from margin_cache.audit.findings import AuditReport, RangeFindings
-from margin_cache.audit.pixels import cut_sky
-from margin_cache.audit.request import AuditRequest
+from margin_cache.audit.request import AuditRequest, cut_sky
 from margin_cache.errors import MarginCacheError
 from margin_cache.healpix.neighbors import are_in_margins, find_candidates
 from margin_cache.margin import map as map_stage

@@ -5,7 +5,7 @@ from margin_cache.audit.audit import PrimaryRows
 from margin_cache.audit.catalogs import AuditedCatalog, open_catalog
 from margin_cache.audit.compare import ROW
 from margin_cache.audit.metadata import PrimaryColumns
-from margin_cache.audit.pixels import Pixel
+from margin_cache.audit.request import Pixel
 from support.paths import ROOT
 
 NOTHING = np.empty(0, ROW)

@@ -105,7 +105,7 @@ def test_the_map_counts_defects_by_pixel_and_says_what_it_shows(
         return figure.get_suptitle(), *titles
 
     monkeypatch.setattr(figures, "draw_faults", draw)
-    monkeypatch.setattr(figures, "render_png", look)
+    monkeypatch.setattr(figures, "render", look)
     report = AuditReport(10.0, None, [FAULTY, UNSORTED], [], 3)
     assert draw_map(report, "gaia_10arcs") == (
         "gaia_10arcs, 10 arcsec: unsafe; 2 of 3 pixels checked",

@@ -1,14 +1,14 @@
 import healpy
 import numpy as np
 import pytest
-from margin_cache.audit.pixels import (
+from margin_cache.audit.distance import nearby_partitions
+from margin_cache.audit.request import (
     FINEST_ORDER,
     SKY_END,
     Pixel,
     cut_sky,
     first_descendant,
     is_in_sample,
-    nearby_partitions,
     overlapping_pixels,
     restrict,
     sort_nested,

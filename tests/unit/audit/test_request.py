@@ -3,11 +3,13 @@ from pathlib import Path
 
 import pytest
 from margin_cache.audit import request as request_module
-from margin_cache.audit.pixels import SKY_END, SkyRange, cut_sky
 from margin_cache.audit.request import (
+    SKY_END,
     AuditRequest,
+    SkyRange,
     catalogs_states,
     check_unchanged,
+    cut_sky,
     load_request,
     remove_results,
     request_id,
@@ -20,21 +22,6 @@ REQUEST = AuditRequest(
     cut_sky(["a", "b"], [4, 9]),
     only_pixels=((1, 4), (2, 7)),
 )
-
-
-@pytest.mark.parametrize(
-    "ranges",
-    [
-        [],
-        [SkyRange("a", 0, SKY_END - 1)],
-        [SkyRange("a", 1, SKY_END)],
-        [SkyRange("a", 0, 5), SkyRange("b", 6, SKY_END)],
-        [SkyRange("a", 0, 5), SkyRange("b", 4, SKY_END)],
-    ],
-)
-def test_ranges_that_are_not_the_whole_sky_are_refused(ranges: list[SkyRange]) -> None:
-    with pytest.raises(ValueError, match="not the whole sky"):
-        replace(REQUEST, sky_ranges=tuple(ranges))
 
 
 def test_a_catalog_that_changes_during_an_audit_is_an_error(tmp_path: Path) -> None:

@@ -9,14 +9,13 @@ from html.parser import HTMLParser
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
-from margin_cache.figures import RenderedFigure
 from margin_cache.margin.model import Margin
 from margin_cache.margin.paths import FIGURES
 from margin_cache.report import page
 from margin_cache.report.data import ReportData, StageCosts, read_report_data
-from margin_cache.report.page import page_text, write_report
+from margin_cache.report.page import RenderedFigure, page_text, write_report
 
-FIGURE = RenderedFigure("name", "A title", "A caption.", b"png", b"svg")
+FIGURE = RenderedFigure("name", "A title", "A caption.", b"png")
 
 
 class Page(HTMLParser):
@@ -52,7 +51,7 @@ def test_page_and_figures_are_written(margin: Margin):
     write_report(margin)
     assert {path.name for path in margin.files.report_dir.iterdir()} == {
         "index.html",
-        *(f"{name}.{kind}" for name in FIGURES for kind in ("png", "svg")),
+        *(f"{name}.png" for name in FIGURES),
     }
     shown = Page(margin.files.report_page.read_text(encoding="utf-8"))
     assert len([link for link in shown.references if link.startswith("data:image/png")]) == 4
