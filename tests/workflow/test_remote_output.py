@@ -77,10 +77,12 @@ def test_a_margin_in_the_collection_of_its_catalog(catalogs: Path, s3: S3, tmp_p
     assert read <= 1.02 * size_of(catalogs / "collection/primary") + 2000
     assert up <= 1.02 * written + 10_000
     assert s3.digests(f"collection/{NAME}") == found
-    rows = re.search(rf"{NAME}: ([\d,]+ rows) in ", finished.stdout)[1]
-    assert f"60 arcsec with {rows}" in (run / f"{NAME}_report/index.html").read_text()
+    rows = int(re.search(rf"{NAME}: (\d+) rows in ", finished.stdout)[1])
+    assert f"60 arcsec with {rows:,} rows" in (run / f"{NAME}_report/index.html").read_text()
     config = configured(catalogs / "hats", s3, "twins/a")
-    config["margins"] = [{"output_path": f"s3://{BUCKET}/twins/{place}"} for place in "ab"]
+    config["margins"] = [
+        {"output_path": f"s3://{BUCKET}/twins/{place}", "tmp_dir": place} for place in "ab"
+    ]
     line = error_line(run_workflow(tmp_path / "twins", "report", config=config))
     assert f"several reports would be written to {NAME}_report" in line
 
