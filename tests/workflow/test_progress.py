@@ -34,14 +34,12 @@ def configuration(catalog: Path, **more: Any) -> dict[str, Any]:
     return {"input_catalog_path": catalog, **threshold, **more}
 
 
-def run_on_terminal(
-    directory: Path, config: dict[str, Any], *arguments: str, kind: str = "xterm-256color"
-) -> Output:
+def run_on_terminal(directory: Path, config: dict[str, Any], *arguments: str) -> Output:
     directory.mkdir(exist_ok=True)
     write_config(directory, config)
     command = [SNAKEMAKE, "-s", ROOT / "Snakefile", "--directory", directory, "--cores", "2"]
     words = [*command, *arguments]
-    return run_in_terminal(words, environment(), rows=40, kind=kind, start=ForkedSnakemake)
+    return run_in_terminal(words, environment(), start=ForkedSnakemake)
 
 
 def bars(screen: list[str]) -> dict[str, tuple[int, int, int, str]]:
@@ -169,20 +167,6 @@ def test_without_bars_a_line_describes_each_job(tmp_path: Path, catalog: Path):
     assert len(mapped) > 2 and len(said) > len(mapped) + 2, output.text
     logs = tmp_path.glob("run/intermediate/*/*/logs/map_partitions/*.log")
     assert mapped <= {log.read_text().splitlines()[0] for log in logs}
-
-
-def test_a_dumb_terminal_shows_no_bars(tmp_path: Path, catalog: Path):
-    output = run_on_terminal(
-        tmp_path / "run", configuration(catalog, partitions_per_job=50), kind="dumb"
-    )
-    assert output.code == 0
-    assert "%|" not in output.text and "\x1b[A" not in output.text
-
-
-def test_progress_bar_takes_no_other_value(tmp_path: Path, catalog: Path):
-    run = run_workflow(tmp_path, config=configuration(catalog, progress_bar="sometimes"))
-    assert run.stdout.rstrip().splitlines()[-1].startswith("error: progress_bar: ")
-    assert run.returncode == 1
 
 
 def test_a_run_forecasts_rows_and_disk_space(tmp_path: Path):

@@ -246,8 +246,6 @@ _READ_ONLY = (
 )
 """Beginnings of options that only print; they work in directories without write permission."""
 
-_NEEDED_BYTES = 1 << 16  # for Snakemake's log and records
-
 
 def check_command(words: Sequence[str], start: Path, workflow_dir: Path) -> None:
     """Check for repeated options and for missing workflow profiles."""
@@ -281,7 +279,7 @@ def check_working_directory(words: Sequence[str], directory: Path) -> None:
     try:
         own.mkdir(exist_ok=True)
         with tempfile.TemporaryFile(dir=own) as file:
-            file.write(bytes(_NEEDED_BYTES))
+            file.write(bytes(1 << 16))  # as much as its log and records
             file.flush()
             os.fsync(file.fileno())
     except OSError as error:
