@@ -22,8 +22,6 @@ rule draw_report:
         "../envs/report.yaml"
     resources:
         mem_mb=2000,
-        disk_mb=100,
-        runtime=60,
     params:
         name=reports.margin_name,
         margin=reports.margin_file,
