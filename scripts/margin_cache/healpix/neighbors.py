@@ -205,6 +205,15 @@ def find_candidates(
     return rows[pair], destination[position]
 
 
+def are_candidates(cells: Ints, margin_order: int, orders: Ints, pixels: Ints) -> NDArray[np.bool_]:
+    """Return a mask of the pairs of a cell and a destination that ``find_candidates`` finds too."""
+    starts, ends = pixel_ranges(orders, pixels)
+    around = cells_and_neighbours(margin_order, cells)
+    low, high = pixel_ranges(np.full(around.shape, margin_order), around)
+    touches = (around >= 0) & (low < ends[:, None]) & (high > starts[:, None])
+    return np.logical_or.reduce(touches, axis=1)
+
+
 def are_in_margins(
     lon: Floats, lat: Floats, orders: Ints, pixels: Ints, threshold: float
 ) -> NDArray[np.bool_]:

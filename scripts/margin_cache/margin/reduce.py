@@ -26,7 +26,6 @@ from margin_cache.catalog.columns import (
 )
 from margin_cache.catalog.formats import format_of
 from margin_cache.errors import MarginCacheError
-from margin_cache.healpix.nested import pixel_ranges
 from margin_cache.margin.paths import PlanFiles, job_of
 from margin_cache.margin.shard import read_rows
 from margin_cache.parquet.primary_options import row_group_rows, writer_options
@@ -100,30 +99,18 @@ def reduce_margins(
 def _own_rows(plan: Plan, rows: pa.RecordBatch) -> pa.RecordBatch:
     """Return the rows of a wider margin's shard that are in this margin too."""
     # Slow to import, and not needed with shards of its own.
-    from margin_cache.healpix.neighbors import are_in_margins, find_candidates
+    from margin_cache.healpix.neighbors import are_candidates, are_in_margins
 
-    parameters, info = plan.parameters, plan.parameters.catalog
-    source, destination = (rows.column(name).to_numpy() for name in (SOURCE, DESTINATION))
-    orders, pixels = plan.destination_orders, plan.destination_pixels
-    table = pa.Table.from_batches([rows])
+    parameters, table = plan.parameters, pa.Table.from_batches([rows])
+    destination = rows.column(DESTINATION).to_numpy()
+    orders, pixels = plan.destination_orders[destination], plan.destination_pixels[destination]
     if parameters.fine_filtering:
-        lon, lat = coordinates(info, table)
-        own = are_in_margins(
-            lon, lat, orders[destination], pixels[destination], parameters.threshold
-        )
-        return rows.filter(pa.array(own))
-    own = np.zeros(len(source), dtype=bool)
-    index, destinations = spatial_index(info, table), pixel_ranges(orders, pixels)
-    for number in np.unique(source).tolist():
-        part = np.flatnonzero(source == number)
-        row, around = find_candidates(
-            index[part],
-            parameters.cell_shift,
-            plan.partitions[number].pixel,
-            destinations,
-            parameters.margin_order,
-        )
-        own[part[row[around == destination[part[row]]]]] = True
+        lon, lat = coordinates(parameters.catalog, table)
+        own = are_in_margins(lon, lat, orders, pixels, parameters.threshold)
+    else:
+        index = spatial_index(parameters.catalog, table)
+        cells = (index >> index.dtype.type(parameters.cell_shift)).astype(np.int64)
+        own = are_candidates(cells, parameters.margin_order, orders, pixels)
     return rows.filter(pa.array(own))
 
 

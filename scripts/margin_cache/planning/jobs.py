@@ -60,13 +60,12 @@ def make_plan(
     destination_partitions = destination_partitions[nested]
 
     map_bounds, reduce_bounds = _group(parameters, partitions.sizes, destination_partitions)
-    within = math.inf, parameters.margin_order
+    radius, finest = math.inf, parameters.margin_order
     if parameters.fine_filtering:
         radius = parameters.threshold + INDEX_TOLERANCE
-        within = radius, finest_margin_order(radius)
-    sources, destinations = pixels_within(
-        (partitions.orders, partitions.pixels), (orders, pixels), *within
-    )
+        finest = finest_margin_order(radius)
+    own = partitions.orders, partitions.pixels
+    sources, destinations = pixels_within(own, (orders, pixels), radius, finest)
     other = destination_partitions[destinations] != sources
     map_jobs = np.searchsorted(map_bounds, sources[other], side="right") - 1
     reduce_jobs = np.searchsorted(reduce_bounds, destinations[other], side="right") - 1

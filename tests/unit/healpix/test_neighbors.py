@@ -1,5 +1,6 @@
 """Neighbours are those of healpy; no pair of near pixels, and no row near one, is left out."""
 
+from itertools import product
 from typing import Any
 
 import healpy
@@ -8,6 +9,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from margin_cache.healpix.neighbors import (
+    are_candidates,
     cells_and_neighbours,
     centres,
     find_candidates,
@@ -194,6 +196,11 @@ def test_candidates_are_those_of_all_cells_around(
         expected = expected_pairs(index, shift, (order, pixel), pixels, margin_order)
         assert len(found) == len(set(found))
         assert set(found) == expected
+        pairs = np.array(list(product(range(len(index)), range(len(pixels)))))
+        cells = (index >> dtype(shift)).astype(np.int64)
+        mask = are_candidates(cells[pairs[:, 0]], margin_order, *pixels[pairs[:, 1]].T)
+        other = (pixels[pairs[:, 1]] != (order, pixel)).any(axis=1)
+        assert set(map(tuple, pairs[mask & other].tolist())) == expected
         assert (np.diff(rows) >= 0).all()
         several += len(expected)
     assert several > 100
