@@ -58,7 +58,9 @@ def planned_margin(
 ) -> Margin:
     """A margin at a location, without a file on disk."""
     output_path, _, name = location.rpartition("/")
-    settings = MarginSettings(input_catalog_path=catalog, output_path=output_path)
+    settings = MarginSettings(
+        input_catalog_path=catalog, output_path=output_path, tmp_dir=str(tmp_dir)
+    )
     info = HATS if is_hats else HIPSCAT
     plan = make_plan(replace(PARAMETERS, catalog=info, **parameters), partitions_of(4))
-    return Margin(settings, name, tmp_dir / name, plan)
+    return Margin(settings, name, plan)

@@ -318,9 +318,7 @@ def test_a_display_lives_between_jobs_until_it_is_closed(
 @pytest.fixture
 def margin(tmp_path: Path) -> Margin:
     plan = make_plan(replace(PARAMETERS, partitions_per_job=3), partitions_of(4))
-    return Margin(
-        MarginSettings(tmp_dir=str(tmp_path)), "sky_10arcs", tmp_path / "sky_10arcs", plan, "", {}
-    )
+    return Margin(MarginSettings(tmp_dir=str(tmp_path)), "sky_10arcs", plan)
 
 
 def touch(*paths: Path) -> None:

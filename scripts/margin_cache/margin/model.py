@@ -43,11 +43,14 @@ class Margin:
 
     settings: MarginSettings
     name: str
-    intermediate_dir: Path
     plan: Plan
     sources: Sources = (None, None)
     may_be_default: bool = True
     shards_of: Path | None = None
+
+    @property
+    def intermediate_dir(self) -> Path:
+        return Path(self.settings.tmp_dir or TMP_DIR, self.name)
 
     @cached_property
     def files(self) -> MarginFiles:
@@ -118,10 +121,7 @@ def load_margin(path: Path) -> Margin:
     except (TypeError, KeyError):
         raise DamagedFileError(path) from None
     plan = load_plan(PlanFiles(path.parent).plan)
-    directory = path.parent.parent
-    return Margin(
-        settings, name, directory, plan, may_be_default=may_be_default, shards_of=shards_of
-    )
+    return Margin(settings, name, plan, may_be_default=may_be_default, shards_of=shards_of)
 
 
 def load_margins(all_settings: Iterable[MarginSettings]) -> list[Margin]:

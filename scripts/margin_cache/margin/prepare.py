@@ -85,7 +85,7 @@ def prepare_margins(
         directory = Path(settings.tmp_dir or TMP_DIR, name)
         plan, changed = _plan(catalog, _parameters(catalog, settings), directory)
         catalog.check(changed)
-        margins.append(Margin(settings, name, directory, plan, margin_sources))
+        margins.append(Margin(settings, name, plan, margin_sources))
     check_directories(margins)
     return list(_with_defaults(margins))
 

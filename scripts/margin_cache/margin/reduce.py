@@ -1,8 +1,7 @@
 """Reducing: from the shards around some destinations to one Parquet file per destination.
 
-A job writes its files into the staging directory, and then two small ones: the footers of its files
-as one Parquet metadata file, from which ``_metadata`` is joined, and a receipt with rows, size and
-digest of each file.
+A job writes its files into the staging directory, and then two small ones: their footers, from
+which ``_metadata`` is joined, and a receipt with rows, size and digest of each.
 """
 
 from collections.abc import Iterator, Mapping
@@ -54,20 +53,17 @@ def reduce_margins(
     ``shard_files`` are those of a plan whose shards have the rows of this one, and further rows.
     Return rows, bytes and digest of each file, by its path in the margin.
     """
-    info = plan.parameters.catalog
+    parameters, info = plan.parameters, plan.parameters.catalog
     name = plan.reduce_names[job]
     receipt, footers = files.receipt(name), files.footers(name)
     schema = format_of(info).margin_schema(plan.schema, info.path)
-    parameters = plan.parameters
     options = writer_options(parameters.primary_options, parameters.write_table_kwargs, schema)
     group_rows = row_group_rows(parameters.primary_options, parameters.write_table_kwargs)
     first, stop = plan.reduce_bounds[job : job + 2].tolist()
-    shards = [(shard_files or files).shard(plan.map_names[need]) for need in plan.needs_of(job)]
-    batches = [
-        batch
-        for shard in shards
-        for batch in read_rows(shard, shard_schema(plan.schema), first, stop)
-    ]
+    batches: list[pa.RecordBatch] = []
+    for need in plan.needs_of(job):
+        shard = (shard_files or files).shard(plan.map_names[need])
+        batches += read_rows(shard, shard_schema(plan.schema), first, stop)
     if shard_files not in (None, files):
         batches = [selected for batch in batches if len(selected := _own_rows(plan, batch))]
     # The margin's files are about to be replaced, so receipts for older states become invalid.
