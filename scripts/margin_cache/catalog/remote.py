@@ -14,15 +14,15 @@ import pyarrow.parquet as pq
 
 from margin_cache.catalog import spec
 from margin_cache.catalog.formats import read_catalog_info
-from margin_cache.catalog.hats import parse_properties
+from margin_cache.catalog.hats import Collection
 from margin_cache.catalog.model import CatalogInfo
 from margin_cache.catalog.partitions import listed_partitions
-from margin_cache.catalog.spec import HatsKey, pixel_path
+from margin_cache.catalog.spec import pixel_path
 from margin_cache.errors import MarginCacheError
 from margin_cache.storage.catalog_files import MAGIC, use_remote_files
 from margin_cache.storage.object_store import ObjectStore, PermissionDenied, connect
 from margin_cache.storage.remote_files import RemoteFiles
-from margin_cache.storage.urls import check_url, is_file_path, is_url
+from margin_cache.storage.urls import check_url, is_file_path
 
 _OPTIONAL = (spec.PARTITION_INFO, spec.COMMON_METADATA, f"{spec.DATASET}/{spec.COMMON_METADATA}")
 
@@ -44,11 +44,6 @@ def connect_catalog(url: str, options: Mapping[str, Any]) -> RemoteFiles:
         small = {name: objects[name] for name in names if name in objects}
     files = RemoteFiles(store.url, small, lambda: store)
     files.listing = {name: state for name, state in small.items() if _is_valid(files, name)}
-    if files.listing.keys().isdisjoint(spec.DESCRIPTIONS):
-        raise MarginCacheError(
-            f"input_catalog_path: {store.url}: has no {spec.CATALOG_INFO} (HiPSCat) and no "
-            f"{spec.PROPERTIES[0]} (HATS). Give the URL of a catalog."
-        )
     use_remote_files(files, url)
     info = read_catalog_info(store.url)
     if objects is None:
@@ -67,17 +62,14 @@ def _primary_table(store: ObjectStore) -> str:
         found = store.read(spec.COLLECTION_PROPERTIES)
     if found is None:
         return store.url
-    name = store.url_of(spec.COLLECTION_PROPERTIES)
-    table = parse_properties(found[0], name).get(HatsKey.PRIMARY, "")
-    if is_url(table):
-        check_url("input_catalog_path", table)
-        return table
-    if not is_file_path(table):
+    table = Collection(store.url, found[0]).primary
+    check_url("input_catalog_path", table)
+    if table.startswith(store.url) and not is_file_path(table.removeprefix(f"{store.url}/")):
         raise MarginCacheError(
-            f"input_catalog_path: {name} names the primary table {table!r}, which is outside the "
-            "collection. Give the URL of the table itself."
+            f"input_catalog_path: the primary table of the collection {store.url} is outside of "
+            f"it ({table}). Give the URL of the table."
         )
-    return store.url_of(table)
+    return table
 
 
 def _is_valid(files: RemoteFiles, name: str) -> bool:

@@ -83,10 +83,7 @@ class PartitionFile:
 
 
 def open_files(
-    info: CatalogInfo,
-    partition: Partition,
-    schema: pa.Schema,
-    reader: "RemoteReader | None" = None,
+    info: CatalogInfo, partition: Partition, schema: pa.Schema, reader: "RemoteReader | None" = None
 ) -> Iterator[PartitionFile]:
     """Yield the files of a partition, which has its planned state."""
     for file_path in unchanged_files(info, partition):

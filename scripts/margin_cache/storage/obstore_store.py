@@ -43,11 +43,7 @@ PROTOCOLS = (*_BUCKETS, "http", "https")
 
 _TRIES = 8
 _BACKOFF = {"init_backoff": timedelta(seconds=0.1), "max_backoff": timedelta(seconds=20), "base": 2}
-RETRIES = {
-    "max_retries": _TRIES - 1,
-    "backoff": _BACKOFF,
-    "retry_timeout": timedelta(minutes=10),
-}
+RETRIES = {"max_retries": _TRIES - 1, "backoff": _BACKOFF, "retry_timeout": timedelta(minutes=10)}
 
 _CLIENT = {"connect_timeout": "30s", "read_timeout": "60s", "timeout": "1h"}
 """Limits of a request: to connect, between two packets of the answer, and in all."""

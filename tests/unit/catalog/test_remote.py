@@ -125,8 +125,11 @@ def test_a_collection_has_its_table_below_or_elsewhere(
 @pytest.mark.parametrize(
     ("table", "words"),
     [
-        *((table, "Give the URL of the table itself") for table in ("../small", "/small", "")),
-        ("file:///small", "without file://"),
+        *(
+            (table, "Give the URL of the table")
+            for table in ("../small", "/small", "file:///small")
+        ),
+        ("", "is neither a HiPSCat catalog"),
         ("https://example.org/small?token=x", "has a query or fragment"),
     ],
 )
@@ -141,7 +144,7 @@ def test_collection_with_a_table_outside_is_refused(
 
 
 def test_url_without_a_catalog_is_named(served: Behaviour) -> None:
-    with pytest.raises(MarginCacheError, match=f"{served.url}/other: has no catalog_info"):
+    with pytest.raises(MarginCacheError, match=f"{served.url}/other: is neither a HiPSCat"):
         connected(f"{served.url}/other")
 
 
@@ -155,7 +158,7 @@ def test_optional_files_may_be_missing_in_any_way(missing: str, catalog: Path) -
         assert not info.files.exists("_metadata") and not info.files.exists("_common_metadata")
         assert len(read_partitions(info)) == len(list(catalog.rglob("Npix=*")))
         is_refused = missing in ("401", "403")
-        words = "permission denied, or there is no such file" if is_refused else "has no catalog_"
+        words = "permission denied, or there is no such file" if is_refused else "is neither a"
         with pytest.raises(MarginCacheError, match=words):
             connected(f"{url}/other")
 
