@@ -125,11 +125,7 @@ def test_a_collection_has_its_table_below_or_elsewhere(
 @pytest.mark.parametrize(
     ("table", "words"),
     [
-        *(
-            (table, "Give the URL of the table")
-            for table in ("../small", "/small", "file:///small")
-        ),
-        ("", "is neither a HiPSCat catalog"),
+        *((table, "is outside of it") for table in ("../small", "/small", "file:///small", "")),
         ("https://example.org/small?token=x", "has a query or fragment"),
     ],
 )
