@@ -362,7 +362,7 @@ def test_secrets_on_the_command_line_are_refused(tmp_path: Path) -> None:
 
 def test_a_missing_catalog_is_named_by_its_url(served: Behaviour, tmp_path: Path) -> None:
     line = error_line(run_workflow(tmp_path, config=configured(f"{served.url}/nowhere")))
-    assert f"{served.url}/nowhere: has no catalog_info.json" in line
+    assert f"{served.url}/nowhere: is neither a HiPSCat catalog" in line
 
 
 def test_a_damaged_partition_is_named_by_its_url(tmp_path: Path) -> None:
