@@ -11,11 +11,11 @@ def main(request: Path, job: str, output: Path) -> None:
     os.environ["ARROW_DEFAULT_MEMORY_POOL"] = "system"
     from margin_cache.audit.audit import Audit
     from margin_cache.audit.findings import save_findings
-    from margin_cache.audit.request import load_request
+    from margin_cache.audit.request import AuditRequest, read_dataclass
     from margin_cache.margin.paths import audit_storage_files
     from margin_cache.margin.remote import load_options
 
-    audited = load_request(request)
+    audited = read_dataclass(AuditRequest, request)
     primary, margin = map(load_options, audit_storage_files(request.parent))
     audit = Audit(audited, (primary, margin))
     save_findings(audit.check_sky_range(audited.sky_range(job)), output)

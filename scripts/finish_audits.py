@@ -15,11 +15,11 @@ def finish_audit(directory: Path, is_strict: bool, is_told: bool) -> bool:
     """
     from margin_cache.audit.audit import Audit
     from margin_cache.audit.findings import describe, is_passed, load_findings, write_audit
-    from margin_cache.audit.request import check_unchanged, load_request
+    from margin_cache.audit.request import AuditRequest, check_unchanged, read_dataclass
     from margin_cache.margin.paths import audit_storage_files
     from margin_cache.margin.remote import load_options
 
-    request = load_request(directory / "request.json")
+    request = read_dataclass(AuditRequest, directory / "request.json")
     primary, margin = map(load_options, audit_storage_files(directory))
     check_unchanged(request, (primary, margin))
     files = (directory / f"findings/{sky_range.name}.json" for sky_range in request.sky_ranges)

@@ -145,7 +145,6 @@ def pixels_on_map(
 
 
 def _graticule(axes: Any, projection: Any) -> None:
-    """Draw circles of latitude and longitude, labelled in degrees."""
     line = {"color": "white", "lw": 0.7, "alpha": 0.7}
     halo = {"facecolor": "white", "edgecolor": "none", "alpha": 0.6, "pad": 0.6}
     text = {"ha": "center", "va": "center", "bbox": halo, "zorder": 4}

@@ -13,7 +13,7 @@ rule audit_pixels:
         **audits.resources("audit_pixels"),
     params:
         name=audits.margin_name,
-        request=audits.request_file,
+        request=paths.AUDIT_REQUEST,
         covers=session.pixels_covered,
         script=session.script("audit_pixels.py"),
     message:

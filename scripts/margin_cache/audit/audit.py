@@ -8,13 +8,8 @@ import healpy
 import numpy as np
 import pyarrow as pa
 
-from margin_cache.audit.catalogs import (
-    AuditedCatalog,
-    are_positions,
-    index_of_positions,
-    is_threshold,
-    open_pair,
-)
+from margin_cache.audit import catalogs, metadata
+from margin_cache.audit.catalogs import AuditedCatalog
 from margin_cache.audit.compare import (
     ROW,
     Digests,
@@ -27,15 +22,7 @@ from margin_cache.audit.compare import (
 from margin_cache.audit.distance import near_boundary, nearby_partitions
 from margin_cache.audit.files import UnreadableFile
 from margin_cache.audit.findings import AuditReport, PixelFindings, RangeFindings
-from margin_cache.audit.metadata import (
-    PIXEL_COLUMNS,
-    SOURCE_COLUMNS,
-    PrimaryColumns,
-    description_defects,
-    metadata_defects,
-    name_pixel,
-    values_of_pixel,
-)
+from margin_cache.audit.metadata import PrimaryColumns
 from margin_cache.audit.request import (
     AuditRequest,
     Pixel,
@@ -58,10 +45,10 @@ class Audit:
 
     def __init__(self, request: AuditRequest, options: StoreOptions = (None, None)) -> None:
         self.request = request
-        primary, self.margin = open_pair(request.primary, request.margin, options)
+        primary, self.margin = catalogs.open_pair(request.primary, request.margin, options)
         claimed = self.margin.threshold or math.nan
         self.threshold = request.threshold or claimed
-        if not is_threshold(self.threshold):
+        if not catalogs.is_threshold(self.threshold):
             raise MarginCacheError(
                 f"{request.margin}: the threshold must be a number of arcsec above 0, not "
                 f"{self.margin.threshold}. Set audit_threshold."
@@ -91,7 +78,6 @@ class Audit:
         self.primary_rows = PrimaryRows(self.primary, self.columns, reach)
 
     def check_sky_range(self, sky_range: SkyRange) -> RangeFindings:
-        """Check the pixels of a range of the sky, or a sample of them."""
         known = (self.partitions | self.listed) - set(self.overlapping)
         pixels = filter(sky_range.contains, sort_nested(known | set(uncovered_sky(known))))
         nearby = nearby_partitions(list(pixels), self.primary.pixels, self.threshold)
@@ -101,7 +87,6 @@ class Audit:
         return RangeFindings(len(candidates), [self.check_pixel(*item) for item in chosen])
 
     def check_pixel(self, pixel: Pixel, partitions: list[Pixel]) -> PixelFindings:
-        """Compare the rows of a pixel with the rows of the partitions near it."""
         rows, is_compared = np.empty(0, ROW), True
         schema: list[str] = []
         reason = ""
@@ -138,11 +123,11 @@ class Audit:
             return rows
         names = self.columns.names_in_margin(schema)
         if margin.is_hipscat:
-            names = [*names, *SOURCE_COLUMNS]
+            names = [*names, *metadata.SOURCE_COLUMNS]
         rows["digest"] = margin.digests(pixel, names, np.ones(len(rows), bool))
         if margin.is_hipscat:
-            own = [name for name in PIXEL_COLUMNS if name in schema.names]
-            rows["digest"] += ~name_pixel(margin.read(pixel, own), pixel)
+            own = [name for name in metadata.PIXEL_COLUMNS if name in schema.names]
+            rows["digest"] += ~metadata.name_pixel(margin.read(pixel, own), pixel)
         return rows
 
     def conclude(self, findings: RangeFindings) -> AuditReport:
@@ -173,8 +158,10 @@ class Audit:
             f"pixel {pixel} is listed, but overlaps partitions of the primary"
             for pixel in self.overlapping
         ]
-        contradictions += metadata_defects(self.margin, rows)
-        description = description_defects(self.primary, self.margin, self.columns, self.threshold)
+        contradictions += metadata.metadata_defects(self.margin, rows)
+        description = metadata.description_defects(
+            self.primary, self.margin, self.columns, self.threshold
+        )
         if self.is_partial:
             description.append(
                 f"the margin was made of {len(self.partitions)} partitions only, and compared with "
@@ -242,8 +229,8 @@ class PrimaryRows:
 
     def _partitions_at(self, rows: Rows) -> list[Pixel]:
         """Return the partitions that contain the positions of rows, or are next before them."""
-        rows = rows[are_positions(rows["ra"], rows["dec"])]
-        points = index_of_positions(rows["ra"], rows["dec"]).astype(np.int64)
+        rows = rows[catalogs.are_positions(rows["ra"], rows["dec"])]
+        points = catalogs.index_of_positions(rows["ra"], rows["dec"]).astype(np.int64)
         numbers = np.unique(np.searchsorted(self._starts, points, side="right") - 1)
         return [self._partitions[number] for number in numbers[numbers >= 0]]
 
@@ -251,7 +238,7 @@ class PrimaryRows:
         """Read the positions of a partition, all of which must be possible."""
         primary = self._primary
         rows = primary.positions(partition, self._columns.index)
-        is_valid = are_positions(rows["ra"], rows["dec"])
+        is_valid = catalogs.are_positions(rows["ra"], rows["dec"])
         if not is_valid.all():
             raise MarginCacheError(
                 f"{primary.path(partition)}: {' or '.join(primary.position_columns)} is null, NaN "
@@ -265,7 +252,7 @@ class PrimaryRows:
         rows = rows[is_selected]
         digests: Digests = self._primary.digests(partition, self._columns.compared, is_selected)
         if self._primary.is_hipscat:
-            values = values_of_pixel(partition)
+            values = metadata.values_of_pixel(partition)
             table = pa.table({name: np.full(len(rows), value) for name, value in values.items()})
             digests = row_digests(table, list(values), digests=digests)
         rows["digest"] = digests

@@ -203,7 +203,6 @@ def _check_columns(path: AnyPath, file: pq.ParquetFile, columns: Sequence[str]) 
 
 
 def are_positions(ra: Floats, dec: Floats) -> Any:
-    """Return a mask of possible positions, in degrees."""
     return np.isfinite(ra) & (np.abs(dec) <= 90)
 
 
@@ -216,7 +215,6 @@ def index_of_positions(ra: Floats, dec: Floats) -> Digests:
 
 
 def open_catalog(location: str, options: Options = None) -> AuditedCatalog:
-    """Open a catalog, at a path or URL, with the reader of its format."""
     path = open_location(location, options)
     is_hipscat = bool(read_json(path / "catalog_info.json"))
     # Both readers compile functions while they are imported, which takes much longer.
@@ -232,12 +230,6 @@ def open_catalog(location: str, options: Options = None) -> AuditedCatalog:
         raise MarginCacheError(
             f"{location}: cannot be opened as a {kind} catalog: {error}"
         ) from error
-    for order, number in pixels:
-        if not 0 <= number < 12 * 4**order:
-            raise MarginCacheError(
-                f"{location}: its metadata list a pixel Norder={order}, Npix={number}, which does "
-                "not exist. Write its metadata again."
-            )
     info = catalog.catalog_info
     threshold = getattr(info, "margin_threshold", None)
     if isinstance(threshold, str):

@@ -25,15 +25,7 @@ from margin_cache.audit.distance import (
 )
 from margin_cache.audit.findings import RowDefects
 
-ROW = np.dtype(
-    [
-        ("index", np.uint64),
-        ("ra", np.float64),
-        ("dec", np.float64),
-        ("digest", np.uint64),
-        ("own", np.bool_),
-    ]
-)
+ROW = np.dtype([("index", "u8"), ("ra", "f8"), ("dec", "f8"), ("digest", "u8"), ("own", "?")])
 """A row: spatial index, position in degrees, digest, and whether it is in the pixel itself."""
 
 Rows = npt.NDArray[np.void]
@@ -47,18 +39,11 @@ STEP = np.uint64(0x9E3779B97F4A7C15)
 FACTORS = np.uint64(0xBF58476D1CE4E5B9), np.uint64(0x94D049BB133111EB)
 NULL = np.uint64(0x6A09E667F3BCC909)
 
+_STRINGS = pa.string(), pa.large_string(), pa.string_view()
+_BINARIES = pa.binary(), pa.large_binary(), pa.binary_view()
 _LISTS = (
-    pa.types.is_list,
-    pa.types.is_large_list,
-    pa.types.is_fixed_size_list,
-    pa.types.is_list_view,
-    pa.types.is_large_list_view,
-)
-_BINARIES = (
-    pa.types.is_binary,
-    pa.types.is_large_binary,
-    pa.types.is_fixed_size_binary,
-    pa.types.is_binary_view,
+    *(pa.ListType, pa.LargeListType, pa.FixedSizeListType),
+    *(pa.ListViewType, pa.LargeListViewType),
 )
 
 
@@ -169,11 +154,8 @@ def row_digests(
 ) -> Digests:
     """Return a number for the values of each row, which does not depend on other rows.
 
-    Args:
-        table: Rows.
-        columns: Names of columns, whose order matters.
-        rows: Positions of the rows that are wanted; None for all.
-        digests: Digests of these rows in preceding columns.
+    ``rows`` are the positions of the rows that are wanted, None for all. The order of ``columns``
+    matters; ``digests`` are those of the same rows in preceding columns.
     """
     if digests is None:
         digests = np.zeros(len(table) if rows is None else len(rows), np.uint64)
@@ -198,7 +180,7 @@ def plain_type(kind: pa.DataType) -> pa.DataType:
     if pa.types.is_map(kind):
         key, value = plain_type(kind.key_type), plain_type(kind.item_type)
         return pa.large_list(pa.struct([pa.field("key", key, False), pa.field("value", value)]))
-    if any(is_kind(kind) for is_kind in _LISTS):
+    if isinstance(kind, _LISTS):
         return pa.large_list(plain_type(kind.value_type))
     if pa.types.is_signed_integer(kind):
         return pa.int64()
@@ -208,9 +190,9 @@ def plain_type(kind: pa.DataType) -> pa.DataType:
         return pa.float64()
     if pa.types.is_decimal(kind):
         return pa.decimal256(76, kind.scale)
-    if pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind):
+    if kind in _STRINGS:
         return pa.large_string()
-    if any(is_kind(kind) for is_kind in _BINARIES):
+    if kind in _BINARIES or pa.types.is_fixed_size_binary(kind):
         return pa.large_binary()
     return kind
 
@@ -229,7 +211,7 @@ def _digests(values: pa.Array) -> Digests:
         digests = np.zeros(len(values), np.uint64)
         for field in values.flatten():
             digests = _mix(digests + STEP) + _digests(field)
-    elif any(is_kind(kind) for is_kind in _LISTS):
+    elif isinstance(kind, _LISTS):
         # Sums over the items, each mixed with its position in the list.
         lengths = pc.list_value_length(values).fill_null(0).to_numpy().astype(np.int64)
         ends, items = np.cumsum(lengths), _digests(values.flatten())

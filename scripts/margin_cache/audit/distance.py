@@ -100,10 +100,7 @@ def near_boundary(
 
 
 def polygon_error(order: int, steps: int) -> float:
-    """Return a bound of the distance of a pixel's boundary from its polygon, on the unit sphere.
-
-    The polygon has some steps along each edge.
-    """
+    """Return a bound of the distance of a pixel's boundary from its polygon of chords."""
     return DEVIATION / (2**order * steps**2) + ROUNDING
 
 
@@ -159,10 +156,6 @@ def nearby_partitions(
 def _circles(pixels: Sequence[Pixel]) -> tuple[FloatArray, FloatArray]:
     """Return the centres, as unit vectors of shape (n, 3), and the radii in radians."""
     orders, numbers = np.array(pixels, np.int64).reshape(-1, 2).T
-    centres = np.zeros((len(orders), 3))
-    radii = np.zeros(len(orders))
-    for order in np.unique(orders):
-        chosen = orders == order
-        centres[chosen] = np.transpose(healpy.pix2vec(1 << int(order), numbers[chosen], nest=True))
-        radii[chosen] = healpy.max_pixrad(1 << int(order))
-    return centres, radii
+    centres = np.transpose(healpy.pix2vec(1 << orders, numbers, nest=True))
+    radii = np.array([healpy.max_pixrad(1 << order) for order in range(30)])
+    return centres, radii[orders]

@@ -101,7 +101,6 @@ def read_json(path: AnyPath) -> dict[str, Any]:
 
 
 def is_there(path: AnyPath) -> bool:
-    """Return whether there is an optional file."""
     if isinstance(path, Path):
         return path.exists()
     try:

@@ -129,7 +129,6 @@ def save_findings(findings: RangeFindings, path: Path) -> None:
 
 
 def load_findings(paths: Iterable[Path]) -> RangeFindings:
-    """Read the findings in several ranges of the sky, and combine them."""
     parts = [read_dataclass(RangeFindings, path) for path in paths]
     pixels = [pixel for part in parts for pixel in part.pixels]
     return RangeFindings(sum(part.candidates for part in parts), pixels)
@@ -339,14 +338,12 @@ def is_passed(audit: Mapping[str, Any], is_strict: bool) -> bool:
 
 
 def describe(audit: Mapping[str, Any], results: Path) -> str:
-    """Return the lines that tell the result of an audit."""
     margin = _as_seen_from_here(audit["margin"]["path"])
     lines = [*_table(audit), *explain(audit), f"details: {results / AUDIT_JSON}"]
     return "\n".join([f"audit: {headline(audit, margin)}", *map("  ".__add__, lines)])
 
 
 def headline(audit: Mapping[str, Any], margin: str) -> str:
-    """Return the verdict about a margin in one line."""
     verdict = {
         CLEAN: f"{margin} is clean",
         SAFE: f"{margin} is safe, with warnings",
@@ -410,7 +407,6 @@ def _examples(word: str, lines: list[str]) -> list[str]:
 
 
 def _as_seen_from_here(path: str) -> str:
-    """Return a path relative to the working directory if it is inside."""
     if is_url(path):
         return path
     relative = os.path.relpath(path)

@@ -117,22 +117,22 @@ def _schema(primary: AuditedCatalog) -> pa.Schema:
 
     Without such a statement, with a type even if a partition has only nulls.
     """
-    schema, stated = primary.schemas(primary.pixels[0])[0], primary.stated_schema
+    schema = primary.schemas(primary.pixels[0])[0]
     if repeated := _repeated(schema):
         path = primary.path(primary.pixels[0])
         raise UnreadableFile(f"{path}: several columns {', '.join(repeated)}")
-    for pixel in (None, *primary.pixels[1:]):
-        other = stated if pixel is None else primary.schemas(pixel)[0]
-        for number, field in enumerate(schema):
-            if field.name in other.names and (pixel is None or pa.types.is_null(field.type)):
-                schema = schema.set(number, other.field(field.name))
-        if not any(pa.types.is_null(field.type) for field in schema):
+    fields = {field.name: field for field in schema}
+    fields.update({field.name: field for field in primary.stated_schema if field.name in fields})
+    for pixel in primary.pixels[1:]:
+        nulls = [name for name, field in fields.items() if pa.types.is_null(field.type)]
+        if not nulls:
             break
-    return schema
+        other = primary.schemas(pixel)[0]
+        fields.update({name: other.field(name) for name in nulls if name in other.names})
+    return pa.schema(fields.values())
 
 
 def values_of_pixel(pixel: Pixel) -> dict[str, int]:
-    """Return the values of PIXEL_COLUMNS for a pixel."""
     order, number = pixel
     return dict(zip(PIXEL_COLUMNS, (order, number // 10000 * 10000, number), strict=True))
 

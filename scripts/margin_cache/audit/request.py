@@ -105,10 +105,6 @@ def save_request(request: AuditRequest, path: Path) -> None:
         write_text(path, json.dumps(asdict(request)))
 
 
-def load_request(path: Path) -> AuditRequest:
-    return read_dataclass(AuditRequest, path)
-
-
 def read_dataclass(kind: type[Record], path: Path) -> Record:
     """Read what an earlier job has written as JSON."""
     # Slow to import, and not needed for what a workflow does before its first job.
@@ -157,7 +153,6 @@ def catalogs_states(
 
 
 def check_unchanged(request: AuditRequest, options: StoreOptions = (None, None)) -> None:
-    """Check that both catalogs are as they were when the audit began."""
     if request.states != catalogs_states(request.primary, request.margin, options):
         raise MarginCacheError(
             f"{request.margin}: the margin or its primary changed during the audit. "

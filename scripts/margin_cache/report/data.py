@@ -36,17 +36,14 @@ class ReportData:
 
     Attributes:
         threshold: Arcsec.
-        orders: Orders of the pixels, which tile the sky, in nested order.
-        pixels: Nested numbers of the pixels.
+        orders, pixels: Orders and nested numbers of the pixels, which tile the sky.
         is_negative: Whether a pixel is outside the catalog.
         primary_rows: Rows of the partition; 0 for negative pixels.
         margin_bytes: Size of the margin's file; 0 without a file.
         cell_order: Order of the cells of a coarse margin; None for an exact one.
         date: Day on which the margin was made.
-        open_command: Python call that opens it.
         changed: Parameters of the margin that differ from their defaults, by their keys.
         defaults: The other parameters.
-        versions: Versions of the packages that made it.
         audit: Content of `audit.json` in `audit_dir`; None without an audit of the present margin.
     """
 

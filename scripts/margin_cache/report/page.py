@@ -12,19 +12,9 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from matplotlib.colors import Normalize
 from matplotlib.ticker import MaxNLocator
 
+from margin_cache import figures
 from margin_cache.audit.findings import CLEAN, KINDS, explain, headline
 from margin_cache.audit.request import AUDIT_MAP
-from margin_cache.figures import (
-    MAP_HEIGHT,
-    Floats,
-    colour_bar,
-    draw_sky,
-    log_norm,
-    new_figure,
-    order_norm,
-    plain_ticks,
-    render,
-)
 from margin_cache.margin.model import Margin
 from margin_cache.margin.paths import FIGURES
 from margin_cache.notification import counted
@@ -51,11 +41,11 @@ class RenderedFigure:
 def write_report(margin: Margin) -> None:
     margin.use_catalog()
     data = read_report_data(margin)
-    figures = [*draw_maps(data), draw_histograms(data)]
-    for figure in figures:
+    drawn = [*draw_maps(data), draw_histograms(data)]
+    for figure in drawn:
         with atomic_path(margin.files.report_dir / f"{figure.name}.png") as path:
             path.write_bytes(figure.png)
-    shown = [*_audit_map(margin, data), *figures]
+    shown = [*_audit_map(margin, data), *drawn]
     write_text(margin.files.report_page, page_text(data, shown, read_costs(margin.files)))
 
 
@@ -78,33 +68,33 @@ def draw_maps(data: ReportData) -> list[RenderedFigure]:
     share = 100 * rows / np.where(data.primary_rows > 0, data.primary_rows, np.nan)
     no_share = "no margin rows, or no rows of its own"
     orders = np.where(data.is_negative, np.nan, data.orders)
+    order_norm, outside = figures.order_norm(orders), "outside the catalog"
     return [
-        _draw_map(data, "orders", orders, order_norm(orders), "order", "outside the catalog"),
-        _draw_map(data, "margin_rows", rows, log_norm(rows), "rows", "no margin rows"),
-        _draw_map(data, "margin_share", share, log_norm(share), "%", no_share),
+        _draw_map(data, "orders", orders, order_norm, "order", outside),
+        _draw_map(data, "margin_rows", rows, figures.log_norm(rows), "rows", "no margin rows"),
+        _draw_map(data, "margin_share", share, figures.log_norm(share), "%", no_share),
     ]
 
 
 def _draw_map(
-    data: ReportData, name: str, values: Floats, norm: Normalize, unit: str, grey: str
+    data: ReportData, name: str, values: figures.Floats, norm: Normalize, unit: str, grey: str
 ) -> RenderedFigure:
-    figure, panels = new_figure(MAP_HEIGHT, len(_FRAMES))
+    figure, panels = figures.new_figure(figures.MAP_HEIGHT, len(_FRAMES))
     for axes, (title, frame) in zip(panels, _FRAMES.items(), strict=True):
-        mapping = draw_sky(axes, data.orders, data.pixels, values, norm, frame)
+        mapping = figures.draw_sky(axes, data.orders, data.pixels, values, norm, frame)
         axes.set_title(title)
     if np.isfinite(values).any():
-        colour_bar(figure, mapping, panels, unit)
+        figures.colour_bar(figure, mapping, panels, unit)
     caption = f"Grey: {grey}. East is left."
-    return RenderedFigure(name, FIGURES[name], caption, render(figure))
+    return RenderedFigure(name, FIGURES[name], caption, figures.render(figure))
 
 
 def draw_histograms(data: ReportData) -> RenderedFigure:
-    """Draw histograms of the numbers of rows and the sizes of a margin's files."""
-    figure, (rows, sizes) = new_figure(4, 2)
+    figure, (rows, sizes) = figures.new_figure(4, 2)
     has_file = data.margin_bytes > 0
     if not has_file.any():
         caption = "The margin has no files."
-        return RenderedFigure("histograms", FIGURES["histograms"], caption, render(figure))
+        return RenderedFigure("histograms", FIGURES["histograms"], caption, figures.render(figure))
     for axes, values, label in (
         (rows, data.margin_rows[has_file].astype(float), "rows of a file"),
         (sizes, data.margin_bytes[has_file] / 1000, "size of a file (kB)"),
@@ -117,7 +107,7 @@ def draw_histograms(data: ReportData) -> RenderedFigure:
         axes.axvline(median, color=_MEDIAN, lw=2.5, label=f"median {median:.4g}")
         if is_log:
             axes.set_xscale("log")
-            plain_ticks(axes.xaxis)
+            figures.plain_ticks(axes.xaxis)
         elif axes is rows:
             axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
         axes.legend(frameon=False)
@@ -125,11 +115,11 @@ def draw_histograms(data: ReportData) -> RenderedFigure:
         axes.set_xlabel(label)
         axes.set_ylabel("files")
     caption = f"All files of the margin: {int(has_file.sum()):,}."
-    return RenderedFigure("histograms", FIGURES["histograms"], caption, render(figure))
+    return RenderedFigure("histograms", FIGURES["histograms"], caption, figures.render(figure))
 
 
 def page_text(
-    data: ReportData, figures: Sequence[RenderedFigure], costs: Sequence[StageCosts]
+    data: ReportData, shown: Sequence[RenderedFigure], costs: Sequence[StageCosts]
 ) -> str:
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=StrictUndefined
@@ -147,7 +137,7 @@ def page_text(
     largest = by_rows[data.margin_rows[by_rows] > 0][:_MAX_LARGEST]
     return environment.get_template("page.html").render(
         data=data,
-        figures=figures,
+        figures=shown,
         costs=costs,
         largest=largest.tolist(),
         outside=np.count_nonzero(data.margin_bytes[data.is_negative]),

@@ -47,6 +47,10 @@ class Audit(NamedTuple):
     margin: Margin
     sources: Sources
 
+    def findings(self, directory: str) -> list[str]:
+        names = [sky_range.name for sky_range in self.request.sky_ranges]
+        return [paths.AUDIT_FINDINGS.format(audit_dir=directory, job=name) for name in names]
+
 
 class Audits:
     """The audits of a run, one of each margin of the configuration."""
@@ -69,34 +73,24 @@ class Audits:
                 )
             name = absolute_location(request.margin).rpartition("/")[2]
             directory = margin.intermediate_dir.with_name(f"{name}_audit")
-            sources = self._sources(request, settings, number)
+            key, files = options_key(settings, request.margin), self._session.config_files
+            sources = (
+                find_source("input_storage_options", request.primary, settings, number, files),
+                find_source(key, request.margin, settings, number, files) if key else None,
+            )
             requests[str(directory / request_id(request))] = Audit(request, margin, sources)
         return requests
 
-    def _sources(self, request: AuditRequest, settings: MarginSettings, number: int) -> Sources:
-        key, files = options_key(settings, request.margin), self._session.config_files
-        return (
-            find_source("input_storage_options", request.primary, settings, number, files),
-            find_source(key, request.margin, settings, number, files) if key else None,
-        )
-
     def results(self, wildcards: Any) -> list[str]:
-        """Return the files with the findings of the jobs of all audits."""
         with errors_in_one_line():
             requests = self.requests()
-            if not self.wanted:
-                self.wanted = True
-                self._announce()
-        return [
-            paths.AUDIT_FINDINGS.format(audit_dir=directory, job=sky_range.name)
-            for directory, (request, *_) in requests.items()
-            for sky_range in request.sky_ranges
-        ]
+        if self._session.is_main and not self.wanted:
+            self._announce(requests)
+        self.wanted = True
+        return [file for item in requests.items() for file in item[1].findings(item[0])]
 
-    def _announce(self) -> None:
-        if not self._session.is_main:
-            return
-        for directory, audit in self.requests().items():
+    def _announce(self, requests: Mapping[str, Audit]) -> None:
+        for directory, audit in requests.items():
             request, sizes = audit.request, audit.margin.plan.partitions.sizes
             is_sample = request.fraction < 1
             sample = f", a sample of {request.fraction:g} of the pixels" if is_sample else ""
@@ -111,9 +105,6 @@ class Audits:
     def directories(self, wildcards: Any, input: Any) -> list[str]:
         return list(dict.fromkeys(str(Path(file).parents[1]) for file in input))
 
-    def request_file(self, wildcards: Any) -> str:
-        return paths.AUDIT_REQUEST.format(audit_dir=wildcards.audit_dir)
-
     def margin_name(self, wildcards: Any) -> str:
         return Path(wildcards.audit_dir).parent.name.removesuffix("_audit")
 
@@ -123,7 +114,6 @@ class Audits:
         return paths.AUDITS_LOG.format(audits_dir=first.files.plan_dir)
 
     def resources(self, rule: str) -> dict[str, ResourceFunction]:
-        """Return the resources that jobs of a rule ask for."""
         requests = {"audit_pixels": self._pixels_request, "audit": self._audit_request}
         return resource_functions(requests[rule])
 
@@ -163,11 +153,10 @@ class Audits:
     def add_work(self, work: Work) -> list[str]:
         """Add the jobs of the audits to the work of a run; return the names of the results."""
         audits = self.requests() if self.wanted else {}
-        for directory, (request, margin, _) in audits.items():
-            names = [sky_range.name for sky_range in request.sky_ranges]
-            files = (paths.AUDIT_FINDINGS.format(audit_dir=directory, job=name) for name in names)
-            amounts = audit_amounts(margin, request.fraction)
-            are_done = [Path(file).exists() for file in files]
+        for directory, audit in audits.items():
+            names = [sky_range.name for sky_range in audit.request.sky_ranges]
+            amounts = audit_amounts(audit.margin, audit.request.fraction)
+            are_done = [Path(file).exists() for file in audit.findings(directory)]
             work.add(directory, Stage.AUDITING, zip(names, amounts, are_done, strict=True))
         return [Path(request.output_dir).name for request, *_ in audits.values()]
 

@@ -2,11 +2,11 @@
 
 import time
 from collections.abc import Callable
-from functools import cache, partial
+from functools import partial
 from typing import Any
 
 from margin_cache.errors import MarginCacheError
-from margin_cache.margin.model import Margin, save_margin
+from margin_cache.margin.model import save_margin
 from margin_cache.margin.paths import FIGURE, FIGURES, REPORT_PAGE
 from margin_cache.report.data import read_audit_of_margin
 from margin_cache.run.session import Session, errors_in_one_line
@@ -17,6 +17,9 @@ class Reports:
 
     def __init__(self, session: Session) -> None:
         self._session = session
+        self._margins = {
+            str(margin.files.report_dir): margin for margin in session.margins.values()
+        }
 
     def pages(self, wildcards: Any) -> list[str]:
         """Return the files that a run with the target `report` is done with.
@@ -56,7 +59,7 @@ class Reports:
 
     def sources(self, wildcards: Any) -> list[str]:
         """Return the file that a report waits for: that of its finished margin."""
-        margin = self._find(wildcards.report_dir)
+        margin = self._margins[wildcards.report_dir]
         return [self._session.target(str(margin.files.plan_dir))]
 
     def files(self, report: Callable[..., Any]) -> dict[str, Any]:
@@ -73,21 +76,13 @@ class Reports:
         return {"page": REPORT_PAGE, **figures}
 
     def category(self, wildcards: Any) -> str:
-        return self._category(wildcards.report_dir)
-
-    @cache  # noqa: B019  # one object lasts as long as the process
-    def _category(self, report_dir: str) -> str:
-        margin = self._find(report_dir)
+        margin = self._margins[wildcards.report_dir]
         audit = read_audit_of_margin(margin)
         verdict = f"audit: {audit['verdict']}" if audit else "not audited"
         return f"Margin {margin.name} ({verdict})"
 
     def margin_name(self, wildcards: Any) -> str:
-        return self._find(wildcards.report_dir).name
+        return self._margins[wildcards.report_dir].name
 
     def margin_file(self, wildcards: Any) -> str:
-        return str(self._find(wildcards.report_dir).files.margin_file)
-
-    def _find(self, report_dir: str) -> Margin:
-        margins = self._session.margins.values()
-        return next(margin for margin in margins if str(margin.files.report_dir) == report_dir)
+        return str(self._margins[wildcards.report_dir].files.margin_file)

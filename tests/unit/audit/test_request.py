@@ -10,7 +10,7 @@ from margin_cache.audit.request import (
     catalogs_states,
     check_unchanged,
     cut_sky,
-    load_request,
+    read_dataclass,
     remove_results,
     request_id,
     save_request,
@@ -56,12 +56,12 @@ def test_another_request_has_another_id(monkeypatch: pytest.MonkeyPatch, tmp_pat
 def test_requests_are_saved_and_loaded(tmp_path: Path) -> None:
     path = tmp_path / "audit/request.json"
     save_request(REQUEST, path)
-    assert load_request(path) == REQUEST
+    assert read_dataclass(AuditRequest, path) == REQUEST
     assert REQUEST.sky_range("b") == SkyRange("b", 9, SKY_END)
     for text in ("{}", '{"sky_ranges": []', "[]"):
         path.write_text(text)
         with pytest.raises(MarginCacheError, match=r"Delete it, and start the audit again\."):
-            load_request(path)
+            read_dataclass(AuditRequest, path)
 
 
 def test_results_of_an_earlier_audit_are_removed(tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from margin_cache.report import page
+from margin_cache import figures
 from margin_cache.report.data import ReportData
 from margin_cache.report.page import draw_histograms, draw_maps
 
@@ -13,9 +13,9 @@ from margin_cache.report.page import draw_histograms, draw_maps
 @pytest.fixture
 def drawn(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     """The figures that are drawn, and not rendered."""
-    figures: list[Any] = []
-    monkeypatch.setattr(page, "render", figures.append)
-    return figures
+    drawings: list[Any] = []
+    monkeypatch.setattr(figures, "render", drawings.append)
+    return drawings
 
 
 def labels(figure: Any) -> list[str]:
