@@ -367,7 +367,7 @@ def test_urls_of_margins_do_not_overlap_with_others(output_path: str, name: str,
     info = CatalogInfo("hats", url, "sky", None, "ra", "dec", None, 29, 0)
     plan = make_plan(replace(PARAMETERS, catalog=info), partitions_of(4))
     first, second = (
-        Margin(MarginSettings(output_path=path, tmp_dir=f"tmp-{path[-1]}"), margin_name, plan)
+        Margin(MarginSettings(output_path=path, tmp_dir=f"tmp-{path[:2]}"), margin_name, plan)
         for path, margin_name in (("s3://b", "m"), (output_path, name))
     )
     for both in ([first, second], [second, first]):
