@@ -16,7 +16,7 @@ from margin_cache.catalog.spec import COLLECTION_PROPERTIES
 from margin_cache.config.model import MarginSettings, Table, key_of
 from margin_cache.errors import DamagedFileError, RetryableError
 from margin_cache.margin.output import Output
-from margin_cache.margin.paths import TMP_DIR, MarginFiles, PlanFiles
+from margin_cache.margin.paths import DONE, TMP_DIR, MarginFiles, PlanFiles
 from margin_cache.margin.remote import Sources, load_options, save_source, use_catalog
 from margin_cache.planning.model import Plan, load_plan, save_plan
 from margin_cache.storage.files import read_json, write_json
@@ -90,7 +90,8 @@ class Margin:
     @property
     def done_file(self) -> Path:
         """The file that the finishing job writes last, for the present state of the catalog."""
-        return self.files.done(self.plan.input_fingerprint)
+        fingerprint = self.plan.input_fingerprint
+        return Path(DONE.format(plan_dir=self.files.plan_dir, fingerprint=fingerprint))
 
 
 def save_margin(margin: Margin) -> None:

@@ -87,9 +87,6 @@ class PlanFiles:
     def footers(self, job: str) -> Path:
         return Path(FOOTERS.format(plan_dir=self.plan_dir, job=job))
 
-    def done(self, fingerprint: str) -> Path:
-        return Path(DONE.format(plan_dir=self.plan_dir, fingerprint=fingerprint))
-
 
 @dataclass(frozen=True)
 class MarginFiles(PlanFiles):

@@ -15,7 +15,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 import numpy as np
 import pyarrow as pa
@@ -70,7 +70,12 @@ def read_rows(shard: Path, schema: pa.Schema, first: int, stop: int) -> Iterator
     """
     try:
         content = pa.memory_map(str(shard)).read_buffer()
-        for low, high, start, size, checksum in _blocks_in(content, job_of(shard)):
+        checksum, size = _END.unpack(content.slice(max(0, content.size - _END.size)))
+        index = content.slice(max(0, content.size - _END.size - size), size)
+        job, blocks = json.loads(index.to_pybytes())
+        if zlib.crc32(index) != checksum or job != job_of(shard):
+            raise ValueError("a damaged index, or another job's")
+        for low, high, start, size, checksum in blocks:
             if low >= stop or high < first:
                 continue
             message = content.slice(start, size)
@@ -90,14 +95,3 @@ def read_rows(shard: Path, schema: pa.Schema, first: int, stop: int) -> Iterator
         with suppress(OSError):
             shard.unlink()
         raise DamagedFileError(shard, "was damaged") from None
-
-
-def _blocks_in(content: pa.Buffer, job: str) -> Any:
-    checksum, size = _END.unpack(content.slice(max(0, content.size - _END.size)))
-    index = content.slice(max(0, content.size - _END.size - size), size)
-    if zlib.crc32(index) != checksum:
-        raise ValueError("a damaged index")
-    found, blocks = json.loads(index.to_pybytes())
-    if found != job:
-        raise ValueError("another job's")
-    return blocks

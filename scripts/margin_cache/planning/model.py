@@ -273,8 +273,7 @@ def save_plan(plan: Plan, path: Path) -> None:
     pq.write_metadata(plan.schema, schema)
     np.savez(
         content,
-        library=np.array(plan.library),
-        parameters=np.array(json.dumps(asdict(plan.parameters))),
+        parameters=np.array(json.dumps([plan.library, asdict(plan.parameters)])),
         schema=np.frombuffer(schema.getbuffer(), dtype=np.uint8),
         **arrays,
     )
@@ -292,12 +291,12 @@ def load_plan(path: Path) -> Plan:
     digest, content = content[:_DIGEST_BYTES], content[_DIGEST_BYTES:]
     if digest == hashlib.blake2b(content, digest_size=_DIGEST_BYTES).digest():
         values = dict(np.load(io.BytesIO(content)))
-        parameters = json.loads(str(values.pop("parameters")))
+        library, parameters = json.loads(str(values.pop("parameters")))
         parameters["catalog"] = CatalogInfo(**parameters["catalog"])
         parameters["primary_options"] = options_from_json(parameters["primary_options"])
         partitions = {name: values.pop(name) for name in Partitions.__annotations__}
         plan = Plan(
-            library=str(values.pop("library")),
+            library=library,
             parameters=MarginParameters(**parameters),
             schema=pq.read_schema(pa.BufferReader(values.pop("schema"))),
             partitions=Partitions(**partitions),

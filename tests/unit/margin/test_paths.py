@@ -20,7 +20,6 @@ def test_files_of_a_plan_are_below_its_directory() -> None:
     assert files.shard("00001-ab") == Path("tmp/gaia/1234/shards/00001-ab.arrow")
     assert files.receipt("00002-cd") == Path("tmp/gaia/1234/receipts/00002-cd.json")
     assert files.footers("00002-cd") == Path("tmp/gaia/1234/receipts/00002-cd.parquet")
-    assert files.done("ef") == Path("tmp/gaia/1234/done-ef.json")
     assert files.shards_dir == Path("tmp/gaia/1234/shards")
     assert files.receipts_dir == Path("tmp/gaia/1234/receipts")
 

@@ -34,8 +34,7 @@ def output_of(tmp_path: Path) -> Path:
 def test_a_receipt_is_read(tmp_path: Path) -> None:
     path = output_of(tmp_path)
     path.write_text(json.dumps({**FOOTERS, "files": FILES}))
-    files = {name: tuple(values) for name, values in FILES.items()}
-    assert read_receipt(path) == Receipt(7, "4567", files)
+    assert read_receipt(path) == Receipt(7, "4567", FILES)
 
 
 @pytest.mark.parametrize(
@@ -44,7 +43,6 @@ def test_a_receipt_is_read(tmp_path: Path) -> None:
         *({}, [], None, 3, FOOTERS, {"files": FILES}, {"footers": 7, "files": FILES}),
         {**FOOTERS, "job": "plan/other", "files": FILES},
         {**FOOTERS, "job": "other/receipt", "files": FILES},
-        *({**FOOTERS, "files": files} for files in ([], None, {"a": 3}, {"a": [1, 2]})),
     ],
 )
 def test_a_damaged_receipt_is_none(content: Any, tmp_path: Path) -> None:

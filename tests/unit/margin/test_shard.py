@@ -11,7 +11,6 @@ import pyarrow as pa
 import pytest
 from margin_cache.catalog.columns import DESTINATION, SOURCE
 from margin_cache.errors import MarginCacheError, RetryableError
-from margin_cache.margin import shard as shards
 from margin_cache.margin.shard import Block, read_rows, write_index, write_rows
 
 DAMAGED = "was damaged. Start the run again; it makes the file again."
@@ -39,12 +38,13 @@ def some_rows(seed: int = 1) -> pa.Table:
     )
 
 
-def write_shard(path: Path, *parts: list[pa.Table]) -> None:
+def write_shard(path: Path, *parts: list[pa.Table]) -> list[Block]:
     blocks: list[Block] = []
     with path.open("wb") as file:
         for part in parts:
             blocks += write_rows(file, part, BOUNDS)
         write_index(file, path, blocks)
+    return blocks
 
 
 @pytest.fixture
@@ -155,8 +155,8 @@ def test_a_changed_byte_anywhere_is_found_or_changes_nothing(shard: Path) -> Non
 
 def test_damage_in_the_rows_of_other_jobs_is_not_noticed(shard: Path) -> None:
     """Whose blocks are not read."""
+    blocks = write_shard(shard, [some_rows()])
     content = bytearray(shard.read_bytes())
-    blocks = shards._blocks_in(pa.py_buffer(content), "plan/shard")
     _, _, start, size, _ = next(block for block in blocks if block[0] == 7)
     content[start + size - 64 : start + size] = b"\xff" * 64
     shard.write_bytes(content)
