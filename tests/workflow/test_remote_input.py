@@ -16,9 +16,11 @@ from margin_cache.errors import MarginCacheError, RetryableError
 from margin_cache.margin.existing import listing
 from margin_cache.margin.finish import finish_margin
 from margin_cache.storage import obstore_store
+from margin_cache.storage.object_store import ObjectChanged
 from support import skies
 from support.faulty_margins import make_in
 from support.faulty_server import Behaviour, faulty_server
+from support.hub_server import hub_server
 from support.killed_runs import Run, resume
 from support.margins import margin_digests, remains, tree_digest
 from support.object_servers import S3, Nginx, nginx
@@ -108,6 +110,40 @@ def test_margins_of_a_remote_primary_are_listed_in_a_local_collection(
     assert values["default_margin"] == "primary_60arcs"
     local = made_in(monkeypatch, tmp_path / "local", catalogs / "collection")
     assert local == only_parquet(tree_digest(tmp_path / "mine/primary_60arcs"))
+
+
+def test_a_catalog_on_hugging_face_gives_the_same_margin_as_on_disk(
+    catalogs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its versions are noticed, though its driver keeps listings."""
+    shutil.copytree(catalogs, tmp_path / "hub/team")
+    changing: list[Path] = []
+
+    def change(file: Path) -> None:
+        if changing and "Npix" in file.name:
+            changing.append(file)
+            content = bytearray(file.read_bytes())
+            content[9] ^= 1
+            file.write_bytes(content)
+
+    def made_from_hub(place: str) -> dict[str, str]:
+        options = {"endpoint": url}
+        source = "hf://datasets/team/collection"
+        return made_in(monkeypatch, tmp_path / place, source, input_storage_options=options)
+
+    with hub_server(tmp_path / "hub", SECRET, change) as url:
+        monkeypatch.setenv("HF_TOKEN", SECRET)
+        local = made_in(monkeypatch, tmp_path / "local", catalogs / "collection")
+        assert made_from_hub("remote") == local
+        changing.append(tmp_path)
+        with pytest.raises(ObjectChanged) as error:
+            made_from_hub("changed")
+        assert changing[1].name in str(error.value)
+        monkeypatch.setenv("HF_TOKEN", "another")
+        with pytest.raises(MarginCacheError, match=r"hf://datasets/team/collection") as refused:
+            made_from_hub("refused")
+        assert "\n" not in str(refused.value) and "another" not in str(refused.value)
+        print(refused.value)
 
 
 @pytest.mark.parametrize("name", ["hipscat", "without_list", "directories", "collection"])

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from margin_cache.storage.remote_files import RemoteFiles
 
 _NO_SECRETS = (
-    *("anon", "endpoint_url", "requester_pays", "use_ssl", "region_name", "verify"),
+    *("anon", "endpoint", "endpoint_url", "requester_pays", "use_ssl", "region_name", "verify"),
     *("trust_env", "addressing_style", "project", "account_name", "profile"),
 )
 

@@ -186,6 +186,9 @@ class _FsspecStore(ObjectStore):
                 f"{side}_storage_options, whose values are not shown."
             ) from None
         self._root = root.rstrip("/")
+        # That of Hugging Face would answer from a listing that it keeps, without versions.
+        is_hub = protocol_of(url) == "hf"
+        self._info_options = {"refresh": True, "expand_info": True} if is_hub else {}
 
     def list(self) -> dict[str, ObjectState] | None:
         with self._clear_errors(""):
@@ -206,7 +209,7 @@ class _FsspecStore(ObjectStore):
 
     def state(self, path: str) -> ObjectState | None:
         with suppress(FileNotFoundError), self._clear_errors(path):
-            info = self._system.info(f"{self._root}/{path}")
+            info = self._system.info(f"{self._root}/{path}", **self._info_options)
             return _state_of(info) if info.get("type", "file") == "file" else None
         return None
 
