@@ -219,10 +219,11 @@ class AuditReport:
 
 
 def write_audit(report: AuditReport, request: AuditRequest, directory: Path) -> dict[str, Any]:
-    """Write a sky map and, last, `audit.json`; return the content of the latter."""
+    """Write a sky map of defects and, last, `audit.json`; return the content of the latter."""
     remove_results(directory)
-    with atomic_path(directory / AUDIT_MAP) as path:
-        path.write_bytes(draw_map(report, absolute_location(request.margin).rpartition("/")[2]))
+    if report.verdict != CLEAN:
+        with atomic_path(directory / AUDIT_MAP) as path:
+            path.write_bytes(draw_map(report, absolute_location(request.margin).rpartition("/")[2]))
     primary_state, margin_state = request.states
     pixels, is_doubtful = report.pixels, report.has_unchecked_contradictions
     errors = [findings.error for findings in pixels if findings.error]
@@ -278,7 +279,7 @@ def _defects(findings: PixelFindings) -> dict[str, Any]:
 
 def draw_map(report: AuditReport, name: str) -> bytes:
     """Draw a PNG of where unsafe and other defects are, in equatorial coordinates."""
-    # Slow to import, and only the last job draws.
+    # Slow to import, and not needed for a clean margin.
     from matplotlib.patches import Patch
 
     from margin_cache import figures
