@@ -20,7 +20,7 @@ from margin_cache.catalog.spec import HatsKey
 from margin_cache.errors import MarginCacheError
 from margin_cache.healpix.nested import MAX_ORDER, Ints, Pixel
 from margin_cache.storage.catalog_files import CatalogFiles
-from margin_cache.storage.files import atomic_path, exclusive_lock, rewrite_text
+from margin_cache.storage.files import atomic_path
 from margin_cache.storage.urls import absolute_location, is_url, join_url
 
 _HATS_VERSION = {HatsKey.RELEASE_DATE: "2025-08-22", HatsKey.VERSION: "v1.0"}
@@ -246,18 +246,6 @@ def read_collection(directory: Path) -> Collection | None:
         return None
     except OSError as error:
         raise MarginCacheError(f"{path}: cannot be read as properties: {error}") from None
-
-
-def register(collection: Collection, margin: str, may_be_default: bool) -> None:
-    """Add a margin to a collection on disk."""
-    directory = Path(collection.location)
-    # Another process may be finishing a margin of the same collection.
-    with exclusive_lock(directory):
-        if (current := read_collection(directory)) is None:
-            return
-        after = current.with_margin(margin, may_be_default)
-        if after != current.text:
-            rewrite_text(directory / spec.COLLECTION_PROPERTIES, after)
 
 
 def _with_values(text: str, values: Mapping[str, str]) -> str:

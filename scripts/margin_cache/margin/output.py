@@ -11,10 +11,16 @@ from typing import Any
 import pyarrow.parquet as pq
 
 from margin_cache.catalog.formats import descriptions_in, is_margin
-from margin_cache.catalog.hats import Collection, read_collection, register
+from margin_cache.catalog.hats import Collection, read_collection
 from margin_cache.catalog.model import CatalogInfo
 from margin_cache.storage.catalog_files import open_parquet
-from margin_cache.storage.files import has_size, read_json, replace_directory
+from margin_cache.storage.files import (
+    exclusive_lock,
+    has_size,
+    read_json,
+    replace_directory,
+    rewrite_text,
+)
 
 SizeAndDigest = list[Any]  # of a file, as a provenance lists them
 Draft = Callable[[Mapping[str, str], str], dict[str, Any]]
@@ -70,9 +76,8 @@ class Output:
     def upload(
         self, directory: Path, listed: Mapping[str, SizeAndDigest], draft: Draft
     ) -> dict[str, str]:
-        """Write the files of a margin where they cannot be moved; return their ETags.
+        """Write the listed files of a margin where they cannot be moved; return their ETags.
 
-        The directory has the files that are not there yet; all but the description are listed.
         ``draft`` returns the provenance of the unfinished margin, from ETags and a token.
         """
         return {}
@@ -86,8 +91,15 @@ class Output:
         return found if found is not None and found.is_of(info) else None
 
     def register(self, info: CatalogInfo, may_be_default: bool) -> None:
-        if (found := self.collection(info)) is not None:
-            register(found, str(self._dir), may_be_default)
+        """List the margin in the collection around it, if there is one of the catalog."""
+        if self.collection(info) is None:
+            return
+        # Another process may be finishing a margin of the same collection.
+        with exclusive_lock(self._dir.parent):
+            if (found := self.collection(info)) is not None:
+                after = found.with_margin(str(self._dir), may_be_default)
+                if after != found.text:
+                    rewrite_text(Path(found.file), after)
 
     def release(self) -> None:
         """Let other runs make the margin again."""

@@ -28,19 +28,15 @@ _NO_SECRETS = (
 
 @dataclass(frozen=True)
 class OptionsSource:
-    """Where storage options are: their key in the configuration files, or they themselves.
-
-    Each of the files overrides those before it. ``number`` is the index in `margins`.
-    """
+    """Where storage options are: their key in the configuration files, or they themselves."""
 
     key: str
-    files: tuple[str, ...] = ()
-    number: int = 0
+    files: tuple[str, ...] = ()  # each overrides those before it
+    number: int = 0  # index in `margins`
     options: Mapping[str, Any] = field(default_factory=dict)
 
 
-Sources = tuple[OptionsSource | None, OptionsSource | None]
-"""Of the catalog and of the output of a margin; None for a local path."""
+Sources = tuple[OptionsSource | None, OptionsSource | None]  # of catalog and output, if remote
 
 
 def find_sources(settings: MarginSettings, number: int, files: Iterable[Path]) -> Sources:
