@@ -11,11 +11,9 @@ from numpy.typing import NDArray
 
 from margin_cache.storage.catalog_files import MAGIC, TAIL_BYTES
 
-Range = tuple[int, int]
-"""The first byte, and the byte after the last."""
+Range = tuple[int, int]  # the first byte, and the byte after the last
 
-MOST_FOOTER_BYTES = (1 << 31) - 1
-"""The largest footer that Parquet readers accept."""
+MOST_FOOTER_BYTES = (1 << 31) - 1  # that Parquet readers accept
 
 _WIDTHS = {"INT32": 4, "INT64": 8, "INT96": 12, "FLOAT": 4, "DOUBLE": 8, "BYTE_ARRAY": 16}
 """Least bytes of a value in memory, by physical type."""

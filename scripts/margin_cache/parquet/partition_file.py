@@ -38,16 +38,14 @@ if TYPE_CHECKING:
 BATCH_ROWS, BATCH_BYTES = 1 << 16, 128 << 20
 """Rows that are decoded together, and their approximate most bytes in memory."""
 
-_MOST_LONGITUDE = 720.0
-"""Right ascensions may be negative or exceed a whole turn; more than two turns are an error."""
+_MOST_LONGITUDE = 720.0  # right ascensions may be negative, or exceed a whole turn
 
 _CELL_ORDER = 15
 """Coordinates are compared with the spatial index in cells of this order, or of the partition's if
 that is finer. They are 6.4 arcsec wide: few rows are near a border, and no accepted row is much
 farther from the position of its index than the tolerance."""
 
-_RESULT_BYTES = 16 << 20
-"""Most bytes in memory of the selected values of columns that are read together."""
+_RESULT_BYTES = 16 << 20  # of selected values of columns that are read together, in memory
 
 
 @dataclass(frozen=True)

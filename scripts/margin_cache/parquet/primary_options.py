@@ -22,15 +22,11 @@ from margin_cache.parquet.footers import column_chunks, row_groups
 
 PYARROW_GROUP_ROWS = 1 << 20  # PyArrow's default of the most rows of a row group
 
+# Of hats 0.11, from ``get_parquet_write_table_kwargs`` in hats.io.file_io.
 HATS_GROUP_ROWS, HATS_LEVEL, HATS_PAGE_BYTES = 100_000, 15, 128 << 10
-"""Defaults of hats 0.11: most rows of a row group, compression level of zstd, page size.
 
-Source: ``get_parquet_write_table_kwargs`` in hats.io.file_io
-"""
-
+# Size of a sample of files, because one unusual partition must not decide.
 ROWS_WANTED, MOST_FILES = 100_000, 16
-"""Files are sampled until they have this many rows, or are this many: one unusual partition must
-not decide."""
 
 _CODECS = {"UNCOMPRESSED": "none", "UNKNOWN": "lz4"}
 """Codecs that PyArrow's writer calls otherwise. "UNKNOWN" is the deprecated LZ4 of Hadoop, which
@@ -44,8 +40,7 @@ TYPES_OF_ENCODINGS = {
     "DELTA_LENGTH_BYTE_ARRAY": ("BYTE_ARRAY",),
     "DELTA_BYTE_ARRAY": ("BYTE_ARRAY", "FIXED_LEN_BYTE_ARRAY"),
 }
-"""Encodings that PyArrow's writer can use, except plain and dictionaries, with the physical types
-that each is for."""
+"""Encodings that PyArrow writes, except plain and dictionaries, and the types that each is for."""
 
 _ALLOWED = (
     *("row_group_size", "data_page_size", "dictionary_pagesize_limit", "max_rows_per_page"),

@@ -3,10 +3,8 @@
 Polars reads few rows of large files: it decodes the spatial index, and the values of the other
 columns for the selected rows only, where PyArrow decodes whole row groups. The result is what
 PyArrow would read, bit by bit: PyArrow reads the types for which this is not certain, and the files
-that Polars cannot read or reads differently.
-
-Memory is bounded by batches of rows, and by groups of columns or the largest column as stored, not
-by the size of a file; for Polars also by the spatial index of a row group.
+that Polars cannot read or reads differently. Memory is bounded by batches of rows and groups of
+columns, not by the size of a file; for Polars also by the spatial index of a row group.
 """
 
 import os
@@ -23,10 +21,7 @@ from margin_cache.parquet.footers import int96_columns, row_groups
 from margin_cache.parquet.partition_file import PartitionFile, column_groups, read_batches
 from margin_cache.storage.catalog_files import unreadable
 
-COLUMNS_BYTES = 8 * 10**6
-"""Most bytes in the file of columns that PyArrow reads together: of all of them, a page and a batch
-are in memory."""
-
+COLUMNS_BYTES = 8 * 10**6  # most bytes in the file of columns that PyArrow reads together
 ROWS_BYTES = 32 * 10**6  # approximate most bytes in memory of rows that are read together
 
 _LEAST_VALUES, _LEAST_COLUMNS, _FEW_ROWS = 1 << 19, 12, 4
@@ -37,8 +32,7 @@ _IMPORT_VALUES = 3 << 20
 """Values of such files that PyArrow reads before Polars is imported: importing it takes as long as
 it saves with ten times as many."""
 
-_values_for_polars: list[int] = []
-"""Numbers of values of the files that Polars would read if it were imported."""
+_values_for_polars: list[int] = []  # of the files that Polars would read if it were imported
 
 _MOST_ROWS = 1 << 24
 """Most rows of a row group that Polars reads: it keeps the index of all of them in memory."""

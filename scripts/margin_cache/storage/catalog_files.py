@@ -15,11 +15,8 @@ from margin_cache.errors import MarginCacheError, RetryableError
 from margin_cache.storage.urls import is_url
 
 MAGIC = b"PAR1"
-
 TAIL_BYTES = 8  # the end of a Parquet file: the length of its footer and the magic number
-
-READ_BYTES = 1 << 20
-"""Buffer for each column; without it, PyArrow loads the chunks of a row group whole."""
+READ_BYTES = 1 << 20  # for each column; without it, PyArrow loads the chunks of a row group whole
 
 _TRANSIENT_ERRNO = {errno.EIO, errno.ESTALE, errno.ETIMEDOUT, errno.ENOTCONN, errno.ENOMEM}
 """Errors of the system that say nothing about the file itself."""

@@ -144,9 +144,6 @@ class RangeReader(io.RawIOBase):
     def readable(self) -> bool:
         return True
 
-    def seekable(self) -> bool:
-        return True
-
     def tell(self) -> int:
         return self._position
 
@@ -154,9 +151,6 @@ class RangeReader(io.RawIOBase):
         origin = {io.SEEK_SET: 0, io.SEEK_CUR: self._position, io.SEEK_END: self._size}
         self._position = origin[whence] + offset
         return self._position
-
-    def size(self) -> int:
-        return self._size
 
     def read(self, size: int = -1) -> bytes:
         start = self._position
