@@ -60,12 +60,10 @@ class Audit:
             is_coarse = self.margin.is_coarse or request.cell_order is not None
         cell_order = self.margin.cell_order if request.cell_order is None else request.cell_order
         self.cell_order = cell_order if is_coarse else None
-        only_pixels = request.only_pixels
-        chosen = self.margin.only_pixels if only_pixels is None else only_pixels
+        chosen = self.margin.only_pixels if request.only_pixels is None else request.only_pixels
         self.primary = replace(primary, pixels=restrict(primary.pixels, chosen))
-        is_restricted = len(self.primary.pixels) < len(primary.pixels)
-        self.only_partitions = len(self.primary.pixels) if is_restricted else None
-        self.is_partial = is_restricted and only_pixels is None
+        number = len(self.primary.pixels)
+        self.only_partitions = number if number < len(primary.pixels) else None
         self.columns = PrimaryColumns(primary)
         self.listed, self.partitions = set(self.margin.pixels), set(self.primary.pixels)
         self.overlapping = overlapping_pixels(self.margin.pixels, self.primary.pixels)
@@ -162,7 +160,7 @@ class Audit:
         description = metadata.description_defects(
             self.primary, self.margin, self.columns, self.threshold
         )
-        if self.is_partial:
+        if self.only_partitions is not None and request.only_pixels is None:
             description.append(
                 f"the margin was made of {len(self.partitions)} partitions only, and compared with "
                 "these (debug_filter_pixel_list in its provenance_info.json). A crossmatch of "

@@ -194,63 +194,58 @@ def description_defects(
 
 
 def _partition_info_defects(margin: AuditedCatalog, rows: Mapping[Pixel, int]) -> list[str]:
-    paths = [directory / "partition_info.csv" for directory in (margin.root, margin.root.parent)]
-    found = ((path, content) for path in paths if (content := read_bytes(path)) is not None)
-    path, content = next(found, (None, b""))
-    if path is None:
+    for directory in (margin.root, margin.root.parent):
+        path = directory / "partition_info.csv"
+        if (content := read_bytes(path)) is not None:
+            break
+    else:
         return []
     try:
         table = pd.read_csv(io.BytesIO(content))
         pixels = list(zip(table["Norder"].tolist(), table["Npix"].tolist(), strict=True))
     except (ValueError, KeyError) as error:
         return [f"{path}: cannot be read: {error}"]
-    defects = _pixel_defects(path, set(pixels), set(margin.pixels))
+    numbers = {pixel: rows.get(pixel, 0) for pixel in pixels}
     if "num_rows" in table:
         counts = pd.to_numeric(table["num_rows"], errors="coerce").fillna(-1).tolist()
-        defects += _row_number_defects(path, dict(zip(pixels, counts, strict=True)), rows)
-    return defects
+        numbers = dict(zip(pixels, counts, strict=True))
+    return _list_defects(path, numbers, set(margin.pixels), rows)
 
 
 def _footer_defects(margin: AuditedCatalog, rows: Mapping[Pixel, int]) -> list[str]:
     path = margin.root / "_metadata"
     if not is_there(path):
         return []
+    numbers: Counter[Pixel] = Counter()
     try:
         with open_parquet(path) as file:
-            footer = file.metadata
-        numbers: Counter[Pixel] = Counter()
-        for number in range(footer.num_row_groups):
-            group = footer.row_group(number)
-            match = PIXEL_PATH.search(group.column(0).file_path)
-            if match is None:
-                raise ValueError(f"{group.column(0).file_path!r} is not the path of a pixel")
-            numbers[int(match[1]), int(match[2])] += group.num_rows
+            for number in range(file.num_row_groups):
+                group = file.metadata.row_group(number)
+                match = PIXEL_PATH.search(group.column(0).file_path)
+                if match is None:
+                    raise ValueError(f"{group.column(0).file_path!r} is not the path of a pixel")
+                numbers[int(match[1]), int(match[2])] += group.num_rows
     except UnreadableFile as error:
         return [str(error)]
-    except ValueError as error:
-        return [f"{path}: cannot be read: {error}"]
     # A file without rows may have no row group, and so be absent from the footers.
     filled = {pixel for pixel in margin.pixels if rows.get(pixel, 1)}
-    pixels = {pixel for pixel in numbers if pixel in filled or pixel not in rows}
-    return _pixel_defects(path, pixels, filled) + _row_number_defects(path, numbers, rows)
+    return _list_defects(path, +numbers, filled, rows)
 
 
-def _pixel_defects(path: AnyPath, pixels: set[Pixel], listed: set[Pixel]) -> list[str]:
-    return [
-        *_examples(f"pixels only in {path}", pixels - listed),
-        *_examples(f"pixels missing from {path}", listed - pixels),
-    ]
-
-
-def _row_number_defects(
-    path: AnyPath, numbers: Mapping[Pixel, int], rows: Mapping[Pixel, int]
+def _list_defects(
+    path: AnyPath, numbers: Mapping[Pixel, int], listed: set[Pixel], rows: Mapping[Pixel, int]
 ) -> list[str]:
+    """Return lines about a list of pixels with their numbers of rows."""
     wrong = [
         f"{pixel}: {number} instead of {rows[pixel]}"
         for pixel, number in numbers.items()
         if pixel in rows and rows[pixel] != number
     ]
-    return _examples(f"numbers of rows in {path} that differ from the files", wrong)
+    return [
+        *_examples(f"pixels only in {path}", numbers.keys() - listed),
+        *_examples(f"pixels missing from {path}", listed - numbers.keys()),
+        *_examples(f"numbers of rows in {path} that differ from the files", wrong),
+    ]
 
 
 def _examples(subject: str, names: Iterable[object]) -> list[str]:

@@ -12,23 +12,17 @@ from margin_cache.errors import MarginCacheError
 from margin_cache.storage.files import write_text
 from margin_cache.storage.urls import is_url
 
-Options = Mapping[str, Any] | None
-"""Options of a store, named as those of fsspec."""
-
-StoreOptions = tuple[Options, Options]
-"""Of the primary and of the margin."""
+Options = Mapping[str, Any] | None  # of a store, named as those of fsspec
+StoreOptions = tuple[Options, Options]  # of the primary and of the margin
 
 AUDIT_JSON, AUDIT_MAP = "audit.json", "audit.png"
 
 Record = TypeVar("Record")
 
-Pixel = tuple[int, int]
-"""Order and nested number."""
+Pixel = tuple[int, int]  # order and nested number
 
 FINEST_ORDER = 29
-
-SKY_END = 12 << 2 * FINEST_ORDER
-"""Number of pixels of the finest order on the whole sky."""
+SKY_END = 12 << 2 * FINEST_ORDER  # pixels of the finest order on the whole sky
 
 
 @dataclass(frozen=True)

@@ -22,12 +22,11 @@ from margin_cache.notification import open_command
 
 _READERS = 16  # threads
 
-_STAGES = {
+_RULES = {
     "Mapping": "map_partitions",
     "Reducing": "reduce_margins",
     "Finishing": "finish_margin",
 }
-"""Rules of the stages."""
 
 
 @dataclass(frozen=True)
@@ -133,7 +132,7 @@ def read_audit_of_margin(margin: Margin) -> Mapping[str, Any] | None:
 def read_costs(files: PlanFiles) -> list[StageCosts]:
     """Return the costs of the stages, from Snakemake's benchmark files that still exist."""
     costs = []
-    for stage, rule in _STAGES.items():
+    for stage, rule in _RULES.items():
         paths = files.plan_dir.glob(f"benchmarks/{rule}/*.tsv")
         jobs = [job for job in map(_read_benchmark, paths) if job]
         if jobs:
