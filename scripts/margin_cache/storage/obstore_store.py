@@ -51,8 +51,6 @@ _CLIENT = {"connect_timeout": "30s", "read_timeout": "60s", "timeout": "1h"}
 _LARGE_BYTES = 8 << 20
 """Larger objects may take longer to send than the limit between two packets allows."""
 
-_MULTIPART_BYTES = 4 << 30  # larger objects cannot be written by one request
-
 _STATUS = re.compile(r"status code: (\d{3})")
 _CODE = re.compile(r"<Code>(\w+)</Code>")
 _CAUSE = re.compile(r'(?:message|error): "([^"]+)"')
@@ -123,13 +121,14 @@ class ObstoreStore(ObjectStore):
                 raise PreconditionFailed(self.url_of(path))
             mode = "overwrite"
         size = content.stat().st_size if isinstance(content, Path) else len(content)
-        is_multipart, store = size > _MULTIPART_BYTES, self._store
+        store = self._store
         if size > _LARGE_BYTES:
             store = self._make({name: _CLIENT[name] for name in ("connect_timeout", "timeout")})
         try:
             with self._clear_errors(path, "written"):
+                # Not in parts, which a killed job would leave in the bucket.
                 done = _repeated(
-                    lambda: obstore.put(store, path, content, mode=mode, use_multipart=is_multipart)
+                    lambda: obstore.put(store, path, content, mode=mode, use_multipart=False)
                 )
         except FileNotFoundError:
             raise _no_bucket(self.url) from None
