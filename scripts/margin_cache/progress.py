@@ -55,13 +55,10 @@ class Amount:
 
 @dataclass
 class StageProgress:
-    """How far a stage of all margins is. Its clock starts with its first job, stops with its last.
-
-    What was done ``before`` the run is in ``done`` too.
-    """
+    """How far a stage of all margins is. Its clock starts with its first job, stops with its last."""
 
     total: Amount = Amount()
-    before: Amount = Amount()
+    before: Amount = Amount()  # done before the run, which is in ``done`` too
     done: Amount = Amount()
     started: float | None = None  # [s]
     ended: float | None = None  # [s]

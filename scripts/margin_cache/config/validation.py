@@ -34,9 +34,6 @@ from margin_cache.config.model import (
 from margin_cache.errors import MarginCacheError
 from margin_cache.storage.urls import canonical_url, check_url, is_url
 
-_WRITABLE = ("s3://", "gs://", "abfs://")
-"""Beginnings of the URLs of stores to which margins are written; see `canonical_url`."""
-
 _NO_DASK = "this workflow does not use dask. Use snakemake"
 _NO_BAR = "bars are drawn on a terminal, unless progress_bar is false. Remove the key"
 _NO_SKYMAP = "a margin has no sky map, in hats-import neither. Remove the key"
@@ -64,7 +61,6 @@ _PLAIN = (
 )
 """Errors whose text by pydantic is better than the general description of a key."""
 
-_SECRETS = {"user": SMTP_USER, "password": SMTP_PASSWORD}
 _PATHS = ("input_catalog_path", "output_path", "tmp_dir", "audit_catalog_path")
 
 Model = TypeVar("Model")
@@ -95,8 +91,8 @@ def run_settings(config: Mapping[str, Any]) -> RunSettings:
 def mail_settings(config: Mapping[str, Any]) -> MailSettings | None:
     """Check the keys about the mail; return None if no mail is wanted."""
     run = run_settings(config)
-    for key in run.smtp:
-        if variable := _SECRETS.get(str(key)):
+    for key, variable in (("user", SMTP_USER), ("password", SMTP_PASSWORD)):
+        if key in run.smtp:
             raise MarginCacheError(
                 f"smtp.{key}: is not read from the configuration. Set {variable} in the "
                 "environment."
@@ -205,7 +201,7 @@ def _check_urls(settings: MarginSettings) -> None:
     if not is_url(settings.output_path):
         return
     check_url("output_path", settings.output_path)
-    if not canonical_url(settings.output_path).startswith(_WRITABLE):
+    if not canonical_url(settings.output_path).startswith(("s3://", "gs://", "abfs://")):
         raise MarginCacheError(
             f"output_path: {settings.output_path} is not a URL to which margins are written. Use a "
             "directory, or a URL that begins with s3://, gs:// or az://."

@@ -21,10 +21,7 @@ from margin_cache.run.slurm import QueueWatch
 
 
 def on_start() -> None:
-    """Do what precedes the first job: locks, progress, the watch over SLURM's queue.
-
-    Ends the process with one line if another run makes a margin.
-    """
+    """Do what precedes the first job: locks, progress, the watch over SLURM's queue."""
     for session in sessions:
         if session.jobs.queue is not None:  # started already
             continue

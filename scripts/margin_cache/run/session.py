@@ -244,10 +244,7 @@ class Session:
 
     @cache  # noqa: B019
     def announce(self) -> None:
-        """Print once which margins are made and what that takes, and which are complete.
-
-        Ends the process with one line if an output directory is unfit, or a disk too small.
-        """
+        """Print once which margins are made and what that takes, and which are complete."""
         if not self.is_main or self.only_describes:
             return
         with errors_in_one_line():
@@ -333,10 +330,7 @@ def resource_functions(request: Callable[[Any, Any], jobs.Request]) -> dict[str,
 
 
 def open_session(workflow: Any, config: Mapping[str, Any], base: Path, is_module: bool) -> Session:
-    """Return the session of a Snakefile that is being parsed, or end the run with one line.
-
-    With the target `help`, the run ends with the keys of the configuration.
-    """
+    """Return the session of a Snakefile that is being parsed; with the target `help`, end there."""
     if "help" in sys.argv[1:] and not is_module:
         print((base / "config/config.yaml").read_text(encoding="utf-8"))
         sys.exit()
