@@ -10,11 +10,8 @@ min_version("9.8")
 # The Snakefile may be a link; the scripts lie beside the file itself.
 FILE = Path(inspect.currentframe().f_code.co_filename)
 BASE = FILE.resolve().parent
-IS_MODULE = Path(workflow.basedir).resolve() not in (
-    BASE,
-    BASE / "workflow",
-    FILE.parent.resolve(),
-)
+OWN_DIRECTORIES = BASE, BASE / "workflow", FILE.parent.resolve()
+IS_MODULE = Path(workflow.basedir).resolve() not in OWN_DIRECTORIES
 
 if not (BASE / "scripts" / "margin_cache").is_dir():
     sys.exit(

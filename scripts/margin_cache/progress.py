@@ -1,8 +1,4 @@
-"""The progress of a run: its work, counted by stage, and how it is shown.
-
-On a terminal, a bar for each stage, below the text that others print; elsewhere a line now and
-then.
-"""
+"""The progress of a run, by stages: bars below other text on a terminal, lines elsewhere."""
 
 import os
 import shutil
@@ -55,7 +51,7 @@ class Amount:
 
 @dataclass
 class StageProgress:
-    """How far a stage of all margins is. Its clock starts with its first job, stops with its last."""
+    """How far a stage of all margins is. Its clock runs from its first job to its last."""
 
     total: Amount = Amount()
     before: Amount = Amount()  # done before the run, which is in ``done`` too

@@ -8,7 +8,7 @@ import json
 import os
 import re
 import tempfile
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
@@ -113,9 +113,8 @@ def mail_settings(config: Mapping[str, Any]) -> MailSettings | None:
     return MailSettings(tuple(dict.fromkeys(recipients)), server)
 
 
-def check_keys(config: Mapping[str, Any], known: Iterable[str], where: str) -> None:
+def check_keys(config: Mapping[str, Any], known: Collection[str], where: str) -> None:
     """Check that all keys are known; the error names similar keys."""
-    known = list(known)
     for key in config:
         if key in known:
             continue

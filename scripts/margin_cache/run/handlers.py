@@ -97,9 +97,8 @@ def on_error(logs: Iterable[str]) -> None:
         if running.unschedulable:
             jobs = [notification.Job("submitted to SLURM", message=running.unschedulable)]
         lines = [text for text, _ in session.audits.verdicts(are_finished=False)]
-        lines.append(
-            running.unschedulable or notification.failure_summary(logs, jobs, running.stopped_by)
-        )
+        summary = notification.failure_summary(logs, jobs, running.stopped_by)
+        lines.append(running.unschedulable or summary)
         incomplete = [m.name for m in session.margins_in_dag().values() if not m.done_file.exists()]
         names = incomplete or [margin.name for margin in session.margins.values()]
         subject = notification.failure_subject(names, jobs)
@@ -117,9 +116,8 @@ def _end(session: Session, lines: list[str], subject: str, first: str, logs: lis
     if session.mail is not None:
         details = notification.run_details(time.monotonic() - session.started_at, logs)
         message = notification.mail(subject, [first, "\n".join(lines), details])
-        notification.notify(
-            session.mail, message, session.login or notification.take_login(os.environ)
-        )
+        login = session.login or notification.take_login(os.environ)
+        notification.notify(session.mail, message, login)
     if session.jobs.queue is not None:
         session.jobs.queue.cancel_jobs()
     if not session.is_module:

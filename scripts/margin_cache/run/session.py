@@ -28,8 +28,7 @@ from margin_cache.run.events import RunningJobs
 if TYPE_CHECKING:
     from margin_cache.run.audits import Audits
 
-ResourceFunction = Callable[[Any, Any, int], int]
-"""Takes wildcards, input and attempt."""
+ResourceFunction = Callable[[Any, Any, int], int]  # of wildcards, input and attempt
 
 sessions: list["Session"] = []
 """The sessions of this process: one, or one for each module that another workflow uses."""
