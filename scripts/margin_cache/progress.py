@@ -245,13 +245,14 @@ class Display:
                 progress.advance(self._work.jobs[job], self._clock())
             self.tick()
 
-    def clear(self) -> None:
-        """Make room for other text on the same terminal, until the next tick."""
+    def write_above(self, write: Callable[[], None]) -> None:
+        """Let other text be written on the same terminal, above the bars."""
         with self._lock:
             self._write(_UP * self._lines)
             self._lines = 0
-            if self._has_bars:
-                self._shown_at = self._clock()
+            write()
+            if self._has_bars and not self._closed.is_set():
+                self._show()
 
     def tick(self) -> None:
         """Show the present state, unless it was shown just before."""

@@ -1,7 +1,4 @@
-"""Checks a configuration and a command. Each error is one line that begins with key or option.
-
-Types and limits are those of the pydantic models in ``model``; other rules are in this module.
-"""
+"""Checks a configuration and a command. Each error is one line that begins with key or option."""
 
 import difflib
 import json
