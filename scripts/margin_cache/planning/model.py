@@ -195,9 +195,8 @@ class Plan:
             and mine.catalog == others.catalog
             and self.map_names == other.map_names
             and self.schema.equals(other.schema, check_metadata=True)
-            and np.array_equal(self.destination_orders, other.destination_orders)
-            and np.array_equal(self.destination_pixels, other.destination_pixels)
-            and np.array_equal(self.destination_partitions, other.destination_partitions)
+            and np.array_equal(self.partitions.orders, other.partitions.orders)
+            and np.array_equal(self.partitions.pixels, other.partitions.pixels)
         )
 
     def destination(self, index: int) -> Pixel:
