@@ -344,7 +344,7 @@ def clean_up(margin: Margin, own_lock: Path | None = None) -> None:
             shutil.rmtree(other.plan_dir, ignore_errors=True)
     shutil.rmtree(files.shards_dir, ignore_errors=True)
     shutil.rmtree(files.downloads_dir, ignore_errors=True)
-    for directory in (margin.intermediate_dir, files.plan_dir, files.receipts_dir):
+    for directory in (files.plan_dir, files.receipts_dir):
         for path in directory.glob(".*"):
             if is_temporary(path.name):
                 path.unlink(missing_ok=True)

@@ -203,7 +203,6 @@ class Plan:
         return Pixel(int(self.destination_orders[index]), int(self.destination_pixels[index]))
 
     def margin_path(self, destination: int) -> str:
-        """Return the path of a destination's file in the margin."""
         parameters, pixel = self.parameters, self.destination(destination)
         name = pixel_path(pixel, parameters.npix_suffix)
         if parameters.npix_suffix == "/":
