@@ -39,9 +39,7 @@ _MAX_EXAMPLES = 3  # lines about metadata, or about files, on the terminal
 
 
 class Kind(NamedTuple):
-    """A kind of defect: whether a crossmatch can be wrong by it, and what is counted."""
-
-    is_unsafe: bool
+    is_unsafe: bool  # a crossmatch can be wrong by it
     meaning: str
 
 
@@ -146,7 +144,6 @@ class AuditReport:
     """The result of an audit.
 
     Attributes:
-        threshold: Arcsec.
         cell_order: Order of the cells of a coarse margin; None for an exact margin.
         pixels: Findings in the pixels that were checked.
         metadata: A line for each error in the metadata.
