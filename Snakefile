@@ -10,8 +10,11 @@ min_version("9.8")
 # The Snakefile may be a link; the scripts lie beside the file itself.
 FILE = Path(inspect.currentframe().f_code.co_filename)
 BASE = FILE.resolve().parent
-OWN_DIRECTORIES = BASE, BASE / "workflow", FILE.parent.resolve()
-IS_MODULE = Path(workflow.basedir).resolve() not in OWN_DIRECTORIES
+IS_MODULE = Path(workflow.basedir).resolve() not in (
+    BASE,
+    BASE / "workflow",
+    FILE.parent.resolve(),
+)
 
 if not (BASE / "scripts" / "margin_cache").is_dir():
     sys.exit(

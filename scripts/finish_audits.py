@@ -50,6 +50,8 @@ def main(audits: list[Path], fail: bool, strict: bool) -> int:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("audits", type=Path, nargs="+", help="intermediate directories of audits")
-    parser.add_argument("--fail", action="store_true", help="print verdicts; fail if one is unsafe")
+    parser.add_argument(
+        "--fail", action="store_true", help="print the verdicts; exit with 1 if one is unsafe"
+    )
     parser.add_argument("--strict", action="store_true", help="with --fail: if one is not clean")
     run(main, parser, is_lean=False)

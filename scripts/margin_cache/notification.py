@@ -135,7 +135,10 @@ class Job:
 
 
 def failure_summary(logs: Iterable[str], failed: Sequence[Job] = (), stopped_by: str = "") -> str:
-    """Return the last lines of a run that has failed or was stopped by a signal."""
+    """Return the last lines of a run that has failed or was stopped by a signal.
+
+    Each cause is named once, with the number of its jobs if there are several.
+    """
     causes = Counter(filter(None, map(cause, failed)))
     text = "\n".join(Path(log).read_text(encoding="utf-8", errors="replace") for log in logs)
     logged = dict.fromkeys(

@@ -22,6 +22,8 @@ _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
 
 
 class _NoPandas:
+    """Makes Python believe that there is no pandas."""
+
     def find_spec(self, fullname: str, path: object = None, target: object = None) -> None:
         if fullname == "pandas":
             raise ModuleNotFoundError("pandas is kept out of this process", name=fullname)

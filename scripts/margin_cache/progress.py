@@ -1,4 +1,8 @@
-"""The progress of a run, by stages: bars below other text on a terminal, lines elsewhere."""
+"""The progress of a run: its work, counted by stage, and how it is shown.
+
+On a terminal, a bar for each stage, below the text that others print; elsewhere a line now and
+then.
+"""
 
 import os
 import shutil
@@ -51,10 +55,13 @@ class Amount:
 
 @dataclass
 class StageProgress:
-    """How far a stage of all margins is. Its clock runs from its first job to its last."""
+    """How far a stage of all margins is. Its clock starts with its first job, stops with its last.
+
+    What was done ``before`` the run is in ``done`` too.
+    """
 
     total: Amount = Amount()
-    before: Amount = Amount()  # done before the run, which is in ``done`` too
+    before: Amount = Amount()
     done: Amount = Amount()
     started: float | None = None  # [s]
     ended: float | None = None  # [s]
@@ -245,14 +252,13 @@ class Display:
                 progress.advance(self._work.jobs[job], self._clock())
             self.tick()
 
-    def write_above(self, write: Callable[[], None]) -> None:
-        """Let other text be written on the same terminal, above the bars."""
+    def clear(self) -> None:
+        """Make room for other text on the same terminal, until the next tick."""
         with self._lock:
             self._write(_UP * self._lines)
             self._lines = 0
-            write()
-            if self._has_bars and not self._closed.is_set():
-                self._show()
+            if self._has_bars:
+                self._shown_at = self._clock()
 
     def tick(self) -> None:
         """Show the present state, unless it was shown just before."""

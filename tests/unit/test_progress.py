@@ -1,7 +1,6 @@
 """The work of a run is counted, whatever jobs it is in; bars or lines show how far it is."""
 
 import io
-import threading
 import time
 from collections.abc import Iterator
 from dataclasses import replace
@@ -158,19 +157,13 @@ def test_the_time_left_of_a_stage_goes_by_its_own_speed_in_bytes() -> None:
 
 def test_other_text_stands_above_the_bars(terminal: Terminal, clock: Clock) -> None:
     display = Display(terminal, "a", small_work(), 0.1, clock)
-
-    def write() -> None:
-        terminal.write("Error in rule map_partitions:\n")
-        other = threading.Thread(target=display.finished, args=[REDUCING])
-        other.start()
-        other.join(0.2)  # it waits, since nothing is drawn between two lines
-        terminal.write("    jobid: 1\n")
-        threads.append(other)
-
-    threads: list[threading.Thread] = []
+    display.clear()
+    terminal.write("Error in rule map_partitions:\n")
+    display.clear()  # another thread prints too
+    display.finished(REDUCING)  # nothing is drawn between two lines
+    terminal.write("    jobid: 1\n")
     clock.now += 1
-    display.write_above(write)
-    threads[0].join()
+    display.tick()
     display.finished(MAPPING)
     display.close()
     terminal.write("The last line\n")
@@ -197,7 +190,7 @@ def test_bars_end_where_the_terminal_is_gone(terminal: Terminal, clock: Clock) -
     terminal.close()
     clock.now += 10
     display.finished(MAPPING)
-    display.write_above(lambda: None)
+    display.clear()
     display.close()
 
 
@@ -297,7 +290,7 @@ def test_lines_say_nothing_in_the_first_minute_nor_at_the_end(clock: Clock) -> N
     display = Display(stream := io.StringIO(), "a", small_work(), 0.0, clock)
     display.tick()
     display.finished(MAPPING)
-    display.write_above(lambda: None)
+    display.clear()
     display.close()
     assert stream.getvalue() == ""
 

@@ -39,7 +39,7 @@ def test_a_stopped_run_says_so_and_can_be_resumed(
 
 @pytest.mark.parametrize(
     "function",
-    ["margin.prepare._plan", "margin.prepare.start_margin", "run.handlers.show_progress"],
+    ["margin.prepare._plan", "run.session.start_margin", "run.handlers.show_progress"],
     ids=["while the Snakefile is parsed", "before the margins are locked", "before the first job"],
 )
 def test_a_run_stopped_before_its_first_job_says_so(

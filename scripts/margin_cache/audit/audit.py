@@ -53,7 +53,7 @@ class Audit:
                 f"{request.margin}: the threshold must be a number of arcsec above 0, not "
                 f"{self.margin.threshold}. Set audit_threshold."
             )
-        # More than what is checked.
+        # What is more than the margin was made for, by its metadata.
         self.claimed_threshold = claimed if self.threshold < claimed < math.inf else None
         is_coarse = request.is_coarse
         if is_coarse is None:
@@ -69,7 +69,6 @@ class Audit:
         self.overlapping = overlapping_pixels(self.margin.pixels, self.primary.pixels)
         # Rows are the same by the primary's columns, whatever the margin's metadata name.
         self.compared_margin = replace(self.margin, position_columns=primary.position_columns)
-        # How far from their partition rows can be that the margin has.
         reach = self.claimed_threshold or self.threshold
         if self.cell_order is not None:
             diameter = 2 * healpy.max_pixrad(1 << self.cell_order, degrees=True)

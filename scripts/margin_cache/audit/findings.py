@@ -39,7 +39,9 @@ _MAX_EXAMPLES = 3  # lines about metadata, or about files, on the terminal
 
 
 class Kind(NamedTuple):
-    is_unsafe: bool  # a crossmatch can be wrong by it
+    """A kind of defect: whether a crossmatch can be wrong by it, and what is counted."""
+
+    is_unsafe: bool
     meaning: str
 
 
@@ -144,6 +146,7 @@ class AuditReport:
     """The result of an audit.
 
     Attributes:
+        threshold: Arcsec.
         cell_order: Order of the cells of a coarse margin; None for an exact margin.
         pixels: Findings in the pixels that were checked.
         metadata: A line for each error in the metadata.

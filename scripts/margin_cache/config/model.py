@@ -11,7 +11,12 @@ from enum import StrEnum
 from typing import Annotated, Any, ClassVar, Literal, NamedTuple
 
 from margin_cache.errors import MarginCacheError
-from margin_cache.healpix.nested import COARSE_FACTOR, MAX_ORDER, finest_margin_order, resolution
+from margin_cache.healpix.nested import (
+    COARSE_FACTOR,
+    MAX_ORDER,
+    finest_margin_order,
+    resolution,
+)
 
 SMTP_USER = "MARGIN_CACHE_SMTP_USER"
 SMTP_PASSWORD = "MARGIN_CACHE_SMTP_PASSWORD"

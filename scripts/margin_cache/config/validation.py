@@ -1,11 +1,14 @@
-"""Checks a configuration and a command. Each error is one line that begins with key or option."""
+"""Checks a configuration and a command. Each error is one line that begins with key or option.
+
+Types and limits are those of the pydantic models in ``model``; other rules are in this module.
+"""
 
 import difflib
 import json
 import os
 import re
 import tempfile
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
@@ -30,6 +33,9 @@ from margin_cache.config.model import (
 )
 from margin_cache.errors import MarginCacheError
 from margin_cache.storage.urls import canonical_url, check_url, is_url
+
+_WRITABLE = ("s3://", "gs://", "abfs://")
+"""Beginnings of the URLs of stores to which margins are written; see `canonical_url`."""
 
 _NO_DASK = "this workflow does not use dask. Use snakemake"
 _NO_BAR = "bars are drawn on a terminal, unless progress_bar is false. Remove the key"
@@ -58,6 +64,7 @@ _PLAIN = (
 )
 """Errors whose text by pydantic is better than the general description of a key."""
 
+_SECRETS = {"user": SMTP_USER, "password": SMTP_PASSWORD}
 _PATHS = ("input_catalog_path", "output_path", "tmp_dir", "audit_catalog_path")
 
 Model = TypeVar("Model")
@@ -88,8 +95,8 @@ def run_settings(config: Mapping[str, Any]) -> RunSettings:
 def mail_settings(config: Mapping[str, Any]) -> MailSettings | None:
     """Check the keys about the mail; return None if no mail is wanted."""
     run = run_settings(config)
-    for key, variable in (("user", SMTP_USER), ("password", SMTP_PASSWORD)):
-        if key in run.smtp:
+    for key in run.smtp:
+        if variable := _SECRETS.get(str(key)):
             raise MarginCacheError(
                 f"smtp.{key}: is not read from the configuration. Set {variable} in the "
                 "environment."
@@ -110,8 +117,9 @@ def mail_settings(config: Mapping[str, Any]) -> MailSettings | None:
     return MailSettings(tuple(dict.fromkeys(recipients)), server)
 
 
-def check_keys(config: Mapping[str, Any], known: Collection[str], where: str) -> None:
+def check_keys(config: Mapping[str, Any], known: Iterable[str], where: str) -> None:
     """Check that all keys are known; the error names similar keys."""
+    known = list(known)
     for key in config:
         if key in known:
             continue
@@ -197,7 +205,7 @@ def _check_urls(settings: MarginSettings) -> None:
     if not is_url(settings.output_path):
         return
     check_url("output_path", settings.output_path)
-    if not canonical_url(settings.output_path).startswith(("s3://", "gs://", "abfs://")):
+    if not canonical_url(settings.output_path).startswith(_WRITABLE):
         raise MarginCacheError(
             f"output_path: {settings.output_path} is not a URL to which margins are written. Use a "
             "directory, or a URL that begins with s3://, gs:// or az://."

@@ -1,7 +1,6 @@
-"""What exists of a margin.
+"""What exists of a margin: whether it is complete, which jobs are done, what may be replaced.
 
-In this order: the record of how it was made; whether it is complete; whether it may be replaced;
-the jobs that are done; what killed runs have left.
+Also deletes what interrupted runs have left.
 """
 
 import shutil
@@ -51,62 +50,6 @@ _WITHOUT_INFLUENCE = (
 """Settings without influence on the content of a margin."""
 
 
-def read_provenance(output: Output) -> Mapping[str, Any] | None:
-    """Return the arguments that a margin of this workflow was made with, else None."""
-    try:
-        tool = output.read_json(PROVENANCE)["tool_args"]
-        return tool["runtime_args"] if tool["tool_name"] == TOOL_NAME else None
-    except (TypeError, KeyError):
-        return None
-
-
-def existing_files(margin: Margin) -> dict[str, list[Any]]:
-    """Return size and digest of the files of the margin that this workflow has made, if any."""
-    provenance = read_provenance(margin.output)
-    return {} if provenance is None else provenance["files"]
-
-
-def catalog_record(plan: Plan) -> dict[str, Any]:
-    """Return what a provenance records of the place and the state of a catalog."""
-    info = plan.parameters.catalog
-    return {
-        CATALOG_PATH: info.absolute_location,
-        "input_fingerprint": plan.input_fingerprint,
-        CATALOG_CONTENT: [content_digest(info, plan.partitions), int(plan.partitions.times.max())],
-    }
-
-
-def record_catalog(margin: Margin) -> None:
-    """Record in a complete margin where its catalog is now, and the state of that.
-
-    From then on, a change of the catalog is noticed by the time of the changed file.
-    """
-    record = margin.output.read_json(PROVENANCE)
-    arguments = record["tool_args"]["runtime_args"]
-    if arguments["input_fingerprint"] != margin.plan.input_fingerprint:
-        arguments |= catalog_record(margin.plan)
-        write_json(margin.files.output_dir / PROVENANCE, record)
-
-
-def provenance_file(margin: Margin) -> Path:
-    """Return the provenance of a complete margin, for Snakemake; at a URL, update a copy of it."""
-    if not margin.files.url:
-        return margin.files.output_dir / PROVENANCE
-    record = margin.output.read_json(PROVENANCE)
-    if read_json(margin.files.provenance_copy) != record:
-        write_json(margin.files.provenance_copy, record)
-    return margin.files.provenance_copy
-
-
-def listing(margin: Margin) -> dict[str, Any]:
-    """Return the location of the collection around a margin, and whether it is its default."""
-    collection = margin.output.collection(margin.plan.parameters.catalog)
-    return {
-        "collection": collection.location if collection else "",
-        "is_default": bool(collection and collection.has_default(margin.files.location)),
-    }
-
-
 def is_complete(margin: Margin) -> bool:
     """Return whether the margin that is there is whole, and of the catalog as it is now.
 
@@ -141,6 +84,174 @@ def _is_of_same_catalog(provenance: Mapping[str, Any], margin: Margin) -> bool:
     digest, newest = provenance.get(CATALOG_CONTENT) or ("", 0)
     are_all_newer = bool(plan.partitions.times.min() > newest)
     return bool(digest) and are_all_newer and digest == content_digest(info, plan.partitions)
+
+
+def has_leftovers(margin: Margin) -> bool:
+    """Return whether a complete margin needs its finishing job once more, and no other job.
+
+    That job registers the margin in its collection, records where the catalog is now, and deletes
+    what a killed run has left. False while another run is active here, because that run does it.
+    """
+    files = margin.files
+    if any(is_locked(lock) for lock in (files.plan_lock, *files.staging_locks())):
+        return False
+    collection = margin.output.collection(margin.plan.parameters.catalog)
+    provenance = read_provenance(margin.output) or {}
+    return (
+        bool(files.left_behind())
+        or (files.receipts_dir.exists() and not margin.done_file.exists())
+        or (margin.settings.delete_intermediate_parquet_files and files.shards_dir.exists())
+        or margin.output.is_left_locked()
+        or (collection is not None and not collection.lists(files.location))
+        or provenance.get("input_fingerprint") != margin.plan.input_fingerprint
+    )
+
+
+def listing(margin: Margin) -> dict[str, Any]:
+    """Return the location of the collection around a margin, and whether it is its default."""
+    collection = margin.output.collection(margin.plan.parameters.catalog)
+    return {
+        "collection": collection.location if collection else "",
+        "is_default": bool(collection and collection.has_default(margin.files.location)),
+    }
+
+
+def record_catalog(margin: Margin) -> None:
+    """Record in a complete margin where its catalog is now, and the state of that.
+
+    From then on, a change of the catalog is noticed by the time of the changed file.
+    """
+    record = margin.output.read_json(PROVENANCE)
+    arguments = record["tool_args"]["runtime_args"]
+    if arguments["input_fingerprint"] != margin.plan.input_fingerprint:
+        arguments |= catalog_record(margin.plan)
+        write_json(margin.files.output_dir / PROVENANCE, record)
+
+
+def catalog_record(plan: Plan) -> dict[str, Any]:
+    """Return what a provenance records of the place and the state of a catalog."""
+    info = plan.parameters.catalog
+    return {
+        CATALOG_PATH: info.absolute_location,
+        "input_fingerprint": plan.input_fingerprint,
+        CATALOG_CONTENT: [content_digest(info, plan.partitions), int(plan.partitions.times.max())],
+    }
+
+
+def provenance_file(margin: Margin) -> Path:
+    """Return the provenance of a complete margin, for Snakemake; at a URL, update a copy of it."""
+    if not margin.files.url:
+        return margin.files.output_dir / PROVENANCE
+    record = margin.output.read_json(PROVENANCE)
+    if read_json(margin.files.provenance_copy) != record:
+        write_json(margin.files.provenance_copy, record)
+    return margin.files.provenance_copy
+
+
+def read_provenance(output: Output) -> Mapping[str, Any] | None:
+    """Return the arguments that a margin of this workflow was made with, else None."""
+    try:
+        tool = output.read_json(PROVENANCE)["tool_args"]
+        return tool["runtime_args"] if tool["tool_name"] == TOOL_NAME else None
+    except (TypeError, KeyError):
+        return None
+
+
+def existing_files(margin: Margin) -> dict[str, list[Any]]:
+    """Return size and digest of the files of the margin that this workflow has made, if any."""
+    provenance = read_provenance(margin.output)
+    return {} if provenance is None else provenance["files"]
+
+
+class Receipt(NamedTuple):
+    """Size and digest of a reduce job's footers; rows, bytes and digest of its files by path."""
+
+    footers: int
+    footers_digest: str
+    files: dict[str, list[Any]]
+
+
+def read_receipt(path: Path) -> Receipt | None:
+    """Return a receipt, or None if it is missing, damaged, or of another job or plan."""
+    record = read_json(path)
+    try:
+        receipt = Receipt(record["footers"], record["footers_digest"], record["files"])
+        return receipt if record["job"] == job_of(path) else None
+    except (TypeError, KeyError):
+        return None
+
+
+def missing_receipts(margin: Margin) -> list[Path]:
+    """Return the receipts that reduce jobs still have to write; none if the margin is complete.
+
+    A receipt whose files are gone or have another size counts as missing. It is deleted together
+    with the done file, because Snakemake would take their jobs for done. Nothing is deleted while a
+    run uses this plan. A dry run may delete them too: no valid file is lost.
+    """
+    missing = []
+    if not is_complete(margin):
+        existing = existing_files(margin)
+        missing = [
+            margin.files.receipt(job)
+            for job in margin.plan.reduce_names
+            if not _is_valid(margin, job, existing)
+        ]
+    if not is_locked(margin.files.plan_lock):
+        with suppress(OSError):  # another user's
+            for path in (margin.done_file, *missing):
+                path.unlink(missing_ok=True)
+    return missing
+
+
+def _is_valid(margin: Margin, job: str, existing: Mapping[str, list[Any]]) -> bool:
+    """Return whether all files in the receipt of a reduce job exist."""
+    receipt = read_receipt(margin.files.receipt(job))
+    return (
+        receipt is not None
+        and has_size(margin.files.footers(job), receipt.footers)
+        and all(
+            has_size(margin.files.staging_dir / path, size)
+            or is_in_output(margin, path, [size, digest], existing)
+            for path, (_, size, digest) in receipt.files.items()
+        )
+    )
+
+
+def is_in_output(
+    margin: Margin, path: str, listed: list[Any], existing: Mapping[str, list[Any]]
+) -> bool:
+    """Return whether the output, whose ``existing_files`` are given, has a file of a receipt."""
+    return existing.get(path) == listed and margin.output.has(path, listed)
+
+
+def done_jobs(
+    margin: Margin, made_with_it: Iterable[Margin] = ()
+) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+    """Return whether each map job, and each reduce job, is done.
+
+    A map job without a shard is done if no reduce job needs it, of this margin or of others that
+    are made with its shards: shards are deleted at the end. So is one of a margin that is made with
+    the shards of another one.
+    """
+    plan, files = margin.plan, margin.files
+    is_mapped = np.ones(len(plan.map_names), dtype=bool)
+    if margin.shards_of is None:
+        for other in (margin, *made_with_it):
+            is_mapped[missing_shards(other, files)] = False
+    return is_mapped, _is_reduced(margin)
+
+
+def _is_reduced(margin: Margin) -> NDArray[np.bool_]:
+    return np.array([margin.files.receipt(name).exists() for name in margin.plan.reduce_names])
+
+
+def missing_shards(margin: Margin, files: PlanFiles) -> Ints:
+    """Return the map jobs whose shards are not there, but are needed by reduce jobs of a margin."""
+    plan = margin.plan
+    is_needed = np.repeat(~_is_reduced(margin), np.diff(plan.need_bounds))
+    needed = np.unique(plan.needs[is_needed])
+    exist = [files.shard(plan.map_names[job]).exists() for job in needed.tolist()]
+    return needed[~np.array(exist, dtype=bool)]
 
 
 def check_output(margin: Margin) -> None:
@@ -202,118 +313,6 @@ def _difference(provenance: Mapping[str, Any] | None, margin: Margin) -> str:
     return ""
 
 
-class Receipt(NamedTuple):
-    """Size and digest of a reduce job's footers; rows, bytes and digest of its files by path."""
-
-    footers: int
-    footers_digest: str
-    files: dict[str, list[Any]]
-
-
-def read_receipt(path: Path) -> Receipt | None:
-    """Return a receipt, or None if it is missing, damaged, or of another job or plan."""
-    record = read_json(path)
-    try:
-        receipt = Receipt(record["footers"], record["footers_digest"], record["files"])
-        return receipt if record["job"] == job_of(path) else None
-    except (TypeError, KeyError):
-        return None
-
-
-def is_in_output(
-    margin: Margin, path: str, listed: list[Any], existing: Mapping[str, list[Any]]
-) -> bool:
-    """Return whether the output, whose ``existing_files`` are given, has a file of a receipt."""
-    return existing.get(path) == listed and margin.output.has(path, listed)
-
-
-def missing_receipts(margin: Margin) -> list[Path]:
-    """Return the receipts that reduce jobs still have to write; none if the margin is complete.
-
-    A receipt whose files are gone or have another size counts as missing. It is deleted together
-    with the done file, because Snakemake would take their jobs for done. Nothing is deleted while a
-    run uses this plan. A dry run may delete them too: no valid file is lost.
-    """
-    missing = []
-    if not is_complete(margin):
-        existing = existing_files(margin)
-        missing = [
-            margin.files.receipt(job)
-            for job in margin.plan.reduce_names
-            if not _is_valid(margin, job, existing)
-        ]
-    if not is_locked(margin.files.plan_lock):
-        with suppress(OSError):  # another user's
-            for path in (margin.done_file, *missing):
-                path.unlink(missing_ok=True)
-    return missing
-
-
-def _is_valid(margin: Margin, job: str, existing: Mapping[str, list[Any]]) -> bool:
-    """Return whether all files in the receipt of a reduce job exist."""
-    receipt = read_receipt(margin.files.receipt(job))
-    return (
-        receipt is not None
-        and has_size(margin.files.footers(job), receipt.footers)
-        and all(
-            has_size(margin.files.staging_dir / path, size)
-            or is_in_output(margin, path, [size, digest], existing)
-            for path, (_, size, digest) in receipt.files.items()
-        )
-    )
-
-
-def missing_shards(margin: Margin, files: PlanFiles) -> Ints:
-    """Return the map jobs whose shards are not there, but are needed by reduce jobs of a margin."""
-    plan = margin.plan
-    is_needed = np.repeat(~_is_reduced(margin), np.diff(plan.need_bounds))
-    needed = np.unique(plan.needs[is_needed])
-    exist = [files.shard(plan.map_names[job]).exists() for job in needed.tolist()]
-    return needed[~np.array(exist, dtype=bool)]
-
-
-def _is_reduced(margin: Margin) -> NDArray[np.bool_]:
-    return np.array([margin.files.receipt(name).exists() for name in margin.plan.reduce_names])
-
-
-def done_jobs(
-    margin: Margin, made_with_it: Iterable[Margin] = ()
-) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
-    """Return whether each map job, and each reduce job, is done.
-
-    A map job without a shard is done if no reduce job needs it, of this margin or of others that
-    are made with its shards: shards are deleted at the end. So is one of a margin that is made with
-    the shards of another one.
-    """
-    plan, files = margin.plan, margin.files
-    is_mapped = np.ones(len(plan.map_names), dtype=bool)
-    if margin.shards_of is None:
-        for other in (margin, *made_with_it):
-            is_mapped[missing_shards(other, files)] = False
-    return is_mapped, _is_reduced(margin)
-
-
-def has_leftovers(margin: Margin) -> bool:
-    """Return whether a complete margin needs its finishing job once more, and no other job.
-
-    That job registers the margin in its collection, records where the catalog is now, and deletes
-    what a killed run has left. False while another run is active here, because that run does it.
-    """
-    files = margin.files
-    if any(is_locked(lock) for lock in (files.plan_lock, *files.staging_locks())):
-        return False
-    collection = margin.output.collection(margin.plan.parameters.catalog)
-    provenance = read_provenance(margin.output) or {}
-    return (
-        bool(files.left_behind())
-        or (files.receipts_dir.exists() and not margin.done_file.exists())
-        or (margin.settings.delete_intermediate_parquet_files and files.shards_dir.exists())
-        or margin.output.is_left_locked()
-        or (collection is not None and not collection.lists(files.location))
-        or provenance.get("input_fingerprint") != margin.plan.input_fingerprint
-    )
-
-
 def restore_backup(files: MarginFiles) -> None:
     """Move an older margin back that a killed run had moved away to replace it."""
     backups = [path for path in files.left_behind() if path.name.endswith(".backup")]
@@ -345,7 +344,7 @@ def clean_up(margin: Margin, own_lock: Path | None = None) -> None:
             shutil.rmtree(other.plan_dir, ignore_errors=True)
     shutil.rmtree(files.shards_dir, ignore_errors=True)
     shutil.rmtree(files.downloads_dir, ignore_errors=True)
-    for directory in (files.plan_dir, files.receipts_dir):
+    for directory in (margin.intermediate_dir, files.plan_dir, files.receipts_dir):
         for path in directory.glob(".*"):
             if is_temporary(path.name):
                 path.unlink(missing_ok=True)

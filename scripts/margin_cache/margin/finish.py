@@ -203,6 +203,7 @@ def _pixels_with_rows(plan: Plan, receipts: Receipts) -> tuple[Ints, Ints]:
 def _write_description(
     margin: Margin, receipts: Receipts, tables: Sizes, etags: Mapping[str, str], directory: Path
 ) -> None:
+    """Write the description of a margin, and its provenance."""
     parameters, listed = margin.plan.parameters, dict(tables)
     catalog_format = format_of(parameters.catalog)
     rows = sum(count for receipt in receipts.values() for count, _, _ in receipt.files.values())

@@ -77,6 +77,7 @@ class Margin:
         return StoreOutput(files.url, self.output_options(), files.run_token)
 
     def output_options(self) -> Mapping[str, Any]:
+        """Return the storage options of the margin's URL."""
         if self.sources[1] is not None:
             return self.settings.output_storage_options
         return load_options(self.files.output_storage_file)

@@ -161,7 +161,10 @@ class MarginFiles(PlanFiles):
 
 
 def audit_results_dir(output_path: str, margin: str) -> Path:
-    """Return the directory of the results of an audit; each margin has its own."""
+    """Return the directory of the results of an audit, below ``output_path`` if that is on disk.
+
+    Margins of one name in different places have different ones.
+    """
     place, _, name = absolute_location(margin).rpartition("/")
     if place != absolute_location(output_path):
         name += f"-{hashlib.blake2b(os.fsencode(place), digest_size=4).hexdigest()}"

@@ -230,8 +230,8 @@ def largest_row_group(plan: Plan) -> RowGroupSize:
         info = plan.parameters.catalog
         paths = partition_files(info, partitions[largest].pixel)
         path = max(paths, key=lambda path: info.files.state(path).size)
-        groups = row_groups(info.files.open_parquet(path).metadata)
-        group = max(groups, key=lambda group: group.total_byte_size)
+        footer = info.files.open_parquet(path).metadata
+        group = max(row_groups(footer), key=lambda group: group.total_byte_size)
     except (MarginCacheError, OSError, ValueError):
         # The job that reads it reports the problem.
         size_mb = int(partitions.sizes[largest]) / _MB
@@ -242,7 +242,7 @@ def largest_row_group(plan: Plan) -> RowGroupSize:
     index = stored.get(plan.parameters.catalog.index_column or "", 0)
     together = index + max(most_bytes_together(index), *stored.values(), 0)
     return RowGroupSize(
-        group.num_columns,
+        footer.num_columns,
         group.num_rows,
         size / _MB,
         min(size, together) / _MB,

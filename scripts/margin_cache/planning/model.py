@@ -195,14 +195,16 @@ class Plan:
             and mine.catalog == others.catalog
             and self.map_names == other.map_names
             and self.schema.equals(other.schema, check_metadata=True)
-            and np.array_equal(self.partitions.orders, other.partitions.orders)
-            and np.array_equal(self.partitions.pixels, other.partitions.pixels)
+            and np.array_equal(self.destination_orders, other.destination_orders)
+            and np.array_equal(self.destination_pixels, other.destination_pixels)
+            and np.array_equal(self.destination_partitions, other.destination_partitions)
         )
 
     def destination(self, index: int) -> Pixel:
         return Pixel(int(self.destination_orders[index]), int(self.destination_pixels[index]))
 
     def margin_path(self, destination: int) -> str:
+        """Return the path of a destination's file in the margin."""
         parameters, pixel = self.parameters, self.destination(destination)
         name = pixel_path(pixel, parameters.npix_suffix)
         if parameters.npix_suffix == "/":

@@ -7,7 +7,6 @@ import signal
 import threading
 from collections.abc import Iterable
 from dataclasses import replace
-from functools import partial
 from logging.handlers import QueueHandler
 from typing import Any, TextIO
 
@@ -56,7 +55,7 @@ class RunningJobs(logging.Handler):
         # In older versions, a queue is what stands before the terminal.
         queues = [part for part in logger.handlers if isinstance(part, QueueHandler)]
         for handler in terminal_handlers() or queues:
-            handler.addFilter(partial(self._is_shown, handler))
+            handler.addFilter(self._is_shown)
 
     def emit(self, record: logging.LogRecord) -> None:
         try:
@@ -102,11 +101,10 @@ class RunningJobs(logging.Handler):
             logs=tuple(log for log in all_logs if is_of_this_run(log)),
         )
 
-    def _is_shown(self, terminal: logging.Handler, record: logging.LogRecord) -> bool:
-        """Return whether a terminal still has to write a record.
+    def _is_shown(self, record: logging.LogRecord) -> bool:
+        """Return whether the terminal gets a record: below progress only warnings, above the bars.
 
-        Beside progress it gets warnings alone, which are written here, above the bars. After a
-        signal it gets nothing: Snakemake has a page about each job that the signal ends.
+        After a signal it gets nothing: Snakemake has a page about each job that the signal ends.
         """
         # A thread may report the job before the main thread has learned of the same signal.
         if _KILLED_JOB.search(record.getMessage()):
@@ -115,8 +113,8 @@ class RunningJobs(logging.Handler):
         if self._is_stopped.is_set() or display is None:
             return not self._is_stopped.is_set()
         if record.levelno >= logging.WARNING:
-            display.write_above(partial(terminal.emit, record))
-        return False
+            display.clear()
+        return record.levelno >= logging.WARNING
 
     def stop_unschedulable(self, job: str, reason: str) -> None:
         """End the run because of a job that SLURM would never start."""

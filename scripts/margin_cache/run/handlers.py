@@ -21,7 +21,10 @@ from margin_cache.run.slurm import QueueWatch
 
 
 def on_start() -> None:
-    """Do what precedes the first job: locks, progress, the watch over SLURM's queue."""
+    """Do what precedes the first job: locks, progress, the watch over SLURM's queue.
+
+    Ends the process with one line if another run makes a margin.
+    """
     for session in sessions:
         if session.jobs.queue is not None:  # started already
             continue
@@ -97,8 +100,9 @@ def on_error(logs: Iterable[str]) -> None:
         if running.unschedulable:
             jobs = [notification.Job("submitted to SLURM", message=running.unschedulable)]
         lines = [text for text, _ in session.audits.verdicts(are_finished=False)]
-        summary = notification.failure_summary(logs, jobs, running.stopped_by)
-        lines.append(running.unschedulable or summary)
+        lines.append(
+            running.unschedulable or notification.failure_summary(logs, jobs, running.stopped_by)
+        )
         incomplete = [m.name for m in session.margins_in_dag().values() if not m.done_file.exists()]
         names = incomplete or [margin.name for margin in session.margins.values()]
         subject = notification.failure_subject(names, jobs)
@@ -116,8 +120,9 @@ def _end(session: Session, lines: list[str], subject: str, first: str, logs: lis
     if session.mail is not None:
         details = notification.run_details(time.monotonic() - session.started_at, logs)
         message = notification.mail(subject, [first, "\n".join(lines), details])
-        login = session.login or notification.take_login(os.environ)
-        notification.notify(session.mail, message, login)
+        notification.notify(
+            session.mail, message, session.login or notification.take_login(os.environ)
+        )
     if session.jobs.queue is not None:
         session.jobs.queue.cancel_jobs()
     if not session.is_module:

@@ -16,10 +16,29 @@ from margin_cache import notification
 from margin_cache.config import validation
 from margin_cache.config.model import MarginSettings
 from margin_cache.errors import MarginCacheError
-from margin_cache.margin import existing, prepare
+from margin_cache.margin.existing import (
+    check_output,
+    has_leftovers,
+    is_complete,
+    missing_receipts,
+    provenance_file,
+)
 from margin_cache.margin.forecast import check_disk_space, disk_space, forecast_margin
 from margin_cache.margin.model import Margin, load_margins, without_audit
-from margin_cache.planning import jobs
+from margin_cache.margin.prepare import (
+    check_directories,
+    prepare_margins,
+    share_map_jobs,
+    start_margin,
+)
+from margin_cache.planning.jobs import (
+    Request,
+    RowGroupSize,
+    finish_request,
+    largest_row_group,
+    map_request,
+    reduce_request,
+)
 from margin_cache.planning.model import describe_job
 from margin_cache.process import FAILURE_MARK, one_line
 from margin_cache.run import compat
@@ -28,7 +47,8 @@ from margin_cache.run.events import RunningJobs
 if TYPE_CHECKING:
     from margin_cache.run.audits import Audits
 
-ResourceFunction = Callable[[Any, Any, int], int]  # of wildcards, input and attempt
+ResourceFunction = Callable[[Any, Any, int], int]
+"""Takes wildcards, input and attempt."""
 
 sessions: list["Session"] = []
 """The sessions of this process: one, or one for each module that another workflow uses."""
@@ -68,9 +88,7 @@ class Session:
         self._incomplete = [
             plan_dir
             for plan_dir, margin in self.margins.items()
-            if not self.is_main
-            or not existing.is_complete(margin)
-            or existing.has_leftovers(margin)
+            if not self.is_main or not is_complete(margin) or has_leftovers(margin)
         ]
         self.audits: Audits  # set by itself
         self.jobs = RunningJobs(handles_signals=not is_module)
@@ -90,7 +108,7 @@ class Session:
         ]
         different = [all_settings[number] for number in numbers]
         if self.is_main:
-            margins = prepare.prepare_margins(different, self.config_files, numbers)
+            margins = prepare_margins(different, self.config_files, numbers)
             made = dict(zip(numbers, margins, strict=True))
             self.audited = [
                 (settings, made.get(number) or made[first[number]])
@@ -110,9 +128,7 @@ class Session:
     def target(self, plan_dir: str) -> str:
         """Return the file that a margin is done with: that of its last job, or the margin's own."""
         margin = self.margins[plan_dir]
-        if self.has_jobs(plan_dir):
-            return str(margin.done_file)
-        return str(existing.provenance_file(margin))
+        return str(margin.done_file if self.has_jobs(plan_dir) else provenance_file(margin))
 
     def margin_of(self, wildcards: Any) -> Margin:
         if self.is_main:
@@ -159,7 +175,7 @@ class Session:
         incomplete = [
             plan_dir for plan_dir in pending if self.makes_all or self._missing_receipts(plan_dir)
         ]
-        self.margins = prepare.share_map_jobs(self.margins, incomplete, self.makes_all)
+        self.margins = share_map_jobs(self.margins, incomplete, self.makes_all)
 
     # A parameter that takes the output does not make Snakemake run a job again when it changes.
 
@@ -184,26 +200,26 @@ class Session:
     def resources(self, rule: str) -> dict[str, ResourceFunction]:
         return resource_functions(partial(self._request, rule))
 
-    def _request(self, rule: str, wildcards: Any, input: Any) -> jobs.Request:
+    def _request(self, rule: str, wildcards: Any, input: Any) -> Request:
         if not self.is_main:
-            return jobs.Request(1, 1, 1)  # the job has been given its resources already
+            return Request(1, 1, 1)  # the job has been given its resources already
         margin = self.margin_of(wildcards)
         plan = margin.plan
         if rule == "reduce_margins":
             size = sum(Path(shard).stat().st_size for shard in input)
-            return jobs.reduce_request(plan, plan.reduce_job_of(wildcards.job), size)
+            return reduce_request(plan, plan.reduce_job_of(wildcards.job), size)
         row_group = self.largest_row_group(wildcards.plan_dir)
         if rule == "map_partitions":
-            return jobs.map_request(plan, plan.map_job_of(wildcards.job), row_group)
-        return jobs.finish_request(plan, row_group, bool(margin.files.url))
+            return map_request(plan, plan.map_job_of(wildcards.job), row_group)
+        return finish_request(plan, row_group, bool(margin.files.url))
 
     @cache  # noqa: B019  # sessions last as long as the process
-    def largest_row_group(self, plan_dir: str) -> jobs.RowGroupSize:
-        return jobs.largest_row_group(self.margins[plan_dir].plan)
+    def largest_row_group(self, plan_dir: str) -> RowGroupSize:
+        return largest_row_group(self.margins[plan_dir].plan)
 
     @cache  # noqa: B019
     def _missing_receipts(self, plan_dir: str) -> list[Path]:
-        return existing.missing_receipts(self.margins[plan_dir])
+        return missing_receipts(self.margins[plan_dir])
 
     @property
     def finishes_locally(self) -> bool:
@@ -243,17 +259,20 @@ class Session:
 
     @cache  # noqa: B019
     def announce(self) -> None:
-        """Print once which margins are made and what that takes, and which are complete."""
+        """Print once which margins are made and what that takes, and which are complete.
+
+        Ends the process with one line if an output directory is unfit, or a disk too small.
+        """
         if not self.is_main or self.only_describes:
             return
         with errors_in_one_line():
             if any(settings.audit_catalog_path for settings, _ in self.audited):
                 margins = self.margins.values()
-                prepare.check_directories(
+                check_directories(
                     [replace(margin, settings=without_audit(margin.settings)) for margin in margins]
                 )
             for plan_dir in self._incomplete:
-                existing.check_output(self.margins[plan_dir])
+                check_output(self.margins[plan_dir])
         self._share_map_jobs()
         say = partial(print, file=sys.stderr)
         pending = []
@@ -277,7 +296,7 @@ class Session:
             if plan_dir in self.started:
                 continue
             self.started.add(plan_dir)
-            prepare.start_margin(margin)
+            start_margin(margin)
             for mark in margin.files.plan_dir.glob(f"logs/*/*{FAILURE_MARK}"):
                 mark.unlink(missing_ok=True)  # of a job that has failed for good in an earlier run
         while self.before_jobs:
@@ -317,7 +336,7 @@ class Session:
         return self.is_main and not (compat.is_dry_run(self._workflow) or self.only_describes)
 
 
-def resource_functions(request: Callable[[Any, Any], jobs.Request]) -> dict[str, ResourceFunction]:
+def resource_functions(request: Callable[[Any, Any], Request]) -> dict[str, ResourceFunction]:
     """Return functions for Snakemake's `resources`, which grow with the attempts."""
 
     def function(name: str) -> ResourceFunction:
@@ -329,7 +348,10 @@ def resource_functions(request: Callable[[Any, Any], jobs.Request]) -> dict[str,
 
 
 def open_session(workflow: Any, config: Mapping[str, Any], base: Path, is_module: bool) -> Session:
-    """Return the session of a Snakefile that is being parsed; with the target `help`, end there."""
+    """Return the session of a Snakefile that is being parsed, or end the run with one line.
+
+    With the target `help`, the run ends with the keys of the configuration.
+    """
     if "help" in sys.argv[1:] and not is_module:
         print((base / "config/config.yaml").read_text(encoding="utf-8"))
         sys.exit()

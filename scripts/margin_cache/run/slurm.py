@@ -10,7 +10,9 @@ from contextlib import suppress
 from itertools import chain, repeat
 from pathlib import Path
 
-LOGS = Path(".snakemake", "slurm_logs")  # in the working directory; of the executor plugin's jobs
+LOGS = Path(".snakemake", "slurm_logs")
+"""Where the executor plugin has SLURM write the logs of jobs, below the working directory."""
+
 POLL_SECONDS = (5, 10, 10, 20, 60)  # before the first looks at the queue; the last one is repeated
 CANCEL_PAUSES = (0, 1, 5)  # before each try to cancel what is left of a run [s]
 _TIMEOUT = 60  # for an answer of SLURM [s]

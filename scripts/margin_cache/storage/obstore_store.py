@@ -51,6 +51,8 @@ _CLIENT = {"connect_timeout": "30s", "read_timeout": "60s", "timeout": "1h"}
 _LARGE_BYTES = 8 << 20
 """Larger objects may take longer to send than the limit between two packets allows."""
 
+_MULTIPART_BYTES = 4 << 30  # larger objects cannot be written by one request
+
 _STATUS = re.compile(r"status code: (\d{3})")
 _CODE = re.compile(r"<Code>(\w+)</Code>")
 _CAUSE = re.compile(r'(?:message|error): "([^"]+)"')
@@ -58,8 +60,9 @@ _WRONG_RANGE = re.compile(
     r"Range request not supported|non-partial response|Content-Range header not present|"
     r"Requested \d|Content-Length Header missing"
 )
-# Of a list, a deletion or an error; obstore repeats requests for truncated objects only.
-_TRUNCATED = re.compile(r"(?:body:|s -) HTTP error: request or response body error")
+# obstore repeats neither requests whose answer is truncated, but for objects, nor writing on a
+# condition and deleting if nothing is answered. Errors of repeated requests have the number here.
+_NOT_REPEATED = re.compile(r"(?:body:|s -) HTTP error: ")
 _TRANSIENT_STATUS = {"408", "425", "429", "500", "502", "503", "504"}
 
 
@@ -121,14 +124,13 @@ class ObstoreStore(ObjectStore):
                 raise PreconditionFailed(self.url_of(path))
             mode = "overwrite"
         size = content.stat().st_size if isinstance(content, Path) else len(content)
-        store = self._store
+        is_multipart, store = size > _MULTIPART_BYTES, self._store
         if size > _LARGE_BYTES:
             store = self._make({name: _CLIENT[name] for name in ("connect_timeout", "timeout")})
         try:
             with self._clear_errors(path, "written"):
-                # Not in parts, which a killed job would leave in the bucket.
                 done = _repeated(
-                    lambda: obstore.put(store, path, content, mode=mode, use_multipart=False)
+                    lambda: obstore.put(store, path, content, mode=mode, use_multipart=is_multipart)
                 )
         except FileNotFoundError:
             raise _no_bucket(self.url) from None
@@ -209,7 +211,7 @@ def _repeated(call: Callable[[], Result]) -> Result:
         try:
             return call()
         except exceptions.BaseError as error:
-            if not (_WRONG_RANGE.search(str(error)) or _TRUNCATED.search(str(error))):
+            if not (_WRONG_RANGE.search(str(error)) or _NOT_REPEATED.search(str(error))):
                 raise
     return call()
 

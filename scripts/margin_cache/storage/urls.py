@@ -6,7 +6,7 @@ from urllib.parse import urlsplit
 
 from margin_cache.errors import MarginCacheError
 
-_URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*(?:::|://)")
+_URL = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)(?:::|://)")
 
 _SYNONYMS = {"s3a": "s3", "gcs": "gs", "az": "abfs", "abfss": "abfs", "adl": "abfs"}
 """Protocols that are other names of one kind of store."""
@@ -18,7 +18,10 @@ def is_url(location: str) -> bool:
 
 def protocol_of(url: str) -> str:
     """Return the protocol of a URL: one name for each kind of store."""
-    protocol = url.partition(":")[0].lower()
+    match = _URL.match(url)
+    if match is None:
+        raise ValueError(f"{url} is no URL")
+    protocol = match[1].lower()
     return _SYNONYMS.get(protocol, protocol)
 
 

@@ -64,10 +64,7 @@ def test_the_file_says_what_was_audited_and_when(tmp_path: Path) -> None:
     assert content["pixels"] == {"checked": 1, "all": 1}
 
 
-def test_the_result_of_a_sample_has_its_confidence(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(findings, "draw_map", lambda *_: b"")  # which takes its time
+def test_the_result_of_a_sample_has_its_confidence(tmp_path: Path) -> None:
     sample = AuditReport(10.0, None, [CLEAN] * 60, [], 600)
     safe = replace(sample, pixels=[UNSORTED] * 60)
     unsafe = AuditReport(10.0, None, [CLEAN, FAULTY], [], 600)

@@ -9,7 +9,6 @@ from html.parser import HTMLParser
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
-from margin_cache.audit import findings
 from margin_cache.margin.model import Margin
 from margin_cache.margin.paths import FIGURES
 from margin_cache.report import page
@@ -106,10 +105,8 @@ def test_one_row_in_one_file_is_singular_and_none_has_no_table(data: ReportData)
 
 
 def test_the_page_tells_what_an_audit_found_and_looked_at(
-    copied: Margin, audit: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+    copied: Margin, audit: Callable[..., None]
 ):
-    monkeypatch.setattr(findings, "draw_map", lambda *_: b"")  # which takes its time
-
     def text() -> str:
         return Page(page_text(read_report_data(copied), [], [])).text.partition(" Audit ")[2]
 

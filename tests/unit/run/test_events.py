@@ -3,7 +3,7 @@
 import io
 import logging
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -26,9 +26,8 @@ class FakeDisplay:
     def finished(self, job: JobKey) -> None:
         self.told.append(("finished", job))
 
-    def write_above(self, write: Callable[[], None]) -> None:
-        self.told.append(("above",))
-        write()
+    def clear(self) -> None:
+        self.told.append(("clear",))
 
     def close(self) -> None:
         self.told.append(("close",))
@@ -145,7 +144,7 @@ def test_lines_about_jobs_give_way_to_progress_and_errors_do_not(
     assert terminal.stream.getvalue() == ""
     logger.error("Error in rule")
     assert terminal.stream.getvalue() == "Error in rule\n"
-    assert display.told == [("above",)]
+    assert display.told == [("clear",)]
     running.end()
     assert logger.handlers == [terminal]
     logger.info("Complete log(s)")

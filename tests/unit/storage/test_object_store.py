@@ -332,7 +332,10 @@ def test_of_those_who_write_an_object_at_once_one_succeeds(bucket: ObjectStore) 
         assert bucket.state("object") == before
 
 
-def test_an_object_written_through_failures_is_whole(server: Bucket, bucket: ObjectStore) -> None:
+def test_an_object_written_through_failures_is_whole(
+    server: Bucket, bucket: ObjectStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(obstore_store._CLIENT, "read_timeout", "500ms")
     with faulty_proxy(server.endpoint) as proxy:
         store = connect(bucket.url, server.through(proxy.url).options)
         proxy.fails_each, state = 3, None
@@ -340,6 +343,11 @@ def test_an_object_written_through_failures_is_whole(server: Bucket, bucket: Obj
             state = store.put("object", CONTENT + bytes([number]), state)
             assert server.read("stores/it/object") == CONTENT + bytes([number])
         assert proxy.failed >= 3
+        # A server that sends nothing for a while.
+        proxy.fails_each, proxy.faults = 2, ("stall",)
+        state = store.put("object", CONTENT, state)
+        store.delete(["object"])
+        assert server.states("stores/it") == {} and proxy.failed >= 5
 
 
 # --- options ------------------------------------------------------------------------------------

@@ -30,6 +30,8 @@ def test_urls_are_told_from_paths(location: str, expected: bool) -> None:
 
 def test_the_protocol_is_in_lower_case() -> None:
     assert protocol_of("S3://bucket/sky") == "s3"
+    with pytest.raises(ValueError, match="no URL"):
+        protocol_of("/sky")
 
 
 @pytest.mark.parametrize(
