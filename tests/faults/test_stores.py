@@ -2,8 +2,10 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import chdir
+from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 from margin_cache.errors import MarginCacheError
@@ -12,7 +14,8 @@ from support.cloud_servers import Cloud
 from support.faults import CLEAR_ERROR, LONG, SURVIVED, Tally, sample
 from support.faulty_margins import make_margins
 from support.faulty_proxy import Passing, faulty_proxy
-from support.object_servers import Bucket
+from support.margins import tree_digest
+from support.object_servers import Bucket, nginx
 from support.remote_catalogs import NAME, configured, made_on_disk, small_catalogs
 from support.stages import release_locks
 
@@ -41,12 +44,50 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(obstore_store._CLIENT, "read_timeout", "500ms")
 
 
+@dataclass(frozen=True)
+class Web(Bucket):
+    """A web server, and the directory that it serves, which margins are written into."""
+
+    root: Path
+    protocol: ClassVar[str] = "http"
+    options: ClassVar[dict[str, object]] = {}
+    anonymous = hats_options = options
+
+    def url(self, name: str) -> str:
+        return f"{self.endpoint}/{name}"
+
+    def states(self, name: str) -> dict[str, str]:
+        return tree_digest(self.root / name)
+
+    def read(self, key: str) -> bytes:
+        return (self.root / key).read_bytes()
+
+    def write(self, key: str, content: bytes) -> None:
+        (self.root / key).parent.mkdir(parents=True, exist_ok=True)
+        (self.root / key).write_bytes(content)
+
+    def remove(self, key: str) -> None:
+        (self.root / key).unlink()
+
+
+@pytest.fixture(scope="module")
+def http(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Web]:
+    root = tmp_path_factory.mktemp("web")
+    with nginx(root, tmp_path_factory.mktemp("nginx") / "own") as server:
+        yield Web(server.url, root)
+
+
+@pytest.fixture(params=["s3", "gs", "az", "http"])
+def server(request: pytest.FixtureRequest) -> Bucket:
+    return request.getfixturevalue(request.param)
+
+
 class Store:
     """A catalog in a store, and the margin that is to be there; both behind a proxy."""
 
     def __init__(self, server: Bucket, catalogs: Path, directory: Path, proxy: Passing) -> None:
         self._server, self._proxy, self._directory = server, proxy, directory
-        self._source = server.upload(catalogs / "hats", "faults/sky")
+        server.upload(catalogs / "hats", "faults/sky")
         self._expected = self._undated(made_on_disk(directory / "local", catalogs / "hats", server))
         self._number = 0
 
@@ -64,11 +105,14 @@ class Store:
         """What becomes of a margin with a fault, which is told of each stage; then without it."""
         self._number += 1
         place = self.place()
-        config = configured(self._source, self._server, place)
-        # Credentials are in the environment, where options on a command line would be refused.
-        address = self._server.through(self._proxy.url).options["endpoint_url"]
-        for side in ("input", "output"):
-            config[f"{side}_storage_options"] = {"endpoint_url": address}
+        behind = self._server.through(self._proxy.url)
+        config = configured(behind.url("faults/sky"), behind, place)
+        if isinstance(behind, Web):
+            config |= {"output_path": str(behind.root / place), "output_storage_options": {}}
+        else:
+            # Credentials are in the environment; on a command line they would be refused.
+            options = {"endpoint_url": behind.options["endpoint_url"]}
+            config |= {"input_storage_options": options, "output_storage_options": options}
         config["tmp_dir"] = str(self._directory / str(self._number))
         found = self._made(config, fault)
         self._proxy.fails_each = 0
@@ -140,14 +184,15 @@ def test_objects_that_others_change_make_no_wrong_margin(
         )
         tally(f"{server.protocol}, changed object").add(key, outcome)
 
+    if isinstance(server, Web):
+        return
+
     def lock() -> str:
         return f"{made.place()}/{NAME}/.being_made.json"
 
     for late in ("finish", "map") if LONG else ("finish",):
         outcome = made.outcome(
-            lambda stage, late=late: (
-                stage == late and server.write(lock(), b'{"token": "another"}')
-            ),
+            lambda stage, late=late: stage == late and server.write(lock(), ANOTHER),
             lambda: server.remove(lock()),
         )
         tally(f"{server.protocol}, lock of another run").add(late, outcome)
