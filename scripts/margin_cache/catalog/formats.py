@@ -97,8 +97,7 @@ def check_hats_keys(info: CatalogInfo, keys: list[str]) -> None:
         )
 
 
-Options = Callable[[str], Mapping[str, Any]]
-"""Returns the storage options of a URL."""
+Options = Callable[[str], Mapping[str, Any]]  # returns the storage options of a URL
 
 
 def find_margin(key: str, location: str, catalog: str, options: Options = lambda url: {}) -> str:

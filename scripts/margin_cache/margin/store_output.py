@@ -4,9 +4,8 @@ A run writes a lock object with a token of its own. Only a run of the same worki
 owner, may take over, with another token. The order in which objects are written and removed lets
 readers find a complete margin or none, and whatever a killed run leaves is known as its own.
 
-A job that has outlived its run may be in the middle of this when the next run has taken over. It
-looks for its token before each step, and each object is written on condition: a new one must not
-exist, a replaced one must be the one that this job has seen. So it replaces no object of that run.
+A job that has outlived its run replaces no object of the next run: it looks for its token before
+each step, and writes each object on condition that there is none, or the one that it has seen.
 """
 
 import atexit
@@ -40,9 +39,7 @@ from margin_cache.storage.remote_files import RemoteFiles
 
 LOCK = ".being_made.json"
 
-_BATCH_BYTES = 64 << 20
-"""The token is checked before each batch of files. Its files are in memory at the same time."""
-
+_BATCH_BYTES = 64 << 20  # of files that are in memory at the same time, after a look at the token
 _ATTEMPTS = 10  # attempts to update a collection while other processes change it
 _OWNER_FILE = Path(".snakemake", "margin_cache_owner.json")  # id of the working directory
 
@@ -77,7 +74,7 @@ class StoreOutput(Output):
 
     @cached_property
     def _written(self) -> dict[str, tuple[str, str]]:
-        """Digest and ETag, by path, of the objects that the provenance lists."""
+        """Digests and ETags of the objects that the provenance lists."""
         try:
             arguments = self.read_json(PROVENANCE)["tool_args"]["runtime_args"]
             files, etags = arguments["files"], arguments["objects"]
@@ -167,7 +164,6 @@ class StoreOutput(Output):
 
     @cached_property
     def _token(self) -> str:
-        """The token of this run, which the main process has saved for its jobs."""
         return str(read_json(self._token_file))
 
     def state(self) -> object:

@@ -18,8 +18,7 @@ MOST_FOOTER_BYTES = (1 << 31) - 1  # that Parquet readers accept
 _WIDTHS = {"INT32": 4, "INT64": 8, "INT96": 12, "FLOAT": 4, "DOUBLE": 8, "BYTE_ARRAY": 16}
 """Least bytes of a value in memory, by physical type."""
 
-_SMALL_GROUP_BYTES = 32 << 10
-"""Most bytes of a row group, without compression, that is fetched whole from a store."""
+_SMALL_GROUP_BYTES = 32 << 10  # of row groups, uncompressed, that are fetched whole from a store
 
 _NO_ROW_GROUPS = b"\x16\x00\x19\x0c"
 _HEAD = re.compile(

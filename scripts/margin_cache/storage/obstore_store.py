@@ -48,8 +48,7 @@ RETRIES = {"max_retries": _TRIES - 1, "backoff": _BACKOFF, "retry_timeout": time
 _CLIENT = {"connect_timeout": "30s", "read_timeout": "60s", "timeout": "1h"}
 """Limits of a request: to connect, between two packets of the answer, and in all."""
 
-_LARGE_BYTES = 8 << 20
-"""Larger objects may take longer to send than the limit between two packets allows."""
+_LARGE_BYTES = 8 << 20  # larger objects may take longer to send than ``read_timeout``
 
 _MULTIPART_BYTES = 4 << 30  # larger objects cannot be written by one request
 
@@ -310,9 +309,7 @@ _TABLES: dict[str, dict[str, _Target]] = {
 }
 
 _CREDENTIALS = ("access_key_id", "secret_access_key", "token")
-
-_OF_CLIENT = ("default_headers", "root_certificate", "allow_invalid_certificates")
-"""Options of the HTTP client, which all stores have."""
+_OF_CLIENT = ("default_headers", "root_certificate", "allow_invalid_certificates")  # of all stores
 
 
 def translate(protocol: str, options: Mapping[str, Any], side: str) -> dict[str, Any]:
