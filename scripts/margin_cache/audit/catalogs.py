@@ -230,6 +230,12 @@ def open_catalog(location: str, options: Options = None) -> AuditedCatalog:
         raise MarginCacheError(
             f"{location}: cannot be opened as a {kind} catalog: {error}"
         ) from error
+    for order, number in pixels:
+        if not 0 <= number < 12 << 2 * order:
+            raise MarginCacheError(
+                f"{location}: its metadata list a pixel Norder={order}, Npix={number}, which does "
+                "not exist. Write its metadata again."
+            )
     info = catalog.catalog_info
     threshold = getattr(info, "margin_threshold", None)
     if isinstance(threshold, str):

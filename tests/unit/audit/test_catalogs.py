@@ -38,6 +38,20 @@ def test_a_directory_that_is_no_catalog_is_an_error(tmp_path: Path) -> None:
         open_catalog(str(tmp_path))
 
 
+@pytest.mark.parametrize("name", ["hipparcos", "hipparcos_hats"])
+def test_a_listed_pixel_that_does_not_exist_is_an_error(name: str, tmp_path: Path) -> None:
+    shutil.copytree(ROOT / "demo" / name, tmp_path / "sky")
+    for file in (tmp_path / "sky").rglob("_metadata"):
+        file.unlink()
+    for file in (tmp_path / "sky").rglob("partition_info.csv"):
+        columns = file.read_text().splitlines()[0].split(",")
+        values = {"Norder": "1", "Npix": "48"}
+        line = ",".join(values.get(column, "0") for column in columns)
+        file.write_text(f"{file.read_text().rstrip()}\n{line}\n")
+    with pytest.raises(MarginCacheError, match=r"a pixel Norder=1, Npix=48, which does not exist"):
+        open_catalog(str(tmp_path / "sky"))
+
+
 @pytest.fixture
 def parted(tmp_path: Path) -> AuditedCatalog:
     """A catalog with a partition of three files, of several row groups each."""
