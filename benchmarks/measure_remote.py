@@ -5,6 +5,7 @@ Needs nginx. The servers are on this machine; what a network adds is a pause bef
 
 import argparse
 import os
+import statistics
 import tempfile
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -78,42 +79,55 @@ def measure_latency(directory: Path, rows: int, latency: float) -> None:
 
 
 def measure_throughput(directory: Path, rows: int, kilobytes: int) -> None:
-    """Time mapping, and plain downloads of the same files by as many connections, in turn."""
+    """Time mapping, and plain downloads of the same files by as many connections, in turn.
+
+    Without a limit, mapping is also compared with that of the catalog on disk.
+    """
     write_even_sky(directory / "throughput", rows, 2)
     files = sorted((directory / "throughput").rglob("Npix=*"))
     total = sum(file.stat().st_size for file in files)
+    print(
+        "| limit | MB | share downloaded | plain download s | from disk s | from the URL s "
+        "| download / URL | URL / disk |\n|---|---:|---:|---:|---:|---:|---:|---:|"
+    )
     for limit in (kilobytes, 0):
         own = directory / f"nginx{limit}"
         with nginx(directory / "throughput", own, limit) as server:
             urls = [f"{server.url}/{file.relative_to(directory / 'throughput')}" for file in files]
-            ratios = []
-            for number in range(3):
+            downloads, mappings, local = [], [], []
+            for number in range(5):
                 start = time.perf_counter()
                 with ThreadPoolExecutor(_CONNECTIONS) as pool:
                     downloaded = sum(pool.map(_download, urls))
-                plain = time.perf_counter() - start
+                downloads.append(time.perf_counter() - start)
                 assert downloaded == total
                 before = server.bytes_sent()
-                config = {
-                    "input_catalog_path": f"{server.url}/sky",
-                    "tmp_dir": str(directory / f"tmp{limit}-{number}"),
-                    "job_size_mb": 100_000,
-                    "partitions_per_job": 1000,
-                }
-                (margin,) = prepare_margins(settings_of_margins(config))
-                save_margin(margin)
-                start = time.perf_counter()
-                for job, name in enumerate(margin.plan.map_names):
-                    map_partitions(margin.plan, job, margin.files.shard(name))
-                mapping = time.perf_counter() - start
+                mappings.append(_time_mapping(f"{server.url}/sky", directory / f"{limit}-{number}"))
                 share = (server.bytes_sent() - before) / total
-                ratios.append(plain / mapping)
-                what = f"{limit * _CONNECTIONS / 1000:.0f} MB/s" if limit else "no limit"
-                print(
-                    f"{total / 1e6:.0f} MB, {what}: plain download {plain:.1f} s, mapping "
-                    f"{mapping:.1f} s, which transfers {share:.2f} of them; ratio {ratios[-1]:.2f}"
-                )
-            print(f"{what}: median of the ratios {sorted(ratios)[1]:.2f}")
+                path = str(directory / "throughput/sky")
+                local.append(_time_mapping(path, directory / f"local{limit}-{number}"))
+            plain, mapping, disk = map(statistics.median, (downloads, mappings, local))
+            print(
+                f"| {f'{limit * _CONNECTIONS / 1000:.0f} MB/s' if limit else 'none'} "
+                f"| {total / 1e6:.0f} | {share:.2f} | {plain:.2f} | {disk:.2f} | {mapping:.2f} "
+                f"| {plain / mapping:.2f} | {mapping / disk:.2f} |"
+            )
+
+
+def _time_mapping(location: str, tmp_dir: Path) -> float:
+    """Return the seconds that the map jobs of a catalog take, in this process."""
+    config = {
+        "input_catalog_path": location,
+        "tmp_dir": str(tmp_dir),
+        "job_size_mb": 100_000,
+        "partitions_per_job": 1000,
+    }
+    (margin,) = prepare_margins(settings_of_margins(config))
+    save_margin(margin)
+    start = time.perf_counter()
+    for job, name in enumerate(margin.plan.map_names):
+        map_partitions(margin.plan, job, margin.files.shard(name))
+    return time.perf_counter() - start
 
 
 def _download(url: str) -> int:
@@ -126,15 +140,19 @@ def main() -> None:
     parser.add_argument("--partitions", type=int, default=10_000)
     parser.add_argument("--rows", type=int, default=1_000_000)
     parser.add_argument("--kilobytes", type=int, default=5_000, help="[1/s], of a connection")
+    parser.add_argument("--only", choices=("states", "latency", "throughput"))
     parser.add_argument("--latency", type=float, default=0.05, help="[s]")
     arguments = parser.parse_args()
     print(provenance())
     with tempfile.TemporaryDirectory(prefix="remote-") as name:
         directory = Path(name)
         os.chdir(directory)
-        measure_states(directory, arguments.partitions)
-        measure_latency(directory, arguments.rows, arguments.latency)
-        measure_throughput(directory, arguments.rows, arguments.kilobytes)
+        if arguments.only in (None, "states"):
+            measure_states(directory, arguments.partitions)
+        if arguments.only in (None, "latency"):
+            measure_latency(directory, arguments.rows, arguments.latency)
+        if arguments.only in (None, "throughput"):
+            measure_throughput(directory, arguments.rows, arguments.kilobytes)
 
 
 if __name__ == "__main__":

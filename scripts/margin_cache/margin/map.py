@@ -5,7 +5,7 @@ the order of their partitions.
 """
 
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -76,7 +76,8 @@ def map_partitions(plan: Plan, job: int, shard: Path) -> tuple[int, int]:
     with atomic_path(shard) as temporary, temporary.open("wb") as file:
         try:
             with _reader_of(plan, job, PlanFiles(shard.parents[1])) as reader:
-                for selected in _rows_in_margins(plan, _candidates_of(plan, job, reader)):
+                candidates = _candidates_of(plan, job, reader)
+                for selected in _prefetched(_rows_in_margins(plan, candidates)):
                     read += selected.rows_read
                     written += len(selected.rows)
                     for table in _shard_rows(selected, info, schema):
@@ -187,32 +188,32 @@ def _checked(plan: Plan, window: list[_Candidates]) -> Iterator[_Candidates]:
     orders, pixels = plan.destination_orders[destinations], plan.destination_pixels[destinations]
     within = are_in_margins(lon, lat, orders, pixels, plan.parameters.threshold)
     ends = np.cumsum([len(batch.rows) for batch in window])
-    selected = deque(
-        replace(
+    # A file is closed, and its downloads are deleted, when nothing refers to it any more.
+    batches = deque(zip(window, np.split(within, ends[:-1]), strict=True))
+    window.clear()
+    while batches:
+        batch, kept = batches.popleft()
+        yield replace(
             batch,
             rows=batch.rows[kept],
             destinations=batch.destinations[kept],
             positions=batch.positions.filter(pa.array(kept)),
         )
-        for batch, kept in zip(window, np.split(within, ends[:-1]), strict=True)
-    )
-    # A file is closed, and its downloads are deleted, when nothing refers to it any more.
-    window.clear()
-    while selected:
-        _prefetch(selected)
-        yield selected.popleft()
 
 
-def _prefetch(coming: Iterable[_Candidates]) -> None:
-    """Start to fetch the rows of the next files if they are remote."""
+def _prefetched(selected: Iterator[_Candidates]) -> Iterator[_Candidates]:
+    """Yield what is selected; the rows of the next remote files are being fetched meanwhile."""
+    coming: deque[_Candidates] = deque()
     size = 0
-    for number, batch in enumerate(coming):
-        if batch.file.remote is None:
-            return
-        size += batch.file.remote.size
-        if number and size > _PREFETCH_BYTES:
-            return
+    for batch in selected:
         batch.file.fetch_rows(batch.rows, wait=False)
+        coming.append(batch)
+        size += batch.file.remote.size if batch.file.remote else 0
+        while coming and (size > _PREFETCH_BYTES or not batch.file.remote):
+            first = coming.popleft()
+            size -= first.file.remote.size if first.file.remote else 0
+            yield first
+    yield from coming
 
 
 def _shard_rows(selected: _Candidates, info: CatalogInfo, schema: pa.Schema) -> Iterator[pa.Table]:

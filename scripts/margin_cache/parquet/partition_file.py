@@ -87,8 +87,7 @@ def open_files(
     for file_path in unchanged_files(info, partition):
         path = info.files.name(file_path)
         remote = reader.open(file_path) if reader else None
-        source = pa.OSFile(str(remote.path)) if remote else None
-        part = PartitionFile(path, open_parquet(path, source), remote)
+        part = PartitionFile(path, remote.parquet if remote else open_parquet(path), remote)
         # The schema of the catalog was checked before.
         if not part.schema.equals(schema):
             check_columns(info, part.schema, path)

@@ -10,7 +10,9 @@ from collections.abc import Collection, Iterable, Sequence
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from pathlib import Path
 
-from margin_cache.errors import MarginCacheError
+import pyarrow as pa
+import pyarrow.parquet as pq
+
 from margin_cache.parquet.footers import Range, column_ranges
 from margin_cache.storage.catalog_files import open_parquet
 from margin_cache.storage.remote_files import RemoteFiles
@@ -27,6 +29,8 @@ class RemoteFile:
 
     ``columns`` are fetched when it is opened.
     """
+
+    parquet: pq.ParquetFile
 
     def __init__(
         self,
@@ -126,9 +130,6 @@ class RemoteReader:
     def _fetch(self, name: str) -> RemoteFile:
         file = RemoteFile(self._files, name, self._directory / name, self._requests, self._columns)
         file.fetch_footer()
-        try:
-            parquet = open_parquet(file.path)
-        except MarginCacheError:
-            return file  # the caller opens it again and gets the error
-        file.fetch(column_ranges(parquet, self._columns))
+        file.parquet = open_parquet(self._files.name(name), pa.OSFile(str(file.path)))
+        file.fetch(column_ranges(file.parquet, self._columns))
         return file

@@ -34,6 +34,7 @@ class RemoteFiles(CatalogFiles):
         super().__init__(url.rstrip("/"))
         self.listing = dict(listing)
         self._connect = connect
+        self._footer_bytes = TAIL_BYTES
 
     @cached_property
     def store(self) -> ObjectStore:
@@ -100,11 +101,16 @@ class RemoteFiles(CatalogFiles):
         state = self.object_state(path)
 
         def read() -> bytes:
-            tail_start = max(0, state.size - TAIL_BYTES)
+            # Footers of a catalog have about the same size, so that the next one takes one request.
+            is_large = state.size > 100 * self._footer_bytes
+            tail_start = max(0, state.size - (self._footer_bytes if is_large else TAIL_BYTES))
             tail = bytes(self.store.read_range(path, tail_start, state.size, state))
-            length = int.from_bytes(tail[:4], "little")
+            length = int.from_bytes(tail[-TAIL_BYTES:-4], "little") + TAIL_BYTES
             # Opening a file that is not Parquet reports the error.
-            start = tail_start - length if length <= tail_start else tail_start
+            start = state.size - length if length <= state.size else tail_start
+            self._footer_bytes = max(self._footer_bytes, state.size - start)
+            if start >= tail_start:
+                return tail[start - tail_start :]
             return bytes(self.store.read_range(path, start, tail_start, state)) + tail
 
         return self._cached(path, "footer", read, keep)

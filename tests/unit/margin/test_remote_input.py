@@ -51,6 +51,7 @@ def test_downloads_are_deleted_file_by_file(
 ) -> None:
     monkeypatch.setattr(mapping, "_WINDOW_FILES", 1)
     monkeypatch.setattr(mapping, "_WINDOW_BYTES", 1)
+    monkeypatch.setattr(mapping, "_PREFETCH_BYTES", 1)
     there: list[int] = []
     shard_rows = mapping._shard_rows
 
