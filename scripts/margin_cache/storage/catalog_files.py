@@ -5,6 +5,8 @@ Files are named by their paths relative to the catalog.
 
 import errno
 import os
+import re
+import sys
 from pathlib import Path
 from typing import NamedTuple
 
@@ -22,6 +24,22 @@ _TRANSIENT_ERRNO = {errno.EIO, errno.ESTALE, errno.ETIMEDOUT, errno.ENOTCONN, er
 """Errors of the system that say nothing about the file itself."""
 
 
+_UNKNOWN_CODEC = re.compile(
+    rb"\x15(?:[^\x00\x02\x04\x06\x08\x0a\x0c\x0e\x80-\xff]|[\x80-\xff]+[\x00-\x7f])"
+    rb"(?:\x16[\x80-\xff]*[\x00-\x7f]){3}[\x19\x26]",
+    re.DOTALL,
+)
+"""A codec other than the eight known ones: between its field header and three numbers that every
+column has. Other bytes can match by chance."""
+
+_ASK_ALL_COLUMNS = """
+import sys, pyarrow.parquet
+footer = pyarrow.parquet.read_metadata(pyarrow.BufferReader(sys.stdin.buffer.read()))
+for number in range(footer.num_row_groups):
+    footer.row_group(number).to_dict()
+"""
+
+
 def open_parquet(
     path: Path | str, source: pa.NativeFile | None = None, footer: bytes | None = None
 ) -> pq.ParquetFile:
@@ -33,12 +51,40 @@ def open_parquet(
     try:
         if source is None:
             source = pa.OSFile(str(path))
-        metadata = None if footer is None else pq.read_metadata(pa.BufferReader(MAGIC + footer))
-        return pq.ParquetFile(source, metadata=metadata, pre_buffer=False, buffer_size=READ_BYTES)
+        end = source if footer is None else pa.BufferReader(MAGIC + footer)
+        metadata = None if footer is None else pq.read_metadata(end)
+        file = pq.ParquetFile(source, metadata=metadata, pre_buffer=False, buffer_size=READ_BYTES)
+        if not _kills_the_process(end, file):
+            return file
     except FileNotFoundError:
         raise MarginCacheError(f"{path}: no such file.") from None
     except (pa.ArrowException, OSError) as error:
         raise unreadable(path, error) from None
+    raise MarginCacheError(
+        f"{path}: a column is encrypted or has an unknown codec, or the footer is damaged. "
+        "Copy the file again, or write the catalog again."
+    )
+
+
+def _kills_the_process(source: pa.NativeFile, file: pq.ParquetFile) -> bool:
+    """Return whether PyArrow ends the process when it is asked about a column.
+
+    It does for columns that are encrypted or have an unknown codec. A quick search in the footer
+    decides whether a second process has to try.
+    """
+    end = source.size() - TAIL_BYTES
+    length = int.from_bytes(source.read_at(4, end), "little")
+    # Files with encrypted columns have a signature in the footer, which PyArrow does not count.
+    is_signed = file.metadata.serialized_size != length
+    footer = source.read_at(length + TAIL_BYTES, end - length)
+    if not is_signed and not _UNKNOWN_CODEC.search(footer):
+        return False
+    # Slow to import, and hardly ever needed.
+    import subprocess
+
+    command = [sys.executable, "-c", _ASK_ALL_COLUMNS]
+    asked = subprocess.run(command, input=MAGIC + footer, capture_output=True, check=False)
+    return asked.returncode < 0
 
 
 def unreadable(path: Path | str, error: BaseException) -> MarginCacheError:
