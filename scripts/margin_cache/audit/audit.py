@@ -50,8 +50,8 @@ class Audit:
         self.threshold = request.threshold or claimed
         if not catalogs.is_threshold(self.threshold):
             raise MarginCacheError(
-                f"{request.margin}: the threshold must be a number of arcsec above 0, not "
-                f"{self.margin.threshold}. Set audit_threshold."
+                f"{request.margin}: the threshold in its metadata must be a number of arcsec above "
+                f"0, not {self.margin.threshold}. Set audit_threshold."
             )
         # What is more than the margin was made for, by its metadata.
         self.claimed_threshold = claimed if self.threshold < claimed < math.inf else None

@@ -108,7 +108,8 @@ def read_dataclass(kind: type[Record], path: Path) -> Record:
         return TypeAdapter(kind).validate_json(path.read_bytes())
     except (OSError, ValueError):
         raise MarginCacheError(
-            f"{path}: is missing or damaged. Delete it, and start the audit again."
+            f"{path}: this intermediate file of the audit is missing or damaged. Delete it if it "
+            "exists, and start the audit again."
         ) from None
 
 

@@ -89,7 +89,7 @@ def check_columns(info: CatalogInfo, schema: pa.Schema, source: str) -> None:
         if not is_right:
             raise MarginCacheError(
                 f"{source}: the column {column} has the type {arrow_type}, but a margin needs "
-                f"{expected} type"
+                f"{expected} type. Write the catalog again, or name another column in its metadata."
             )
 
 

@@ -55,7 +55,7 @@ def state_of(info: CatalogInfo, files: list[str]) -> State:
     return State(sum(state.size for state in states), version, parts)
 
 
-def content_digest(info: CatalogInfo, partitions: Partitions) -> str:
+def ends_digest(info: CatalogInfo, partitions: Partitions) -> str:
     """Return a digest of sizes and ends of files, which copies share; "" if they have changed."""
     if info.url:
         return ""
@@ -143,7 +143,8 @@ def _scan_partitions(info: CatalogInfo) -> Iterator[tuple[Pixel, State]]:
                 own = pixel_path(pixel, suffix)
                 if path != info.parquet_path(own):
                     raise MarginCacheError(
-                        f"{name}: is in the wrong directory. Move it to {own}, or remove it."
+                        f"{name}: is in the wrong directory. Move it to "
+                        f"{info.files.name(info.parquet_path(own))}, or remove it."
                     )
                 try:
                     yield pixel, state_of(info, partition_files(info, pixel))
@@ -176,8 +177,8 @@ def _numbered(
 
 def _unlisted(name: str, error: OSError) -> MarginCacheError:
     return MarginCacheError(
-        f"{name}: cannot look for partitions here ({error.strerror or error}). Give access, "
-        "restore it, or remove it."
+        f"{name}: cannot look for partitions here ({error.strerror or error}). Give access or "
+        "restore it; remove it only if it is no part of the catalog."
     )
 
 

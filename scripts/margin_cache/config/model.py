@@ -330,7 +330,7 @@ def guaranteed_threshold(settings: MarginSettings) -> float:
 def choose_margin_order(margin_order: int, threshold: float, index_order: int = MAX_ORDER) -> int:
     """Return the order of the coarse filter's cells: the requested one, or for -1 the finest.
 
-    Cells cannot be finer than ``index_order``, the order of the catalog's spatial index.
+    Cells can neither be thinner than the threshold nor finer than the catalog's spatial index.
     """
     by_threshold = finest_margin_order(threshold)
     finest = min(by_threshold, index_order)

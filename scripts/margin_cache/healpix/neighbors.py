@@ -68,12 +68,14 @@ def _pixels_around(order: int, cells: Ints, pixels: tuple[Ints, Ints]) -> tuple[
 def pixels_within(
     sources: tuple[Ints, Ints], destinations: tuple[Ints, Ints], threshold: float, finest: int
 ) -> tuple[Ints, Ints]:
-    """Return the pairs of pixels of which one can hold rows in the margin of the other.
+    """Return the pairs of a source that can hold rows in the margin of a destination.
+
+    A pixel that is both is paired with itself.
 
     Two disjoint pixels whose distance is at most the threshold touch, if the cells of the finer
     one's order are nowhere thinner than the threshold. Then the coarser one contains a neighbour of
-    the finer one. Pairs with a pixel finer than that are found by the neighbours of the cell that
-    contains it, and then selected by distance, which keeps a few too many.
+    the finer one. Pairs with a pixel finer than ``finest`` are found by the neighbours of the cell
+    of that order that contains it, and then selected by distance, which keeps a few too many.
 
     Args:
         sources: orders and numbers of disjoint pixels in nested order, each of shape (s,).
@@ -105,7 +107,10 @@ def pixels_within(
 def _touching(
     pixels: tuple[Ints, Ints], others: tuple[Ints, Ints], finest: int
 ) -> tuple[Ints, Ints]:
-    """Return pairs of a pixel and another, not finer, that overlaps or touches its cell."""
+    """Return pairs of a pixel and another, not finer, that overlaps or touches it.
+
+    Of a pixel finer than ``finest``, the cell of that order that contains it is taken instead.
+    """
     found, found_others = [], []
     for order in np.unique(pixels[0]).tolist():
         chosen = np.flatnonzero(pixels[0] == order)

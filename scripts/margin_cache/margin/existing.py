@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from margin_cache.catalog.partitions import content_digest
+from margin_cache.catalog.partitions import ends_digest
 from margin_cache.errors import MarginCacheError
 from margin_cache.healpix.nested import Ints
 from margin_cache.margin.model import Margin, settings_as_json
@@ -83,7 +83,7 @@ def _is_of_same_catalog(provenance: Mapping[str, Any], margin: Margin) -> bool:
         return False
     digest, newest = provenance.get(CATALOG_CONTENT) or ("", 0)
     are_all_newer = bool(plan.partitions.times.min() > newest)
-    return bool(digest) and are_all_newer and digest == content_digest(info, plan.partitions)
+    return bool(digest) and are_all_newer and digest == ends_digest(info, plan.partitions)
 
 
 def has_leftovers(margin: Margin) -> bool:
@@ -134,7 +134,7 @@ def catalog_record(plan: Plan) -> dict[str, Any]:
     return {
         CATALOG_PATH: info.absolute_location,
         "input_fingerprint": plan.input_fingerprint,
-        CATALOG_CONTENT: [content_digest(info, plan.partitions), int(plan.partitions.times.max())],
+        CATALOG_CONTENT: [ends_digest(info, plan.partitions), int(plan.partitions.times.max())],
     }
 
 
@@ -182,11 +182,11 @@ def read_receipt(path: Path) -> Receipt | None:
 
 
 def missing_receipts(margin: Margin) -> list[Path]:
-    """Return the receipts that reduce jobs still have to write; none if the margin is complete.
+    """Delete invalid receipts; return those that reduce jobs have to write, none if complete.
 
-    A receipt whose files are gone or have another size counts as missing. It is deleted together
-    with the done file, because Snakemake would take their jobs for done. Nothing is deleted while a
-    run uses this plan. A dry run may delete them too: no valid file is lost.
+    A receipt whose files are gone or have another size is invalid. It is deleted, and the done file
+    in any case, because Snakemake would take their jobs for done. Nothing is deleted while a run
+    uses this plan. A dry run may delete them too: no valid file is lost.
     """
     missing = []
     if not is_complete(margin):

@@ -150,7 +150,8 @@ def _gather(margin: Margin, receipts: Receipts, existing: Sizes, directory: Path
     """Put the files of the receipts, and no others, into a new directory.
 
     Hard links are used, so a job that has outlived its run, and writes into the staging directory
-    from now on, changes nothing. Files that are objects already stay where they are.
+    from now on, changes nothing. Objects of the margin that are in their place already are left
+    out. A file with another digest is deleted with its receipt, so that its job is done again.
     """
     directory.mkdir(parents=True)
     stale = []

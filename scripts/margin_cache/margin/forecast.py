@@ -43,10 +43,10 @@ class FileSizes:
 
 @dataclass(frozen=True)
 class Forecast:
-    """The forecast of a margin, in bytes unless noted.
+    """The forecast of a margin: ``rows`` and ``size`` of all of it, jobs that are not done.
 
-    ``rows`` and ``size`` are of the whole margin; jobs, and what is read, and written to the
-    ``output`` and ``intermediate`` directories, are of the jobs that are not done.
+    ``read`` is what these jobs read, ``output`` and ``intermediate`` what they write there, in
+    bytes.
     """
 
     partitions: int

@@ -278,7 +278,7 @@ def share_map_jobs(
 
 
 def _width(margin: Margin) -> tuple[bool, int, float]:
-    """Return a key that sorts margins that have the rows of others before these."""
+    """Return a key that sorts by width, the widest first: it has the rows of the others."""
     parameters = margin.plan.parameters
     if parameters.fine_filtering:
         return True, 0, -parameters.threshold

@@ -196,7 +196,8 @@ def _check_index(
         outside = np.count_nonzero((index < low) | (index > high))
         raise MarginCacheError(
             f"{part.path}: {info.index_column} is outside the partition's pixel in "
-            f"{_share(outside, part)}. The file is damaged, or the index is of another kind."
+            f"{_share(outside, part)}. Copy the file again; if it is whole, the index "
+            f"is not the nested one of order {info.index_order} that the metadata state."
         )
 
 

@@ -180,10 +180,10 @@ def read_rows(
     rows: NDArray[np.int64],
     schema: pa.Schema,
 ) -> dict[str, pa.ChunkedArray]:
-    """Read the columns of a schema that Polars supports, of n rows; none if it fails.
+    """Read rows with Polars, those columns of the schema that it supports; {} if it fails.
 
-    ``index`` is the name of the spatial index and its values of the rows; None if the catalog has
-    none. ``rows`` are numbers in the file, ascending, perhaps repeated.
+    ``rows`` are numbers in the file, ascending, perhaps repeated. ``index`` is the name of the
+    spatial index and its values in these rows, by which they are found; None if there is none.
     """
     unsupported = int96_columns(part.file)
     unsupported |= {

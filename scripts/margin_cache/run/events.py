@@ -102,9 +102,9 @@ class RunningJobs(logging.Handler):
         )
 
     def _is_shown(self, record: logging.LogRecord) -> bool:
-        """Return whether the terminal gets a record: below progress only warnings, above the bars.
+        """Return whether the terminal gets a record: with bars, only warnings, printed above them.
 
-        After a signal it gets nothing: Snakemake has a page about each job that the signal ends.
+        After a signal none is: Snakemake prints a page about each job that the signal ends.
         """
         # A thread may report the job before the main thread has learned of the same signal.
         if _KILLED_JOB.search(record.getMessage()):
@@ -117,11 +117,11 @@ class RunningJobs(logging.Handler):
         return record.levelno >= logging.WARNING
 
     def stop_unschedulable(self, job: str, reason: str) -> None:
-        """End the run because of a job that SLURM would never start."""
+        """End the run, by SIGTERM, because of a job that SLURM would never start."""
         self.unschedulable = (
             f"error: SLURM would never start job {job} ({reason}). Compare what it asks for "
             f"(scontrol show job {job}) with the limits of its partition, and give another "
-            "slurm_partition, or less with --set-resources"
+            "slurm_partition, or less with --set-resources."
         )
         os.kill(os.getpid(), signal.SIGTERM)
 

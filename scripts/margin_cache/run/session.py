@@ -131,6 +131,10 @@ class Session:
         return str(margin.done_file if self.has_jobs(plan_dir) else provenance_file(margin))
 
     def margin_of(self, wildcards: Any) -> Margin:
+        """Return the margin of a job, which therefore belongs to this run.
+
+        In a module, or with --no-hooks, this is the last moment to lock it and save its plan.
+        """
         if self.is_main:
             self._share_map_jobs()
             self._in_dag.add(wildcards.plan_dir)
@@ -177,9 +181,8 @@ class Session:
         ]
         self.margins = share_map_jobs(self.margins, incomplete, self.makes_all)
 
-    # A parameter that takes the output does not make Snakemake run a job again when it changes.
-
     def shards_of(self, wildcards: Any, output: Any) -> str:
+        """Return a parameter; a change does not rerun a job, since it takes the output."""
         return str(self.margin_of(wildcards).shard_files.plan_dir)
 
     def staging_dir(self, wildcards: Any) -> str:
@@ -192,7 +195,7 @@ class Session:
         return describe_job(wildcards.job)
 
     def script(self, name: str) -> Callable[[Any, Any], str]:
-        """Return a parameter with the command that runs a script of the workflow."""
+        """Return a function for a parameter: the command that runs a script, as `shards_of`."""
         python = "python" if compat.uses_conda(self._workflow) else shlex.quote(sys.executable)
         command = f"{python} {shlex.quote(str(self._base / 'scripts' / name))}"
         return lambda wildcards, output: command

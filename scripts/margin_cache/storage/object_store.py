@@ -175,7 +175,7 @@ class _FsspecStore(ObjectStore):
         try:
             fsspec.get_filesystem_class(protocol_of(url))
         except (ImportError, ValueError) as error:
-            raise MarginCacheError(f"{url}: {error}.") from None
+            raise MarginCacheError(f"{url}: has no driver ({error}). Install it.") from None
         own = {"skip_instance_cache": True, "use_listings_cache": False}
         try:
             # Some drivers connect at once.

@@ -59,8 +59,8 @@ _WRONG_RANGE = re.compile(
     r"Range request not supported|non-partial response|Content-Range header not present|"
     r"Requested \d|Content-Length Header missing"
 )
-# obstore repeats neither requests whose answer is truncated, but for objects, nor writing on a
-# condition and deleting if nothing is answered. Errors of repeated requests have the number here.
+# obstore does not repeat conditional writes and deletions that get no answer, nor requests for
+# anything but objects whose answer is cut short. If it has, the number of tries stands before this.
 _NOT_REPEATED = re.compile(r"(?:body:|s -) HTTP error: ")
 _TRANSIENT_STATUS = {"408", "425", "429", "500", "502", "503", "504"}
 

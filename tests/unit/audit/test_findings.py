@@ -36,7 +36,7 @@ def test_findings_are_saved_loaded_and_combined(tmp_path: Path) -> None:
 @pytest.mark.parametrize("text", ["", "{}", '{"candidates": 1, "pixels": [{"pixel": [1, 2]}]}'])
 def test_a_damaged_file_is_an_error(text: str, tmp_path: Path) -> None:
     (tmp_path / "1.json").write_text(text)
-    with pytest.raises(MarginCacheError, match=r"1.json: is missing or damaged. Delete it"):
+    with pytest.raises(MarginCacheError, match=r"1.json: this intermediate file of the audit"):
         load_findings([tmp_path / "1.json"])
 
 

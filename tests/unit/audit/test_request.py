@@ -60,7 +60,9 @@ def test_requests_are_saved_and_loaded(tmp_path: Path) -> None:
     assert REQUEST.sky_range("b") == SkyRange("b", 9, SKY_END)
     for text in ("{}", '{"sky_ranges": []', "[]"):
         path.write_text(text)
-        with pytest.raises(MarginCacheError, match=r"Delete it, and start the audit again\."):
+        with pytest.raises(
+            MarginCacheError, match=r"Delete it if it exists, and start the audit again\."
+        ):
             read_dataclass(AuditRequest, path)
 
 

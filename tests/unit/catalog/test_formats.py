@@ -159,5 +159,5 @@ def test_a_margin_is_found_at_a_url(missing: str, tmp_path: Path) -> None:
             find_margin("key", f"{url}/nothing", "sky")
         with pytest.raises(MarginCacheError, match=r'^key: .*/all has a query or fragment \("\?"'):
             find_margin("key", f"{url}/all?token=x", "sky")
-    with pytest.raises(MarginCacheError, match=r"^nosuch://a/m: Protocol not known"):
+    with pytest.raises(MarginCacheError, match=r"^nosuch://a/m: has no driver"):
         find_margin("audit_catalog_path", "nosuch://a/m", "sky")

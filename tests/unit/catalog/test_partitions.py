@@ -14,7 +14,7 @@ from margin_cache.catalog import partitions
 from margin_cache.catalog.model import CatalogInfo, Partition
 from margin_cache.catalog.partitions import (
     check_whole,
-    content_digest,
+    ends_digest,
     partition_files,
     read_partitions,
     restrict,
@@ -308,7 +308,8 @@ def test_a_partition_in_a_wrong_directory_is_named(place: str, info: CatalogInfo
     path = Path(info.path, info.dataset, place + suffix)
     path.parent.mkdir(parents=True, exist_ok=True)
     path.touch()
-    said = f"{path}: is in the wrong directory. Move it to Norder=3/Dir=0/Npix=7{suffix}, or"
+    right = info.files.name(info.parquet_path(f"Norder=3/Dir=0/Npix=7{suffix}"))
+    said = f"{path}: is in the wrong directory. Move it to {right}, or"
     with pytest.raises(MarginCacheError, match=re.escape(said)):
         read_partitions(info)
 
@@ -422,7 +423,7 @@ def test_a_pixel_without_partition_is_refused(info: CatalogInfo, pixel: tuple[in
         restrict(read_partitions(info), ((2, 5), pixel))
 
 
-def test_the_content_digest_has_whole_footers_but_not_the_place(
+def test_the_digest_of_ends_has_whole_footers_but_not_the_place(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(partitions, "_ENDS_BYTES", 60)
@@ -431,6 +432,6 @@ def test_the_content_digest_has_whole_footers_but_not_the_place(
         info = replace(HATS, path=str(tmp_path / place))
         write_partition(info, 1, 0, TABLE.set_column(0, "ra", pa.array([value])))
         sizes.add(partition_paths(info, Pixel(1, 0))[0].stat().st_size)
-        digests.append(content_digest(info, read_partitions(info)))
+        digests.append(ends_digest(info, read_partitions(info)))
     assert len(sizes) == 1
     assert digests[0] == digests[1] != digests[2]

@@ -18,6 +18,7 @@ from margin_cache.errors import MarginCacheError
 from margin_cache.healpix.nested import Pixel
 from margin_cache.parquet.partition_file import open_files
 from margin_cache.parquet.row_selection import select_rows
+from margin_cache.storage.catalog_files import open_parquet
 from pyarrow.dataset import dataset
 from support.catalog_infos import HATS
 
@@ -75,7 +76,7 @@ def test_downloads_are_deleted_with_the_last_reader(tmp_path: Path) -> None:
         bytes_on_disk = 7
 
         def __init__(self, path: Path) -> None:
-            self.path = path
+            self.path, self.parquet = path, open_parquet(path)
 
         def close(self) -> None:
             closed.append(self.path)

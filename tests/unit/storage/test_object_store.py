@@ -363,8 +363,8 @@ def test_an_object_written_through_failures_is_whole(
         ("az://sky/a", {"connection_string": SECRET}, "the value of connection_string is not"),
         ("https://sky/a", {"headers": SECRET}, "the value of headers is not valid"),
         ("ftp://127.0.0.1:1/sky", {}, "cannot connect (ConnectionRefusedError"),
-        ("nowhere://sky/a", {}, "nowhere://sky/a: Protocol not known: nowhere."),
-        ("sftp://127.0.0.1/sky", {}, 'requires "paramiko" to be installed.'),
+        ("nowhere://sky/a", {}, "nowhere://sky/a: has no driver (Protocol not known: nowhere)."),
+        ("sftp://127.0.0.1/sky", {}, 'requires "paramiko" to be installed'),
     ],
 )
 def test_options_and_protocols_that_do_not_work_end_in_one_line(
