@@ -201,13 +201,13 @@ def test_margins_are_listed_in_their_collection(collection: Path) -> None:
 
 
 def test_margins_of_one_name_in_two_collections_are_made_by_one_run(collection: Path) -> None:
-    """Of two catalogs, and of one catalog whose margins have one plan."""
+    """Of two catalogs, and of one whose margins have one plan, which need a tmp_dir each."""
     directory = collection.parent
     shutil.copytree(collection, directory / "copy")
     margins = [
         {"input_catalog_path": "collection", "output_path": "collection"},
         {"input_catalog_path": "copy", "output_path": "copy"},
-        {"input_catalog_path": "copy", "output_path": "elsewhere"},
+        {"input_catalog_path": "copy", "output_path": "elsewhere", "tmp_dir": "own"},
     ]
     config = {"margin_threshold": 600.0, "margins": margins}
     run_workflow(directory, config=config, check=True)
