@@ -26,6 +26,7 @@ class Passing:
         faults: these take turns: an error status without asking the server, a reset after its
             response, a body that is too short, the whole file instead of a range; or a stall.
         is_down: fail all requests with an error status.
+        refuses_lists: answer lists of objects as buckets that must not be listed.
         refuses_conditions: answer conditional requests as a store that does not know them.
         latency: time before each response [s].
         requests: number of requests.
@@ -38,6 +39,7 @@ class Passing:
     fails_each: int = 0
     faults: tuple[str, ...] = ("status", "reset", "short", "whole")
     is_down: bool = False
+    refuses_lists: bool = False
     refuses_conditions: bool = False
     latency: float = 0.0
     requests: int = 0
@@ -67,6 +69,9 @@ class _Handler:
             return web.Response(status=503)
         if passing.refuses_conditions and {"If-None-Match", "If-Match"} & request.headers.keys():
             return web.Response(status=501)
+        is_list = {"list-type", "comp"} & request.query.keys() or request.path.endswith("/o")
+        if passing.refuses_lists and request.method == "GET" and is_list:
+            return web.Response(status=403, body=b"<Error><Code>AccessDenied</Code></Error>")
         headers = {k: v for k, v in request.headers.items() if k.lower() not in ("host",)}
         if fault == "whole" and headers.pop("Range", None) and "x-ms-date" in headers:
             headers.pop("Authorization")  # Azure signs the range, and everyone can read the bucket

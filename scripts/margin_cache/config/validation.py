@@ -164,9 +164,10 @@ def _fault(annotations: Mapping[str, Any], error: ValidationError) -> str:
         rule = f"be {takes}"
     else:
         rule = first["msg"].partition(" should ")[2]
-    return (
-        f"{key}{index}: {json.dumps(first['input'], ensure_ascii=False, default=str)} should {rule}"
-    )
+    value = json.dumps(first["input"], ensure_ascii=False, default=str)
+    # Mappings are options of stores and of mail servers.
+    may_be_secret = key == "smtp" or "storage_options" in str(key) or "{" in value
+    return f"{key}{index}: {'the value' if may_be_secret else value} should {rule}"
 
 
 def _margin_settings(values: Mapping[str, Any], where: str) -> MarginSettings:

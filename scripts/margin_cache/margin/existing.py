@@ -152,7 +152,9 @@ def read_provenance(output: Output) -> Mapping[str, Any] | None:
     """Return the arguments that a margin of this workflow was made with, else None."""
     try:
         tool = output.read_json(PROVENANCE)["tool_args"]
-        return tool["runtime_args"] if tool["tool_name"] == TOOL_NAME else None
+        arguments = tool["runtime_args"]
+        is_whole = arguments["content_id"] and isinstance(arguments["files"], dict)
+        return arguments if tool["tool_name"] == TOOL_NAME and is_whole else None
     except (TypeError, KeyError):
         return None
 

@@ -10,6 +10,9 @@ each step, and writes each object on condition that there is none, or the one th
 
 import atexit
 import json
+import os
+import platform
+import sys
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from functools import cached_property
@@ -179,9 +182,11 @@ class StoreOutput(Output):
             )
 
     def release(self) -> None:
-        with suppress(MarginCacheError):  # the next run of this directory takes over
+        try:
             if self._has_lock():
                 self._store.delete([LOCK])
+        except MarginCacheError as error:  # the next run of this directory takes over
+            print(f"warning: {self._store.url_of(LOCK)} stays: {error}", file=sys.stderr)
 
     def upload(
         self, directory: Path, listed: Mapping[str, SizeAndDigest], draft: Draft
@@ -251,7 +256,14 @@ class StoreOutput(Output):
 
 
 def _is_own(lock: Mapping[str, Any]) -> bool:
-    return "owner" in lock and lock["owner"] == read_json(_OWNER_FILE)
+    """Return whether an earlier run of this directory, or a copy of it, has left a lock."""
+    if "owner" not in lock or lock["owner"] != read_json(_OWNER_FILE):
+        return False
+    process, is_here = lock.get("process"), lock.get("host") == platform.node()
+    with suppress(OSError):  # no such process, or no /proc
+        command = Path(f"/proc/{process}/cmdline").read_bytes()
+        return not is_here or process == os.getpid() or b"snakemake" not in command
+    return True
 
 
 def _batches(sizes: Mapping[str, int]) -> Iterator[list[str]]:

@@ -173,14 +173,20 @@ class ObstoreStore(ObjectStore):
             if is_missing or "code: 410" in str(error):
                 raise FileNotFoundError from None
             raise self._error_of(url, str(error), action) from None
+        except BaseException as error:
+            if type(error).__name__ == "PanicException":  # of obstore; no name to import
+                raise _unusable(url, self._side) from None
+            raise
 
     def _error_of(self, url: str, text: str, action: str) -> MarginCacheError:
         """Return the error of a request, without what the store has sent beside its status."""
         status, code = _STATUS.search(text), _CODE.search(text)
         if code and code[1] in ("NoSuchBucket", "ContainerNotFound"):
             return _no_bucket(self.url)
-        if "169.254.169.254" in text or "metadata.google.internal" in text:
-            # Without other credentials, those of a virtual machine are asked for.
+        is_virtual_machine = "169.254.169.254" in text or "metadata.google.internal" in text
+        # Without other credentials, those of a virtual machine are asked for. obstore has an error
+        # of its own for a refused object, but not for a refused list.
+        if is_virtual_machine or (status and status[1] in ("401", "403")):
             return PermissionDenied(url, self._side)
         if status and status[1] == "416":
             return ObjectChanged(url)
@@ -198,6 +204,14 @@ class ObstoreStore(ObjectStore):
         return RetryableError(
             f"{url}: failed {_TRIES} times ({without_user(reason)}). Check the URL and the server."
         )
+
+
+def _unusable(url: str, side: str) -> MarginCacheError:
+    return MarginCacheError(
+        f"{url}: the store cannot be used. Check the URL, {side}_storage_options, and credentials "
+        "in the environment and in the usual files: something is missing, or has a line break in "
+        "it. No value is shown, because it may be secret."
+    )
 
 
 def _no_bucket(url: str) -> MarginCacheError:
@@ -221,8 +235,8 @@ def _state_of(meta: Any) -> ObjectState:
 
 
 def _bare(etag: str | None) -> str:
-    """Return an ETag without its quotes, which some stores leave out in listings."""
-    etag = etag or ""
+    """Return an ETag without quotes and without "W/", which some stores leave out in listings."""
+    etag = (etag or "").removeprefix("W/")
     return etag[1:-1] if etag[:1] == etag[-1:] == '"' else etag
 
 
@@ -302,7 +316,9 @@ _TABLES: dict[str, dict[str, _Target]] = {
         "verify": _verify,
     },
     "http": {
-        "headers": lambda headers: {"default_headers": {k: str(v) for k, v in headers.items()}},
+        "headers": lambda headers: {
+            "default_headers": {str(k): str(v) for k, v in headers.items()}
+        },
         "trust_env": None,  # proxies of the environment are always used
         "verify": _verify,
     },
@@ -325,6 +341,8 @@ def translate(protocol: str, options: Mapping[str, Any], side: str) -> dict[str,
             )
         target = table[known]
         try:
+            if isinstance(value, str) and not value.isprintable():
+                raise ValueError
             if isinstance(target, str):
                 translated[target] = value
             elif target is not None:
@@ -358,9 +376,14 @@ def connect(url: str, options: Mapping[str, Any], side: str) -> ObstoreStore:
         _azure(parts.netloc, config)
     elif protocol != "gs":
         client["default_headers"] = web_headers(url, client.get("default_headers", {}))
-    address = config.get("base_url" if protocol == "gs" else "endpoint", url)
-    if str(address).startswith("http://"):
+    address = str(config.get("base_url" if protocol == "gs" else "endpoint", url)).lower()
+    if address.startswith("http://"):
         client["allow_http"] = True
+    elif "://" not in address:
+        raise MarginCacheError(
+            f"{url}: the address of the store must begin with https:// or http://. Check "
+            f"endpoint_url in {side}_storage_options, in the environment and in the store's files."
+        )
 
     def make(limits: Mapping[str, str]) -> Any:
         common: dict[str, Any] = {"client_options": {**limits, **client}, "retry_config": RETRIES}
@@ -371,11 +394,8 @@ def connect(url: str, options: Mapping[str, Any], side: str) -> ObstoreStore:
 
     try:
         return ObstoreStore(url, side, make)
-    except (exceptions.BaseError, TypeError, ValueError) as error:
-        raise MarginCacheError(
-            f"{side}_storage_options: cannot be used for {url} ({type(error).__name__}; the values "
-            "are not shown, because they may be secret)."
-        ) from None
+    except (exceptions.BaseError, TypeError, ValueError):
+        raise _unusable(url, side) from None
 
 
 def _amazon(bucket: str, config: dict[str, Any]) -> dict[str, Any]:

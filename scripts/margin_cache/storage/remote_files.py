@@ -119,11 +119,14 @@ class RemoteFiles(CatalogFiles):
         key = repr((self.location, path, *self.object_state(path), part)).encode()
         file = _CACHE / hashlib.blake2b(key, digest_size=16).hexdigest()
         with suppress(OSError):
-            return file.read_bytes()
+            digest, content = file.read_bytes()[:16], file.read_bytes()[16:]
+            if digest == hashlib.blake2b(content, digest_size=16).digest():
+                return content
         content = read()
         if keep:
             with atomic_path(file) as temporary:
-                temporary.write_bytes(content)
+                digest = hashlib.blake2b(content, digest_size=16).digest()
+                temporary.write_bytes(digest + content)
         return content
 
     def save_listing(self, path: Path) -> None:

@@ -10,8 +10,10 @@ from margin_cache.catalog.model import CatalogInfo
 from margin_cache.catalog.partitions import partition_files, read_partitions
 from margin_cache.catalog.remote import connect_catalog
 from margin_cache.errors import MarginCacheError
+from margin_cache.storage.object_store import connect
+from support.faulty_proxy import faulty_proxy
 from support.faulty_server import Behaviour, faulty_server
-from support.object_servers import S3
+from support.object_servers import Bucket
 from support.odd_servers import MISSING, PRESENT, odd_server
 from support.small_skies import small_catalog
 
@@ -125,7 +127,8 @@ def test_a_collection_has_its_table_below_or_elsewhere(
 @pytest.mark.parametrize(
     ("table", "words"),
     [
-        *((table, "is outside of it") for table in ("../small", "/small", "file:///small", "")),
+        ("../small", "has :: or .. in it"),
+        *((table, "is outside of it") for table in ("/small", "file:///small", "")),
         ("https://example.org/small?token=x", "has a query or fragment"),
     ],
 )
@@ -171,12 +174,26 @@ def test_odd_servers_are_read_if_ranges_of_partitions_can_be(present: str, catal
     assert rows == 600
 
 
-def test_a_bucket_that_must_not_be_listed_is_read_by_names(
-    catalog: Path, s3: S3, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    from margin_cache.storage.obstore_store import ObstoreStore
+def test_a_bucket_that_must_not_be_listed_is_read_by_names(catalog: Path, server: Bucket) -> None:
+    url = server.upload(catalog, "unlisted/small")
+    with faulty_proxy(server.endpoint) as proxy:
+        proxy.refuses_lists = True
+        options = server.through(proxy.url).options
+        assert connect(url, options).list() is None
+        connect_catalog(url, options)
+        assert len(read_partitions(read_catalog_info(url))) == len(list(catalog.rglob("Npix=*")))
 
-    url = s3.upload(catalog, "unlisted/small")
-    monkeypatch.setattr(ObstoreStore, "list", lambda self: None)
-    connect_catalog(url, {"anon": True, "endpoint_url": s3.endpoint})
-    assert len(read_partitions(read_catalog_info(url))) == len(list(catalog.rglob("Npix=*")))
+
+@pytest.mark.parametrize("content", [b"", b"half", b"x" * 5000])
+def test_a_damaged_file_of_the_cache_is_read_anew(
+    content: bytes, catalog: Path, served: Behaviour
+) -> None:
+    connect_catalog(f"{served.url}/small", {})
+    info = read_catalog_info(f"{served.url}/small")
+    expected = read_partitions(info)
+    cached = list(Path(".snakemake/remote").iterdir())
+    assert cached
+    for file in cached:
+        file.write_bytes(content)
+    connect_catalog(f"{served.url}/small", {})
+    assert list(read_partitions(read_catalog_info(f"{served.url}/small"))) == list(expected)

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 import pytest
 from margin_cache.config.model import Key, Limits, MarginSettings, RunSettings, Table
-from margin_cache.config.validation import check_keys, read, settings_of_margins
+from margin_cache.config.validation import check_keys, mail_settings, read, settings_of_margins
 from margin_cache.errors import MarginCacheError
 
 KEYS_OF_MARGIN = [field.name for field in fields(MarginSettings)]
@@ -428,3 +428,22 @@ def test_an_error_has_the_key_the_value_and_the_rule(key: str, value: Any, messa
 def test_keys_for_dask_name_the_option_of_snakemake() -> None:
     with pytest.raises(MarginCacheError, match=r"not use dask\. Use snakemake --cores N"):
         check_keys({"dask_n_workers": 3}, ["count"], "")
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"output_storage_options": "secret=s3cret"},
+        {"output_storage_options": [{"secret": "s3cret"}]},
+        {"margins": {"output_storage_options": {"secret": "s3cret"}}},
+        {"margins": [[{"input_storage_options": {"secret": "s3cret"}}]]},
+        {"smtp": {"host": {"password": "s3cret"}}},
+        {"smtp": "s3cret"},
+    ],
+)
+def test_values_that_may_be_secret_are_not_repeated(values: dict[str, Any]) -> None:
+    config = {"input_catalog_path": "sky", "completion_email_address": "a@b.org", **values}
+    with pytest.raises(MarginCacheError) as error:
+        settings_of_margins(config)
+        mail_settings(config)
+    assert str(error.value).startswith(tuple(values)) and "s3cret" not in str(error.value)

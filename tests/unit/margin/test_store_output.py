@@ -1,6 +1,9 @@
 """A margin in a store is complete or cannot be opened, and belongs to one run at a time."""
 
+import json
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -240,6 +243,29 @@ def test_a_damaged_lock_is_of_an_unknown_run(
     with pytest.raises(MarginCacheError, match=r"made by another run .unknown process."):
         check_output(margin)
     assert not margin.output.is_left_locked()
+
+
+def test_a_run_of_the_same_directory_that_is_at_work_is_not_replaced(
+    margin: Margin, in_store: Prepare, stores: Stores
+) -> None:
+    start_margin(margin)
+    release_locks()
+    lock = f"{margin.files.url}/{LOCK}"
+    # A process that is called like Snakemake, and has ended later.
+    code = "import sys; print('x', flush=True); sys.stdin.read()"
+    pipe = subprocess.PIPE
+    with subprocess.Popen(
+        [sys.executable, "-c", code, "snakemake"], stdin=pipe, stdout=pipe
+    ) as run:
+        run.stdout.readline()
+        stores.objects[lock] = json.dumps(
+            {**json.loads(stores.objects[lock]), "process": run.pid}
+        ).encode()
+        with pytest.raises(MarginCacheError, match=f"made by another run .process {run.pid}"):
+            start_margin(in_store())
+        release_locks()
+        run.stdin.close()
+    start_margin(in_store())
 
 
 @pytest.mark.parametrize("conditions", [True, False])

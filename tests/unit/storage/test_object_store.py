@@ -362,6 +362,13 @@ def test_an_object_written_through_failures_is_whole(
         ("gs://sky/a", {"token": f"/none/{SECRET}"}, "the value of token is not valid"),
         ("az://sky/a", {"connection_string": SECRET}, "the value of connection_string is not"),
         ("https://sky/a", {"headers": SECRET}, "the value of headers is not valid"),
+        *(
+            (f"{protocol}://sky/a", {"endpoint_url": "127.0.0.1:9000"}, "must begin with https://")
+            for protocol in ("s3", "gs", "az")
+        ),
+        ("s3://sky/a", {"key": f"{SECRET}\n", "secret": "b"}, "the value of key is not valid"),
+        ("s3://sky/a", {"region_name": "a\nb"}, "the value of region_name is not valid"),
+        ("gs://sky/a", {"token": {"type": SECRET}}, "gs://sky/a: the store cannot be used."),
         ("ftp://127.0.0.1:1/sky", {}, "cannot connect (ConnectionRefusedError"),
         ("nowhere://sky/a", {}, "nowhere://sky/a: has no driver (Protocol not known: nowhere)."),
         ("sftp://127.0.0.1/sky", {}, 'requires "paramiko" to be installed'),
@@ -375,6 +382,24 @@ def test_options_and_protocols_that_do_not_work_end_in_one_line(
     assert words in str(error.value)
     assert str(error.value).startswith(("output_storage_options: ", url))
     assert SECRET not in str(error.value) and "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("name", ["AWS_ENDPOINT_URL", "AWS_ACCESS_KEY_ID", "AWS_SESSION_TOKEN"])
+def test_an_environment_that_obstore_cannot_use_ends_in_one_line(
+    name: str, s3: S3, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    values = {"AWS_ACCESS_KEY_ID": SECRET, "AWS_SECRET_ACCESS_KEY": "b", name: f"{SECRET}\n"}
+    for key, value in values.items():
+        monkeypatch.setenv(key, value)
+    options = {} if name == "AWS_ENDPOINT_URL" else {"endpoint_url": s3.endpoint}
+    with pytest.raises(MarginCacheError) as error:
+        connect("s3://sky/a", options).list()
+    assert str(error.value).startswith("s3://sky/a: the ") and "\n" not in str(error.value)
+    assert SECRET not in str(error.value)
+
+
+def test_weak_etags_and_those_without_quotes_are_the_same() -> None:
+    assert {obstore_store._bare(etag) for etag in ('W/"a"', '"a"', "a")} == {"a"}
 
 
 def test_credentials_come_from_the_usual_files(

@@ -70,6 +70,7 @@ def test_plain_urls_are_accepted(url: str) -> None:
         ("https://example.org/sky#s3cret", "key: https://example.org/sky has a query or fragment"),
         ("https://example.org/sky?", "key: https://example.org/sky has a query or fragment"),
         ("simplecache::s3://bucket/sky", "has :: or .. in it"),
+        ("s3://bucket/a\nb", "has characters that no URL has"),
         ("https://example.org/sky/../other", "has :: or .. in it"),
         ("file:///sky", "without file://"),
         ("s3:///sky", "has no server or bucket"),
