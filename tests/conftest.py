@@ -22,7 +22,9 @@ pytest.register_assert_rewrite("support")
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Leave out long tests where somebody waits for the result; begin with what waits itself."""
     # A worker that waits for SLURM leaves its core to the others, as long as they have tests.
-    items.sort(key=lambda item: "tests/slurm/" not in item.nodeid)
+    # The longest tests of others come next, so that nobody waits for them at the end.
+    first = ("tests/slurm/", "tests/interop/")
+    items.sort(key=lambda item: [not item.nodeid.startswith(directory) for directory in first])
     if os.environ.get("CI") == "true" or os.environ.get("LONG"):
         return
     long = [item for item in items if item.get_closest_marker("long")]
