@@ -119,9 +119,9 @@ class RemoteFiles(CatalogFiles):
         key = repr((self.location, path, *self.object_state(path), part)).encode()
         file = _CACHE / hashlib.blake2b(key, digest_size=16).hexdigest()
         with suppress(OSError):
-            digest, content = file.read_bytes()[:16], file.read_bytes()[16:]
-            if digest == hashlib.blake2b(content, digest_size=16).digest():
-                return content
+            cached = file.read_bytes()
+            if cached[:16] == hashlib.blake2b(cached[16:], digest_size=16).digest():
+                return cached[16:]
         content = read()
         if keep:
             with atomic_path(file) as temporary:
