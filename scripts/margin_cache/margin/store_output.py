@@ -151,6 +151,8 @@ class StoreOutput(Output):
 
     def acquire(self, run: Mapping[str, Any]) -> None:
         state = self._check_no_other_run()
+        if _is_of_other_process(lock := self._read_lock()[0]):
+            raise self._in_use(lock)
         if read_json(_OWNER_FILE) is None:
             write_json(_OWNER_FILE, unique_id())
         self._token = unique_id()
@@ -256,14 +258,18 @@ class StoreOutput(Output):
 
 
 def _is_own(lock: Mapping[str, Any]) -> bool:
-    """Return whether an earlier run of this directory, or a copy of it, has left a lock."""
-    if "owner" not in lock or lock["owner"] != read_json(_OWNER_FILE):
+    """Return whether a lock is that of a run of this directory, or of a copy of it."""
+    return "owner" in lock and lock["owner"] == read_json(_OWNER_FILE)
+
+
+def _is_of_other_process(lock: Mapping[str, Any]) -> bool:
+    """Return whether the main process that has a lock is another one of this host, at work."""
+    process = lock.get("process")
+    if process == os.getpid() or lock.get("host") != platform.node():
         return False
-    process, is_here = lock.get("process"), lock.get("host") == platform.node()
     with suppress(OSError):  # no such process, or no /proc
-        command = Path(f"/proc/{process}/cmdline").read_bytes()
-        return not is_here or process == os.getpid() or b"snakemake" not in command
-    return True
+        return b"snakemake" in Path(f"/proc/{process}/cmdline").read_bytes()
+    return False
 
 
 def _batches(sizes: Mapping[str, int]) -> Iterator[list[str]]:
