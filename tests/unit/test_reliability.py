@@ -26,7 +26,8 @@ def test_the_tests_that_are_named_are_there() -> None:
 
 
 def test_the_table_of_faults_has_none_that_went_wrong() -> None:
-    rows = [line.strip("| ").split(" | ") for line in LIMITS.splitlines() if line.startswith("| ")]
-    kinds = {row[0]: row[-1] for row in rows[1:]}
+    table = LIMITS.partition("\n| kind |")[2].partition("\n\n")[0]
+    rows = [line.strip("| ").split(" | ") for line in table.splitlines() if line.startswith("| ")]
+    kinds = {row[0]: row[-1] for row in rows}
     assert "all" in kinds and len(kinds) > 8
     assert set(kinds.values()) == {"0"}
