@@ -77,7 +77,16 @@ def test_output_of_another_tool_is_not_replaced(finished: Margin) -> None:
 
 
 @pytest.mark.parametrize(
-    "content", ["[]", '{"tool_args": []}', '{"tool_args": {"tool_name": "snakemake-margin-cache"}}']
+    "content",
+    [
+        "[]",
+        '{"tool_args": []}',
+        '{"tool_args": {"tool_name": "snakemake-margin-cache"}}',
+        *(
+            f'{{"tool_args": {{"tool_name": "snakemake-margin-cache", "runtime_args": {arguments}}}}}'
+            for arguments in ("{}", "[]", '{"content_id": "a", "files": 5}', '{"files": {}}')
+        ),
+    ],
 )
 def test_a_damaged_provenance_is_no_traceback(finished: Margin, content: str) -> None:
     (finished.files.output_dir / "provenance_info.json").write_text(content)
