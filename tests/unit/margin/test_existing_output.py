@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from margin_cache.errors import MarginCacheError
 from margin_cache.margin.existing import (
+    TOOL_NAME,
     check_output,
     clean_up,
     has_leftovers,
@@ -83,7 +84,7 @@ def test_output_of_another_tool_is_not_replaced(finished: Margin) -> None:
         '{"tool_args": []}',
         '{"tool_args": {"tool_name": "snakemake-margin-cache"}}',
         *(
-            f'{{"tool_args": {{"tool_name": "snakemake-margin-cache", "runtime_args": {arguments}}}}}'
+            f'{{"tool_args": {{"tool_name": "{TOOL_NAME}", "runtime_args": {arguments}}}}}'
             for arguments in ("{}", "[]", '{"content_id": "a", "files": 5}', '{"files": {}}')
         ),
     ],
