@@ -1,6 +1,7 @@
 """The HATS format: descriptions of catalogs, margins and collections; files that hats makes."""
 
 import os
+import posixpath
 import re
 import sys
 from collections.abc import Iterable, Mapping, Sequence
@@ -213,9 +214,11 @@ class Collection:
 
     def _location_of(self, member: str) -> str:
         path = member.removeprefix("file://")
-        if is_url(self.location) and not is_url(path):
-            return join_url(self.location, path)
-        return path if is_url(path) else str(Path(self.location, path))
+        if is_url(path):
+            return path.rstrip("/")
+        if is_url(self.location):
+            return join_url(self.location, posixpath.normpath(path))
+        return str(Path(self.location, path))
 
     def _absolute(self, member: str) -> str:
         return absolute_location(self._location_of(member))

@@ -53,7 +53,7 @@ from margin_cache.planning.model import (
     plan_id,
 )
 from margin_cache.storage.files import acquire_lock, is_locked, read_json, unique_id
-from margin_cache.storage.urls import absolute_location, is_url
+from margin_cache.storage.urls import absolute_location, do_overlap, is_url
 
 _lock_descriptors: list[int] = []
 """File descriptors of the locks of this process, which last until it ends."""
@@ -233,7 +233,7 @@ def _take(key: str, location: str, owner: str, owners: dict[str, str]) -> None:
     """Check that a directory or URL overlaps with no other one, and add it to these."""
     location = absolute_location(location)
     for other, other_owner in owners.items():
-        if f"{location}/".startswith(f"{other}/") or f"{other}/".startswith(f"{location}/"):
+        if do_overlap(location, other):
             raise MarginCacheError(
                 f"{key}: {location} overlaps with {other_owner}, {other}. Choose another {key}"
                 f"{' or output_artifact_name' if key == 'output_path' else ''}."

@@ -56,7 +56,8 @@ def find_source(
     options = getattr(settings, key)
     if not options:
         return OptionsSource(key)
-    names = tuple(str(file.absolute()) for file in files)
+    files = list(files)
+    names = tuple(str(file.absolute()) for file in files if file.is_file())
     if _options_in(key, names, number) == options:
         return OptionsSource(key, names, number)
     # Not needed for local catalogs.
@@ -64,6 +65,11 @@ def find_source(
 
     for name, value in flat_options(options):
         if name.rpartition(".")[2] not in _NO_SECRETS or "@" in str(value):
+            if len(names) < len(files):  # a pipe, as that of <(...)
+                raise MarginCacheError(
+                    f"{key}: is in a configuration file that can be read only once, but jobs read "
+                    f"it again. Put {key} into a file that stays, and only you can read."
+                )
             raise MarginCacheError(
                 f"{key}: {name} could be a secret, and all users can read command lines. Put all "
                 f"of {key} into a configuration file."

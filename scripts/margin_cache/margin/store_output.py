@@ -157,12 +157,13 @@ class StoreOutput(Output):
             write_json(_OWNER_FILE, unique_id())
         self._token = unique_id()
         own = {**run, "owner": read_json(_OWNER_FILE), "token": self._token}
+        # A run that has failed lets others make the margin, also if the answer to this is lost.
+        atexit.register(self.release)
         with suppress(PreconditionFailed):
             self._store.put(LOCK, json.dumps(own).encode(), state)
         if not self._has_lock():
             raise self._in_use(self._read_lock()[0])
         write_json(self._token_file, self._token)
-        atexit.register(self.release)  # a run that has failed lets others make the margin
 
     def is_left_locked(self) -> bool:
         return _is_own(self._read_lock()[0])
@@ -210,20 +211,23 @@ class StoreOutput(Output):
         self.refresh()
         found = {p: state.etag for p, state in self._objects.items() if p not in (LOCK, PROVENANCE)}
         if found != etags:
-            changed = min(path for path, _ in found.items() ^ etags.items())
-            raise MarginCacheError(
-                f"{self._store.url_of(changed)}: was changed by another run or program meanwhile. "
-                "Start the run again."
-            )
+            raise self._changed(min(path for path, _ in found.items() ^ etags.items()))
         return etags
 
     def publish(self, directory: Path, backup: Path) -> None:
         self._check_lock()
-        self._store.put(PROVENANCE, directory / PROVENANCE, self._draft)
-        for name in reversed(DESCRIPTIONS):
+        for name in (PROVENANCE, *reversed(DESCRIPTIONS)):
             if (directory / name).exists():
-                self._store.put(name, directory / name, None)
+                replaced = self._draft if name == PROVENANCE else None
+                if self._store.put(name, directory / name, replaced) != self._store.state(name):
+                    raise self._changed(name)
         self.refresh()
+
+    def _changed(self, path: str) -> MarginCacheError:
+        return MarginCacheError(
+            f"{self._store.url_of(path)}: was changed by another run or program meanwhile, or lost "
+            "by the store. Start the run again."
+        )
 
     @cached_property
     def _parent(self) -> ObjectStore:

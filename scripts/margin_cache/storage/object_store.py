@@ -45,11 +45,12 @@ class ObjectChanged(MarginCacheError):
 class PermissionDenied(MarginCacheError):
     """The store refuses a request. Some stores also answer so for objects that do not exist."""
 
-    def __init__(self, url: str, side: str) -> None:
+    def __init__(self, url: str, side: str, reason: str = "") -> None:
+        reason = reason or "permission denied, or there is no such file: some stores do not tell"
         super().__init__(
-            f"{url}: permission denied, or there is no such file: some stores do not tell. Give "
-            f"credentials in the environment, in the files of the store's own tools, or as "
-            f"{side}_storage_options in a configuration file (anon: true for public buckets)."
+            f"{url}: {reason}. Give credentials in the environment, in the files of the store's "
+            f"own tools, or as {side}_storage_options in a configuration file (anon: true for "
+            "public buckets)."
         )
 
 

@@ -62,6 +62,17 @@ _WRONG_RANGE = re.compile(
 # obstore does not repeat conditional writes and deletions that get no answer, nor requests for
 # anything but objects whose answer is cut short. If it has, the number of tries stands before this.
 _NOT_REPEATED = re.compile(r"(?:body:|s -) HTTP error: ")
+_NO_CREDENTIALS = re.compile(r"169\.254\.169\.254|metadata\.google\.internal|<Code>ExpiredToken<")
+_NO_TOKEN = re.compile(r"performing token request.* status code: 4", re.DOTALL)
+_NEEDED = {
+    "s3": "key and secret",
+    "gs": "token",
+    "abfs": "account_key, sas_token, or tenant_id, client_id and client_secret",
+}
+_MISSING = re.compile(
+    r"Missing \w+|Account must be specified|missing field `\w+`|Invalid Access Key|"
+    r"Unable to open service account file"
+)
 _TRANSIENT_STATUS = {"408", "425", "429", "500", "502", "503", "504"}
 
 
@@ -82,9 +93,17 @@ class ObstoreStore(ObjectStore):
             return None
         # Many public buckets cannot be listed, and obstore lists no names with an empty part.
         with suppress(PermissionDenied, exceptions.InvalidPathError), self._clear_errors(""):
-            found = _repeated(lambda: obstore.list(self._store).collect())
-            return files_among({meta["path"]: _state_of(meta) for meta in found})
+            return files_among(_repeated(self._listed))
         return None
+
+    def _listed(self) -> dict[str, ObjectState]:
+        found: dict[str, ObjectState] = {}
+        for metas in obstore.list(self._store, chunk_size=1000):
+            states = {meta["path"]: _state_of(meta) for meta in metas}
+            if not found.keys().isdisjoint(states):  # some servers send the first page for ever
+                raise MarginCacheError(f"{self.url}: the store lists the same objects again.")
+            found |= states
+        return found
 
     def state(self, path: str) -> ObjectState | None:
         with suppress(FileNotFoundError), self._clear_errors(path):
@@ -175,7 +194,7 @@ class ObstoreStore(ObjectStore):
             raise self._error_of(url, str(error), action) from None
         except BaseException as error:
             if type(error).__name__ == "PanicException":  # of obstore; no name to import
-                raise _unusable(url, self._side) from None
+                raise _unusable(url, self._side, error) from None
             raise
 
     def _error_of(self, url: str, text: str, action: str) -> MarginCacheError:
@@ -183,10 +202,13 @@ class ObstoreStore(ObjectStore):
         status, code = _STATUS.search(text), _CODE.search(text)
         if code and code[1] in ("NoSuchBucket", "ContainerNotFound"):
             return _no_bucket(self.url)
-        is_virtual_machine = "169.254.169.254" in text or "metadata.google.internal" in text
-        # Without other credentials, those of a virtual machine are asked for. obstore has an error
-        # of its own for a refused object, but not for a refused list.
-        if is_virtual_machine or (status and status[1] in ("401", "403")):
+        # Without other credentials, those of a virtual machine are asked for.
+        if _NO_CREDENTIALS.search(text) or _NO_TOKEN.search(text):
+            needed = _NEEDED[protocol_of(url)]
+            reason = f"credentials are missing or have expired ({needed})"
+            return PermissionDenied(url, self._side, reason)
+        # obstore has an error of its own for a refused object, but not for a refused list.
+        if status and status[1] in ("401", "403"):
             return PermissionDenied(url, self._side)
         if status and status[1] == "416":
             return ObjectChanged(url)
@@ -206,11 +228,13 @@ class ObstoreStore(ObjectStore):
         )
 
 
-def _unusable(url: str, side: str) -> MarginCacheError:
+def _unusable(url: str, side: str, error: BaseException) -> MarginCacheError:
+    known = _MISSING.search(str(error))
+    reason = known[0] if known else "a value is not valid or has a line break in it"
     return MarginCacheError(
-        f"{url}: the store cannot be used. Check the URL, {side}_storage_options, and credentials "
-        "in the environment and in the usual files: something is missing, or has a line break in "
-        "it. No value is shown, because it may be secret."
+        f"{url}: the store cannot be used ({reason}). Check the URL, {side}_storage_options, and "
+        "credentials in the environment and in the usual files. No value is shown, because it may "
+        "be secret."
     )
 
 
@@ -394,8 +418,8 @@ def connect(url: str, options: Mapping[str, Any], side: str) -> ObstoreStore:
 
     try:
         return ObstoreStore(url, side, make)
-    except (exceptions.BaseError, TypeError, ValueError):
-        raise _unusable(url, side) from None
+    except (exceptions.BaseError, TypeError, ValueError) as error:
+        raise _unusable(url, side, error) from None
 
 
 def _amazon(bucket: str, config: dict[str, Any]) -> dict[str, Any]:
@@ -404,13 +428,14 @@ def _amazon(bucket: str, config: dict[str, Any]) -> dict[str, Any]:
     has_key = "access_key_id" in config or (profile is None and "AWS_ACCESS_KEY_ID" in os.environ)
     if not has_key and not config.get("skip_signature"):
         # Slow to import, and not needed for most catalogs.
-        from botocore.exceptions import BotoCoreError
         from botocore.session import Session
 
         session = Session(profile=profile)
         try:
             credentials, settings = session.get_credentials(), session.get_scoped_config()
-        except BotoCoreError as error:
+            if credentials is not None:
+                credentials.get_frozen_credentials()  # those of a file may have expired
+        except Exception as error:  # of botocore, which can be any
             raise MarginCacheError(
                 f"s3://{bucket}: no credentials ({without_user(str(error))})."
             ) from None

@@ -6,7 +6,7 @@ from urllib.parse import urlsplit
 
 from margin_cache.errors import MarginCacheError
 
-_URL = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)(?:::|://)")
+_URL = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)(?:::|:/)")  # with one slash it is a typing error
 
 _SYNONYMS = {"s3a": "s3", "gcs": "gs", "az": "abfs", "abfss": "abfs", "adl": "abfs"}
 """Protocols that are other names of one kind of store."""
@@ -54,7 +54,9 @@ def check_url(key: str, url: str) -> None:
     if parts.scheme.lower() in ("file", "local"):
         raise MarginCacheError(f"{key}: {bare} is on this machine. Give its path without file://.")
     if not parts.netloc:
-        raise MarginCacheError(f"{key}: {bare} has no server or bucket. Give the whole URL.")
+        raise MarginCacheError(
+            f"{key}: {bare} lacks :// with a server or bucket. Give the whole URL."
+        )
 
 
 def canonical_url(url: str) -> str:
@@ -63,13 +65,23 @@ def canonical_url(url: str) -> str:
     place, _, path = url.partition("://")[2].partition("/")
     if protocol in ("http", "https"):
         place = place.lower()
-    parts = [part for part in path.split("/") if part]
+    parts = [part for part in path.split("/") if part not in ("", ".")]
     return "/".join([f"{protocol}://{place}", *parts])
 
 
 def absolute_location(location: str) -> str:
-    """Return the resolved path, or the canonical URL, which is equal for two names of one place."""
-    return canonical_url(location) if is_url(location) else str(Path(location).resolve())
+    """Return the resolved path, or a URL, which is equal for two names of one place."""
+    if not is_url(location):
+        return str(Path(location).resolve())
+    # An account of Azure has several servers.
+    return re.sub(r"^(abfs://[^/@]*@[^/.]*)[^/]*", r"\1", canonical_url(location))
+
+
+def do_overlap(one: str, other: str) -> bool:
+    """Return whether one of two absolute locations is inside the other, or they are the same."""
+    if ("@" in one) != ("@" in other):  # some URLs of Azure leave the account to the options
+        one, other = (re.sub("^(abfs://[^/@]*)@[^/]*", r"\1", place) for place in (one, other))
+    return f"{one}/".startswith(f"{other}/") or f"{other}/".startswith(f"{one}/")
 
 
 def join_url(url: str, path: str) -> str:

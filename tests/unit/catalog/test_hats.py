@@ -147,6 +147,8 @@ def test_an_index_of_an_impossible_order_is_refused(order: str, tmp_path: Path) 
 def test_the_primary_of_a_collection_is_inside_it(tmp_path: Path) -> None:
     path = write(tmp_path / "collection.properties", {"hats_primary_table_url": "inner"})
     assert hats.primary_of(str(tmp_path)) == str(tmp_path / "inner")
+    write(path, {"hats_primary_table_url": "./inner/"})
+    assert hats.primary_of(str(tmp_path)) == str(tmp_path / "inner")
     write(path, {"obs_collection": "x"})
     with pytest.raises(MarginCacheError, match=f"{path}: lacks hats_primary_table_url"):
         hats.primary_of(str(tmp_path))

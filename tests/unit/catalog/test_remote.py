@@ -113,7 +113,7 @@ def test_catalog_without_names_of_its_files_is_refused(served: Behaviour, catalo
         connected(f"{served.url}/small")
 
 
-@pytest.mark.parametrize("table", ["small", "{url}/small"])
+@pytest.mark.parametrize("table", ["small", "{url}/small", "./small/", "{url}/small/"])
 def test_a_collection_has_its_table_below_or_elsewhere(
     served: Behaviour, catalog: Path, table: str
 ) -> None:

@@ -363,16 +363,40 @@ def test_margins_of_one_name_need_a_tmp_dir_each_only_if_their_plans_are_the_sam
     ],
 )
 def test_urls_of_margins_do_not_overlap_with_others(output_path: str, name: str, owner: str):
-    url = "s3://a/sky"
+    check_overlaps("s3://a/sky", "s3://b", output_path, name, owner)
+
+
+AT = "@account.dfs.core.windows.net"
+
+
+@pytest.mark.parametrize(
+    ("output_path", "name", "owner"),
+    [
+        ("az://a", "sky", "the input catalog"),
+        (f"abfss://a{AT}/sky", "m", "the input catalog"),
+        ("abfs://a@account.blob.core.windows.net/sky", "m", "the input catalog"),
+        (f"abfss://a{AT.replace('account', 'other')}/sky", "m", ""),
+        (f"abfss://b{AT}", "m", "another margin of this run"),
+        ("abfs://b/m", "n", "another margin of this run"),
+        ("az://b/m@", "n", ""),
+    ],
+)
+def test_names_of_one_place_in_azure_overlap(output_path: str, name: str, owner: str):
+    check_overlaps(f"abfss://a{AT}/sky", "az://b", output_path, name, owner)
+
+
+def check_overlaps(url: str, first_path: str, output_path: str, name: str, owner: str) -> None:
     info = CatalogInfo("hats", url, "sky", None, "ra", "dec", None, 29, 0)
     plan = make_plan(replace(PARAMETERS, catalog=info), partitions_of(4))
     first, second = (
-        Margin(MarginSettings(output_path=path, tmp_dir=f"tmp-{path[:2]}"), margin_name, plan)
-        for path, margin_name in (("s3://b", "m"), (output_path, name))
+        Margin(
+            MarginSettings(output_path=path, tmp_dir=f"tmp-{path == first_path}"), margin_name, plan
+        )
+        for path, margin_name in ((first_path, "m"), (output_path, name))
     )
     for both in ([first, second], [second, first]):
         if not owner:
             preparing.check_directories(both)
             continue
-        with pytest.raises(MarginCacheError, match=f"overlaps with {owner}, s3:"):
+        with pytest.raises(MarginCacheError, match=f"overlaps with {owner}, (s3|abfs):"):
             preparing.check_directories(both)

@@ -1,6 +1,7 @@
 """Jobs find options in configuration files; those of the command line must be no secrets."""
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -107,6 +108,16 @@ def test_possible_secrets_from_the_command_line_are_refused(
     with pytest.raises(MarginCacheError, match=f"input_storage_options: {name}") as error:
         source_of(options, 0, [written(tmp_path / "a.yaml", {"input_storage_options": {}})])
     assert SECRET not in str(error.value)
+
+
+def test_options_in_a_pipe_cannot_be_read_again(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(MarginCacheError, match="input_storage_options: is in a configuration file"):
+        source_of(OPTIONS, 0, [tmp_path / "pipe"])
+    anon = OptionsSource(KEY, options={"anon": True})
+    assert source_of({"anon": True}, 0, [tmp_path / "pipe"]) == anon
+    config = written(tmp_path / "a.yaml", {"input_storage_options": OPTIONS})
+    assert source_of(OPTIONS, 0, [config, tmp_path / "pipe"]).files == (str(config),)
 
 
 def test_removed_options_are_an_error(tmp_path: Path) -> None:

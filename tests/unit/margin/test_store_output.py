@@ -235,6 +235,45 @@ def test_a_run_that_ends_leaves_no_lock(
     assert is_complete(loaded(margin))
 
 
+def test_a_lock_is_removed_though_the_answer_to_its_writing_was_an_error(
+    margin: Margin, stores: Stores, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put, at_exit = MemoryStore._put, []
+
+    def without_etag(store: MemoryStore, *arguments: Any) -> Any:
+        put(store, *arguments)
+        raise MarginCacheError("no ETag")
+
+    monkeypatch.setattr(MemoryStore, "_put", without_etag)
+    monkeypatch.setattr(store_output.atexit, "register", at_exit.append)
+    with pytest.raises(MarginCacheError, match="no ETag"):
+        start_margin(margin)
+    assert stores.below(margin.files.url).keys() == {LOCK}
+    for call in at_exit:
+        call()
+    assert stores.objects == {}
+
+
+@pytest.mark.parametrize("content", [None, b"less"])
+def test_a_store_that_loses_what_it_was_given_fails_the_run(
+    content: bytes | None, margin: Margin, stores: Stores, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    last, put = reduced(margin), MemoryStore._put
+
+    def loses(store: MemoryStore, path: str, *arguments: Any) -> Any:
+        state = put(store, path, *arguments)
+        if path in DESCRIPTIONS:
+            stores.objects.pop(store.url_of(path))
+            stores.objects |= {store.url_of(path): content} if content else {}
+        return state
+
+    monkeypatch.setattr(MemoryStore, "_put", loses)
+    with pytest.raises(
+        MarginCacheError, match=r"catalog_info.json: was changed by another run or program"
+    ):
+        finish_margin(last)
+
+
 @pytest.mark.parametrize("content", [b"", b"\xff", b"[1]", b'{"token": "a"}', b"null"])
 def test_a_damaged_lock_is_of_an_unknown_run(
     margin: Margin, stores: Stores, content: bytes

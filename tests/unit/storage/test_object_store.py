@@ -27,7 +27,7 @@ from support.cloud_servers import AZURE_ACCOUNT, AZURE_KEY, Azure, Google
 from support.faulty_proxy import faulty_proxy
 from support.faulty_server import Behaviour, faulty_server
 from support.object_servers import BUCKET, S3, Bucket, free_port
-from support.odd_servers import MISSING, PRESENT, odd_server
+from support.odd_servers import MISSING, PRESENT, FileHandler, odd_server, serving
 
 CONTENT = bytes(range(256)) * 40
 SECRET = "s3cret-51c0"
@@ -368,7 +368,7 @@ def test_an_object_written_through_failures_is_whole(
         ),
         ("s3://sky/a", {"key": f"{SECRET}\n", "secret": "b"}, "the value of key is not valid"),
         ("s3://sky/a", {"region_name": "a\nb"}, "the value of region_name is not valid"),
-        ("gs://sky/a", {"token": {"type": SECRET}}, "gs://sky/a: the store cannot be used."),
+        ("gs://sky/a", {"token": {"type": SECRET}}, "gs://sky/a: the store cannot be used ("),
         ("ftp://127.0.0.1:1/sky", {}, "cannot connect (ConnectionRefusedError"),
         ("nowhere://sky/a", {}, "nowhere://sky/a: has no driver (Protocol not known: nowhere)."),
         ("sftp://127.0.0.1/sky", {}, 'requires "paramiko" to be installed'),
@@ -396,6 +396,83 @@ def test_an_environment_that_obstore_cannot_use_ends_in_one_line(
         connect("s3://sky/a", options).list()
     assert str(error.value).startswith("s3://sky/a: the ") and "\n" not in str(error.value)
     assert SECRET not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("url", "options", "words"),
+    [
+        ("s3://sky/a", {"key": SECRET}, "(Missing SecretAccessKey)"),
+        ("s3://sky/a", {"secret": SECRET}, "(Missing AccessKeyId)"),
+        ("az://sky/a", {"account_key": SECRET}, "(Account must be specified)"),
+        ("az://sky/a", {"account_name": "a", "account_key": SECRET}, "(Invalid Access Key)"),
+        ("gs://sky/a", {"token": {"type": "service_account"}}, "(missing field `private_key`)"),
+    ],
+)
+def test_a_missing_credential_is_named(
+    url: str, options: dict[str, Any], words: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_PROFILE"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    if url.startswith("s3"):
+        options["endpoint_url"] = "http://127.0.0.1:1"
+    with pytest.raises(MarginCacheError) as error:
+        connect(url, options)
+    assert str(error.value).startswith(f"{url}: the store cannot be used {words}")
+    assert SECRET not in str(error.value)
+
+
+def test_an_expired_token_in_the_usual_files_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_PROFILE"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / ".aws").mkdir()
+    lines = ("start_url=https://a", "region=us-east-1", "account_id=1", "role_name=r")
+    (tmp_path / ".aws/config").write_text("\n".join(["[default]", *(f"sso_{x}" for x in lines)]))
+    with pytest.raises(MarginCacheError, match=r"^s3://sky: no credentials .Error loading SSO"):
+        connect("s3://sky/a", {"endpoint_url": "http://127.0.0.1:1"})
+
+
+VIRTUAL_MACHINE = "Error performing GET http://169.254.169.254/metadata/identity/oauth2/token?"
+NO_TOKEN = "Error performing token request: Error performing POST https://accounts.google.com/o/"
+
+
+@pytest.mark.parametrize(
+    ("url", "options", "text", "words"),
+    [
+        ("az://sky/a", {"account_name": "a"}, VIRTUAL_MACHINE, "account_key, sas_token, or "),
+        ("gs://sky/a", {}, f"{NO_TOKEN} - status code: 400 Bad Request: invalid_grant", "token)"),
+        ("s3://sky/a", {"anon": True}, "status code: 400 <Code>ExpiredToken<", "key and secret)"),
+    ],
+)
+def test_credentials_that_are_missing_or_expired_are_named(
+    url: str, options: dict[str, Any], text: str, words: str
+) -> None:
+    store = connect(url, {**options, "endpoint_url": "http://127.0.0.1:1"})
+    assert isinstance(store, obstore_store.ObstoreStore)
+    error = store._error_of(url, text, "read")
+    assert isinstance(error, PermissionDenied)
+    assert str(error).startswith(f"{url}: credentials are missing or have expired ({words}")
+
+
+class Endless(FileHandler):
+    """Answers each request for a list with the same page, which says that more follow."""
+
+    def do_GET(self) -> None:
+        entry = "<Contents><Key>it/a</Key><Size>1</Size>"
+        date = "<LastModified>2026-01-01T00:00:00.000Z</LastModified></Contents>"
+        more = "<NextContinuationToken>more</NextContinuationToken><IsTruncated>true</IsTruncated>"
+        text = f"<ListBucketResult>{entry}{date}{more}</ListBucketResult>"
+        self.send(200, text.encode(), {"Content-Type": "application/xml"})
+
+
+def test_a_list_without_an_end_ends_in_one_line() -> None:
+    with serving(Endless) as url:
+        store = connect("s3://sky/it", {"anon": True, "endpoint_url": url})
+        with pytest.raises(MarginCacheError, match="s3://sky/it: the store lists the same objects"):
+            store.list()
 
 
 def test_weak_etags_and_those_without_quotes_are_the_same() -> None:

@@ -21,6 +21,8 @@ from margin_cache.storage.urls import (
         ("data/a:b", False),
         ("~/sky", False),
         ("sky://", True),
+        ("s3:/bucket/sky", True),
+        ("./s3:/bucket/sky", False),
         ("://sky", False),
     ],
 )
@@ -38,6 +40,7 @@ def test_the_protocol_is_in_lower_case() -> None:
     ("url", "expected"),
     [
         ("s3a://Bucket//sky/", "s3://Bucket/sky"),
+        ("s3://bucket/./sky/.", "s3://bucket/sky"),
         ("GCS://bucket", "gs://bucket"),
         ("abfss://c@account.dfs.core.windows.net/a", "abfs://c@account.dfs.core.windows.net/a"),
         ("HTTPS://Example.org/Sky", "https://example.org/Sky"),
@@ -73,7 +76,8 @@ def test_plain_urls_are_accepted(url: str) -> None:
         ("s3://bucket/a\nb", "has characters that no URL has"),
         ("https://example.org/sky/../other", "has :: or .. in it"),
         ("file:///sky", "without file://"),
-        ("s3:///sky", "has no server or bucket"),
+        ("s3:///sky", "lacks :// with a server or bucket"),
+        ("s3:/bucket/sky", "key: s3:/bucket/sky lacks :// with a server"),
         ("https://[s3cret", "is not a URL"),
     ],
 )
