@@ -25,7 +25,7 @@ from pathlib import Path
 
 from library import ROOT, provenance
 from support.measuring import Usage, measure
-from support.peer_environments import PEERS, peer_python
+from support.peer_environments import PEERS, peer_python, users_python
 
 OURS = "this workflow"
 
@@ -72,7 +72,7 @@ Command = Callable[[Case, Path], list[str | Path]]
 def workflow(catalog: Path, case: Case, place: Path) -> list[str | Path]:
     """The command with which the workflow makes a margin in a place."""
     return [
-        *(Path(sys.executable).with_name("snakemake"), "--snakefile", ROOT / "Snakefile"),
+        *(users_python().with_name("snakemake"), "--snakefile", ROOT / "Snakefile"),
         *("--directory", place.parent, "--cores", str(case.cores), "--config"),
         *(f"input_catalog_path={catalog}", f"output_path={place.parent}"),
         *(f"output_artifact_name={place.name}", f"margin_threshold={case.threshold:g}"),

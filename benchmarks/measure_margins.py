@@ -16,6 +16,7 @@ from statistics import median
 from compare import MAKE_SKY, sky_called
 from library import ROOT, provenance
 from support.measuring import Usage, measure
+from support.peer_environments import users_python
 
 THRESHOLDS = (30.0, 10.0, 5.0, 25.0, 20.0, 15.0, 7.5, 2.5)
 NUMBERS = (1, 3, 8)
@@ -30,7 +31,7 @@ def make_margins(catalog: Path, number: int, cores: int, place: Path) -> Usage:
     (place / "margins.json").write_text(
         json.dumps({"input_catalog_path": str(catalog), "margins": margins})
     )
-    snakemake = Path(sys.executable).with_name("snakemake")
+    snakemake = users_python().with_name("snakemake")
     options = ("--directory", place, "--cores", str(cores), "--configfile", "margins.json")
     return measure([snakemake, "--snakefile", ROOT / "Snakefile", *options], place)
 

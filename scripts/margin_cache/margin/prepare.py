@@ -83,7 +83,8 @@ def prepare_margins(
         catalog = read_catalog(info, settings.debug_filter_pixel_list)
         name = margin_name(info, settings)
         directory = Path(settings.tmp_dir or TMP_DIR, name)
-        plan, changed = _plan(catalog, _parameters(catalog, settings), directory)
+        is_alone = len(all_settings) == 1
+        plan, changed = _plan(catalog, _parameters(catalog, settings), directory, is_alone)
         catalog.check(changed)
         margins.append(Margin(settings, name, plan, margin_sources))
     check_directories(margins)
@@ -190,7 +191,7 @@ def _margin_order(catalog: _Catalog, settings: MarginSettings) -> int:
 
 
 def _plan(
-    catalog: _Catalog, parameters: MarginParameters, directory: Path
+    catalog: _Catalog, parameters: MarginParameters, directory: Path, is_alone: bool
 ) -> tuple[Plan, NDArray[np.bool_]]:
     """Return the plan of a margin, and which partitions have changed since it was saved."""
     library, schema, partitions = library_version(), catalog.schema, catalog.partitions
@@ -198,7 +199,7 @@ def _plan(
     try:
         saved = load_plan(PlanFiles(directory / own_id).plan)
     except (OSError, MarginCacheError):
-        plan = make_plan(parameters, schema, partitions, library)
+        plan = make_plan(parameters, schema, partitions, library, is_alone)
         return plan, np.ones(len(partitions), dtype=bool)
     # Jobs keep their partitions though sizes may have changed, or all would be done again.
     return replace(saved, partitions=partitions), partitions.changed_from(saved.partitions)

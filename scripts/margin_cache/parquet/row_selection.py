@@ -238,7 +238,7 @@ def _collect(
         hive_partitioning=False,
         glob=False,
     )
-    frame = scan.filter(condition).select(_ROW, *names).collect()
+    frame = scan.filter(condition).select(polars.col(_ROW, *names)).collect()
     if len(frame) > len(rows):
         # The others have the same index as selected rows.
         frame = frame.filter(polars.Series(np.isin(frame[_ROW].to_numpy(), rows)))

@@ -44,12 +44,17 @@ _PARTITION = _MB // 4  # weight of opening a file: reading so much takes as long
 _EVEN_JOBS, _PROCESSORS = 32, 4
 
 _REDUCE_FACTOR = 32  # Parquet of a reduce job, as a multiple of that of a map job
-_LEAST_PIXELS, _REDUCE_PIXELS = 96, 1024  # bounds of a reduce job's destinations; else half of all
+_LEAST_PIXELS, _REDUCE_PIXELS = 96, 1024  # bounds of a reduce job's destinations
 
 
 def make_plan(
-    parameters: MarginParameters, schema: pa.Schema, partitions: Partitions, library: str
+    parameters: MarginParameters,
+    schema: pa.Schema,
+    partitions: Partitions,
+    library: str,
+    is_alone: bool = True,
 ) -> Plan:
+    """Plan a margin, which is the only one of its run or not."""
     count = len(partitions)
     negative_orders, negative = negative_pixels(partitions.orders, partitions.pixels)
     orders = np.concatenate([partitions.orders, negative_orders])
@@ -59,7 +64,9 @@ def make_plan(
     orders, pixels = orders[nested], pixels[nested]
     destination_partitions = destination_partitions[nested]
 
-    map_bounds, reduce_bounds = _group(parameters, partitions.sizes, destination_partitions)
+    map_bounds, reduce_bounds = _group(
+        parameters, partitions.sizes, destination_partitions, is_alone
+    )
     radius, finest = math.inf, parameters.margin_order
     if parameters.fine_filtering:
         radius = parameters.threshold + INDEX_TOLERANCE
@@ -110,7 +117,7 @@ def audit_jobs(plan: Plan, fraction: float) -> tuple[list[str], list[int]]:
 
 
 def _group(
-    parameters: MarginParameters, sizes: Ints, destination_partitions: Ints
+    parameters: MarginParameters, sizes: Ints, destination_partitions: Ints, is_alone: bool
 ) -> tuple[Ints, Ints]:
     if parameters.partitions_per_job != "auto":
         per_job = int(parameters.partitions_per_job)
@@ -126,7 +133,9 @@ def _group(
     while len(map_bounds := _bounds(sizes, limit)) > _MOST_JOBS + 1:
         limit *= 2
     reduced = _REDUCE_FACTOR * limit
-    pixels = min(_REDUCE_PIXELS, max(_LEAST_PIXELS, len(destination_partitions) / 2))
+    # Two processors share the work at a margin that is alone; of several, each takes others.
+    pixels = len(destination_partitions) / (2 if is_alone else 1)
+    pixels = min(_REDUCE_PIXELS, max(_LEAST_PIXELS, pixels))
     weights = np.where(destination_partitions < 0, 0, sizes[destination_partitions])
     return map_bounds, _bounds(np.maximum(weights, reduced / pixels), reduced)
 

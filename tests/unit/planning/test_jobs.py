@@ -121,14 +121,22 @@ def test_auto_makes_at_most_4096_map_jobs(count: int, job_size_mb: float) -> Non
     assert min(1300, count / job_size_mb) < len(plan.map_names) <= 4096
 
 
-@pytest.mark.parametrize(("order", "jobs"), [(0, 1), (1, 1), (2, 2), (3, 2), (4, 4), (5, 12)])
-def test_the_number_of_reduce_jobs_follows_the_destinations(order: int, jobs: int) -> None:
+@pytest.mark.parametrize("is_alone", [True, False])
+@pytest.mark.parametrize(
+    ("order", "jobs"),
+    [(0, (1, 1)), (1, (1, 1)), (2, (2, 1)), (3, (2, 1)), (4, (4, 4)), (5, (12, 12))],
+)
+def test_the_number_of_reduce_jobs_follows_the_destinations(
+    order: int, jobs: tuple[int, int], is_alone: bool
+) -> None:
     pixels = np.arange(12 << 2 * order)
     sizes = np.full(len(pixels), 1000)
     partitions = Partitions(
         np.full(len(pixels), order), pixels, sizes, np.ones_like(sizes), 0 * sizes
     )
-    assert len(make_plan(replace(PARAMETERS, margin_order=6), partitions).reduce_names) == jobs
+    parameters = replace(PARAMETERS, margin_order=6)
+    plan = make_plan(parameters, partitions, is_alone=is_alone)
+    assert len(plan.reduce_names) == jobs[not is_alone]
 
 
 def test_many_tiny_partitions_are_not_one_job() -> None:
