@@ -143,20 +143,12 @@ def _descriptions_at(key: str, location: str, options: Options) -> dict[str, byt
     if not is_url(location):
         return descriptions_in(Path(location))
     # Slow to import, and not needed for local catalogs.
-    from margin_cache.storage.object_store import PermissionDenied, connect
+    from margin_cache.storage.object_store import connect
 
     check_url(key, location)
-    store, denied = connect(location, options(location)), None
-    descriptions = {}
-    for name in (*spec.DESCRIPTIONS, spec.COLLECTION_PROPERTIES):
-        try:
-            if found := store.read(name):
-                descriptions[name] = found[0]
-        except PermissionDenied as error:  # some stores answer so for files that do not exist
-            denied = error
-    if denied is not None and not descriptions:
-        raise denied
-    return descriptions
+    store = connect(location, options(location))
+    names = store.states((*spec.DESCRIPTIONS, spec.COLLECTION_PROPERTIES), optional=True)
+    return {name: found[0] for name in names if (found := store.read(name))}
 
 
 def _collection(location: str, descriptions: Mapping[str, bytes]) -> hats.Collection | None:

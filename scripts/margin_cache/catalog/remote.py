@@ -38,10 +38,8 @@ def connect_catalog(url: str, options: Mapping[str, Any]) -> RemoteFiles:
         store = connect(table, options)
     objects = store.list()
     names = (*spec.DESCRIPTIONS, *_OPTIONAL)
-    if objects is None:
-        small = store.states(names, optional=True)
-    else:
-        small = {name: objects[name] for name in names if name in objects}
+    small = objects if objects is not None else store.states(names, optional=True)
+    small = {name: small[name] for name in names if name in small}
     files = RemoteFiles(store.url, small, lambda: store)
     files.listing = {name: state for name, state in small.items() if _is_valid(files, name)}
     use_remote_files(files, url)

@@ -7,6 +7,7 @@ secrets.
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from functools import reduce
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -81,10 +82,8 @@ def save_source(source: OptionsSource | None, path: Path) -> None:
     """Save the source for jobs; without one, remove what an earlier run has saved."""
     if source is None:
         path.unlink(missing_ok=True)
-        return
-    record = {**asdict(source), "files": list(source.files)}
-    if read_json(path) != record:
-        write_json(path, record)
+    else:
+        write_json(path, asdict(source))
 
 
 def load_options(path: Path) -> dict[str, Any]:
@@ -120,25 +119,21 @@ def _options_in(key: str, files: Sequence[str], number: int) -> dict[str, Any]:
     # Slow to import, and needed for few catalogs.
     import yaml
 
-    config: dict[str, Any] = {}
-    for file in files:
-        try:
-            values = yaml.safe_load(Path(file).read_text(encoding="utf-8"))
-        except (OSError, ValueError, yaml.YAMLError):
-            return {}
-        if isinstance(values, Mapping):
-            _merge(config, values)
+    try:
+        contents = [yaml.safe_load(Path(file).read_text(encoding="utf-8")) for file in files]
+    except (OSError, ValueError, yaml.YAMLError):
+        return {}
+    config: dict[str, Any] = reduce(
+        _merged, (values for values in contents if isinstance(values, Mapping)), {}
+    )
     options, margins = config.get(key, {}), config.get("margins")
     if isinstance(margins, list) and number < len(margins) and isinstance(margins[number], Mapping):
         options = margins[number].get(key, options)
     return dict(options) if isinstance(options, Mapping) else {}
 
 
-def _merge(config: dict[str, Any], other: Mapping[str, Any]) -> None:
-    for key, value in other.items():
-        if isinstance(value, Mapping):
-            inner = config.get(key)
-            config[key] = dict(inner) if isinstance(inner, Mapping) else {}
-            _merge(config[key], value)
-        else:
-            config[key] = value
+def _merged(config: Any, other: Any) -> Any:
+    if not isinstance(other, Mapping):
+        return other
+    own = config if isinstance(config, Mapping) else {}
+    return {**own, **{key: _merged(own.get(key), value) for key, value in other.items()}}

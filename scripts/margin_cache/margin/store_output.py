@@ -118,15 +118,10 @@ class StoreOutput(Output):
             return dict(json.loads(found[0] if found else b"")), found and found[1]
         return {}, found and found[1]
 
-    def _check_no_other_run(self) -> ObjectState | None:
-        """Return the state of the lock object, which an earlier run may have left."""
+    def check_free(self) -> None:
         lock, state = self._read_lock()
         if state is not None and not _is_own(lock):
             raise self._in_use(lock)
-        return state
-
-    def check_free(self) -> None:
-        self._check_no_other_run()
         marks = (*DESCRIPTIONS, LOCK)
         inner_marks = tuple(f"/{name}" for name in marks)
         others = [self._store.url_of(path) for path in self._objects if path.endswith(inner_marks)]
@@ -150,8 +145,8 @@ class StoreOutput(Output):
         )
 
     def acquire(self, run: Mapping[str, Any]) -> None:
-        state = self._check_no_other_run()
-        if _is_of_other_process(lock := self._read_lock()[0]):
+        lock, state = self._read_lock()
+        if state is not None and (not _is_own(lock) or _is_of_other_process(lock)):
             raise self._in_use(lock)
         if read_json(_OWNER_FILE) is None:
             write_json(_OWNER_FILE, unique_id())

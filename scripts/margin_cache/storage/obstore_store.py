@@ -48,9 +48,9 @@ RETRIES = {"max_retries": _TRIES - 1, "backoff": _BACKOFF, "retry_timeout": time
 _CLIENT = {"connect_timeout": "30s", "read_timeout": "60s", "timeout": "1h"}
 """Limits of a request: to connect, between two packets of the answer, and in all."""
 
-_LARGE_BYTES = 8 << 20  # larger objects may take longer to send than ``read_timeout``
+_WITHOUT_READ_TIMEOUT = {name: _CLIENT[name] for name in ("connect_timeout", "timeout")}
 
-_MULTIPART_BYTES = 4 << 30  # larger objects cannot be written by one request
+_LARGE_BYTES = 8 << 20  # larger objects may take longer to send than ``read_timeout``
 
 _STATUS = re.compile(r"status code: (\d{3})")
 _CODE = re.compile(r"<Code>(\w+)</Code>")
@@ -62,8 +62,11 @@ _WRONG_RANGE = re.compile(
 # obstore does not repeat conditional writes and deletions that get no answer, nor requests for
 # anything but objects whose answer is cut short. If it has, the number of tries stands before this.
 _NOT_REPEATED = re.compile(r"(?:body:|s -) HTTP error: ")
-_NO_CREDENTIALS = re.compile(r"169\.254\.169\.254|metadata\.google\.internal|<Code>ExpiredToken<")
-_NO_TOKEN = re.compile(r"performing token request.* status code: 4", re.DOTALL)
+# Without other credentials, obstore asks for those of a virtual machine.
+_NO_CREDENTIALS = re.compile(
+    r"169\.254\.169\.254|metadata\.google\.internal|<Code>ExpiredToken<|"
+    r"performing token request(?s:.*) status code: 4"
+)
 _NEEDED = {
     "s3": "key and secret",
     "gs": "token",
@@ -136,24 +139,20 @@ class ObstoreStore(ObjectStore):
         raise ObjectChanged(self.url_of(path))
 
     def _put(self, path: str, content: bytes | Path, replaced: ObjectState | None) -> ObjectState:
-        mode: Any = "create" if replaced is None else self._version(path, replaced)
-        if not self._has_conditions:
-            if self.state(path) != replaced:
-                raise PreconditionFailed(self.url_of(path))
-            mode = "overwrite"
+        mode: Any = "create"
+        if replaced is not None or not self._has_conditions:
+            mode = self._version(path, replaced)
         size = content.stat().st_size if isinstance(content, Path) else len(content)
-        is_multipart, store = size > _MULTIPART_BYTES, self._store
-        if size > _LARGE_BYTES:
-            store = self._make({name: _CLIENT[name] for name in ("connect_timeout", "timeout")})
+        store = self._store if size <= _LARGE_BYTES else self._make(_WITHOUT_READ_TIMEOUT)
         try:
             with self._clear_errors(path, "written"):
                 done = _repeated(
-                    lambda: obstore.put(store, path, content, mode=mode, use_multipart=is_multipart)
+                    lambda: obstore.put(store, path, content, mode=mode, use_multipart=False)
                 )
         except FileNotFoundError:
             raise _no_bucket(self.url) from None
         except MarginCacheError as error:
-            if mode == "overwrite" or "status 501" not in str(error):
+            if not self._has_conditions or "status 501" not in str(error):
                 raise
             self._has_conditions = False
             return self._put(path, content, replaced)
@@ -166,13 +165,16 @@ class ObstoreStore(ObjectStore):
 
         parallel(delete, paths)
 
-    def _version(self, path: str, state: ObjectState) -> dict[str, str]:
+    def _version(self, path: str, replaced: ObjectState | None) -> Any:
         """Return what obstore needs to replace an object: Google asks for its generation."""
+        meta: Any = None
         with suppress(FileNotFoundError), self._clear_errors(path):
             meta = obstore.head(self._store, path)
-            if _state_of(meta) == state:
-                return {name: value for name in ("e_tag", "version") if (value := meta[name])}
-        raise PreconditionFailed(self.url_of(path))
+        if (meta and _state_of(meta)) != replaced:
+            raise PreconditionFailed(self.url_of(path))
+        if not self._has_conditions:
+            return "overwrite"
+        return {name: value for name in ("e_tag", "version") if (value := meta[name])}
 
     @contextmanager
     def _clear_errors(self, path: str, action: str = "read") -> Iterator[None]:
@@ -202,10 +204,8 @@ class ObstoreStore(ObjectStore):
         status, code = _STATUS.search(text), _CODE.search(text)
         if code and code[1] in ("NoSuchBucket", "ContainerNotFound"):
             return _no_bucket(self.url)
-        # Without other credentials, those of a virtual machine are asked for.
-        if _NO_CREDENTIALS.search(text) or _NO_TOKEN.search(text):
-            needed = _NEEDED[protocol_of(url)]
-            reason = f"credentials are missing or have expired ({needed})"
+        if not self._is_web and _NO_CREDENTIALS.search(text):
+            reason = f"credentials are missing or have expired ({_NEEDED[protocol_of(url)]})"
             return PermissionDenied(url, self._side, reason)
         # obstore has an error of its own for a refused object, but not for a refused list.
         if status and status[1] in ("401", "403"):

@@ -47,10 +47,9 @@ def check_url(key: str, url: str) -> None:
             f'{key}: {bare} has a query or fragment ("?" or "#"), which may be a secret and does '
             f"not work with file names. Give credentials as {options} in a configuration file."
         )
-    if not url.isprintable() or url != url.strip():
-        raise MarginCacheError(f"{key}: {bare!r} has characters that no URL has. Remove them.")
-    if "::" in url or ".." in parts.path.split("/"):
-        raise MarginCacheError(f"{key}: {bare} has :: or .. in it. Give the URL without them.")
+    is_strange = not url.isprintable() or url != url.strip()
+    if is_strange or "::" in url or ".." in parts.path.split("/"):
+        raise MarginCacheError(f"{key}: {bare!r} has :: or .. or control characters in it.")
     if parts.scheme.lower() in ("file", "local"):
         raise MarginCacheError(f"{key}: {bare} is on this machine. Give its path without file://.")
     if not parts.netloc:

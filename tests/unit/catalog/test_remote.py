@@ -127,7 +127,7 @@ def test_a_collection_has_its_table_below_or_elsewhere(
 @pytest.mark.parametrize(
     ("table", "words"),
     [
-        ("../small", "has :: or .. in it"),
+        ("../small", "has :: or .. or control characters in it"),
         *((table, "is outside of it") for table in ("/small", "file:///small", "")),
         ("https://example.org/small?token=x", "has a query or fragment"),
     ],

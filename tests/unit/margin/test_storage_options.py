@@ -132,15 +132,6 @@ def test_missing_source_has_no_options(tmp_path: Path) -> None:
     assert load_options(tmp_path / "none.json") == {}
 
 
-def test_unchanged_source_is_not_saved_again(tmp_path: Path) -> None:
-    path = tmp_path / "storage.json"
-    save_source(OptionsSource(KEY, options={"anon": True}), path)
-    made = path.stat().st_ino
-    save_source(OptionsSource(KEY, options={"anon": True}), path)
-    assert path.stat().st_ino == made
-    assert json.loads(path.read_text())["options"] == {"anon": True}
-
-
 def test_sources_are_found_for_urls_only(tmp_path: Path) -> None:
     anon = {"input_storage_options": {"anon": True}, "output_storage_options": {"anon": False}}
     found = [
