@@ -152,7 +152,7 @@ class ObstoreStore(ObjectStore):
         except FileNotFoundError:
             raise _no_bucket(self.url) from None
         except MarginCacheError as error:
-            if not self._has_conditions or "status 501" not in str(error):
+            if mode == "overwrite" or "status 501" not in str(error):
                 raise
             self._has_conditions = False
             return self._put(path, content, replaced)
