@@ -7,9 +7,10 @@ fsspec, for reading only. A run without URLs imports neither.
 
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import suppress
+from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple, TypeVar
 
@@ -192,11 +193,12 @@ class _FsspecStore(ObjectStore):
         self._info_options = {"refresh": True, "expand_info": True} if is_hub else {}
 
     def list(self) -> dict[str, ObjectState] | None:
-        with self._clear_errors(""):
-            try:
-                infos = self._system.find(self._root, detail=True)
-            except (NotImplementedError, PermissionError, FileNotFoundError):
-                return None
+        def find() -> Any:
+            with suppress(NotImplementedError, PermissionError):
+                return self._system.find(self._root, detail=True)
+
+        if (infos := self._request("", find)) is None:
+            return None
         found = {
             name[len(self._root) + 1 :]: _state_of(info)
             for name, info in infos.items()
@@ -209,10 +211,9 @@ class _FsspecStore(ObjectStore):
         return files_among(found)
 
     def state(self, path: str) -> ObjectState | None:
-        with suppress(FileNotFoundError), self._clear_errors(path):
-            info = self._system.info(f"{self._root}/{path}", **self._info_options)
-            return _state_of(info) if info.get("type", "file") == "file" else None
-        return None
+        name, options = f"{self._root}/{path}", self._info_options
+        info = self._request(path, lambda: self._system.info(name, **options))
+        return _state_of(info) if info and info.get("type", "file") == "file" else None
 
     def read(self, path: str) -> tuple[bytes, ObjectState] | None:
         if (state := self.state(path)) is None:
@@ -220,22 +221,20 @@ class _FsspecStore(ObjectStore):
         return bytes(self.read_range(path, 0, state.size, state)), state
 
     def read_range(self, path: str, start: int, end: int, state: ObjectState) -> memoryview:
-        content = b""
-        with suppress(FileNotFoundError), self._clear_errors(path):
-            if end > start:
-                content = self._system.cat_file(f"{self._root}/{path}", start=start, end=end)
+        name = f"{self._root}/{path}"
+        read = partial(self._system.cat_file, name, start=start, end=end)
+        content = (self._request(path, read) or b"") if end > start else b""
         if self.state(path) != state or len(content) != end - start:
             raise ObjectChanged(self.url_of(path))
         return memoryview(content)
 
-    @contextmanager
-    def _clear_errors(self, path: str) -> Iterator[None]:
-        """Turn errors of a driver into messages of one line; FileNotFoundError remains."""
+    def _request(self, path: str, call: Callable[[], Any]) -> Any:
+        """Return what a driver returns; None if there is no such object."""
         url = self.url_of(path)
         try:
-            yield
+            return call()
         except FileNotFoundError:
-            raise
+            return None
         except PermissionError:
             raise PermissionDenied(url, self._side) from None
         except Exception as error:  # of a driver, which can be any

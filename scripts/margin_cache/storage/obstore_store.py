@@ -11,7 +11,7 @@ import netrc
 import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, TypeVar
@@ -92,11 +92,10 @@ class ObstoreStore(ObjectStore):
         self._is_web = isinstance(self._store, HTTPStore)
 
     def list(self) -> dict[str, ObjectState] | None:
-        if self._is_web:
-            return None
-        # Many public buckets cannot be listed, and obstore lists no names with an empty part.
-        with suppress(PermissionDenied, exceptions.InvalidPathError), self._clear_errors(""):
-            return files_among(_repeated(self._listed))
+        if not self._is_web:
+            # Many public buckets cannot be listed, and obstore lists no names with an empty part.
+            with suppress(PermissionDenied, exceptions.InvalidPathError):
+                return files_among(self._request("", self._listed) or {})
         return None
 
     def _listed(self) -> dict[str, ObjectState]:
@@ -109,34 +108,30 @@ class ObstoreStore(ObjectStore):
         return found
 
     def state(self, path: str) -> ObjectState | None:
-        with suppress(FileNotFoundError), self._clear_errors(path):
-            answer = obstore.get(self._store, path, options={"head": True})
-            # Some web servers send a page that says that there is no such file.
-            if not answer.attributes.get("Content-Type", "").startswith("text/html"):
-                return _state_of(answer.meta)
-        return None
+        answer = self._request(path, lambda: obstore.get(self._store, path, options={"head": True}))
+        # Some web servers send a page that says that there is no such file.
+        if answer is None or answer.attributes.get("Content-Type", "").startswith("text/html"):
+            return None
+        return _state_of(answer.meta)
 
     def read(self, path: str) -> tuple[bytes, ObjectState] | None:
-        with suppress(FileNotFoundError), self._clear_errors(path):
-            answer = _repeated(lambda: obstore.get(self._store, path))
-            content = bytes(answer.bytes())
-            # No file of a catalog is a page.
-            if not (self._is_web and content.lstrip()[:1] == b"<"):
-                return content, _state_of(answer.meta)
-        return None
+        if (found := self._request(path, lambda: self._get(path, {}))) is None:
+            return None
+        content = bytes(found[0])
+        is_page = self._is_web and content.lstrip()[:1] == b"<"  # no file of a catalog is one
+        return None if is_page else (content, found[1])
 
     def read_range(self, path: str, start: int, end: int, state: ObjectState) -> memoryview:
-        def get() -> tuple[memoryview, ObjectState]:
-            answer = obstore.get(self._store, path, options={"range": (start, end)})
-            return memoryview(answer.bytes()), _state_of(answer.meta)
-
         if end <= start:
             return memoryview(b"")
-        with suppress(FileNotFoundError), self._clear_errors(path):
-            content, found = _repeated(get)
-            if found == state and len(content) == end - start:
-                return content
-        raise ObjectChanged(self.url_of(path))
+        found = self._request(path, lambda: self._get(path, {"range": (start, end)}))
+        if found is None or found[1] != state or len(found[0]) != end - start:
+            raise ObjectChanged(self.url_of(path))
+        return found[0]
+
+    def _get(self, path: str, options: Any) -> tuple[memoryview, ObjectState]:
+        answer = obstore.get(self._store, path, options=options)
+        return memoryview(answer.bytes()), _state_of(answer.meta)
 
     def _put(self, path: str, content: bytes | Path, replaced: ObjectState | None) -> ObjectState:
         mode: Any = "create"
@@ -144,60 +139,67 @@ class ObstoreStore(ObjectStore):
             mode = self._version(path, replaced)
         size = content.stat().st_size if isinstance(content, Path) else len(content)
         store = self._store if size <= _LARGE_BYTES else self._make(_WITHOUT_READ_TIMEOUT)
+
+        def put() -> Any:
+            return obstore.put(store, path, content, mode=mode, use_multipart=False)
+
         try:
-            with self._clear_errors(path, "written"):
-                done = _repeated(
-                    lambda: obstore.put(store, path, content, mode=mode, use_multipart=False)
-                )
-        except FileNotFoundError:
-            raise _no_bucket(self.url) from None
+            done = self._request(path, put, "written")
         except MarginCacheError as error:
             if mode == "overwrite" or "status 501" not in str(error):
                 raise
             self._has_conditions = False
             return self._put(path, content, replaced)
+        if done is None:
+            raise _no_bucket(self.url)
         return ObjectState(size, _bare(done["e_tag"]))
-
-    def delete(self, paths: Iterable[str]) -> None:
-        def delete(path: str) -> None:
-            with suppress(FileNotFoundError), self._clear_errors(path, "deleted"):
-                _repeated(lambda: obstore.delete(self._store, path))
-
-        parallel(delete, paths)
 
     def _version(self, path: str, replaced: ObjectState | None) -> Any:
         """Return what obstore needs to replace an object: Google asks for its generation."""
-        meta: Any = None
-        with suppress(FileNotFoundError), self._clear_errors(path):
-            meta = obstore.head(self._store, path)
+        meta: Any = self._request(path, lambda: obstore.head(self._store, path))
         if (meta and _state_of(meta)) != replaced:
             raise PreconditionFailed(self.url_of(path))
         if not self._has_conditions:
             return "overwrite"
         return {name: value for name in ("e_tag", "version") if (value := meta[name])}
 
-    @contextmanager
-    def _clear_errors(self, path: str, action: str = "read") -> Iterator[None]:
-        """Turn errors into messages of one line, except FileNotFoundError and InvalidPathError."""
-        url = self.url_of(path)
-        try:
-            yield
-        except (exceptions.PermissionDeniedError, exceptions.UnauthenticatedError):
-            raise PermissionDenied(url, self._side) from None
-        except (exceptions.AlreadyExistsError, exceptions.PreconditionError):
-            raise PreconditionFailed(url) from None
-        except exceptions.InvalidPathError:
-            raise
-        except (exceptions.BaseError, FileNotFoundError) as error:
-            # obstore takes 405, an answer to HEAD, for missing, and 410 for another error.
-            is_missing = isinstance(error, FileNotFoundError) and "code: 405" not in str(error)
-            if is_missing or "code: 410" in str(error):
-                raise FileNotFoundError from None
-            raise self._error_of(url, str(error), action) from None
-        except BaseException as error:
-            if type(error).__name__ == "PanicException":  # of obstore; no name to import
-                raise _unusable(url, self._side, error) from None
-            raise
+    def delete(self, paths: Iterable[str]) -> None:
+        def delete(path: str) -> None:
+            self._request(path, lambda: obstore.delete(self._store, path), "deleted")
+
+        parallel(delete, paths)
+
+    def _request(
+        self, path: str, call: Callable[[], Result], action: str = "read"
+    ) -> Result | None:
+        """Return what a request returns; None if there is no such object.
+
+        It is repeated after failures that obstore does not repeat. Errors are messages of one line.
+        """
+        url, tries = self.url_of(path), 0
+        while True:
+            tries += 1
+            try:
+                return call()
+            except (exceptions.PermissionDeniedError, exceptions.UnauthenticatedError):
+                raise PermissionDenied(url, self._side) from None
+            except (exceptions.AlreadyExistsError, exceptions.PreconditionError):
+                raise PreconditionFailed(url) from None
+            except exceptions.InvalidPathError:
+                raise
+            except (exceptions.BaseError, FileNotFoundError) as error:
+                text = str(error)
+                if tries < _TRIES and (_WRONG_RANGE.search(text) or _NOT_REPEATED.search(text)):
+                    continue
+                # obstore takes 405, an answer to HEAD, for missing, and 410 for another error.
+                is_missing = isinstance(error, FileNotFoundError) and "code: 405" not in text
+                if is_missing or "code: 410" in text:
+                    return None
+                raise self._error_of(url, text, action) from None
+            except BaseException as error:
+                if type(error).__name__ == "PanicException":  # of obstore; no name to import
+                    raise _unusable(url, self._side, error) from None
+                raise
 
     def _error_of(self, url: str, text: str, action: str) -> MarginCacheError:
         """Return the error of a request, without what the store has sent beside its status."""
@@ -240,17 +242,6 @@ def _unusable(url: str, side: str, error: BaseException) -> MarginCacheError:
 
 def _no_bucket(url: str) -> MarginCacheError:
     return MarginCacheError(f"{url}: the bucket does not exist. Check the URL.")
-
-
-def _repeated(call: Callable[[], Result]) -> Result:
-    """Make a request, and repeat it after failures that obstore does not repeat."""
-    for _ in range(_TRIES - 1):
-        try:
-            return call()
-        except exceptions.BaseError as error:
-            if not (_WRONG_RANGE.search(str(error)) or _NOT_REPEATED.search(str(error))):
-                raise
-    return call()
 
 
 def _state_of(meta: Any) -> ObjectState:
