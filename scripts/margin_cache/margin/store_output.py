@@ -113,10 +113,10 @@ class StoreOutput(Output):
 
     def _read_lock(self) -> tuple[dict[str, Any], ObjectState | None]:
         """Return what the lock object says, {} if it is missing or damaged, and its state."""
-        found = self._store.read(LOCK)
+        content, state = self._store.read(LOCK) or (b"", None)
         with suppress(ValueError, TypeError):
-            return dict(json.loads(found[0] if found else b"")), found and found[1]
-        return {}, found and found[1]
+            return dict(json.loads(content)), state
+        return {}, state
 
     def check_free(self) -> None:
         lock, state = self._read_lock()
