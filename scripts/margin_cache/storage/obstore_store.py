@@ -34,7 +34,7 @@ from margin_cache.storage.object_store import (
     parallel,
     without_user,
 )
-from margin_cache.storage.urls import protocol_of
+from margin_cache.storage.urls import canonical_url, protocol_of
 
 Result = TypeVar("Result")
 
@@ -381,7 +381,7 @@ def flat_options(options: Mapping[str, Any], prefix: str = "") -> Iterator[tuple
 
 def connect(url: str, options: Mapping[str, Any], side: str) -> ObstoreStore:
     """Return the store of the objects below a URL; see `object_store.connect`."""
-    protocol, parts = protocol_of(url), urlsplit(url)
+    protocol, parts = protocol_of(url), urlsplit(canonical_url(url))
     config = translate(protocol, options, side)
     client = {name: config.pop(name) for name in _OF_CLIENT if name in config}
     credentials: dict[str, Any] = {}
