@@ -206,7 +206,8 @@ def _prefetched(selected: Iterator[_Candidates]) -> Iterator[_Candidates]:
     coming: deque[_Candidates] = deque()
     size = 0
     for batch in selected:
-        batch.file.fetch_rows(batch.rows, wait=False)
+        if batch.file.remote:
+            batch.file.remote.fetch_rows(batch.rows)
         coming.append(batch)
         size += batch.file.remote.size if batch.file.remote else 0
         while coming and (size > _PREFETCH_BYTES or not batch.file.remote):
@@ -220,7 +221,8 @@ def _shard_rows(selected: _Candidates, info: CatalogInfo, schema: pa.Schema) -> 
     """Yield selected rows with all columns of a shard."""
     columns = pa.schema(list(schema)[2:])
     source = pa.scalar(selected.partition, pa.uint32())
-    selected.file.fetch_rows(selected.rows)
+    if selected.file.remote:
+        selected.file.remote.wait()
     for batch in row_batches(selected.file, len(selected.rows)):
         positions = selected.positions.slice(batch.start, batch.stop - batch.start)
         numbers = selected.rows[batch]

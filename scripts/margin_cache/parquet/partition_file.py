@@ -29,7 +29,7 @@ from margin_cache.errors import MarginCacheError
 from margin_cache.healpix.boundary import is_within
 from margin_cache.healpix.neighbors import pixels_at
 from margin_cache.healpix.nested import Pixel
-from margin_cache.parquet.footers import ColumnSize, column_sizes, row_ranges
+from margin_cache.parquet.footers import ColumnSize, column_sizes
 from margin_cache.storage.catalog_files import open_parquet, unreadable
 
 if TYPE_CHECKING:
@@ -73,11 +73,6 @@ class PartitionFile:
     @property
     def bytes_on_disk(self) -> int:
         return self.remote.bytes_on_disk if self.remote else 0
-
-    def fetch_rows(self, rows: NDArray[np.int64], wait: bool = True) -> None:
-        """Download the row groups with these rows, given by ascending numbers, if it is remote."""
-        if self.remote and len(rows):
-            self.remote.fetch(row_ranges(self.file, rows, self.remote.columns), wait)
 
 
 def open_files(

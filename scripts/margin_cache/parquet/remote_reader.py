@@ -1,27 +1,99 @@
 """Reads remote partitions: each job fetches only the parts that it reads, in advance.
 
 Fetched ranges are written into a sparse file that is private to the process, at their offsets. No
-byte is fetched twice.
+byte is fetched twice. Small files are fetched whole.
 """
 
 import os
 import shutil
-from collections.abc import Collection, Iterable, Sequence
-from concurrent.futures import Executor, Future, ThreadPoolExecutor
+import sys
+from collections import deque
+from collections.abc import Callable, Collection, Iterable, Sequence
+from concurrent.futures import Future, wait
+from functools import partial
+from itertools import count
 from pathlib import Path
+from queue import PriorityQueue
+from threading import Lock, Thread, get_native_id
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from numpy.typing import NDArray
 
-from margin_cache.parquet.footers import Range, column_ranges
+from margin_cache.parquet.footers import Range, column_ranges, row_ranges
 from margin_cache.storage.catalog_files import open_parquet
 from margin_cache.storage.remote_files import RemoteFiles
 
-_AHEAD_BYTES, _AHEAD_FILES = 256 << 20, 16
+_AHEAD_BYTES, _AHEAD_FILES = 256 << 20, 64
 """Limits of the files that are fetched ahead; at least one is."""
 
-_REQUESTS = 16  # concurrent requests of a job
-_REQUEST_BYTES = 8 << 20  # most bytes of a request, which are in memory until they are written
+_LEAST_REQUESTS, _MOST_REQUESTS = 2, 16
+"""Concurrent requests of a job: at first, and if the job waits for bytes. More than needed would
+take time of the processors from the job itself."""
+
+_PATIENCE = 0.02  # [s] that a job waits before it makes more requests at once
+
+_REQUEST_BYTES = 4 << 20  # most bytes of a request, which are in memory until they are written
+
+_WHOLE_BYTES = 2 << 20
+"""Largest files that are fetched whole: further requests take longer than the few bytes that are
+not needed."""
+
+_NICENESS = 10  # of threads that make requests: the job's own work does not wait for a processor
+
+
+class Requests:
+    """Threads that make requests, those of earlier files first.
+
+    They are few, and more as soon as the job waits for bytes.
+    """
+
+    def __init__(self) -> None:
+        self._queue: PriorityQueue[tuple[int, int, Future[None], Callable[[], None] | None]]
+        self._queue = PriorityQueue()
+        self._numbers = count()
+        self._threads: list[Thread] = []
+        self._start(_LEAST_REQUESTS)
+
+    def submit(self, order: int, call: Callable[[], None] | None) -> Future[None]:
+        """Make a request later; None ends a thread."""
+        future: Future[None] = Future()
+        self._queue.put((order, next(self._numbers), future, call))
+        return future
+
+    def wait(self, request: Future[None]) -> None:
+        """Wait for the end of a request, and raise its error."""
+        while wait([request], _PATIENCE).not_done:
+            self._start(min(len(self._threads), _MOST_REQUESTS - len(self._threads)))
+        request.result()
+
+    def close(self) -> None:
+        """Wait for the requests that have begun, and make no others."""
+        for _ in self._threads:
+            self.submit(-1, None)
+        for thread in self._threads:
+            thread.join()
+
+    def _start(self, number: int) -> None:
+        for _ in range(number):
+            self._threads.append(Thread(target=self._work, name="request", daemon=True))
+            self._threads[-1].start()
+
+    def _work(self) -> None:
+        if sys.platform == "linux":  # elsewhere, all threads of a process have one priority
+            os.setpriority(os.PRIO_PROCESS, get_native_id(), _NICENESS)
+        while True:
+            _, _, future, call = self._queue.get()
+            if call is None:
+                return
+            if future.set_running_or_notify_cancel():
+                try:
+                    call()
+                except BaseException as error:  # whoever waits gets it
+                    future.set_exception(error)
+                else:
+                    future.set_result(None)
 
 
 class RemoteFile:
@@ -37,41 +109,57 @@ class RemoteFile:
         files: RemoteFiles,
         name: str,
         path: Path,
-        threads: Executor,
+        requests: Requests,
+        order: int = 0,
         columns: Collection[str] = (),
     ) -> None:
-        self._files, self._name, self._threads, self.columns = files, name, threads, columns
+        self._files, self._name, self._columns = files, name, columns
+        self._requests, self._order = requests, order
         self._state = files.object_state(name)
         self.path, self.size = path, self._state.size
+        self._is_whole = self.size <= _WHOLE_BYTES
         self._fetches: dict[Range, Future[None]] = {}
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.touch(0o600, exist_ok=False)
-        os.truncate(path, self.size)
+        self._writing = Lock()  # the system would let other threads spin meanwhile
 
     @property
     def bytes_on_disk(self) -> int:
-        return sum(end - start for start, end in self._fetches)
+        return self.size if self._is_whole else sum(end - start for start, end in self._fetches)
 
-    def fetch_footer(self) -> None:
-        footer = self._files.footer(self._name, keep=False)
+    def open(self) -> None:
+        """Fetch and read the footer, and begin to fetch the columns."""
+        self.path.touch(0o600, exist_ok=False)
+        os.truncate(self.path, self.size)
+        if self._is_whole:
+            footer = self._files.kept_footer(self._name)
+            self._fetch(0, self.size - len(footer))
+        else:
+            footer = self._files.footer(self._name, keep=False)
         self._write(footer, self.size - len(footer))
+        self.parquet = open_parquet(self._files.name(self._name), pa.OSFile(str(self.path)))
+        if not self._is_whole:
+            self.fetch(column_ranges(self.parquet, self._columns))
 
-    def fetch(self, ranges: Iterable[Range], wait: bool = True) -> None:
-        """Begin to fetch the ranges that are not on disk, and wait for them.
+    def fetch_rows(self, rows: NDArray[np.int64]) -> None:
+        """Begin to fetch the row groups with these rows, given by ascending numbers."""
+        if not self._is_whole and len(rows):
+            self.fetch(row_ranges(self.parquet, rows, self._columns))
+
+    def fetch(self, ranges: Iterable[Range]) -> None:
+        """Begin to fetch the ranges.
 
         Ranges that were given before may be given again, but others must not overlap with them.
         """
-        requests = [
-            (first, min(first + _REQUEST_BYTES, end))
-            for start, end in ranges
-            for first in range(start, end, _REQUEST_BYTES)
-        ]
-        for request in requests:
-            if request not in self._fetches:
-                self._fetches[request] = self._threads.submit(self._fetch, *request)
-        if wait:
-            for request in requests:
-                self._fetches[request].result()
+        for start, end in ranges:
+            for first in range(start, end, _REQUEST_BYTES):
+                request = first, min(first + _REQUEST_BYTES, end)
+                if request not in self._fetches:
+                    fetch = partial(self._fetch, *request)
+                    self._fetches[request] = self._requests.submit(self._order, fetch)
+
+    def wait(self) -> None:
+        """Wait until everything is on disk that was begun to be fetched."""
+        for fetch in self._fetches.values():
+            self._requests.wait(fetch)
 
     def close(self) -> None:
         """Delete the private file."""
@@ -83,9 +171,14 @@ class RemoteFile:
         self._write(self._files.store.read_range(self._name, start, end, self._state), start)
 
     def _write(self, content: bytes | memoryview, start: int) -> None:
-        with self.path.open("r+b") as file:
-            file.seek(start)
-            file.write(content)
+        with self._writing:
+            file = os.open(self.path, os.O_WRONLY)
+            try:
+                while content:
+                    written = os.pwrite(file, content, start)
+                    content, start = content[written:], start + written
+            finally:
+                os.close(file)
 
 
 class RemoteReader:
@@ -97,39 +190,38 @@ class RemoteReader:
     def __init__(
         self, files: RemoteFiles, names: Sequence[str], columns: Collection[str], directory: Path
     ) -> None:
-        self._files, self._waiting, self._columns = files, list(names), columns
+        self._files, self._names, self._columns = files, names, columns
+        self._started = 0
         self._directory = directory
-        self._ahead: list[tuple[str, Future[RemoteFile]]] = []
-        self._openers = ThreadPoolExecutor(_AHEAD_FILES, thread_name_prefix="prefetch")
-        self._requests = ThreadPoolExecutor(_REQUESTS, thread_name_prefix="request")
+        directory.mkdir(parents=True)
+        self._ahead: deque[tuple[str, RemoteFile, Future[None]]] = deque()
+        self._requests = Requests()
 
     def open(self, name: str) -> RemoteFile:
         """Return the next file, with its footer and positions on disk."""
         self._start_fetches()
-        expected, file = self._ahead.pop(0)
+        expected, file, opening = self._ahead.popleft()
         if expected != name:
             raise ValueError(f"{name} is opened before {expected}")
-        opened = file.result()
+        self._requests.wait(opening)
         self._start_fetches()
-        return opened
+        file.wait()
+        return file
 
     def close(self) -> None:
         """Delete everything that was fetched."""
-        self._requests.shutdown(wait=False, cancel_futures=True)
-        self._openers.shutdown(cancel_futures=True)
+        self._requests.close()
         shutil.rmtree(self._directory, ignore_errors=True)
 
     def _start_fetches(self) -> None:
-        while self._waiting:
-            names = [*(name for name, _ in self._ahead), self._waiting[0]]
-            size = sum(self._files.object_state(name).size for name in names)
-            if self._ahead and (size > _AHEAD_BYTES or len(names) > _AHEAD_FILES):
+        for number in range(self._started, len(self._names)):
+            name = self._names[number]
+            size = self._files.object_state(name).size + sum(
+                file.size for _, file, _ in self._ahead
+            )
+            if self._ahead and (size > _AHEAD_BYTES or len(self._ahead) >= _AHEAD_FILES):
                 return
-            self._ahead.append((names[-1], self._openers.submit(self._fetch, self._waiting.pop(0))))
-
-    def _fetch(self, name: str) -> RemoteFile:
-        file = RemoteFile(self._files, name, self._directory / name, self._requests, self._columns)
-        file.fetch_footer()
-        file.parquet = open_parquet(self._files.name(name), pa.OSFile(str(file.path)))
-        file.fetch(column_ranges(file.parquet, self._columns))
-        return file
+            path = self._directory / str(number)
+            file = RemoteFile(self._files, name, path, self._requests, number, self._columns)
+            self._ahead.append((name, file, self._requests.submit(number, file.open)))
+            self._started += 1

@@ -115,6 +115,10 @@ class RemoteFiles(CatalogFiles):
 
         return self._cached(path, "footer", read, keep)
 
+    def kept_footer(self, path: str) -> bytes:
+        """Return the footer of a Parquet file if it is in the cache; otherwise nothing."""
+        return self._cached(path, "footer", lambda: b"", keep=False)
+
     def _cached(self, path: str, part: str, read: Callable[[], bytes], keep: bool = True) -> bytes:
         key = repr((self.location, path, *self.object_state(path), part)).encode()
         file = _CACHE / hashlib.blake2b(key, digest_size=16).hexdigest()
