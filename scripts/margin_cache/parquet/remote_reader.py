@@ -40,7 +40,7 @@ _WHOLE_BYTES = 2 << 20
 """Largest files that are fetched whole: further requests take longer than the few bytes that are
 not needed."""
 
-_NICENESS = 10  # of threads that make requests: the job's own work does not wait for a processor
+_NICENESS = 10  # of threads that make requests, beyond that of the job, which must not wait for them
 
 
 class Requests:
@@ -82,7 +82,9 @@ class Requests:
 
     def _work(self) -> None:
         if sys.platform == "linux":  # elsewhere, all threads of a process have one priority
-            os.setpriority(os.PRIO_PROCESS, get_native_id(), _NICENESS)
+            thread = get_native_id()
+            niceness = os.getpriority(os.PRIO_PROCESS, thread) + _NICENESS
+            os.setpriority(os.PRIO_PROCESS, thread, niceness)
         while True:
             _, _, future, call = self._queue.get()
             if call is None:
