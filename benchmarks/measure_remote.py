@@ -1,30 +1,41 @@
 """How long catalogs behind URLs take: states of many objects, and a server that answers late.
 
 Needs nginx. The servers are on this machine; what a network adds is a pause before each answer.
+
+    python benchmarks/measure_remote.py
+    python benchmarks/measure_remote.py --only runs --skies dense large
 """
 
 import argparse
 import os
 import statistics
+import subprocess
+import sys
 import tempfile
 import time
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from urllib.request import urlopen
 
 import numpy as np
+import psutil
 import pyarrow as pa
-from library import provenance
+from compare import MAKE_SKY, Case, sky_called
+from library import ROOT, provenance
 from margin_cache.catalog.remote import connect_catalog
 from margin_cache.config.validation import settings_of_margins
 from margin_cache.margin.map import map_partitions
 from margin_cache.margin.model import save_margin
 from margin_cache.margin.prepare import prepare_margins
+from margin_cache.storage.object_store import connect
 from support import skies
 from support.faulty_server import faulty_server
-from support.object_servers import nginx
+from support.measuring import measure
+from support.object_servers import Nginx, nginx
 from support.workflow_runs import without_snakemake
 from support.write_hats import write_hats
+from workflow_jobs import apart, jobs_of, run_job
 
 _CONNECTIONS = 16
 """As many as a map job uses."""
@@ -114,6 +125,93 @@ def measure_throughput(directory: Path, rows: int, kilobytes: int) -> None:
             )
 
 
+def measure_runs(directory: Path, case: Case, repeat: int) -> None:
+    """Time map jobs and whole runs, on disk and behind a URL without a limit, in turn.
+
+    The least ratio is that of processors that are always busy with the work of the run on disk, a
+    bare download of the files, and the server.
+    """
+    with nginx(case.hats.parent, directory / f"nginx-{case.name}") as server:
+        locations = {"disk": str(case.hats), "url": f"{server.url}/{case.name}"}
+        works = [("a bare download", 0, "url", lambda: _download_all(locations["url"], case.hats))]
+        for cores in (1, 2):
+            for place, location in locations.items():
+                own = directory / f"{case.name}-{place}-{cores}"
+                own.mkdir()
+                jobs = partial(_map_jobs, own, location, case, cores)
+                works.append(("map jobs", cores, place, jobs))
+                run = partial(_whole_run, own, location, case, cores)
+                works.append(("whole run", cores, place, run))
+        found: dict[tuple[str, int, str], list[tuple[float, float, float]]] = {}
+        for _ in range(repeat):
+            for what, cores, place, work in works:
+                before = _server_seconds(server)
+                wall, cpu = work()
+                served = _server_seconds(server) - before
+                found.setdefault((what, cores, place), []).append((wall, cpu, served))
+    medians = {
+        key: [statistics.median(column) for column in zip(*rows, strict=True)]
+        for key, rows in found.items()
+    }
+    wall, cpu, served = medians["a bare download", 0, "url"]
+    print(f"| {case.name} | a bare download | | | | {wall:.2f} | {cpu:.2f} | {served:.2f} | | |")
+    for what, cores, place in medians:
+        if place == "url" and cores:
+            disk, disk_cpu, _ = medians[what, cores, "disk"]
+            url, url_cpu, server_cpu = medians[what, cores, "url"]
+            least = max(1, (disk_cpu + cpu + served) / (os.cpu_count() or 1) / disk)
+            print(
+                f"| {case.name} | {what} | {cores} | {disk:.2f} | {disk_cpu:.2f} | {url:.2f} "
+                f"| {url_cpu:.2f} | {server_cpu:.2f} | {url / disk:.2f} | {least:.2f} |"
+            )
+
+
+def _map_jobs(directory: Path, location: str, case: Case, cores: int) -> tuple[float, float]:
+    """Run the map jobs; return their seconds, and those of CPU."""
+    (directory / "jobs").mkdir(exist_ok=True)
+    config = {
+        "input_catalog_path": location,
+        "margin_threshold": case.threshold,
+        "output_artifact_name": "margin",
+    }
+    jobs = apart(jobs_of, directory / "jobs", config, "map_partitions")
+    start = time.perf_counter()
+    with ThreadPoolExecutor(cores) as pool:
+        usages = list(pool.map(lambda job: run_job(job, directory / "jobs"), jobs))
+    return time.perf_counter() - start, sum(usage.cpu for usage in usages)
+
+
+def _whole_run(directory: Path, location: str, case: Case, cores: int) -> tuple[float, float]:
+    """Make a margin with Snakemake; return the seconds, and those of CPU of all processes."""
+    run = Path(tempfile.mkdtemp(dir=directory))
+    command: list[str | Path] = [
+        *(Path(sys.executable).with_name("snakemake"), "--snakefile", ROOT / "Snakefile"),
+        *("--directory", run, "--cores", str(cores), "--config", f"input_catalog_path={location}"),
+        f"margin_threshold={case.threshold:g}",
+    ]
+    usage = measure(command, run)
+    return usage.wall, usage.cpu
+
+
+def _download_all(url: str, directory: Path) -> tuple[float, float]:
+    """Download all files in ranges, as a map job does, and drop them; return as `_map_jobs`."""
+    store = connect(url, {})
+    names = [file.relative_to(directory).as_posix() for file in directory.rglob("Npix=*")]
+    states = store.states(names)
+    start, worked = time.perf_counter(), time.process_time()
+    for name, state in states.items():
+        for first in range(0, state.size, 4 << 20):
+            store.read_range(name, first, min(first + (4 << 20), state.size), state)
+    return time.perf_counter() - start, time.process_time() - worked
+
+
+def _server_seconds(server: Nginx) -> float:
+    """Return the CPU seconds of nginx."""
+    process = psutil.Process(int((server.log.parent / "nginx.pid").read_text()))
+    times = [one.cpu_times() for one in (process, *process.children())]
+    return sum(time.user + time.system for time in times)
+
+
 def _time_mapping(location: str, tmp_dir: Path) -> float:
     """Return the seconds that the map jobs of a catalog take, in this process."""
     config = {
@@ -140,9 +238,13 @@ def main() -> None:
     parser.add_argument("--partitions", type=int, default=10_000)
     parser.add_argument("--rows", type=int, default=1_000_000)
     parser.add_argument("--kilobytes", type=int, default=5_000, help="[1/s], of a connection")
-    parser.add_argument("--only", choices=("states", "latency", "throughput"))
+    parser.add_argument("--only", choices=("states", "latency", "throughput", "runs"))
+    parser.add_argument("--skies", nargs="*", default=(), help="of runs, by benchmark_skies.py")
+    parser.add_argument("--directory", type=Path, default=ROOT / "benchmarks" / "skies")
+    parser.add_argument("--repeat", type=int, default=3, help="of runs")
     parser.add_argument("--latency", type=float, default=0.05, help="[s]")
     arguments = parser.parse_args()
+    skies_directory = arguments.directory.resolve()
     print(provenance())
     with tempfile.TemporaryDirectory(prefix="remote-") as name:
         directory = Path(name)
@@ -153,6 +255,18 @@ def main() -> None:
             measure_latency(directory, arguments.rows, arguments.latency)
         if arguments.only in (None, "throughput"):
             measure_throughput(directory, arguments.rows, arguments.kilobytes)
+        if arguments.skies and arguments.only in (None, "runs"):
+            print(
+                "| sky | | cores | from disk s | CPU s | from the URL s | CPU s | CPU of nginx s "
+                "| URL / disk | least |\n|---|---|---:|---:|---:|---:|---:|---:|---:|---:|"
+            )
+        for sky in arguments.skies if arguments.only in (None, "runs") else ():
+            subprocess.run(
+                [sys.executable, MAKE_SKY, sky, skies_directory],
+                check=True,
+                stdout=subprocess.DEVNULL,
+            )
+            measure_runs(directory, sky_called(sky, skies_directory, 1), arguments.repeat)
 
 
 if __name__ == "__main__":

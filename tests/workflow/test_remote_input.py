@@ -329,7 +329,7 @@ def test_a_killed_run_of_a_remote_catalog_resumes_to_the_same_bytes(
         directory = tmp_path / "run"
         run_workflow(directory, "-n", config=configured(f"{server.url}/hats"), check=True)
         run = Run(directory)
-        run.wait_for(lambda: list(directory.glob("intermediate/*/*/fetched/*/dataset/*")))
+        run.wait_for(lambda: list(directory.glob("intermediate/*/*/fetched/*/*")))
         assert run.runs()
         run.kill_group()
         left = list(directory.glob("intermediate/*/*/fetched/*"))

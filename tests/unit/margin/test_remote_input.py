@@ -56,7 +56,7 @@ def test_downloads_are_deleted_file_by_file(
     shard_rows = mapping._shard_rows
 
     def counted(found, *others):
-        there.append(len(list(margin.files.downloads_dir.rglob("Npix=*"))))
+        there.append(len(list(margin.files.downloads_dir.glob("*/*"))))
         assert found.file.local_path.exists()
         yield from shard_rows(found, *others)
 
@@ -65,7 +65,7 @@ def test_downloads_are_deleted_file_by_file(
     plan = margin.plan
     map_partitions(plan, 0, margin.files.shard(plan.map_names[0]))
     assert len(there) == 6
-    assert max(there) <= 3
+    assert 1 <= min(there) <= max(there) <= 3
 
 
 def test_other_processes_load_a_margin_without_requests(margin: Margin, served: Behaviour) -> None:
