@@ -40,7 +40,7 @@ _WHOLE_BYTES = 2 << 20
 """Largest files that are fetched whole: further requests take longer than the few bytes that are
 not needed."""
 
-_NICENESS = 10  # of threads that make requests, beyond that of the job, which must not wait for them
+_NICENESS = 10  # of threads that make requests, added to that of the job, which has priority
 
 
 class Requests:
