@@ -180,6 +180,7 @@ class StoreOutput(Output):
             )
 
     def release(self) -> None:
+        atexit.unregister(self.release)
         try:
             if self._has_lock():
                 self._store.delete([LOCK])
