@@ -15,6 +15,7 @@ from itertools import count
 from pathlib import Path
 from queue import PriorityQueue
 from threading import Lock, Thread, get_native_id
+from time import monotonic
 
 import numpy as np
 import pyarrow as pa
@@ -32,11 +33,11 @@ _LEAST_REQUESTS, _MOST_REQUESTS = 2, 16
 """Concurrent requests of a job: at first, and if the job waits for bytes. More than needed would
 take time of the processors from the job itself."""
 
-_PATIENCE = 0.02  # [s] that a job waits before it makes more requests at once
+_PATIENCE = 0.1  # [s] that a job waits in all before it makes more requests at once
 
 _REQUEST_BYTES = 4 << 20  # most bytes of a request, which are in memory until they are written
 
-_WHOLE_BYTES = 2 << 20
+_WHOLE_BYTES = 1 << 20
 """Largest files that are fetched whole: further requests take longer than the few bytes that are
 not needed."""
 
@@ -54,6 +55,7 @@ class Requests:
         self._queue = PriorityQueue()
         self._numbers = count()
         self._threads: list[Thread] = []
+        self._patience = _PATIENCE
         self._start(_LEAST_REQUESTS)
 
     def submit(self, order: int, call: Callable[[], None] | None) -> Future[None]:
@@ -64,8 +66,11 @@ class Requests:
 
     def wait(self, request: Future[None]) -> None:
         """Wait for the end of a request, and raise its error."""
-        while wait([request], _PATIENCE).not_done:
-            self._start(min(len(self._threads), _MOST_REQUESTS - len(self._threads)))
+        start = monotonic()
+        wait([request], max(self._patience, 0) or None)
+        self._patience -= monotonic() - start
+        if self._patience <= 0:
+            self._start(_MOST_REQUESTS - len(self._threads))
         request.result()
 
     def close(self) -> None:

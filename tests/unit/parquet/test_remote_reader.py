@@ -196,7 +196,7 @@ def test_more_requests_are_made_at_once_while_the_job_waits(
 ) -> None:
     """Those of earlier files come first."""
     monkeypatch.setattr(remote_reader, "_REQUEST_BYTES", 10_000)
-    object_server.latency = 0.05
+    object_server.latency = 0.2
     requests = opened._requests
     opened.fetch([(0, len(OBJECT))])
     assert len(requests._threads) == 2
