@@ -176,6 +176,7 @@ _SCRIPT_MB = 100
 _POLARS_MB = 60
 _FETCHING_MB = 240
 _SENDING_MB = 240
+_SENT_TOGETHER = 8  # files, each of which is in memory while it is sent
 
 _FETCHED_MB = 600  # on the local disk, of remote files ahead of the work or waiting for the filter
 _INDEX_BYTES = 8  # of a value of the spatial index
@@ -328,10 +329,9 @@ def finish_request(plan: Plan, group: RowGroupSize, is_sent: bool = False) -> Re
     memory = files * _FILE_MB + footers * _REDUCE_SHARE
     minutes = files / _FILES_PER_MINUTE
     if is_sent:
-        memory += _SENDING_MB
-        sizes = plan.partitions.sizes
-        written = float((sizes * margin_shares(plan, plan.partitions.orders)).sum()) / _MB
-        minutes += written / _FETCHED_MB_PER_MINUTE
+        written = plan.partitions.sizes * margin_shares(plan, plan.partitions.orders) / _MB
+        memory += _SENDING_MB + _SENT_TOGETHER * float(written.max())
+        minutes += float(written.sum()) / _FETCHED_MB_PER_MINUTE
     if plan.parameters.optional_files:
         # hats reads the footers of all files, decoded.
         memory, minutes = memory + _HATS_MB + footers, minutes + _HATS_MINUTES

@@ -90,12 +90,16 @@ def test_a_reduce_job_asks_for_no_more_than_the_shards_that_it_needs(tmp_path: P
 
 
 def test_finishing_asks_for_more_if_it_sends_the_files(tmp_path: Path, catalog: Path):
-    plan = plan_of(catalog, tmp_path)
-    kept, sent = (finish_request(plan, GROUP, is_sent) for is_sent in (False, True))
-    assert sent.mem_mb - kept.mem_mb == 240
-    plan = replace(plan, partitions=replace(plan.partitions, sizes=plan.partitions.sizes * 10**6))
-    kept, sent = (finish_request(plan, GROUP, is_sent) for is_sent in (False, True))
-    assert sent.runtime > kept.runtime
+    more = []
+    for megabytes in (300.0, 300e6):
+        plan = plan_of(catalog, tmp_path, megabytes)
+        kept, sent = (finish_request(plan, GROUP, is_sent) for is_sent in (False, True))
+        more.append((sent.mem_mb - kept.mem_mb, sent.runtime - kept.runtime))
+    (small, _), (large, minutes) = more
+    assert 240 <= small <= 250
+    # The files that are sent together are in memory.
+    assert 0.9 * (small - 240) * 10**6 < large
+    assert minutes > 0
 
 
 def test_finishing_asks_for_more_with_more_columns(tmp_path: Path, catalog: Path):
