@@ -6,7 +6,6 @@ byte is fetched twice. Small files are fetched whole.
 
 import os
 import shutil
-import sys
 from collections import deque
 from collections.abc import Callable, Collection, Iterable, Sequence
 from concurrent.futures import Future, wait
@@ -14,7 +13,7 @@ from functools import partial
 from itertools import count
 from pathlib import Path
 from queue import PriorityQueue
-from threading import Lock, Thread, get_native_id
+from threading import Lock, Thread
 from time import monotonic
 
 import numpy as np
@@ -40,8 +39,6 @@ _REQUEST_BYTES = 4 << 20  # most bytes of a request, which are in memory until t
 _WHOLE_BYTES = 1 << 20
 """Largest files that are fetched whole: further requests take longer than the few bytes that are
 not needed."""
-
-_NICENESS = 10  # of threads that make requests, added to that of the job, which has priority
 
 
 class Requests:
@@ -86,21 +83,16 @@ class Requests:
             self._threads[-1].start()
 
     def _work(self) -> None:
-        if sys.platform == "linux":  # elsewhere, all threads of a process have one priority
-            thread = get_native_id()
-            niceness = os.getpriority(os.PRIO_PROCESS, thread) + _NICENESS
-            os.setpriority(os.PRIO_PROCESS, thread, niceness)
         while True:
             _, _, future, call = self._queue.get()
             if call is None:
                 return
-            if future.set_running_or_notify_cancel():
-                try:
-                    call()
-                except BaseException as error:  # whoever waits gets it
-                    future.set_exception(error)
-                else:
-                    future.set_result(None)
+            try:
+                call()
+            except BaseException as error:  # whoever waits gets it
+                future.set_exception(error)
+            else:
+                future.set_result(None)
 
 
 class RemoteFile:
