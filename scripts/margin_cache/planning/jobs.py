@@ -32,9 +32,10 @@ from margin_cache.planning.model import MarginParameters, Plan, job_label
 _MB = 10**6
 
 # Auto jobs: a catalog that is too small for the wanted number of full size is cut into that many
-# smaller ones, but none is smaller than the least, whose start-up takes longer than its work.
+# smaller ones, but none is smaller than the least, whose start takes a third of its time. Where
+# that leaves less than two, two are made unless they would take longer to start than to work.
 _JOBS_WANTED = 4
-_LEAST_JOB = 128 * _MB
+_LEAST_JOB, _LEAST_OF_TWO = 512 * _MB, 128 * _MB
 _MOST_JOBS = 4096  # map jobs, so that Snakemake's own work stays below a minute
 
 _PARTITION = _MB // 4  # weight of opening a file: reading so much takes as long
@@ -128,7 +129,11 @@ def _group(
         )
     sizes = sizes + _PARTITION
     total = int(sizes.sum())
-    limit = min(parameters.job_size_mb * _MB, max(_LEAST_JOB, total / _JOBS_WANTED))
+    limit = min(
+        parameters.job_size_mb * _MB,
+        max(_LEAST_JOB, total / _JOBS_WANTED),
+        max(_LEAST_OF_TWO, total / 2),
+    )
     # In steps, so that a partition of another size does not change it.
     while len(map_bounds := _bounds(sizes, limit)) > _MOST_JOBS + 1:
         limit *= 2

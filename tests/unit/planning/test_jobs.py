@@ -66,6 +66,18 @@ def test_auto_jobs_are_equal_and_of_about_the_configured_size(
     assert np.abs(loads - weights.sum() / jobs).max() <= weights.max()
 
 
+@pytest.mark.parametrize(
+    ("megabytes", "jobs"),
+    [(100, 1), (300, 2), (800, 2), (1200, 2), (1500, 4), (2000, 4), (4000, 4), (8000, 8)],
+)
+def test_small_catalogs_have_few_jobs(megabytes: int, jobs: int) -> None:
+    pixels = np.arange(64)
+    sizes = np.full(64, megabytes * 10**6 // 64)
+    partitions = Partitions(np.full(64, 3), pixels, sizes, np.ones_like(sizes), 0 * sizes)
+    plan = make_plan(replace(PARAMETERS, job_size_mb=1000.0), partitions)
+    assert len(plan.map_names) == jobs
+
+
 def test_a_partition_of_another_size_moves_few_of_the_jobs_bounds() -> None:
     pixels = np.arange(12 << 2 * 4)
     rng = np.random.default_rng(11)
