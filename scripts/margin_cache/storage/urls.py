@@ -49,7 +49,9 @@ def check_url(key: str, url: str) -> None:
         )
     is_strange = not url.isprintable() or url != url.strip()
     if is_strange or "::" in url or ".." in parts.path.split("/"):
-        raise MarginCacheError(f"{key}: {bare!r} has :: or .. or control characters in it.")
+        raise MarginCacheError(
+            f"{key}: {bare!r} has :: or .. or control characters in it. Give the URL without them."
+        )
     if parts.scheme.lower() in ("file", "local"):
         raise MarginCacheError(f"{key}: {bare} is on this machine. Give its path without file://.")
     if not parts.netloc:
