@@ -87,6 +87,8 @@ class Requests:
             _, _, future, call = self._queue.get()
             if call is None:
                 return
+            if not future.set_running_or_notify_cancel():
+                continue  # its file was closed
             try:
                 call()
             except BaseException as error:  # whoever waits gets it

@@ -183,12 +183,17 @@ def test_changed_object_is_not_read(opened: RemoteFile, tmp_path: Path) -> None:
 
 
 def test_closing_deletes_the_file_during_a_download(
-    opened: RemoteFile, object_server: Behaviour
+    opened: RemoteFile, object_server: Behaviour, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """Requests that have not begun are not made, and those of other files still are."""
+    monkeypatch.setattr(remote_reader, "_REQUEST_BYTES", 10_000)
     object_server.latency = 0.2
+    before = len(object_server.requests)
     opened.fetch([(0, len(OBJECT))])
     opened.close()
     assert not opened.path.exists()
+    opened._requests.submit(1, lambda: None).result(timeout=10)
+    assert len(object_server.requests) - before <= 2
 
 
 def test_more_requests_are_made_at_once_while_the_job_waits(
