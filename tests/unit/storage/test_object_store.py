@@ -171,7 +171,11 @@ def test_a_store_without_conditions_is_looked_at_before_writing(
 ) -> None:
     with faulty_proxy(s3.endpoint) as proxy:
         proxy.refuses_conditions = True
+        proxy.latency = 0.1
         store = connect(bucket.url, {**s3.options, "endpoint_url": proxy.url})
+        # All of these are under way before the first one is refused.
+        parallel(lambda number: store.put(f"other{number}", b"other", None), range(4))
+        store.delete(f"other{number}" for number in range(4))
         first = store.put("object", b"first", None)
         with pytest.raises(PreconditionFailed):
             store.put("object", b"second", None)
