@@ -48,7 +48,7 @@ def cut(catalog: Catalog) -> tuple[int, int]:
         partitions_per_job="auto",
         job_size_mb=MarginSettings.__dataclass_fields__["job_size_mb"].default,
     )
-    bounds = planning_jobs._group(settings, sizes, np.arange(catalog.partitions))
+    bounds = planning_jobs._group(settings, sizes, np.arange(catalog.partitions), is_alone=True)
     return len(bounds[0]) - 1, len(bounds[1]) - 1
 
 

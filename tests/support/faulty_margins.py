@@ -1,6 +1,7 @@
 """A small catalog and its margin, stage by stage, in a directory that faults are injected into."""
 
 import json
+import multiprocessing
 import os
 import shutil
 import signal
@@ -12,7 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import chdir
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -52,6 +53,10 @@ parser.add_argument("config")
 run(main, parser)
 """
 """What the main process of a run does before its first job."""
+
+
+SERVER = multiprocessing.get_context("forkserver")
+SERVER.set_forkserver_preload(["pyarrow.dataset", "healpy"])
 
 
 @dataclass(frozen=True)
@@ -189,25 +194,49 @@ def run_in_child(call: Callable[[], object]) -> tuple[int, str]:
     with tempfile.TemporaryFile() as said:
         child = os.fork()
         if not child:
-            code = 1
-            signal.alarm(TIME_LIMIT)  # rather a test that fails than a suite that hangs
             if "polars" in sys.modules:
                 # Its threads do not survive a fork; PyArrow reads the same rows.
                 row_selection._LEAST_VALUES = sys.maxsize
-            try:
-                os.dup2(said.fileno(), 1)
-                os.dup2(said.fileno(), 2)
-                call()
-                code = 0
-            except (MarginCacheError, OSError) as error:
-                os.write(2, one_line(error).encode(errors="replace"))
-            except BaseException:
-                os.write(2, traceback.format_exc().encode(errors="replace"))
-            finally:
-                os._exit(code)
+            _call_and_exit(call, said.fileno())
         _, status = os.waitpid(child, 0)
         said.seek(0)
         return os.waitstatus_to_exitcode(status), said.read().decode(errors="replace")
+
+
+def make_by_polars(site: Site) -> tuple[int, str]:
+    """Make a margin as `run_in_child` calls a function, with rows by Polars, as of large files.
+
+    The process is forked off one that has not used Polars, as this one may have.
+    """
+    with tempfile.NamedTemporaryFile() as said:
+        child = SERVER.Process(target=_make_by_polars, args=(site, Path(said.name)))
+        child.start()
+        child.join()
+        assert child.exitcode is not None
+        return child.exitcode, said.read().decode(errors="replace")
+
+
+def _make_by_polars(site: Site, said: Path) -> None:
+    row_selection._are_few = lambda part, rows: True
+    with said.open("ab") as file:
+        _call_and_exit(lambda: make_margin(site), file.fileno())
+
+
+def _call_and_exit(call: Callable[[], object], said: int) -> NoReturn:
+    """Call a function, write what is said into a file, and end this process."""
+    code = 1
+    signal.alarm(TIME_LIMIT)  # rather a test that fails than a suite that hangs
+    try:
+        os.dup2(said, 1)
+        os.dup2(said, 2)
+        call()
+        code = 0
+    except (MarginCacheError, OSError) as error:
+        os.write(2, one_line(error).encode(errors="replace"))
+    except BaseException:
+        os.write(2, traceback.format_exc().encode(errors="replace"))
+    finally:
+        os._exit(code)
 
 
 def make_in(directory: Path, config: Mapping[str, Any]) -> None:
