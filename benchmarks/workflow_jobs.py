@@ -70,14 +70,14 @@ def jobs_of(directory: Path, config: Mapping[str, Any], stage: str) -> list[Job]
     names = plan.map_names if stage == "map_partitions" else plan.reduce_names
     found = []
     for number, name in enumerate(names):
-        arguments = ["--plan", str(margin.files.plan), "--job", name]
+        arguments = ["--job", name]
         if stage == "map_partitions":
+            arguments += ["--plan", str(margin.files.plan)]
             arguments += ["--shard", str(margin.files.shard(name))]
             read = int(plan.partitions.sizes[slice(*plan.map_bounds[number : number + 2])].sum())
             asked = map_request(plan, number, group)
         else:
-            arguments += ["--staging-dir", str(margin.files.staging_dir)]
-            arguments += ["--shards-of", str(margin.files.plan_dir)]
+            arguments += ["--margin", margin_file]
             shards = [margin.files.shard(plan.map_names[need]) for need in plan.needs_of(number)]
             read = sum(shard.stat().st_size for shard in shards)
             asked = reduce_request(plan, number, read)

@@ -7,12 +7,10 @@ from margin_cache.process import required, run
 
 
 def main(margin: Path) -> None:
-    from margin_cache.margin.finish import finish_margin
+    from margin_cache.margin.finish import describe_made, finish_margin
     from margin_cache.margin.model import load_margin
 
-    done = finish_margin(load_margin(margin))
-    line = f"{done['output_dir']}: {done['rows']} rows in {done['files']} files"
-    print(line, file=sys.stderr)
+    print(describe_made(finish_margin(load_margin(margin))), file=sys.stderr)
 
 
 if __name__ == "__main__":

@@ -125,8 +125,10 @@ class Work:
         amounts = map(Amount, np.diff(plan.reduce_bounds).tolist())
         jobs = zip(plan.reduce_names, amounts, is_reduced, strict=True)
         self.add(directory, Stage.REDUCING, jobs)
-        # The job that finishes has no name.
-        self.add(directory, Stage.FINISHING, [("", Amount(len(plan.destination_orders)), False)])
+        if not margin.is_finished_by_reducing:
+            # The job that finishes has no name.
+            amount = Amount(len(plan.destination_orders))
+            self.add(directory, Stage.FINISHING, [("", amount, False)])
 
     def shown_stages(self) -> list[tuple[Stage, StageProgress]]:
         return [

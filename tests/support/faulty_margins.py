@@ -120,11 +120,7 @@ def commands(site: Site) -> dict[str, list[list[str]]]:
             for job in plan.map_names
         ],
         "reduce": [
-            script(
-                "reduce_margins.py",
-                *("--plan", files.plan, "--job", job, "--staging-dir", files.staging_dir),
-                *("--shards-of", files.plan_dir),
-            )
+            script("reduce_margins.py", "--margin", files.margin_file, "--job", job)
             for job in plan.reduce_names
         ],
         "finish": [script("finish_margin.py", "--margin", files.margin_file)],

@@ -1,4 +1,5 @@
-# A margin: map jobs write shards, reduce jobs the files of the margin, the last job its metadata.
+# A margin: map jobs write shards, reduce jobs the files of the margin, the last job its metadata. If
+# there is one reduce job, that writes the metadata too.
 # Partitions are no input files: the state of those of a map job is in its name.
 rule map_partitions:
     output:
@@ -39,16 +40,13 @@ rule reduce_margins:
         **session.resources("reduce_margins"),
     params:
         name=session.margin_name,
-        plan=paths.PLAN,
-        staging_dir=session.staging_dir,
-        shards_of=session.shards_of,
+        margin=paths.MARGIN,
         covers=session.pixels_covered,
         script=session.script("reduce_margins.py"),
     message:
         "Reducing {params.name}, job {wildcards.job:.5}: {params.covers}"
     shell:
-        "{params.script} --plan={params.plan:q} --job {wildcards.job}"
-        " --staging-dir={params.staging_dir:q} --shards-of={params.shards_of:q}"
+        "{params.script} --margin={params.margin:q} --job {wildcards.job}"
         " --failure-mark={log:q}.failed 2> {log:q}"
 
 

@@ -99,6 +99,11 @@ def finish_margin(margin: Margin) -> dict[str, Any]:
     return summary
 
 
+def describe_made(done: Mapping[str, Any]) -> str:
+    """Return the line about a margin in the log of the job that has finished it."""
+    return f"{done['output_dir']}: {done['rows']} rows in {done['files']} files"
+
+
 def _is_reduced_anew(margin: Margin) -> bool:
     """Return whether all files of the margin are in the staging directory, as after --forceall."""
     receipts = [read_receipt(margin.files.receipt(job)) for job in margin.plan.reduce_names]

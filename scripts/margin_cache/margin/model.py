@@ -39,6 +39,7 @@ class Margin:
         may_be_default: whether it becomes the default margin of its collection if there is none.
         shards_of: plan directory of another margin whose shards it is made from; None if it has map
             jobs of its own.
+        is_finished_by_reducing: whether its only reduce job does what the finishing job would do.
     """
 
     settings: MarginSettings
@@ -47,6 +48,7 @@ class Margin:
     sources: Sources = (None, None)
     may_be_default: bool = True
     shards_of: Path | None = None
+    is_finished_by_reducing: bool = False
 
     @property
     def intermediate_dir(self) -> Path:
@@ -89,7 +91,7 @@ class Margin:
 
     @property
     def done_file(self) -> Path:
-        """The file that the finishing job writes last, for the present state of the catalog."""
+        """The file that is written last, for the present state of the catalog."""
         fingerprint = self.plan.input_fingerprint
         return Path(DONE.format(plan_dir=self.files.plan_dir, fingerprint=fingerprint))
 
@@ -106,6 +108,7 @@ def save_margin(margin: Margin) -> None:
         "settings": settings_as_json(margin.settings),
         "may_be_default": margin.may_be_default,
         "shards_of": margin.shards_of and str(margin.shards_of),
+        "is_finished_by_reducing": margin.is_finished_by_reducing,
     }
     if read_json(margin.files.margin_file) != record:
         write_json(margin.files.margin_file, record)
@@ -119,10 +122,11 @@ def load_margin(path: Path) -> Margin:
         settings = MarginSettings(**{**values, "debug_filter_pixel_list": pixels})
         name, may_be_default = record["name"], record["may_be_default"]
         shards_of = record["shards_of"] and Path(record["shards_of"])
+        by_reducing = bool(record["is_finished_by_reducing"])
     except (TypeError, KeyError):
         raise DamagedFileError(path) from None
     plan = load_plan(PlanFiles(path.parent).plan)
-    return Margin(settings, name, plan, may_be_default=may_be_default, shards_of=shards_of)
+    return Margin(settings, name, plan, (None, None), may_be_default, shards_of, by_reducing)
 
 
 def load_margins(all_settings: Iterable[MarginSettings]) -> list[Margin]:

@@ -278,6 +278,27 @@ def share_map_jobs(
     return shared
 
 
+def finish_by_reducing(
+    margins: Mapping[str, Margin], to_reduce: Collection[str]
+) -> dict[str, Margin]:
+    """Let the only reduce job of a margin finish it too, which saves the start of a job.
+
+    Not of a margin whose shards others use, because it deletes them, nor of one in a store: small
+    ones are sent from where Snakemake runs, whose network may be the only one.
+    """
+    used = {str(margin.shards_of) for margin in margins.values()}
+    return {
+        plan_dir: replace(
+            margin,
+            is_finished_by_reducing=plan_dir in to_reduce
+            and plan_dir not in used
+            and len(margin.plan.reduce_names) == 1
+            and not margin.files.url,
+        )
+        for plan_dir, margin in margins.items()
+    }
+
+
 def _width(margin: Margin) -> tuple[bool, int, float]:
     """Return a key that sorts by width, the widest first: it has the rows of the others."""
     parameters = margin.plan.parameters

@@ -32,10 +32,10 @@ from margin_cache.planning.model import MarginParameters, Plan, job_label
 _MB = 10**6
 
 # Auto jobs: a catalog that is too small for the wanted number of full size is cut into that many
-# smaller ones, but none is smaller than the least, whose start takes a third of its time. Where
-# that leaves less than two, two are made unless they would take longer to start than to work.
+# smaller ones, but none is smaller than the least, which works for some times as long as it takes to
+# start. Where that leaves less than two, two are made unless they would start longer than work.
 _JOBS_WANTED = 4
-_LEAST_JOB, _LEAST_OF_TWO = 512 * _MB, 128 * _MB
+_LEAST_JOB, _LEAST_OF_TWO = 1000 * _MB, 128 * _MB
 _MOST_JOBS = 4096  # map jobs, so that Snakemake's own work stays below a minute
 
 _PARTITION = _MB // 4  # weight of opening a file: reading so much takes as long
@@ -220,6 +220,14 @@ class Request:
 
     def at(self, attempt: int) -> "Request":
         return Request(self.mem_mb * attempt, self.disk_mb, self.runtime * attempt)
+
+    def then(self, other: "Request") -> "Request":
+        """Return the resources of a job that does one thing after another."""
+        return Request(
+            max(self.mem_mb, other.mem_mb),
+            max(self.disk_mb, other.disk_mb),
+            self.runtime + other.runtime,
+        )
 
 
 @dataclass(frozen=True)

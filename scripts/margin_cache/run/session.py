@@ -27,6 +27,7 @@ from margin_cache.margin.forecast import check_disk_space, disk_space, forecast_
 from margin_cache.margin.model import Margin, load_margins, without_audit
 from margin_cache.margin.prepare import (
     check_directories,
+    finish_by_reducing,
     prepare_margins,
     share_map_jobs,
     start_margin,
@@ -127,8 +128,14 @@ class Session:
 
     def target(self, plan_dir: str) -> str:
         """Return the file that a margin is done with: that of its last job, or the margin's own."""
+        if self.is_main:
+            self._share_map_jobs()
         margin = self.margins[plan_dir]
-        return str(margin.done_file if self.has_jobs(plan_dir) else provenance_file(margin))
+        if not self.has_jobs(plan_dir):
+            return str(provenance_file(margin))
+        if margin.is_finished_by_reducing:
+            return str(margin.files.receipt(margin.plan.reduce_names[0]))
+        return str(margin.done_file)
 
     def margin_of(self, wildcards: Any) -> Margin:
         """Return the margin of a job, which therefore belongs to this run.
@@ -180,13 +187,8 @@ class Session:
             plan_dir for plan_dir in pending if self.makes_all or self._missing_receipts(plan_dir)
         ]
         self.margins = share_map_jobs(self.margins, incomplete, self.makes_all)
-
-    def shards_of(self, wildcards: Any, output: Any) -> str:
-        """Return a parameter; a change does not rerun a job, since it takes the output."""
-        return str(self.margin_of(wildcards).shard_files.plan_dir)
-
-    def staging_dir(self, wildcards: Any) -> str:
-        return str(self.margin_of(wildcards).files.staging_dir)
+        to_reduce = self.margins if self.only_describes else incomplete
+        self.margins = finish_by_reducing(self.margins, to_reduce)
 
     def margin_name(self, wildcards: Any) -> str:
         return self.margin_of(wildcards).name
@@ -195,7 +197,10 @@ class Session:
         return describe_job(wildcards.job)
 
     def script(self, name: str) -> Callable[[Any, Any], str]:
-        """Return a function for a parameter: the command that runs a script, as `shards_of`."""
+        """Return a function for a parameter: the command that runs a script.
+
+        A change of it does not rerun a job, since the function takes the output.
+        """
         python = "python" if compat.uses_conda(self._workflow) else shlex.quote(sys.executable)
         command = f"{python} {shlex.quote(str(self._base / 'scripts' / name))}"
         return lambda wildcards, output: command
@@ -210,7 +215,11 @@ class Session:
         plan = margin.plan
         if rule == "reduce_margins":
             size = sum(Path(shard).stat().st_size for shard in input)
-            return reduce_request(plan, plan.reduce_job_of(wildcards.job), size)
+            request = reduce_request(plan, plan.reduce_job_of(wildcards.job), size)
+            if not margin.is_finished_by_reducing:
+                return request
+            finishing = finish_request(plan, self.largest_row_group(wildcards.plan_dir))
+            return request.then(finishing)
         row_group = self.largest_row_group(wildcards.plan_dir)
         if rule == "map_partitions":
             return map_request(plan, plan.map_job_of(wildcards.job), row_group)

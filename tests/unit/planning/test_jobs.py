@@ -68,7 +68,7 @@ def test_auto_jobs_are_equal_and_of_about_the_configured_size(
 
 @pytest.mark.parametrize(
     ("megabytes", "jobs"),
-    [(100, 1), (300, 2), (800, 2), (1200, 2), (1500, 4), (2000, 4), (4000, 4), (8000, 8)],
+    [(100, 1), (300, 2), (800, 2), (1200, 2), (2000, 2), (2600, 4), (4000, 4), (8000, 8)],
 )
 def test_small_catalogs_have_few_jobs(megabytes: int, jobs: int) -> None:
     pixels = np.arange(64)

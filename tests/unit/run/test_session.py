@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
@@ -10,8 +11,9 @@ from typing import Any
 import pytest
 from margin_cache.config.model import MarginSettings
 from margin_cache.errors import MarginCacheError
-from margin_cache.margin.model import Margin
+from margin_cache.margin.model import Margin, load_margin, save_margin
 from margin_cache.margin.paths import audit_storage_files
+from margin_cache.margin.prepare import finish_by_reducing
 from margin_cache.margin.remote import load_options
 from margin_cache.progress import Work
 from margin_cache.run.audits import Audits, options_key
@@ -22,6 +24,7 @@ from support.odd_servers import odd_server
 from support.paths import ROOT
 from support.peer_margins import DATA
 from support.small_skies import small_catalog
+from support.stages import run_map_jobs, run_reduce_jobs
 
 Open = Callable[..., Session]
 
@@ -87,10 +90,53 @@ def test_the_widest_margin_of_a_catalog_maps_for_the_others_and_is_finished_afte
     first = job(plans[0], narrow.plan.reduce_names[0])
     assert session.shards_of_job(first)
     assert all(Path(shard).is_relative_to(plans[1]) for shard in session.shards_of_job(first))
-    assert session.shards_of(first, None) == plans[1]
     # Its last job deletes the shards.
     assert session.receipts(job(plans[1], "")) == receipts[1] + receipts[0]
     assert session.receipts(job(plans[0], "")) == receipts[0]
+
+
+def test_the_only_reduce_job_of_a_margin_finishes_it_too(new_session: Open) -> None:
+    session = new_session(partitions_per_job=10**4, output_artifact_name="alone")
+    (target,) = session.targets(None)
+    ((plan_dir, margin),) = session.margins.items()
+    (name,) = margin.plan.reduce_names
+    assert target == str(margin.files.receipt(name))
+    session.shards_of_job(job(plan_dir, name))
+    session.start_margins()
+    assert load_margin(margin.files.margin_file).is_finished_by_reducing
+    # It has the time of both.
+    separate = new_session()
+    ((other_dir, other),) = separate.margins.items()
+    first = job(other_dir, other.plan.reduce_names[0])
+    minutes = [
+        each.resources(rule)["runtime"](wildcards, [], 1)
+        for each, rule, wildcards in (
+            (session, "reduce_margins", job(plan_dir, name)),
+            (separate, "reduce_margins", first),
+            (separate, "finish_margin", first),
+        )
+    ]
+    assert minutes[0] == minutes[1] + minutes[2]
+
+
+def test_a_margin_has_a_finishing_job_where_reducing_cannot_finish_it(new_session: Open) -> None:
+    margins = [{"margin_threshold": 10.0}, {"margin_threshold": 300.0}]
+    session = new_session(partitions_per_job=10**4, margins=margins)
+    narrow, wide = session.margins.values()
+    # The shards of the wide one are deleted after both.
+    only = str(narrow.files.receipt(narrow.plan.reduce_names[0]))
+    assert session.targets(None) == [only, str(wide.done_file)]
+    # After a kill between reducing and finishing.
+    save_margin(wide)
+    run_map_jobs(wide)
+    run_reduce_jobs(wide)
+    again = new_session(partitions_per_job=10**4, **margins[1])
+    assert again.targets(None) == [str(wide.done_file)]
+    assert again.receipts(job(str(wide.files.plan_dir), "")) == []
+    # In a store.
+    settings = replace(narrow.settings, output_path="s3://bucket/margins")
+    remote = finish_by_reducing({"plan": replace(narrow, settings=settings)}, ["plan"])
+    assert not remote["plan"].is_finished_by_reducing
 
 
 def test_a_run_ends_with_the_done_file_unless_the_margin_is_complete(
