@@ -199,7 +199,7 @@ def test_resume_false_rebuilds_the_margin_in_each_run(tmp_path: Path) -> None:
     inode = file.stat().st_ino
     config |= {"resume": False}
     done = run_workflow(tmp_path, config=config, check=True).stdout
-    assert jobs(done) == {"map_partitions": 1, "reduce_margins": 1, "finish_margin": 1}
+    assert jobs(done) == {"map_partitions": 1, "reduce_margins": 1}
     assert file.stat().st_ino != inode
     assert margin_digests(tmp_path) == before
     assert "Nothing to be done" in run_workflow(tmp_path, config=config | {"resume": True}).stdout

@@ -97,16 +97,24 @@ def test_a_run_killed_at_random_moments_makes_the_same_bytes(
     rng = random.Random(seed)
     for number in range(KILLS // TESTS_OF_KILLS):
         directory = tmp_path / str(number)
-        kill_once(directory, config, whole[1], rng)
+        # Every second run has one reduce job, which finishes the margin too.
+        jobs = {"partitions_per_job": 10**4} if number % 2 else {}
+        kill_once(directory, config | jobs, whole[1], rng)
         assert margin_digests(directory) == whole[0]
         shutil.rmtree(directory)
 
 
-@pytest.mark.parametrize("script", SCRIPTS)
+@pytest.mark.parametrize(
+    ("script", "partitions"), [*((script, 20) for script in SCRIPTS), ("reduce_margins.py", 10**4)]
+)
 def test_a_job_that_outlives_its_run_does_no_harm(
-    tmp_path: Path, config: dict[str, Any], whole: tuple[Digests, float], script: str
+    tmp_path: Path,
+    config: dict[str, Any],
+    whole: tuple[Digests, float],
+    script: str,
+    partitions: int,
 ):
-    with run_of(tmp_path, config) as run:
+    with run_of(tmp_path, {**config, "partitions_per_job": partitions}) as run:
         run.wait_for(lambda: run.workers(script))
         (late, *_) = run.workers(script)
         late.suspend()
@@ -213,7 +221,9 @@ def test_two_copies_of_a_job_at_once_do_no_harm(
             margin.files.staging_dir.mkdir(parents=True)
     listed = run_workflow(tmp_path, "-n", "--printshellcmds", config=config, check=True).stdout
     for script in SCRIPTS[:2]:
-        lines = sorted({line for line in listed.splitlines() if f"{script} --plan" in line})
+        lines = sorted(
+            {line for line in listed.splitlines() if f"{script} --" in line and " --job " in line}
+        )
         assert len(lines) > 1
         for line in lines:
             words = shlex.split(line)
