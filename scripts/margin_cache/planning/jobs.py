@@ -32,8 +32,8 @@ from margin_cache.planning.model import MarginParameters, Plan, job_label
 _MB = 10**6
 
 # Auto jobs: a catalog that is too small for the wanted number of full size is cut into that many
-# smaller ones, but none is smaller than the least, whose work takes four times as long as its start.
-# Where that leaves less than two, two are made unless they would start for longer than they work.
+# smaller ones, but none is smaller than the least, which works four times as long as it takes to
+# start. Where that leaves less than two, two are made unless they would start longer than work.
 _JOBS_WANTED = 4
 _LEAST_JOB, _LEAST_OF_TWO = 1000 * _MB, 128 * _MB
 _MOST_JOBS = 4096  # map jobs, so that Snakemake's own work stays below a minute
