@@ -21,6 +21,7 @@ class Behaviour:
     Attributes:
         fails_each: one of this many GET requests fails; 0 for none. The faults take turns: an error
             status, a reset, a body that is too short, and the whole file instead of a range.
+        sends_etags: tell the versions of files; there is no time of change.
         ignores_range: send the whole file instead of each range.
         latency: time before each response [s].
         before: called before each GET request, with the path and the number of earlier ones.
@@ -29,6 +30,7 @@ class Behaviour:
     """
 
     fails_each: int = 0
+    sends_etags: bool = True
     ignores_range: bool = False
     latency: float = 0.0
     before: Callable[[Path, int], None] = lambda path, number: None
@@ -53,7 +55,9 @@ class _Handler:
             behaviour.before(path, number)
         content = path.read_bytes()
         etag = hashlib.sha256(content).hexdigest()[:16]
-        headers = {"ETag": f'"{etag}"', "Accept-Ranges": "bytes"}
+        headers = {"Accept-Ranges": "bytes"}
+        if behaviour.sends_etags:
+            headers["ETag"] = f'"{etag}"'
         if request.method == "HEAD":
             return web.Response(headers={**headers, "Content-Length": str(len(content))})
         fault = ""

@@ -5,6 +5,7 @@ The store is listed, or, if that is impossible, asked for each file that partiti
 """
 
 import re
+import sys
 from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any
@@ -50,6 +51,13 @@ def connect_catalog(url: str, options: Mapping[str, Any]) -> RemoteFiles:
     else:
         start = info.parquet_path(f"{spec.NORDER}=")
         files.listing |= {path: objects[path] for path in objects if path.startswith(start)}
+    if not all(state.etag for state in files.listing.values()):
+        print(
+            f"warning: {store.url}: the server tells neither ETags nor times of change. A file "
+            "that is replaced by one of the same size is not noticed: if the catalog may have "
+            "changed, start the run with --forceall.",
+            file=sys.stderr,
+        )
     return files
 
 

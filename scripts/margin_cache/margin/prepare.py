@@ -92,14 +92,23 @@ def prepare_margins(
 
 
 def _connect_catalogs(all_settings: Iterable[MarginSettings]) -> None:
-    """List the remote catalogs of margins, each once."""
-    catalogs = {settings.input_catalog_path: settings for settings in all_settings}
-    for url, settings in catalogs.items():
-        if is_url(url):
+    """List the remote catalogs of margins, each once, and check that a URL means one catalog."""
+    all_options: dict[str, Mapping[str, Any]] = {}
+    for settings in all_settings:
+        url, options = settings.input_catalog_path, settings.input_storage_options
+        if is_url(url) and all_options.get(url) != options:
             # Slow to import, and not needed for local catalogs.
             from margin_cache.catalog.remote import connect_catalog
 
-            connect_catalog(url, settings.input_storage_options)
+            table = connect_catalog(url, options).location
+            for place in (url, absolute_location(url), absolute_location(table)):
+                # With other options it can be another catalog, in another store.
+                if all_options.setdefault(place, options) != options:
+                    raise MarginCacheError(
+                        f"input_storage_options: two margins have different ones for {url}, so it "
+                        "is not known which catalog is meant. Give both the same options, or make "
+                        "the margins in two runs."
+                    )
 
 
 class _Catalog:

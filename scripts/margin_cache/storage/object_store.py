@@ -22,7 +22,10 @@ Result = TypeVar("Result")
 
 _STATE_REQUESTS, _WRITE_REQUESTS = 64, 8  # concurrent requests
 
-_ETAG_NAMES = ("ETag", "etag", "blob_id", "mtime", "modified", "last_modified", "created")
+_ETAG_NAMES = (
+    *("ETag", "etag", "blob_id", "sha", "mtime", "modified", "last_modified", "modify"),
+    *("modificationTime", "created"),
+)
 """Names of an ETag or a time that drivers of fsspec use, the preferred one first."""
 
 
@@ -30,7 +33,7 @@ class ObjectState(NamedTuple):
     """A version of an object: its size and ETag, or modification time if the store has no ETags."""
 
     size: int
-    etag: str
+    etag: str  # "" if the server tells neither
 
 
 class PreconditionFailed(MarginCacheError):

@@ -245,7 +245,9 @@ def _no_bucket(url: str) -> MarginCacheError:
 
 
 def _state_of(meta: Any) -> ObjectState:
-    etag = meta["e_tag"] or meta["last_modified"].isoformat()
+    time = meta["last_modified"]
+    # Servers that do not tell it have the year 1970.
+    etag = meta["e_tag"] or (time.isoformat() if time.timestamp() else "")
     return ObjectState(int(meta["size"]), _bare(etag))
 
 

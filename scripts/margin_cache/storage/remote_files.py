@@ -120,7 +120,10 @@ class RemoteFiles(CatalogFiles):
         return self._cached(path, "footer", lambda: b"", keep=False)
 
     def _cached(self, path: str, part: str, read: Callable[[], bytes], keep: bool = True) -> bytes:
-        key = repr((self.location, path, *self.object_state(path), part)).encode()
+        state = self.object_state(path)
+        if not state.etag:  # what is kept may be of an older version
+            return read()
+        key = repr((self.location, path, *state, part)).encode()
         file = _CACHE / hashlib.blake2b(key, digest_size=16).hexdigest()
         with suppress(OSError):
             cached = file.read_bytes()

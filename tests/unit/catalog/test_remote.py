@@ -89,6 +89,25 @@ def test_listing_follows_changes(served: Behaviour, catalog: Path) -> None:
     assert after.changed_from(shared).sum() == 1
 
 
+def test_without_versions_nothing_is_kept_and_a_line_warns(
+    served: Behaviour, catalog: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A run with --forceall must read the files as they are now."""
+    connected(f"{served.url}/small")
+    assert capsys.readouterr().err == ""
+    served.sends_etags = False
+    info = connected(f"{served.url}/small")
+    warned = capsys.readouterr().err
+    assert warned.startswith(f"warning: {served.url}/small: the server tells neither ETags nor")
+    assert warned.count("\n") == 1 and "--forceall" in warned
+    (file,) = partition_files(info, read_partitions(info)[0].pixel)
+    for name, read in ((file, info.files.footer), ("partition_info.csv", info.files.read)):
+        content = (catalog / name).read_bytes()
+        assert content.endswith(read(name))
+        (catalog / name).write_bytes(content[:-20] + content[-20:-8][::-1] + content[-8:])
+        assert (catalog / name).read_bytes().endswith(read(name))
+
+
 def test_metadata_of_all_files_is_not_read(served: Behaviour, catalog: Path) -> None:
     """It can be large, and a list of the partitions serves."""
     assert (catalog / "_metadata").exists()

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from margin_cache.config.validation import settings_of_margins
@@ -31,6 +32,19 @@ def margin(served: Behaviour) -> Margin:
     (margin,) = prepare_margins(settings_of_margins(config))
     save_margin(margin)
     return margin
+
+
+def test_a_url_with_two_kinds_of_options_is_refused(served: Behaviour, catalog: Path) -> None:
+    """It could be two catalogs, in two stores; a collection and its table are one."""
+    (catalog.parent / "collection.properties").write_text("hats_primary_table_url=sky\n")
+    url, other = served.url, {"input_storage_options": {"verify": True}}
+    config = configuration(Path("sky")) | {"input_catalog_path": f"{url}/sky"}
+    two: dict[str, Any] = config | {"margins": [{}, {"output_artifact_name": "two"}]}
+    assert len(prepare_margins(settings_of_margins(two))) == 2
+    for place in (f"{url}/sky", f"{url}/sky/", url):
+        two["margins"][1] |= {"input_catalog_path": place, **other}
+        with pytest.raises(MarginCacheError, match=f"^input_storage_options: .* for {place}, so"):
+            prepare_margins(settings_of_margins(two))
 
 
 def test_concurrent_jobs_have_their_own_downloads(margin: Margin) -> None:
