@@ -28,7 +28,7 @@ from margin_cache.catalog.spec import (
     HatsKey,
     HipscatKey,
 )
-from margin_cache.errors import DamagedFileError, MarginCacheError
+from margin_cache.errors import DamagedFileError, MarginCacheError, RetryableError
 from margin_cache.healpix.nested import Ints, as_pixels
 from margin_cache.margin.existing import (
     RUN_ID,
@@ -42,6 +42,7 @@ from margin_cache.margin.existing import (
     is_complete,
     is_in_output,
     listing,
+    read_provenance,
     read_receipt,
     record_catalog,
 )
@@ -50,6 +51,7 @@ from margin_cache.margin.output import SizeAndDigest
 from margin_cache.margin.paths import PROVENANCE
 from margin_cache.parquet.footers import MOST_FOOTER_BYTES, join_footers
 from margin_cache.planning.model import Plan
+from margin_cache.process import one_line
 from margin_cache.storage.files import (
     atomic_path,
     delete_directory,
@@ -74,7 +76,6 @@ def finish_margin(margin: Margin) -> dict[str, Any]:
     register it in its collection and clean up. Return the content of the done file.
     """
     plan, paths, output = margin.plan, margin.files, margin.output
-    info = plan.parameters.catalog
     # A second copy of the job waits, and then finds the margin complete. If that is at a URL, a job
     # of another plan waits as well.
     with exclusive_lock(margin.intermediate_dir if paths.url else paths.plan):
@@ -85,10 +86,14 @@ def finish_margin(margin: Margin) -> dict[str, Any]:
             _put_together(margin, before)
         else:
             record_catalog(margin)
-        output.register(info, margin.may_be_default)
+        # Another run may have replaced the margin since.
+        description = output.read_json(PROVENANCE)
+        made = read_provenance(output)
+        if made is None or UNFINISHED in made or made["content_id"] != plan.content_id:
+            raise _changed(margin)
+        _register(margin)
         output.release()
         clean_up(margin, paths.staging_lock)
-        description = output.read_json(PROVENANCE)
         summary = {
             "output_dir": paths.location,
             "rows": int(description.get(HipscatKey.ROWS, description.get(HatsKey.ROWS))),
@@ -97,6 +102,27 @@ def finish_margin(margin: Margin) -> dict[str, Any]:
         }
         write_json(margin.done_file, summary)
     return summary
+
+
+def _changed(margin: Margin) -> MarginCacheError:
+    return MarginCacheError(
+        f"{margin.files.location}: was changed meanwhile, perhaps by another run. Start the run "
+        "again to finish what is left."
+    )
+
+
+def _register(margin: Margin) -> None:
+    """Register a complete margin in its collection; an error says that only this has failed."""
+    try:
+        margin.output.register(margin.plan.parameters.catalog, margin.may_be_default)
+    except (MarginCacheError, OSError) as error:
+        kind = RetryableError if isinstance(error, RetryableError) else MarginCacheError
+        reason = one_line(error).removeprefix("error: ").rstrip(".")
+        raise kind(
+            f"{reason}. The margin {margin.files.location} is complete; only its registration in "
+            "the collection around it is missing. Start the run again when that file can be "
+            "written, or add the margin to all_margins there."
+        ) from None
 
 
 def describe_made(done: Mapping[str, Any]) -> str:
@@ -142,10 +168,7 @@ def _put_together(margin: Margin, before: object) -> None:
         # If this job has outlived its run, another run may have made the margin meanwhile, and
         # deleted what was gathered here.
         if not (directory / PARTITION_INFO).exists() or output.state() != before:
-            raise MarginCacheError(
-                f"{paths.location}: was changed meanwhile, perhaps by another run. Start the run "
-                "again to finish what is left."
-            )
+            raise _changed(margin)
         output.publish(directory, paths.backup_dir)
     finally:
         delete_directory(directory)

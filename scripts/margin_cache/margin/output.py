@@ -108,6 +108,7 @@ class Output:
 def describe_run(run: Any) -> str:
     """Describe the run in a lock, whose content may be damaged."""
     try:
-        return f"process {run['process']} on {run['host']}, started in {run['directory']}"
+        text = f"process {run['process']} on {run['host']}, started in {run['directory']}"
     except (TypeError, KeyError):
         return "unknown process"
+    return "".join(char if char.isprintable() else "?" for char in text)

@@ -211,12 +211,22 @@ class StoreOutput(Output):
         return etags
 
     def publish(self, directory: Path, backup: Path) -> None:
-        self._check_lock()
-        for name in (PROVENANCE, *reversed(DESCRIPTIONS)):
-            if (directory / name).exists():
-                replaced = self._draft if name == PROVENANCE else None
-                if self._store.put(name, directory / name, replaced) != self._store.state(name):
-                    raise self._changed(name)
+        written: dict[str, ObjectState] = {}
+        try:
+            for name in (PROVENANCE, *reversed(DESCRIPTIONS)):
+                if (directory / name).exists():
+                    self._check_lock()
+                    replaced = self._draft if name == PROVENANCE else None
+                    written[name] = self._store.put(name, directory / name, replaced)
+                    if written[name] != self._store.state(name):
+                        raise self._changed(name)
+            self._check_lock()
+        except MarginCacheError:
+            if not self._has_lock():
+                # With a description, the margin that another run is making could be opened.
+                own = [name for name in DESCRIPTIONS if name in written]
+                self._store.delete([p for p in own if self._store.state(p) == written[p]])
+            raise
         self.refresh()
 
     def _changed(self, path: str) -> MarginCacheError:

@@ -182,7 +182,7 @@ class ObstoreStore(ObjectStore):
             try:
                 return call()
             except (exceptions.PermissionDeniedError, exceptions.UnauthenticatedError):
-                raise PermissionDenied(url, self._side) from None
+                raise self._denied(url, action) from None
             except (exceptions.AlreadyExistsError, exceptions.PreconditionError):
                 raise PreconditionFailed(url) from None
             except exceptions.InvalidPathError:
@@ -201,6 +201,10 @@ class ObstoreStore(ObjectStore):
                     raise _unusable(url, self._side, error) from None
                 raise
 
+    def _denied(self, url: str, action: str) -> PermissionDenied:
+        reason = "" if action == "read" else f"permission denied, it cannot be {action}"
+        return PermissionDenied(url, self._side, reason)
+
     def _error_of(self, url: str, text: str, action: str) -> MarginCacheError:
         """Return the error of a request, without what the store has sent beside its status."""
         status, code = _STATUS.search(text), _CODE.search(text)
@@ -211,7 +215,7 @@ class ObstoreStore(ObjectStore):
             return PermissionDenied(url, self._side, reason)
         # obstore has an error of its own for a refused object, but not for a refused list.
         if status and status[1] in ("401", "403"):
-            return PermissionDenied(url, self._side)
+            return self._denied(url, action)
         if status and status[1] == "416":
             return ObjectChanged(url)
         if status and status[1] not in _TRANSIENT_STATUS:

@@ -15,11 +15,18 @@ import pytest
 from margin_cache.catalog.spec import DESCRIPTIONS
 from margin_cache.errors import MarginCacheError
 from margin_cache.margin import store_output
-from margin_cache.margin.existing import check_output, has_leftovers, is_complete, missing_receipts
+from margin_cache.margin.existing import (
+    UNFINISHED,
+    check_output,
+    has_leftovers,
+    is_complete,
+    missing_receipts,
+)
 from margin_cache.margin.finish import finish_margin
 from margin_cache.margin.model import Margin, load_margin
 from margin_cache.margin.prepare import start_margin
-from margin_cache.margin.store_output import LOCK
+from margin_cache.margin.store_output import LOCK, StoreOutput
+from margin_cache.storage.object_store import PermissionDenied
 from support.margins import tree_digest
 from support.memory_store import PLACE, MemoryStore, Stores
 from support.small_skies import small_catalog
@@ -207,6 +214,52 @@ def test_a_job_that_outlives_its_run_does_not_change_a_later_margin(
         assert all("Norder=" in path for path in found.keys() - later.keys())
 
 
+def test_a_late_description_does_not_open_the_margin_of_a_run_at_work(
+    in_store: Prepare, stores: Stores, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another run takes over between a look at the lock and the writing of a description."""
+    late = in_store()
+    last = reduced(late)
+
+    def upload_begins(action: str, url: str) -> None:
+        if "Norder=" in url:
+            raise KeyboardInterrupt
+
+    def take_over(action: str, url: str) -> None:
+        if url.endswith(DESCRIPTIONS):
+            stores.before = lambda action, url: None
+            stores.objects.pop(f"{late.files.url}/{LOCK}")
+            with another_directory(monkeypatch):
+                other = reduced(in_store(margin_threshold=30.0, overwrite=True, tmp_dir="other"))
+                stores.before = upload_begins
+                with pytest.raises(KeyboardInterrupt):
+                    finish_margin(other)
+            stores.before = lambda action, url: None
+
+    stores.before = take_over
+    with pytest.raises(MarginCacheError, match="does not have the lock any more"):
+        finish_margin(last)
+    assert {LOCK, "provenance_info.json"} <= stores.below(late.files.url).keys()
+    assert not is_openable(stores.below(late.files.url))
+
+
+def test_a_margin_that_another_run_replaces_at_once_is_not_taken_for_the_own(
+    margin: Margin, stores: Stores, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    last, publish = reduced(margin), StoreOutput.publish
+    url = f"{margin.files.url}/provenance_info.json"
+
+    def replaced(output: StoreOutput, *arguments: Any) -> None:
+        publish(output, *arguments)
+        record = json.loads(stores.objects[url])
+        record["tool_args"]["runtime_args"][UNFINISHED] = "token"
+        stores.objects[url] = json.dumps({"tool_args": record["tool_args"]}).encode()
+
+    monkeypatch.setattr(StoreOutput, "publish", replaced)
+    with pytest.raises(MarginCacheError, match="was changed meanwhile, perhaps by another run"):
+        finish_margin(last)
+
+
 def test_a_job_without_the_lock_writes_nothing(margin: Margin, stores: Stores) -> None:
     last = reduced(margin)
     del stores.objects[f"{margin.files.url}/{LOCK}"]
@@ -272,6 +325,15 @@ def test_a_store_that_loses_what_it_was_given_fails_the_run(
         MarginCacheError, match=r"catalog_info.json: was changed by another run or program"
     ):
         finish_margin(last)
+
+
+def test_what_a_lock_says_is_printed_as_one_line_without_control_characters(
+    margin: Margin, stores: Stores
+) -> None:
+    run = {"process": 1, "host": "h\x1b[31m", "directory": "/x\nerror: no"}
+    stores.objects[f"{margin.files.url}/{LOCK}"] = json.dumps(run).encode()
+    with pytest.raises(MarginCacheError, match=r"process 1 on h\?.31m, started in /x\?error: no\)"):
+        check_output(margin)
 
 
 @pytest.mark.parametrize("content", [b"", b"\xff", b"[1]", b'{"token": "a"}', b"null"])
@@ -486,6 +548,21 @@ def test_a_margin_is_listed_in_the_collection_of_its_primary(
         assert lines[3:] == ["all_margins=other2 margin", "default_margin=margin", ""]
     else:
         assert stores.objects[url] == before
+
+
+def test_a_margin_whose_registration_fails_is_complete(
+    margin: Margin, stores: Stores, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    last, url = reduced(margin), f"{PLACE}/collection.properties"
+
+    def refused(*_: object) -> None:
+        raise PermissionDenied(url, "output", "permission denied, it cannot be written")
+
+    monkeypatch.setattr(StoreOutput, "register", refused)
+    said = f"^{url}: permission denied.* The margin {PLACE}/margin is complete; only its regis"
+    with pytest.raises(MarginCacheError, match=said):
+        finish_margin(last)
+    assert is_complete(loaded(margin))
 
 
 def test_a_collection_that_is_no_text_is_left_as_it_is(margin: Margin, stores: Stores) -> None:

@@ -472,6 +472,21 @@ class Endless(FileHandler):
         self.send(200, text.encode(), {"Content-Type": "application/xml"})
 
 
+@pytest.mark.parametrize("action", ["written", "deleted"])
+def test_a_refused_change_is_told_as_what_it_is(action: str) -> None:
+    class Refuses(FileHandler):
+        def do_PUT(self) -> None:
+            self.send(403, b"<Error><Code>AccessDenied</Code></Error>", {})
+
+        do_POST = do_DELETE = do_PUT
+
+    with serving(Refuses) as url:
+        options = {"endpoint_url": url, "key": "a", "secret": "b"}
+        store = connect("s3://sky", options, "output")
+        with pytest.raises(PermissionDenied, match=f"x: permission denied, it cannot be {action}"):
+            store.delete(["x"]) if action == "deleted" else store.put("x", b"", None)
+
+
 def test_a_list_without_an_end_ends_in_one_line() -> None:
     with serving(Endless) as url:
         store = connect("s3://sky/it", {"anon": True, "endpoint_url": url})
