@@ -76,13 +76,19 @@ class Margin:
         # Slow to import, and not needed for margins on disk.
         from margin_cache.margin.store_output import StoreOutput
 
-        return StoreOutput(files.url, self.output_options(), files.run_token)
+        options = self.output_options(), self._catalog_options()
+        return StoreOutput(files.url, *options, files.run_token)
 
     def output_options(self) -> Mapping[str, Any]:
         """Return the storage options of the margin's URL."""
         if self.sources[1] is not None:
             return self.settings.output_storage_options
         return load_options(self.files.output_storage_file)
+
+    def _catalog_options(self) -> Mapping[str, Any]:
+        if self.sources[0] is not None:
+            return self.settings.input_storage_options
+        return load_options(self.files.storage_file)
 
     def use_catalog(self) -> None:
         """Let this process read the catalog, in the states of the plan, if it is remote."""

@@ -50,10 +50,17 @@ _OWNER_FILE = Path(".snakemake", "margin_cache_owner.json")  # id of the working
 class StoreOutput(Output):
     """Objects below a URL; jobs find the token of their run in ``token_file``."""
 
-    def __init__(self, url: str, options: Mapping[str, Any], token_file: Path) -> None:
+    def __init__(
+        self,
+        url: str,
+        options: Mapping[str, Any],
+        catalog_options: Mapping[str, Any],
+        token_file: Path,
+    ) -> None:
         self._url = url
         self._parent_url = url.rpartition("/")[0]
         self._options = options
+        self._catalog_options = catalog_options
         self._store = connect(url, options, "output")
         self._token_file = token_file
 
@@ -244,8 +251,16 @@ class StoreOutput(Output):
         with suppress(PermissionDenied):
             if found := self._parent.read(COLLECTION_PROPERTIES):
                 collection = Collection(self._parent_url, found[0])
-                return (collection, found[1]) if collection.is_of(info) else None
+                if collection.is_of(info) and self._is_beside(info):
+                    return collection, found[1]
         return None
+
+    def _is_beside(self, info: CatalogInfo) -> bool:
+        """Return whether the catalog is in the store of the margin, not in one with equal URLs."""
+        return (
+            self._catalog_options == self._options
+            or connect(info.path, self._catalog_options, "input").server == self._parent.server
+        )
 
     def collection(self, info: CatalogInfo) -> Collection | None:
         found = self._read_collection(info)

@@ -63,7 +63,12 @@ class ObjectStore(ABC):
 
     Transient errors are repeated inside. All methods raise RetryableError when that did not help,
     `PermissionDenied`, or another MarginCacheError.
+
+    Attributes:
+        server: endpoint and account: stores that differ in them may have other objects of one URL.
     """
+
+    server = ""
 
     def __init__(self, url: str) -> None:
         self.url = url.rstrip("/")

@@ -414,9 +414,20 @@ def connect(url: str, options: Mapping[str, Any], side: str) -> ObstoreStore:
         return _BUCKETS[protocol](bucket, prefix=prefix, config=config, **common, **credentials)
 
     try:
-        return ObstoreStore(url, side, make)
+        store = ObstoreStore(url, side, make)
     except (exceptions.BaseError, TypeError, ValueError) as error:
         raise _unusable(url, side, error) from None
+    store.server = _server_of(protocol, config)
+    return store
+
+
+def _server_of(protocol: str, config: Mapping[str, Any]) -> str:
+    """Return the endpoint and the account that options name, in one form."""
+    endpoint = str(config.get("base_url" if protocol == "gs" else "endpoint", ""))
+    if protocol != "abfs":
+        return endpoint.rstrip("/")
+    account = config.get("account_name") or os.environ.get("AZURE_STORAGE_ACCOUNT_NAME", "")
+    return f"{account} {endpoint.rstrip('/') or f'https://{account}.blob.core.windows.net'}"
 
 
 def _amazon(bucket: str, config: dict[str, Any]) -> dict[str, Any]:

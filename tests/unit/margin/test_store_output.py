@@ -4,7 +4,7 @@ import json
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -25,8 +25,9 @@ from margin_cache.margin.existing import (
 from margin_cache.margin.finish import finish_margin
 from margin_cache.margin.model import Margin, load_margin
 from margin_cache.margin.prepare import start_margin
+from margin_cache.margin.remote import OptionsSource, save_source
 from margin_cache.margin.store_output import LOCK, StoreOutput
-from margin_cache.storage.object_store import PermissionDenied
+from margin_cache.storage.object_store import ObjectStore, PermissionDenied
 from support.margins import tree_digest
 from support.memory_store import PLACE, MemoryStore, Stores
 from support.small_skies import small_catalog
@@ -548,6 +549,30 @@ def test_a_margin_is_listed_in_the_collection_of_its_primary(
         assert lines[3:] == ["all_margins=other2 margin", "default_margin=margin", ""]
     else:
         assert stores.objects[url] == before
+
+
+def test_a_margin_is_not_listed_in_a_collection_of_another_store(
+    in_store: Prepare, stores: Stores, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its primary has the same URL, but is another catalog."""
+
+    def connected(url: str, options: Mapping[str, Any], side: str) -> ObjectStore:
+        store = stores.connect(url, options, side)
+        store.server = options.get("endpoint_url", "")
+        return store
+
+    monkeypatch.setattr(store_output, "connect", connected)
+    stores.objects[f"{PLACE}/collection.properties"] = PROPERTIES.format("primary").encode()
+    margin = in_store(output_storage_options={"endpoint_url": "http://a"})
+    info = replace(margin.plan.parameters.catalog, path=f"{PLACE}/primary")
+    for options, is_listed in (
+        ({"endpoint_url": "http://a", "anon": True}, True),
+        ({"endpoint_url": "http://b"}, False),
+        ({}, False),
+    ):
+        source = OptionsSource("input_storage_options", options=options)
+        save_source(source, margin.files.storage_file)
+        assert bool(loaded(margin).output.collection(info)) == is_listed
 
 
 def test_a_margin_whose_registration_fails_is_complete(

@@ -580,6 +580,25 @@ def test_connection_strings_of_azure_name_account_and_server(
     assert config["endpoint"].startswith(f"https://{endpoint}")
 
 
+def test_stores_with_another_endpoint_or_account_are_told_apart(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("AZURE_STORAGE_ACCOUNT_NAME", "one")
+
+    def servers(url: str, *all_options: dict[str, Any]) -> int:
+        return len({connect(url, options).server for options in all_options})
+
+    of_one = {"account_name": "one", "account_key": AZURE_KEY}
+    string = f"AccountName=one;AccountKey={AZURE_KEY};EndpointSuffix=core.windows.net"
+    strings = {"connection_string": string}, {"connection_string": string.replace("one", "two")}
+    assert servers("az://sky/a", {}, {"anon": True}, of_one, strings[0]) == 1
+    assert servers("az://sky/a", of_one, strings[1]) == 2
+    keys = {"key": "a", "secret": "b"}
+    local = {"endpoint_url": "http://a"}, {"endpoint_url": "http://a/", "anon": True}
+    assert servers("s3://sky/a", *({**keys, **options} for options in local)) == 1
+    assert servers("s3://sky/a", {**keys, **local[0]}, {**keys, "endpoint_url": "http://b"}) == 2
+
+
 def test_a_web_server_gets_the_password_in_netrc(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
