@@ -9,6 +9,7 @@ import sys
 from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any
+from urllib.parse import urlsplit
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -23,7 +24,7 @@ from margin_cache.errors import MarginCacheError
 from margin_cache.storage.catalog_files import MAGIC, use_remote_files
 from margin_cache.storage.object_store import ObjectStore, PermissionDenied, connect
 from margin_cache.storage.remote_files import RemoteFiles
-from margin_cache.storage.urls import check_url, is_file_path
+from margin_cache.storage.urls import check_url, is_file_path, protocol_of
 
 _OPTIONAL = (spec.PARTITION_INFO, spec.COMMON_METADATA, f"{spec.DATASET}/{spec.COMMON_METADATA}")
 
@@ -36,6 +37,12 @@ def connect_catalog(url: str, options: Mapping[str, Any]) -> RemoteFiles:
     """List the files of a remote catalog, which `files_at` returns from then on."""
     store = connect(url, options)
     if (table := _primary_table(store)) != store.url:
+        if options and _server(table) != _server(store.url):
+            raise MarginCacheError(
+                f"input_catalog_path: the collection {store.url} is not where its primary table is "
+                f"({table}), which must not get its input_storage_options. Give the URL of the "
+                "table, with options of its own."
+            )
         store = connect(table, options)
     objects = store.list()
     names = (*spec.DESCRIPTIONS, *_OPTIONAL)
@@ -59,6 +66,14 @@ def connect_catalog(url: str, options: Mapping[str, Any]) -> RemoteFiles:
             file=sys.stderr,
         )
     return files
+
+
+def _server(url: str) -> str:
+    """Return whom storage options are sent to: with S3 and Google, the URL is no part of that."""
+    protocol, place = protocol_of(url), urlsplit(url).netloc.lower()
+    if protocol in ("s3", "gs"):
+        return protocol
+    return f"{protocol}://{place.partition('@')[2] if protocol == 'abfs' else place}"
 
 
 def _primary_table(store: ObjectStore) -> str:

@@ -34,6 +34,8 @@ take time of the processors from the job itself."""
 
 _PATIENCE = 0.1  # [s] that a job waits in all before it makes more requests at once
 
+_CLOSING = 3.0  # [s] that an interrupted job waits for servers
+
 _REQUEST_BYTES = 4 << 20  # most bytes of a request, which are in memory until they are written
 
 _WHOLE_BYTES = 1 << 20
@@ -71,11 +73,12 @@ class Requests:
         request.result()
 
     def close(self) -> None:
-        """Wait for the requests that have begun, and make no others."""
+        """Wait some seconds for the requests that have begun, and make no others."""
         for _ in self._threads:
             self.submit(-1, None)
+        end = monotonic() + _CLOSING
         for thread in self._threads:
-            thread.join()
+            thread.join(max(0.0, end - monotonic()))
 
     def _start(self, number: int) -> None:
         for _ in range(number):

@@ -6,12 +6,15 @@ fsspec, for reading only. A run without URLs imports neither.
 """
 
 import re
+import sys
 from abc import ABC, abstractmethod
+from collections import deque
 from collections.abc import Callable, Iterable, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future
 from contextlib import suppress
 from functools import partial
 from pathlib import Path, PurePosixPath
+from threading import Thread, current_thread, main_thread
 from typing import Any, NamedTuple, TypeVar
 
 from margin_cache.errors import MarginCacheError, RetryableError
@@ -149,10 +152,41 @@ def parallel(
 ) -> list[Result]:
     """Call a function for each item, in threads; return the results in their order."""
     items = list(items)
-    if len(items) < 2:  # at the end of the interpreter no threads can be started
-        return list(map(call, items))
-    with ThreadPoolExecutor(requests) as threads:
-        return list(threads.map(call, items))
+    return _in_threads(call, items, requests) if len(items) > 1 else list(map(call, items))
+
+
+def interruptible(call: Callable[[], Result]) -> Result:
+    """Call a function that cannot be interrupted, so that Ctrl-C does not wait for its end."""
+    if current_thread() is not main_thread() or sys.is_finalizing():
+        return call()
+    return _in_threads(lambda _: call(), [None], 1)[0]
+
+
+def _in_threads(call: Callable[[Item], Result], items: list[Item], number: int) -> list[Result]:
+    """Call a function for each item, in threads that an interrupt does not wait for."""
+    futures: list[Future[Result]] = [Future() for _ in items]
+    waiting = deque(zip(items, futures, strict=True))
+
+    def work() -> None:
+        with suppress(IndexError):
+            while True:
+                item, future = waiting.popleft()
+                try:
+                    future.set_result(call(item))
+                except BaseException as error:  # whoever waits gets it
+                    future.set_exception(error)
+
+    threads = [Thread(target=work, daemon=True) for _ in range(min(number, len(items)))]
+    for thread in threads:
+        thread.start()
+    try:
+        return [future.result() for future in futures]
+    except BaseException as error:
+        waiting.clear()
+        if not isinstance(error, KeyboardInterrupt):
+            for thread in threads:
+                thread.join()
+        raise
 
 
 def files_among(objects: Mapping[str, ObjectState]) -> dict[str, ObjectState]:

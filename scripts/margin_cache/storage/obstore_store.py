@@ -31,6 +31,7 @@ from margin_cache.storage.object_store import (
     PermissionDenied,
     PreconditionFailed,
     files_among,
+    interruptible,
     parallel,
     without_user,
 )
@@ -53,7 +54,7 @@ _WITHOUT_READ_TIMEOUT = {name: _CLIENT[name] for name in ("connect_timeout", "ti
 _LARGE_BYTES = 8 << 20  # larger objects may take longer to send than ``read_timeout``
 
 _STATUS = re.compile(r"status code: (\d{3})")
-_CODE = re.compile(r"<Code>(\w+)</Code>")
+_CODE = re.compile(r'<Code>(\w+)</Code>|\bcode: "(\w+)"')
 _CAUSE = re.compile(r'(?:message|error): "([^"]+)"')
 _WRONG_RANGE = re.compile(
     r"Range request not supported|non-partial response|Content-Range header not present|"
@@ -76,6 +77,19 @@ _MISSING = re.compile(
     r"Missing \w+|Account must be specified|missing field `\w+`|Invalid Access Key|"
     r"Unable to open service account file"
 )
+_WRONG = {"InvalidAccessKeyId", "SignatureDoesNotMatch", "InvalidToken", "AuthenticationFailed"}
+"""Codes of errors because of credentials that the store does not know."""
+
+_REASONS = {
+    **dict.fromkeys(("InvalidObjectState", "BlobArchived"), "it is archived. Restore it first"),
+    **dict.fromkeys(
+        ("PermanentRedirect", "AuthorizationHeaderMalformed"),
+        "the bucket is in another region. Give its region_name, and no endpoint_url of another",
+    ),
+    "RequestTimeTooSkewed": "the clock of this machine is wrong",
+}
+"""What codes of errors mean, and what to do."""
+
 _TRANSIENT_STATUS = {"408", "425", "429", "500", "502", "503", "504"}
 
 
@@ -94,8 +108,12 @@ class ObstoreStore(ObjectStore):
     def list(self) -> dict[str, ObjectState] | None:
         if not self._is_web:
             # Many public buckets cannot be listed, and obstore lists no names with an empty part.
-            with suppress(PermissionDenied, exceptions.InvalidPathError):
-                return files_among(self._request("", self._listed) or {})
+            with suppress(exceptions.InvalidPathError):
+                try:
+                    return files_among(self._request("", self._listed) or {})
+                except PermissionDenied:
+                    if self._side == "output":
+                        raise
         return None
 
     def _listed(self) -> dict[str, ObjectState]:
@@ -180,10 +198,12 @@ class ObstoreStore(ObjectStore):
         while True:
             tries += 1
             try:
-                return call()
-            except (exceptions.PermissionDeniedError, exceptions.UnauthenticatedError):
-                raise self._denied(url, action) from None
-            except (exceptions.AlreadyExistsError, exceptions.PreconditionError):
+                return interruptible(call)
+            except (exceptions.PermissionDeniedError, exceptions.UnauthenticatedError) as error:
+                raise self._error_of(url, str(error), action, is_denied=True) from None
+            except (exceptions.AlreadyExistsError, exceptions.PreconditionError) as error:
+                if action == "read":
+                    raise self._error_of(url, str(error), action) from None
                 raise PreconditionFailed(url) from None
             except exceptions.InvalidPathError:
                 raise
@@ -201,25 +221,29 @@ class ObstoreStore(ObjectStore):
                     raise _unusable(url, self._side, error) from None
                 raise
 
-    def _denied(self, url: str, action: str) -> PermissionDenied:
-        reason = "" if action == "read" else f"permission denied, it cannot be {action}"
-        return PermissionDenied(url, self._side, reason)
-
-    def _error_of(self, url: str, text: str, action: str) -> MarginCacheError:
-        """Return the error of a request, without what the store has sent beside its status."""
-        status, code = _STATUS.search(text), _CODE.search(text)
-        if code and code[1] in ("NoSuchBucket", "ContainerNotFound"):
+    def _error_of(
+        self, url: str, text: str, action: str, is_denied: bool = False
+    ) -> MarginCacheError:
+        """Return the error of a request, without what the store has sent beside its codes."""
+        found, code = _STATUS.search(text), _code_of(text)
+        status = found[1] if found else ""
+        if code in ("NoSuchBucket", "ContainerNotFound"):
             return _no_bucket(self.url)
+        if code in _REASONS:
+            return MarginCacheError(f"{url}: cannot be {action}: {_REASONS[code]}.")
         if not self._is_web and _NO_CREDENTIALS.search(text):
             reason = f"credentials are missing or have expired ({_NEEDED[protocol_of(url)]})"
             return PermissionDenied(url, self._side, reason)
+        if code in _WRONG:
+            return PermissionDenied(url, self._side, f"the credentials are wrong ({code})")
         # obstore has an error of its own for a refused object, but not for a refused list.
-        if status and status[1] in ("401", "403"):
-            return self._denied(url, action)
-        if status and status[1] == "416":
+        if is_denied or status in ("401", "403") or code == "AccessDenied":
+            reason = f"permission denied, it cannot be {action}"
+            return PermissionDenied(url, self._side, "" if action == "read" else reason)
+        if status == "416":
             return ObjectChanged(url)
-        if status and status[1] not in _TRANSIENT_STATUS:
-            reason = f"status {status[1]}{f', {code[1]}' if code else ''}"
+        if status and status not in _TRANSIENT_STATUS:
+            reason = f"status {status}{code and f', {code}'}"
             return MarginCacheError(f"{url}: cannot be {action} ({reason}). Check the URL.")
         if _WRONG_RANGE.search(text):
             return RetryableError(
@@ -228,10 +252,19 @@ class ObstoreStore(ObjectStore):
                 "local copy."
             )
         cause = _CAUSE.search(text)
-        reason = f"status {status[1]}" if status else cause[1] if cause else "no complete answer"
+        reason = cause[1] if cause else "no complete answer"
+        reason = f"status {status}" if status else code or without_user(reason)
         return RetryableError(
-            f"{url}: failed {_TRIES} times ({without_user(reason)}). Check the URL and the server."
+            f"{url}: failed {_TRIES} times ({reason}). Check the URL and the server."
         )
+
+
+def _code_of(text: str) -> str:
+    """Return the store's code for an error, "" if there is none."""
+    if "redirect without LOCATION" in text:
+        return "PermanentRedirect"
+    found = _CODE.search(text)
+    return found[1] or found[2] if found else ""
 
 
 def _unusable(url: str, side: str, error: BaseException) -> MarginCacheError:
@@ -290,6 +323,7 @@ def _connection_string(value: Any) -> dict[str, Any]:
     }
     found = {names[name]: parts[name] for name in names if name in parts}
     if "endpoint" in found:  # one with a signature has no AccountName
+        found["endpoint"] = found["endpoint"].rstrip("/")
         host = urlsplit(found["endpoint"]).hostname or ""
         found.setdefault("account_name", host.partition(".")[0])
     elif "EndpointSuffix" in parts and "account_name" in found:
@@ -333,7 +367,7 @@ _TABLES: dict[str, dict[str, _Target]] = {
         "sas_token": "sas_key",
         "connection_string": _connection_string,
         "account_host": lambda host: {"endpoint": f"https://{host}"},
-        "endpoint_url": "endpoint",
+        "endpoint_url": lambda url: {"endpoint": url.rstrip("/")},
         "verify": _verify,
     },
     "http": {
@@ -391,10 +425,14 @@ def connect(url: str, options: Mapping[str, Any], side: str) -> ObstoreStore:
     config = translate(protocol, options, side)
     client = {name: config.pop(name) for name in _OF_CLIENT if name in config}
     credentials: dict[str, Any] = {}
+    if ("access_key_id" in config) != ("secret_access_key" in config):
+        # obstore would take the other one from the environment.
+        missing = "SecretAccessKey" if "access_key_id" in config else "AccessKeyId"
+        raise _unusable(url, side, ValueError(f"Missing {missing}"))
     if protocol == "s3":
         credentials = _amazon(parts.netloc, config)
     elif protocol == "abfs":
-        _azure(parts.netloc, config)
+        credentials = _azure(parts.netloc, config)
     elif protocol != "gs":
         client["default_headers"] = web_headers(url, client.get("default_headers", {}))
     address = str(config.get("base_url" if protocol == "gs" else "endpoint", url)).lower()
@@ -431,9 +469,17 @@ def _server_of(protocol: str, config: Mapping[str, Any]) -> str:
 
 
 def _amazon(bucket: str, config: dict[str, Any]) -> dict[str, Any]:
-    """Complete the options of S3: credentials from the usual files, and the bucket's region."""
-    extra, profile = {}, config.pop("profile", None)
-    has_key = "access_key_id" in config or (profile is None and "AWS_ACCESS_KEY_ID" in os.environ)
+    """Complete the options of S3: credentials from the usual files, and the bucket's region.
+
+    Return the credentials of the options or the files, with which obstore uses no others.
+    """
+    extra: dict[str, Any] = {}
+    profile = config.pop("profile", None)
+    if "access_key_id" in config:
+        given = {name: config.pop(name, None) for name in ("access_key_id", "secret_access_key")}
+        given["token"] = config.pop("session_token", None)
+        extra["credential_provider"] = lambda: {**given, "expires_at": None}
+    has_key = bool(extra) or (profile is None and "AWS_ACCESS_KEY_ID" in os.environ)
     if not has_key and not config.get("skip_signature"):
         # Slow to import, and not needed for most catalogs.
         from botocore.session import Session
@@ -475,13 +521,19 @@ def _region_of(bucket: str) -> str | None:
         return None
 
 
-def _azure(place: str, config: dict[str, Any]) -> None:
-    """Complete the options of Azure by the account that a URL can have."""
+def _azure(place: str, config: dict[str, Any]) -> dict[str, Any]:
+    """Complete the options of Azure by the account that a URL can have.
+
+    Return the signature of the options: obstore would prefer a key of the environment.
+    """
     if host := place.partition("@")[2]:
         config.setdefault("account_name", host.partition(".")[0])
     connection = os.environ.get("AZURE_STORAGE_CONNECTION_STRING")
     if connection and not {"account_name", "account_key", "sas_key"} & config.keys():
         config |= translate("abfs", {"connection_string": connection}, "input")
+    if "account_key" not in config and (signature := config.pop("sas_key", None)):
+        return {"credential_provider": lambda: {"sas_token": signature, "expires_at": None}}
+    return {}
 
 
 def web_headers(url: str, headers: Mapping[str, str]) -> dict[str, str]:

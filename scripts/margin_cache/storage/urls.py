@@ -28,20 +28,18 @@ def protocol_of(url: str) -> str:
 def check_url(key: str, url: str) -> None:
     """Check that a URL is that of a directory and has no secrets."""
     options = "output_storage_options" if "output" in key else "input_storage_options"
-    bare = re.sub(r"(://)[^/]*@", r"\1", url.partition("?")[0].partition("#")[0])
-    is_azure = url.lower().startswith(("abfs://", "abfss://"))
+    if _has_user(url):
+        protocol = url.partition("://")[0]
+        raise MarginCacheError(
+            f"{key}: {protocol}://... has a user or password, which would be written into the "
+            "margin. Give credentials in the environment, in the files of the store's own tools, "
+            f"or as {options} in a configuration file."
+        )
+    bare = url.partition("?")[0].partition("#")[0]
     try:
         parts = urlsplit(url)
-        # In Azure's URLs, the container stands before the name of the account.
-        has_user = bool(parts.password) or not (is_azure or parts.username is None)
     except ValueError:
         raise MarginCacheError(f"{key}: {bare} is not a URL.") from None
-    if has_user or parts.netloc.count("@") > is_azure:
-        raise MarginCacheError(
-            f"{key}: {bare} has a user or password, which would be written into the margin. Give "
-            "credentials in the environment, in the files of the store's own tools, or as "
-            f"{options} in a configuration file."
-        )
     if parts.query or parts.fragment or "?" in url or "#" in url:
         raise MarginCacheError(
             f'{key}: {bare} has a query or fragment ("?" or "#"), which may be a secret and does '
@@ -58,6 +56,17 @@ def check_url(key: str, url: str) -> None:
         raise MarginCacheError(
             f"{key}: {bare} lacks :// with a server or bucket. Give the whole URL."
         )
+
+
+def _has_user(url: str) -> bool:
+    """Return whether a user or password is in a URL; they may contain "/", "?" and "#"."""
+    place = re.split(r"[/?#]", url.partition("://")[2], maxsplit=1)[0]
+    # In Azure's URLs, the container stands before the name of the account.
+    is_azure = url.lower().startswith(("abfs://", "abfss://"))
+    # Servers of the web have ports, and addresses in brackets; nothing else has a colon.
+    port = r":\d*" if url.lower().startswith("http") else ""
+    is_place = rf"(\[[^]]*\]|[^:]*)({port})?"
+    return place.count("@") > is_azure or re.fullmatch(is_place, place) is None
 
 
 def canonical_url(url: str) -> str:

@@ -143,6 +143,19 @@ def test_a_collection_has_its_table_below_or_elsewhere(
     assert len(read_partitions(info)) == len(list(catalog.rglob("Npix=*")))
 
 
+def test_a_table_at_another_server_gets_no_options_of_the_collection(
+    served: Behaviour, catalog: Path
+) -> None:
+    table = "http://127.0.0.1:1/sky"
+    (catalog.parent / "collection.properties").write_text(f"hats_primary_table_url={table}\n")
+    with pytest.raises(MarginCacheError) as error:
+        connect_catalog(served.url, {"headers": {"Authorization": "s3cret"}})
+    assert table in str(error.value) and "must not get its input_storage_options" in str(
+        error.value
+    )
+    assert "s3cret" not in str(error.value)
+
+
 @pytest.mark.parametrize(
     ("table", "words"),
     [

@@ -2,6 +2,10 @@
 
 import base64
 import json
+import os
+import signal
+import threading
+import time
 from collections.abc import Iterator
 from contextlib import suppress
 from datetime import timedelta
@@ -20,6 +24,7 @@ from margin_cache.storage.object_store import (
     PreconditionFailed,
     connect,
     files_among,
+    interruptible,
     parallel,
 )
 from margin_cache.storage.obstore_store import translate, web_headers
@@ -461,6 +466,85 @@ def test_credentials_that_are_missing_or_expired_are_named(
     assert str(error).startswith(f"{url}: credentials are missing or have expired ({words}")
 
 
+class Refusing(FileHandler):
+    """Answers each request with an error of a store, which is in the path."""
+
+    def do_GET(self) -> None:
+        status, code = self.path.partition("?")[0].rstrip("/").rpartition("/")[2].split("-")
+        text = f"<Error><Code>{code}</Code><Message>{SECRET}</Message></Error>"
+        self.send(int(status), text.encode(), {"Content-Type": "application/xml"})
+
+    do_PUT = do_GET
+
+    def do_POST(self) -> None:
+        """Answer a deletion."""
+        error = f"<Code>AccessDenied</Code><Message>{SECRET}</Message>"
+        text = f"<DeleteResult><Error><Key>a</Key>{error}</Error></DeleteResult>"
+        self.send(200, text.encode(), {"Content-Type": "application/xml"})
+
+
+@pytest.mark.parametrize(
+    ("answer", "action", "words"),
+    [
+        ("403-InvalidObjectState", "read", "it is archived. Restore it first."),
+        ("409-BlobArchived", "read", "it is archived. Restore it first."),
+        ("301-PermanentRedirect", "read", "the bucket is in another region. Give its region_name"),
+        ("400-AuthorizationHeaderMalformed", "read", "the bucket is in another region."),
+        ("403-RequestTimeTooSkewed", "read", "the clock of this machine is wrong."),
+        ("403-SignatureDoesNotMatch", "read", "the credentials are wrong (SignatureDoesNotMatch)"),
+        ("400-InvalidToken", "read", "the credentials are wrong (InvalidToken). Give credentials"),
+        ("403-AccessDenied", "read", "permission denied, or there is no such file"),
+        ("403-AccessDenied", "written", "permission denied: it cannot be written with these"),
+        ("409-OperationAborted", "written", "was written by another run meanwhile"),
+    ],
+)
+def test_refusals_of_stores_say_what_to_do(answer: str, action: str, words: str) -> None:
+    with serving(Refusing) as url:
+        store = connect("s3://sky", {"key": "a", "secret": "b", "endpoint_url": url})
+        with pytest.raises(MarginCacheError) as error:
+            store.read(answer) if action == "read" else store._put(answer, b"", None)
+    assert str(error.value).startswith(f"s3://sky/{answer}: ")
+    assert words in str(error.value)
+    assert SECRET not in str(error.value)
+
+
+def test_a_refused_deletion_says_so() -> None:
+    with serving(Refusing) as url:
+        store = connect("s3://sky", {"key": "a", "secret": "b", "endpoint_url": url})
+        with pytest.raises(PermissionDenied, match="it cannot be deleted with these") as error:
+            store.delete(["a"])
+    assert SECRET not in str(error.value)
+
+
+def test_a_refused_list_of_an_output_says_so() -> None:
+    """Those of inputs are asked for each file by its name."""
+    with serving(Refusing) as url:
+        options = {"key": "a", "secret": "b", "endpoint_url": url}
+        assert connect("s3://403-AccessDenied", options).list() is None
+        with pytest.raises(PermissionDenied, match="credentials are wrong"):
+            connect("s3://403-SignatureDoesNotMatch", options, "output").list()
+
+
+def test_an_interrupt_does_not_wait_for_a_server() -> None:
+    def interrupt() -> None:
+        time.sleep(0.2)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    held = threading.Event()
+
+    def call() -> None:
+        threading.Thread(target=interrupt).start()
+        held.wait(60)
+
+    start = time.monotonic()
+    with pytest.raises(KeyboardInterrupt):
+        interruptible(call)
+    with pytest.raises(KeyboardInterrupt):
+        parallel(lambda first: call() if first else held.wait(60), [True, False])
+    held.set()
+    assert time.monotonic() - start < 30
+
+
 class Endless(FileHandler):
     """Answers each request for a list with the same page, which says that more follow."""
 
@@ -516,6 +600,30 @@ def test_credentials_come_from_the_usual_files(
     assert connect(url, {}).read("object") is not None
     with pytest.raises(MarginCacheError, match="no credentials"):
         connect(url, {**options, "profile": "none"})
+
+
+def test_credentials_of_the_options_are_not_mixed_with_those_of_the_environment(
+    az: Azure, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[str] = []
+
+    class Seeing(FileHandler):
+        def do_GET(self) -> None:
+            seen.append(str(self.headers))
+            self.send(404, b"", {})
+
+    monkeypatch.setenv("AWS_SESSION_TOKEN", SECRET)
+    with serving(Seeing) as url:
+        connect("s3://sky", {"key": "mine", "secret": "b", "endpoint_url": url}).read("a")
+        token = {"key": "mine", "secret": "b", "token": "own", "endpoint_url": url}
+        connect("s3://sky", token).read("a")
+    assert "Credential=mine/" in seen[0] and "security-token" not in seen[0]
+    assert "x-amz-security-token: own" in seen[1]
+    wrong = base64.b64encode(SECRET.encode()).decode()
+    monkeypatch.setenv("AZURE_STORAGE_ACCOUNT_KEY", wrong)
+    # With the slash at the end that the portal shows.
+    options = {"account_name": AZURE_ACCOUNT, "endpoint_url": f"{az.address}/"}
+    assert can_write(az.url("stores"), {**options, "sas_token": az.sas_token})
 
 
 def can_write(url: str, options: dict[str, Any]) -> bool:

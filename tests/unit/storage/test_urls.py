@@ -55,6 +55,8 @@ def test_urls_of_one_place_are_equal(url: str, expected: str) -> None:
     [
         "https://example.org/sky",
         "http://127.0.0.1:80/a%20b",
+        "http://[2001:db8:0:0:0:0:0:1]:80/sky",
+        "s3://bucket/a@b:c/sky",
         "s3://bucket/x/Norder=1",
         "abfss://container@account.dfs.core.windows.net/sky",
     ],
@@ -66,9 +68,15 @@ def test_plain_urls_are_accepted(url: str) -> None:
 @pytest.mark.parametrize(
     ("url", "words"),
     [
-        ("https://me:s3cret@example.org/sky", "key: https://example.org/sky has a user"),
-        ("https://s3cret@example.org/sky", "key: https://example.org/sky has a user"),
-        ("https://a:b@s3cret@example.org/", "key: https://example.org/ has a user"),
+        ("https://me:s3cret@example.org/sky", "key: https://... has a user"),
+        ("https://s3cret@example.org/sky", "key: https://... has a user"),
+        ("https://a:b@s3cret@example.org/", "key: https://... has a user"),
+        ("https://me:s3cret@example.org:80/", "key: https://... has a user"),
+        ("https://me:a/s3cret@example.org/sky", "key: https://... has a user"),
+        ("https://me:s3cret?a@example.org/sky", "key: https://... has a user"),
+        ("https://me:s3cret#a@example.org/sky", "key: https://... has a user"),
+        ("s3a://KEY:1/s3cret+a@bucket/sky", "key: s3a://... has a user"),
+        ("abfss://me:a/s3cret@account.dfs.core.windows.net/sky", "key: abfss://... has a user"),
         ("https://example.org/sky?s3cret", "key: https://example.org/sky has a query or fragment"),
         ("https://example.org/sky#s3cret", "key: https://example.org/sky has a query or fragment"),
         ("https://example.org/sky?", "key: https://example.org/sky has a query or fragment"),
