@@ -350,7 +350,7 @@ def test_a_killed_run_of_a_remote_catalog_resumes_to_the_same_bytes(
         ),
         (
             {"output_path": f"s3://user:{SECRET}@sky/margins"},
-            ("output_path: s3://sky/margins", "has a user or password"),
+            ("output_path: s3://...", "has a user or password"),
         ),
         (
             {"output_path": "s3://sky/margins", "create_thumbnail": True},
@@ -359,7 +359,7 @@ def test_a_killed_run_of_a_remote_catalog_resumes_to_the_same_bytes(
         ({"tmp_dir": "s3://sky/tmp"}, ("tmp_dir: is a URL", "need a directory")),
         (
             {"input_catalog_path": f"https://user:{SECRET}@example.org/sky"},
-            ("input_catalog_path: https://example.org/sky", "has a user or password"),
+            ("input_catalog_path: https://...", "has a user or password"),
         ),
         (
             {"input_catalog_path": f"https://example.org/sky?token={SECRET}"},

@@ -63,10 +63,10 @@ def _has_user(url: str) -> bool:
     place = re.split(r"[/?#]", url.partition("://")[2], maxsplit=1)[0]
     # In Azure's URLs, the container stands before the name of the account.
     is_azure = url.lower().startswith(("abfs://", "abfss://"))
-    # Servers of the web have ports, and addresses in brackets; nothing else has a colon.
-    port = r":\d*" if url.lower().startswith("http") else ""
-    is_place = rf"(\[[^]]*\]|[^:]*)({port})?"
-    return place.count("@") > is_azure or re.fullmatch(is_place, place) is None
+    # Servers have ports, and addresses in brackets. Buckets have no colon.
+    is_bucket = protocol_of(url) in ("s3", "gs", "abfs")
+    is_place = re.fullmatch(r"[^:]*" if is_bucket else r"(\[[^]]*\]|[^:]*)(:\d*)?", place)
+    return place.count("@") > is_azure or is_place is None
 
 
 def canonical_url(url: str) -> str:
