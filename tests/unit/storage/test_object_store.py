@@ -494,7 +494,7 @@ class Refusing(FileHandler):
         ("403-SignatureDoesNotMatch", "read", "the credentials are wrong (SignatureDoesNotMatch)"),
         ("400-InvalidToken", "read", "the credentials are wrong (InvalidToken). Give credentials"),
         ("403-AccessDenied", "read", "permission denied, or there is no such file"),
-        ("403-AccessDenied", "written", "permission denied: it cannot be written with these"),
+        ("403-AccessDenied", "written", "permission denied, it cannot be written"),
         ("409-OperationAborted", "written", "was written by another run meanwhile"),
     ],
 )
@@ -511,7 +511,9 @@ def test_refusals_of_stores_say_what_to_do(answer: str, action: str, words: str)
 def test_a_refused_deletion_says_so() -> None:
     with serving(Refusing) as url:
         store = connect("s3://sky", {"key": "a", "secret": "b", "endpoint_url": url})
-        with pytest.raises(PermissionDenied, match="it cannot be deleted with these") as error:
+        with pytest.raises(
+            PermissionDenied, match="permission denied, it cannot be deleted"
+        ) as error:
             store.delete(["a"])
     assert SECRET not in str(error.value)
 
