@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 
 from margin_cache.parquet.footers import Range, column_ranges, row_ranges
 from margin_cache.storage.catalog_files import open_parquet
+from margin_cache.storage.object_store import result_of
 from margin_cache.storage.remote_files import RemoteFiles
 
 _AHEAD_BYTES, _AHEAD_FILES = 256 << 20, 64
@@ -66,11 +67,11 @@ class Requests:
     def wait(self, request: Future[None]) -> None:
         """Wait for the end of a request, and raise its error."""
         start = monotonic()
-        wait([request], max(self._patience, 0) or None)
+        wait([request], max(self._patience, 0))
         self._patience -= monotonic() - start
         if self._patience <= 0:
             self._start(_MOST_REQUESTS - len(self._threads))
-        request.result()
+        result_of(request)
 
     def close(self) -> None:
         """Wait some seconds for the requests that have begun, and make no others."""

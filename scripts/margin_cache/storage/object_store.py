@@ -10,7 +10,7 @@ import sys
 from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
-from concurrent.futures import Future
+from concurrent.futures import Future, wait
 from contextlib import suppress
 from functools import partial
 from pathlib import Path, PurePosixPath
@@ -24,6 +24,8 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 _STATE_REQUESTS, _WRITE_REQUESTS = 64, 8  # concurrent requests
+
+_PAUSE = 0.2  # [s] of one wait: an interrupt ends none in a process that has used Polars
 
 _ETAG_NAMES = (
     *("ETag", "etag", "blob_id", "sha", "mtime", "modified", "last_modified", "modify"),
@@ -155,6 +157,13 @@ def parallel(
     return _in_threads(call, items, requests) if len(items) > 1 else list(map(call, items))
 
 
+def result_of(future: Future[Result]) -> Result:
+    """Wait for a result, or for an interrupt."""
+    while not wait([future], _PAUSE).done:
+        pass
+    return future.result()
+
+
 def interruptible(call: Callable[[], Result]) -> Result:
     """Call a function that cannot be interrupted, so that Ctrl-C does not wait for its end."""
     if current_thread() is not main_thread() or sys.is_finalizing():
@@ -180,7 +189,7 @@ def _in_threads(call: Callable[[Item], Result], items: list[Item], number: int) 
     for thread in threads:
         thread.start()
     try:
-        return [future.result() for future in futures]
+        return [result_of(future) for future in futures]
     except BaseException as error:
         waiting.clear()
         if not isinstance(error, KeyboardInterrupt):
