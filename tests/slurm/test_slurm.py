@@ -404,6 +404,8 @@ def test_two_copies_of_a_job_at_once_do_no_harm(
         assert len(cluster.jobs_of(tmp_path, "RUNNING")) == 2
         finished(run, tmp_path)
     assert margin_digests(tmp_path) == local_margin
-    wait_for(lambda: set(states(cluster, tmp_path)) == {"COMPLETED"}, "end of the old job")
+    # It fails if the run deletes its shard, which is not needed any more, before it has ended.
+    ended = {"COMPLETED", "FAILED"}
+    wait_for(lambda: set(states(cluster, tmp_path)) <= ended, "end of the old job")
     assert margin_digests(tmp_path) == local_margin
     assert len(states(cluster, tmp_path)) == 3
