@@ -404,8 +404,11 @@ def test_two_copies_of_a_job_at_once_do_no_harm(
         assert len(cluster.jobs_of(tmp_path, "RUNNING")) == 2
         finished(run, tmp_path)
     assert margin_digests(tmp_path) == local_margin
-    # It fails if the run deletes its shard, which is not needed any more, before it has ended.
+    # Snakemake deletes the shard before a job begins, so that each copy may delete the other's,
+    # and fail; then the run repeats the job.
     ended = {"COMPLETED", "FAILED"}
     wait_for(lambda: set(states(cluster, tmp_path)) <= ended, "end of the old job")
     assert margin_digests(tmp_path) == local_margin
-    assert len(states(cluster, tmp_path)) == 3
+    assert states(cluster, tmp_path).count("FAILED") <= 2
+    assert states(cluster, tmp_path)[-2:] == ["COMPLETED"] * 2
+    assert len(states(cluster, tmp_path)) <= 4
